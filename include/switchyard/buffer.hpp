@@ -1,0 +1,183 @@
+// Dispatch and combine in throughput mode.
+//
+// N tokens of this rank, H hidden, K top_k, E experts, R ranks, L experts of this rank, n rows received.
+// Experts are split over ranks in contiguous ranges; the first E % R ranks hold one more when E does not
+// divide evenly.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "switchyard/communicator.hpp"
+#include "switchyard/stream.hpp"
+#include "switchyard/tensor.hpp"
+
+namespace switchyard {
+
+namespace detail {
+class BufferState;
+class Routing;
+}  // namespace detail
+
+// Sizes must be equal on all ranks; construction checks that.
+struct BufferOptions {
+  std::int64_t max_tokens = 0;  // most tokens that any rank dispatches in one call
+  std::int64_t hidden = 0;      // elements of a token
+  int num_experts = 0;
+  int top_k = 0;  // 1 to 64
+  // Bytes of the symmetric heap of each rank; 0: two worst-case results of a dispatch. Address space only:
+  // memory is taken when it is first written.
+  std::size_t heap_bytes = 0;
+  // Threads that move data for this rank (the CPU's counterpart of an SM count); 0: cores / ranks.
+  int num_workers = 0;
+  // Deadline of every wait for a peer; 0 takes SWITCHYARD_TIMEOUT_MS.
+  std::chrono::milliseconds timeout{0};
+};
+
+enum class OutputLayout : std::uint8_t {
+  flat,      // one row per (token, rank), by source rank, then by token
+  expanded,  // one row per (token, local expert), grouped by expert, then by source rank, then by token
+};
+
+// What a dispatch knows and its combine needs: who sent which token where. Copies share it.
+class Handle {
+ public:
+  Handle() = default;
+  explicit Handle(std::shared_ptr<detail::Routing const> routing) : routing_(std::move(routing)) {}
+  [[nodiscard]] bool given() const noexcept { return routing_ != nullptr; }
+  [[nodiscard]] std::int64_t num_tokens() const noexcept;  // N of the dispatch
+  [[nodiscard]] std::int64_t num_recv_rows() const noexcept;
+  // Cumulative rows received by source rank (R values); flat layout only.
+  [[nodiscard]] std::vector<std::int64_t> const& recv_rows_end_by_rank() const noexcept;
+  [[nodiscard]] std::shared_ptr<detail::Routing const> const& routing() const noexcept { return routing_; }
+
+ private:
+  std::shared_ptr<detail::Routing const> routing_;
+};
+
+struct Layout {
+  std::vector<std::int32_t> num_tokens_per_rank;    // [R] rows this rank sends to each rank
+  std::vector<std::int32_t> num_tokens_per_expert;  // [E]
+  std::vector<std::uint8_t> is_token_in_rank;       // [N, R]
+};
+
+struct DispatchArgs {
+  // [N, H] bf16, f16, f32 or f8e4m3; rows may be strided, elements of a row must be adjacent.
+  ConstTensorView x{};
+  // [N, ceil(H/128)] f32, any strides: scales of an f8e4m3 x.
+  ConstTensorView scales{};
+  // [N, K] i64 or i32; -1: slot not used.
+  ConstTensorView topk_idx{};
+  // [N, K] f32.
+  ConstTensorView topk_weights{};
+  // [N, R] u8, instead of topk_idx: which ranks receive a token.
+  ConstTensorView token_in_rank{};
+  // Cached dispatch: routing (and layout) of an earlier dispatch; excludes the three above.
+  Handle handle{};
+  // Cast a bf16, f16 or f32 x to f8e4m3 with one f32 scale per token and 128 channels.
+  bool cast_to_fp8 = false;
+  OutputLayout layout = OutputLayout::flat;
+  // expanded: every expert's rows start at a multiple of it. flat: tokens_per_expert is rounded up to it.
+  int expert_alignment = 1;
+  // expanded: write zeros into the rows that only pad.
+  bool zero_padding = false;
+  // > 0: the output has this many rows, allocated before the counts are known; the call that returns a
+  // Pending does not wait for them. Rows past the real count have topk_idx -1. Needs topk_idx.
+  std::int64_t num_worst_tokens = 0;
+  // 0: as the buffer was made.
+  int num_workers = 0;
+  // The dispatch starts after this event.
+  Event after{};
+};
+
+struct Dispatched {
+  Tensor x;             // [n, H] in the dtype of the input, or f8e4m3 after a cast
+  Tensor scales;        // [n, ceil(H/128)] f32, for f8e4m3
+  Tensor topk_idx;      // [n, K] in the dtype of the input: local expert ids, -1 where not ours; flat only
+  Tensor topk_weights;  // flat: [n, K], 0 where not ours; expanded: [n]
+  Tensor source_token;  // [n] i32: index of the token on its source rank, -1 in rows that only pad
+  // [L], rounded up to expert_alignment; empty in worst-case mode and without topk_idx.
+  std::vector<std::int64_t> tokens_per_expert;
+  Handle handle;
+};
+
+struct CombineArgs {
+  // [n, H] bf16, f16 or f32: expert outputs in the rows of the dispatch. Read in place when it is a tensor
+  // of this buffer's heap, staged there first otherwise.
+  ConstTensorView x{};
+  Handle handle{};
+  // flat [n, K] or expanded [n] f32: sent back and returned as combined topk_weights [N, K] (the gradient
+  // of a dispatch's weights).
+  ConstTensorView topk_weights{};
+  // [n] f32: each row is multiplied by it (in f32) before the sum.
+  ConstTensorView row_weights{};
+  // [N, H], dtype of x: added (in f32) after the rows.
+  ConstTensorView bias0{};
+  ConstTensorView bias1{};
+  // [N, H], dtype of x: where the result goes; a tensor of the heap is returned when not given.
+  TensorView out{};
+  int num_workers = 0;
+  Event after{};
+};
+
+struct Combined {
+  Tensor x;             // [N, H]; not given when the caller passed `out`
+  Tensor topk_weights;  // [N, K] f32, when weights were passed
+};
+
+// The result of an asynchronous call.
+template <typename T>
+class Pending {
+ public:
+  Pending(Event event, std::shared_ptr<T> value) : event_(std::move(event)), value_(std::move(value)) {}
+  [[nodiscard]] Event const& event() const noexcept { return event_; }
+  // Waits, rethrows errors, and hands out the result (once).
+  T get() {
+    event_.wait();
+    return std::move(*value_);
+  }
+  // Without waiting: tensors that are known beforehand (worst-case mode). Contents are valid after event().
+  [[nodiscard]] T const& early() const noexcept { return *value_; }
+
+ private:
+  Event event_;
+  std::shared_ptr<T> value_;
+};
+
+// All calls are collective: every rank makes the same calls in the same order, with equal options but any
+// number of tokens. Inputs must stay valid and unchanged until the call (or its event) completes.
+// Errors: InvalidArgument (on every rank, before anything moves), OutOfMemory (likewise), PeerLost and
+// Timeout; after the last two the buffer refuses further work.
+class Buffer {
+ public:
+  Buffer(Communicator const& communicator, BufferOptions const& options);
+
+  [[nodiscard]] Layout get_layout(ConstTensorView topk_idx) const;
+
+  Dispatched dispatch(ConstTensorView x, ConstTensorView topk_idx, ConstTensorView topk_weights = {});
+  Dispatched dispatch(DispatchArgs const& args);
+  Pending<Dispatched> dispatch_async(DispatchArgs const& args);
+
+  Tensor combine(ConstTensorView x, Handle const& handle);
+  Combined combine(CombineArgs const& args);
+  Pending<Combined> combine_async(CombineArgs const& args);
+
+  // A tensor of the heap: what experts write here, combine reads without a copy. Throws OutOfMemory.
+  [[nodiscard]] Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape);
+
+  // The stream that asynchronous calls run on.
+  [[nodiscard]] Stream& stream() noexcept;
+  [[nodiscard]] Communicator const& communicator() const noexcept;
+  [[nodiscard]] BufferOptions const& options() const noexcept;
+  // Bytes of the heap in use and the most that were.
+  [[nodiscard]] std::size_t heap_bytes_used() const noexcept;
+  [[nodiscard]] std::size_t heap_bytes_peak() const noexcept;
+
+ private:
+  std::shared_ptr<detail::BufferState> state_;
+};
+
+}  // namespace switchyard

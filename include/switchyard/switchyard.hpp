@@ -1,0 +1,10 @@
+// Everything a C++ program needs.
+#pragma once
+
+#include "switchyard/buffer.hpp"
+#include "switchyard/communicator.hpp"
+#include "switchyard/dtype.hpp"
+#include "switchyard/error.hpp"
+#include "switchyard/stream.hpp"
+#include "switchyard/tensor.hpp"
+#include "switchyard/trace.hpp"

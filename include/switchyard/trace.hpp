@@ -1,0 +1,22 @@
+// Spans of what each worker did when, for Chrome / Perfetto.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace switchyard {
+
+struct TraceSpan {
+  std::string name;
+  int worker = 0;
+  std::int64_t begin_ns = 0;  // CLOCK_MONOTONIC, comparable between the processes of a machine
+  std::int64_t end_ns = 0;
+};
+
+// Starts (or stops) recording in this thread's process; off by default and then nearly free.
+void set_trace_enabled(bool enabled) noexcept;
+// What was recorded for `rank` since the last call.
+std::vector<TraceSpan> take_trace(int rank);
+
+}  // namespace switchyard

@@ -1,0 +1,83 @@
+#include "base/config.hpp"
+
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <optional>
+
+#include "base/check.hpp"
+
+namespace switchyard {
+
+namespace {
+
+constexpr std::array table{
+    SettingInfo{Setting::log, "SWITCHYARD_LOG", "warn", "trace|debug|info|warn|error|off", "lowest level that is logged"},
+    SettingInfo{Setting::timeout_ms, "SWITCHYARD_TIMEOUT_MS", "30000", "1..86400000",
+                "deadline of a wait for a peer during dispatch and combine, milliseconds"},
+    SettingInfo{Setting::rendezvous_timeout_ms, "SWITCHYARD_RENDEZVOUS_TIMEOUT_MS", "60000", "1..86400000",
+                "deadline for the ranks to find one another, milliseconds"},
+    SettingInfo{Setting::huge_pages, "SWITCHYARD_HUGE_PAGES", "auto", "auto|off",
+                "ask for transparent huge pages in the symmetric heap"},
+    SettingInfo{Setting::numa, "SWITCHYARD_NUMA", "auto", "auto|off",
+                "bind the symmetric heap to the NUMA node that its rank runs on"},
+    SettingInfo{Setting::listen, "SWITCHYARD_LISTEN", "127.0.0.1", "an IPv4 address",
+                "address that the store listens on; loopback unless told otherwise"},
+    SettingInfo{Setting::port_offset, "SWITCHYARD_PORT_OFFSET", "1", "0..1000",
+                "the store's port is MASTER_PORT plus this (the launcher's own store has MASTER_PORT)"},
+    SettingInfo{Setting::spin_us, "SWITCHYARD_SPIN_US", "-1", "-1..1000000",
+                "microseconds a wait spins before it sleeps; -1: 20 when every rank has a core, else 0"},
+};
+
+bool one_of(std::string_view words, std::string_view value) {
+  while (!words.empty()) {
+    auto const bar = words.find('|');
+    if (words.substr(0, bar) == value) return true;
+    if (bar == std::string_view::npos) break;
+    words.remove_prefix(bar + 1);
+  }
+  return false;
+}
+
+std::optional<std::int64_t> parse_number(std::string_view text) {
+  std::int64_t value = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || text.empty()) return std::nullopt;
+  return value;
+}
+
+std::string read(SettingInfo const& info) {
+  char const* const value = std::getenv(std::string(info.variable).c_str());
+  return value != nullptr ? value : std::string(info.fallback);
+}
+
+[[noreturn]] void refuse(SettingInfo const& info, std::string const& value) {
+  throw InvalidArgument(fmt::format("{}: expected {}, seen '{}'", info.variable, info.range, value));
+}
+
+}  // namespace
+
+std::span<SettingInfo const> config_table() noexcept { return table; }
+
+SettingInfo const& info_of(Setting setting) noexcept { return table[static_cast<std::size_t>(setting)]; }
+
+std::string config_text(Setting setting) {
+  SettingInfo const& info = info_of(setting);
+  std::string value = read(info);
+  bool const words = info.range.find('|') != std::string_view::npos;
+  if (words && !one_of(info.range, value)) refuse(info, value);
+  return value;
+}
+
+std::int64_t config_number(Setting setting) {
+  SettingInfo const& info = info_of(setting);
+  std::string const text = read(info);
+  auto const dots = info.range.find("..");
+  auto const value = parse_number(text);
+  auto const low = parse_number(info.range.substr(0, dots));
+  auto const high = parse_number(info.range.substr(dots + 2));
+  if (!value || !low || !high || *value < *low || *value > *high) refuse(info, text);
+  return *value;
+}
+
+}  // namespace switchyard

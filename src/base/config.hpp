@@ -1,0 +1,30 @@
+// The config table: every environment variable that changes what the library does, in one place.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace switchyard {
+
+// Order as in the table in config.cpp.
+enum class Setting : unsigned char { log, timeout_ms, rendezvous_timeout_ms, huge_pages, numa, listen, port_offset, spin_us };
+
+struct SettingInfo {
+  Setting setting;
+  std::string_view variable;
+  std::string_view fallback;
+  std::string_view range;  // "a|b|c" for words, "low..high" for whole numbers
+  std::string_view doc;
+};
+
+std::span<SettingInfo const> config_table() noexcept;
+SettingInfo const& info_of(Setting setting) noexcept;
+
+// Read from the environment at each call. Throw InvalidArgument, naming variable, range and value, when the
+// value does not parse or lies outside the range.
+std::string config_text(Setting setting);
+std::int64_t config_number(Setting setting);
+
+}  // namespace switchyard

@@ -1,0 +1,50 @@
+// The vector kernels of the CPU engine (Highway, dispatched at run time to the widest instruction set of the
+// machine). Results do not depend on the instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "switchyard/dtype.hpp"
+
+namespace switchyard::cpu {
+
+// Channels that share one scale in an fp8 row.
+inline constexpr std::int64_t fp8_group = 128;
+
+// Copies without polluting the cache (non-temporal stores where they pay). The stores are weakly ordered:
+// call store_fence() before the release that publishes them. Any alignment, any size.
+void stream_copy(std::byte* to, std::byte const* from, std::size_t bytes);
+
+// Orders all earlier non-temporal stores of this thread before its later stores.
+void store_fence() noexcept;
+
+// out[i] = round(w[0] * rows[0][i] + w[1] * rows[1][i] + ... + bias0[i] + bias1[i]), accumulated in f32 in
+// exactly that order, each product and each sum rounded on its own (no fused multiply-add), so that results
+// are bitwise reproducible. With no rows the sum starts at +0; with rows it starts with the first row.
+struct RowSum {
+  std::span<void const* const> rows;     // each `count` elements of `dtype`
+  float const* row_weights = nullptr;    // one per row; null: all 1, no multiplication
+  void const* bias0 = nullptr;           // `count` elements of `dtype`, or null
+  void const* bias1 = nullptr;
+  void* out = nullptr;                   // non-temporal stores, see stream_copy
+  std::size_t count = 0;
+  DType dtype = DType::bf16;             // bf16, f16 or f32; rounding to nearest even, NaN stays NaN
+};
+void sum_rows(RowSum const& sum);
+
+// Casts a row to e4m3 (OCP 8-bit, "fn": no infinity, largest 448) with one scale per 128 channels:
+//   amax = max(1e-4, max |x|); scale = amax / 448 (f32); q = e4m3(x * (448 / amax)),
+// nearest even, saturating at +-448; NaN becomes 0x7f with the sign of the input. A last group of fewer
+// than 128 channels has a scale of its own. `values`: count bytes, `scales`: ceil(count / 128).
+struct Fp8Cast {
+  void const* from = nullptr;  // `count` elements of `dtype` (bf16, f16 or f32)
+  std::size_t count = 0;
+  DType dtype = DType::bf16;
+  std::uint8_t* values = nullptr;
+  float* scales = nullptr;
+};
+void cast_to_fp8(Fp8Cast const& cast);
+
+}  // namespace switchyard::cpu
