@@ -14,7 +14,7 @@ enum class ErrorCode : unsigned char { invalid_argument = 1, timeout, peer_lost,
 struct ErrorFacts {
   int rank = -1;
   int peer = -1;
-  std::string phase;
+  std::string phase{};
 };
 
 class Error : public std::runtime_error {

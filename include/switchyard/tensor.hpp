@@ -26,9 +26,9 @@ struct BasicTensorView {
   std::array<std::int64_t, max_dims> strides{};
 
   BasicTensorView() = default;
-  // A contiguous row-major tensor at `data`.
-  BasicTensorView(Void* data, DType dtype, std::initializer_list<std::int64_t> dims)
-      : data(data), dtype(dtype), ndim(static_cast<int>(dims.size())) {
+  // A contiguous row-major tensor of `type` at `at`.
+  BasicTensorView(Void* at, DType type, std::initializer_list<std::int64_t> dims)
+      : data(at), dtype(type), ndim(static_cast<int>(dims.size())) {
     int i = 0;
     for (std::int64_t extent : dims) {
       if (i < max_dims) shape[static_cast<std::size_t>(i)] = extent;

@@ -17,6 +17,9 @@ namespace switchyard {
 
 class PeerLinks;
 
+// Every rank has a socket to every other, and one thread polls them all.
+inline constexpr int max_world_size = 64;
+
 class World {
  public:
   // Collective over all ranks of the job.

@@ -1,0 +1,24 @@
+// Checking what the caller passed, before anything moves. All throw InvalidArgument, naming the argument, what
+// was expected and what was seen.
+#pragma once
+
+#include "layout/routing.hpp"
+#include "switchyard/buffer.hpp"
+
+namespace switchyard {
+
+inline constexpr std::int64_t scale_group = 128;  // channels that share an fp8 scale
+
+// What the checks need to know of the buffer.
+struct BufferFacts {
+  BufferOptions options;
+  int world = 1;
+  std::uint64_t buffer_id = 0;
+};
+
+void check_options(BufferOptions const& options, int world);
+void check_topk_idx(ConstTensorView const& topk_idx, BufferFacts const& buffer);
+void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer);
+void check_combine(CombineArgs const& args, BufferFacts const& buffer);
+
+}  // namespace switchyard

@@ -1,0 +1,286 @@
+#include "switchyard/buffer.hpp"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "api/arguments.hpp"
+#include "api/segments.hpp"
+#include "base/check.hpp"
+#include "base/config.hpp"
+#include "base/trace.hpp"
+#include "engine/cpu/engine.hpp"
+#include "plan/buffer_plan.hpp"
+
+namespace switchyard {
+
+namespace {
+
+BufferPlan agreed_plan(World& world, BufferOptions const& options) {
+  std::string refusal;
+  BufferPlan plan;
+  try {
+    check_options(options, world.size());
+    int const cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    plan = plan_buffer(options, {.world = world.size(), .cores = cores}, config_number(Setting::spin_us));
+  } catch (Error const& error) {
+    refusal = error.what();
+  }
+  agree(world, refusal);
+  return plan;
+}
+
+cpu::WaitPolicy wait_policy(BufferOptions const& options, BufferPlan const& plan) {
+  auto const timeout = options.timeout.count() > 0 ? options.timeout : std::chrono::milliseconds{config_number(Setting::timeout_ms)};
+  return {.timeout = timeout, .spin = plan.spin};
+}
+
+cpu::Refusal refusal_of(Error const& error) { return {.code = error.code(), .text = error.what()}; }
+
+// The route table of a dispatch's arguments; throws InvalidArgument for an id out of range.
+std::shared_ptr<detail::Routing> route(DispatchArgs const& args, BufferFacts const& buffer, int rank) {
+  auto routing = std::make_shared<detail::Routing>();
+  ExpertSplit const experts(buffer.options.num_experts, buffer.world);
+  routing->buffer_id = buffer.buffer_id;
+  routing->layout = args.layout;
+  routing->rank = rank;
+  routing->num_tokens = args.x.size(0);
+  routing->expert_alignment = args.expert_alignment;
+  if (args.token_in_rank.given()) {
+    routing->table = masked_routes(args.token_in_rank);
+    return routing;
+  }
+  routing->top_k = args.topk_idx.size(1);
+  bool const flat = args.layout == OutputLayout::flat;
+  routing->table = flat ? flat_routes(args.topk_idx, experts, buffer.world) : expanded_routes(args.topk_idx, experts, buffer.world);
+  routing->slot_rank.reserve(static_cast<std::size_t>(args.topk_idx.numel()));
+  for (std::int64_t token = 0; token < args.topk_idx.size(0); ++token) {
+    for (std::int64_t slot = 0; slot < routing->top_k; ++slot) {
+      std::int64_t const expert = topk_at(args.topk_idx, token, slot);
+      routing->slot_rank.push_back(static_cast<std::int16_t>(expert < 0 ? -1 : experts.rank_of(static_cast<int>(expert))));
+    }
+  }
+  return routing;
+}
+
+ReceiveShape shape_of(DispatchArgs const& args, OutputLayout layout, std::int64_t top_k) {
+  bool const fp8 = args.cast_to_fp8 || args.x.dtype == DType::f8e4m3;
+  auto const hidden = static_cast<std::size_t>(args.x.size(1));
+  auto const slots = static_cast<std::size_t>(top_k);
+  bool const flat = layout == OutputLayout::flat;
+  return {.rows = args.num_worst_tokens,
+          .row_bytes = hidden * (fp8 ? 1 : size_of(args.x.dtype)),
+          .scale_bytes = fp8 ? (hidden + scale_group - 1) / scale_group * sizeof(float) : 0,
+          .topk_bytes = args.topk_idx.given() && flat ? slots * size_of(args.topk_idx.dtype) : 0,
+          .weight_bytes = args.topk_weights.given() ? (flat ? slots : 1) * sizeof(float) : 0};
+}
+
+// The tensors of a dispatch's result, in its block.
+void fill_tensors(cpu::DispatchCall const& call, Dispatched& result) {
+  auto const& [offset, data, owner] = *call.block;
+  ReceiveShape const& shape = call.shape;
+  ReceiveBlock const parts = receive_block(shape);
+  DispatchArgs const& args = call.args;
+  DType const dtype = args.cast_to_fp8 ? DType::f8e4m3 : args.x.dtype;
+  std::int64_t const groups = static_cast<std::int64_t>(shape.scale_bytes / sizeof(float));
+  std::int64_t const top_k = call.routing->top_k;
+  result.x = Tensor({data + parts.x, dtype, {shape.rows, args.x.size(1)}}, owner);
+  if (groups > 0) result.scales = Tensor({data + parts.scales, DType::f32, {shape.rows, groups}}, owner);
+  if (shape.topk_bytes > 0) {
+    result.topk_idx = Tensor({data + parts.topk_idx, args.topk_idx.dtype, {shape.rows, top_k}}, owner);
+  }
+  if (shape.weight_bytes > 0 && call.routing->layout == OutputLayout::flat) {
+    result.topk_weights = Tensor({data + parts.topk_weights, DType::f32, {shape.rows, top_k}}, owner);
+  } else if (shape.weight_bytes > 0) {
+    result.topk_weights = Tensor({data + parts.topk_weights, DType::f32, {shape.rows}}, owner);
+  }
+  result.source_token = Tensor({data + parts.source_token, DType::i32, {shape.rows}}, owner);
+}
+
+}  // namespace
+
+namespace detail {
+
+class BufferState {
+ public:
+  BufferState(Communicator communicator, BufferOptions const& options)
+      : communicator_(std::move(communicator)),
+        plan_(agreed_plan(*communicator_.world(), options)),
+        connected_(connect_heap(*communicator_.world(), options, plan_)),
+        facts_{options, communicator_.size(), connected_.buffer_id},
+        engine_(connected_.heap, communicator_.world(),
+                {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = wait_policy(options, plan_)}) {}
+
+  // What can be done before the inputs are ready: checks, and in worst-case mode the result's tensors.
+  cpu::DispatchCall begin(DispatchArgs const& args, Dispatched& result) {
+    cpu::DispatchCall call{.args = args};
+    call.workers = workers(args.num_workers);
+    call.routing = std::make_shared<Routing>();
+    call.cached = args.handle.given();
+    try {
+      check_dispatch(args, facts_);
+      if (call.cached) *call.routing = *args.handle.routing();
+      if (!call.cached) call.routing->layout = args.layout;
+      if (args.topk_idx.given()) call.routing->top_k = args.topk_idx.size(1);
+      call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
+      if (args.num_worst_tokens > 0) allocate_worst(call, result);
+    } catch (Error const& error) {
+      call.refusal = refusal_of(error);
+    }
+    return call;
+  }
+
+  void allocate_worst(cpu::DispatchCall& call, Dispatched& result) {
+    std::size_t const bytes = receive_block(call.shape).bytes;
+    call.block = connected_.heap->allocate(bytes);
+    if (!call.block) throw_no_memory(bytes, "num_worst_tokens rows");
+    fill_tensors(call, result);
+  }
+
+  // On the stream: reads the ids, talks to the peers, moves the rows.
+  void dispatch(cpu::DispatchCall& call, Dispatched& result) {
+    TraceScope const span("dispatch", communicator_.rank());
+    try {
+      if (!call.refusal && !call.cached) call.routing = route(call.args, facts_, communicator_.rank());
+    } catch (Error const& error) {
+      call.refusal = refusal_of(error);
+    }
+    engine_.dispatch(call);
+    bool const worst = call.args.num_worst_tokens > 0;
+    if (!worst) fill_tensors(call, result);
+    if (!worst && call.routing->top_k > 0) result.tokens_per_expert = call.routing->placement.tokens_per_expert;
+    result.handle = Handle(std::move(call.routing));
+  }
+
+  void combine(CombineArgs const& args, Combined& result) {
+    TraceScope const span("combine", communicator_.rank());
+    cpu::CombineCall call{.args = args};
+    call.workers = workers(args.num_workers);
+    try {
+      check_combine(args, facts_);
+      prepare_outputs(call, result);
+    } catch (Error const& error) {
+      call.refusal = refusal_of(error);
+    }
+    engine_.combine(call);
+  }
+
+  void prepare_outputs(cpu::CombineCall& call, Combined& result) {
+    CombineArgs const& args = call.args;
+    Routing const& routing = *args.handle.routing();
+    call.out = args.out;
+    if (!args.out.given()) {
+      result.x = allocate(args.x.dtype, {routing.num_tokens, facts_.options.hidden});
+      call.out = result.x;
+    }
+    if (args.topk_weights.given()) {
+      result.topk_weights = allocate(DType::f32, {routing.num_tokens, routing.top_k});
+      call.out_weights = result.topk_weights;
+    }
+  }
+
+  Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) {
+    engine_.check_usable();
+    TensorView view(nullptr, dtype, shape);
+    require(shape.size() >= 1 && shape.size() <= max_dims, "shape: expected 1..{} dimensions, seen {}", max_dims, shape.size());
+    for (std::int64_t const extent : shape) require(extent >= 0, "shape: expected extents of 0 or more, seen {}", extent);
+    std::size_t const bytes = static_cast<std::size_t>(view.numel()) * size_of(dtype);
+    auto const block = connected_.heap->allocate(bytes);
+    if (!block) throw_no_memory(bytes, "a tensor");
+    view.data = block->data;
+    return Tensor(view, block->owner);
+  }
+
+  [[noreturn]] void throw_no_memory(std::size_t bytes, std::string_view what) const {
+    auto const& allocator = connected_.heap->allocator();
+    throw OutOfMemory(fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; free results earlier or raise "
+                                  "BufferOptions::heap_bytes",
+                                  bytes, what, allocator.largest_free(), allocator.capacity()),
+                      {.rank = communicator_.rank()});
+  }
+
+  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : plan_.num_workers; }
+  [[nodiscard]] BufferFacts const& facts() const noexcept { return facts_; }
+  [[nodiscard]] Communicator const& communicator() const noexcept { return communicator_; }
+  [[nodiscard]] BlockAllocator const& allocator() const noexcept { return connected_.heap->allocator(); }
+  Stream& stream() noexcept { return stream_; }
+
+ private:
+  Communicator communicator_;
+  BufferPlan plan_;
+  ConnectedHeap connected_;
+  BufferFacts facts_;
+  cpu::Engine engine_;
+  Stream stream_{"sy-comm"};  // last: drained before anything that its tasks use goes
+};
+
+}  // namespace detail
+
+Buffer::Buffer(Communicator const& communicator, BufferOptions const& options)
+    : state_(std::make_shared<detail::BufferState>(communicator, options)) {}
+
+Layout Buffer::get_layout(ConstTensorView topk_idx) const {
+  BufferFacts const& facts = state_->facts();
+  check_topk_idx(topk_idx, facts);
+  RouteTable const table = flat_routes(topk_idx, ExpertSplit(facts.options.num_experts, facts.world), facts.world);
+  Layout layout;
+  layout.num_tokens_per_rank.assign(table.rows_per_rank.begin(), table.rows_per_rank.end());
+  layout.num_tokens_per_expert.assign(table.slots_per_expert.begin(), table.slots_per_expert.end());
+  auto const world = static_cast<std::size_t>(facts.world);
+  layout.is_token_in_rank.resize(static_cast<std::size_t>(table.num_tokens()) * world);
+  for (std::int64_t token = 0; token < table.num_tokens(); ++token) {
+    for (Route const& route : table.of(token)) {
+      layout.is_token_in_rank[static_cast<std::size_t>(token) * world + static_cast<std::size_t>(route.rank)] = 1;
+    }
+  }
+  return layout;
+}
+
+Dispatched Buffer::dispatch(ConstTensorView x, ConstTensorView topk_idx, ConstTensorView topk_weights) {
+  return dispatch({.x = x, .topk_idx = topk_idx, .topk_weights = topk_weights});
+}
+
+Dispatched Buffer::dispatch(DispatchArgs const& args) {
+  Dispatched result;
+  cpu::DispatchCall call = state_->begin(args, result);
+  state_->stream().wait(args.after);
+  state_->stream().run([&] { state_->dispatch(call, result); });
+  return result;
+}
+
+// The stream is drained before the state goes, so tasks may hold a plain pointer.
+Pending<Dispatched> Buffer::dispatch_async(DispatchArgs const& args) {
+  auto result = std::make_shared<Dispatched>();
+  auto call = std::make_shared<cpu::DispatchCall>(state_->begin(args, *result));
+  state_->stream().wait(args.after);
+  return {state_->stream().submit([state = state_.get(), call, result] { state->dispatch(*call, *result); }), result};
+}
+
+Tensor Buffer::combine(ConstTensorView x, Handle const& handle) { return combine({.x = x, .handle = handle}).x; }
+
+Combined Buffer::combine(CombineArgs const& args) {
+  Combined result;
+  state_->stream().wait(args.after);
+  state_->stream().run([&] { state_->combine(args, result); });
+  return result;
+}
+
+Pending<Combined> Buffer::combine_async(CombineArgs const& args) {
+  auto result = std::make_shared<Combined>();
+  state_->stream().wait(args.after);
+  return {state_->stream().submit([state = state_.get(), args, result] { state->combine(args, *result); }), result};
+}
+
+Tensor Buffer::allocate(DType dtype, std::initializer_list<std::int64_t> shape) { return state_->allocate(dtype, shape); }
+
+Stream& Buffer::stream() noexcept { return state_->stream(); }
+
+Communicator const& Buffer::communicator() const noexcept { return state_->communicator(); }
+
+BufferOptions const& Buffer::options() const noexcept { return state_->facts().options; }
+
+std::size_t Buffer::heap_bytes_used() const noexcept { return state_->allocator().used(); }
+
+std::size_t Buffer::heap_bytes_peak() const noexcept { return state_->allocator().peak(); }
+
+}  // namespace switchyard

@@ -1,0 +1,86 @@
+#include "switchyard/communicator.hpp"
+
+#include "base/check.hpp"
+#include "base/config.hpp"
+#include "bootstrap/environment.hpp"
+#include "bootstrap/in_process_store.hpp"
+#include "bootstrap/tcp_store_client.hpp"
+#include "bootstrap/tcp_store_server.hpp"
+#include "bootstrap/world.hpp"
+
+namespace switchyard {
+
+namespace {
+
+// Rank 0's store: the server, and the connection to it, which goes first.
+struct HostedStore {
+  HostedStore(TcpStoreServerOptions const& options, std::chrono::milliseconds timeout)
+      : server(options), client({own_address(options.listen), server.port()}, options.token, timeout) {}
+
+  // 0.0.0.0 is where to listen, not where to connect to.
+  static std::string own_address(std::string const& listen) { return listen == "0.0.0.0" ? "127.0.0.1" : listen; }
+
+  TcpStoreServer server;
+  TcpStoreClient client;
+};
+
+std::chrono::milliseconds timeout_or_default(std::chrono::milliseconds timeout) {
+  require(timeout.count() >= 0, "timeout: expected 0 ms (the default) or more, seen {}", timeout.count());
+  return timeout.count() > 0 ? timeout : std::chrono::milliseconds{config_number(Setting::rendezvous_timeout_ms)};
+}
+
+void check_membership(int rank, int size) {
+  require(size >= 1 && size <= max_world_size, "size: expected 1 to {}, seen {}", max_world_size, size);
+  require(rank >= 0 && rank < size, "rank: expected 0 to {}, seen {}", size - 1, rank);
+}
+
+std::shared_ptr<Store> open_store(CommunicatorOptions const& options, std::chrono::milliseconds timeout) {
+  HostPort const address = parse_host_port(options.address, "address");
+  // Alone, there is nobody to meet, and no reason to take a port.
+  if (options.size == 1) return std::make_shared<InProcessStore>();
+  if (!options.serve || options.rank != 0) return std::make_shared<TcpStoreClient>(address, options.token, timeout);
+  TcpStoreServerOptions const server{
+      .listen = config_text(Setting::listen), .port = address.port, .token = options.token};
+  auto hosted = std::make_shared<HostedStore>(server, timeout);
+  return {hosted, &hosted->client};
+}
+
+}  // namespace
+
+Communicator Communicator::from_environment() {
+  return connect(options_from_environment(process_environment()));
+}
+
+Communicator Communicator::connect(CommunicatorOptions const& options) {
+  check_membership(options.rank, options.size);
+  auto const timeout = timeout_or_default(options.timeout);
+  return Communicator(std::make_shared<World>(open_store(options, timeout), options.rank, options.size, timeout));
+}
+
+std::shared_ptr<Store> Communicator::in_process_store() {
+  return std::make_shared<InProcessStore>();
+}
+
+Communicator Communicator::join(std::shared_ptr<Store> store, int rank, int size,
+                                std::chrono::milliseconds timeout) {
+  check_membership(rank, size);
+  return Communicator(std::make_shared<World>(std::move(store), rank, size, timeout_or_default(timeout)));
+}
+
+int Communicator::rank() const noexcept {
+  return world_->rank();
+}
+
+int Communicator::size() const noexcept {
+  return world_->size();
+}
+
+void Communicator::barrier() {
+  world_->barrier();
+}
+
+std::vector<std::vector<std::byte>> Communicator::all_gather(std::span<std::byte const> mine) {
+  return world_->all_gather(mine);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,80 @@
+#include "api/segments.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/check.hpp"
+#include "engine/cpu/signals.hpp"
+
+namespace switchyard {
+
+namespace {
+
+constexpr std::array<std::string_view, 4> option_names{"max_tokens", "hidden", "num_experts", "top_k"};
+
+// What every rank tells the others when a buffer is made.
+struct Introduction {
+  std::array<std::int64_t, option_names.size()> options{};
+  std::uint64_t segment_bytes = 0;
+  std::uint64_t segment_id = 0;
+};
+
+template <typename T>
+std::span<std::byte const> bytes_of(T const& value) {
+  return std::as_bytes(std::span(&value, 1));
+}
+
+std::vector<Introduction> introduce(World& world, Introduction const& mine) {
+  std::vector<Introduction> all;
+  for (auto const& bytes : world.all_gather(bytes_of(mine))) {
+    require(bytes.size() == sizeof(Introduction), "rank {}: introduction: expected {} bytes, seen {}", all.size(),
+            sizeof(Introduction), bytes.size());
+    std::memcpy(&all.emplace_back(), bytes.data(), sizeof(Introduction));
+  }
+  return all;
+}
+
+void check_equal(std::vector<Introduction> const& all) {
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    for (std::size_t option = 0; option < option_names.size(); ++option) {
+      require(all[rank].options[option] == all[0].options[option], "rank {}: BufferOptions::{}: expected {} as on rank 0, seen {}",
+              rank, option_names[option], all[0].options[option], all[rank].options[option]);
+    }
+  }
+}
+
+}  // namespace
+
+void agree(World& world, std::string const& refusal) {
+  auto const all = world.all_gather(std::as_bytes(std::span(refusal)));
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank].empty()) continue;
+    std::string const text(reinterpret_cast<char const*>(all[rank].data()), all[rank].size());
+    throw InvalidArgument(fmt::format("rank {}: {}", rank, text), {.rank = static_cast<int>(rank), .phase = "construction"});
+  }
+}
+
+ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan) {
+  auto own = SharedSegment::create(plan.segment_bytes);
+  cpu::Signals::initialise(own->data(), world.rank(), world.size(), own->bytes());
+  auto const all = introduce(world, {.options = {options.max_tokens, options.hidden, options.num_experts, options.top_k},
+                                     .segment_bytes = own->bytes(),
+                                     .segment_id = own->id()});
+  check_equal(all);
+  auto descriptors = world.exchange_fd(own->fd());
+  std::vector<std::shared_ptr<SharedSegment>> segments;
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    // Ranks that are threads of this process share one mapping: thread sanitizers then see every access.
+    auto segment = SharedSegment::find_in_process(all[rank].segment_id);
+    segments.push_back(segment ? std::move(segment) : SharedSegment::attach(std::move(descriptors[rank]), all[rank].segment_bytes));
+  }
+  // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
+  world.barrier();
+  return {std::make_shared<SymmetricHeap>(std::move(segments), world.rank(), plan.control.bytes), own->id()};
+}
+
+}  // namespace switchyard

@@ -1,0 +1,24 @@
+// Making and exchanging the segments of a buffer: its constructor's collective part.
+#pragma once
+
+#include <memory>
+
+#include "bootstrap/world.hpp"
+#include "memory/symmetric_heap.hpp"
+#include "plan/buffer_plan.hpp"
+#include "switchyard/buffer.hpp"
+
+namespace switchyard {
+
+struct ConnectedHeap {
+  std::shared_ptr<SymmetricHeap> heap;
+  std::uint64_t buffer_id = 0;  // random, of this rank
+};
+
+// Collective. Checks that all ranks pass equal sizes; throws the same error on every rank.
+ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan);
+
+// What the own checks found, told to all ranks: throws the first refusal (by rank) on every rank.
+void agree(World& world, std::string const& refusal);
+
+}  // namespace switchyard

@@ -1,0 +1,21 @@
+// Builds the mesh of Unix sockets between the ranks of a job.
+//
+// Every rank listens in the abstract namespace (so nothing lies on disk) and publishes where through the
+// store; rank i connects to every j < i. A connection is taken for rank i's only when it comes from our user
+// (or root) and shows the secret that rank 0 published; anything else is closed with a line in the log.
+#pragma once
+
+#include <vector>
+
+#include "base/deadline.hpp"
+#include "base/unique_fd.hpp"
+#include "bootstrap/store.hpp"
+
+namespace switchyard {
+
+// Collective. Returns a non-blocking socket to every other rank, none in the own slot. Throws Timeout (naming
+// the rank that did not come), PeerLost (a rank that came and went), Unsupported (a rank on another host),
+// InvalidArgument (ranks that disagree on the size of the job).
+std::vector<UniqueFd> connect_mesh(Store& store, int rank, int size, Deadline const& deadline);
+
+}  // namespace switchyard

@@ -1,0 +1,76 @@
+#include "cli/gather.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <span>
+
+namespace switchyard::cli {
+
+namespace {
+
+std::vector<double> pack(RankSamples const& samples) {
+  std::vector<double> out{static_cast<double>(samples.dispatch_us.size()),
+                          static_cast<double>(samples.libc_copy_us.size()), samples.pss_bytes,
+                          samples.resident_peak_bytes, samples.heap_peak_bytes};
+  for (auto const* list :
+       {&samples.dispatch_us, &samples.combine_us, &samples.libc_copy_us, &samples.non_temporal_copy_us}) {
+    out.insert(out.end(), list->begin(), list->end());
+  }
+  return out;
+}
+
+// From our own ranks, all of which run this program: of the form that pack() makes.
+RankSamples unpack(std::span<double const> packed) {
+  auto const iterations = static_cast<std::size_t>(packed[0]);
+  auto const copies = static_cast<std::size_t>(packed[1]);
+  RankSamples samples;
+  samples.pss_bytes = packed[2];
+  samples.resident_peak_bytes = packed[3];
+  samples.heap_peak_bytes = packed[4];
+  packed = packed.subspan(5);
+  auto const take = [&packed](std::size_t count, std::vector<double>& list) {
+    auto const part = packed.first(count);
+    list.assign(part.begin(), part.end());
+    packed = packed.subspan(count);
+  };
+  take(iterations, samples.dispatch_us);
+  take(iterations, samples.combine_us);
+  take(copies, samples.libc_copy_us);
+  take(copies, samples.non_temporal_copy_us);
+  return samples;
+}
+
+}  // namespace
+
+std::vector<RankSamples> gather_samples(Communicator& communicator, RankSamples const& mine) {
+  std::vector<RankSamples> all;
+  std::vector<double> const own = pack(mine);
+  for (auto const& bytes : communicator.all_gather(std::as_bytes(std::span(own)))) {
+    std::vector<double> packed(bytes.size() / sizeof(double));
+    std::memcpy(packed.data(), bytes.data(), packed.size() * sizeof(double));
+    all.push_back(unpack(packed));
+  }
+  return all;
+}
+
+std::vector<std::string> gather_mismatches(Communicator& communicator, std::optional<std::string> const& mine) {
+  std::vector<std::string> found;
+  std::string const own = mine.value_or("");
+  for (auto const& bytes : communicator.all_gather(std::as_bytes(std::span(own)))) {
+    if (!bytes.empty()) found.emplace_back(reinterpret_cast<char const*>(bytes.data()), bytes.size());
+  }
+  return found;
+}
+
+std::int64_t gather_min(Communicator& communicator, std::int64_t mine) {
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (auto const& bytes : communicator.all_gather(std::as_bytes(std::span(&mine, 1)))) {
+    std::int64_t value = 0;
+    std::memcpy(&value, bytes.data(), std::min(bytes.size(), sizeof(value)));
+    least = std::min(least, value);
+  }
+  return least;
+}
+
+}  // namespace switchyard::cli

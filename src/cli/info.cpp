@@ -1,0 +1,184 @@
+#include "cli/info.hpp"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/config.hpp"
+#include "base/unique_fd.hpp"
+#include "cli/machine.hpp"
+#include "cli/simd_target.hpp"
+#include "cli/topology.hpp"
+#include "switchyard/error.hpp"
+
+namespace switchyard::cli {
+
+namespace {
+
+using nlohmann::json;
+
+// Something that may or may not be had, and why.
+struct Offer {
+  std::string name;
+  bool available = false;
+  std::string why;
+};
+
+Offer memfd() {
+  UniqueFd const fd(::memfd_create("switchyard-info", MFD_CLOEXEC));
+  return {"memfd", static_cast<bool>(fd),
+          fd ? "intra-node: shared memory, handed over by SCM_RIGHTS" : "refused by the kernel"};
+}
+
+// A setting that does not parse is shown as such, not fatal here.
+bool is_off(Setting setting) {
+  try {
+    return config_text(setting) == "off";
+  } catch (InvalidArgument const&) {
+    return false;
+  }
+}
+
+Offer huge_pages() {
+  std::string const policy = first_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+  bool given = false;
+  for (char const* const word : {"[advise]", "[within_size]", "[always]", "[force]"}) {
+    given = given || policy.find(word) != std::string::npos;
+  }
+  if (is_off(Setting::huge_pages)) return {"huge pages", false, "SWITCHYARD_HUGE_PAGES=off"};
+  return {"huge pages", given,
+          policy.empty() ? "this kernel has none for shared memory" : "shmem_enabled: " + policy};
+}
+
+Offer numa_binding(Topology const& topology) {
+  if (is_off(Setting::numa)) return {"NUMA binding", false, "SWITCHYARD_NUMA=off"};
+  if (topology.numa_nodes < 2) return {"NUMA binding", false, "one NUMA node: nothing to bind"};
+  return {"NUMA binding", true, fmt::format("{} NUMA nodes", topology.numa_nodes)};
+}
+
+struct SettingState {
+  SettingInfo info;
+  std::string value;
+  bool valid = true;
+};
+
+SettingState state_of(SettingInfo const& info) {
+  bool const number = info.range.find("..") != std::string_view::npos;
+  try {
+    return {info, number ? std::to_string(config_number(info.setting)) : config_text(info.setting)};
+  } catch (InvalidArgument const& error) {
+    return {info, error.what(), false};
+  }
+}
+
+struct Info {
+  Machine machine;
+  Topology topology;
+  std::vector<Offer> engines;
+  std::vector<Offer> transports;
+  std::vector<Offer> memory;
+  std::vector<SettingState> settings;
+};
+
+Info collect() {
+  Info info{.machine = describe_machine(),
+            .topology = read_topology(),
+            .engines = {{"cpu", true, "SIMD target " + simd_target()},
+                        {"cuda", false, "not built: this version has no CUDA engine yet"}},
+            .transports = {memfd(), {"scale-out", false, "not built: this version runs on one node"}},
+            .memory = {},
+            .settings = {}};
+  info.memory = {huge_pages(), numa_binding(info.topology)};
+  for (SettingInfo const& setting : config_table()) info.settings.push_back(state_of(setting));
+  return info;
+}
+
+void print_offers(char const* title, std::vector<Offer> const& offers) {
+  fmt::print("\n{}\n", title);
+  for (Offer const& offer : offers) {
+    fmt::print("  {:<14}{:<5}{}\n", offer.name, offer.available ? "yes" : "no", offer.why);
+  }
+}
+
+void print_topology(Info const& info) {
+  fmt::print("machine\n  {}\n  {} MiB of memory, {} cores for this process\n", info.machine.cpu_model,
+             info.machine.memory_bytes >> 20, info.machine.cores);
+  Topology const& t = info.topology;
+  fmt::print("  packages {}, cores {}, processing units {}, NUMA nodes {}\n", t.packages, t.cores,
+             t.processing_units, t.numa_nodes);
+  for (Cache const& cache : t.caches)
+    fmt::print("  {} cache: {} x {} KiB\n", cache.name, cache.count, cache.bytes >> 10);
+}
+
+void print_text(Info const& info) {
+  print_topology(info);
+  print_offers("engines", info.engines);
+  print_offers("transports", info.transports);
+  print_offers("memory", info.memory);
+  fmt::print("\nsettings (environment variables)\n");
+  for (SettingState const& state : info.settings) {
+    fmt::print("  {:<34}{}{}\n", state.info.variable, state.valid ? "" : "INVALID: ", state.value);
+    fmt::print("      {}; {}; default {}\n", state.info.doc, state.info.range, state.info.fallback);
+  }
+}
+
+json offers_json(std::vector<Offer> const& offers) {
+  json list = json::array();
+  for (Offer const& offer : offers) {
+    list.push_back({{"name", offer.name}, {"available", offer.available}, {"why", offer.why}});
+  }
+  return list;
+}
+
+json settings_json(std::vector<SettingState> const& settings) {
+  json list = json::array();
+  for (SettingState const& state : settings) {
+    list.push_back({{"variable", state.info.variable},
+                    {"value", state.value},
+                    {"valid", state.valid},
+                    {"default", state.info.fallback},
+                    {"range", state.info.range},
+                    {"doc", state.info.doc}});
+  }
+  return list;
+}
+
+json to_json(Info const& info) {
+  json caches = json::array();
+  for (Cache const& cache : info.topology.caches) {
+    caches.push_back({{"name", cache.name}, {"bytes", cache.bytes}, {"count", cache.count}});
+  }
+  return {{"schema", "switchyard-info/1"},
+          {"machine",
+           {{"cpu", info.machine.cpu_model},
+            {"cores", info.machine.cores},
+            {"memory_bytes", info.machine.memory_bytes}}},
+          {"topology",
+           {{"packages", info.topology.packages},
+            {"cores", info.topology.cores},
+            {"processing_units", info.topology.processing_units},
+            {"numa_nodes", info.topology.numa_nodes},
+            {"caches", caches}}},
+          {"engines", offers_json(info.engines)},
+          {"transports", offers_json(info.transports)},
+          {"memory", offers_json(info.memory)},
+          {"settings", settings_json(info.settings)}};
+}
+
+}  // namespace
+
+int run_info(bool as_json) {
+  Info const info = collect();
+  if (as_json) {
+    fmt::print("{}\n", to_json(info).dump(2));
+  } else {
+    print_text(info);
+  }
+  return 0;
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,260 @@
+#include "cli/rank_bench.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/check.hpp"
+#include "base/config.hpp"
+#include "base/deadline.hpp"
+#include "cli/bench_inputs.hpp"
+#include "cli/check.hpp"
+#include "cli/copy_ceiling.hpp"
+#include "cli/footprint.hpp"
+#include "cli/gather.hpp"
+#include "cli/machine.hpp"
+#include "cli/progress.hpp"
+#include "cli/report.hpp"
+#include "cli/trace_file.hpp"
+#include "switchyard/trace.hpp"
+
+namespace switchyard::cli {
+
+namespace {
+
+constexpr int copy_repetitions = 5;
+// Ranks fill and check data at different speeds; only after that may they differ by this much.
+constexpr std::chrono::milliseconds check_allowance{60000};
+
+BufferOptions buffer_options(BenchPlan const& plan) {
+  Problem const& problem = plan.options.problem;
+  return {.max_tokens = problem.tokens,
+          .hidden = problem.hidden,
+          .num_experts = problem.experts,
+          .top_k = problem.top_k,
+          .heap_bytes = heap_bytes_for(problem, plan.traffic),
+          .num_workers = plan.options.workers,
+          .timeout = plan.options.timeout()};
+}
+
+int workers_of(BenchOptions const& options) {
+  return options.workers > 0 ? options.workers : std::max(1, describe_machine().cores / options.problem.ranks);
+}
+
+void poison(Tensor const& tensor) {
+  if (!tensor.given() || tensor.view().numel() == 0) return;
+  std::memset(tensor.view().data, 0xa5, static_cast<std::size_t>(tensor.view().numel()) * size_of(tensor.dtype()));
+}
+
+class RankBench {
+ public:
+  RankBench(BenchPlan const& plan, Communicator communicator, SharedBarrier* barrier);
+  int run();
+
+ private:
+  struct Times {
+    double dispatch_us = 0;
+    double combine_us = 0;
+  };
+
+  std::int64_t align(std::chrono::milliseconds allowance = std::chrono::milliseconds{0});
+  template <typename Work>
+  double timed_us(Work&& work);
+  Tensor combine(Dispatched const& routed);
+  Times iterate();
+  bool check();
+  std::optional<std::string> find_mismatch();
+  void measure_copy(std::optional<CopyCeiling>& copies);
+  void measure_times();
+  void measure_memory();
+  void trace();
+  void report();
+
+  [[nodiscard]] std::span<std::uint16_t const> combined() const {
+    return {out_.data<std::uint16_t>(), static_cast<std::size_t>(problem_.tokens * problem_.hidden)};
+  }
+
+  BenchPlan const& plan_;
+  Problem const& problem_;
+  Communicator communicator_;
+  SharedBarrier* barrier_;
+  std::chrono::milliseconds timeout_;
+  int workers_;
+  Buffer buffer_;
+  BenchInputs inputs_;
+  Checker checker_;
+  Tensor expert_outputs_;
+  Tensor out_;
+  RankSamples samples_;
+  Progress progress_;
+};
+
+RankBench::RankBench(BenchPlan const& plan, Communicator communicator, SharedBarrier* barrier)
+    : plan_(plan),
+      problem_(plan.options.problem),
+      communicator_(std::move(communicator)),
+      barrier_(barrier),
+      timeout_(plan.options.timeout_ms > 0 ? plan.options.timeout()
+                                           : std::chrono::milliseconds{config_number(Setting::timeout_ms)}),
+      workers_(workers_of(plan.options)),
+      buffer_(communicator_, buffer_options(plan)),
+      inputs_(problem_, plan.routing, communicator_.rank()),
+      checker_(problem_, plan.routing, communicator_.rank()),
+      expert_outputs_(buffer_.allocate(DType::bf16, {std::ssize(checker_.rows()), problem_.hidden})),
+      out_(buffer_.allocate(DType::bf16, {problem_.tokens, problem_.hidden})),
+      progress_(communicator_.rank() == 0, plan.options.warmup + plan.options.iterations + 3) {
+  auto const elements = static_cast<std::size_t>(expert_outputs_.view().numel());
+  checker_.fill_expert_outputs({expert_outputs_.data<std::uint16_t>(), elements});
+}
+
+int RankBench::run() {
+  for (int i = 0; i < plan_.options.warmup; ++i) {
+    progress_.step("warming up");
+    align(check_allowance);
+    iterate();
+  }
+  progress_.step("checking");
+  if (plan_.options.check && !check()) return 1;
+  measure_times();
+  measure_memory();
+  progress_.step("checking");
+  if (plan_.options.check && !check()) return 1;
+  if (!plan_.options.trace.empty()) trace();
+  progress_.step("done");
+  report();
+  return 0;
+}
+
+// Waits for all ranks and returns the moment when all were there.
+std::int64_t RankBench::align(std::chrono::milliseconds allowance) {
+  if (barrier_ != nullptr) return barrier_->wait(timeout_ + allowance);
+  communicator_.barrier();
+  return monotonic_ns();
+}
+
+// From the moment when all ranks were ready to the end of this rank's work.
+template <typename Work>
+double RankBench::timed_us(Work&& work) {
+  std::int64_t const begin = align();
+  work();
+  return static_cast<double>(monotonic_ns() - begin) / 1e3;
+}
+
+Tensor RankBench::combine(Dispatched const& routed) {
+  CombineArgs args;
+  args.x = expert_outputs_;
+  args.handle = routed.handle;
+  args.out = out_;
+  buffer_.combine(args);
+  return out_;
+}
+
+RankBench::Times RankBench::iterate() {
+  DispatchArgs const args = inputs_.args();
+  Dispatched routed;
+  Times times;
+  times.dispatch_us = timed_us([&] { routed = buffer_.dispatch(args); });
+  times.combine_us = timed_us([&] { combine(routed); });
+  return times;
+}
+
+std::optional<std::string> RankBench::find_mismatch() {
+  {
+    // The blocks of this result are those that the next dispatch gets.
+    Dispatched const stale = buffer_.dispatch(inputs_.args());
+    for (Tensor const* tensor :
+         {&stale.x, &stale.scales, &stale.topk_idx, &stale.topk_weights, &stale.source_token}) {
+      poison(*tensor);
+    }
+  }
+  poison(out_);
+  align(check_allowance);
+  Dispatched const routed = buffer_.dispatch(inputs_.args());
+  combine(routed);
+  if (auto fault = checker_.check_dispatch(routed)) return fault;
+  return checker_.check_combine(combined());
+}
+
+bool RankBench::check() {
+  align(check_allowance);
+  auto const mine = find_mismatch();
+  align(check_allowance);
+  auto const found = gather_mismatches(communicator_, mine);
+  if (communicator_.rank() == 0) {
+    for (auto const& text : found) fmt::print(stderr, "switchyard: mismatch: {}\n", text);
+  }
+  return found.empty();
+}
+
+void RankBench::measure_copy(std::optional<CopyCeiling>& copies) {
+  if (!copies) copies.emplace(workers_);
+  align(check_allowance);
+  samples_.libc_copy_us.push_back(timed_us([&] { copies->copy(CopyKind::libc); }));
+  samples_.non_temporal_copy_us.push_back(timed_us([&] { copies->copy(CopyKind::non_temporal); }));
+}
+
+void RankBench::measure_times() {
+  std::optional<CopyCeiling> copies;
+  int const iterations = plan_.options.iterations;
+  for (int i = 0; i < iterations; ++i) {
+    progress_.step("measuring");
+    // Spread evenly over the loop.
+    auto const due = static_cast<std::int64_t>(i) * copy_repetitions / iterations;
+    while (std::ssize(samples_.libc_copy_us) <= due) measure_copy(copies);
+    Times const times = iterate();
+    samples_.dispatch_us.push_back(times.dispatch_us);
+    samples_.combine_us.push_back(times.combine_us);
+  }
+  while (std::ssize(samples_.libc_copy_us) < copy_repetitions) measure_copy(copies);
+}
+
+void RankBench::measure_memory() {
+  Dispatched const routed = buffer_.dispatch(inputs_.args());
+  combine(routed);
+  align(check_allowance);  // all have released their copy buffers, and none its result
+  ProcessMemory const memory = process_memory();
+  samples_.pss_bytes = static_cast<double>(memory.proportional);
+  samples_.resident_peak_bytes = static_cast<double>(memory.resident_peak);
+  samples_.heap_peak_bytes = static_cast<double>(buffer_.heap_bytes_peak());
+  align(check_allowance);
+}
+
+void RankBench::trace() {
+  set_trace_enabled(true);
+  iterate();
+  set_trace_enabled(false);
+  write_trace(communicator_, plan_.options.trace);
+}
+
+void RankBench::report() {
+  auto const all = gather_samples(communicator_, samples_);
+  if (communicator_.rank() != 0) return;
+  BenchReport report = make_report(plan_.options, plan_.traffic, all);
+  report.workers = workers_;
+  std::string const& json_path = plan_.options.json;
+  fmt::print(json_path == "-" ? stderr : stdout, "{}", to_table(report));
+  std::string const text = json_path.empty() ? "" : to_json(report).dump(2) + "\n";
+  if (json_path == "-") fmt::print("{}", text);
+  if (json_path.empty() || json_path == "-") return;
+  std::ofstream file(json_path);
+  file << text;
+  if (!file.flush()) throw SystemError(fmt::format("{}: cannot be written", json_path));
+}
+
+}  // namespace
+
+int run_rank_bench(BenchPlan const& plan, Communicator communicator, SharedBarrier* barrier) {
+  if (communicator.rank() == 0) {
+    bool const json_only = plan.options.json == "-";
+    fmt::print(json_only ? stderr : stdout, "{}\n", headline(plan.options, workers_of(plan.options)));
+    std::fflush(stdout);
+  }
+  return RankBench(plan, std::move(communicator), barrier).run();
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,122 @@
+#include "cli/report.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/copy_ceiling.hpp"
+
+namespace switchyard::cli {
+
+namespace {
+
+// Mean over ranks of `value(rank)`.
+template <typename Range, typename Value>
+double mean(Range const& ranks, Value&& value) {
+  double sum = 0;
+  for (auto const& rank : ranks) sum += static_cast<double>(value(rank));
+  return sum / static_cast<double>(ranks.size());
+}
+
+std::vector<double> slowest(std::vector<RankSamples> const& samples, std::vector<double> RankSamples::*times) {
+  std::vector<std::vector<double>> rows;
+  for (RankSamples const& rank : samples) rows.push_back(rank.*times);
+  return max_over_ranks(rows);
+}
+
+void set_ceiling(BenchReport& report, std::vector<RankSamples> const& samples) {
+  auto const gbps = [&](std::vector<double> RankSamples::*times) {
+    double const median_us = summarise(slowest(samples, times)).median;
+    return median_us > 0 ? static_cast<double>(copy_bytes_total) / median_us / 1e3 : 0;
+  };
+  double const libc = gbps(&RankSamples::libc_copy_us);
+  double const non_temporal = gbps(&RankSamples::non_temporal_copy_us);
+  report.copy_gbps = std::max(libc, non_temporal);
+  report.copy_kind = libc > non_temporal ? "memcpy" : "non-temporal";
+}
+
+void set_rates(Operation& operation, double copy_gbps) {
+  if (operation.us.median <= 0 || copy_gbps <= 0) return;
+  operation.gbps = operation.recv_bytes / operation.us.median / 1e3;
+  operation.fraction = operation.moved_bytes / operation.us.median / 1e3 / copy_gbps;
+}
+
+Operation dispatch_of(Problem const& problem, std::vector<Traffic> const& traffic) {
+  auto const in = problem.input_row_bytes();
+  auto const out = problem.received_row_bytes();
+  return {.dtype = std::string(name_of(problem.payload)),
+          .recv_bytes = mean(traffic, [=](Traffic const& t) { return t.received_rows * out; }),
+          .moved_bytes = mean(traffic, [=](Traffic const& t) { return t.routed_tokens * in + t.sent_rows * out; })};
+}
+
+Operation combine_of(Problem const& problem, std::vector<Traffic> const& traffic) {
+  auto const row = problem.combine_row_bytes();
+  return {.dtype = "bf16",
+          .recv_bytes = mean(traffic, [=](Traffic const& t) { return t.sent_rows * row; }),
+          .moved_bytes = mean(traffic, [=](Traffic const& t) { return (t.sent_rows + t.tokens) * row; })};
+}
+
+MemoryUse memory_of(Problem const& problem, std::vector<Traffic> const& traffic,
+                    std::vector<RankSamples> const& samples) {
+  MemoryUse use;
+  for (Traffic const& rank : traffic) {
+    Footprint const part = footprint_of(problem, rank);
+    use.payload.inputs += part.inputs / problem.ranks;
+    use.payload.received += part.received / problem.ranks;
+    use.payload.expert_outputs += part.expert_outputs / problem.ranks;
+    use.payload.combined += part.combined / problem.ranks;
+  }
+  use.pss_bytes = mean(samples, [](RankSamples const& s) { return s.pss_bytes; });
+  use.resident_peak_bytes = mean(samples, [](RankSamples const& s) { return s.resident_peak_bytes; });
+  use.heap_peak_bytes = mean(samples, [](RankSamples const& s) { return s.heap_peak_bytes; });
+  return use;
+}
+
+std::string table_row(char const* name, Operation const& operation) {
+  return fmt::format("{:<10}{:<10}{:>12.0f}{:>12.0f}{:>12.0f}{:>16.1f}{:>14.2f}{:>16.0f} %\n", name,
+                     operation.dtype, operation.us.median, operation.us.p99, operation.us.max,
+                     operation.recv_bytes / 1e6, operation.gbps, operation.fraction * 100);
+}
+
+}  // namespace
+
+BenchReport make_report(BenchOptions const& options, std::vector<Traffic> const& traffic,
+                        std::vector<RankSamples> const& samples) {
+  Problem const& problem = options.problem;
+  BenchReport report{.options = options,
+                     .machine = describe_machine(),
+                     .dispatch = dispatch_of(problem, traffic),
+                     .combine = combine_of(problem, traffic),
+                     .memory = memory_of(problem, traffic, samples)};
+  report.dispatch.us = summarise(slowest(samples, &RankSamples::dispatch_us));
+  report.combine.us = summarise(slowest(samples, &RankSamples::combine_us));
+  set_ceiling(report, samples);
+  set_rates(report.dispatch, report.copy_gbps);
+  set_rates(report.combine, report.copy_gbps);
+  return report;
+}
+
+std::string headline(BenchOptions const& options, int workers) {
+  Problem const& p = options.problem;
+  return fmt::format(
+      "switchyard bench: {} ranks x {} worker{}, {} tokens a rank, hidden {}, top-{} of {} experts, {} routing, {} "
+      "dispatch and bf16 combine, {} layout, {} mode, seed {}",
+      p.ranks, workers, workers == 1 ? "" : "s", p.tokens, p.hidden, p.top_k, p.experts, name_of(options.routing),
+      name_of(p.payload), name_of(p.layout), name_of(options.mode), p.seed);
+}
+
+std::string to_table(BenchReport const& report) {
+  constexpr double mib = 1 << 20;
+  std::string text = fmt::format("{:<10}{:<10}{:>12}{:>12}{:>12}{:>16}{:>14}{:>18}\n", "operation", "dtype",
+                                 "median us", "p99 us", "max us", "MB recv/rank", "GB/s a rank", "of copy ceiling");
+  text += table_row("dispatch", report.dispatch);
+  text += table_row("combine", report.combine);
+  text += fmt::format("copy ceiling: {:.2f} GB/s a rank, read and written, all ranks at once ({})\n",
+                      report.copy_gbps, report.copy_kind);
+  text += fmt::format("memory: {:.0f} MiB a rank for {:.0f} MiB of payload ({:.2f} times)\n",
+                      report.memory.pss_bytes / mib, static_cast<double>(report.memory.payload.total()) / mib,
+                      report.memory.ratio());
+  text += report.options.check ? "checked: every received byte and every combined value, before and after\n"
+                               : "not checked (--no-check)\n";
+  return text;
+}
+
+}  // namespace switchyard::cli

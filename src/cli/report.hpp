@@ -1,0 +1,62 @@
+// The results of a benchmark, as a table and as JSON.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/bench_options.hpp"
+#include "cli/footprint.hpp"
+#include "cli/machine.hpp"
+#include "cli/statistics.hpp"
+
+namespace switchyard::cli {
+
+// What one rank measured. All ranks have equally many samples.
+struct RankSamples {
+  std::vector<double> dispatch_us;
+  std::vector<double> combine_us;
+  std::vector<double> libc_copy_us;
+  std::vector<double> non_temporal_copy_us;
+  double pss_bytes = 0;
+  double resident_peak_bytes = 0;
+  double heap_peak_bytes = 0;
+};
+
+struct Operation {
+  std::string dtype{};
+  Summary us{};            // over iterations, of the slowest rank of each
+  double recv_bytes = 0;   // mean over ranks
+  double moved_bytes = 0;  // read once and written once, mean over ranks
+  double gbps = 0;         // received, a rank
+  double fraction = 0;     // of the copy ceiling
+};
+
+struct MemoryUse {
+  Footprint payload{};  // mean over ranks
+  double pss_bytes = 0;
+  double resident_peak_bytes = 0;
+  double heap_peak_bytes = 0;
+  [[nodiscard]] double ratio() const { return pss_bytes / static_cast<double>(payload.total()); }
+};
+
+struct BenchReport {
+  BenchOptions options{};
+  int workers = 1;
+  Machine machine{};
+  Operation dispatch{};
+  Operation combine{};
+  double copy_gbps = 0;
+  std::string copy_kind{};
+  MemoryUse memory{};
+};
+
+BenchReport make_report(BenchOptions const& options, std::vector<Traffic> const& traffic,
+                        std::vector<RankSamples> const& samples);
+
+// One line: what is run.
+std::string headline(BenchOptions const& options, int workers);
+std::string to_table(BenchReport const& report);
+nlohmann::json to_json(BenchReport const& report);
+
+}  // namespace switchyard::cli

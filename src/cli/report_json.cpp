@@ -1,0 +1,78 @@
+#include <nlohmann/json.hpp>
+
+#include "cli/report.hpp"
+
+namespace switchyard::cli {
+
+namespace {
+
+using nlohmann::json;
+
+#ifdef SWITCHYARD_COMMIT
+constexpr char const* commit = SWITCHYARD_COMMIT;
+#else
+constexpr char const* commit = "unknown";
+#endif
+
+json operation_json(Operation const& operation) {
+  return {{"dtype", operation.dtype},
+          {"median_us", operation.us.median},
+          {"p99_us", operation.us.p99},
+          {"max_us", operation.us.max},
+          {"recv_bytes_per_rank", operation.recv_bytes},
+          {"gbps_per_rank", operation.gbps}};
+}
+
+json memory_json(MemoryUse const& memory) {
+  return {
+      {"counts",
+       "means over ranks; pss: Pss of smaps_rollup while all tensors of an iteration live, copy buffers released; "
+       "resident_peak: VmHWM, in which pages of peers' heaps and the copy buffers count in full; payload: tensors "
+       "that must exist"},
+      {"pss_bytes_per_rank", memory.pss_bytes},
+      {"resident_peak_bytes_per_rank", memory.resident_peak_bytes},
+      {"heap_peak_bytes_per_rank", memory.heap_peak_bytes},
+      {"payload_bytes_per_rank",
+       {{"inputs", memory.payload.inputs},
+        {"received", memory.payload.received},
+        {"expert_outputs", memory.payload.expert_outputs},
+        {"combined", memory.payload.combined},
+        {"total", memory.payload.total()}}},
+      {"ratio", memory.ratio()}};
+}
+
+}  // namespace
+
+json to_json(BenchReport const& report) {
+  Problem const& problem = report.options.problem;
+  return {{"schema", "switchyard-bench/1"},
+          {"commit", commit},
+          {"machine",
+           {{"cpu", report.machine.cpu_model},
+            {"cores", report.machine.cores},
+            {"memory_bytes", report.machine.memory_bytes}}},
+          {"engine", "cpu"},
+          {"mode", name_of(report.options.mode)},
+          {"layout", name_of(problem.layout)},
+          {"ranks", problem.ranks},
+          {"nodes", 1},
+          {"tokens", problem.tokens},
+          {"hidden", problem.hidden},
+          {"top_k", problem.top_k},
+          {"experts", problem.experts},
+          {"routing", name_of(report.options.routing)},
+          {"seed", problem.seed},
+          {"workers", report.workers},
+          {"iterations", report.options.iterations},
+          {"dispatch", operation_json(report.dispatch)},
+          {"combine", operation_json(report.combine)},
+          {"ceiling",
+           {{"copy_gbps", report.copy_gbps},
+            {"copy_kind", report.copy_kind},
+            {"fraction_dispatch", report.dispatch.fraction},
+            {"fraction_combine", report.combine.fraction}}},
+          {"checked", report.options.check},
+          {"memory", memory_json(report.memory)}};
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,15 @@
+#include "cli/simd_target.hpp"
+
+#include "engine/cpu/simd_targets.hpp"
+// After it.
+#include <hwy/targets.h>
+
+namespace switchyard::cli {
+
+std::string simd_target() {
+  // Better targets have lower bits.
+  auto const usable = static_cast<std::int64_t>(hwy::SupportedTargets() & HWY_TARGETS);
+  return hwy::TargetName(usable & -usable);
+}
+
+}  // namespace switchyard::cli

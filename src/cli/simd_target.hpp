@@ -1,0 +1,10 @@
+// Which of the instruction sets that the kernels are built for this machine runs.
+#pragma once
+
+#include <string>
+
+namespace switchyard::cli {
+
+std::string simd_target();
+
+}  // namespace switchyard::cli

@@ -1,0 +1,95 @@
+#include "engine/cpu/announce.hpp"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <string_view>
+
+#include "switchyard/buffer.hpp"
+
+namespace switchyard::cpu {
+
+namespace {
+
+constexpr std::array<std::string_view, num_facts> fact_names{
+    "operation",     "dtype of x", "hidden",          "kind of routing",          "top_k", "dtype of topk_idx",
+    "weights given", "scales",     "cast_to_fp8",     "layout", "expert_alignment", "dispatch number of the handle"};
+
+constexpr std::array<std::string_view, 3> operations{"none", "dispatch", "combine"};
+
+std::string show(std::size_t name, std::int64_t value) {
+  auto const index = static_cast<std::size_t>(value);
+  if (name == static_cast<std::size_t>(Fact::operation) && index < operations.size()) {
+    return std::string(operations[index]);
+  }
+  if (name == static_cast<std::size_t>(Fact::dtype) || name == static_cast<std::size_t>(Fact::topk_dtype)) {
+    return value < 0 ? "none" : std::string(name_of(static_cast<DType>(value)));
+  }
+  return std::to_string(value);
+}
+
+void tell(Link const& link, Opening const& opening, int peer) {
+  Announce& announce = link.control.announce(peer, link.rank);
+  announce.status = opening.refusal ? static_cast<std::uint32_t>(opening.refusal->code) : 0;
+  std::memcpy(announce.facts, opening.facts.data(), sizeof announce.facts);
+  announce.x_offset = opening.x_offset;
+  announce.weights_offset = opening.weights_offset;
+  announce.row_weights_offset = opening.row_weights_offset;
+  put_text(announce.text, sizeof announce.text, opening.refusal ? opening.refusal->text : "");
+  link.signals.publish(peer, announce.epoch, opening.epoch);  // pairs with the wait in open_call()
+}
+
+// The first refusal, by rank; every rank finds the same one.
+std::optional<std::pair<int, Refusal>> find_refusal(Link const& link) {
+  for (int rank = 0; rank < link.world; ++rank) {
+    Announce const& announce = link.control.announce(link.rank, rank);
+    if (announce.status == 0) continue;
+    Refusal refusal{static_cast<ErrorCode>(announce.status),
+                    fmt::format("rank {}: {}", rank, get_text(announce.text, sizeof announce.text))};
+    return std::pair{rank, std::move(refusal)};
+  }
+  return std::nullopt;
+}
+
+// The first fact, by rank, that differs from rank 0's.
+std::optional<std::pair<int, Refusal>> find_difference(Link const& link) {
+  Announce const& first = link.control.announce(link.rank, 0);
+  for (int rank = 1; rank < link.world; ++rank) {
+    Announce const& other = link.control.announce(link.rank, rank);
+    for (std::size_t name = 0; name < num_facts; ++name) {
+      if (other.facts[name] == first.facts[name]) continue;
+      return std::pair{rank, Refusal{ErrorCode::invalid_argument,
+                                     fmt::format("rank {}: {}: expected {} as on rank 0, seen {}", rank, fact_names[name],
+                                                 show(name, first.facts[name]), show(name, other.facts[name]))}};
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void open_call(Link const& link, Opening const& opening) {
+  for (int peer = 0; peer < link.world; ++peer) tell(link, opening, peer);
+  Deadline const deadline = link.signals.deadline();
+  for (int peer = 0; peer < link.world; ++peer) {
+    link.signals.wait(link.control.announce(link.rank, peer).epoch, {peer, opening.epoch, opening.phase}, deadline);
+  }
+  auto trouble = find_refusal(link);
+  if (!trouble) trouble = find_difference(link);
+  if (!trouble) return;
+  // Nobody may open the next call (and overwrite its announce) before everybody has read this one.
+  close_call(link, opening.epoch, opening.phase);
+  throw_error(trouble->second.code, trouble->second.text, {.rank = trouble->first, .phase = opening.phase});
+}
+
+void close_call(Link const& link, std::uint64_t epoch, char const* phase) {
+  for (int peer = 0; peer < link.world; ++peer) {
+    link.signals.publish(peer, link.control.done(peer, link.rank).epoch, epoch);  // pairs with the wait below
+  }
+  Deadline const deadline = link.signals.deadline();
+  for (int peer = 0; peer < link.world; ++peer) {
+    link.signals.wait(link.control.done(link.rank, peer).epoch, {peer, epoch, phase}, deadline);
+  }
+}
+
+}  // namespace switchyard::cpu

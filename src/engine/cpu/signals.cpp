@@ -1,0 +1,169 @@
+#include "engine/cpu/signals.hpp"
+
+#include <fmt/format.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <ctime>
+#include <new>
+
+namespace switchyard::cpu {
+
+namespace {
+
+// A sleeper looks up this often, for peers that died without a word.
+constexpr std::chrono::milliseconds look_up_interval{50};
+
+// Not FUTEX_PRIVATE: the word is shared between processes.
+void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chrono::milliseconds timeout) noexcept {
+  timespec const limit{.tv_sec = timeout.count() / 1000, .tv_nsec = timeout.count() % 1000 * 1'000'000};
+  ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT, seen, &limit, nullptr, 0);
+}
+
+void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept {
+  ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+void pause() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+void put_text(char* field, std::size_t bytes, std::string_view text) noexcept {
+  std::size_t const length = std::min(text.size(), bytes - 1);
+  std::memcpy(field, text.data(), length);
+  field[length] = '\0';
+}
+
+std::string get_text(char const* field, std::size_t bytes) { return {field, ::strnlen(field, bytes)}; }
+
+void throw_error(ErrorCode code, std::string const& text, ErrorFacts facts) {
+  switch (code) {
+    case ErrorCode::invalid_argument: throw InvalidArgument(text, std::move(facts));
+    case ErrorCode::timeout: throw Timeout(text, std::move(facts));
+    case ErrorCode::peer_lost: throw PeerLost(text, std::move(facts));
+    case ErrorCode::out_of_memory: throw OutOfMemory(text, std::move(facts));
+    case ErrorCode::unsupported: throw Unsupported(text, std::move(facts));
+    case ErrorCode::system: break;
+  }
+  throw SystemError(text, std::move(facts));
+}
+
+Signals::Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, WaitPolicy policy)
+    : heap_(std::move(heap)), world_(std::move(world)), policy_(policy) {}
+
+void Signals::initialise(std::byte* control, int rank, int world, std::size_t segment_bytes) {
+  // The segment is zero, which is the first state of every atomic in it.
+  auto* const header = new (control) ControlHeader{};
+  header->magic = control_magic;
+  header->rank = static_cast<std::uint32_t>(rank);
+  header->world = static_cast<std::uint32_t>(world);
+  header->segment_bytes = segment_bytes;
+}
+
+ControlHeader& Signals::header(int rank) const noexcept {
+  return *reinterpret_cast<ControlHeader*>(heap_->control(rank));
+}
+
+void Signals::ring(int peer) const noexcept {
+  ControlHeader& to = header(peer);
+  // seq_cst, with the two in sleep(): either we see the sleeper, or it sees the new doorbell.
+  to.doorbell.fetch_add(1, std::memory_order_seq_cst);
+  if (to.sleepers.load(std::memory_order_seq_cst) != 0) futex_wake_all(to.doorbell);
+}
+
+void Signals::publish(int peer, std::atomic<std::uint64_t>& flag, std::uint64_t epoch) {
+  flag.store(epoch, std::memory_order_release);  // pairs with the acquire loads in wait(), spin() and sleep()
+  ring(peer);
+}
+
+bool Signals::spin(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch) const noexcept {
+  auto const end = Deadline::Clock::now() + policy_.spin;
+  do {
+    for (int i = 0; i < 16; ++i) {
+      if (flag.load(std::memory_order_acquire) >= epoch) return true;  // pairs with publish()
+      pause();
+    }
+  } while (Deadline::Clock::now() < end);
+  return false;
+}
+
+void Signals::sleep(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch,
+                    Deadline const& deadline) const noexcept {
+  ControlHeader& own = header(heap_->rank());
+  own.sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with the load of sleepers in ring()
+  std::uint32_t const seen = own.doorbell.load(std::memory_order_seq_cst);  // pairs with the fetch_add in ring()
+  bool const news = flag.load(std::memory_order_acquire) >= epoch             // pairs with publish()
+                    || own.abort.state.load(std::memory_order_acquire) != 0;  // pairs with fail()
+  if (!news) futex_wait(own.doorbell, seen, std::min(deadline.remaining(), look_up_interval));
+  own.sleepers.fetch_sub(1, std::memory_order_relaxed);  // a wake-up too many does no harm
+}
+
+void Signals::wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaited, Deadline const& deadline) {
+  if (spin(flag, awaited.epoch)) return;
+  while (flag.load(std::memory_order_acquire) < awaited.epoch) {  // pairs with publish()
+    check_usable();
+    if (world_->is_lost(awaited.peer)) {
+      // It may have published before it went.
+      if (flag.load(std::memory_order_acquire) >= awaited.epoch) return;  // pairs with publish()
+      lost(flag, awaited);
+    }
+    if (deadline.expired()) timed_out(flag, awaited);
+    sleep(flag, awaited.epoch, deadline);
+  }
+}
+
+void Signals::lost(std::atomic<std::uint64_t> const& flag, Awaited const& awaited) {
+  // Relaxed: the value only goes into a text.
+  auto const seen = flag.load(std::memory_order_relaxed);
+  fail(PeerLost(fmt::format("rank {}: rank {} ended or left during {}: expected epoch {}, seen {}", heap_->rank(),
+                            awaited.peer, awaited.phase, awaited.epoch, seen),
+                {.rank = heap_->rank(), .peer = awaited.peer, .phase = awaited.phase}));
+}
+
+void Signals::timed_out(std::atomic<std::uint64_t> const& flag, Awaited const& awaited) {
+  // Relaxed: the value only goes into a text.
+  auto const seen = flag.load(std::memory_order_relaxed);
+  fail(Timeout(fmt::format("rank {}: waited {} ms for rank {} during {}: expected epoch {}, seen {}", heap_->rank(),
+                           policy_.timeout.count(), awaited.peer, awaited.phase, awaited.epoch, seen),
+               {.rank = heap_->rank(), .peer = awaited.peer, .phase = awaited.phase}));
+}
+
+void Signals::fail(Error const& error) {
+  for (int rank = 0; rank < heap_->world(); ++rank) {
+    AbortRecord& record = header(rank).abort;
+    std::uint32_t none = 0;
+    // The first to report wins the record. Acquire-release: pairs with the same exchange of another reporter.
+    if (!record.state.compare_exchange_strong(none, 1, std::memory_order_acq_rel)) continue;
+    record.code = static_cast<std::uint32_t>(error.code());
+    record.rank = error.rank();
+    record.peer = error.peer();
+    put_text(record.phase, sizeof record.phase, error.phase());
+    put_text(record.text, sizeof record.text, error.what());
+    record.state.store(2, std::memory_order_release);  // pairs with the acquire load in check_usable()
+    ring(rank);
+  }
+  throw_error(error.code(), error.what(), {.rank = error.rank(), .peer = error.peer(), .phase = error.phase()});
+}
+
+void Signals::check_usable() const {
+  AbortRecord const& record = header(heap_->rank()).abort;
+  if (record.state.load(std::memory_order_acquire) != 2) return;  // pairs with the release store in fail()
+  std::string text = get_text(record.text, sizeof record.text);
+  if (record.rank != heap_->rank()) {
+    text = fmt::format("rank {}: stopped because rank {} reported: {}", heap_->rank(), record.rank, text);
+  }
+  throw_error(static_cast<ErrorCode>(record.code), text,
+              {.rank = record.rank, .peer = record.peer, .phase = get_text(record.phase, sizeof record.phase)});
+}
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,69 @@
+// Telling peers and waiting for them: flags in the control blocks, a doorbell to sleep on, and the record by
+// which one rank's failure ends the waits of all.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include "base/deadline.hpp"
+#include "bootstrap/world.hpp"
+#include "layout/control.hpp"
+#include "memory/symmetric_heap.hpp"
+#include "switchyard/error.hpp"
+
+namespace switchyard::cpu {
+
+struct WaitPolicy {
+  std::chrono::milliseconds timeout{0};
+  std::chrono::microseconds spin{0};
+};
+
+// What a wait is for; goes into the error when it fails.
+struct Awaited {
+  int peer = 0;
+  std::uint64_t epoch = 0;
+  char const* phase = "";
+};
+
+class Signals {
+ public:
+  Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, WaitPolicy policy);
+
+  // Puts the own control block into its first state; before any peer maps it.
+  static void initialise(std::byte* control, int rank, int world, std::size_t segment_bytes);
+
+  // Release: everything this thread wrote before is seen by whoever sees the epoch. Pairs with wait().
+  void publish(int peer, std::atomic<std::uint64_t>& flag, std::uint64_t epoch);
+  // Acquire: returns when `flag` (in the own control block) has reached the epoch. Throws PeerLost, Timeout, or
+  // what a peer reported; the buffer has then failed and every peer is told.
+  void wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaited, Deadline const& deadline);
+  [[nodiscard]] Deadline deadline() const { return Deadline(policy_.timeout); }
+
+  // Records the failure in every peer's control block and throws it.
+  [[noreturn]] void fail(Error const& error);
+  // Throws if the buffer has failed before, here or on a peer that told us.
+  void check_usable() const;
+
+ private:
+  [[nodiscard]] ControlHeader& header(int rank) const noexcept;
+  void ring(int peer) const noexcept;
+  void sleep(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch, Deadline const& deadline) const noexcept;
+  bool spin(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch) const noexcept;
+  [[noreturn]] void lost(std::atomic<std::uint64_t> const& flag, Awaited const& awaited);
+  [[noreturn]] void timed_out(std::atomic<std::uint64_t> const& flag, Awaited const& awaited);
+
+  std::shared_ptr<SymmetricHeap> heap_;
+  std::shared_ptr<World> world_;
+  WaitPolicy policy_;
+};
+
+// Throws the kind of error that `code` stands for.
+[[noreturn]] void throw_error(ErrorCode code, std::string const& text, ErrorFacts facts);
+
+// Copies into a fixed text field, cut to fit, always terminated.
+void put_text(char* field, std::size_t bytes, std::string_view text) noexcept;
+// Reads such a field; a missing terminator is not trusted.
+std::string get_text(char const* field, std::size_t bytes);
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,184 @@
+#include "switchyard/stream.hpp"
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+
+namespace switchyard {
+
+namespace detail {
+
+class EventState {
+ public:
+  void complete(std::exception_ptr error) {
+    {
+      std::lock_guard const lock(mutex_);
+      done_ = true;
+      error_ = std::move(error);
+    }
+    changed_.notify_all();
+  }
+  bool done() const {
+    std::lock_guard const lock(mutex_);
+    return done_;
+  }
+  void wait() const {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return done_; });
+    if (error_) std::rethrow_exception(error_);
+  }
+  void wait_quietly() const {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return done_; });
+  }
+  bool wait_for(std::chrono::milliseconds timeout) const {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, timeout, [this] { return done_; })) return false;
+    if (error_) std::rethrow_exception(error_);
+    return true;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  bool done_ = false;
+  std::exception_ptr error_;
+};
+
+// The queue, shared by the stream's owners and its thread.
+class StreamQueue {
+ public:
+  using Task = std::pair<std::function<void()>, std::shared_ptr<EventState>>;
+
+  std::shared_ptr<EventState> push(std::function<void()> task) {
+    auto event = std::make_shared<EventState>();
+    {
+      std::lock_guard const lock(mutex_);
+      tasks_.emplace_back(std::move(task), event);
+    }
+    changed_.notify_all();
+    return event;
+  }
+
+  // Runs `task` in this thread if nothing is queued or running; says whether it did.
+  bool run_if_idle(std::function<void()> const& task) {
+    {
+      std::lock_guard const lock(mutex_);
+      if (busy_ || !tasks_.empty()) return false;
+      busy_ = true;
+    }
+    struct Release {
+      StreamQueue& queue;
+      ~Release() { queue.release(); }
+    } const release{*this};
+    task();
+    return true;
+  }
+
+  void stop() {
+    {
+      std::lock_guard const lock(mutex_);
+      stop_ = true;
+    }
+    changed_.notify_all();
+  }
+
+  // The stream thread's loop: drains the queue before it obeys stop().
+  void serve() {
+    for (;;) {
+      Task task;
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return !busy_ && (stop_ || !tasks_.empty()); });
+        if (tasks_.empty()) return;
+        task = std::move(tasks_.front());
+        tasks_.pop_front();
+        busy_ = true;
+      }
+      std::exception_ptr error;
+      try {
+        task.first();
+      } catch (...) {
+        error = std::current_exception();
+      }
+      task.first = nullptr;  // what the task captured goes before anybody is told that it is done
+      release();
+      task.second->complete(std::move(error));
+    }
+  }
+
+ private:
+  void release() {
+    {
+      std::lock_guard const lock(mutex_);
+      busy_ = false;
+    }
+    changed_.notify_all();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Task> tasks_;
+  bool busy_ = false;
+  bool stop_ = false;
+};
+
+class StreamState {
+ public:
+  explicit StreamState(char const* name) : queue_(std::make_shared<StreamQueue>()) {
+    thread_ = std::thread([queue = queue_] { queue->serve(); });
+    pthread_setname_np(thread_.native_handle(), std::string(name).substr(0, 15).c_str());
+  }
+  ~StreamState() {
+    queue_->stop();
+    // The last owner may be a task of this very stream: the queue then outlives it and drains by itself.
+    if (thread_.get_id() == std::this_thread::get_id()) {
+      thread_.detach();
+    } else {
+      thread_.join();
+    }
+  }
+  StreamState(StreamState const&) = delete;
+  StreamState& operator=(StreamState const&) = delete;
+
+  StreamQueue& queue() { return *queue_; }
+
+ private:
+  std::shared_ptr<StreamQueue> queue_;
+  std::thread thread_;
+};
+
+}  // namespace detail
+
+bool Event::done() const noexcept { return !state_ || state_->done(); }
+
+void Event::wait() const {
+  if (state_) state_->wait();
+}
+
+bool Event::wait_for(std::chrono::milliseconds timeout) const { return !state_ || state_->wait_for(timeout); }
+
+Stream::Stream(char const* name) : state_(std::make_shared<detail::StreamState>(name)) {}
+
+Event Stream::submit(std::function<void()> task) { return Event(state_->queue().push(std::move(task))); }
+
+void Stream::run(std::function<void()> const& task) {
+  if (!state_->queue().run_if_idle(task)) submit(task).wait();
+}
+
+void Stream::wait(Event const& event) {
+  if (event.done()) return;
+  submit([state = event.state()] { state->wait_quietly(); });
+}
+
+Event Stream::record() { return submit([] {}); }
+
+void Stream::synchronize() { record().wait(); }
+
+}  // namespace switchyard

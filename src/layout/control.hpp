@@ -1,0 +1,107 @@
+// The control block at the start of every rank's segment: what peers write to tell this rank something.
+// docs/protocol.md states who writes what when, and every acquire/release pair.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "layout/receive_block.hpp"
+
+namespace switchyard {
+
+inline constexpr std::size_t cache_line = 64;
+inline constexpr std::size_t page_bytes = 4096;
+inline constexpr std::uint64_t control_magic = 0x3152'4459'4853'5753;  // "SWSHYDR1", little-endian
+inline constexpr std::size_t text_bytes = 384;
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free,
+              "atomics in shared memory must not hide a lock");
+
+// What all ranks must pass alike in one call; compared field by field by every rank.
+enum class Fact : unsigned char {
+  operation, dtype, hidden, routing, top_k, topk_dtype, weights, scales, cast, layout, alignment, dispatch,
+  count
+};
+inline constexpr std::size_t num_facts = static_cast<std::size_t>(Fact::count);
+
+// First failure of the buffer, told by a peer. state: 0 none, 1 being written, 2 readable.
+struct alignas(cache_line) AbortRecord {
+  std::atomic<std::uint32_t> state;
+  std::uint32_t code;
+  std::int32_t rank;
+  std::int32_t peer;
+  char phase[32];
+  char text[text_bytes];
+};
+
+struct ControlHeader {
+  std::uint64_t magic;
+  std::uint32_t world;
+  std::uint32_t rank;
+  std::uint64_t segment_bytes;
+  // Counts news for this rank; a futex word that this rank sleeps on.
+  alignas(cache_line) std::atomic<std::uint32_t> doorbell;
+  std::atomic<std::uint32_t> sleepers;
+  AbortRecord abort;
+};
+
+// One per source: opens a call, carries its facts or the reason why the source refuses.
+struct alignas(cache_line) Announce {
+  std::atomic<std::uint64_t> epoch;
+  std::uint32_t status;  // 0, or an ErrorCode
+  std::uint32_t reserved;
+  std::int64_t facts[num_facts];
+  // combine: offsets in the source's heap of the expert outputs, their top-k weights and row weights; -1: none.
+  std::int64_t x_offset;
+  std::int64_t weights_offset;
+  std::int64_t row_weights_offset;
+  char text[text_bytes];
+};
+
+// One per receiver: answers a dispatch's announce with the place for the rows of this rank.
+struct alignas(cache_line) Answer {
+  std::atomic<std::uint64_t> epoch;
+  std::uint32_t status;
+  std::uint32_t reserved;
+  std::uint64_t block_offset;
+  std::int64_t rows;  // of the receiver's block
+  char text[text_bytes];
+};
+
+struct alignas(cache_line) Flag {
+  std::atomic<std::uint64_t> epoch;
+};
+
+static_assert(sizeof(AbortRecord) == 448 && sizeof(ControlHeader) == 576 && sizeof(Announce) == 576);
+static_assert(sizeof(Answer) == 448 && sizeof(Flag) == 64);
+
+// Byte offsets of the parts of the control block; the heap follows it.
+struct ControlLayout {
+  std::size_t announces = 0;  // Announce[world], by source
+  std::size_t answers = 0;    // Answer[world], by receiver
+  std::size_t arrived = 0;    // Flag[world]: payload of a dispatch is there, by source
+  std::size_t done = 0;       // Flag[world]: the peer has read all it wanted, by peer
+  std::size_t counts = 0;     // i64[world][1 + max local experts]: rows, rows per local expert, by source
+  std::size_t starts = 0;     // i64[world][1 + max local experts]: first rows, by receiver
+  std::size_t bytes = 0;      // whole pages
+  std::size_t slots = 0;      // 1 + max local experts
+};
+
+constexpr ControlLayout control_layout(int world, int max_local_experts) noexcept {
+  auto const ranks = static_cast<std::size_t>(world);
+  ControlLayout layout;
+  layout.slots = 1 + static_cast<std::size_t>(max_local_experts);
+  layout.announces = align_up(sizeof(ControlHeader), cache_line);
+  layout.answers = layout.announces + ranks * sizeof(Announce);
+  layout.arrived = layout.answers + ranks * sizeof(Answer);
+  layout.done = layout.arrived + ranks * sizeof(Flag);
+  layout.counts = layout.done + ranks * sizeof(Flag);
+  // Rows of a matrix start on cache lines of their own: each has one writer.
+  layout.slots = align_up(layout.slots * sizeof(std::int64_t), cache_line) / sizeof(std::int64_t);
+  layout.starts = layout.counts + ranks * layout.slots * sizeof(std::int64_t);
+  layout.bytes = align_up(layout.starts + ranks * layout.slots * sizeof(std::int64_t), page_bytes);
+  return layout;
+}
+
+}  // namespace switchyard

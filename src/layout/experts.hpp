@@ -1,0 +1,29 @@
+// Which rank holds which expert: contiguous ranges, the first E % R ranks hold one more.
+#pragma once
+
+namespace switchyard {
+
+class ExpertSplit {
+ public:
+  constexpr ExpertSplit(int num_experts, int world) noexcept
+      : num_experts_(num_experts), base_(num_experts / world), extra_(num_experts % world) {}
+
+  [[nodiscard]] constexpr int num_experts() const noexcept { return num_experts_; }
+  [[nodiscard]] constexpr int count(int rank) const noexcept { return base_ + (rank < extra_ ? 1 : 0); }
+  [[nodiscard]] constexpr int first(int rank) const noexcept {
+    return rank * base_ + (rank < extra_ ? rank : extra_);
+  }
+  [[nodiscard]] constexpr int rank_of(int expert) const noexcept {
+    int const in_larger = extra_ * (base_ + 1);
+    return expert < in_larger ? expert / (base_ + 1) : extra_ + (expert - in_larger) / base_;
+  }
+  // Most local experts that any rank holds.
+  [[nodiscard]] constexpr int max_count() const noexcept { return base_ + (extra_ > 0 ? 1 : 0); }
+
+ private:
+  int num_experts_;
+  int base_;
+  int extra_;
+};
+
+}  // namespace switchyard

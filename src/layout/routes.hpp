@@ -1,0 +1,51 @@
+// The routing arithmetic: from top-k ids to the rows that each token takes on each rank.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "layout/experts.hpp"
+#include "switchyard/tensor.hpp"
+
+namespace switchyard {
+
+// One row that a token takes somewhere.
+struct Route {
+  std::int32_t row = 0;     // within its (source, rank) or (source, expert) stream; final row after resolve()
+  std::int16_t rank = 0;    // destination
+  std::int16_t slot = -1;   // top-k slot: the one of this row (expanded), the first for this rank (flat)
+  std::int32_t expert = -1; // global id (expanded); -1 otherwise
+};
+
+// All rows of all tokens of one source, tokens in order; within a token by rank, then expert, then slot. That
+// order is the order of combine's sum.
+struct RouteTable {
+  std::vector<std::int64_t> begin;  // [N + 1], into routes
+  std::vector<Route> routes;
+  std::vector<std::int64_t> rows_per_rank;      // [R] rows of the flat layout: distinct tokens
+  std::vector<std::int64_t> slots_per_expert;   // [E] valid top-k slots
+
+  [[nodiscard]] std::int64_t num_tokens() const noexcept { return static_cast<std::int64_t>(begin.size()) - 1; }
+  [[nodiscard]] std::span<Route const> of(std::int64_t token) const noexcept {
+    auto const t = static_cast<std::size_t>(token);
+    return std::span(routes).subspan(static_cast<std::size_t>(begin[t]), static_cast<std::size_t>(begin[t + 1] - begin[t]));
+  }
+};
+
+// One row per (token, rank). topk_idx: [N, K] i64 or i32, -1 = unused. Throws InvalidArgument at the first id
+// that is out of range.
+RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int world);
+// One row per used slot.
+RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int world);
+// One row per non-zero entry of token_in_rank [N, R] u8.
+RouteTable masked_routes(ConstTensorView token_in_rank);
+
+// The id at (token, slot) of a topk_idx tensor of either dtype.
+inline std::int64_t topk_at(ConstTensorView const& topk_idx, std::int64_t token, std::int64_t slot) noexcept {
+  std::int64_t const at = token * topk_idx.stride(0) + slot * topk_idx.stride(1);
+  if (topk_idx.dtype == DType::i64) return static_cast<std::int64_t const*>(topk_idx.data)[at];
+  return static_cast<std::int32_t const*>(topk_idx.data)[at];
+}
+
+}  // namespace switchyard

@@ -1,0 +1,32 @@
+// What a dispatch leaves behind for its combine and for cached dispatches: the inside of a Handle.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "layout/placement.hpp"
+#include "layout/routes.hpp"
+#include "switchyard/buffer.hpp"
+
+namespace switchyard::detail {
+
+class Routing {
+ public:
+  std::uint64_t buffer_id = 0;  // of the segment that the rows lie in
+  std::uint64_t dispatch = 0;   // epoch of the dispatch, the same on all ranks
+  OutputLayout layout = OutputLayout::flat;
+  int rank = 0;                 // this rank
+  std::int64_t num_tokens = 0;  // N of this rank
+  std::int64_t top_k = 0;       // 0: routed by token_in_rank
+  int expert_alignment = 1;
+
+  // Sending side: where this rank's tokens lie, rows final.
+  RouteTable table;
+  std::vector<std::int16_t> slot_rank;     // [N, K] rank of each slot's expert, -1: unused
+  std::vector<std::int64_t> rows_of_rank;  // [R] rows that each rank's result has
+
+  // Receiving side.
+  Placement placement;
+};
+
+}  // namespace switchyard::detail

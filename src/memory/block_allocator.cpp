@@ -1,0 +1,70 @@
+#include "memory/block_allocator.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <iterator>
+#include <limits>
+
+namespace switchyard {
+
+BlockAllocator::BlockAllocator(std::size_t capacity) : capacity_(capacity / granule * granule) {
+  if (capacity_ > 0) free_.emplace(0, capacity_);
+}
+
+std::optional<std::size_t> BlockAllocator::allocate(std::size_t bytes) {
+  if (bytes > std::numeric_limits<std::size_t>::max() - granule) return std::nullopt;
+  std::size_t const size = std::max<std::size_t>((bytes + granule - 1) / granule, 1) * granule;
+  std::lock_guard const lock(mutex_);
+  auto const hole = std::find_if(free_.begin(), free_.end(), [&](auto const& range) { return range.second >= size; });
+  if (hole == free_.end()) return std::nullopt;
+  auto const [offset, hole_bytes] = *hole;
+  taken_.emplace(offset, size);
+  free_.erase(hole);
+  if (hole_bytes > size) free_.emplace(offset + size, hole_bytes - size);
+  used_ += size;
+  peak_ = std::max(peak_, used_);
+  return offset;
+}
+
+void BlockAllocator::free(std::size_t offset) noexcept {
+  std::lock_guard const lock(mutex_);
+  auto const block = taken_.find(offset);
+  assert(block != taken_.end() && "freed what was never allocated");
+  if (block == taken_.end()) return;
+  std::size_t size = block->second;
+  used_ -= size;
+  taken_.erase(block);
+  auto const after = free_.lower_bound(offset);
+  if (after != free_.end() && offset + size == after->first) {
+    size += after->second;
+    free_.erase(after);
+  }
+  auto const next = free_.lower_bound(offset);
+  if (next != free_.begin()) {
+    auto const before = std::prev(next);
+    if (before->first + before->second == offset) {
+      before->second += size;
+      return;
+    }
+  }
+  free_.emplace(offset, size);
+}
+
+std::size_t BlockAllocator::used() const {
+  std::lock_guard const lock(mutex_);
+  return used_;
+}
+
+std::size_t BlockAllocator::peak() const {
+  std::lock_guard const lock(mutex_);
+  return peak_;
+}
+
+std::size_t BlockAllocator::largest_free() const {
+  std::lock_guard const lock(mutex_);
+  std::size_t largest = 0;
+  for (auto const& [offset, bytes] : free_) largest = std::max(largest, bytes);
+  return largest;
+}
+
+}  // namespace switchyard

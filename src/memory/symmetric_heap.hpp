@@ -1,0 +1,47 @@
+// The segments of all ranks, each a control area followed by a heap. This rank allocates from its own heap and
+// addresses everybody's.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "memory/block_allocator.hpp"
+#include "memory/shared_segment.hpp"
+
+namespace switchyard {
+
+class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
+ public:
+  struct Block {
+    std::size_t offset = 0;       // in the heap
+    std::byte* data = nullptr;
+    std::shared_ptr<void> owner;  // frees the block; keeps the heap mapped
+  };
+
+  // segments[rank] is the own one; control_bytes is the same on all ranks.
+  SymmetricHeap(std::vector<std::shared_ptr<SharedSegment>> segments, int rank, std::size_t control_bytes);
+
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] int world() const noexcept { return static_cast<int>(segments_.size()); }
+  [[nodiscard]] std::byte* control(int rank) const noexcept { return segment(rank).data(); }
+  [[nodiscard]] std::byte* heap(int rank) const noexcept { return segment(rank).data() + control_bytes_; }
+  [[nodiscard]] std::size_t heap_bytes(int rank) const noexcept { return segment(rank).bytes() - control_bytes_; }
+
+  // Nothing when the own heap has no free range of that size.
+  [[nodiscard]] std::optional<Block> allocate(std::size_t bytes);
+  // Offset in the own heap of a range that lies in it wholly.
+  [[nodiscard]] std::optional<std::size_t> offset_of(void const* data, std::size_t bytes) const noexcept;
+  [[nodiscard]] BlockAllocator const& allocator() const noexcept { return allocator_; }
+
+ private:
+  [[nodiscard]] SharedSegment& segment(int rank) const noexcept { return *segments_[static_cast<std::size_t>(rank)]; }
+
+  std::vector<std::shared_ptr<SharedSegment>> segments_;
+  int rank_;
+  std::size_t control_bytes_;
+  BlockAllocator allocator_;
+};
+
+}  // namespace switchyard

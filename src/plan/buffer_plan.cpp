@@ -1,0 +1,50 @@
+#include "plan/buffer_plan.hpp"
+
+#include <algorithm>
+
+#include "layout/experts.hpp"
+
+namespace switchyard {
+
+namespace {
+
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+// A spin longer than a few wake-ups of a futex (about 5 us each) gains nothing.
+constexpr std::chrono::microseconds short_spin{20};
+// Address space is cheap, but not without end: a rank maps the heaps of all ranks into 47 bits.
+constexpr std::size_t most_default_heap = std::size_t{1} << 40;
+
+// Two results of the largest kind: the rows that arrive, and the expert outputs of equal size.
+std::size_t default_heap_bytes(BufferOptions const& options, int world) {
+  auto const rows = static_cast<std::size_t>(worst_rows(options, world, OutputLayout::expanded));
+  ReceiveShape const shape{.rows = static_cast<std::int64_t>(rows),
+                           .row_bytes = static_cast<std::size_t>(options.hidden) * sizeof(float),
+                           .scale_bytes = 0,
+                           .topk_bytes = static_cast<std::size_t>(options.top_k) * sizeof(std::int64_t),
+                           .weight_bytes = static_cast<std::size_t>(options.top_k) * sizeof(float)};
+  return std::min(2 * receive_block(shape).bytes + huge_page, most_default_heap);
+}
+
+}  // namespace
+
+std::int64_t worst_rows(BufferOptions const& options, int world, OutputLayout layout) {
+  ExpertSplit const experts(options.num_experts, world);
+  std::int64_t const per_token =
+      layout == OutputLayout::flat ? 1 : std::max(1, std::min(options.top_k, experts.max_count()));
+  return world * options.max_tokens * per_token;
+}
+
+BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, std::int64_t spin_us) {
+  BufferPlan plan;
+  plan.control = control_layout(share.world, ExpertSplit(options.num_experts, share.world).max_count());
+  std::size_t const heap = options.heap_bytes != 0 ? options.heap_bytes : default_heap_bytes(options, share.world);
+  plan.heap_bytes = align_up(heap, page_bytes);
+  plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
+  plan.num_workers = options.num_workers > 0 ? options.num_workers : std::max(1, share.cores / share.world);
+  // With fewer cores than ranks a spinning rank takes the core from the one that it waits for.
+  bool const core_each = share.cores >= share.world;
+  plan.spin = spin_us >= 0 ? std::chrono::microseconds{spin_us} : core_each ? short_spin : std::chrono::microseconds{0};
+  return plan;
+}
+
+}  // namespace switchyard

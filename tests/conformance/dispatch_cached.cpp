@@ -1,0 +1,82 @@
+// A dispatch along the routing of an earlier one.
+#include "support/flow.hpp"
+
+namespace switchyard::test {
+namespace {
+
+// The same tokens to the same places, but other values.
+Problem with_other_values(Problem const& problem) {
+  Problem other = problem;
+  for (int rank = 0; rank < problem.the.ranks; ++rank) {
+    Random random(mix(problem.the.seed, 4711, rank));
+    RankInput& input = other.inputs[index(rank)];
+    input.x = random_values(problem.the.dtype, input.tokens * problem.the.hidden, random);
+    if (!input.scales.empty()) input.scales = random_floats(input.tokens * problem.the.groups(), random);
+  }
+  return other;
+}
+
+void cached_round_trip(Problem const& p, Buffer& buffer, Handle const& handle) {
+  int const rank = buffer.communicator().rank();
+  RankInputs const inputs(p, rank);
+  Dispatched const received = buffer.dispatch(inputs.cached_args(handle));
+  DispatchChecker(p, rank, true).check_all(received);
+  CombineInputs const outputs(p, rank, {.topk_weights = !p.the.by_rank});
+  std::vector<std::byte> x(index(outputs.rows() * p.the.hidden) * size_of(p.the.combine_dtype));
+  outputs.write_rows(x.data());
+  ConstTensorView const view{x.data(), p.the.combine_dtype, {outputs.rows(), p.the.hidden}};
+  outputs.check_result(buffer.combine(outputs.args(view, received.handle)));
+}
+
+void run_cached(Case const& c) {
+  Problem const first = make_problem(c);
+  Problem const second = with_other_values(first);
+  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+    Buffer buffer(communicator, options_for(first, 3));
+    RankInputs const inputs(first, communicator.rank());
+    Handle const handle = buffer.dispatch(inputs.args()).handle;
+    cached_round_trip(second, buffer, handle);
+    cached_round_trip(first, buffer, handle);
+  });
+}
+
+TEST(DispatchCached, Flat) {
+  for (Launch const launch : {Launch::threads, Launch::processes}) {
+    for (int const ranks : {1, 2, 3, 5}) run_cached({.launch = launch, .ranks = ranks});
+  }
+}
+
+TEST(DispatchCached, Expanded) {
+  run_cached({.ranks = 3, .layout = OutputLayout::expanded});
+  run_cached({.ranks = 3, .layout = OutputLayout::expanded, .alignment = 8, .zero_padding = true});
+}
+
+TEST(DispatchCached, WithoutTopK) {
+  run_cached({.ranks = 3, .by_rank = true});
+}
+
+TEST(DispatchCached, Fp8) {
+  run_cached({.ranks = 3, .hidden = 300, .dtype = DType::f8e4m3});
+  run_cached({.ranks = 3, .hidden = 300, .cast = true});
+}
+
+TEST(DispatchCached, NoTokens) {
+  run_cached({.ranks = 3, .counts = Tokens::all_none});
+  run_cached({.ranks = 3, .counts = Tokens::first_only});
+}
+
+// The handle alone keeps the routing, after its tensors and those of later dispatches are gone.
+TEST(DispatchCached, HandleOutlivesItsTensors) {
+  Case const c{.ranks = 3};
+  Problem const problem = make_problem(c);
+  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+    Buffer buffer(communicator, options_for(problem, 3));
+    RankInputs const inputs(problem, communicator.rank());
+    Handle const handle = buffer.dispatch(inputs.args()).handle;
+    for (int i = 0; i < 5; ++i) round_trip(problem, buffer);
+    cached_round_trip(problem, buffer, handle);
+  });
+}
+
+}  // namespace
+}  // namespace switchyard::test

@@ -1,0 +1,82 @@
+// get_layout: what a rank would send, without sending it.
+#include "support/flow.hpp"
+
+namespace switchyard::test {
+namespace {
+
+void check_layout(Problem const& p, int rank, Layout const& seen) {
+  Case const& c = p.the;
+  std::int64_t const tokens = p.inputs[index(rank)].tokens;
+  std::vector<std::int32_t> per_rank(index(c.ranks), 0);
+  std::vector<std::int32_t> per_expert(index(c.experts), 0);
+  std::vector<std::uint8_t> in_rank(index(tokens * c.ranks), 0);
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    for (int k = 0; k < c.top_k; ++k) {
+      std::int64_t const id = ids_of(p, rank, t)[k];
+      if (id >= 0) ++per_expert[index(id)];
+    }
+    for (int r = 0; r < c.ranks; ++r) {
+      if (!goes_to(p, rank, t, r)) continue;
+      ++per_rank[index(r)];
+      in_rank[index(t * c.ranks + r)] = 1;
+    }
+  }
+  check(seen.num_tokens_per_rank == per_rank, "num_tokens_per_rank");
+  check(seen.num_tokens_per_expert == per_expert, "num_tokens_per_expert");
+  check(seen.is_token_in_rank == in_rank, "is_token_in_rank");
+}
+
+void run_layout(Case const& c) {
+  Problem const problem = make_problem(c);
+  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+    Buffer const buffer(communicator, options_for(problem));
+    RankInputs const inputs(problem, communicator.rank());
+    check_layout(problem, communicator.rank(), buffer.get_layout(inputs.ids()));
+  });
+}
+
+TEST(GetLayout, CountsForEveryRouting) {
+  for (Routing const routing : {Routing::uniform, Routing::skewed, Routing::one_expert, Routing::sparse,
+                                Routing::none, Routing::repeated}) {
+    run_layout({.ranks = 3, .tokens = 20, .experts = 8, .top_k = 4, .routing = routing});
+    run_layout({.ranks = 5, .tokens = 20, .experts = 3, .top_k = 2, .routing = routing, .id_dtype = DType::i32});
+  }
+}
+
+TEST(GetLayout, NoTokens) {
+  run_layout({.ranks = 3, .counts = Tokens::all_none});
+}
+
+// It is no collective call: one rank may ask alone.
+TEST(GetLayout, NeedsNoOtherRank) {
+  Case const c{.ranks = 3};
+  Problem const problem = make_problem(c);
+  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+    Buffer buffer(communicator, options_for(problem));
+    RankInputs const inputs(problem, communicator.rank());
+    if (communicator.rank() == 1) check_layout(problem, 1, buffer.get_layout(inputs.ids()));
+    round_trip(problem, buffer);
+  });
+}
+
+TEST(GetLayout, RefusesBadIds) {
+  Case const c{.ranks = 1, .counts = Tokens::equal};
+  Problem const problem = make_problem(c);
+  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+    Buffer const buffer(communicator, options_for(problem));
+    std::vector<std::int64_t> const ids{0, 1, 2, 8};
+    auto const too_high = expect_throw<InvalidArgument>("id 8", [&] {
+      (void)buffer.get_layout({ids.data(), DType::i64, {2, 2}});
+    });
+    check_names(too_high, {"topk_idx", "8"});
+    (void)expect_throw<InvalidArgument>("3 dims", [&] {
+      (void)buffer.get_layout({ids.data(), DType::i64, {1, 2, 2}});
+    });
+    (void)expect_throw<InvalidArgument>("f32 ids", [&] {
+      (void)buffer.get_layout({ids.data(), DType::f32, {2, 2}});
+    });
+  });
+}
+
+}  // namespace
+}  // namespace switchyard::test

@@ -1,0 +1,11 @@
+# One libFuzzer executable a file of tests/fuzz; the target `fuzzers` builds them all.
+add_custom_target(fuzzers)
+file(GLOB fuzz_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/fuzz/*.cpp)
+foreach(file ${fuzz_sources})
+  cmake_path(GET file STEM stem)
+  add_executable(fuzz_${stem} ${file})
+  switchyard_flags(fuzz_${stem})
+  target_link_libraries(fuzz_${stem} PRIVATE switchyard_test_support)
+  target_link_options(fuzz_${stem} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(fuzzers fuzz_${stem})
+endforeach()

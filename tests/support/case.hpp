@@ -1,0 +1,79 @@
+// What one conformance case varies.
+#pragma once
+
+#include <cstdint>
+#include <ostream>
+
+#include "support/scale.hpp"
+#include "switchyard/buffer.hpp"
+
+namespace switchyard::test {
+
+enum class Launch : std::uint8_t { threads, processes };
+// distinct ids; most to few experts; all to expert 0; many -1; all -1; the same id in several slots.
+enum class Routing : std::uint8_t { uniform, skewed, one_expert, sparse, none, repeated };
+enum class Tokens : std::uint8_t { equal, varied, first_only, last_none, all_none };
+
+struct Case {
+  Launch launch = Launch::threads;
+  int ranks = 2;
+  std::int64_t tokens = 6;  // most of any rank
+  Tokens counts = Tokens::varied;
+  std::int64_t hidden = 20;
+  int experts = 8;
+  int top_k = 2;
+  Routing routing = Routing::uniform;
+  DType dtype = DType::bf16;
+  DType combine_dtype = DType::bf16;
+  DType id_dtype = DType::i64;
+  bool by_rank = false;  // token_in_rank instead of topk_idx
+  bool weights = true;
+  bool cast = false;
+  OutputLayout layout = OutputLayout::flat;
+  int alignment = 1;
+  bool zero_padding = false;
+  bool worst = false;
+  std::int64_t extra_stride = 0;  // elements between rows of x
+  bool scales_by_column = false;
+  int workers = 1;
+  std::uint64_t seed = seed_or(1);
+
+  [[nodiscard]] bool expanded() const { return layout == OutputLayout::expanded; }
+  [[nodiscard]] bool fp8() const { return cast || dtype == DType::f8e4m3; }
+  [[nodiscard]] DType received_dtype() const { return cast ? DType::f8e4m3 : dtype; }
+  [[nodiscard]] std::int64_t groups() const { return (hidden + 127) / 128; }
+};
+
+constexpr char const* name_of(Launch launch) {
+  return launch == Launch::threads ? "threads" : "processes";
+}
+
+constexpr char const* name_of(Routing routing) {
+  constexpr char const* names[] = {"uniform", "skewed", "one_expert", "sparse", "none", "repeated"};
+  return names[static_cast<int>(routing)];
+}
+
+constexpr char const* name_of(Tokens counts) {
+  constexpr char const* names[] = {"equal", "varied", "first_only", "last_none", "all_none"};
+  return names[static_cast<int>(counts)];
+}
+
+// As designated initialisers, to paste into a test.
+inline std::ostream& operator<<(std::ostream& out, Case const& c) {
+  out << "{.launch=" << name_of(c.launch) << " .ranks=" << c.ranks << " .tokens=" << c.tokens
+      << " .counts=" << name_of(c.counts) << " .hidden=" << c.hidden << " .experts=" << c.experts
+      << " .top_k=" << c.top_k << " .routing=" << name_of(c.routing) << " .dtype=" << name_of(c.dtype)
+      << " .combine_dtype=" << name_of(c.combine_dtype) << " .id_dtype=" << name_of(c.id_dtype);
+  if (c.by_rank) out << " .by_rank";
+  if (!c.weights) out << " .weights=false";
+  if (c.cast) out << " .cast";
+  if (c.expanded()) out << " .layout=expanded";
+  if (c.alignment != 1) out << " .alignment=" << c.alignment;
+  if (c.zero_padding) out << " .zero_padding";
+  if (c.worst) out << " .worst";
+  if (c.extra_stride != 0) out << " .extra_stride=" << c.extra_stride;
+  if (c.scales_by_column) out << " .scales_by_column";
+  return out << " .workers=" << c.workers << " .seed=" << c.seed << "}";
+}
+
+}  // namespace switchyard::test

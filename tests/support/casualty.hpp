@@ -1,0 +1,95 @@
+// One rank of a job is killed or stopped; the others find out.
+#pragma once
+
+#include <sys/wait.h>
+
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "support/flow.hpp"
+#include "support/shared.hpp"
+
+namespace switchyard::test {
+
+// Far above what it should take (about a second), far below the library's default deadline.
+inline constexpr std::chrono::seconds detection_bound{10};
+
+struct Board {
+  std::atomic<int> ready{0};               // ranks that are in their loop
+  std::atomic<int> done{0};                // survivors that have seen the error
+  std::atomic<std::int64_t> struck_ms{0};  // when the victim was stopped
+};
+
+// Comparable between the processes of a machine.
+inline std::int64_t now_ms() {
+  auto const now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
+// Polls; false after the bound.
+template <typename Condition>
+bool wait_until(Condition const& condition, std::chrono::seconds bound = std::chrono::seconds{30}) {
+  auto const end = std::chrono::steady_clock::now() + bound;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+  return true;
+}
+
+// What a job must not leave behind.
+class Traces {
+ public:
+  Traces() : shm_(names()) {}
+  void expect_none() const {
+    EXPECT_EQ(names(), shm_) << "/dev/shm changed";
+    EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "a child is left";
+    EXPECT_EQ(errno, ECHILD);
+  }
+
+ private:
+  static std::set<std::string> names() {
+    std::set<std::string> found;
+    for (auto const& entry : std::filesystem::directory_iterator("/dev/shm")) found.insert(entry.path());
+    return found;
+  }
+  std::set<std::string> shm_;
+};
+
+// Runs `action` as a survivor: it must throw an `Expected` that names the victim; afterwards the buffer
+// refuses work. Stays in the job until all survivors are through, so that nobody blames a survivor.
+template <typename Expected, typename Action>
+Expected survive(Board& board, int victim, int survivors, Action&& action) {
+  try {
+    auto const error = expect_throw<Expected>("losing a rank", action);
+    check_equal(error.peer(), victim, "peer of the error: ", error.what());
+    check_names(error, {text("rank ", victim)});
+    auto const begin = std::chrono::steady_clock::now();
+    (void)expect_throw<Error>("a call afterwards", action);
+    check(std::chrono::steady_clock::now() - begin < std::chrono::seconds{2}, "a call afterwards waited");
+    ++board.done;
+    check(wait_until([&] { return board.done >= survivors; }, detection_bound), "the other survivors never ended");
+    return error;
+  } catch (...) {
+    ++board.done;
+    throw;
+  }
+}
+
+// Every survivor must have ended well; the victim by `signal`.
+inline void expect_survivors(std::vector<Outcome> const& outcomes, int victim, int signal,
+                             std::string const& context) {
+  for (std::size_t rank = 0; rank < outcomes.size(); ++rank) {
+    if (static_cast<int>(rank) == victim) {
+      EXPECT_EQ(outcomes[rank].signal, signal) << "victim: " << outcomes[rank].what << "\n  in " << context;
+    } else {
+      EXPECT_TRUE(outcomes[rank].ok) << "rank " << rank << ": " << outcomes[rank].what << "\n  in " << context;
+    }
+  }
+}
+
+}  // namespace switchyard::test

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Checks that no include points from a layer to a later one.  Usage: check_layers.py ROOT
+
+A file of src/X may include headers of X, of the layers before X, and public headers. Public headers and
+examples see public and standard headers only."""
+
+import re
+import sys
+from pathlib import Path
+
+# Each line a rank; layers on one line must not see each other.
+ORDER = [
+    ["base"],
+    ["layout"],
+    ["memory"],
+    ["bootstrap"],
+    ["transport"],
+    ["plan"],
+    ["engine/cpu", "engine/cuda"],
+    ["api"],
+    ["cli"],
+]
+RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
+
+# Exceptions to "earlier is fine".
+FORBIDDEN = {("engine/cpu", "transport"), ("engine/cuda", "transport")}
+
+# Libraries that only some layers may know.
+RESTRICTED = {
+    "CLI/": {"cli"},
+    "nlohmann/": {"cli"},
+    "hwy/": {"engine/cpu"},
+    "rdma/": {"transport"},
+    "cuda": {"memory", "engine/cuda", "api"},
+}
+
+STANDARD = set(
+    """algorithm any array atomic barrier bit bitset cassert cctype cerrno cfenv cfloat charconv chrono cinttypes
+    climits clocale cmath codecvt compare complex concepts condition_variable coroutine csetjmp csignal cstdarg
+    cstddef cstdint cstdio cstdlib cstring ctime cuchar cwchar cwctype deque exception execution expected
+    filesystem format forward_list fstream functional future initializer_list iomanip ios iosfwd iostream istream
+    iterator latch limits list locale map memory memory_resource mutex new numbers numeric optional ostream queue
+    random ranges ratio regex scoped_allocator semaphore set shared_mutex source_location span sstream stack
+    stdexcept stop_token streambuf string string_view syncstream system_error thread tuple type_traits typeindex
+    typeinfo unordered_map unordered_set utility valarray variant vector version""".split()
+)
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+SUFFIXES = {".hpp", ".h", ".cpp", ".cu", ".cuh", ".inc", ".ipp"}
+
+
+def layer_of(path):
+    """The layer that a path relative to src/ belongs to, or None."""
+    return next((layer for layer in RANK if path.startswith(layer + "/")), None)
+
+
+def includes(file):
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        match = INCLUDE.match(line)
+        if match:
+            yield number, match.group(2)
+
+
+def complaint_public(header):
+    """Why code for users may not include `header`, or None."""
+    if header.startswith("switchyard/") or header in STANDARD:
+        return None
+    return f"sees public and standard headers only, not {header}"
+
+
+def complaint_library(layer, header):
+    for prefix, layers in RESTRICTED.items():
+        if header.startswith(prefix) and layer not in layers:
+            return f"{header} is for {', '.join(sorted(layers))} only"
+    return None
+
+
+def complaint_internal(layer, header, folder):
+    """Why a file of `layer` in `folder` may not include `header`, or None."""
+    if header.startswith("switchyard/"):
+        return None
+    target = layer_of(header)
+    if target is None:
+        if "/" not in header and (folder / header).exists():
+            return f"write the path from src/: {layer}/{header}"
+        return complaint_library(layer, header)
+    if target == layer:
+        return None
+    if RANK[target] >= RANK[layer] or (layer, target) in FORBIDDEN:
+        return f"{layer} must not see {target} ({header})"
+    return None
+
+
+def files_under(folder):
+    return sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES)
+
+
+def check_users_code(folder):
+    for file in files_under(folder):
+        for number, header in includes(file):
+            if text := complaint_public(header):
+                yield f"{file}:{number}: {text}"
+
+
+def check_sources(src):
+    for file in files_under(src):
+        layer = layer_of(file.relative_to(src).as_posix())
+        if layer is None:
+            yield f"{file}: in no known layer"
+            continue
+        for number, header in includes(file):
+            if text := complaint_internal(layer, header, file.parent):
+                yield f"{file}:{number}: {text}"
+
+
+def check(root):
+    return [*check_users_code(root / "include"), *check_users_code(root / "examples"), *check_sources(root / "src")]
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    root = Path(sys.argv[1])
+    complaints = check(root)
+    print("\n".join(complaints), file=sys.stderr, end="\n" if complaints else "")
+    if complaints:
+        sys.exit(f"{len(complaints)} includes point the wrong way")
+    print(f"layers: {len(files_under(root / 'src'))} sources in order")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Feeds check_layers.py trees that break a rule each, and one that breaks none."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import check_layers
+
+
+class CheckLayers(unittest.TestCase):
+    def complaints(self, files):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            return check_layers.check(Path(folder))
+
+    def assert_refused(self, name, text, because):
+        found = self.complaints({name: text})
+        self.assertEqual(len(found), 1, found)
+        self.assertIn(because, found[0])
+
+    def test_good_tree_passes(self):
+        self.assertEqual(
+            self.complaints(
+                {
+                    "include/switchyard/a.hpp": '#include <vector>\n#include "switchyard/b.hpp"\n',
+                    "src/base/a.hpp": '#include <fmt/format.h>\n#include <unistd.h>\n',
+                    "src/plan/a.cpp": '#include "plan/a.hpp"\n#include "base/a.hpp"\n#include "switchyard/a.hpp"\n',
+                    "src/engine/cpu/a.cpp": '#include "plan/a.hpp"\n#include <hwy/highway.h>\n',
+                    "src/api/a.cpp": '#include "engine/cpu/a.hpp"\n#include "engine/cuda/a.hpp"\n',
+                    "examples/a.cpp": '#include <cstdio>\n#include "switchyard/a.hpp"\n',
+                }
+            ),
+            [],
+        )
+
+    def test_upward_include(self):
+        self.assert_refused("src/base/a.hpp", '#include "plan/a.hpp"\n', "base must not see plan")
+
+    def test_upward_include_in_angle_brackets(self):
+        self.assert_refused("src/base/a.hpp", "#  include <api/a.hpp>\n", "base must not see api")
+
+    def test_engines_do_not_see_each_other(self):
+        self.assert_refused("src/engine/cpu/a.cpp", '#include "engine/cuda/a.hpp"\n', "must not see engine/cuda")
+        self.assert_refused("src/engine/cuda/a.cu", '#include "engine/cpu/a.hpp"\n', "must not see engine/cpu")
+
+    def test_engine_does_not_see_transport(self):
+        self.assert_refused("src/engine/cpu/a.cpp", '#include "transport/a.hpp"\n', "must not see transport")
+
+    def test_transport_does_not_see_engine(self):
+        self.assert_refused("src/transport/a.cpp", '#include "engine/cpu/a.hpp"\n', "must not see engine/cpu")
+
+    def test_public_header_with_library(self):
+        for header in ("<fmt/format.h>", "<spdlog/spdlog.h>", "<cuda.h>", "<Python.h>", "<rdma/fabric.h>", '"base/a.hpp"'):
+            self.assert_refused("include/switchyard/a.hpp", f"#include {header}\n", "public and standard")
+
+    def test_example_with_internal_header(self):
+        self.assert_refused("examples/a.cpp", '#include "base/check.hpp"\n', "public and standard")
+
+    def test_library_in_wrong_layer(self):
+        self.assert_refused("src/plan/a.cpp", "#include <nlohmann/json.hpp>\n", "is for cli only")
+
+    def test_unknown_layer(self):
+        self.assert_refused("src/misc/a.cpp", "", "no known layer")
+
+    def test_path_not_from_src(self):
+        found = self.complaints({"src/base/a.hpp": '#include "b.hpp"\n', "src/base/b.hpp": ""})
+        self.assertEqual(len(found), 1, found)
+
+
+if __name__ == "__main__":
+    unittest.main()
