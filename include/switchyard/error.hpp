@@ -7,7 +7,14 @@
 
 namespace switchyard {
 
-enum class ErrorCode : unsigned char { invalid_argument = 1, timeout, peer_lost, out_of_memory, unsupported, system };
+enum class ErrorCode : unsigned char {
+  invalid_argument = 1,
+  timeout,
+  peer_lost,
+  out_of_memory,
+  unsupported,
+  system
+};
 
 // Where it happened and what was seen. `rank` is the rank at fault (or that found the fault), `peer` the
 // rank that was waited for; -1 where there is none.

@@ -42,9 +42,9 @@ struct BasicTensorView {
   }
   // A mutable view converts to a read-only one.
   template <typename Other>
-    requires(std::is_const_v<Void> && !std::is_const_v<Other>)
-  // NOLINTNEXTLINE(google-explicit-constructor): the conversion loses nothing.
-  BasicTensorView(BasicTensorView<Other> const& other)
+  requires(std::is_const_v<Void> && !std::is_const_v<Other>)
+      // NOLINTNEXTLINE(google-explicit-constructor): the conversion loses nothing.
+      BasicTensorView(BasicTensorView<Other> const& other)
       : data(other.data),
         dtype(other.dtype),
         device(other.device),

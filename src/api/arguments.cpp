@@ -31,8 +31,8 @@ void check_dtype(std::string_view name, ConstTensorView const& view, std::initia
 
 void check_shape(std::string_view name, ConstTensorView const& view, std::initializer_list<std::int64_t> expected) {
   require(view.device == Device::cpu, "{}: expected a tensor on device cpu, seen cuda", name);
-  require(view.ndim == static_cast<int>(expected.size()), "{}: expected {} dimensions, seen {}", name, expected.size(),
-          view.ndim);
+  require(view.ndim == static_cast<int>(expected.size()), "{}: expected {} dimensions, seen {}", name,
+          expected.size(), view.ndim);
   int dim = 0;
   for (std::int64_t const extent : expected) {
     std::int64_t const seen = view.size(dim);
@@ -53,16 +53,16 @@ void check_aligned(std::string_view name, ConstTensorView const& view) {
 // Elements of a row adjacent, so that rows can be moved as bytes.
 void check_rows(std::string_view name, ConstTensorView const& view) {
   int const last = view.ndim - 1;
-  require(view.size(last) <= 1 || view.stride(last) == 1, "{}: expected adjacent elements in a row (stride 1), seen stride {}",
-          name, view.stride(last));
+  require(view.size(last) <= 1 || view.stride(last) == 1,
+          "{}: expected adjacent elements in a row (stride 1), seen stride {}", name, view.stride(last));
   check_aligned(name, view);
 }
 
 // Rows that do not overlap: for what is written.
 void check_writable_rows(std::string_view name, ConstTensorView const& view) {
   check_rows(name, view);
-  require(view.size(0) <= 1 || view.stride(0) >= view.size(1), "{}: expected rows that do not overlap (stride {} or more), seen {}",
-          name, view.size(1), view.stride(0));
+  require(view.size(0) <= 1 || view.stride(0) >= view.size(1),
+          "{}: expected rows that do not overlap (stride {} or more), seen {}", name, view.size(1), view.stride(0));
 }
 
 void check_scales(DispatchArgs const& args) {
@@ -77,19 +77,23 @@ void check_scales(DispatchArgs const& args) {
 }
 
 void check_handle(Handle const& handle, BufferFacts const& buffer) {
-  require(handle.routing()->buffer_id == buffer.buffer_id, "handle: expected a handle of this buffer, seen one of another");
+  require(handle.routing()->buffer_id == buffer.buffer_id,
+          "handle: expected a handle of this buffer, seen one of another");
 }
 
 void check_routing_choice(DispatchArgs const& args) {
-  int const given = (args.topk_idx.given() ? 1 : 0) + (args.token_in_rank.given() ? 1 : 0) + (args.handle.given() ? 1 : 0);
+  int const given =
+      (args.topk_idx.given() ? 1 : 0) + (args.token_in_rank.given() ? 1 : 0) + (args.handle.given() ? 1 : 0);
   require(given == 1, "routing: expected exactly one of topk_idx, token_in_rank and handle, seen {}", given);
-  require(!args.topk_weights.given() || args.topk_idx.given(), "topk_weights: expected topk_idx beside it, seen none");
+  require(!args.topk_weights.given() || args.topk_idx.given(),
+          "topk_weights: expected topk_idx beside it, seen none");
 }
 
 void check_cached(DispatchArgs const& args, BufferFacts const& buffer) {
   check_handle(args.handle, buffer);
-  require(args.x.size(0) == args.handle.num_tokens(), "x: dimension 0: expected {} as in the dispatch of the handle, seen {}",
-          args.handle.num_tokens(), args.x.size(0));
+  require(args.x.size(0) == args.handle.num_tokens(),
+          "x: dimension 0: expected {} as in the dispatch of the handle, seen {}", args.handle.num_tokens(),
+          args.x.size(0));
   require(args.num_worst_tokens == 0, "num_worst_tokens: expected 0 with a handle, seen {}", args.num_worst_tokens);
 }
 
@@ -97,7 +101,8 @@ void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
   std::int64_t const tokens = args.x.size(0);
   if (args.topk_idx.given()) {
     check_topk_idx(args.topk_idx, buffer);
-    require(args.topk_idx.size(0) == tokens, "topk_idx: dimension 0: expected {} as in x, seen {}", tokens, args.topk_idx.size(0));
+    require(args.topk_idx.size(0) == tokens, "topk_idx: dimension 0: expected {} as in x, seen {}", tokens,
+            args.topk_idx.size(0));
   } else {
     check_shape("token_in_rank", args.token_in_rank, {tokens, buffer.world});
     check_dtype("token_in_rank", args.token_in_rank, {DType::u8});
@@ -121,13 +126,15 @@ void check_options(BufferOptions const& options, int world) {
   constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
   require(options.max_tokens >= 1 && options.max_tokens <= most / world / 64, "max_tokens: expected 1..{}, seen {}",
           most / world / 64, options.max_tokens);
-  require(options.hidden >= 1 && options.hidden <= (1 << 24), "hidden: expected 1..{}, seen {}", 1 << 24, options.hidden);
-  require(options.num_experts >= 1 && options.num_experts <= (1 << 20), "num_experts: expected 1..{}, seen {}", 1 << 20,
-          options.num_experts);
+  require(options.hidden >= 1 && options.hidden <= (1 << 24), "hidden: expected 1..{}, seen {}", 1 << 24,
+          options.hidden);
+  require(options.num_experts >= 1 && options.num_experts <= (1 << 20), "num_experts: expected 1..{}, seen {}",
+          1 << 20, options.num_experts);
   require(options.top_k >= 1 && options.top_k <= 64, "top_k: expected 1..64, seen {}", options.top_k);
-  require(options.heap_bytes <= (std::size_t{1} << 44), "heap_bytes: expected at most {}, seen {}", std::size_t{1} << 44,
-          options.heap_bytes);
-  require(options.timeout.count() >= 0, "timeout: expected 0 or more milliseconds, seen {}", options.timeout.count());
+  require(options.heap_bytes <= (std::size_t{1} << 44), "heap_bytes: expected at most {}, seen {}",
+          std::size_t{1} << 44, options.heap_bytes);
+  require(options.timeout.count() >= 0, "timeout: expected 0 or more milliseconds, seen {}",
+          options.timeout.count());
   check_workers(options.num_workers);
 }
 
@@ -145,11 +152,11 @@ void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer) {
           buffer.options.max_tokens, args.x.size(0));
   check_scales(args);
   check_routing_choice(args);
-  require(args.expert_alignment >= 1 && args.expert_alignment <= (1 << 16), "expert_alignment: expected 1..{}, seen {}", 1 << 16,
-          args.expert_alignment);
+  require(args.expert_alignment >= 1 && args.expert_alignment <= (1 << 16),
+          "expert_alignment: expected 1..{}, seen {}", 1 << 16, args.expert_alignment);
   constexpr std::int64_t most_rows = std::numeric_limits<std::int32_t>::max();
-  require(args.num_worst_tokens >= 0 && args.num_worst_tokens <= most_rows, "num_worst_tokens: expected 0..{}, seen {}",
-          most_rows, args.num_worst_tokens);
+  require(args.num_worst_tokens >= 0 && args.num_worst_tokens <= most_rows,
+          "num_worst_tokens: expected 0..{}, seen {}", most_rows, args.num_worst_tokens);
   check_workers(args.num_workers);
   if (args.handle.given()) {
     check_cached(args, buffer);
@@ -179,7 +186,8 @@ void check_combine(CombineArgs const& args, BufferFacts const& buffer) {
     check_dtype("row_weights", args.row_weights, {DType::f32});
     check_aligned("row_weights", args.row_weights);
   }
-  for (auto const& [name, view] : {std::pair{"bias0", args.bias0}, std::pair{"bias1", args.bias1}, std::pair{"out", ConstTensorView(args.out)}}) {
+  for (auto const& [name, view] : {std::pair{"bias0", args.bias0}, std::pair{"bias1", args.bias1},
+                                   std::pair{"out", ConstTensorView(args.out)}}) {
     if (!view.given()) continue;
     check_shape(name, view, {routing.num_tokens, buffer.options.hidden});
     check_dtype(name, view, {args.x.dtype});

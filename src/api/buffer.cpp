@@ -31,11 +31,14 @@ BufferPlan agreed_plan(World& world, BufferOptions const& options) {
 }
 
 cpu::WaitPolicy wait_policy(BufferOptions const& options, BufferPlan const& plan) {
-  auto const timeout = options.timeout.count() > 0 ? options.timeout : std::chrono::milliseconds{config_number(Setting::timeout_ms)};
+  auto const timeout =
+      options.timeout.count() > 0 ? options.timeout : std::chrono::milliseconds{config_number(Setting::timeout_ms)};
   return {.timeout = timeout, .spin = plan.spin};
 }
 
-cpu::Refusal refusal_of(Error const& error) { return {.code = error.code(), .text = error.what()}; }
+cpu::Refusal refusal_of(Error const& error) {
+  return {.code = error.code(), .text = error.what()};
+}
 
 // The route table of a dispatch's arguments; throws InvalidArgument for an id out of range.
 std::shared_ptr<detail::Routing> route(DispatchArgs const& args, BufferFacts const& buffer, int rank) {
@@ -52,12 +55,14 @@ std::shared_ptr<detail::Routing> route(DispatchArgs const& args, BufferFacts con
   }
   routing->top_k = args.topk_idx.size(1);
   bool const flat = args.layout == OutputLayout::flat;
-  routing->table = flat ? flat_routes(args.topk_idx, experts, buffer.world) : expanded_routes(args.topk_idx, experts, buffer.world);
+  routing->table = flat ? flat_routes(args.topk_idx, experts, buffer.world)
+                        : expanded_routes(args.topk_idx, experts, buffer.world);
   routing->slot_rank.reserve(static_cast<std::size_t>(args.topk_idx.numel()));
   for (std::int64_t token = 0; token < args.topk_idx.size(0); ++token) {
     for (std::int64_t slot = 0; slot < routing->top_k; ++slot) {
       std::int64_t const expert = topk_at(args.topk_idx, token, slot);
-      routing->slot_rank.push_back(static_cast<std::int16_t>(expert < 0 ? -1 : experts.rank_of(static_cast<int>(expert))));
+      routing->slot_rank.push_back(
+          static_cast<std::int16_t>(expert < 0 ? -1 : experts.rank_of(static_cast<int>(expert))));
     }
   }
   return routing;
@@ -109,7 +114,9 @@ class BufferState {
         connected_(connect_heap(*communicator_.world(), options, plan_)),
         facts_{options, communicator_.size(), connected_.buffer_id},
         engine_(connected_.heap, communicator_.world(),
-                {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = wait_policy(options, plan_)}) {}
+                {.num_experts = options.num_experts,
+                 .max_tokens = options.max_tokens,
+                 .wait = wait_policy(options, plan_)}) {}
 
   // What can be done before the inputs are ready: checks, and in worst-case mode the result's tensors.
   cpu::DispatchCall begin(DispatchArgs const& args, Dispatched& result) {
@@ -182,8 +189,10 @@ class BufferState {
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) {
     engine_.check_usable();
     TensorView view(nullptr, dtype, shape);
-    require(shape.size() >= 1 && shape.size() <= max_dims, "shape: expected 1..{} dimensions, seen {}", max_dims, shape.size());
-    for (std::int64_t const extent : shape) require(extent >= 0, "shape: expected extents of 0 or more, seen {}", extent);
+    require(shape.size() >= 1 && shape.size() <= max_dims, "shape: expected 1..{} dimensions, seen {}", max_dims,
+            shape.size());
+    for (std::int64_t const extent : shape)
+      require(extent >= 0, "shape: expected extents of 0 or more, seen {}", extent);
     std::size_t const bytes = static_cast<std::size_t>(view.numel()) * size_of(dtype);
     auto const block = connected_.heap->allocate(bytes);
     if (!block) throw_no_memory(bytes, "a tensor");
@@ -193,10 +202,11 @@ class BufferState {
 
   [[noreturn]] void throw_no_memory(std::size_t bytes, std::string_view what) const {
     auto const& allocator = connected_.heap->allocator();
-    throw OutOfMemory(fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; free results earlier or raise "
-                                  "BufferOptions::heap_bytes",
-                                  bytes, what, allocator.largest_free(), allocator.capacity()),
-                      {.rank = communicator_.rank()});
+    throw OutOfMemory(
+        fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; free results earlier or raise "
+                    "BufferOptions::heap_bytes",
+                    bytes, what, allocator.largest_free(), allocator.capacity()),
+        {.rank = communicator_.rank()});
   }
 
   [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : plan_.num_workers; }
@@ -253,10 +263,13 @@ Pending<Dispatched> Buffer::dispatch_async(DispatchArgs const& args) {
   auto result = std::make_shared<Dispatched>();
   auto call = std::make_shared<cpu::DispatchCall>(state_->begin(args, *result));
   state_->stream().wait(args.after);
-  return {state_->stream().submit([state = state_.get(), call, result] { state->dispatch(*call, *result); }), result};
+  return {state_->stream().submit([state = state_.get(), call, result] { state->dispatch(*call, *result); }),
+          result};
 }
 
-Tensor Buffer::combine(ConstTensorView x, Handle const& handle) { return combine({.x = x, .handle = handle}).x; }
+Tensor Buffer::combine(ConstTensorView x, Handle const& handle) {
+  return combine({.x = x, .handle = handle}).x;
+}
 
 Combined Buffer::combine(CombineArgs const& args) {
   Combined result;
@@ -271,16 +284,28 @@ Pending<Combined> Buffer::combine_async(CombineArgs const& args) {
   return {state_->stream().submit([state = state_.get(), args, result] { state->combine(args, *result); }), result};
 }
 
-Tensor Buffer::allocate(DType dtype, std::initializer_list<std::int64_t> shape) { return state_->allocate(dtype, shape); }
+Tensor Buffer::allocate(DType dtype, std::initializer_list<std::int64_t> shape) {
+  return state_->allocate(dtype, shape);
+}
 
-Stream& Buffer::stream() noexcept { return state_->stream(); }
+Stream& Buffer::stream() noexcept {
+  return state_->stream();
+}
 
-Communicator const& Buffer::communicator() const noexcept { return state_->communicator(); }
+Communicator const& Buffer::communicator() const noexcept {
+  return state_->communicator();
+}
 
-BufferOptions const& Buffer::options() const noexcept { return state_->facts().options; }
+BufferOptions const& Buffer::options() const noexcept {
+  return state_->facts().options;
+}
 
-std::size_t Buffer::heap_bytes_used() const noexcept { return state_->allocator().used(); }
+std::size_t Buffer::heap_bytes_used() const noexcept {
+  return state_->allocator().used();
+}
 
-std::size_t Buffer::heap_bytes_peak() const noexcept { return state_->allocator().peak(); }
+std::size_t Buffer::heap_bytes_peak() const noexcept {
+  return state_->allocator().peak();
+}
 
 }  // namespace switchyard

@@ -41,8 +41,9 @@ std::vector<Introduction> introduce(World& world, Introduction const& mine) {
 void check_equal(std::vector<Introduction> const& all) {
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     for (std::size_t option = 0; option < option_names.size(); ++option) {
-      require(all[rank].options[option] == all[0].options[option], "rank {}: BufferOptions::{}: expected {} as on rank 0, seen {}",
-              rank, option_names[option], all[0].options[option], all[rank].options[option]);
+      require(all[rank].options[option] == all[0].options[option],
+              "rank {}: BufferOptions::{}: expected {} as on rank 0, seen {}", rank, option_names[option],
+              all[0].options[option], all[rank].options[option]);
     }
   }
 }
@@ -54,23 +55,26 @@ void agree(World& world, std::string const& refusal) {
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank].empty()) continue;
     std::string const text(reinterpret_cast<char const*>(all[rank].data()), all[rank].size());
-    throw InvalidArgument(fmt::format("rank {}: {}", rank, text), {.rank = static_cast<int>(rank), .phase = "construction"});
+    throw InvalidArgument(fmt::format("rank {}: {}", rank, text),
+                          {.rank = static_cast<int>(rank), .phase = "construction"});
   }
 }
 
 ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan) {
   auto own = SharedSegment::create(plan.segment_bytes);
   cpu::Signals::initialise(own->data(), world.rank(), world.size(), own->bytes());
-  auto const all = introduce(world, {.options = {options.max_tokens, options.hidden, options.num_experts, options.top_k},
-                                     .segment_bytes = own->bytes(),
-                                     .segment_id = own->id()});
+  auto const all =
+      introduce(world, {.options = {options.max_tokens, options.hidden, options.num_experts, options.top_k},
+                        .segment_bytes = own->bytes(),
+                        .segment_id = own->id()});
   check_equal(all);
   auto descriptors = world.exchange_fd(own->fd());
   std::vector<std::shared_ptr<SharedSegment>> segments;
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     // Ranks that are threads of this process share one mapping: thread sanitizers then see every access.
     auto segment = SharedSegment::find_in_process(all[rank].segment_id);
-    segments.push_back(segment ? std::move(segment) : SharedSegment::attach(std::move(descriptors[rank]), all[rank].segment_bytes));
+    segments.push_back(segment ? std::move(segment)
+                               : SharedSegment::attach(std::move(descriptors[rank]), all[rank].segment_bytes));
   }
   // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
   world.barrier();

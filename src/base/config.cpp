@@ -12,7 +12,8 @@ namespace switchyard {
 namespace {
 
 constexpr std::array table{
-    SettingInfo{Setting::log, "SWITCHYARD_LOG", "warn", "trace|debug|info|warn|error|off", "lowest level that is logged"},
+    SettingInfo{Setting::log, "SWITCHYARD_LOG", "warn", "trace|debug|info|warn|error|off",
+                "lowest level that is logged"},
     SettingInfo{Setting::timeout_ms, "SWITCHYARD_TIMEOUT_MS", "30000", "1..86400000",
                 "deadline of a wait for a peer during dispatch and combine, milliseconds"},
     SettingInfo{Setting::rendezvous_timeout_ms, "SWITCHYARD_RENDEZVOUS_TIMEOUT_MS", "60000", "1..86400000",
@@ -57,9 +58,13 @@ std::string read(SettingInfo const& info) {
 
 }  // namespace
 
-std::span<SettingInfo const> config_table() noexcept { return table; }
+std::span<SettingInfo const> config_table() noexcept {
+  return table;
+}
 
-SettingInfo const& info_of(Setting setting) noexcept { return table[static_cast<std::size_t>(setting)]; }
+SettingInfo const& info_of(Setting setting) noexcept {
+  return table[static_cast<std::size_t>(setting)];
+}
 
 std::string config_text(Setting setting) {
   SettingInfo const& info = info_of(setting);

@@ -9,7 +9,16 @@
 namespace switchyard {
 
 // Order as in the table in config.cpp.
-enum class Setting : unsigned char { log, timeout_ms, rendezvous_timeout_ms, huge_pages, numa, listen, port_offset, spin_us };
+enum class Setting : unsigned char {
+  log,
+  timeout_ms,
+  rendezvous_timeout_ms,
+  huge_pages,
+  numa,
+  listen,
+  port_offset,
+  spin_us
+};
 
 struct SettingInfo {
   Setting setting;

@@ -26,9 +26,13 @@ Recorder& recorder() {
 
 }  // namespace
 
-void set_trace_enabled(bool on) noexcept { enabled.store(on, std::memory_order_relaxed); }
+void set_trace_enabled(bool on) noexcept {
+  enabled.store(on, std::memory_order_relaxed);
+}
 
-bool trace_enabled() noexcept { return enabled.load(std::memory_order_relaxed); }
+bool trace_enabled() noexcept {
+  return enabled.load(std::memory_order_relaxed);
+}
 
 std::vector<TraceSpan> take_trace(int rank) {
   std::lock_guard const lock(recorder().mutex);

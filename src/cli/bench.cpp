@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <string_view>
 
 #include "base/check.hpp"
 #include "cli/footprint.hpp"
@@ -17,13 +18,18 @@ namespace switchyard::cli {
 
 namespace {
 
-// Variables that torchrun, mpirun, srun and docs/api.md's own way set for each rank.
+bool is_set(char const* variable) {
+  return std::getenv(variable) != nullptr;
+}
+
+// Whether this process is one rank of a job of torchrun, mpirun or srun, or of docs/api.md's own variables. A
+// shell inside an allocation of Slurm is a job of one task, and launches its ranks itself.
 bool launched_by_another() {
-  for (char const* variable :
-       {"SWITCHYARD_RANK", "TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_STEP_NUM_TASKS"}) {
-    if (std::getenv(variable) != nullptr) return true;
-  }
-  return false;
+  char const* const tasks = std::getenv("SLURM_STEP_NUM_TASKS");
+  bool const by_srun = is_set("SLURM_PROCID") && tasks != nullptr && std::string_view(tasks) != "1";
+  bool const by_torchrun = is_set("RANK") && is_set("WORLD_SIZE") && is_set("MASTER_ADDR");
+  return is_set("SWITCHYARD_RANK") || by_torchrun || is_set("OMPI_COMM_WORLD_RANK") || is_set("PMI_RANK") ||
+         by_srun;
 }
 
 // Better to find out before the work than after it.

@@ -19,7 +19,7 @@ namespace switchyard::cli {
 
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 // Something that may or may not be had, and why.
 struct Offer {

@@ -57,6 +57,6 @@ BenchReport make_report(BenchOptions const& options, std::vector<Traffic> const&
 // One line: what is run.
 std::string headline(BenchOptions const& options, int workers);
 std::string to_table(BenchReport const& report);
-nlohmann::json to_json(BenchReport const& report);
+nlohmann::ordered_json to_json(BenchReport const& report);
 
 }  // namespace switchyard::cli

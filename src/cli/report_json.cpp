@@ -6,7 +6,7 @@ namespace switchyard::cli {
 
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 #ifdef SWITCHYARD_COMMIT
 constexpr char const* commit = SWITCHYARD_COMMIT;

@@ -20,7 +20,18 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std
 
 // What all ranks must pass alike in one call; compared field by field by every rank.
 enum class Fact : unsigned char {
-  operation, dtype, hidden, routing, top_k, topk_dtype, weights, scales, cast, layout, alignment, dispatch,
+  operation,
+  dtype,
+  hidden,
+  routing,
+  top_k,
+  topk_dtype,
+  weights,
+  scales,
+  cast,
+  layout,
+  alignment,
+  dispatch,
   count
 };
 inline constexpr std::size_t num_facts = static_cast<std::size_t>(Fact::count);

@@ -15,8 +15,8 @@ void check_counts(PlacementProblem const& problem, std::int64_t max_count) {
   for (int source = 0; source < problem.world; ++source) {
     for (int slot = 0; slot <= problem.local_experts; ++slot) {
       std::int64_t const count = problem.counts[at(problem, source, slot)];
-      require(count >= 0 && count <= max_count, "rank {}: count {}: expected 0..{}, seen {}", source, slot, max_count,
-              count);
+      require(count >= 0 && count <= max_count, "rank {}: count {}: expected 0..{}, seen {}", source, slot,
+              max_count, count);
     }
   }
 }

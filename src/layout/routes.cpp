@@ -42,9 +42,13 @@ RouteTable empty_table(std::int64_t num_tokens, int world, int num_experts) {
   return table;
 }
 
-void end_token(RouteTable& table) { table.begin.push_back(static_cast<std::int64_t>(table.routes.size())); }
+void end_token(RouteTable& table) {
+  table.begin.push_back(static_cast<std::int64_t>(table.routes.size()));
+}
 
-std::int32_t next(std::int64_t& counter) { return static_cast<std::int32_t>(counter++); }
+std::int32_t next(std::int64_t& counter) {
+  return static_cast<std::int32_t>(counter++);
+}
 
 }  // namespace
 

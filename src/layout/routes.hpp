@@ -12,10 +12,10 @@ namespace switchyard {
 
 // One row that a token takes somewhere.
 struct Route {
-  std::int32_t row = 0;     // within its (source, rank) or (source, expert) stream; final row after resolve()
-  std::int16_t rank = 0;    // destination
-  std::int16_t slot = -1;   // top-k slot: the one of this row (expanded), the first for this rank (flat)
-  std::int32_t expert = -1; // global id (expanded); -1 otherwise
+  std::int32_t row = 0;      // within its (source, rank) or (source, expert) stream; final row after resolve()
+  std::int16_t rank = 0;     // destination
+  std::int16_t slot = -1;    // top-k slot: the one of this row (expanded), the first for this rank (flat)
+  std::int32_t expert = -1;  // global id (expanded); -1 otherwise
 };
 
 // All rows of all tokens of one source, tokens in order; within a token by rank, then expert, then slot. That
@@ -23,13 +23,14 @@ struct Route {
 struct RouteTable {
   std::vector<std::int64_t> begin;  // [N + 1], into routes
   std::vector<Route> routes;
-  std::vector<std::int64_t> rows_per_rank;      // [R] rows of the flat layout: distinct tokens
-  std::vector<std::int64_t> slots_per_expert;   // [E] valid top-k slots
+  std::vector<std::int64_t> rows_per_rank;     // [R] rows of the flat layout: distinct tokens
+  std::vector<std::int64_t> slots_per_expert;  // [E] valid top-k slots
 
   [[nodiscard]] std::int64_t num_tokens() const noexcept { return static_cast<std::int64_t>(begin.size()) - 1; }
   [[nodiscard]] std::span<Route const> of(std::int64_t token) const noexcept {
     auto const t = static_cast<std::size_t>(token);
-    return std::span(routes).subspan(static_cast<std::size_t>(begin[t]), static_cast<std::size_t>(begin[t + 1] - begin[t]));
+    return std::span(routes).subspan(static_cast<std::size_t>(begin[t]),
+                                     static_cast<std::size_t>(begin[t + 1] - begin[t]));
   }
 };
 

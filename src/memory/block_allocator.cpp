@@ -15,7 +15,8 @@ std::optional<std::size_t> BlockAllocator::allocate(std::size_t bytes) {
   if (bytes > std::numeric_limits<std::size_t>::max() - granule) return std::nullopt;
   std::size_t const size = std::max<std::size_t>((bytes + granule - 1) / granule, 1) * granule;
   std::lock_guard const lock(mutex_);
-  auto const hole = std::find_if(free_.begin(), free_.end(), [&](auto const& range) { return range.second >= size; });
+  auto const hole =
+      std::find_if(free_.begin(), free_.end(), [&](auto const& range) { return range.second >= size; });
   if (hole == free_.end()) return std::nullopt;
   auto const [offset, hole_bytes] = *hole;
   taken_.emplace(offset, size);

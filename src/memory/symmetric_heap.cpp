@@ -4,7 +4,8 @@
 
 namespace switchyard {
 
-SymmetricHeap::SymmetricHeap(std::vector<std::shared_ptr<SharedSegment>> segments, int rank, std::size_t control_bytes)
+SymmetricHeap::SymmetricHeap(std::vector<std::shared_ptr<SharedSegment>> segments, int rank,
+                             std::size_t control_bytes)
     : segments_(std::move(segments)), rank_(rank), control_bytes_(control_bytes), allocator_(heap_bytes(rank)) {}
 
 std::optional<SymmetricHeap::Block> SymmetricHeap::allocate(std::size_t bytes) {
@@ -12,7 +13,8 @@ std::optional<SymmetricHeap::Block> SymmetricHeap::allocate(std::size_t bytes) {
   if (!offset) return std::nullopt;
   std::byte* const data = heap(rank_) + *offset;
   // The deleter holds the heap, so a tensor may outlive the buffer that made it.
-  std::shared_ptr<void> owner(data, [heap = shared_from_this(), at = *offset](void*) { heap->allocator_.free(at); });
+  std::shared_ptr<void> owner(data,
+                              [heap = shared_from_this(), at = *offset](void*) { heap->allocator_.free(at); });
   return Block{.offset = *offset, .data = data, .owner = std::move(owner)};
 }
 

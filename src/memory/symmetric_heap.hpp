@@ -15,7 +15,7 @@ namespace switchyard {
 class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
  public:
   struct Block {
-    std::size_t offset = 0;       // in the heap
+    std::size_t offset = 0;  // in the heap
     std::byte* data = nullptr;
     std::shared_ptr<void> owner;  // frees the block; keeps the heap mapped
   };
@@ -36,7 +36,9 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
   [[nodiscard]] BlockAllocator const& allocator() const noexcept { return allocator_; }
 
  private:
-  [[nodiscard]] SharedSegment& segment(int rank) const noexcept { return *segments_[static_cast<std::size_t>(rank)]; }
+  [[nodiscard]] SharedSegment& segment(int rank) const noexcept {
+    return *segments_[static_cast<std::size_t>(rank)];
+  }
 
   std::vector<std::shared_ptr<SharedSegment>> segments_;
   int rank_;

@@ -43,7 +43,9 @@ BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, 
   plan.num_workers = options.num_workers > 0 ? options.num_workers : std::max(1, share.cores / share.world);
   // With fewer cores than ranks a spinning rank takes the core from the one that it waits for.
   bool const core_each = share.cores >= share.world;
-  plan.spin = spin_us >= 0 ? std::chrono::microseconds{spin_us} : core_each ? short_spin : std::chrono::microseconds{0};
+  plan.spin = spin_us >= 0 ? std::chrono::microseconds{spin_us}
+              : core_each  ? short_spin
+                           : std::chrono::microseconds{0};
   return plan;
 }
 

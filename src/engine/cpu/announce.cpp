@@ -11,9 +11,18 @@ namespace switchyard::cpu {
 
 namespace {
 
-constexpr std::array<std::string_view, num_facts> fact_names{
-    "operation",     "dtype of x", "hidden",          "kind of routing",          "top_k", "dtype of topk_idx",
-    "weights given", "scales",     "cast_to_fp8",     "layout", "expert_alignment", "dispatch number of the handle"};
+constexpr std::array<std::string_view, num_facts> fact_names{"operation",
+                                                             "dtype of x",
+                                                             "hidden",
+                                                             "kind of routing",
+                                                             "top_k",
+                                                             "dtype of topk_idx",
+                                                             "weights given",
+                                                             "scales",
+                                                             "cast_to_fp8",
+                                                             "layout",
+                                                             "expert_alignment",
+                                                             "dispatch number of the handle"};
 
 constexpr std::array<std::string_view, 3> operations{"none", "dispatch", "combine"};
 
@@ -58,9 +67,10 @@ std::optional<std::pair<int, Refusal>> find_difference(Link const& link) {
     Announce const& other = link.control.announce(link.rank, rank);
     for (std::size_t name = 0; name < num_facts; ++name) {
       if (other.facts[name] == first.facts[name]) continue;
-      return std::pair{rank, Refusal{ErrorCode::invalid_argument,
-                                     fmt::format("rank {}: {}: expected {} as on rank 0, seen {}", rank, fact_names[name],
-                                                 show(name, first.facts[name]), show(name, other.facts[name]))}};
+      return std::pair{rank,
+                       Refusal{ErrorCode::invalid_argument,
+                               fmt::format("rank {}: {}: expected {} as on rank 0, seen {}", rank, fact_names[name],
+                                           show(name, first.facts[name]), show(name, other.facts[name]))}};
     }
   }
   return std::nullopt;

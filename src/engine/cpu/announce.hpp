@@ -21,7 +21,9 @@ struct Refusal {
 
 using Facts = std::array<std::int64_t, num_facts>;
 
-inline std::int64_t& fact(Facts& facts, Fact name) { return facts[static_cast<std::size_t>(name)]; }
+inline std::int64_t& fact(Facts& facts, Fact name) {
+  return facts[static_cast<std::size_t>(name)];
+}
 
 struct Opening {
   std::uint64_t epoch = 0;

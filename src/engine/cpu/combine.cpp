@@ -33,7 +33,8 @@ bool is_contiguous(ConstTensorView const& view) {
 }
 
 std::byte const* row_at(ConstTensorView const& view, std::int64_t row) {
-  return static_cast<std::byte const*>(view.data) + row * view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
+  return static_cast<std::byte const*>(view.data) +
+         row * view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
 }
 
 }  // namespace
@@ -65,11 +66,12 @@ class CombineRun {
     }
     auto block = engine_.heap_->allocate(bytes);
     if (!block) {
-      call_.refusal = Refusal{ErrorCode::out_of_memory,
-                              fmt::format("symmetric heap: expected {} free bytes to stage a tensor of {} rows, seen {} of {}; "
-                                          "write into a tensor of Buffer::allocate or raise BufferOptions::heap_bytes",
-                                          bytes, view.size(0), engine_.heap_->allocator().largest_free(),
-                                          engine_.heap_->allocator().capacity())};
+      call_.refusal =
+          Refusal{ErrorCode::out_of_memory,
+                  fmt::format("symmetric heap: expected {} free bytes to stage a tensor of {} rows, seen {} of {}; "
+                              "write into a tensor of Buffer::allocate or raise BufferOptions::heap_bytes",
+                              bytes, view.size(0), engine_.heap_->allocator().largest_free(),
+                              engine_.heap_->allocator().capacity())};
       return -1;
     }
     copy_rows(view, block->data, row_bytes);
@@ -82,7 +84,8 @@ class CombineRun {
     engine_.pool_.run(call_.workers, [&](int worker) {
       TraceScope const span("combine/stage", link_.rank, worker);
       for (auto [row, end] = chunks.take(); row < end; std::tie(row, end) = chunks.take()) {
-        for (; row < end; ++row) stream_copy(to + static_cast<std::size_t>(row) * row_bytes, row_at(view, row), row_bytes);
+        for (; row < end; ++row)
+          stream_copy(to + static_cast<std::size_t>(row) * row_bytes, row_at(view, row), row_bytes);
       }
       store_fence();  // before the release in announce()
     });
@@ -114,12 +117,13 @@ class CombineRun {
   std::byte const* located(int peer, std::int64_t offset, std::size_t row_bytes) {
     if (offset < 0) return nullptr;
     auto const at = static_cast<std::size_t>(offset);
-    std::size_t const bytes = static_cast<std::size_t>(routing().rows_of_rank[static_cast<std::size_t>(peer)]) * row_bytes;
+    std::size_t const bytes =
+        static_cast<std::size_t>(routing().rows_of_rank[static_cast<std::size_t>(peer)]) * row_bytes;
     std::size_t const heap_bytes = engine_.heap_->heap_bytes(peer);
     if (at > heap_bytes || bytes > heap_bytes - at) {
-      link_.signals.fail(SystemError(
-          fmt::format("rank {}: announce of rank {} is broken: {} bytes at {} of {}", link_.rank, peer, bytes, at, heap_bytes),
-          {.rank = link_.rank, .peer = peer, .phase = "combine/announce"}));
+      link_.signals.fail(SystemError(fmt::format("rank {}: announce of rank {} is broken: {} bytes at {} of {}",
+                                                 link_.rank, peer, bytes, at, heap_bytes),
+                                     {.rank = link_.rank, .peer = peer, .phase = "combine/announce"}));
     }
     return engine_.heap_->heap(peer) + at;
   }

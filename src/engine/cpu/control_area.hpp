@@ -17,12 +17,18 @@ class ControlArea {
       : heap_(std::move(heap)), layout_(layout) {}
 
   // What `writer` tells `owner`, in the owner's control block.
-  [[nodiscard]] Announce& announce(int owner, int writer) const { return part<Announce>(owner, layout_.announces, writer); }
+  [[nodiscard]] Announce& announce(int owner, int writer) const {
+    return part<Announce>(owner, layout_.announces, writer);
+  }
   [[nodiscard]] Answer& answer(int owner, int writer) const { return part<Answer>(owner, layout_.answers, writer); }
   [[nodiscard]] Flag& arrived(int owner, int writer) const { return part<Flag>(owner, layout_.arrived, writer); }
   [[nodiscard]] Flag& done(int owner, int writer) const { return part<Flag>(owner, layout_.done, writer); }
-  [[nodiscard]] std::span<std::int64_t> counts(int owner, int writer) const { return row(owner, layout_.counts, writer); }
-  [[nodiscard]] std::span<std::int64_t> starts(int owner, int writer) const { return row(owner, layout_.starts, writer); }
+  [[nodiscard]] std::span<std::int64_t> counts(int owner, int writer) const {
+    return row(owner, layout_.counts, writer);
+  }
+  [[nodiscard]] std::span<std::int64_t> starts(int owner, int writer) const {
+    return row(owner, layout_.starts, writer);
+  }
 
  private:
   template <typename T>

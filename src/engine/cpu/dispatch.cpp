@@ -128,18 +128,20 @@ class DispatchRun {
     std::int64_t const rows = routing_.placement.rows;
     if (call_.block) {
       if (rows <= call_.shape.rows) return std::nullopt;
-      return Refusal{ErrorCode::invalid_argument, fmt::format("num_worst_tokens: expected at least {} (rows received), seen {}",
-                                                              rows, call_.shape.rows)};
+      return Refusal{
+          ErrorCode::invalid_argument,
+          fmt::format("num_worst_tokens: expected at least {} (rows received), seen {}", rows, call_.shape.rows)};
     }
     call_.shape.rows = rows;
     std::size_t const bytes = receive_block(call_.shape).bytes;
     call_.block = engine_.heap_->allocate(bytes);
     if (call_.block) return std::nullopt;
     auto const& allocator = engine_.heap_->allocator();
-    return Refusal{ErrorCode::out_of_memory,
-                   fmt::format("symmetric heap: expected {} free bytes for {} rows received, seen {} of {}; free results "
-                               "earlier or raise BufferOptions::heap_bytes",
-                               bytes, rows, allocator.largest_free(), allocator.capacity())};
+    return Refusal{
+        ErrorCode::out_of_memory,
+        fmt::format("symmetric heap: expected {} free bytes for {} rows received, seen {} of {}; free results "
+                    "earlier or raise BufferOptions::heap_bytes",
+                    bytes, rows, allocator.largest_free(), allocator.capacity())};
   }
 
   void answer() {
@@ -153,7 +155,8 @@ class DispatchRun {
       to.block_offset = call_.block ? call_.block->offset : 0;
       to.rows = call_.shape.rows;
       put_text(to.text, sizeof to.text, refusal ? refusal->text : "");
-      auto const starts = std::span(routing_.placement.starts).subspan(static_cast<std::size_t>(source) * slots, slots);
+      auto const starts =
+          std::span(routing_.placement.starts).subspan(static_cast<std::size_t>(source) * slots, slots);
       std::ranges::copy(starts, link_.control.starts(source, link_.rank).begin());
       link_.signals.publish(source, to.epoch, epoch_);  // pairs with the wait in collect()
     }
@@ -164,7 +167,8 @@ class DispatchRun {
     TraceScope const span("dispatch/collect", link_.rank);
     Deadline const deadline = link_.signals.deadline();
     for (int peer = 0; peer < link_.world; ++peer) {
-      link_.signals.wait(link_.control.answer(link_.rank, peer).epoch, {peer, epoch_, "dispatch/collect"}, deadline);
+      link_.signals.wait(link_.control.answer(link_.rank, peer).epoch, {peer, epoch_, "dispatch/collect"},
+                         deadline);
     }
     for (int peer = 0; peer < link_.world; ++peer) {
       Answer const& from = link_.control.answer(link_.rank, peer);
@@ -184,7 +188,8 @@ class DispatchRun {
     std::size_t const heap_bytes = engine_.heap_->heap_bytes(peer);
     std::size_t const row_bytes = std::max<std::size_t>(shape.row_bytes, 1);
     bool const sane = from.rows >= 0 && static_cast<std::size_t>(from.rows) <= heap_bytes / row_bytes &&
-                      from.block_offset <= heap_bytes && receive_block(shape).bytes <= heap_bytes - from.block_offset;
+                      from.block_offset <= heap_bytes &&
+                      receive_block(shape).bytes <= heap_bytes - from.block_offset;
     if (!sane) broken_answer(peer, "block", static_cast<std::int64_t>(from.block_offset), from.rows);
     Destination to = destination_at(engine_.heap_->heap(peer) + from.block_offset, shape);
     to.first_expert = engine_.experts_.first(peer);
@@ -193,9 +198,9 @@ class DispatchRun {
   }
 
   [[noreturn]] void broken_answer(int peer, char const* what, std::int64_t seen, std::int64_t rows) {
-    link_.signals.fail(SystemError(fmt::format("rank {}: answer of rank {} is broken: {} {} with {} rows", link_.rank, peer,
-                                               what, seen, rows),
-                                   {.rank = link_.rank, .peer = peer, .phase = "dispatch/collect"}));
+    link_.signals.fail(SystemError(
+        fmt::format("rank {}: answer of rank {} is broken: {} {} with {} rows", link_.rank, peer, what, seen, rows),
+        {.rank = link_.rank, .peer = peer, .phase = "dispatch/collect"}));
   }
 
   // Row within a stream -> row of the receiver's result.
@@ -221,7 +226,8 @@ class DispatchRun {
     for (std::size_t slot = expanded() ? 1 : 0; slot < (expanded() ? slots_of(peer) : 1); ++slot) {
       std::int64_t const count = expanded() ? routing_.table.slots_per_expert[first + slot - 1]
                                             : routing_.table.rows_per_rank[static_cast<std::size_t>(peer)];
-      if (starts[slot] < 0 || count > rows || starts[slot] > rows - count) broken_answer(peer, "start", starts[slot], rows);
+      if (starts[slot] < 0 || count > rows || starts[slot] > rows - count)
+        broken_answer(peer, "start", starts[slot], rows);
     }
   }
 
@@ -243,7 +249,8 @@ class DispatchRun {
     if (expanded()) {
       for (std::size_t expert = 0; expert < placement.tokens_per_expert.size(); ++expert) {
         std::int64_t const next = end + placement.tokens_per_expert[expert];
-        for (std::int64_t row = end + placement.real_tokens_per_expert[expert]; row < next; ++row) fill_padding_row(own, row);
+        for (std::int64_t row = end + placement.real_tokens_per_expert[expert]; row < next; ++row)
+          fill_padding_row(own, row);
         end = next;
       }
     }
@@ -255,7 +262,8 @@ class DispatchRun {
     ConstTensorView const& scales = call_.args.scales;
     auto const* const from = static_cast<float const*>(scales.data) + token * scales.stride(0);
     if (scales.stride(1) == 1) return from;
-    for (std::size_t group = 0; group < space.size(); ++group) space[group] = from[static_cast<std::int64_t>(group) * scales.stride(1)];
+    for (std::size_t group = 0; group < space.size(); ++group)
+      space[group] = from[static_cast<std::int64_t>(group) * scales.stride(1)];
     return space.data();
   }
 
@@ -271,7 +279,8 @@ class DispatchRun {
 
   Row load_row(std::int64_t token, Scratch& scratch) const {
     ConstTensorView const& x = call_.args.x;
-    auto const* const from = static_cast<std::byte const*>(x.data) + token * x.stride(0) * static_cast<std::int64_t>(size_of(x.dtype));
+    auto const* const from =
+        static_cast<std::byte const*>(x.data) + token * x.stride(0) * static_cast<std::int64_t>(size_of(x.dtype));
     if (call_.args.cast_to_fp8) {
       cast_to_fp8({.from = from,
                    .count = static_cast<std::size_t>(x.size(1)),
@@ -306,7 +315,8 @@ class DispatchRun {
     Destination const& to = destinations_[static_cast<std::size_t>(route.rank)];
     auto const at = static_cast<std::size_t>(route.row);
     stream_copy(to.x + at * call_.shape.row_bytes, row.x, call_.shape.row_bytes);
-    if (row.scales != nullptr) std::memcpy(to.scales + at * call_.shape.scale_bytes, row.scales, call_.shape.scale_bytes);
+    if (row.scales != nullptr)
+      std::memcpy(to.scales + at * call_.shape.scale_bytes, row.scales, call_.shape.scale_bytes);
     store_at<std::int32_t>(to.source_token, route.row, static_cast<std::int32_t>(token));
     if (!call_.args.topk_idx.given()) return;
     if (!expanded()) {
@@ -341,11 +351,13 @@ class DispatchRun {
   void arrive() {
     TraceScope const span("dispatch/arrive", link_.rank);
     for (int peer = 0; peer < link_.world; ++peer) {
-      link_.signals.publish(peer, link_.control.arrived(peer, link_.rank).epoch, epoch_);  // pairs with the wait below
+      link_.signals.publish(peer, link_.control.arrived(peer, link_.rank).epoch,
+                            epoch_);  // pairs with the wait below
     }
     Deadline const deadline = link_.signals.deadline();
     for (int peer = 0; peer < link_.world; ++peer) {
-      link_.signals.wait(link_.control.arrived(link_.rank, peer).epoch, {peer, epoch_, "dispatch/arrive"}, deadline);
+      link_.signals.wait(link_.control.arrived(link_.rank, peer).epoch, {peer, epoch_, "dispatch/arrive"},
+                         deadline);
     }
   }
 

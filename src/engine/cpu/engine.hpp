@@ -26,17 +26,17 @@ struct EngineOptions {
 struct DispatchCall {
   DispatchArgs args;
   std::optional<Refusal> refusal{};
-  std::shared_ptr<detail::Routing> routing{};       // sending side filled in, rows not yet final
+  std::shared_ptr<detail::Routing> routing{};   // sending side filled in, rows not yet final
   bool cached = false;                          // routing is complete, from args.handle
-  ReceiveShape shape{};                             // rows: of the worst case, or unknown yet
-  std::optional<SymmetricHeap::Block> block{};      // given beforehand in worst-case mode
+  ReceiveShape shape{};                         // rows: of the worst case, or unknown yet
+  std::optional<SymmetricHeap::Block> block{};  // given beforehand in worst-case mode
   int workers = 1;
 };
 
 struct CombineCall {
   CombineArgs args;
   std::optional<Refusal> refusal{};
-  TensorView out{};        // [N, H]
+  TensorView out{};          // [N, H]
   TensorView out_weights{};  // [N, K] f32, or not given
   int workers = 1;
 };

@@ -24,13 +24,13 @@ void store_fence() noexcept;
 // exactly that order, each product and each sum rounded on its own (no fused multiply-add), so that results
 // are bitwise reproducible. With no rows the sum starts at +0; with rows it starts with the first row.
 struct RowSum {
-  std::span<void const* const> rows;     // each `count` elements of `dtype`
-  float const* row_weights = nullptr;    // one per row; null: all 1, no multiplication
-  void const* bias0 = nullptr;           // `count` elements of `dtype`, or null
+  std::span<void const* const> rows;   // each `count` elements of `dtype`
+  float const* row_weights = nullptr;  // one per row; null: all 1, no multiplication
+  void const* bias0 = nullptr;         // `count` elements of `dtype`, or null
   void const* bias1 = nullptr;
-  void* out = nullptr;                   // non-temporal stores, see stream_copy
+  void* out = nullptr;  // non-temporal stores, see stream_copy
   std::size_t count = 0;
-  DType dtype = DType::bf16;             // bf16, f16 or f32; rounding to nearest even, NaN stays NaN
+  DType dtype = DType::bf16;  // bf16, f16 or f32; rounding to nearest even, NaN stays NaN
 };
 void sum_rows(RowSum const& sum);
 

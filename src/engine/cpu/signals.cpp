@@ -44,7 +44,9 @@ void put_text(char* field, std::size_t bytes, std::string_view text) noexcept {
   field[length] = '\0';
 }
 
-std::string get_text(char const* field, std::size_t bytes) { return {field, ::strnlen(field, bytes)}; }
+std::string get_text(char const* field, std::size_t bytes) {
+  return {field, ::strnlen(field, bytes)};
+}
 
 void throw_error(ErrorCode code, std::string const& text, ErrorFacts facts) {
   switch (code) {
@@ -101,7 +103,7 @@ void Signals::sleep(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch,
                     Deadline const& deadline) const noexcept {
   ControlHeader& own = header(heap_->rank());
   own.sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with the load of sleepers in ring()
-  std::uint32_t const seen = own.doorbell.load(std::memory_order_seq_cst);  // pairs with the fetch_add in ring()
+  std::uint32_t const seen = own.doorbell.load(std::memory_order_seq_cst);    // pairs with the fetch_add in ring()
   bool const news = flag.load(std::memory_order_acquire) >= epoch             // pairs with publish()
                     || own.abort.state.load(std::memory_order_acquire) != 0;  // pairs with fail()
   if (!news) futex_wait(own.doorbell, seen, std::min(deadline.remaining(), look_up_interval));

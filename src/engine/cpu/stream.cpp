@@ -156,17 +156,23 @@ class StreamState {
 
 }  // namespace detail
 
-bool Event::done() const noexcept { return !state_ || state_->done(); }
+bool Event::done() const noexcept {
+  return !state_ || state_->done();
+}
 
 void Event::wait() const {
   if (state_) state_->wait();
 }
 
-bool Event::wait_for(std::chrono::milliseconds timeout) const { return !state_ || state_->wait_for(timeout); }
+bool Event::wait_for(std::chrono::milliseconds timeout) const {
+  return !state_ || state_->wait_for(timeout);
+}
 
 Stream::Stream(char const* name) : state_(std::make_shared<detail::StreamState>(name)) {}
 
-Event Stream::submit(std::function<void()> task) { return Event(state_->queue().push(std::move(task))); }
+Event Stream::submit(std::function<void()> task) {
+  return Event(state_->queue().push(std::move(task)));
+}
 
 void Stream::run(std::function<void()> const& task) {
   if (!state_->queue().run_if_idle(task)) submit(task).wait();
@@ -177,8 +183,12 @@ void Stream::wait(Event const& event) {
   submit([state = event.state()] { state->wait_quietly(); });
 }
 
-Event Stream::record() { return submit([] {}); }
+Event Stream::record() {
+  return submit([] {});
+}
 
-void Stream::synchronize() { record().wait(); }
+void Stream::synchronize() {
+  record().wait();
+}
 
 }  // namespace switchyard
