@@ -101,6 +101,8 @@ struct Dispatched {
   Tensor source_token;  // [n] i32: index of the token on its source rank, -1 in rows that only pad
   // [L], rounded up to expert_alignment; empty in worst-case mode and without topk_idx.
   std::vector<std::int64_t> tokens_per_expert;
+  // Before an asynchronous dispatch is done it can be given to a combine that is queued behind it; what it
+  // tells is valid afterwards.
   Handle handle;
 };
 
@@ -139,7 +141,8 @@ class Pending {
     event_.wait();
     return std::move(*value_);
   }
-  // Without waiting: tensors that are known beforehand (worst-case mode). Contents are valid after event().
+  // Without waiting: the handle, and tensors that are known beforehand (worst-case mode). Contents are valid after
+  // event().
   [[nodiscard]] T const& early() const noexcept { return *value_; }
 
  private:

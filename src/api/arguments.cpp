@@ -79,6 +79,8 @@ void check_scales(DispatchArgs const& args) {
 void check_handle(Handle const& handle, BufferFacts const& buffer) {
   require(handle.routing()->buffer_id == buffer.buffer_id,
           "handle: expected a handle of this buffer, seen one of another");
+  require(handle.routing()->dispatch != 0, "handle: expected one of a dispatch that is done, seen one that {}",
+          "failed or is still queued");
 }
 
 void check_routing_choice(DispatchArgs const& args) {
@@ -106,7 +108,7 @@ void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
   } else {
     check_shape("token_in_rank", args.token_in_rank, {tokens, buffer.world});
     check_dtype("token_in_rank", args.token_in_rank, {DType::u8});
-    require(args.layout == OutputLayout::flat, "layout: expected flat with token_in_rank, seen expanded");
+    require(args.layout == OutputLayout::flat, "topk_idx: expected for layout expanded, seen token_in_rank");
     require(args.num_worst_tokens == 0, "num_worst_tokens: expected topk_idx beside it, seen token_in_rank");
   }
   if (args.topk_weights.given()) {

@@ -1,6 +1,7 @@
 #include "switchyard/buffer.hpp"
 
 #include <algorithm>
+#include <new>
 #include <thread>
 #include <utility>
 
@@ -40,32 +41,24 @@ cpu::Refusal refusal_of(Error const& error) {
   return {.code = error.code(), .text = error.what()};
 }
 
-// The route table of a dispatch's arguments; throws InvalidArgument for an id out of range.
-std::shared_ptr<detail::Routing> route(DispatchArgs const& args, BufferFacts const& buffer, int rank) {
-  auto routing = std::make_shared<detail::Routing>();
-  ExpertSplit const experts(buffer.options.num_experts, buffer.world);
-  routing->buffer_id = buffer.buffer_id;
-  routing->layout = args.layout;
-  routing->rank = rank;
-  routing->num_tokens = args.x.size(0);
-  routing->expert_alignment = args.expert_alignment;
+// The sending side of a dispatch's routing; throws InvalidArgument for an id out of range.
+void route(DispatchArgs const& args, BufferFacts const& buffer, detail::Routing& routing) {
   if (args.token_in_rank.given()) {
-    routing->table = masked_routes(args.token_in_rank);
-    return routing;
+    routing.table = masked_routes(args.token_in_rank);
+    return;
   }
-  routing->top_k = args.topk_idx.size(1);
+  ExpertSplit const experts(buffer.options.num_experts, buffer.world);
   bool const flat = args.layout == OutputLayout::flat;
-  routing->table = flat ? flat_routes(args.topk_idx, experts, buffer.world)
-                        : expanded_routes(args.topk_idx, experts, buffer.world);
-  routing->slot_rank.reserve(static_cast<std::size_t>(args.topk_idx.numel()));
+  routing.table = flat ? flat_routes(args.topk_idx, experts, buffer.world)
+                       : expanded_routes(args.topk_idx, experts, buffer.world);
+  routing.slot_rank.reserve(static_cast<std::size_t>(args.topk_idx.numel()));
   for (std::int64_t token = 0; token < args.topk_idx.size(0); ++token) {
-    for (std::int64_t slot = 0; slot < routing->top_k; ++slot) {
+    for (std::int64_t slot = 0; slot < routing.top_k; ++slot) {
       std::int64_t const expert = topk_at(args.topk_idx, token, slot);
-      routing->slot_rank.push_back(
+      routing.slot_rank.push_back(
           static_cast<std::int16_t>(expert < 0 ? -1 : experts.rank_of(static_cast<int>(expert))));
     }
   }
-  return routing;
 }
 
 ReceiveShape shape_of(DispatchArgs const& args, OutputLayout layout, std::int64_t top_k) {
@@ -118,23 +111,50 @@ class BufferState {
                  .max_tokens = options.max_tokens,
                  .wait = wait_policy(options, plan_)}) {}
 
-  // What can be done before the inputs are ready: checks, and in worst-case mode the result's tensors.
+  // What can be done before the inputs are ready; in worst-case mode that includes the result's tensors.
   cpu::DispatchCall begin(DispatchArgs const& args, Dispatched& result) {
     cpu::DispatchCall call{.args = args};
     call.workers = workers(args.num_workers);
-    call.routing = std::make_shared<Routing>();
-    call.cached = args.handle.given();
+    if (args.handle.given()) {
+      call.routing = args.handle.routing();
+    } else {
+      call.routing = call.fresh = std::make_shared<Routing>();
+    }
+    result.handle = Handle(call.routing);
+    if (args.num_worst_tokens > 0) prepare(call, result);
+    return call;
+  }
+
+  // Runs `step`; what it throws goes to the peers with the announce.
+  template <typename Call, typename Step>
+  static void attempt(Call& call, Step const& step) {
+    if (call.refusal) return;
     try {
-      check_dispatch(args, facts_);
-      if (call.cached) *call.routing = *args.handle.routing();
-      if (!call.cached) call.routing->layout = args.layout;
-      if (args.topk_idx.given()) call.routing->top_k = args.topk_idx.size(1);
-      call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
-      if (args.num_worst_tokens > 0) allocate_worst(call, result);
+      step();
     } catch (Error const& error) {
       call.refusal = refusal_of(error);
+    } catch (std::bad_alloc const&) {
+      call.refusal = cpu::Refusal{ErrorCode::out_of_memory, "no memory for the call's own tables"};
     }
-    return call;
+  }
+
+  void prepare(cpu::DispatchCall& call, Dispatched& result) {
+    attempt(call, [&] {
+      DispatchArgs const& args = call.args;
+      check_dispatch(args, facts_);
+      if (call.fresh) describe(args, *call.fresh);
+      call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
+      if (args.num_worst_tokens > 0) allocate_worst(call, result);
+    });
+  }
+
+  void describe(DispatchArgs const& args, Routing& routing) const {
+    routing.buffer_id = facts_.buffer_id;
+    routing.layout = args.layout;
+    routing.rank = communicator_.rank();
+    routing.num_tokens = args.x.size(0);
+    routing.expert_alignment = args.expert_alignment;
+    routing.top_k = args.topk_idx.given() ? args.topk_idx.size(1) : 0;
   }
 
   void allocate_worst(cpu::DispatchCall& call, Dispatched& result) {
@@ -147,28 +167,26 @@ class BufferState {
   // On the stream: reads the ids, talks to the peers, moves the rows.
   void dispatch(cpu::DispatchCall& call, Dispatched& result) {
     TraceScope const span("dispatch", communicator_.rank());
-    try {
-      if (!call.refusal && !call.cached) call.routing = route(call.args, facts_, communicator_.rank());
-    } catch (Error const& error) {
-      call.refusal = refusal_of(error);
-    }
-    engine_.dispatch(call);
     bool const worst = call.args.num_worst_tokens > 0;
-    if (!worst) fill_tensors(call, result);
-    if (!worst && call.routing->top_k > 0) result.tokens_per_expert = call.routing->placement.tokens_per_expert;
-    result.handle = Handle(std::move(call.routing));
+    if (!worst) prepare(call, result);
+    attempt(call, [&] {
+      TraceScope const layout("dispatch/layout", communicator_.rank());
+      if (call.fresh) route(call.args, facts_, *call.fresh);
+    });
+    engine_.dispatch(call);
+    if (worst) return;
+    fill_tensors(call, result);
+    if (call.routing->top_k > 0) result.tokens_per_expert = call.routing->placement.tokens_per_expert;
   }
 
   void combine(CombineArgs const& args, Combined& result) {
     TraceScope const span("combine", communicator_.rank());
     cpu::CombineCall call{.args = args};
     call.workers = workers(args.num_workers);
-    try {
+    attempt(call, [&] {
       check_combine(args, facts_);
       prepare_outputs(call, result);
-    } catch (Error const& error) {
-      call.refusal = refusal_of(error);
-    }
+    });
     engine_.combine(call);
   }
 

@@ -11,8 +11,8 @@
 #include "base/config.hpp"
 #include "base/unique_fd.hpp"
 #include "cli/machine.hpp"
-#include "cli/simd_target.hpp"
 #include "cli/topology.hpp"
+#include "engine/cpu/simd_target.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::cli {
@@ -87,7 +87,7 @@ struct Info {
 Info collect() {
   Info info{.machine = describe_machine(),
             .topology = read_topology(),
-            .engines = {{"cpu", true, "SIMD target " + simd_target()},
+            .engines = {{"cpu", true, "SIMD target " + cpu::simd_target()},
                         {"cuda", false, "not built: this version has no CUDA engine yet"}},
             .transports = {memfd(), {"scale-out", false, "not built: this version runs on one node"}},
             .memory = {},

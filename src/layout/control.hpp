@@ -26,11 +26,13 @@ enum class Fact : unsigned char {
   routing,
   top_k,
   topk_dtype,
-  weights,
-  scales,
+  topk_weights,
+  row_weights,
   cast,
+  scales,
   layout,
   alignment,
+  worst_tokens,
   dispatch,
   count
 };

@@ -103,21 +103,28 @@ TEST(Streams, AFailedEventCountsAsComplete) {
   EXPECT_TRUE(second.submit([] {}).wait_for(30s));
 }
 
-TEST(Streams, RunUsesTheCallingThreadInOrder) {
+TEST(Streams, RunKeepsTheOrderAndUsesTheCallingThreadWhenIdle) {
   Stream stream;
   std::atomic<int> count{0};
   for (int i = 0; i < 10; ++i) (void)stream.submit([&] { ++count; });
-  std::thread::id ran_in;
   int seen = 0;
-  stream.run([&] {
-    ran_in = std::this_thread::get_id();
-    seen = count;
-  });
-  EXPECT_EQ(ran_in, std::this_thread::get_id());
+  stream.run([&] { seen = count; });
   EXPECT_EQ(seen, 10);
+  stream.synchronize();
+  std::thread::id ran_in;
+  stream.run([&] { ran_in = std::this_thread::get_id(); });
+  EXPECT_EQ(ran_in, std::this_thread::get_id());
   EXPECT_THROW(stream.run([] { throw std::runtime_error("bad task"); }), std::runtime_error);
   stream.run([&] { ++count; });
   EXPECT_EQ(count, 11);
+}
+
+TEST(Streams, RunFromATaskOfTheSameStream) {
+  Stream stream;
+  int count = 0;
+  stream.submit([&] { stream.run([&] { ++count; }); }).wait();
+  stream.run([&] { stream.run([&] { ++count; }); });
+  EXPECT_EQ(count, 2);
 }
 
 TEST(Streams, TheLastCopyDrainsTheQueue) {

@@ -1,4 +1,5 @@
 // The variables of every launcher.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -134,11 +135,11 @@ TEST(Environment, Refused) {
     return variables;
   };
   for (char const* bad : {"", "x", "3x", " 3", "+3", "-1", "8", "0x3", "99999999999999"})
-    expect_refused(with(torchrun(), "RANK", bad), "RANK", "'" + std::string(bad) + "'");
+    expect_refused(with(torchrun(), "RANK", bad), "RANK", fmt::format("'{}'", bad));
   for (char const* bad : {"0", "65", "eight"})
-    expect_refused(with(torchrun(), "WORLD_SIZE", bad), "WORLD_SIZE", "'" + std::string(bad) + "'");
+    expect_refused(with(torchrun(), "WORLD_SIZE", bad), "WORLD_SIZE", fmt::format("'{}'", bad));
   for (char const* bad : {"0", "65535", "port"})
-    expect_refused(with(torchrun(), "MASTER_PORT", bad), "MASTER_PORT", "'" + std::string(bad) + "'");
+    expect_refused(with(torchrun(), "MASTER_PORT", bad), "MASTER_PORT", fmt::format("'{}'", bad));
   expect_refused(with(torchrun(), "MASTER_ADDR", ""), "MASTER_ADDR", "':29501'");
   expect_refused(without(torchrun(), "WORLD_SIZE"), "WORLD_SIZE", "RANK is set");
   expect_refused(without(torchrun(), "MASTER_ADDR"), "MASTER_ADDR", "none");

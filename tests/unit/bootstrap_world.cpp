@@ -197,10 +197,15 @@ TEST(Communicator, OverTcpALauncherServes) {
 }
 
 TEST(Communicator, RefusesNonsense) {
-  EXPECT_THROW(Communicator::connect({.rank = 1, .size = 1}), InvalidArgument);
-  EXPECT_THROW(Communicator::connect({.rank = 0, .size = 65}), InvalidArgument);
-  EXPECT_THROW(Communicator::connect({.rank = 0, .size = 1, .address = "nowhere"}), InvalidArgument);
-  EXPECT_THROW(Communicator::connect({.timeout = milliseconds{-1}}), InvalidArgument);
+  auto const refused = [](auto change) {
+    CommunicatorOptions options;
+    change(options);
+    EXPECT_THROW(Communicator::connect(options), InvalidArgument);
+  };
+  refused([](CommunicatorOptions& options) { options.rank = 1; });
+  refused([](CommunicatorOptions& options) { options.size = max_world_size + 1; });
+  refused([](CommunicatorOptions& options) { options.address = "nowhere"; });
+  refused([](CommunicatorOptions& options) { options.timeout = milliseconds{-1}; });
   EXPECT_THROW(Communicator::join(nullptr, 0, 1), InvalidArgument);
 }
 

@@ -11,30 +11,39 @@ namespace switchyard::cpu {
 
 namespace {
 
-constexpr std::array<std::string_view, num_facts> fact_names{"operation",
-                                                             "dtype of x",
-                                                             "hidden",
-                                                             "kind of routing",
-                                                             "top_k",
-                                                             "dtype of topk_idx",
-                                                             "weights given",
-                                                             "scales",
+constexpr std::array<std::string_view, num_facts> fact_names{"call",
+                                                             "x: dtype",
+                                                             "x: dimension 1",
+                                                             "routing",
+                                                             "topk_idx: dimension 1",
+                                                             "topk_idx: dtype",
+                                                             "topk_weights",
+                                                             "row_weights",
                                                              "cast_to_fp8",
+                                                             "bytes of scales a token",
                                                              "layout",
                                                              "expert_alignment",
-                                                             "dispatch number of the handle"};
+                                                             "num_worst_tokens",
+                                                             "handle: number of its dispatch"};
 
-constexpr std::array<std::string_view, 3> operations{"none", "dispatch", "combine"};
-
-std::string show(std::size_t name, std::int64_t value) {
+std::string pick(std::initializer_list<std::string_view> names, std::int64_t value) {
   auto const index = static_cast<std::size_t>(value);
-  if (name == static_cast<std::size_t>(Fact::operation) && index < operations.size()) {
-    return std::string(operations[index]);
+  return index < names.size() ? std::string(names.begin()[index]) : std::to_string(value);
+}
+
+// A fact's value as the caller knows it.
+std::string show(std::size_t name, std::int64_t value) {
+  switch (static_cast<Fact>(name)) {
+    case Fact::operation: return pick({"none", "dispatch", "combine"}, value);
+    case Fact::routing: return pick({"none", "topk_idx", "token_in_rank", "handle"}, value);
+    case Fact::layout: return pick({"flat", "expanded"}, value);
+    case Fact::topk_weights:
+    case Fact::row_weights: return pick({"none", "a tensor"}, value);
+    case Fact::cast: return pick({"false", "true"}, value);
+    case Fact::dtype:
+    case Fact::topk_dtype: return value < 0 ? "none" : std::string(name_of(static_cast<DType>(value)));
+    default: return std::to_string(value);
   }
-  if (name == static_cast<std::size_t>(Fact::dtype) || name == static_cast<std::size_t>(Fact::topk_dtype)) {
-    return value < 0 ? "none" : std::string(name_of(static_cast<DType>(value)));
-  }
-  return std::to_string(value);
 }
 
 void tell(Link const& link, Opening const& opening, int peer) {

@@ -107,8 +107,8 @@ class CombineRun {
     fact(facts, Fact::operation) = 2;
     fact(facts, Fact::dtype) = static_cast<std::int64_t>(call_.args.x.dtype);
     fact(facts, Fact::hidden) = call_.args.x.size(1);
-    fact(facts, Fact::weights) =
-        (call_.args.topk_weights.given() ? 1 : 0) + (call_.args.row_weights.given() ? 2 : 0);
+    fact(facts, Fact::topk_weights) = call_.args.topk_weights.given() ? 1 : 0;
+    fact(facts, Fact::row_weights) = call_.args.row_weights.given() ? 1 : 0;
     fact(facts, Fact::dispatch) = call_.args.handle.given() ? static_cast<std::int64_t>(routing().dispatch) : -1;
     open_call(link_, opening_);
   }
@@ -204,8 +204,7 @@ class CombineRun {
 };
 
 void Engine::combine(CombineCall& call) {
-  signals_.check_usable();
-  CombineRun(*this, call).run();
+  run_call("combine", [&] { CombineRun(*this, call).run(); });
 }
 
 }  // namespace switchyard::cpu

@@ -51,7 +51,12 @@ float weight_at(ConstTensorView const& weights, std::int64_t token, std::int64_t
 class DispatchRun {
  public:
   DispatchRun(Engine& engine, DispatchCall& call)
-      : engine_(engine), call_(call), link_(engine.link()), routing_(*call.routing), epoch_(++engine.epoch_) {}
+      : engine_(engine),
+        call_(call),
+        link_(engine.link()),
+        routing_(*call.routing),
+        fresh_(call.fresh.get()),
+        epoch_(++engine.epoch_) {}
 
   void run() {
     announce();
@@ -63,6 +68,7 @@ class DispatchRun {
   }
 
  private:
+  [[nodiscard]] bool cached() const { return fresh_ == nullptr; }
   [[nodiscard]] bool expanded() const { return routing_.layout == OutputLayout::expanded; }
   [[nodiscard]] std::size_t slots_of(int rank) const {
     return 1 + static_cast<std::size_t>(engine_.experts_.count(rank));
@@ -74,15 +80,16 @@ class DispatchRun {
     fact(facts, Fact::operation) = 1;
     fact(facts, Fact::dtype) = static_cast<std::int64_t>(args.x.dtype);
     fact(facts, Fact::hidden) = args.x.size(1);
-    fact(facts, Fact::routing) = call_.cached ? 2 : args.token_in_rank.given() ? 1 : 0;
+    fact(facts, Fact::routing) = cached() ? 3 : args.token_in_rank.given() ? 2 : 1;
     fact(facts, Fact::top_k) = routing_.top_k;
     fact(facts, Fact::topk_dtype) = args.topk_idx.given() ? static_cast<std::int64_t>(args.topk_idx.dtype) : -1;
-    fact(facts, Fact::weights) = args.topk_weights.given() ? 1 : 0;
+    fact(facts, Fact::topk_weights) = args.topk_weights.given() ? 1 : 0;
     fact(facts, Fact::scales) = static_cast<std::int64_t>(call_.shape.scale_bytes);
     fact(facts, Fact::cast) = args.cast_to_fp8 ? 1 : 0;
     fact(facts, Fact::layout) = static_cast<std::int64_t>(routing_.layout);
     fact(facts, Fact::alignment) = routing_.expert_alignment;
-    fact(facts, Fact::dispatch) = call_.cached ? static_cast<std::int64_t>(routing_.dispatch) : -1;
+    fact(facts, Fact::worst_tokens) = args.num_worst_tokens;
+    fact(facts, Fact::dispatch) = cached() ? static_cast<std::int64_t>(routing_.dispatch) : -1;
     return facts;
   }
 
@@ -101,7 +108,7 @@ class DispatchRun {
 
   void announce() {
     TraceScope const span("dispatch/announce", link_.rank);
-    if (!call_.refusal && !call_.cached) send_counts();
+    if (!call_.refusal && !cached()) send_counts();
     open_call(link_, {.epoch = epoch_, .phase = "dispatch/announce", .facts = facts(), .refusal = call_.refusal});
   }
 
@@ -114,13 +121,17 @@ class DispatchRun {
       counts.insert(counts.end(), row.begin(), row.end());
     }
     std::int64_t const max_count = engine_.options_.max_tokens * std::max<std::int64_t>(routing_.top_k, 1);
-    routing_.placement = place_rows({.layout = routing_.layout,
-                                     .world = link_.world,
-                                     .local_experts = engine_.experts_.count(link_.rank),
-                                     .expert_alignment = routing_.expert_alignment,
-                                     .counts = counts},
-                                    max_count);
-    routing_.dispatch = epoch_;
+    PlacementProblem const problem{.layout = routing_.layout,
+                                   .world = link_.world,
+                                   .local_experts = engine_.experts_.count(link_.rank),
+                                   .expert_alignment = routing_.expert_alignment,
+                                   .counts = counts};
+    try {
+      fresh_->placement = place_rows(problem, max_count);
+    } catch (InvalidArgument const& error) {
+      // Only this rank saw it: the peers must be told.
+      link_.signals.fail(SystemError(error.what(), {.rank = link_.rank, .phase = "dispatch/answer"}));
+    }
   }
 
   // The block for the result, or why it cannot be had.
@@ -146,7 +157,7 @@ class DispatchRun {
 
   void answer() {
     TraceScope const span("dispatch/answer", link_.rank);
-    if (!call_.cached) place_sources();
+    if (!cached()) place_sources();
     auto const refusal = make_block();
     std::size_t const slots = slots_of(link_.rank);
     for (int source = 0; source < link_.world; ++source) {
@@ -178,7 +189,7 @@ class DispatchRun {
                   {.rank = peer, .phase = "dispatch/answer"});
     }
     for (int peer = 0; peer < link_.world; ++peer) destinations_.push_back(destination_of(peer));
-    if (!call_.cached) resolve_rows();
+    if (!cached()) resolve_rows();
   }
 
   Destination destination_of(int peer) {
@@ -205,17 +216,18 @@ class DispatchRun {
 
   // Row within a stream -> row of the receiver's result.
   void resolve_rows() {
-    routing_.rows_of_rank.clear();
+    fresh_->rows_of_rank.clear();
     for (int peer = 0; peer < link_.world; ++peer) {
       check_starts(peer);
-      routing_.rows_of_rank.push_back(link_.control.answer(link_.rank, peer).rows);
+      fresh_->rows_of_rank.push_back(link_.control.answer(link_.rank, peer).rows);
     }
-    for (Route& route : routing_.table.routes) {
+    for (Route& route : fresh_->table.routes) {
       auto const starts = link_.control.starts(link_.rank, route.rank);
       std::size_t const stream =
           expanded() ? static_cast<std::size_t>(1 + route.expert - engine_.experts_.first(route.rank)) : 0;
       route.row += static_cast<std::int32_t>(starts[stream]);
     }
+    fresh_->dispatch = epoch_;  // complete: combines and cached dispatches may use it
   }
 
   // A start that came from outside must leave room for every row that will be written from it.
@@ -364,14 +376,14 @@ class DispatchRun {
   Engine& engine_;
   DispatchCall& call_;
   Link link_;
-  detail::Routing& routing_;
+  detail::Routing const& routing_;
+  detail::Routing* fresh_;  // where this call fills the routing in; null when cached
   std::uint64_t epoch_;
   std::vector<Destination> destinations_;
 };
 
 void Engine::dispatch(DispatchCall& call) {
-  signals_.check_usable();
-  DispatchRun(*this, call).run();
+  run_call("dispatch", [&] { DispatchRun(*this, call).run(); });
 }
 
 }  // namespace switchyard::cpu

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -22,12 +23,13 @@ struct EngineOptions {
 };
 
 // What api hands over for one dispatch. `refusal`: the arguments were found wrong, or the block could not be had;
-// the call then only tells the peers.
+// the call then only tells the peers. `fresh` is null in a cached dispatch, whose routing is complete; otherwise
+// it is `routing`, with the sending side filled in and its rows not yet final.
 struct DispatchCall {
   DispatchArgs args;
   std::optional<Refusal> refusal{};
-  std::shared_ptr<detail::Routing> routing{};   // sending side filled in, rows not yet final
-  bool cached = false;                          // routing is complete, from args.handle
+  std::shared_ptr<detail::Routing> fresh{};
+  std::shared_ptr<detail::Routing const> routing{};
   ReceiveShape shape{};                         // rows: of the worst case, or unknown yet
   std::optional<SymmetricHeap::Block> block{};  // given beforehand in worst-case mode
   int workers = 1;
@@ -54,6 +56,7 @@ class Engine {
  private:
   friend class DispatchRun;
   friend class CombineRun;
+  void run_call(char const* phase, std::function<void()> const& call);
   [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->world()}; }
 
   std::shared_ptr<SymmetricHeap> heap_;

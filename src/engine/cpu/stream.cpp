@@ -66,8 +66,13 @@ class StreamQueue {
     return event;
   }
 
-  // Runs `task` in this thread if nothing is queued or running; says whether it did.
-  bool run_if_idle(std::function<void()> const& task) {
+  // Runs `task` in this thread if nothing is queued or running, or if a task of this queue asks for it, which
+  // would otherwise wait for itself; says whether it did.
+  bool run_here(std::function<void()> const& task) {
+    if (running_ == this) {
+      task();
+      return true;
+    }
     {
       std::lock_guard const lock(mutex_);
       if (busy_ || !tasks_.empty()) return false;
@@ -77,6 +82,7 @@ class StreamQueue {
       StreamQueue& queue;
       ~Release() { queue.release(); }
     } const release{*this};
+    Running const running(this);
     task();
     return true;
   }
@@ -103,6 +109,7 @@ class StreamQueue {
       }
       std::exception_ptr error;
       try {
+        Running const running(this);
         task.first();
       } catch (...) {
         error = std::current_exception();
@@ -122,12 +129,24 @@ class StreamQueue {
     changed_.notify_all();
   }
 
+  // The queue whose task this thread runs.
+  static thread_local StreamQueue const* running_;
+  struct Running {
+    explicit Running(StreamQueue const* queue) : before(std::exchange(running_, queue)) {}
+    ~Running() { running_ = before; }
+    Running(Running const&) = delete;
+    Running& operator=(Running const&) = delete;
+    StreamQueue const* before;
+  };
+
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Task> tasks_;
   bool busy_ = false;
   bool stop_ = false;
 };
+
+thread_local StreamQueue const* StreamQueue::running_ = nullptr;
 
 class StreamState {
  public:
@@ -175,7 +194,7 @@ Event Stream::submit(std::function<void()> task) {
 }
 
 void Stream::run(std::function<void()> const& task) {
-  if (!state_->queue().run_if_idle(task)) submit(task).wait();
+  if (!state_->queue().run_here(task)) submit(task).wait();
 }
 
 void Stream::wait(Event const& event) {

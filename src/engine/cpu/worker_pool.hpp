@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -18,12 +19,15 @@ class WorkerPool {
   WorkerPool& operator=(WorkerPool const&) = delete;
 
   // Runs work(0) ... work(workers - 1) at once, work(0) in the calling thread, and returns when all are done.
-  // `work` must not throw. Threads are made on first need and kept. One caller at a time.
+  // Rethrows the first exception after that. Threads are made on first need and kept; where the system gives
+  // fewer, fewer numbers are passed to `work`. One caller at a time.
   void run(int workers, std::function<void(int)> const& work);
 
  private:
   void serve(int worker);
-  void grow(int workers);
+  void grow(int workers) noexcept;
+  // Runs `work`, keeping what it throws.
+  void attempt(std::function<void(int)> const& work, int worker) noexcept;
 
   std::mutex mutex_;
   std::condition_variable start_;
@@ -31,8 +35,9 @@ class WorkerPool {
   std::vector<std::thread> threads_;  // of worker 1, 2, ...
   std::function<void(int)> const* work_ = nullptr;
   std::uint64_t round_ = 0;
-  int active_ = 0;   // workers of this round, the caller included
-  int running_ = 0;  // threads that have not finished this round
+  int active_ = 0;            // workers of this round, the caller included
+  int running_ = 0;           // threads that have not finished this round
+  std::exception_ptr error_;  // first of this round
   bool stop_ = false;
 };
 

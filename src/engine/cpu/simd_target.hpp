@@ -3,8 +3,8 @@
 
 #include <string>
 
-namespace switchyard::cli {
+namespace switchyard::cpu {
 
 std::string simd_target();
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::cpu

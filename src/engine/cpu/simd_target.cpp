@@ -1,10 +1,10 @@
-#include "cli/simd_target.hpp"
+#include "engine/cpu/simd_target.hpp"
 
 #include "engine/cpu/simd_targets.hpp"
 // After it.
 #include <hwy/targets.h>
 
-namespace switchyard::cli {
+namespace switchyard::cpu {
 
 std::string simd_target() {
   // Better targets have lower bits.
@@ -12,4 +12,4 @@ std::string simd_target() {
   return hwy::TargetName(usable & -usable);
 }
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::cpu
