@@ -51,14 +51,6 @@ void route(DispatchArgs const& args, BufferFacts const& buffer, detail::Routing&
   bool const flat = args.layout == OutputLayout::flat;
   routing.table = flat ? flat_routes(args.topk_idx, experts, buffer.world)
                        : expanded_routes(args.topk_idx, experts, buffer.world);
-  routing.slot_rank.reserve(static_cast<std::size_t>(args.topk_idx.numel()));
-  for (std::int64_t token = 0; token < args.topk_idx.size(0); ++token) {
-    for (std::int64_t slot = 0; slot < routing.top_k; ++slot) {
-      std::int64_t const expert = topk_at(args.topk_idx, token, slot);
-      routing.slot_rank.push_back(
-          static_cast<std::int16_t>(expert < 0 ? -1 : experts.rank_of(static_cast<int>(expert))));
-    }
-  }
 }
 
 ReceiveShape shape_of(DispatchArgs const& args, OutputLayout layout, std::int64_t top_k) {

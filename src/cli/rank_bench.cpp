@@ -27,7 +27,6 @@ namespace switchyard::cli {
 
 namespace {
 
-constexpr int copy_repetitions = 5;
 // Ranks fill and check data at different speeds; only after that may they differ by this much.
 constexpr std::chrono::milliseconds check_allowance{60000};
 
@@ -200,17 +199,13 @@ void RankBench::measure_copy(std::optional<CopyCeiling>& copies) {
 
 void RankBench::measure_times() {
   std::optional<CopyCeiling> copies;
-  int const iterations = plan_.options.iterations;
-  for (int i = 0; i < iterations; ++i) {
+  for (int i = 0; i < plan_.options.iterations; ++i) {
     progress_.step("measuring");
-    // Spread evenly over the loop.
-    auto const due = static_cast<std::int64_t>(i) * copy_repetitions / iterations;
-    while (std::ssize(samples_.libc_copy_us) <= due) measure_copy(copies);
+    measure_copy(copies);  // each time: what the machine gives changes while it is measured
     Times const times = iterate();
     samples_.dispatch_us.push_back(times.dispatch_us);
     samples_.combine_us.push_back(times.combine_us);
   }
-  while (std::ssize(samples_.libc_copy_us) < copy_repetitions) measure_copy(copies);
 }
 
 void RankBench::measure_memory() {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 #include "base/check.hpp"
 
@@ -17,6 +18,11 @@ struct Choice {
 inline constexpr std::size_t max_top_k = 64;
 using Choices = std::array<Choice, max_top_k>;
 
+void check_expert(std::int64_t token, std::int64_t slot, std::int64_t expert, int num_experts) {
+  if (expert >= 0 && expert < num_experts) return;
+  require(false, "topk_idx[{}, {}]: expected -1 or 0..{}, seen {}", token, slot, num_experts - 1, expert);
+}
+
 // The used slots of a token, by expert, then slot. Experts of a rank are contiguous, so this is by rank too.
 std::span<Choice const> sorted_choices(ConstTensorView const& topk_idx, std::int64_t token, int num_experts,
                                        Choices& choices) {
@@ -24,8 +30,7 @@ std::span<Choice const> sorted_choices(ConstTensorView const& topk_idx, std::int
   for (std::int64_t slot = 0; slot < topk_idx.size(1); ++slot) {
     std::int64_t const expert = topk_at(topk_idx, token, slot);
     if (expert == -1) continue;
-    require(expert >= 0 && expert < num_experts, "topk_idx[{}, {}]: expected -1 or 0..{}, seen {}", token, slot,
-            num_experts - 1, expert);
+    check_expert(token, slot, expert, num_experts);
     std::size_t at = used++;
     for (; at > 0 && choices[at - 1].expert > expert; --at) choices[at] = choices[at - 1];
     choices[at] = {static_cast<std::int32_t>(expert), static_cast<std::int16_t>(slot)};
@@ -50,22 +55,63 @@ std::int32_t next(std::int64_t& counter) {
   return static_cast<std::int32_t>(counter++);
 }
 
+// The ranks of a token's experts as bits; notes the rank of each slot and counts the experts.
+template <typename Id>
+class FlatReader {
+ public:
+  FlatReader(ConstTensorView const& topk_idx, ExpertSplit const& experts)
+      : ids_(topk_idx), num_experts_(experts.num_experts()) {
+    rank_of_.reserve(static_cast<std::size_t>(num_experts_));
+    for (int expert = 0; expert < num_experts_; ++expert)
+      rank_of_.push_back(static_cast<std::int16_t>(experts.rank_of(expert)));
+  }
+
+  std::uint64_t read(std::int64_t token, RouteTable& table) const {
+    auto const* const ids = static_cast<Id const*>(ids_.data) + token * ids_.stride(0);
+    std::int16_t* const ranks = table.slot_rank.data() + token * ids_.size(1);
+    std::uint64_t mask = 0;
+    for (std::int64_t slot = 0; slot < ids_.size(1); ++slot) {
+      std::int64_t const expert = ids[slot * ids_.stride(1)];
+      ranks[slot] = -1;
+      if (expert == -1) continue;
+      check_expert(token, slot, expert, num_experts_);
+      ++table.slots_per_expert[static_cast<std::size_t>(expert)];
+      ranks[slot] = rank_of_[static_cast<std::size_t>(expert)];
+      mask |= std::uint64_t{1} << ranks[slot];
+    }
+    return mask;
+  }
+
+ private:
+  ConstTensorView ids_;
+  int num_experts_;
+  std::vector<std::int16_t> rank_of_;
+};
+
+template <typename Id>
+void add_flat_routes(ConstTensorView const& topk_idx, ExpertSplit const& experts, RouteTable& table) {
+  FlatReader<Id> const reader(topk_idx, experts);
+  for (std::int64_t token = 0; token < topk_idx.size(0); ++token) {
+    for (std::uint64_t mask = reader.read(token, table); mask != 0; mask &= mask - 1) {
+      int const rank = std::countr_zero(mask);
+      auto& rows = table.rows_per_rank[static_cast<std::size_t>(rank)];
+      table.routes.push_back({.row = next(rows), .rank = static_cast<std::int16_t>(rank)});
+    }
+    end_token(table);
+  }
+}
+
 }  // namespace
 
 RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int world) {
   RouteTable table = empty_table(topk_idx.size(0), world, experts.num_experts());
-  Choices choices;
-  for (std::int64_t token = 0; token < topk_idx.size(0); ++token) {
-    int last_rank = -1;
-    for (auto const [expert, slot] : sorted_choices(topk_idx, token, experts.num_experts(), choices)) {
-      ++table.slots_per_expert[static_cast<std::size_t>(expert)];
-      int const rank = experts.rank_of(expert);
-      if (rank == last_rank) continue;
-      last_rank = rank;
-      auto& rows = table.rows_per_rank[static_cast<std::size_t>(rank)];
-      table.routes.push_back({.row = next(rows), .rank = static_cast<std::int16_t>(rank), .slot = slot});
-    }
-    end_token(table);
+  table.slot_rank.resize(static_cast<std::size_t>(topk_idx.numel()));
+  table.routes.reserve(
+      static_cast<std::size_t>(topk_idx.size(0) * std::min<std::int64_t>(topk_idx.size(1), world)));
+  if (topk_idx.dtype == DType::i64) {
+    add_flat_routes<std::int64_t>(topk_idx, experts, table);
+  } else {
+    add_flat_routes<std::int32_t>(topk_idx, experts, table);
   }
   return table;
 }

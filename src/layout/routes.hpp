@@ -14,7 +14,7 @@ namespace switchyard {
 struct Route {
   std::int32_t row = 0;      // within its (source, rank) or (source, expert) stream; final row after resolve()
   std::int16_t rank = 0;     // destination
-  std::int16_t slot = -1;    // top-k slot: the one of this row (expanded), the first for this rank (flat)
+  std::int16_t slot = -1;    // top-k slot of this row (expanded); -1 otherwise
   std::int32_t expert = -1;  // global id (expanded); -1 otherwise
 };
 
@@ -25,6 +25,7 @@ struct RouteTable {
   std::vector<Route> routes;
   std::vector<std::int64_t> rows_per_rank;     // [R] rows of the flat layout: distinct tokens
   std::vector<std::int64_t> slots_per_expert;  // [E] valid top-k slots
+  std::vector<std::int16_t> slot_rank;         // [N, K] rank of each slot's expert, -1: unused; flat only
 
   [[nodiscard]] std::int64_t num_tokens() const noexcept { return static_cast<std::int64_t>(begin.size()) - 1; }
   [[nodiscard]] std::span<Route const> of(std::int64_t token) const noexcept {
@@ -34,8 +35,8 @@ struct RouteTable {
   }
 };
 
-// One row per (token, rank). topk_idx: [N, K] i64 or i32, -1 = unused. Throws InvalidArgument at the first id
-// that is out of range.
+// One row per (token, rank); at most 64 ranks. topk_idx: [N, K] i64 or i32, -1 = unused. Throws InvalidArgument at
+// the first id that is out of range.
 RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int world);
 // One row per used slot.
 RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int world);

@@ -22,7 +22,6 @@ class Routing {
 
   // Sending side: where this rank's tokens lie, rows final.
   RouteTable table;
-  std::vector<std::int16_t> slot_rank;     // [N, K] rank of each slot's expert, -1: unused
   std::vector<std::int64_t> rows_of_rank;  // [R] rows that each rank's result has
 
   // Receiving side.

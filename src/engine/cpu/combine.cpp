@@ -173,7 +173,7 @@ class CombineRun {
         continue;
       }
       for (std::size_t slot = 0; slot < top_k; ++slot) {
-        if (routing().slot_rank[static_cast<std::size_t>(token) * top_k + slot] == route.rank) {
+        if (routing().table.slot_rank[static_cast<std::size_t>(token) * top_k + slot] == route.rank) {
           out[slot] = from[row * top_k + slot];
         }
       }
