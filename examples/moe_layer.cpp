@@ -159,7 +159,7 @@ float largest_error(std::vector<Expert> const& all_experts, std::vector<std::uin
   for (int t = 0; t < tokens; ++t) {
     std::vector<float> expected(hidden);
     for (int k = 0; k < top_k; ++k) {
-      auto const slot = static_cast<std::size_t>(t * top_k + k);
+      auto const slot = static_cast<std::size_t>(t) * top_k + static_cast<std::size_t>(k);
       auto const out = all_experts[static_cast<std::size_t>(gated.idx[slot])](token_of(x, t));
       for (std::size_t c = 0; c < hidden; ++c) expected[c] += gated.weights[slot] * out[c];
     }

@@ -70,7 +70,7 @@ using ConstTensorView = BasicTensorView<void const>;
 class Tensor {
  public:
   Tensor() = default;
-  Tensor(TensorView view, std::shared_ptr<void> owner) : view_(view), owner_(std::move(owner)) {}
+  Tensor(TensorView const& view, std::shared_ptr<void> owner) : view_(view), owner_(std::move(owner)) {}
 
   [[nodiscard]] TensorView view() const noexcept { return view_; }
   [[nodiscard]] bool given() const noexcept { return view_.given(); }

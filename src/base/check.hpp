@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <string>
 #include <string_view>
 #include <system_error>
 
@@ -20,6 +21,9 @@ void require(bool condition, fmt::format_string<Args...> format, Args&&... args)
 [[noreturn]] inline void throw_errno(std::string_view what, int error = errno) {
   throw SystemError(fmt::format("{}: {}", what, std::system_category().message(error)));
 }
+
+// Throws the kind of error that `code` stands for.
+[[noreturn]] void throw_error(ErrorCode code, std::string const& text, ErrorFacts const& facts);
 
 // For calls that return a negative value and set errno.
 template <typename Result>

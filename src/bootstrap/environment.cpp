@@ -103,7 +103,7 @@ std::string address_of_master(Reader const& reader) {
   std::string const text = reader.needed("MASTER_PORT", "MASTER_ADDR");
   auto const offset = static_cast<int>(config_number(Setting::port_offset));
   int const port = Reader::number("MASTER_PORT", text, 1, highest_port - offset) + offset;
-  std::string const address = fmt::format("{}:{}", host, port);
+  std::string address = fmt::format("{}:{}", host, port);
   parse_host_port(address, "MASTER_ADDR");
   return address;
 }

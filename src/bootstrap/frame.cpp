@@ -1,5 +1,6 @@
 #include "bootstrap/frame.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -17,10 +18,6 @@ ParsedFrame malformed(std::string_view problem) noexcept {
 
 bool is_known(std::uint16_t op) noexcept {
   return op >= static_cast<std::uint16_t>(FrameOp::hello) && op <= static_cast<std::uint16_t>(FrameOp::error);
-}
-
-void append(std::vector<std::byte>& to, std::span<std::byte const> bytes) {
-  to.insert(to.end(), bytes.begin(), bytes.end());
 }
 
 }  // namespace
@@ -58,16 +55,15 @@ std::vector<std::byte> encode_frame_head(Frame const& frame) {
                            .request = frame.request,
                            .key_length = static_cast<std::uint32_t>(frame.key.size()),
                            .value_length = static_cast<std::uint32_t>(frame.value.size())};
-  std::vector<std::byte> bytes;
-  bytes.reserve(sizeof header + frame.key.size());
-  append(bytes, std::as_bytes(std::span(&header, 1)));
-  append(bytes, std::as_bytes(std::span(frame.key)));
+  std::vector<std::byte> bytes(sizeof header + frame.key.size());
+  auto const rest = std::ranges::copy(std::as_bytes(std::span(&header, 1)), bytes.begin()).out;
+  std::ranges::copy(std::as_bytes(std::span(frame.key)), rest);
   return bytes;
 }
 
 std::vector<std::byte> encode_frame(Frame const& frame) {
   std::vector<std::byte> bytes = encode_frame_head(frame);
-  append(bytes, frame.value);
+  bytes.insert(bytes.end(), frame.value.begin(), frame.value.end());
   return bytes;
 }
 

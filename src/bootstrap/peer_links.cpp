@@ -7,24 +7,6 @@
 
 namespace switchyard {
 
-namespace {
-
-// The same kind of error once more.
-[[noreturn]] void throw_again(Error const& error, std::string const& what) {
-  ErrorFacts facts{.rank = error.rank(), .peer = error.peer(), .phase = error.phase()};
-  switch (error.code()) {
-    case ErrorCode::invalid_argument: throw InvalidArgument(what, std::move(facts));
-    case ErrorCode::timeout: throw Timeout(what, std::move(facts));
-    case ErrorCode::peer_lost: throw PeerLost(what, std::move(facts));
-    case ErrorCode::out_of_memory: throw OutOfMemory(what, std::move(facts));
-    case ErrorCode::unsupported: throw Unsupported(what, std::move(facts));
-    case ErrorCode::system: break;
-  }
-  throw SystemError(what, std::move(facts));
-}
-
-}  // namespace
-
 std::string_view name_of(Collective kind) noexcept {
   switch (kind) {
     case Collective::barrier: return "barrier";
@@ -46,7 +28,8 @@ PeerLinks::~PeerLinks() {
 std::vector<Contribution> PeerLinks::exchange(CollectiveCall call, std::span<std::byte const> mine, int fd,
                                               Deadline const& deadline) {
   if (failed_)
-    throw_again(*failed_, fmt::format("{}: an earlier call failed: {}", name_of(call.kind), failed_->what()));
+    throw_error(failed_->code(), fmt::format("{}: an earlier call failed: {}", name_of(call.kind), failed_->what()),
+                {.rank = failed_->rank(), .peer = failed_->peer(), .phase = failed_->phase()});
   try {
     return PeerExchange(sockets_, rank_, monitor_).run(call, mine, fd, deadline);
   } catch (Error const& error) {

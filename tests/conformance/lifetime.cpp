@@ -1,4 +1,5 @@
 // Results that live side by side, are freed in any order, and leave the heap as it was.
+#include <numeric>
 #include <optional>
 
 #include "support/flow.hpp"

@@ -1,6 +1,7 @@
 // The reference itself, against values worked out by hand: a wrong ruler measures nothing.
 #include <gtest/gtest.h>
 
+#include "support/numbers.hpp"
 #include "support/reference_combine.hpp"
 
 namespace switchyard::test {

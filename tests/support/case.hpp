@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <ostream>
+#include <iosfwd>
 
 #include "support/scale.hpp"
 #include "switchyard/buffer.hpp"
@@ -59,21 +59,6 @@ constexpr char const* name_of(Tokens counts) {
 }
 
 // As designated initialisers, to paste into a test.
-inline std::ostream& operator<<(std::ostream& out, Case const& c) {
-  out << "{.launch=" << name_of(c.launch) << " .ranks=" << c.ranks << " .tokens=" << c.tokens
-      << " .counts=" << name_of(c.counts) << " .hidden=" << c.hidden << " .experts=" << c.experts
-      << " .top_k=" << c.top_k << " .routing=" << name_of(c.routing) << " .dtype=" << name_of(c.dtype)
-      << " .combine_dtype=" << name_of(c.combine_dtype) << " .id_dtype=" << name_of(c.id_dtype);
-  if (c.by_rank) out << " .by_rank";
-  if (!c.weights) out << " .weights=false";
-  if (c.cast) out << " .cast";
-  if (c.expanded()) out << " .layout=expanded";
-  if (c.alignment != 1) out << " .alignment=" << c.alignment;
-  if (c.zero_padding) out << " .zero_padding";
-  if (c.worst) out << " .worst";
-  if (c.extra_stride != 0) out << " .extra_stride=" << c.extra_stride;
-  if (c.scales_by_column) out << " .scales_by_column";
-  return out << " .workers=" << c.workers << " .seed=" << c.seed << "}";
-}
+std::ostream& operator<<(std::ostream& out, Case const& c);
 
 }  // namespace switchyard::test

@@ -1,7 +1,6 @@
 // One rank's walk through a case: dispatch and combine, and the checks of both.
 #pragma once
 
-#include <algorithm>
 #include <vector>
 
 #include "support/inputs.hpp"
@@ -10,56 +9,15 @@
 
 namespace switchyard::test {
 
-// Room for `results` dispatches and their combines.
-inline std::size_t heap_for(Problem const& p, int results) {
-  std::size_t rows = 0;
-  std::size_t tokens = 0;
-  for (int rank = 0; rank < p.the.ranks; ++rank) {
-    rows = std::max(rows, received_rows(p, rank).size());
-    tokens = std::max(tokens, index(p.inputs[index(rank)].tokens));
-  }
-  std::size_t const row = index(p.the.hidden) * 4 + index(p.the.groups()) * 4 + index(p.the.top_k) * 12 + 64;
-  return (std::size_t{4} << 20U) + static_cast<std::size_t>(results) * 3 * (rows + tokens + 8) * row;
-}
-
-inline BufferOptions options_for(Problem const& p, int results = 2) {
-  BufferOptions options;
-  options.max_tokens = p.the.tokens;
-  options.hidden = p.the.hidden;
-  options.num_experts = p.the.experts;
-  options.top_k = p.the.top_k;
-  options.num_workers = p.the.workers;
-  options.heap_bytes = heap_for(p, results);
-  return options;
-}
+BufferOptions options_for(Problem const& p, int results = 2);
 
 // Dispatches, checks, combines from a tensor of the heap, checks.
-inline void round_trip(Problem const& p, Buffer& buffer, CombineExtras const& extras = {}) {
-  int const rank = buffer.communicator().rank();
-  RankInputs const inputs(p, rank);
-  Dispatched const received = buffer.dispatch(inputs.args());
-  DispatchChecker(p, rank).check_all(received);
-  CombineInputs const outputs(p, rank, extras);
-  Tensor const x = buffer.allocate(p.the.combine_dtype, {outputs.rows(), p.the.hidden});
-  outputs.write_rows(x.data<void>());
-  outputs.check_result(buffer.combine(outputs.args(x, received.handle)));
-}
+void round_trip(Problem const& p, Buffer& buffer, CombineExtras const& extras = {});
 
 // A whole case: a job, a buffer, and a round trip with everything that the case can carry.
-inline bool run_case(Case const& c) {
-  Problem const problem = make_problem(c);
-  CombineExtras const extras{.biases = 0, .row_weights = false, .topk_weights = !c.by_rank && c.weights};
-  return run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
-    Buffer buffer(communicator, options_for(problem));
-    round_trip(problem, buffer, extras);
-  });
-}
+bool run_case(Case const& c);
 
 // Every case in turn; stops at the first that fails.
-inline void run_cases(std::vector<Case> const& cases) {
-  for (Case const& c : cases) {
-    if (!run_case(c)) return;
-  }
-}
+void run_cases(std::vector<Case> const& cases);
 
 }  // namespace switchyard::test

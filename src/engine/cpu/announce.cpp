@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/check.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard::cpu {

@@ -4,7 +4,8 @@
 
 namespace switchyard::cpu {
 
-Engine::Engine(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, EngineOptions const& options)
+Engine::Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world,
+               EngineOptions const& options)
     : heap_(heap),
       options_(options),
       experts_(options.num_experts, heap->world()),

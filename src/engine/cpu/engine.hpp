@@ -45,7 +45,7 @@ struct CombineCall {
 
 class Engine {
  public:
-  Engine(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, EngineOptions const& options);
+  Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world, EngineOptions const& options);
 
   // Fill in the call's results; throw on every rank alike, or fail the buffer.
   void dispatch(DispatchCall& call);

@@ -11,6 +11,8 @@
 #include <ctime>
 #include <new>
 
+#include "base/check.hpp"
+
 namespace switchyard::cpu {
 
 namespace {
@@ -48,24 +50,12 @@ std::string get_text(char const* field, std::size_t bytes) {
   return {field, ::strnlen(field, bytes)};
 }
 
-void throw_error(ErrorCode code, std::string const& text, ErrorFacts facts) {
-  switch (code) {
-    case ErrorCode::invalid_argument: throw InvalidArgument(text, std::move(facts));
-    case ErrorCode::timeout: throw Timeout(text, std::move(facts));
-    case ErrorCode::peer_lost: throw PeerLost(text, std::move(facts));
-    case ErrorCode::out_of_memory: throw OutOfMemory(text, std::move(facts));
-    case ErrorCode::unsupported: throw Unsupported(text, std::move(facts));
-    case ErrorCode::system: break;
-  }
-  throw SystemError(text, std::move(facts));
-}
-
 Signals::Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, WaitPolicy policy)
     : heap_(std::move(heap)), world_(std::move(world)), policy_(policy) {}
 
 void Signals::initialise(std::byte* control, int rank, int world, std::size_t segment_bytes) {
   // The segment is zero, which is the first state of every atomic in it.
-  auto* const header = new (control) ControlHeader{};
+  ControlHeader* const header = new (control) ControlHeader{};
   header->magic = control_magic;
   header->rank = static_cast<std::uint32_t>(rank);
   header->world = static_cast<std::uint32_t>(world);

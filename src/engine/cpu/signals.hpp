@@ -58,9 +58,6 @@ class Signals {
   WaitPolicy policy_;
 };
 
-// Throws the kind of error that `code` stands for.
-[[noreturn]] void throw_error(ErrorCode code, std::string const& text, ErrorFacts facts);
-
 // Copies into a fixed text field, cut to fit, always terminated.
 void put_text(char* field, std::size_t bytes, std::string_view text) noexcept;
 // Reads such a field; a missing terminator is not trusted.

@@ -1,0 +1,47 @@
+#include "support/threads.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "support/scale.hpp"
+
+namespace switchyard::test {
+namespace {
+
+// A thread cannot be killed: a hang ends the whole test program, with a text.
+void abort_on_hang(std::atomic<int> const& running) {
+  auto const end = std::chrono::steady_clock::now() + hang_deadline;
+  while (running.load() > 0) {
+    if (std::chrono::steady_clock::now() > end) {
+      std::fprintf(stderr, "HANG: %d ranks (threads) still run after the deadline\n", running.load());
+      std::abort();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+}
+
+}  // namespace
+
+std::vector<Outcome> run_as_threads(int ranks, RankBody const& body) {
+  auto const store = Communicator::in_process_store();
+  std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks));
+  std::atomic<int> running{ranks};
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      outcomes[static_cast<std::size_t>(rank)] = capture([&] {
+        Communicator communicator = Communicator::join(store, rank, ranks);
+        body(communicator);
+      });
+      --running;
+    });
+  }
+  abort_on_hang(running);
+  for (std::thread& thread : threads) thread.join();
+  return outcomes;
+}
+
+}  // namespace switchyard::test
