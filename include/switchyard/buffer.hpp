@@ -48,8 +48,10 @@ class Handle {
   Handle() = default;
   explicit Handle(std::shared_ptr<detail::Routing const> routing) : routing_(std::move(routing)) {}
   [[nodiscard]] bool given() const noexcept { return routing_ != nullptr; }
-  [[nodiscard]] std::int64_t num_tokens() const noexcept;  // N of the dispatch
-  [[nodiscard]] std::int64_t num_recv_rows() const noexcept;
+  [[nodiscard]] std::int64_t num_tokens() const noexcept;     // N of the dispatch
+  [[nodiscard]] std::int64_t num_recv_rows() const noexcept;  // without those of a worst case
+  // [L], rounded up to expert_alignment; empty without topk_idx. In worst-case mode the only place that tells.
+  [[nodiscard]] std::vector<std::int64_t> const& tokens_per_expert() const noexcept;
   // Cumulative rows received by source rank (R values); flat layout only.
   [[nodiscard]] std::vector<std::int64_t> const& recv_rows_end_by_rank() const noexcept;
   [[nodiscard]] std::shared_ptr<detail::Routing const> const& routing() const noexcept { return routing_; }
@@ -99,7 +101,7 @@ struct Dispatched {
   Tensor topk_idx;      // [n, K] in the dtype of the input: local expert ids, -1 where not ours; flat only
   Tensor topk_weights;  // flat: [n, K], 0 where not ours; expanded: [n]
   Tensor source_token;  // [n] i32: index of the token on its source rank, -1 in rows that only pad
-  // [L], rounded up to expert_alignment; empty in worst-case mode and without topk_idx.
+  // [L], rounded up to expert_alignment; empty without topk_idx, and in worst-case mode (see Handle).
   std::vector<std::int64_t> tokens_per_expert;
   // Before an asynchronous dispatch is done it can be given to a combine that is queued behind it; what it
   // tells is valid afterwards.

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/check.hpp"
+#include "base/deadline.hpp"
 
 namespace switchyard {
 
@@ -77,10 +78,11 @@ void check_scales(DispatchArgs const& args) {
 }
 
 void check_handle(Handle const& handle, BufferFacts const& buffer) {
+  // `dispatch` first: the rest is filled in by the dispatch itself.
+  require(handle.routing()->dispatch != 0,
+          "handle: expected one of a dispatch that is done, seen one that failed or is still queued");
   require(handle.routing()->buffer_id == buffer.buffer_id,
           "handle: expected a handle of this buffer, seen one of another");
-  require(handle.routing()->dispatch != 0, "handle: expected one of a dispatch that is done, seen one that {}",
-          "failed or is still queued");
 }
 
 void check_routing_choice(DispatchArgs const& args) {
@@ -92,11 +94,11 @@ void check_routing_choice(DispatchArgs const& args) {
 }
 
 void check_cached(DispatchArgs const& args, BufferFacts const& buffer) {
+  require(args.num_worst_tokens == 0, "num_worst_tokens: expected 0 with a handle, seen {}", args.num_worst_tokens);
   check_handle(args.handle, buffer);
   require(args.x.size(0) == args.handle.num_tokens(),
           "x: dimension 0: expected {} as in the dispatch of the handle, seen {}", args.handle.num_tokens(),
           args.x.size(0));
-  require(args.num_worst_tokens == 0, "num_worst_tokens: expected 0 with a handle, seen {}", args.num_worst_tokens);
 }
 
 void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
@@ -135,8 +137,8 @@ void check_options(BufferOptions const& options, int world) {
   require(options.top_k >= 1 && options.top_k <= 64, "top_k: expected 1..64, seen {}", options.top_k);
   require(options.heap_bytes <= (std::size_t{1} << 44), "heap_bytes: expected at most {}, seen {}",
           std::size_t{1} << 44, options.heap_bytes);
-  require(options.timeout.count() >= 0, "timeout: expected 0 or more milliseconds, seen {}",
-          options.timeout.count());
+  require(options.timeout.count() >= 0 && options.timeout <= longest_timeout,
+          "timeout: expected 0..{} milliseconds, seen {}", longest_timeout.count(), options.timeout.count());
   check_workers(options.num_workers);
 }
 

@@ -1,7 +1,8 @@
 #include "switchyard/buffer.hpp"
 
 #include <algorithm>
-#include <new>
+#include <limits>
+#include <memory>
 #include <thread>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "api/segments.hpp"
 #include "base/check.hpp"
 #include "base/config.hpp"
+#include "base/refusal.hpp"
 #include "base/trace.hpp"
 #include "engine/cpu/engine.hpp"
 #include "plan/buffer_plan.hpp"
@@ -17,28 +19,27 @@ namespace switchyard {
 
 namespace {
 
-BufferPlan agreed_plan(World& world, BufferOptions const& options) {
-  std::string refusal;
+// What options and settings come to, on this rank.
+struct Decisions {
   BufferPlan plan;
-  try {
-    check_options(options, world.size());
-    int const cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-    plan = plan_buffer(options, {.world = world.size(), .cores = cores}, config_number(Setting::spin_us));
-  } catch (Error const& error) {
-    refusal = error.what();
-  }
-  agree(world, refusal);
-  return plan;
+  cpu::WaitPolicy wait;
+};
+
+Decisions decide(BufferOptions const& options, int world) {
+  check_options(options, world);
+  int const cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  std::chrono::milliseconds const usual{config_number(Setting::timeout_ms)};
+  Decisions made;
+  made.plan = plan_buffer(options, {.world = world, .cores = cores}, config_number(Setting::spin_us));
+  made.wait = {.timeout = options.timeout.count() > 0 ? options.timeout : usual, .spin = made.plan.spin};
+  return made;
 }
 
-cpu::WaitPolicy wait_policy(BufferOptions const& options, BufferPlan const& plan) {
-  auto const timeout =
-      options.timeout.count() > 0 ? options.timeout : std::chrono::milliseconds{config_number(Setting::timeout_ms)};
-  return {.timeout = timeout, .spin = plan.spin};
-}
-
-cpu::Refusal refusal_of(Error const& error) {
-  return {.code = error.code(), .text = error.what()};
+// Collective: a rank that cannot go on stops all.
+Decisions decide_together(World& world, BufferOptions const& options) {
+  Decisions made;
+  agree(world, refusal_of([&] { made = decide(options, world.size()); }));
+  return made;
 }
 
 // The sending side of a dispatch's routing; throws InvalidArgument for an id out of range.
@@ -91,17 +92,15 @@ void fill_tensors(cpu::DispatchCall const& call, Dispatched& result) {
 
 namespace detail {
 
-class BufferState {
+class BufferState : public std::enable_shared_from_this<BufferState> {
  public:
   BufferState(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        plan_(agreed_plan(*communicator_.world(), options)),
-        connected_(connect_heap(*communicator_.world(), options, plan_)),
+        decisions_(decide_together(*communicator_.world(), options)),
+        connected_(connect_heap(*communicator_.world(), options, decisions_.plan)),
         facts_{options, communicator_.size(), connected_.buffer_id},
         engine_(connected_.heap, communicator_.world(),
-                {.num_experts = options.num_experts,
-                 .max_tokens = options.max_tokens,
-                 .wait = wait_policy(options, plan_)}) {}
+                {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = decisions_.wait}) {}
 
   // What can be done before the inputs are ready; in worst-case mode that includes the result's tensors.
   cpu::DispatchCall begin(DispatchArgs const& args, Dispatched& result) {
@@ -120,14 +119,7 @@ class BufferState {
   // Runs `step`; what it throws goes to the peers with the announce.
   template <typename Call, typename Step>
   static void attempt(Call& call, Step const& step) {
-    if (call.refusal) return;
-    try {
-      step();
-    } catch (Error const& error) {
-      call.refusal = refusal_of(error);
-    } catch (std::bad_alloc const&) {
-      call.refusal = cpu::Refusal{ErrorCode::out_of_memory, "no memory for the call's own tables"};
-    }
+    if (!call.refusal) call.refusal = refusal_of(step);
   }
 
   void prepare(cpu::DispatchCall& call, Dispatched& result) {
@@ -150,6 +142,7 @@ class BufferState {
   }
 
   void allocate_worst(cpu::DispatchCall& call, Dispatched& result) {
+    engine_.check_usable();
     std::size_t const bytes = receive_block(call.shape).bytes;
     call.block = connected_.heap->allocate(bytes);
     if (!call.block) throw_no_memory(bytes, "num_worst_tokens rows");
@@ -168,7 +161,7 @@ class BufferState {
     engine_.dispatch(call);
     if (worst) return;
     fill_tensors(call, result);
-    if (call.routing->top_k > 0) result.tokens_per_expert = call.routing->placement.tokens_per_expert;
+    result.tokens_per_expert = result.handle.tokens_per_expert();
   }
 
   void combine(CombineArgs const& args, Combined& result) {
@@ -198,16 +191,18 @@ class BufferState {
 
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) {
     engine_.check_usable();
-    TensorView view(nullptr, dtype, shape);
     require(shape.size() >= 1 && shape.size() <= max_dims, "shape: expected 1..{} dimensions, seen {}", max_dims,
             shape.size());
     for (std::int64_t const extent : shape)
       require(extent >= 0, "shape: expected extents of 0 or more, seen {}", extent);
-    std::size_t const bytes = static_cast<std::size_t>(view.numel()) * size_of(dtype);
+    std::size_t bytes = size_of(dtype);
+    bool too_large = false;
+    for (std::int64_t const extent : shape)
+      too_large = __builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes) || too_large;
+    if (too_large) throw_no_memory(std::numeric_limits<std::size_t>::max(), "a tensor");
     auto const block = connected_.heap->allocate(bytes);
     if (!block) throw_no_memory(bytes, "a tensor");
-    view.data = block->data;
-    return Tensor(view, block->owner);
+    return Tensor({block->data, dtype, shape}, block->owner);
   }
 
   [[noreturn]] void throw_no_memory(std::size_t bytes, std::string_view what) const {
@@ -219,7 +214,7 @@ class BufferState {
         {.rank = communicator_.rank()});
   }
 
-  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : plan_.num_workers; }
+  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : decisions_.plan.num_workers; }
   [[nodiscard]] BufferFacts const& facts() const noexcept { return facts_; }
   [[nodiscard]] Communicator const& communicator() const noexcept { return communicator_; }
   [[nodiscard]] BlockAllocator const& allocator() const noexcept { return connected_.heap->allocator(); }
@@ -227,7 +222,7 @@ class BufferState {
 
  private:
   Communicator communicator_;
-  BufferPlan plan_;
+  Decisions decisions_;
   ConnectedHeap connected_;
   BufferFacts facts_;
   cpu::Engine engine_;
@@ -236,8 +231,19 @@ class BufferState {
 
 }  // namespace detail
 
+namespace {
+
+// What the copies of a Buffer share: the last one to go waits for the queued work, whose inputs the caller may free
+// next. The tasks hold the state itself, so it lives even if a task is what lets go of the last Buffer.
+std::shared_ptr<detail::BufferState> draining(std::shared_ptr<detail::BufferState> state) {
+  detail::BufferState* const raw = state.get();
+  return {raw, [state = std::move(state)](detail::BufferState*) { state->stream().synchronize(); }};
+}
+
+}  // namespace
+
 Buffer::Buffer(Communicator const& communicator, BufferOptions const& options)
-    : state_(std::make_shared<detail::BufferState>(communicator, options)) {}
+    : state_(draining(std::make_shared<detail::BufferState>(communicator, options))) {}
 
 Layout Buffer::get_layout(ConstTensorView topk_idx) const {
   BufferFacts const& facts = state_->facts();
@@ -268,12 +274,12 @@ Dispatched Buffer::dispatch(DispatchArgs const& args) {
   return result;
 }
 
-// The stream is drained before the state goes, so tasks may hold a plain pointer.
 Pending<Dispatched> Buffer::dispatch_async(DispatchArgs const& args) {
   auto result = std::make_shared<Dispatched>();
   auto call = std::make_shared<cpu::DispatchCall>(state_->begin(args, *result));
   state_->stream().wait(args.after);
-  return {state_->stream().submit([state = state_.get(), call, result] { state->dispatch(*call, *result); }),
+  return {state_->stream().submit(
+              [state = state_->shared_from_this(), call, result] { state->dispatch(*call, *result); }),
           result};
 }
 
@@ -291,7 +297,9 @@ Combined Buffer::combine(CombineArgs const& args) {
 Pending<Combined> Buffer::combine_async(CombineArgs const& args) {
   auto result = std::make_shared<Combined>();
   state_->stream().wait(args.after);
-  return {state_->stream().submit([state = state_.get(), args, result] { state->combine(args, *result); }), result};
+  return {state_->stream().submit(
+              [state = state_->shared_from_this(), args, result] { state->combine(args, *result); }),
+          result};
 }
 
 Tensor Buffer::allocate(DType dtype, std::initializer_list<std::int64_t> shape) {

@@ -2,6 +2,7 @@
 
 #include "base/check.hpp"
 #include "base/config.hpp"
+#include "base/deadline.hpp"
 #include "bootstrap/environment.hpp"
 #include "bootstrap/in_process_store.hpp"
 #include "bootstrap/tcp_store_client.hpp"
@@ -25,7 +26,8 @@ struct HostedStore {
 };
 
 std::chrono::milliseconds timeout_or_default(std::chrono::milliseconds timeout) {
-  require(timeout.count() >= 0, "timeout: expected 0 ms (the default) or more, seen {}", timeout.count());
+  require(timeout.count() >= 0 && timeout <= longest_timeout, "timeout: expected 0 (the default) to {} ms, seen {}",
+          longest_timeout.count(), timeout.count());
   return timeout.count() > 0 ? timeout : std::chrono::milliseconds{config_number(Setting::rendezvous_timeout_ms)};
 }
 

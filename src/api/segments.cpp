@@ -50,19 +50,50 @@ void check_equal(std::vector<Introduction> const& all) {
 
 }  // namespace
 
-void agree(World& world, std::string const& refusal) {
-  auto const all = world.all_gather(std::as_bytes(std::span(refusal)));
+void agree(World& world, std::optional<Refusal> const& refusal) {
+  std::string message;  // empty: no objection; otherwise a byte of code, then the text
+  if (refusal) message = static_cast<char>(refusal->code) + refusal->text;
+  auto const all = world.all_gather(std::as_bytes(std::span(message)));
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank].empty()) continue;
-    std::string const text(reinterpret_cast<char const*>(all[rank].data()), all[rank].size());
-    throw InvalidArgument(fmt::format("rank {}: {}", rank, text),
-                          {.rank = static_cast<int>(rank), .phase = "construction"});
+    std::string const text(reinterpret_cast<char const*>(all[rank].data()) + 1, all[rank].size() - 1);
+    throw_error(static_cast<ErrorCode>(all[rank][0]), fmt::format("rank {}: {}", rank, text),
+                {.rank = static_cast<int>(rank), .phase = "construction"});
   }
 }
 
+namespace {
+
+std::shared_ptr<SharedSegment> create_segment(World& world, BufferPlan const& plan) {
+  std::shared_ptr<SharedSegment> own;
+  agree(world, refusal_of([&] {
+          own = SharedSegment::create(plan.segment_bytes);
+          cpu::Signals::initialise(own->data(), world.rank(), world.size(), own->bytes());
+        }));
+  return own;
+}
+
+// A peer's segment, mapped. Ranks that are threads of this process share one mapping: thread sanitizers then see
+// every access.
+std::shared_ptr<SharedSegment> map_segment(Introduction const& peer, UniqueFd fd) {
+  if (auto segment = SharedSegment::find_in_process(peer.segment_id)) return segment;
+  return SharedSegment::attach(std::move(fd), peer.segment_bytes);
+}
+
+void check_segment(SharedSegment const& segment, std::size_t rank, std::size_t world, BufferPlan const& plan) {
+  require(segment.bytes() > plan.control.bytes, "segment of rank {}: expected more than {} bytes, seen {}", rank,
+          plan.control.bytes, segment.bytes());
+  auto const& header = *reinterpret_cast<ControlHeader const*>(segment.data());
+  require(header.magic == control_magic && header.rank == rank && header.world == world &&
+              header.segment_bytes == segment.bytes(),
+          "segment of rank {}: expected a control block of rank {} of {}, seen one of {} of {} (magic {:#x})", rank,
+          rank, world, header.rank, header.world, header.magic);
+}
+
+}  // namespace
+
 ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan) {
-  auto own = SharedSegment::create(plan.segment_bytes);
-  cpu::Signals::initialise(own->data(), world.rank(), world.size(), own->bytes());
+  auto const own = create_segment(world, plan);
   auto const all =
       introduce(world, {.options = {options.max_tokens, options.hidden, options.num_experts, options.top_k},
                         .segment_bytes = own->bytes(),
@@ -70,14 +101,14 @@ ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPla
   check_equal(all);
   auto descriptors = world.exchange_fd(own->fd());
   std::vector<std::shared_ptr<SharedSegment>> segments;
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    // Ranks that are threads of this process share one mapping: thread sanitizers then see every access.
-    auto segment = SharedSegment::find_in_process(all[rank].segment_id);
-    segments.push_back(segment ? std::move(segment)
-                               : SharedSegment::attach(std::move(descriptors[rank]), all[rank].segment_bytes));
-  }
+  auto const refusal = refusal_of([&] {
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      segments.push_back(map_segment(all[rank], std::move(descriptors[rank])));
+      check_segment(*segments.back(), rank, all.size(), plan);
+    }
+  });
   // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
-  world.barrier();
+  agree(world, refusal);
   return {std::make_shared<SymmetricHeap>(std::move(segments), world.rank(), plan.control.bytes), own->id()};
 }
 

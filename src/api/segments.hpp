@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
+#include "base/refusal.hpp"
 #include "bootstrap/world.hpp"
 #include "memory/symmetric_heap.hpp"
 #include "plan/buffer_plan.hpp"
@@ -18,7 +20,7 @@ struct ConnectedHeap {
 // Collective. Checks that all ranks pass equal sizes; throws the same error on every rank.
 ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan);
 
-// What the own checks found, told to all ranks: throws the first refusal (by rank) on every rank.
-void agree(World& world, std::string const& refusal);
+// Collective. What this rank found, told to all: throws the first refusal (by rank) on every rank.
+void agree(World& world, std::optional<Refusal> const& refusal);
 
 }  // namespace switchyard

@@ -7,11 +7,14 @@
 
 namespace switchyard {
 
+// Longer ones are cut to it, so that no sum with the clock overflows.
+inline constexpr std::chrono::milliseconds longest_timeout{std::chrono::hours{24}};
+
 class Deadline {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit Deadline(std::chrono::milliseconds timeout) : end_(Clock::now() + timeout) {}
+  explicit Deadline(std::chrono::milliseconds timeout) : end_(Clock::now() + std::min(timeout, longest_timeout)) {}
 
   [[nodiscard]] bool expired() const { return Clock::now() >= end_; }
   // Never negative.

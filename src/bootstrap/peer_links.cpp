@@ -35,6 +35,9 @@ std::vector<Contribution> PeerLinks::exchange(CollectiveCall call, std::span<std
   } catch (Error const& error) {
     failed_ = error;
     throw;
+  } catch (std::exception const& error) {  // no memory, most likely: messages may be half sent
+    failed_ = SystemError(error.what(), {.rank = rank_});
+    throw;
   }
 }
 

@@ -96,7 +96,11 @@ void TcpStoreServer::Loop::run() {
         refuse(connection, error.what());
       }
     }
-    if (polled_[1].revents != 0) accept_all();
+    try {
+      if (polled_[1].revents != 0) accept_all();
+    } catch (std::exception const& error) {
+      logger().warn("store: a connection was not accepted: {}", error.what());
+    }
     drop_silent_strangers();
     std::erase_if(connections_, [](TcpStoreConnection const& connection) { return !connection.open(); });
   }

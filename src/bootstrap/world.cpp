@@ -16,8 +16,9 @@ World::World(std::shared_ptr<Store> store, int rank, int size, std::chrono::mill
   require(store_ != nullptr, "store: expected one, seen none");
   require(timeout.count() > 0, "timeout: expected more than 0 ms, seen {}", timeout.count());
   links_ = std::make_unique<PeerLinks>(connect_mesh(*store_, rank, size, Deadline(timeout)), rank);
-  // Nobody needs the store after this, so from here on rank 0, which may be serving it, is free to leave.
+  // Nobody needs the store after this, so rank 0, which may be serving it, stops listening and is free to leave.
   barrier();
+  store_.reset();
 }
 
 World::~World() = default;

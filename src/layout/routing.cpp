@@ -10,8 +10,17 @@ std::int64_t Handle::num_recv_rows() const noexcept {
   return routing_ ? routing_->placement.rows : 0;
 }
 
+namespace {
+
+std::vector<std::int64_t> const none;
+
+}  // namespace
+
+std::vector<std::int64_t> const& Handle::tokens_per_expert() const noexcept {
+  return routing_ && routing_->top_k > 0 ? routing_->placement.tokens_per_expert : none;
+}
+
 std::vector<std::int64_t> const& Handle::recv_rows_end_by_rank() const noexcept {
-  static std::vector<std::int64_t> const none;
   return routing_ ? routing_->placement.recv_rows_end : none;
 }
 

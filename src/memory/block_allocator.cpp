@@ -29,26 +29,25 @@ std::optional<std::size_t> BlockAllocator::allocate(std::size_t bytes) {
 
 void BlockAllocator::free(std::size_t offset) noexcept {
   std::lock_guard const lock(mutex_);
-  auto const block = taken_.find(offset);
-  assert(block != taken_.end() && "freed what was never allocated");
-  if (block == taken_.end()) return;
-  std::size_t size = block->second;
-  used_ -= size;
-  taken_.erase(block);
+  // The node moves from one map to the other: nothing is allocated, so nothing can fail.
+  auto block = taken_.extract(offset);
+  assert(!block.empty() && "freed what was never allocated");
+  if (block.empty()) return;
+  used_ -= block.mapped();
   auto const after = free_.lower_bound(offset);
-  if (after != free_.end() && offset + size == after->first) {
-    size += after->second;
+  if (after != free_.end() && offset + block.mapped() == after->first) {
+    block.mapped() += after->second;
     free_.erase(after);
   }
   auto const next = free_.lower_bound(offset);
   if (next != free_.begin()) {
     auto const before = std::prev(next);
     if (before->first + before->second == offset) {
-      before->second += size;
+      before->second += block.mapped();
       return;
     }
   }
-  free_.emplace(offset, size);
+  free_.insert(std::move(block));
 }
 
 std::size_t BlockAllocator::used() const {

@@ -27,7 +27,8 @@ struct Registry {
 };
 
 Registry& registry() {
-  static Registry instance;
+  // Never destroyed: a tensor in a static variable may let go of its segment after every other static is gone.
+  static Registry& instance = *new Registry;
   return instance;
 }
 
@@ -61,7 +62,6 @@ SharedSegment::SharedSegment(UniqueFd fd, std::size_t bytes) : fd_(std::move(fd)
   void* const at = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
   if (at == MAP_FAILED) throw_errno(fmt::format("mapping a segment of {} bytes", bytes_));
   data_ = static_cast<std::byte*>(at);
-  huge_pages_ = advise_huge_pages(data_, bytes_);
 }
 
 std::shared_ptr<SharedSegment> SharedSegment::create(std::size_t bytes) {
@@ -70,6 +70,7 @@ std::shared_ptr<SharedSegment> SharedSegment::create(std::size_t bytes) {
   check_call(::ftruncate(fd.get(), static_cast<off_t>(bytes)), "sizing a memfd");
   check_call(::fcntl(fd.get(), F_ADD_SEALS, size_seals), "sealing a memfd");
   std::shared_ptr<SharedSegment> segment(new SharedSegment(std::move(fd), bytes));
+  segment->huge_pages_ = advise_huge_pages(segment->data_, bytes);
   segment->id_ = random_id();
   segment->numa_bound_ = config_text(Setting::numa) == "auto" && bind_to_local_numa_node(segment->data_, bytes);
   std::lock_guard const lock(registry().mutex);
@@ -85,7 +86,10 @@ std::shared_ptr<SharedSegment> SharedSegment::attach(UniqueFd fd, std::size_t by
   check_call(::fstat(fd.get(), &status), "fstat of a peer's segment");
   require(static_cast<std::size_t>(status.st_size) == bytes, "peer's segment: expected {} bytes, seen {}", bytes,
           status.st_size);
-  return std::shared_ptr<SharedSegment>(new SharedSegment(std::move(fd), bytes));
+  std::shared_ptr<SharedSegment> segment(new SharedSegment(std::move(fd), bytes));
+  segment->huge_pages_ = advise_huge_pages(segment->data_, bytes);
+  segment->fd_ = {};  // the mapping is enough, and descriptors are few
+  return segment;
 }
 
 std::shared_ptr<SharedSegment> SharedSegment::find_in_process(std::uint64_t id) {

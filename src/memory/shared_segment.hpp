@@ -25,6 +25,7 @@ class SharedSegment {
 
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  // -1 for an attached segment.
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   // Unique among all processes, random; 0 for an attached segment.
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }

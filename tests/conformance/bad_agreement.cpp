@@ -103,6 +103,8 @@ TEST(BadAgreement, BufferOptionsOutOfRange) {
         "top_k", [](BufferOptions& o) { o.top_k = 65; }, all);
     options_refused(
         "num_workers", [](BufferOptions& o) { o.num_workers = -1; }, all);
+    options_refused(
+        "timeout", [](BufferOptions& o) { o.timeout = std::chrono::milliseconds::max(); }, all);
   }
 }
 

@@ -65,6 +65,12 @@ TEST(DispatchCached, NoTokens) {
   run_cached({.ranks = 3, .counts = Tokens::first_only});
 }
 
+// Along the handle of a worst-case dispatch the results have as many rows as that dispatch's.
+TEST(DispatchCached, AlongAWorstCase) {
+  run_cached({.ranks = 3, .worst = true});
+  run_cached({.ranks = 3, .hidden = 300, .cast = true, .layout = OutputLayout::expanded, .worst = true});
+}
+
 // The handle alone keeps the routing, after its tensors and those of later dispatches are gone.
 TEST(DispatchCached, HandleOutlivesItsTensors) {
   Case const c{.ranks = 3};

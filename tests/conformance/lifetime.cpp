@@ -127,6 +127,22 @@ TEST(Lifetime, ResultsOutliveTheirBuffer) {
   });
 }
 
+// A task that waits for the last dispatch may be what keeps the buffer.
+TEST(Lifetime, ATaskOfItsStreamLetsGoOfTheLastBuffer) {
+  Case const c{.ranks = 2};
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+    RankInputs const inputs(p, communicator.rank());
+    auto buffer = std::make_unique<Buffer>(communicator, options_for(p));
+    Pending<Dispatched> pending = buffer->dispatch_async(inputs.args());
+    Stream stream = buffer->stream();
+    Event const gone = stream.submit([last = std::make_shared<std::unique_ptr<Buffer>>(std::move(buffer))] {});
+    check(gone.wait_for(std::chrono::seconds{30}), "the buffer was not let go");
+    DispatchChecker(p, communicator.rank()).check_all(pending.get());
+    communicator.barrier();
+  });
+}
+
 TEST(Lifetime, ResultsMayBeFreedInAnotherThread) {
   Case const c{.ranks = 2};
   Problem const p = make_problem(c);
@@ -171,6 +187,11 @@ TEST(Lifetime, AllocatedTensorsAreWhatWasAskedFor) {
     }
     check_equal(buffer.heap_bytes_used(), before, "heap in use");
     (void)expect_throw<OutOfMemory>("a tensor of 1 TiB", [&] { (void)buffer.allocate(DType::u8, {1LL << 40U}); });
+    for (std::int64_t const extent : {std::int64_t{1} << 31U, std::int64_t{1} << 32U, std::int64_t{1} << 62U}) {
+      (void)expect_throw<OutOfMemory>("a size that overflows", [&] {
+        (void)buffer.allocate(DType::f32, {extent, extent, 4});
+      });
+    }
     (void)expect_throw<InvalidArgument>("a negative size", [&] { (void)buffer.allocate(DType::u8, {-1}); });
   });
 }

@@ -127,6 +127,33 @@ TEST(Streams, RunFromATaskOfTheSameStream) {
   EXPECT_EQ(count, 2);
 }
 
+// Nothing that a task asks of its own stream may wait for the task itself.
+TEST(Streams, ATaskMayUseItsOwnStream) {
+  Stream stream;
+  Stream other;
+  std::atomic<bool> ran{false};
+  Event const outside = other.submit([&] { ran = true; });
+  Event const all = stream.submit([&] {
+    stream.synchronize();
+    stream.wait(outside);
+    EXPECT_TRUE(ran);
+    other.run([&] { stream.run([&] { stream.synchronize(); }); });
+  });
+  EXPECT_TRUE(all.wait_for(30s));
+}
+
+TEST(Streams, AVeryLongTimeoutIsLong) {
+  Stream stream;
+  std::latch gate(1);
+  Event const event = stream.submit([&] { gate.wait(); });
+  std::thread opener([&] {
+    std::this_thread::sleep_for(5ms);
+    gate.count_down();
+  });
+  EXPECT_TRUE(event.wait_for(std::chrono::milliseconds::max()));
+  opener.join();
+}
+
 TEST(Streams, TheLastCopyDrainsTheQueue) {
   std::atomic<int> count{0};
   {

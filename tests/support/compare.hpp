@@ -62,6 +62,7 @@ class DispatchChecker {
     for (std::size_t i = 0; i < rows_.size(); ++i) check_row(seen, static_cast<std::int64_t>(i));
     if (!cached_) check_vector(seen.tokens_per_expert, tokens_per_expert(p_, rank_), "tokens_per_expert");
     check(seen.handle.given(), "handle: not given");
+    check_vector(seen.handle.tokens_per_expert(), padded_tokens_per_expert(p_, rank_), "handle.tokens_per_expert");
     check_equal(seen.handle.num_tokens(), p_.inputs[index(rank_)].tokens, "handle.num_tokens");
     if (!c_.worst) check_equal(seen.handle.num_recv_rows(), count(), "handle.num_recv_rows");
     if (!c_.worst && !c_.expanded()) {

@@ -88,15 +88,19 @@ std::vector<Row> received_rows(Problem const& p, int receiver) {
   return rows;
 }
 
-std::vector<std::int64_t> tokens_per_expert(Problem const& p, int receiver) {
+std::vector<std::int64_t> padded_tokens_per_expert(Problem const& p, int receiver) {
   std::vector<std::int64_t> counts;
-  if (p.the.worst || p.the.by_rank) return counts;
+  if (p.the.by_rank) return counts;
   ExpertRange const ours = experts_of(p.the, receiver);
   for (std::int64_t expert = ours.begin; expert < ours.end; ++expert) {
     auto const count = static_cast<std::int64_t>(rows_of_expert(p, expert).size());
     counts.push_back(round_up(count, p.the.alignment));
   }
   return counts;
+}
+
+std::vector<std::int64_t> tokens_per_expert(Problem const& p, int receiver) {
+  return p.the.worst ? std::vector<std::int64_t>{} : padded_tokens_per_expert(p, receiver);
 }
 
 std::vector<std::int64_t> rows_end_by_rank(Problem const& p, int receiver) {

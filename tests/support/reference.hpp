@@ -40,6 +40,9 @@ std::int64_t worst_rows(Problem const& p);
 // All rows that `receiver` gets, in order, with those that only pad.
 std::vector<Row> received_rows(Problem const& p, int receiver);
 
+// Rows of each local expert, rounded up to the alignment: as the handle tells them, and as the result does, which
+// is silent in worst-case mode.
+std::vector<std::int64_t> padded_tokens_per_expert(Problem const& p, int receiver);
 std::vector<std::int64_t> tokens_per_expert(Problem const& p, int receiver);
 
 // Cumulative rows by source rank, flat layout.

@@ -6,18 +6,12 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string>
 
+#include "base/refusal.hpp"
 #include "engine/cpu/control_area.hpp"
 #include "engine/cpu/signals.hpp"
 
 namespace switchyard::cpu {
-
-// Why this rank cannot take part; every rank throws it.
-struct Refusal {
-  ErrorCode code = ErrorCode::invalid_argument;
-  std::string text;
-};
 
 using Facts = std::array<std::int64_t, num_facts>;
 
@@ -29,7 +23,7 @@ struct Opening {
   std::uint64_t epoch = 0;
   char const* phase = "";
   Facts facts{};
-  std::optional<Refusal> refusal{};
+  std::optional<Refusal> refusal{};  // why this rank cannot take part; every rank throws it
   std::int64_t x_offset = -1;
   std::int64_t weights_offset = -1;
   std::int64_t row_weights_offset = -1;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <tuple>
 #include <vector>
@@ -49,6 +50,11 @@ class CombineRun {
     announce();
     locate();
     pull();
+    // A peer that gave up may have freed and reused the rows that were just read: say so rather than hand out
+    // their sum. The fence keeps the reads of pull() before the look at the record; the peer's release in fail()
+    // comes before its reuse.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    link_.signals.check_usable();
     close_call(link_, epoch_, "combine/close");
   }
 
@@ -113,10 +119,12 @@ class CombineRun {
     open_call(link_, opening_);
   }
 
-  // An offset that came from outside must leave room for all rows of that rank.
-  std::byte const* located(int peer, std::int64_t offset, std::size_t row_bytes) {
-    if (offset < 0) return nullptr;
-    auto const at = static_cast<std::size_t>(offset);
+  // Where a peer's tensor lies. Facts agree, so it has one if this rank has. An offset that came from outside must
+  // leave room for all rows of that rank.
+  std::byte const* located(int peer, ConstTensorView const& mine, std::int64_t offset) {
+    if (!mine.given()) return nullptr;
+    std::size_t const row_bytes = row_bytes_of(mine);
+    auto const at = static_cast<std::size_t>(offset);  // -1 (none) becomes the largest of all
     std::size_t const bytes =
         static_cast<std::size_t>(routing().rows_of_rank[static_cast<std::size_t>(peer)]) * row_bytes;
     std::size_t const heap_bytes = engine_.heap_->heap_bytes(peer);
@@ -129,13 +137,14 @@ class CombineRun {
   }
 
   void locate() {
-    std::size_t const weight_bytes = call_.args.topk_weights.given() ? row_bytes_of(call_.args.topk_weights) : 0;
+    CombineArgs const& args = call_.args;
     for (int peer = 0; peer < link_.world; ++peer) {
       Announce const& from = link_.control.announce(link_.rank, peer);
       sources_.push_back(
-          {.x = located(peer, from.x_offset, row_bytes_of(call_.args.x)),
-           .weights = reinterpret_cast<float const*>(located(peer, from.weights_offset, weight_bytes)),
-           .row_weights = reinterpret_cast<float const*>(located(peer, from.row_weights_offset, sizeof(float)))});
+          {.x = located(peer, args.x, from.x_offset),
+           .weights = reinterpret_cast<float const*>(located(peer, args.topk_weights, from.weights_offset)),
+           .row_weights =
+               reinterpret_cast<float const*>(located(peer, args.row_weights, from.row_weights_offset))});
     }
   }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <tuple>
 #include <vector>
 
@@ -35,6 +36,9 @@ Destination destination_at(std::byte* block, ReceiveShape const& shape) {
           .topk_weights = block + parts.topk_weights,
           .source_token = block + parts.source_token};
 }
+
+// Row numbers are 32 bits wide.
+constexpr std::int64_t most_rows = std::numeric_limits<std::int32_t>::max();
 
 template <typename T>
 void store_at(std::byte* base, std::int64_t index, T value) noexcept {
@@ -136,7 +140,13 @@ class DispatchRun {
 
   // The block for the result, or why it cannot be had.
   std::optional<Refusal> make_block() {
-    std::int64_t const rows = routing_.placement.rows;
+    // A result along a handle has the rows of the handle's own, which may have been of the worst case.
+    std::int64_t const rows =
+        cached() ? routing_.rows_of_rank[static_cast<std::size_t>(link_.rank)] : routing_.placement.rows;
+    if (rows > most_rows) {
+      return Refusal{ErrorCode::invalid_argument,
+                     fmt::format("rows received: expected at most {}, seen {}", most_rows, rows)};
+    }
     if (call_.block) {
       if (rows <= call_.shape.rows) return std::nullopt;
       return Refusal{
@@ -188,24 +198,30 @@ class DispatchRun {
                   fmt::format("rank {}: {}", peer, get_text(from.text, sizeof from.text)),
                   {.rank = peer, .phase = "dispatch/answer"});
     }
-    for (int peer = 0; peer < link_.world; ++peer) destinations_.push_back(destination_of(peer));
+    if (!cached()) fresh_->rows_of_rank.clear();
+    for (int peer = 0; peer < link_.world; ++peer) locate(peer);
     if (!cached()) resolve_rows();
   }
 
-  Destination destination_of(int peer) {
+  // The peer's answer is read once: what was checked is what is used.
+  void locate(int peer) {
     Answer const& from = link_.control.answer(link_.rank, peer);
+    std::int64_t const rows = from.rows;
+    std::uint64_t const offset = from.block_offset;
+    auto const index = static_cast<std::size_t>(peer);
     ReceiveShape shape = call_.shape;
-    shape.rows = from.rows;
+    shape.rows = rows;
     std::size_t const heap_bytes = engine_.heap_->heap_bytes(peer);
     std::size_t const row_bytes = std::max<std::size_t>(shape.row_bytes, 1);
-    bool const sane = from.rows >= 0 && static_cast<std::size_t>(from.rows) <= heap_bytes / row_bytes &&
-                      from.block_offset <= heap_bytes &&
-                      receive_block(shape).bytes <= heap_bytes - from.block_offset;
-    if (!sane) broken_answer(peer, "block", static_cast<std::int64_t>(from.block_offset), from.rows);
-    Destination to = destination_at(engine_.heap_->heap(peer) + from.block_offset, shape);
+    bool const sane = rows >= 0 && rows <= most_rows && static_cast<std::size_t>(rows) <= heap_bytes / row_bytes &&
+                      offset <= heap_bytes && receive_block(shape).bytes <= heap_bytes - offset &&
+                      (!cached() || rows == routing_.rows_of_rank[index]);
+    if (!sane) broken_answer(peer, "block", static_cast<std::int64_t>(offset), rows);
+    Destination to = destination_at(engine_.heap_->heap(peer) + offset, shape);
     to.first_expert = engine_.experts_.first(peer);
     to.local_experts = engine_.experts_.count(peer);
-    return to;
+    destinations_.push_back(to);
+    if (!cached()) fresh_->rows_of_rank.push_back(rows);
   }
 
   [[noreturn]] void broken_answer(int peer, char const* what, std::int64_t seen, std::int64_t rows) {
@@ -216,24 +232,22 @@ class DispatchRun {
 
   // Row within a stream -> row of the receiver's result.
   void resolve_rows() {
-    fresh_->rows_of_rank.clear();
+    std::vector<std::vector<std::int64_t>> starts;
     for (int peer = 0; peer < link_.world; ++peer) {
-      check_starts(peer);
-      fresh_->rows_of_rank.push_back(link_.control.answer(link_.rank, peer).rows);
+      auto const told = link_.control.starts(link_.rank, peer).first(slots_of(peer));
+      check_starts(peer, starts.emplace_back(told.begin(), told.end()));
     }
     for (Route& route : fresh_->table.routes) {
-      auto const starts = link_.control.starts(link_.rank, route.rank);
       std::size_t const stream =
           expanded() ? static_cast<std::size_t>(1 + route.expert - engine_.experts_.first(route.rank)) : 0;
-      route.row += static_cast<std::int32_t>(starts[stream]);
+      route.row += static_cast<std::int32_t>(starts[static_cast<std::size_t>(route.rank)][stream]);
     }
     fresh_->dispatch = epoch_;  // complete: combines and cached dispatches may use it
   }
 
   // A start that came from outside must leave room for every row that will be written from it.
-  void check_starts(int peer) {
-    auto const starts = link_.control.starts(link_.rank, peer);
-    std::int64_t const rows = link_.control.answer(link_.rank, peer).rows;
+  void check_starts(int peer, std::span<std::int64_t const> starts) {
+    std::int64_t const rows = routing_.rows_of_rank[static_cast<std::size_t>(peer)];
     auto const first = static_cast<std::size_t>(engine_.experts_.first(peer));
     for (std::size_t slot = expanded() ? 1 : 0; slot < (expanded() ? slots_of(peer) : 1); ++slot) {
       std::int64_t const count = expanded() ? routing_.table.slots_per_expert[first + slot - 1]

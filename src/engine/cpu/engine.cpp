@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <new>
+
 namespace switchyard::cpu {
 
 Engine::Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world,
@@ -18,8 +20,11 @@ void Engine::run_call(char const* phase, std::function<void()> const& call) {
     call();
   } catch (Error const&) {
     throw;  // thrown on every rank, or told to them by Signals::fail()
+  } catch (std::bad_alloc const&) {
+    // Only this rank knows: the peers would wait in vain.
+    signals_.fail(OutOfMemory(fmt::format("rank {}: no memory for the call's own tables", heap_->rank()),
+                              {.rank = heap_->rank(), .phase = phase}));
   } catch (std::exception const& error) {
-    // Only this rank knows (no memory, a thread that cannot start): the peers would wait in vain.
     signals_.fail(SystemError(fmt::format("rank {}: {}", heap_->rank(), error.what()),
                               {.rank = heap_->rank(), .phase = phase}));
   }

@@ -95,7 +95,7 @@ void Signals::sleep(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch,
   own.sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with the load of sleepers in ring()
   std::uint32_t const seen = own.doorbell.load(std::memory_order_seq_cst);    // pairs with the fetch_add in ring()
   bool const news = flag.load(std::memory_order_acquire) >= epoch             // pairs with publish()
-                    || own.abort.state.load(std::memory_order_acquire) != 0;  // pairs with fail()
+                    || own.abort.state.load(std::memory_order_acquire) == 2;  // pairs with fail()
   if (!news) futex_wait(own.doorbell, seen, std::min(deadline.remaining(), look_up_interval));
   own.sleepers.fetch_sub(1, std::memory_order_relaxed);  // a wake-up too many does no harm
 }
@@ -109,7 +109,11 @@ void Signals::wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaite
       if (flag.load(std::memory_order_acquire) >= awaited.epoch) return;  // pairs with publish()
       lost(flag, awaited);
     }
-    if (deadline.expired()) timed_out(flag, awaited);
+    if (deadline.expired()) {
+      // This rank may have been held up itself, and the news may be there.
+      if (flag.load(std::memory_order_acquire) >= awaited.epoch) return;  // pairs with publish()
+      timed_out(flag, awaited);
+    }
     sleep(flag, awaited.epoch, deadline);
   }
 }
@@ -131,6 +135,11 @@ void Signals::timed_out(std::atomic<std::uint64_t> const& flag, Awaited const& a
 }
 
 void Signals::fail(Error const& error) {
+  {
+    std::lock_guard const lock(failure_mutex_);
+    if (!failure_) failure_ = error;
+    failed_.store(true, std::memory_order_release);  // pairs with the acquire load in check_usable()
+  }
   for (int rank = 0; rank < heap_->world(); ++rank) {
     AbortRecord& record = header(rank).abort;
     std::uint32_t none = 0;
@@ -148,6 +157,10 @@ void Signals::fail(Error const& error) {
 }
 
 void Signals::check_usable() const {
+  if (failed_.load(std::memory_order_acquire)) {  // pairs with the release store in fail(); failure_ is final
+    throw_error(failure_->code(), failure_->what(),
+                {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
+  }
   AbortRecord const& record = header(heap_->rank()).abort;
   if (record.state.load(std::memory_order_acquire) != 2) return;  // pairs with the release store in fail()
   std::string text = get_text(record.text, sizeof record.text);

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <optional>
 
 #include "base/deadline.hpp"
 #include "bootstrap/world.hpp"
@@ -40,7 +42,7 @@ class Signals {
   void wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaited, Deadline const& deadline);
   [[nodiscard]] Deadline deadline() const { return Deadline(policy_.timeout); }
 
-  // Records the failure in every peer's control block and throws it.
+  // Records the failure here and in every peer's control block, and throws it.
   [[noreturn]] void fail(Error const& error);
   // Throws if the buffer has failed before, here or on a peer that told us.
   void check_usable() const;
@@ -56,6 +58,11 @@ class Signals {
   std::shared_ptr<SymmetricHeap> heap_;
   std::shared_ptr<World> world_;
   WaitPolicy policy_;
+  // The own failure, kept beside the record in shared memory: a peer that dies while it writes that record must
+  // not make this rank usable again.
+  std::atomic<bool> failed_{false};
+  std::mutex failure_mutex_;
+  std::optional<Error> failure_;  // set once, before failed_
 };
 
 // Copies into a fixed text field, cut to fit, always terminated.

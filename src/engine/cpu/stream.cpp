@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -9,6 +10,8 @@
 #include <string>
 #include <thread>
 #include <utility>
+
+#include "base/deadline.hpp"
 
 namespace switchyard {
 
@@ -69,7 +72,7 @@ class StreamQueue {
   // Runs `task` in this thread if nothing is queued or running, or if a task of this queue asks for it, which
   // would otherwise wait for itself; says whether it did.
   bool run_here(std::function<void()> const& task) {
-    if (running_ == this) {
+    if (inside()) {
       task();
       return true;
     }
@@ -85,6 +88,13 @@ class StreamQueue {
     Running const running(this);
     task();
     return true;
+  }
+
+  // True in a task of this queue, also when that task runs one of another queue.
+  [[nodiscard]] bool inside() const noexcept {
+    for (Running const* each = running_; each != nullptr; each = each->before)
+      if (each->queue == this) return true;
+    return false;
   }
 
   void stop() {
@@ -108,13 +118,15 @@ class StreamQueue {
         busy_ = true;
       }
       std::exception_ptr error;
-      try {
+      {
         Running const running(this);
-        task.first();
-      } catch (...) {
-        error = std::current_exception();
+        try {
+          task.first();
+        } catch (...) {
+          error = std::current_exception();
+        }
+        task.first = nullptr;  // what the task captured goes before anybody is told that it is done
       }
-      task.first = nullptr;  // what the task captured goes before anybody is told that it is done
       release();
       task.second->complete(std::move(error));
     }
@@ -129,15 +141,16 @@ class StreamQueue {
     changed_.notify_all();
   }
 
-  // The queue whose task this thread runs.
-  static thread_local StreamQueue const* running_;
+  // The queues whose tasks this thread runs, innermost first.
   struct Running {
-    explicit Running(StreamQueue const* queue) : before(std::exchange(running_, queue)) {}
+    explicit Running(StreamQueue const* of) : queue(of), before(std::exchange(running_, this)) {}
     ~Running() { running_ = before; }
     Running(Running const&) = delete;
     Running& operator=(Running const&) = delete;
-    StreamQueue const* before;
+    StreamQueue const* queue;
+    Running const* before;
   };
+  static thread_local Running const* running_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -146,7 +159,7 @@ class StreamQueue {
   bool stop_ = false;
 };
 
-thread_local StreamQueue const* StreamQueue::running_ = nullptr;
+thread_local StreamQueue::Running const* StreamQueue::running_ = nullptr;
 
 class StreamState {
  public:
@@ -184,7 +197,7 @@ void Event::wait() const {
 }
 
 bool Event::wait_for(std::chrono::milliseconds timeout) const {
-  return !state_ || state_->wait_for(timeout);
+  return !state_ || state_->wait_for(std::min(timeout, longest_timeout));
 }
 
 Stream::Stream(char const* name) : state_(std::make_shared<detail::StreamState>(name)) {}
@@ -199,6 +212,7 @@ void Stream::run(std::function<void()> const& task) {
 
 void Stream::wait(Event const& event) {
   if (event.done()) return;
+  if (state_->queue().inside()) return event.state()->wait_quietly();
   submit([state = event.state()] { state->wait_quietly(); });
 }
 
@@ -207,7 +221,7 @@ Event Stream::record() {
 }
 
 void Stream::synchronize() {
-  record().wait();
+  if (!state_->queue().inside()) record().wait();
 }
 
 }  // namespace switchyard
