@@ -15,6 +15,7 @@ ORDER = [
     ["memory"],
     ["bootstrap"],
     ["transport"],
+    ["control"],
     ["plan"],
     ["engine/cpu", "engine/cuda"],
     ["api"],

@@ -22,7 +22,7 @@ namespace {
 // What options and settings come to, on this rank.
 struct Decisions {
   BufferPlan plan;
-  cpu::WaitPolicy wait;
+  WaitPolicy wait;
 };
 
 Decisions decide(BufferOptions const& options, int world) {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/check.hpp"
-#include "engine/cpu/signals.hpp"
+#include "control/signals.hpp"
 
 namespace switchyard {
 
@@ -68,7 +68,7 @@ std::shared_ptr<SharedSegment> create_segment(World& world, BufferPlan const& pl
   std::shared_ptr<SharedSegment> own;
   agree(world, refusal_of([&] {
           own = SharedSegment::create(plan.segment_bytes);
-          cpu::Signals::initialise(own->data(), world.rank(), world.size(), own->bytes());
+          Signals::initialise(own->data(), world.rank(), world.size(), own->bytes());
         }));
   return own;
 }

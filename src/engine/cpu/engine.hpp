@@ -6,9 +6,9 @@
 #include <memory>
 #include <optional>
 
-#include "engine/cpu/announce.hpp"
-#include "engine/cpu/control_area.hpp"
-#include "engine/cpu/signals.hpp"
+#include "control/announce.hpp"
+#include "control/control_area.hpp"
+#include "control/signals.hpp"
 #include "engine/cpu/worker_pool.hpp"
 #include "layout/routing.hpp"
 #include "memory/symmetric_heap.hpp"

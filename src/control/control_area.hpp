@@ -9,7 +9,7 @@
 #include "layout/control.hpp"
 #include "memory/symmetric_heap.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 class ControlArea {
  public:
@@ -44,4 +44,4 @@ class ControlArea {
   ControlLayout layout_;
 };
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

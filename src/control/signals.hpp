@@ -14,7 +14,7 @@
 #include "memory/symmetric_heap.hpp"
 #include "switchyard/error.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 struct WaitPolicy {
   std::chrono::milliseconds timeout{0};
@@ -70,4 +70,4 @@ void put_text(char* field, std::size_t bytes, std::string_view text) noexcept;
 // Reads such a field; a missing terminator is not trusted.
 std::string get_text(char const* field, std::size_t bytes);
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

@@ -1,4 +1,4 @@
-#include "engine/cpu/announce.hpp"
+#include "control/announce.hpp"
 
 #include <fmt/format.h>
 
@@ -8,7 +8,7 @@
 #include "base/check.hpp"
 #include "switchyard/buffer.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 namespace {
 
@@ -112,4 +112,4 @@ void close_call(Link const& link, std::uint64_t epoch, char const* phase) {
   }
 }
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

@@ -8,10 +8,10 @@
 #include <span>
 
 #include "base/refusal.hpp"
-#include "engine/cpu/control_area.hpp"
-#include "engine/cpu/signals.hpp"
+#include "control/control_area.hpp"
+#include "control/signals.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 using Facts = std::array<std::int64_t, num_facts>;
 
@@ -43,4 +43,4 @@ void open_call(Link const& link, Opening const& opening);
 // Tells every peer, and waits for every peer to tell, that it has read all it wanted for this epoch.
 void close_call(Link const& link, std::uint64_t epoch, char const* phase);
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

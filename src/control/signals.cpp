@@ -1,4 +1,4 @@
-#include "engine/cpu/signals.hpp"
+#include "control/signals.hpp"
 
 #include <fmt/format.h>
 #include <linux/futex.h>
@@ -13,7 +13,7 @@
 
 #include "base/check.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 namespace {
 
@@ -171,4 +171,4 @@ void Signals::check_usable() const {
               {.rank = record.rank, .peer = record.peer, .phase = get_text(record.phase, sizeof record.phase)});
 }
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard
