@@ -170,7 +170,8 @@ class Buffer {
   Combined combine(CombineArgs const& args);
   Pending<Combined> combine_async(CombineArgs const& args);
 
-  // A tensor of the heap: what experts write here, combine reads without a copy. Throws OutOfMemory.
+  // A tensor of the heap: what experts write here, combine reads without a copy. Not collective; throws OutOfMemory
+  // on this rank only.
   [[nodiscard]] Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape);
 
   // The stream that asynchronous calls run on.

@@ -22,7 +22,7 @@ struct CommunicatorOptions {
   std::string token;
   // Rank 0 serves the store itself. False when a launcher does.
   bool serve = true;
-  // Deadline for every wait of the rendezvous; 0 takes SWITCHYARD_TIMEOUT_MS.
+  // Deadline for every wait of the rendezvous; 0 takes SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
   std::chrono::milliseconds timeout{0};
 };
 

@@ -41,9 +41,10 @@ std::vector<Introduction> introduce(World& world, Introduction const& mine) {
 void check_equal(std::vector<Introduction> const& all) {
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     for (std::size_t option = 0; option < option_names.size(); ++option) {
-      require(all[rank].options[option] == all[0].options[option],
-              "rank {}: BufferOptions::{}: expected {} as on rank 0, seen {}", rank, option_names[option],
-              all[0].options[option], all[rank].options[option]);
+      if (all[rank].options[option] == all[0].options[option]) continue;
+      throw InvalidArgument(fmt::format("rank {}: BufferOptions::{}: expected {} as on rank 0, seen {}", rank,
+                                        option_names[option], all[0].options[option], all[rank].options[option]),
+                            {.rank = static_cast<int>(rank), .phase = "construction"});
     }
   }
 }

@@ -73,7 +73,8 @@ void add_bench_options(CLI::App& app, BenchOptions& options) {
   app.add_flag("--check,!--no-check", options.check, "check every byte and value, before and after the timed loop")
       ->capture_default_str();
   app.add_option("--json", options.json, "write the results as JSON to this file ('-': standard output)");
-  app.add_option("--trace", options.trace, "write a Chrome / Perfetto trace of one more iteration to this file");
+  app.add_option("--trace", options.trace, "write a Chrome / Perfetto trace of one more iteration to this file")
+      ->capture_default_str();
   app.add_option("--timeout-ms", options.timeout_ms, "deadline of every wait; 0: SWITCHYARD_TIMEOUT_MS")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{86400000}))
       ->capture_default_str();

@@ -28,6 +28,8 @@ struct CommandLine {
 
   CommandLine() {
     app.require_subcommand(1);
+    app.set_version_flag("--version", std::string("switchyard ") + SWITCHYARD_VERSION);
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // so scripts can append
     bench =
         app.add_subcommand("bench", "dispatch and combine between processes of this machine: time and check them");
     cli::add_bench_options(*bench, bench_options);

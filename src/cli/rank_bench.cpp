@@ -28,7 +28,7 @@ namespace switchyard::cli {
 namespace {
 
 // Ranks fill and check data at different speeds; only after that may they differ by this much.
-constexpr std::chrono::milliseconds check_allowance{60000};
+constexpr std::chrono::milliseconds check_allowance{20000};
 
 BufferOptions buffer_options(BenchPlan const& plan) {
   Problem const& problem = plan.options.problem;
@@ -131,7 +131,7 @@ int RankBench::run() {
 
 // Waits for all ranks and returns the moment when all were there.
 std::int64_t RankBench::align(std::chrono::milliseconds allowance) {
-  if (barrier_ != nullptr) return barrier_->wait(timeout_ + allowance);
+  if (barrier_ != nullptr) return barrier_->wait(communicator_.rank(), timeout_ + allowance);
   communicator_.barrier();
   return monotonic_ns();
 }

@@ -41,9 +41,11 @@ SharedBarrier::Owner SharedBarrier::create(int ranks) {
   return Owner(new (memory) SharedBarrier(static_cast<std::uint32_t>(ranks)));
 }
 
-std::int64_t SharedBarrier::wait(std::chrono::milliseconds timeout) {
+std::int64_t SharedBarrier::wait(int rank, std::chrono::milliseconds timeout) {
   throw_if_abandoned();
+  // Pairs with the release store below, of the round before.
   std::uint32_t const generation = generation_.load(std::memory_order_acquire);
+  rounds_[static_cast<std::size_t>(rank)].store(generation + 1, std::memory_order_relaxed);  // for a text only
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == ranks_) {
     arrived_.store(0, std::memory_order_relaxed);
     std::int64_t const now = monotonic_ns();
@@ -55,7 +57,11 @@ std::int64_t SharedBarrier::wait(std::chrono::milliseconds timeout) {
   Deadline const deadline(timeout);
   while (generation_.load(std::memory_order_acquire) == generation) {
     throw_if_abandoned();
-    if (deadline.expired()) throw Timeout("the other ranks did not come to the benchmark's barrier in time");
+    if (deadline.expired()) {
+      int none = -1;
+      late_.compare_exchange_strong(none, missing(generation));
+      futex_wake_all(generation_);
+    }
     futex_wait(generation_, generation, std::min(deadline.remaining(), std::chrono::milliseconds{100}));
   }
   return released_at_.load(std::memory_order_relaxed);
@@ -67,7 +73,19 @@ void SharedBarrier::abandon(int lost) noexcept {
   futex_wake_all(generation_);
 }
 
+int SharedBarrier::missing(std::uint32_t generation) const {
+  for (std::uint32_t rank = 0; rank < ranks_; ++rank) {
+    if (rounds_[rank].load(std::memory_order_relaxed) != generation + 1) return static_cast<int>(rank);
+  }
+  return -1;
+}
+
 void SharedBarrier::throw_if_abandoned() const {
+  int const late = late_.load();
+  if (late >= 0) {
+    throw Timeout(fmt::format("rank {} did not come to the benchmark's barrier in time", late),
+                  {.peer = late, .phase = "barrier"});
+  }
   int const lost = lost_.load();
   if (lost >= 0) {
     throw PeerLost(fmt::format("rank {} ended while the benchmark ran", lost), {.rank = lost, .phase = "barrier"});

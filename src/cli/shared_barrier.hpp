@@ -2,6 +2,7 @@
 // them the moment of the release.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -19,15 +20,17 @@ class SharedBarrier {
   // In a mapping of its own that children inherit: call it before fork.
   static Owner create(int ranks);
 
-  // Waits for all ranks and returns the moment (CLOCK_MONOTONIC, ns) at which the last one came. Throws Timeout,
-  // or PeerLost once abandon() was called.
-  std::int64_t wait(std::chrono::milliseconds timeout);
+  // As `rank`, waits for all ranks and returns the moment (CLOCK_MONOTONIC, ns) at which the last one came. Throws
+  // Timeout, naming a rank that did not come, on all who wait; or PeerLost once abandon() was called.
+  std::int64_t wait(int rank, std::chrono::milliseconds timeout);
   // Rank `lost` will not come any more: wakes all who wait.
   void abandon(int lost) noexcept;
 
  private:
   explicit SharedBarrier(std::uint32_t ranks) noexcept : ranks_(ranks) {}
   void throw_if_abandoned() const;
+  // A rank that has not come to this round; -1 when all have.
+  [[nodiscard]] int missing(std::uint32_t generation) const;
 
   std::uint32_t ranks_;
   std::atomic<std::uint32_t> arrived_{0};
@@ -35,6 +38,9 @@ class SharedBarrier {
   std::atomic<std::uint32_t> generation_{0};
   std::atomic<std::int64_t> released_at_{0};
   std::atomic<int> lost_{-1};
+  std::atomic<int> late_{-1};  // named by the first that gave up
+  // The round that each rank has come to last, from 1.
+  std::array<std::atomic<std::uint32_t>, 64> rounds_{};
 };
 
 }  // namespace switchyard::cli

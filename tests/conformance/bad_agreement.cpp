@@ -77,6 +77,19 @@ TEST(BadAgreement, BufferOptions) {
   options_differ("top_k", [](BufferOptions& o) { ++o.top_k; });
 }
 
+TEST(BadAgreement, BufferOptionsThatDifferNameRankAndPhase) {
+  Case const c = refusal_case();
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+    BufferOptions options = options_for(p);
+    if (communicator.rank() == culprit) ++options.hidden;
+    auto const error =
+        expect_throw<InvalidArgument>("another hidden", [&] { Buffer const buffer(communicator, options); });
+    check_equal(error.rank(), culprit, "rank of the error");
+    check_equal(error.phase(), std::string("construction"), "phase of the error");
+  });
+}
+
 void options_refused(char const* name, std::function<void(BufferOptions&)> const& spoil, bool all) {
   Case const c = refusal_case();
   Problem const p = make_problem(c);

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -46,7 +47,7 @@ bool says(Outcome const& outcome, std::string const& text) {
 
 TEST(Launcher, AllRanksMeetAndReturn) {
   auto const outcome = run([](RankContext const& context) {
-    for (int i = 0; i < 1000; ++i) context.barrier->wait(milliseconds{20000});
+    for (int i = 0; i < 1000; ++i) context.barrier->wait(context.rank, milliseconds{20000});
     bool const told = context.size == 4 && context.token.size() == 32 && context.address.starts_with("127.0.0.1:");
     return told ? 0 : 1;
   });
@@ -74,7 +75,7 @@ TEST(Launcher, PrintsWhatARankThrew) {
 TEST(Launcher, WakesThoseWhoWaitForAKilledRank) {
   auto const outcome = run([](RankContext const& context) {
     if (context.rank == 3) ::kill(::getpid(), SIGKILL);
-    context.barrier->wait(milliseconds{60000});
+    context.barrier->wait(context.rank, milliseconds{60000});
     return 0;
   });
   EXPECT_EQ(outcome.status, 1);
@@ -111,7 +112,24 @@ TEST(Launcher, PassesOnAnInterrupt) {
 
 TEST(SharedBarrier, TimesOut) {
   auto const barrier = SharedBarrier::create(2);
-  EXPECT_THROW(barrier->wait(milliseconds{20}), Timeout);
+  EXPECT_THROW(barrier->wait(0, milliseconds{20}), Timeout);
+}
+
+// Whoever gives up first names the rank that is late, and all who wait name the same.
+TEST(SharedBarrier, NamesTheRankThatIsLate) {
+  auto const barrier = SharedBarrier::create(3);
+  std::array<int, 2> blamed{-1, -1};
+  auto const wait_as = [&](int rank, int slot, milliseconds timeout) {
+    try {
+      barrier->wait(rank, timeout);
+    } catch (Timeout const& error) {
+      blamed[static_cast<std::size_t>(slot)] = error.peer();
+    }
+  };
+  std::thread patient([&] { wait_as(0, 0, milliseconds{20000}); });
+  wait_as(2, 1, milliseconds{200});
+  patient.join();
+  EXPECT_EQ(blamed, (std::array<int, 2>{1, 1}));
 }
 
 }  // namespace
