@@ -1,8 +1,9 @@
-# switchyard_layer(NAME layer [DEPENDS layer...] [LINK target...]) builds the sources of the current folder
-# as one object library, which the library `switchyard` then contains.
+# switchyard_layer(NAME layer [DEPENDS layer...] [LINK target...] [EXCEPT file...]) builds the sources of the current
+# folder as one object library, which the library `switchyard` then contains.
 function(switchyard_flags target)
   target_compile_features(${target} PUBLIC cxx_std_20)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion)
+  target_compile_options(${target} PRIVATE
+                         $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion>)
   if(SWITCHYARD_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${SWITCHYARD_SANITIZE} -fno-omit-frame-pointer)
     target_link_options(${target} PUBLIC -fsanitize=${SWITCHYARD_SANITIZE})
@@ -13,8 +14,10 @@ function(switchyard_flags target)
 endfunction()
 
 function(switchyard_layer)
-  cmake_parse_arguments(LAYER "" "NAME" "DEPENDS;LINK" ${ARGN})
+  cmake_parse_arguments(LAYER "" "NAME" "DEPENDS;LINK;EXCEPT" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  list(TRANSFORM LAYER_EXCEPT PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  list(REMOVE_ITEM sources ${LAYER_EXCEPT})
   set(target switchyard_${LAYER_NAME})
   if(sources)
     add_library(${target} OBJECT ${sources})

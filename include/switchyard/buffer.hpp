@@ -22,6 +22,14 @@ class BufferState;
 class Routing;
 }  // namespace detail
 
+// Which processor moves the rows, and where tensors lie.
+enum class EngineKind : std::uint8_t {
+  automatic,  // SWITCHYARD_ENGINE; unless that says which: cuda when there is a GPU that this build can use, else
+              // cpu
+  cpu,
+  cuda,
+};
+
 // Sizes must be equal on all ranks; construction checks that.
 struct BufferOptions {
   std::int64_t max_tokens = 0;  // most tokens that any rank dispatches in one call
@@ -35,6 +43,11 @@ struct BufferOptions {
   int num_workers = 0;
   // Deadline of every wait for a peer; 0 takes SWITCHYARD_TIMEOUT_MS.
   std::chrono::milliseconds timeout{0};
+  EngineKind engine = EngineKind::automatic;
+  // CUDA engine: the GPU; -1: the calling thread's current one. Several ranks may share one.
+  int device = -1;
+  // CUDA engine: SMs that a call takes; 0: chosen by the number of ranks that share the GPU.
+  int num_sms = 0;
 };
 
 enum class OutputLayout : std::uint8_t {
@@ -89,10 +102,15 @@ struct DispatchArgs {
   // > 0: the output has this many rows, allocated before the counts are known; the call that returns a
   // Pending does not wait for them. Rows past the real count have topk_idx -1. Needs topk_idx.
   std::int64_t num_worst_tokens = 0;
-  // 0: as the buffer was made.
+  // 0: as the buffer was made. The first is for the CPU engine, the second for the CUDA engine.
   int num_workers = 0;
+  int num_sms = 0;
   // The dispatch starts after this event.
   Event after{};
+  // CUDA engine: the cudaStream_t that inputs are written on and results are read on; 0: the default stream. The
+  // call starts after what is queued there; what is queued there later starts after the call (unless it is
+  // asynchronous).
+  std::uintptr_t cuda_stream = 0;
 };
 
 struct Dispatched {
@@ -124,7 +142,9 @@ struct CombineArgs {
   // [N, H], dtype of x: where the result goes; a tensor of the heap is returned when not given.
   TensorView out{};
   int num_workers = 0;
+  int num_sms = 0;
   Event after{};
+  std::uintptr_t cuda_stream = 0;
 };
 
 struct Combined {
@@ -174,8 +194,19 @@ class Buffer {
   // on this rank only.
   [[nodiscard]] Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape);
 
-  // The stream that asynchronous calls run on.
-  [[nodiscard]] Stream& stream() noexcept;
+  // Waits until all calls so far are done, and throws what they found. On the CUDA engine calls return before their
+  // rows have moved; what goes wrong then is thrown by this, by the next call, or by waiting for an event.
+  void synchronize();
+
+  // Collective, for benchmarks: on the CUDA engine what is queued later on cuda_stream() starts together on all
+  // ranks.
+  void gate();
+
+  // CPU engine: the stream that asynchronous calls run on. Throws Unsupported on the CUDA engine.
+  [[nodiscard]] Stream& stream();
+  // CUDA engine: the cudaStream_t that calls run on; 0 on the CPU engine.
+  [[nodiscard]] std::uintptr_t cuda_stream() const noexcept;
+  [[nodiscard]] EngineKind engine() const noexcept;  // cpu or cuda
   [[nodiscard]] Communicator const& communicator() const noexcept;
   [[nodiscard]] BufferOptions const& options() const noexcept;
   // Bytes of the heap in use and the most that were.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -23,6 +24,9 @@ class Event {
   void wait() const;
   // As wait(), but returns false when `timeout` passes first.
   [[nodiscard]] bool wait_for(std::chrono::milliseconds timeout) const;
+  // What is queued later on `cuda_stream` (a cudaStream_t; 0: the default stream) starts only after this event; the
+  // host does not wait for work on the GPU. An event of the CPU engine is waited for here and now.
+  void wait_on(std::uintptr_t cuda_stream) const;
   [[nodiscard]] std::shared_ptr<detail::EventState> const& state() const noexcept { return state_; }
 
  private:

@@ -14,6 +14,7 @@ struct BufferFacts {
   BufferOptions options;
   int world = 1;
   std::uint64_t buffer_id = 0;
+  Device device = Device::cpu;
 };
 
 void check_options(BufferOptions const& options, int world);

@@ -9,6 +9,7 @@
 
 #include "base/check.hpp"
 #include "control/signals.hpp"
+#include "memory/shared_segment.hpp"
 
 namespace switchyard {
 
@@ -81,7 +82,7 @@ std::shared_ptr<SharedSegment> map_segment(Introduction const& peer, UniqueFd fd
   return SharedSegment::attach(std::move(fd), peer.segment_bytes);
 }
 
-void check_segment(SharedSegment const& segment, std::size_t rank, std::size_t world, BufferPlan const& plan) {
+void check_segment(Segment const& segment, std::size_t rank, std::size_t world, BufferPlan const& plan) {
   require(segment.bytes() > plan.control.bytes, "segment of rank {}: expected more than {} bytes, seen {}", rank,
           plan.control.bytes, segment.bytes());
   auto const& header = *reinterpret_cast<ControlHeader const*>(segment.data());
@@ -101,7 +102,7 @@ ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPla
                         .segment_id = own->id()});
   check_equal(all);
   auto descriptors = world.exchange_fd(own->fd());
-  std::vector<std::shared_ptr<SharedSegment>> segments;
+  std::vector<std::shared_ptr<Segment>> segments;
   auto const refusal = refusal_of([&] {
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       segments.push_back(map_segment(all[rank], std::move(descriptors[rank])));

@@ -17,7 +17,8 @@ enum class Setting : unsigned char {
   numa,
   listen,
   port_offset,
-  spin_us
+  spin_us,
+  engine
 };
 
 struct SettingInfo {

@@ -61,6 +61,13 @@ void add_bench_options(CLI::App& app, BenchOptions& options) {
                  ".npy file, int32 or int64 [tokens, top-k], for --routing replay");
   add_choice(app, "--launch", std::array{Launch::detect, Launch::fork, Launch::environment}, options.launch,
              "fork local ranks, or be one rank of torchrun, mpirun or srun");
+  add_choice(app, "--engine", std::array{EngineKind::automatic, EngineKind::cpu, EngineKind::cuda}, options.engine,
+             "what moves the rows; auto: cuda when there is a GPU that this build can use");
+  add_choice(app, "--outputs", std::array{OutputsIn::heap, OutputsIn::any}, options.outputs,
+             "expert outputs: tensors of the symmetric heap, or other memory, which combine stages");
+  app.add_option("--sms", options.sms, "SMs of each rank (cuda); 0: by the number of ranks on the GPU")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
   app.add_option("--workers", options.workers, "threads of each rank that move data; 0: cores / ranks")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

@@ -37,13 +37,31 @@ constexpr std::string_view name_of(OutputLayout layout) noexcept {
   return layout == OutputLayout::expanded ? "expanded" : "flat";
 }
 
+constexpr std::string_view name_of(EngineKind engine) noexcept {
+  switch (engine) {
+    case EngineKind::automatic: return "auto";
+    case EngineKind::cpu: return "cpu";
+    case EngineKind::cuda: return "cuda";
+  }
+  return "?";
+}
+
+// Where the expert outputs lie that combine reads.
+enum class OutputsIn : std::uint8_t { heap, any };
+constexpr std::string_view name_of(OutputsIn where) noexcept {
+  return where == OutputsIn::heap ? "heap" : "any";
+}
+
 struct BenchOptions {
   Problem problem{};
   Mode mode = Mode::throughput;
   RoutingKind routing = RoutingKind::uniform;
   std::string routing_file;
   Launch launch = Launch::detect;
+  EngineKind engine = EngineKind::automatic;
+  OutputsIn outputs = OutputsIn::heap;
   int workers = 0;
+  int sms = 0;
   int iterations = 20;
   int warmup = 3;
   bool check = true;

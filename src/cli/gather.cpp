@@ -11,10 +11,12 @@ namespace {
 
 std::vector<double> pack(RankSamples const& samples) {
   std::vector<double> out{static_cast<double>(samples.dispatch_us.size()),
-                          static_cast<double>(samples.libc_copy_us.size()), samples.pss_bytes,
+                          static_cast<double>(samples.libc_copy_us.size()),
+                          static_cast<double>(samples.device_copy_us.size()), samples.pss_bytes,
                           samples.resident_peak_bytes, samples.heap_peak_bytes};
   for (auto const* list :
-       {&samples.dispatch_us, &samples.combine_us, &samples.libc_copy_us, &samples.non_temporal_copy_us}) {
+       {&samples.dispatch_us, &samples.combine_us, &samples.libc_copy_us, &samples.non_temporal_copy_us,
+        &samples.device_copy_us}) {
     out.insert(out.end(), list->begin(), list->end());
   }
   return out;
@@ -25,10 +27,11 @@ RankSamples unpack(std::span<double const> packed) {
   auto const iterations = static_cast<std::size_t>(packed[0]);
   auto const copies = static_cast<std::size_t>(packed[1]);
   RankSamples samples;
-  samples.pss_bytes = packed[2];
-  samples.resident_peak_bytes = packed[3];
-  samples.heap_peak_bytes = packed[4];
-  packed = packed.subspan(5);
+  auto const device_copies = static_cast<std::size_t>(packed[2]);
+  samples.pss_bytes = packed[3];
+  samples.resident_peak_bytes = packed[4];
+  samples.heap_peak_bytes = packed[5];
+  packed = packed.subspan(6);
   auto const take = [&packed](std::size_t count, std::vector<double>& list) {
     auto const part = packed.first(count);
     list.assign(part.begin(), part.end());
@@ -38,6 +41,7 @@ RankSamples unpack(std::span<double const> packed) {
   take(iterations, samples.combine_us);
   take(copies, samples.libc_copy_us);
   take(copies, samples.non_temporal_copy_us);
+  take(device_copies, samples.device_copy_us);
   return samples;
 }
 

@@ -13,6 +13,7 @@
 #include "base/config.hpp"
 #include "base/deadline.hpp"
 #include "cli/bench_inputs.hpp"
+#include "cli/bench_memory.hpp"
 #include "cli/check.hpp"
 #include "cli/copy_ceiling.hpp"
 #include "cli/footprint.hpp"
@@ -38,16 +39,13 @@ BufferOptions buffer_options(BenchPlan const& plan) {
           .top_k = problem.top_k,
           .heap_bytes = heap_bytes_for(problem, plan.traffic),
           .num_workers = plan.options.workers,
-          .timeout = plan.options.timeout()};
+          .timeout = plan.options.timeout(),
+          .engine = plan.options.engine,
+          .num_sms = plan.options.sms};
 }
 
 int workers_of(BenchOptions const& options) {
   return options.workers > 0 ? options.workers : std::max(1, describe_machine().cores / options.problem.ranks);
-}
-
-void poison(Tensor const& tensor) {
-  if (!tensor.given() || tensor.view().numel() == 0) return;
-  std::memset(tensor.view().data, 0xa5, static_cast<std::size_t>(tensor.view().numel()) * size_of(tensor.dtype()));
 }
 
 class RankBench {
@@ -74,9 +72,8 @@ class RankBench {
   void trace();
   void report();
 
-  [[nodiscard]] std::span<std::uint16_t const> combined() const {
-    return {out_.data<std::uint16_t>(), static_cast<std::size_t>(problem_.tokens * problem_.hidden)};
-  }
+  DispatchArgs place_inputs();
+  void place_outputs();
 
   BenchPlan const& plan_;
   Problem const& problem_;
@@ -85,9 +82,13 @@ class RankBench {
   std::chrono::milliseconds timeout_;
   int workers_;
   Buffer buffer_;
+  BenchMemory memory_;
   BenchInputs inputs_;
+  DispatchArgs args_;
   Checker checker_;
-  Tensor expert_outputs_;
+  ConstTensorView expert_outputs_;
+  Tensor outputs_in_heap_;
+  std::vector<std::uint16_t> outputs_on_host_;
   Tensor out_;
   RankSamples samples_;
   Progress progress_;
@@ -102,13 +103,45 @@ RankBench::RankBench(BenchPlan const& plan, Communicator communicator, SharedBar
                                            : std::chrono::milliseconds{config_number(Setting::timeout_ms)}),
       workers_(workers_of(plan.options)),
       buffer_(communicator_, buffer_options(plan)),
+      memory_(buffer_),
       inputs_(problem_, plan.routing, communicator_.rank()),
+      args_(place_inputs()),
       checker_(problem_, plan.routing, communicator_.rank()),
-      expert_outputs_(buffer_.allocate(DType::bf16, {std::ssize(checker_.rows()), problem_.hidden})),
       out_(buffer_.allocate(DType::bf16, {problem_.tokens, problem_.hidden})),
       progress_(communicator_.rank() == 0, plan.options.warmup + plan.options.iterations + 3) {
-  auto const elements = static_cast<std::size_t>(expert_outputs_.view().numel());
-  checker_.fill_expert_outputs({expert_outputs_.data<std::uint16_t>(), elements});
+  place_outputs();
+}
+
+DispatchArgs RankBench::place_inputs() {
+  DispatchArgs args = inputs_.args();
+  args.x = memory_.place(args.x);
+  args.scales = memory_.place(args.scales);
+  args.topk_idx = memory_.place(args.topk_idx);
+  args.topk_weights = memory_.place(args.topk_weights);
+  args.cuda_stream = buffer_.cuda_stream();
+  return args;
+}
+
+// The CPU engine's outputs are made where they lie, so that no copy counts as memory.
+void RankBench::place_outputs() {
+  std::int64_t const rows = std::ssize(checker_.rows());
+  auto const elements = static_cast<std::size_t>(rows * problem_.hidden);
+  bool const in_heap = plan_.options.outputs == OutputsIn::heap;
+  if (in_heap) outputs_in_heap_ = buffer_.allocate(DType::bf16, {rows, problem_.hidden});
+  if (in_heap && !memory_.on_gpu()) {
+    checker_.fill_expert_outputs({outputs_in_heap_.data<std::uint16_t>(), elements});
+    expert_outputs_ = outputs_in_heap_;
+    return;
+  }
+  outputs_on_host_.resize(elements);
+  checker_.fill_expert_outputs(outputs_on_host_);
+  ConstTensorView const host{outputs_on_host_.data(), DType::bf16, {rows, problem_.hidden}};
+  if (in_heap) {
+    memory_.write(outputs_in_heap_, outputs_on_host_.data());
+    expert_outputs_ = outputs_in_heap_;
+  } else {
+    expert_outputs_ = memory_.place(host);
+  }
 }
 
 int RankBench::run() {
@@ -140,6 +173,7 @@ std::int64_t RankBench::align(std::chrono::milliseconds allowance) {
 template <typename Work>
 double RankBench::timed_us(Work&& work) {
   std::int64_t const begin = align();
+  if (memory_.on_gpu()) return memory_.gpu_us(work);
   work();
   return static_cast<double>(monotonic_ns() - begin) / 1e3;
 }
@@ -149,15 +183,15 @@ Tensor RankBench::combine(Dispatched const& routed) {
   args.x = expert_outputs_;
   args.handle = routed.handle;
   args.out = out_;
+  args.cuda_stream = buffer_.cuda_stream();
   buffer_.combine(args);
   return out_;
 }
 
 RankBench::Times RankBench::iterate() {
-  DispatchArgs const args = inputs_.args();
   Dispatched routed;
   Times times;
-  times.dispatch_us = timed_us([&] { routed = buffer_.dispatch(args); });
+  times.dispatch_us = timed_us([&] { routed = buffer_.dispatch(args_); });
   times.combine_us = timed_us([&] { combine(routed); });
   return times;
 }
@@ -165,18 +199,21 @@ RankBench::Times RankBench::iterate() {
 std::optional<std::string> RankBench::find_mismatch() {
   {
     // The blocks of this result are those that the next dispatch gets.
-    Dispatched const stale = buffer_.dispatch(inputs_.args());
+    Dispatched const stale = buffer_.dispatch(args_);
+    buffer_.synchronize();
     for (Tensor const* tensor :
          {&stale.x, &stale.scales, &stale.topk_idx, &stale.topk_weights, &stale.source_token}) {
-      poison(*tensor);
+      memory_.poison(*tensor);
     }
   }
-  poison(out_);
+  memory_.poison(out_);
   align(check_allowance);
-  Dispatched const routed = buffer_.dispatch(inputs_.args());
+  Dispatched const routed = buffer_.dispatch(args_);
   combine(routed);
-  if (auto fault = checker_.check_dispatch(routed)) return fault;
-  return checker_.check_combine(combined());
+  buffer_.synchronize();
+  if (auto fault = checker_.check_dispatch(memory_.fetch(routed))) return fault;
+  Tensor const out = memory_.fetch(out_);
+  return checker_.check_combine({out.data<std::uint16_t>(), static_cast<std::size_t>(out.view().numel())});
 }
 
 bool RankBench::check() {
@@ -191,8 +228,13 @@ bool RankBench::check() {
 }
 
 void RankBench::measure_copy(std::optional<CopyCeiling>& copies) {
-  if (!copies) copies.emplace(workers_);
   align(check_allowance);
+  if (memory_.on_gpu()) {
+    memory_.copy_on_gpu();  // the first allocates
+    samples_.device_copy_us.push_back(timed_us([&] { memory_.copy_on_gpu(); }));
+    return;
+  }
+  if (!copies) copies.emplace(workers_);
   samples_.libc_copy_us.push_back(timed_us([&] { copies->copy(CopyKind::libc); }));
   samples_.non_temporal_copy_us.push_back(timed_us([&] { copies->copy(CopyKind::non_temporal); }));
 }
@@ -209,7 +251,7 @@ void RankBench::measure_times() {
 }
 
 void RankBench::measure_memory() {
-  Dispatched const routed = buffer_.dispatch(inputs_.args());
+  Dispatched const routed = buffer_.dispatch(args_);
   combine(routed);
   align(check_allowance);  // all have released their copy buffers, and none its result
   ProcessMemory const memory = process_memory();
@@ -231,6 +273,7 @@ void RankBench::report() {
   if (communicator_.rank() != 0) return;
   BenchReport report = make_report(plan_.options, plan_.traffic, all);
   report.workers = workers_;
+  report.engine = buffer_.engine();
   std::string const& json_path = plan_.options.json;
   fmt::print(json_path == "-" ? stderr : stdout, "{}", to_table(report));
   std::string const text = json_path.empty() ? "" : to_json(report).dump(2) + "\n";

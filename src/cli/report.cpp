@@ -27,6 +27,11 @@ void set_ceiling(BenchReport& report, std::vector<RankSamples> const& samples) {
     double const median_us = summarise(slowest(samples, times)).median;
     return median_us > 0 ? static_cast<double>(copy_bytes_total) / median_us / 1e3 : 0;
   };
+  if (!samples.front().device_copy_us.empty()) {
+    report.copy_gbps = gbps(&RankSamples::device_copy_us);
+    report.copy_kind = "cudaMemcpy inside the GPU";
+    return;
+  }
   double const libc = gbps(&RankSamples::libc_copy_us);
   double const non_temporal = gbps(&RankSamples::non_temporal_copy_us);
   report.copy_gbps = std::max(libc, non_temporal);

@@ -18,6 +18,7 @@ struct RankSamples {
   std::vector<double> combine_us;
   std::vector<double> libc_copy_us;
   std::vector<double> non_temporal_copy_us;
+  std::vector<double> device_copy_us;  // CUDA engine, instead of the two above
   double pss_bytes = 0;
   double resident_peak_bytes = 0;
   double heap_peak_bytes = 0;
@@ -43,6 +44,7 @@ struct MemoryUse {
 struct BenchReport {
   BenchOptions options{};
   int workers = 1;
+  EngineKind engine = EngineKind::cpu;
   Machine machine{};
   Operation dispatch{};
   Operation combine{};

@@ -51,7 +51,7 @@ json to_json(BenchReport const& report) {
            {{"cpu", report.machine.cpu_model},
             {"cores", report.machine.cores},
             {"memory_bytes", report.machine.memory_bytes}}},
-          {"engine", "cpu"},
+          {"engine", report.engine == EngineKind::cuda ? "cuda" : "cpu"},
           {"mode", name_of(report.options.mode)},
           {"layout", name_of(problem.layout)},
           {"ranks", problem.ranks},

@@ -1,7 +1,9 @@
 // What a dispatch leaves behind for its combine and for cached dispatches: the inside of a Handle.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "layout/placement.hpp"
@@ -26,6 +28,12 @@ class Routing {
 
   // Receiving side.
   Placement placement;
+
+  // CUDA engine: the same in GPU memory; see DeviceHandleLayout. `table` is then empty.
+  std::byte* device = nullptr;
+  int width = 0;       // most routes of a token
+  bool worst = false;  // of a dispatch that did not wait for counts
+  std::shared_ptr<void> device_owner;
 };
 
 }  // namespace switchyard::detail

@@ -58,7 +58,7 @@ bool advise_huge_pages(std::byte* data, std::size_t bytes) {
 
 }  // namespace
 
-SharedSegment::SharedSegment(UniqueFd fd, std::size_t bytes) : fd_(std::move(fd)), bytes_(bytes) {
+SharedSegment::SharedSegment(UniqueFd fd, std::size_t bytes) : Segment(bytes), fd_(std::move(fd)) {
   void* const at = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
   if (at == MAP_FAILED) throw_errno(fmt::format("mapping a segment of {} bytes", bytes_));
   data_ = static_cast<std::byte*>(at);

@@ -7,10 +7,11 @@
 #include <memory>
 
 #include "base/unique_fd.hpp"
+#include "memory/segment.hpp"
 
 namespace switchyard {
 
-class SharedSegment {
+class SharedSegment final : public Segment {
  public:
   // A new segment, zeroed. Pages are taken when they are first written.
   static std::shared_ptr<SharedSegment> create(std::size_t bytes);
@@ -19,12 +20,10 @@ class SharedSegment {
   // The segment that this process created (ranks that are threads share one mapping); null when none has the id.
   static std::shared_ptr<SharedSegment> find_in_process(std::uint64_t id);
 
-  ~SharedSegment();
+  ~SharedSegment() override;
   SharedSegment(SharedSegment const&) = delete;
   SharedSegment& operator=(SharedSegment const&) = delete;
 
-  [[nodiscard]] std::byte* data() const noexcept { return data_; }
-  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
   // -1 for an attached segment.
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   // Unique among all processes, random; 0 for an attached segment.
@@ -37,8 +36,6 @@ class SharedSegment {
   SharedSegment(UniqueFd fd, std::size_t bytes);
 
   UniqueFd fd_;
-  std::size_t bytes_;
-  std::byte* data_ = nullptr;
   std::uint64_t id_ = 0;
   bool huge_pages_ = false;
   bool numa_bound_ = false;

@@ -4,8 +4,7 @@
 
 namespace switchyard {
 
-SymmetricHeap::SymmetricHeap(std::vector<std::shared_ptr<SharedSegment>> segments, int rank,
-                             std::size_t control_bytes)
+SymmetricHeap::SymmetricHeap(std::vector<std::shared_ptr<Segment>> segments, int rank, std::size_t control_bytes)
     : segments_(std::move(segments)), rank_(rank), control_bytes_(control_bytes), allocator_(heap_bytes(rank)) {}
 
 std::optional<SymmetricHeap::Block> SymmetricHeap::allocate(std::size_t bytes) {

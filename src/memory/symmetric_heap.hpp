@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "memory/block_allocator.hpp"
-#include "memory/shared_segment.hpp"
+#include "memory/segment.hpp"
 
 namespace switchyard {
 
@@ -21,7 +21,7 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
   };
 
   // segments[rank] is the own one; control_bytes is the same on all ranks.
-  SymmetricHeap(std::vector<std::shared_ptr<SharedSegment>> segments, int rank, std::size_t control_bytes);
+  SymmetricHeap(std::vector<std::shared_ptr<Segment>> segments, int rank, std::size_t control_bytes);
 
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int world() const noexcept { return static_cast<int>(segments_.size()); }
@@ -36,11 +36,9 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
   [[nodiscard]] BlockAllocator const& allocator() const noexcept { return allocator_; }
 
  private:
-  [[nodiscard]] SharedSegment& segment(int rank) const noexcept {
-    return *segments_[static_cast<std::size_t>(rank)];
-  }
+  [[nodiscard]] Segment& segment(int rank) const noexcept { return *segments_[static_cast<std::size_t>(rank)]; }
 
-  std::vector<std::shared_ptr<SharedSegment>> segments_;
+  std::vector<std::shared_ptr<Segment>> segments_;
   int rank_;
   std::size_t control_bytes_;
   BlockAllocator allocator_;

@@ -109,13 +109,7 @@ class CombineRun {
     opening_.epoch = epoch_;
     opening_.phase = "combine/announce";
     opening_.refusal = call_.refusal;
-    Facts& facts = opening_.facts;
-    fact(facts, Fact::operation) = 2;
-    fact(facts, Fact::dtype) = static_cast<std::int64_t>(call_.args.x.dtype);
-    fact(facts, Fact::hidden) = call_.args.x.size(1);
-    fact(facts, Fact::topk_weights) = call_.args.topk_weights.given() ? 1 : 0;
-    fact(facts, Fact::row_weights) = call_.args.row_weights.given() ? 1 : 0;
-    fact(facts, Fact::dispatch) = call_.args.handle.given() ? static_cast<std::int64_t>(routing().dispatch) : -1;
+    opening_.facts = facts_of(call_);
     open_call(link_, opening_);
   }
 

@@ -78,25 +78,6 @@ class DispatchRun {
     return 1 + static_cast<std::size_t>(engine_.experts_.count(rank));
   }
 
-  Facts facts() const {
-    DispatchArgs const& args = call_.args;
-    Facts facts{};
-    fact(facts, Fact::operation) = 1;
-    fact(facts, Fact::dtype) = static_cast<std::int64_t>(args.x.dtype);
-    fact(facts, Fact::hidden) = args.x.size(1);
-    fact(facts, Fact::routing) = cached() ? 3 : args.token_in_rank.given() ? 2 : 1;
-    fact(facts, Fact::top_k) = routing_.top_k;
-    fact(facts, Fact::topk_dtype) = args.topk_idx.given() ? static_cast<std::int64_t>(args.topk_idx.dtype) : -1;
-    fact(facts, Fact::topk_weights) = args.topk_weights.given() ? 1 : 0;
-    fact(facts, Fact::scales) = static_cast<std::int64_t>(call_.shape.scale_bytes);
-    fact(facts, Fact::cast) = args.cast_to_fp8 ? 1 : 0;
-    fact(facts, Fact::layout) = static_cast<std::int64_t>(routing_.layout);
-    fact(facts, Fact::alignment) = routing_.expert_alignment;
-    fact(facts, Fact::worst_tokens) = args.num_worst_tokens;
-    fact(facts, Fact::dispatch) = cached() ? static_cast<std::int64_t>(routing_.dispatch) : -1;
-    return facts;
-  }
-
   // Tells every receiver how many rows it will get from here.
   void send_counts() {
     for (int peer = 0; peer < link_.world; ++peer) {
@@ -113,7 +94,8 @@ class DispatchRun {
   void announce() {
     TraceScope const span("dispatch/announce", link_.rank);
     if (!call_.refusal && !cached()) send_counts();
-    open_call(link_, {.epoch = epoch_, .phase = "dispatch/announce", .facts = facts(), .refusal = call_.refusal});
+    open_call(link_,
+              {.epoch = epoch_, .phase = "dispatch/announce", .facts = facts_of(call_), .refusal = call_.refusal});
   }
 
   // Sums up the sources' counts into this rank's placement.

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "control/announce.hpp"
+#include "control/calls.hpp"
 #include "control/control_area.hpp"
 #include "control/signals.hpp"
 #include "engine/cpu/worker_pool.hpp"
@@ -20,27 +21,6 @@ struct EngineOptions {
   int num_experts = 0;
   std::int64_t max_tokens = 0;
   WaitPolicy wait;
-};
-
-// What api hands over for one dispatch. `refusal`: the arguments were found wrong, or the block could not be had;
-// the call then only tells the peers. `fresh` is null in a cached dispatch, whose routing is complete; otherwise
-// it is `routing`, with the sending side filled in and its rows not yet final.
-struct DispatchCall {
-  DispatchArgs args;
-  std::optional<Refusal> refusal{};
-  std::shared_ptr<detail::Routing> fresh{};
-  std::shared_ptr<detail::Routing const> routing{};
-  ReceiveShape shape{};                         // rows: of the worst case, or unknown yet
-  std::optional<SymmetricHeap::Block> block{};  // given beforehand in worst-case mode
-  int workers = 1;
-};
-
-struct CombineCall {
-  CombineArgs args;
-  std::optional<Refusal> refusal{};
-  TensorView out{};          // [N, H]
-  TensorView out_weights{};  // [N, K] f32, or not given
-  int workers = 1;
 };
 
 class Engine {

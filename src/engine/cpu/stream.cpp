@@ -12,12 +12,13 @@
 #include <utility>
 
 #include "base/deadline.hpp"
+#include "control/event_state.hpp"
 
 namespace switchyard {
 
 namespace detail {
 
-class EventState {
+class TaskEvent final : public EventState {
  public:
   void complete(std::exception_ptr error) {
     {
@@ -27,20 +28,20 @@ class EventState {
     }
     changed_.notify_all();
   }
-  bool done() const {
+  bool done() const override {
     std::lock_guard const lock(mutex_);
     return done_;
   }
-  void wait() const {
+  void wait() const override {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return done_; });
     if (error_) std::rethrow_exception(error_);
   }
-  void wait_quietly() const {
+  void wait_quietly() const override {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return done_; });
   }
-  bool wait_for(std::chrono::milliseconds timeout) const {
+  bool wait_for(std::chrono::milliseconds timeout) const override {
     std::unique_lock lock(mutex_);
     if (!changed_.wait_for(lock, timeout, [this] { return done_; })) return false;
     if (error_) std::rethrow_exception(error_);
@@ -57,10 +58,10 @@ class EventState {
 // The queue, shared by the stream's owners and its thread.
 class StreamQueue {
  public:
-  using Task = std::pair<std::function<void()>, std::shared_ptr<EventState>>;
+  using Task = std::pair<std::function<void()>, std::shared_ptr<TaskEvent>>;
 
-  std::shared_ptr<EventState> push(std::function<void()> task) {
-    auto event = std::make_shared<EventState>();
+  std::shared_ptr<TaskEvent> push(std::function<void()> task) {
+    auto event = std::make_shared<TaskEvent>();
     {
       std::lock_guard const lock(mutex_);
       tasks_.emplace_back(std::move(task), event);
@@ -198,6 +199,10 @@ void Event::wait() const {
 
 bool Event::wait_for(std::chrono::milliseconds timeout) const {
   return !state_ || state_->wait_for(std::min(timeout, longest_timeout));
+}
+
+void Event::wait_on(std::uintptr_t cuda_stream) const {
+  if (state_) state_->wait_on(cuda_stream);
 }
 
 Stream::Stream(char const* name) : state_(std::make_shared<detail::StreamState>(name)) {}

@@ -1,0 +1,248 @@
+// The buffer of the CUDA engine.
+#include <utility>
+
+#include "api/buffer_parts.hpp"
+#include "api/buffer_state.hpp"
+#include "api/device_segments.hpp"
+#include "api/segments.hpp"
+#include "base/check.hpp"
+#include "engine/cuda/engine.hpp"
+#include "plan/copy_plan.hpp"
+
+namespace switchyard::detail {
+
+namespace {
+
+// Host control blocks need a heap of their own, of the least size.
+constexpr std::size_t host_heap_bytes = page_bytes;
+constexpr int oldest_major = 8;
+
+cudaStream_t stream_of(std::uintptr_t caller) {
+  return reinterpret_cast<cudaStream_t>(caller);
+}
+
+int device_of(BufferOptions const& options) {
+  int device = options.device;
+  if (device < 0) check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
+}
+
+DeviceSizes sizes_of(BufferOptions const& options, int world) {
+  return {.world = world,
+          .num_experts = options.num_experts,
+          .max_local_experts = ExpertSplit(options.num_experts, world).max_count(),
+          .max_tokens = options.max_tokens,
+          .top_k = options.top_k};
+}
+
+ConnectedHeap connect_host_heap(World& world, BufferOptions const& options, BufferPlan plan) {
+  plan.heap_bytes = host_heap_bytes;
+  plan.segment_bytes = plan.control.bytes + host_heap_bytes;
+  return connect_heap(world, options, plan);
+}
+
+// A kernel that is handed a host pointer, or another GPU's, ends the whole context.
+void check_memory(char const* name, ConstTensorView const& view, int device) {
+  if (!view.given() || view.numel() == 0) return;
+  cudaPointerAttributes attributes{};
+  check_cuda(cudaPointerGetAttributes(&attributes, view.data), "cudaPointerGetAttributes");
+  bool const managed = attributes.type == cudaMemoryTypeManaged;
+  require(managed || attributes.type == cudaMemoryTypeDevice,
+          "{}: expected memory of a GPU, seen memory of the host", name);
+  require(managed || attributes.device == device, "{}: expected memory of GPU {}, seen GPU {}", name, device,
+          attributes.device);
+}
+
+class CudaBuffer final : public BufferState {
+ public:
+  CudaBuffer(Communicator communicator, BufferOptions const& options)
+      : communicator_(std::move(communicator)),
+        decisions_(decide_together(world(), options)),
+        device_(choose_device(options)),
+        host_(connect_host_heap(world(), options, decisions_.plan)),
+        connected_(connect_device_heap(
+            world(),
+            {.device = device_, .sizes = sizes_of(options, world().size()), .heap_bytes = heap_bytes(options)})),
+        facts_{options, communicator_.size(), host_.buffer_id, Device::cuda},
+        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .world = communicator_.world()},
+                {.device = device_, .sizes = sizes_of(options, world().size()), .wait = decisions_.wait}) {
+    int sms = 0;
+    check_cuda(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device_), "number of SMs");
+    most_sms_ = sms;
+    num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(sms, connected_.ranks_per_gpu);
+    world().barrier();  // all engines stand: their kernels may wait for one another
+  }
+
+  Layout get_layout(ConstTensorView topk_idx) override {
+    check_topk_idx(topk_idx, facts_);
+    throw Unsupported("get_layout: not yet offered by the CUDA engine; dispatch does it by itself");
+  }
+
+  Dispatched dispatch(DispatchArgs const& args) override {
+    Dispatched result = launch(args);
+    engine_.hold(stream_of(args.cuda_stream));
+    return result;
+  }
+
+  Pending<Dispatched> dispatch_async(DispatchArgs const& args) override {
+    auto result = std::make_shared<Dispatched>(launch(args));
+    return {Event(engine_.record()), result};
+  }
+
+  Combined combine(CombineArgs const& args) override {
+    Combined result = launch(args);
+    engine_.hold(stream_of(args.cuda_stream));
+    return result;
+  }
+
+  Pending<Combined> combine_async(CombineArgs const& args) override {
+    auto result = std::make_shared<Combined>(launch(args));
+    return {Event(engine_.record()), result};
+  }
+
+  Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
+    engine_.check_usable();
+    return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
+  }
+
+  void synchronize() override { engine_.record()->wait(); }
+  void drain() noexcept override { cudaStreamSynchronize(engine_.stream()); }
+
+  Stream& stream() override {
+    throw Unsupported("stream: the CUDA engine has a CUDA stream; see Buffer::cuda_stream()");
+  }
+  [[nodiscard]] std::uintptr_t cuda_stream() const noexcept override {
+    return reinterpret_cast<std::uintptr_t>(engine_.stream());
+  }
+  [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cuda; }
+  [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
+  [[nodiscard]] BufferOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] BlockAllocator const& allocator() const noexcept override { return connected_.heap->allocator(); }
+  void gate() override { engine_.gate(); }
+
+ private:
+  World& world() { return *communicator_.world(); }
+
+  int choose_device(BufferOptions const& options) {
+    int device = -1;
+    agree(world(), refusal_of([&] {
+            std::string const why = why_no_cuda();
+            if (!why.empty()) throw Unsupported("engine cuda: " + why);
+            int count = 0;
+            check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+            device = device_of(options);
+            require(device < count, "device: expected 0..{}, seen {}", count - 1, device);
+          }));
+    return device;
+  }
+
+  // Half of what is free, shared by the ranks of this node, at most; what two results take otherwise.
+  std::size_t heap_bytes(BufferOptions const& options) {
+    if (options.heap_bytes > 0) return options.heap_bytes;
+    CurrentDevice const current(device_);
+    std::size_t free = 0;
+    std::size_t total = 0;
+    check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(world().size()));
+  }
+
+  void check_memories(DispatchArgs const& args) const {
+    check_memory("x", args.x, device_);
+    check_memory("scales", args.scales, device_);
+    check_memory("topk_idx", args.topk_idx, device_);
+    check_memory("topk_weights", args.topk_weights, device_);
+    check_memory("token_in_rank", args.token_in_rank, device_);
+  }
+
+  void check_memories(CombineArgs const& args) const {
+    check_memory("x", args.x, device_);
+    check_memory("topk_weights", args.topk_weights, device_);
+    check_memory("row_weights", args.row_weights, device_);
+    check_memory("bias0", args.bias0, device_);
+    check_memory("bias1", args.bias1, device_);
+    check_memory("out", args.out, device_);
+  }
+
+  void check_sms(int num_sms) const {
+    require(num_sms >= 0 && num_sms <= most_sms_, "num_sms: expected 0..{}, seen {}", most_sms_, num_sms);
+  }
+
+  Dispatched launch(DispatchArgs const& args) {
+    Dispatched result;
+    DispatchCall call{.args = args};
+    call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
+    if (args.handle.given()) {
+      call.routing = args.handle.routing();
+    } else {
+      call.routing = call.fresh = std::make_shared<Routing>();
+    }
+    attempt(call, [&] {
+      check_dispatch(args, facts_);
+      check_memories(args);
+      check_sms(args.num_sms);
+      if (call.fresh) describe(args, facts_, communicator_.rank(), *call.fresh);
+      call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
+      if (args.num_worst_tokens > 0) allocate_worst(call);
+    });
+    if (call.refusal) call.workers = 1;
+    args.after.wait();
+    engine_.dispatch(call, stream_of(args.cuda_stream));
+    fill_tensors(call, Device::cuda, result);
+    result.handle = Handle(call.routing);
+    if (args.num_worst_tokens == 0) result.tokens_per_expert = result.handle.tokens_per_expert();
+    return result;
+  }
+
+  void allocate_worst(DispatchCall& call) {
+    std::size_t const bytes = receive_block(call.shape).bytes;
+    call.block = connected_.heap->allocate(bytes);
+    if (!call.block) throw_no_memory(*connected_.heap, bytes, "num_worst_tokens rows");
+  }
+
+  Combined launch(CombineArgs const& args) {
+    Combined result;
+    CombineCall call{.args = args};
+    call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
+    attempt(call, [&] {
+      check_combine(args, facts_);
+      check_memories(args);
+      check_sms(args.num_sms);
+      prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cuda}, result);
+    });
+    if (call.refusal) call.workers = 1;
+    args.after.wait();
+    engine_.combine(call, stream_of(args.cuda_stream));
+    return result;
+  }
+
+  Communicator communicator_;
+  Decisions decisions_;
+  int device_;
+  ConnectedHeap host_;
+  ConnectedDeviceHeap connected_;
+  BufferFacts facts_;
+  cuda::Engine engine_;
+  int num_sms_ = 0;
+  int most_sms_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<BufferState> make_cuda_buffer(Communicator const& communicator, BufferOptions const& options) {
+  return std::make_shared<CudaBuffer>(communicator, options);
+}
+
+std::string why_no_cuda() {
+  int count = 0;
+  cudaError_t const error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return fmt::format("no usable GPU: {}", cudaGetErrorString(error));
+  }
+  int major = 0;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess || major < oldest_major)
+    return fmt::format("GPU of compute capability {}; {}.0 is the oldest that works", major, oldest_major);
+  return "";
+}
+
+}  // namespace switchyard::detail

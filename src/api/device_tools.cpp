@@ -1,0 +1,66 @@
+#include "api/device_tools.hpp"
+
+#include "memory/device/cuda_check.hpp"
+
+namespace switchyard {
+
+namespace {
+
+cudaStream_t stream_of(std::uintptr_t value) {
+  return reinterpret_cast<cudaStream_t>(value);
+}
+
+cudaEvent_t event_of(void* value) {
+  return static_cast<cudaEvent_t>(value);
+}
+
+void* new_event() {
+  cudaEvent_t event = nullptr;
+  check_cuda(cudaEventCreate(&event), "cudaEventCreate");
+  return event;
+}
+
+}  // namespace
+
+std::shared_ptr<void> device_memory(std::size_t bytes) {
+  void* memory = nullptr;
+  check_cuda(cudaMalloc(&memory, bytes), "cudaMalloc");
+  return {memory, [](void* at) { cudaFree(at); }};
+}
+
+void device_copy(void* to, void const* from, std::size_t bytes) {
+  check_cuda(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "cudaMemcpy");
+}
+
+void device_fill(void* to, unsigned char value, std::size_t bytes) {
+  check_cuda(cudaMemset(to, value, bytes), "cudaMemset");
+  check_cuda(cudaDeviceSynchronize(), "cudaMemset");
+}
+
+void device_copy_async(void* to, void const* from, std::size_t bytes, std::uintptr_t cuda_stream) {
+  check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(cuda_stream)), "cudaMemcpyAsync");
+}
+
+DeviceTimer::DeviceTimer() : begin_(new_event()), end_(new_event()) {}
+
+DeviceTimer::~DeviceTimer() {
+  cudaEventDestroy(event_of(begin_));
+  cudaEventDestroy(event_of(end_));
+}
+
+void DeviceTimer::begin(std::uintptr_t cuda_stream) {
+  check_cuda(cudaEventRecord(event_of(begin_), stream_of(cuda_stream)), "cudaEventRecord");
+}
+
+void DeviceTimer::end(std::uintptr_t cuda_stream) {
+  check_cuda(cudaEventRecord(event_of(end_), stream_of(cuda_stream)), "cudaEventRecord");
+}
+
+double DeviceTimer::microseconds() const {
+  float milliseconds = 0;
+  check_cuda(cudaEventSynchronize(event_of(end_)), "cudaEventSynchronize");
+  check_cuda(cudaEventElapsedTime(&milliseconds, event_of(begin_), event_of(end_)), "cudaEventElapsedTime");
+  return static_cast<double>(milliseconds) * 1e3;
+}
+
+}  // namespace switchyard

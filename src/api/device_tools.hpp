@@ -1,0 +1,35 @@
+// What programs on top (the benchmark) need of a GPU beside a buffer. Without CUDA all throw Unsupported.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace switchyard {
+
+// Memory of the current GPU that is not of any heap.
+std::shared_ptr<void> device_memory(std::size_t bytes);
+// Between host and GPU, either way; returns when done.
+void device_copy(void* to, void const* from, std::size_t bytes);
+void device_fill(void* to, unsigned char value, std::size_t bytes);
+// Queues a copy inside the GPU.
+void device_copy_async(void* to, void const* from, std::size_t bytes, std::uintptr_t cuda_stream);
+
+// Time between two points of a stream.
+class DeviceTimer {
+ public:
+  DeviceTimer();
+  ~DeviceTimer();
+  DeviceTimer(DeviceTimer const&) = delete;
+  DeviceTimer& operator=(DeviceTimer const&) = delete;
+  void begin(std::uintptr_t cuda_stream);
+  void end(std::uintptr_t cuda_stream);
+  // Waits for the end.
+  [[nodiscard]] double microseconds() const;
+
+ private:
+  void* begin_ = nullptr;
+  void* end_ = nullptr;
+};
+
+}  // namespace switchyard

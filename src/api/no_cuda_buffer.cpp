@@ -1,0 +1,58 @@
+// Stands in for cuda_buffer.cpp and device_tools.cpp in a build without CUDA.
+#include "api/buffer_state.hpp"
+#include "api/device_tools.hpp"
+
+namespace switchyard::detail {
+
+std::shared_ptr<BufferState> make_cuda_buffer(Communicator const& /*communicator*/,
+                                              BufferOptions const& /*options*/) {
+  throw Unsupported("engine cuda: " + why_no_cuda());
+}
+
+std::string why_no_cuda() {
+  return "this build has no CUDA engine (it was configured without nvcc)";
+}
+
+}  // namespace switchyard::detail
+
+namespace switchyard {
+
+namespace {
+
+[[noreturn]] void refuse() {
+  throw Unsupported("GPU memory: " + detail::why_no_cuda());
+}
+
+}  // namespace
+
+std::shared_ptr<void> device_memory(std::size_t /*bytes*/) {
+  refuse();
+}
+
+void device_copy(void* /*to*/, void const* /*from*/, std::size_t /*bytes*/) {
+  refuse();
+}
+
+void device_fill(void* /*to*/, unsigned char /*value*/, std::size_t /*bytes*/) {
+  refuse();
+}
+
+void device_copy_async(void* /*to*/, void const* /*from*/, std::size_t /*bytes*/, std::uintptr_t /*cuda_stream*/) {
+  refuse();
+}
+
+DeviceTimer::DeviceTimer() {
+  refuse();
+}
+
+DeviceTimer::~DeviceTimer() = default;
+
+void DeviceTimer::begin(std::uintptr_t /*cuda_stream*/) {}
+
+void DeviceTimer::end(std::uintptr_t /*cuda_stream*/) {}
+
+double DeviceTimer::microseconds() const {
+  return 0;
+}
+
+}  // namespace switchyard

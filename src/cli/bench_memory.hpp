@@ -1,0 +1,46 @@
+// Tensors of a benchmark where its engine wants them, and clocks that suit.
+#pragma once
+
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "api/device_tools.hpp"
+#include "switchyard/buffer.hpp"
+
+namespace switchyard::cli {
+
+class BenchMemory {
+ public:
+  explicit BenchMemory(Buffer& buffer);
+
+  [[nodiscard]] bool on_gpu() const noexcept { return timer_.has_value(); }
+  // A host tensor (contiguous) as the engine can read it; host memory must live on.
+  ConstTensorView place(ConstTensorView host);
+  void write(TensorView const& to, void const* host) const;
+  // The same on the host.
+  [[nodiscard]] Tensor fetch(Tensor const& tensor) const;
+  [[nodiscard]] Dispatched fetch(Dispatched const& routed) const;
+  void poison(Tensor const& tensor) const;
+
+  // GPU time of what `work` queues on the buffer's stream, from the moment when all ranks are there.
+  template <typename Work>
+  double gpu_us(Work&& work) {
+    buffer_.gate();
+    timer_->begin(buffer_.cuda_stream());
+    work();
+    timer_->end(buffer_.cuda_stream());
+    return timer_->microseconds();
+  }
+  // Copies `copy_bytes` inside the GPU.
+  void copy_on_gpu();
+
+ private:
+  Buffer& buffer_;
+  std::optional<DeviceTimer> timer_;
+  std::vector<std::shared_ptr<void>> placed_;
+  std::shared_ptr<void> copies_;
+};
+
+}  // namespace switchyard::cli

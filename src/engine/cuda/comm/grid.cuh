@@ -1,0 +1,42 @@
+// Blocks of one kernel that count themselves.
+#pragma once
+
+#include "engine/cuda/comm/wait.cuh"
+
+namespace switchyard::cuda {
+
+// Called by every thread of every block when the block's work is done. True in all threads of the block that comes
+// last, which then sees what all blocks have written (each block's release in the addition, the last one's acquire).
+__device__ inline bool is_last_block(std::uint32_t* counter) {
+  __shared__ bool last;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    ptx::fence_sys();  // the writes of this block, to peers too, come before what the last block publishes
+    last = ptx::add_acq_rel(counter, 1) + 1 == gridDim.x;
+    if (last) *counter = 0;  // for the next kernel in the stream
+  }
+  __syncthreads();
+  return last;
+}
+
+// Threads 0..world-1 of one block raise a flag at every peer.
+__device__ inline void raise_at_peers(Peers const& peers, std::size_t flags, std::uint64_t epoch) {
+  if (static_cast<int>(threadIdx.x) < peers.world) {
+    auto* const flag = control_part<DeviceFlag>(peers, static_cast<int>(threadIdx.x), flags, peers.rank);
+    ptx::store_release(&flag->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
+  }
+}
+
+// Threads 0..world-1 of one block wait for the flags of all peers; false in all threads if one failed.
+__device__ inline bool wait_for_peers(Peers const& peers, Waiting const& waiting, std::size_t flags,
+                                      std::uint64_t epoch, Phase phase) {
+  bool failed = false;
+  if (static_cast<int>(threadIdx.x) < peers.world) {
+    int const peer = static_cast<int>(threadIdx.x);
+    auto const* const flag = control_part<DeviceFlag>(peers, peers.rank, flags, peer);
+    failed = !wait_flag(peers, waiting, &flag->epoch, {.phase = phase, .peer = peer, .epoch = epoch});
+  }
+  return __syncthreads_or(failed ? 1 : 0) == 0;
+}
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,63 @@
+// CUDA events and streams with an owner.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+#include <memory>
+
+#include "control/event_state.hpp"
+#include "memory/device/cuda_check.hpp"
+
+namespace switchyard::cuda {
+
+class DeviceStream {
+ public:
+  // Of high priority: what others wait for should not queue behind compute.
+  explicit DeviceStream(int device);
+  ~DeviceStream();
+  DeviceStream(DeviceStream const&) = delete;
+  DeviceStream& operator=(DeviceStream const&) = delete;
+  [[nodiscard]] cudaStream_t get() const noexcept { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+class DeviceEvent {
+ public:
+  DeviceEvent();
+  ~DeviceEvent();
+  DeviceEvent(DeviceEvent const&) = delete;
+  DeviceEvent& operator=(DeviceEvent const&) = delete;
+  void record(cudaStream_t stream) { check_cuda(cudaEventRecord(event_, stream), "cudaEventRecord"); }
+  // What is queued later on `stream` starts after this event.
+  void hold(cudaStream_t stream) const {
+    check_cuda(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
+  }
+  [[nodiscard]] bool done() const noexcept { return cudaEventQuery(event_) != cudaErrorNotReady; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+// A point in the engine's stream, for callers. `check` throws what the kernels before it have reported.
+class StreamPoint final : public detail::EventState {
+ public:
+  StreamPoint(cudaStream_t stream, std::function<void()> check);
+  [[nodiscard]] bool done() const override { return event_.done(); }
+  void wait() const override;
+  void wait_quietly() const override;
+  bool wait_for(std::chrono::milliseconds timeout) const override;
+  void wait_on(std::uintptr_t cuda_stream) const override {
+    event_.hold(reinterpret_cast<cudaStream_t>(cuda_stream));
+  }
+
+ private:
+  [[nodiscard]] bool completes(std::chrono::milliseconds timeout) const;
+
+  DeviceEvent event_;
+  std::function<void()> check_;
+};
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,190 @@
+#include "engine/cuda/engine.hpp"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <thread>
+
+#include "base/check.hpp"
+#include "engine/cuda/launch.hpp"
+#include "engine/cuda/trouble.hpp"
+
+namespace switchyard::cuda {
+
+namespace {
+
+Peers peers_of(SymmetricHeap const& heap, DeviceControlLayout const& control) {
+  Peers peers{};
+  peers.control = control;
+  peers.rank = heap.rank();
+  peers.world = heap.world();
+  for (int rank = 0; rank < heap.world(); ++rank) {
+    peers.segment[rank] = heap.control(rank);
+    peers.heap_bytes[rank] = heap.heap_bytes(rank);
+  }
+  return peers;
+}
+
+// Loading a kernel may wait for the whole context, and so for a peer's kernel that waits for us.
+void load_kernels() {
+  check_cuda(load_notify(), "loading the notify kernel");
+  check_cuda(load_dispatch(), "loading the dispatch kernel");
+  check_cuda(load_combine(), "loading the combine kernel");
+  check_cuda(load_cast(), "loading the cast kernel");
+  check_cuda(load_gate(), "loading the gate kernel");
+}
+
+}  // namespace
+
+Engine::Engine(Foundation foundation, EngineOptions const& options)
+    : heap_(std::move(foundation.device_heap)),
+      world_(std::move(foundation.world)),
+      options_(options),
+      experts_(options.sizes.num_experts, options.sizes.world),
+      control_(foundation.host_heap, control_layout(options.sizes.world, experts_.max_count())),
+      signals_(foundation.host_heap, world_, options.wait),
+      mailbox_(experts_.max_count()),
+      stream_(options.device),
+      peers_(peers_of(*heap_, device_control_layout(options.sizes))) {
+  load_kernels();
+  int major = 0;
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.device),
+             "compute capability");
+  if (major >= 9) shared_bytes_ = dispatch_shared_bytes();
+  // No id is bad yet.
+  auto* const bad_id = heap_->control(heap_->rank()) + peers_.control.state + offsetof(DeviceState, bad_id);
+  check_cuda(cudaMemset(bad_id, 0xff, sizeof(std::uint64_t)), "clearing the engine's state");
+  check_cuda(cudaDeviceSynchronize(), "clearing the engine's state");
+  watchdog_ = std::make_unique<Watchdog>([this] { look(); });
+}
+
+Engine::~Engine() {
+  // Kernels end by their own deadlines at the latest; then nothing uses the blocks any more.
+  cudaStreamSynchronize(stream_.get());
+  watchdog_.reset();
+}
+
+// Of the watchdog's thread.
+void Engine::look() {
+  std::uint64_t lost = 0;
+  for (int peer = 0; peer < heap_->world(); ++peer) {
+    if (world_->is_lost(peer)) lost |= std::uint64_t{1} << peer;
+  }
+  mailbox_.set_lost(lost);
+  try {
+    signals_.check_usable();
+    bool const fatal = mailbox_.troubled() && mailbox_.get().trouble.kind != TroubleKind::mismatch;
+    if (fatal) signals_.fail(error_of(mailbox_.get().trouble, heap_->rank(), options_.wait.timeout.count()));
+  } catch (Error const&) {
+    mailbox_.set_aborted();
+  }
+}
+
+void Engine::raise_trouble() {
+  Trouble const& trouble = mailbox_.get().trouble;
+  signals_.check_usable();  // what another rank reported tells more
+  if (trouble.kind == TroubleKind::mismatch) {
+    signals_.fail(InvalidArgument(
+        fmt::format("rank {}: rank {} made another call, or refused, while this rank did not wait for counts",
+                    heap_->rank(), trouble.peer),
+        {.rank = heap_->rank(), .peer = trouble.peer, .phase = name_of(trouble.phase)}));
+  }
+  signals_.fail(error_of(trouble, heap_->rank(), options_.wait.timeout.count()));
+}
+
+void Engine::check_usable() {
+  signals_.check_usable();
+  if (mailbox_.troubled()) raise_trouble();
+}
+
+Waiting Engine::waiting() const {
+  auto const timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(options_.wait.timeout);
+  return {.mailbox = mailbox_.device(), .timeout_ns = static_cast<std::uint64_t>(timeout.count())};
+}
+
+void Engine::join(cudaStream_t caller) {
+  cudaStreamCaptureStatus status{};
+  check_cuda(cudaStreamIsCapturing(caller, &status), "cudaStreamIsCapturing");
+  capturing_ = status != cudaStreamCaptureStatusNone;
+  if (!capturing_) forget_the_done();
+  joined_.record(caller);
+  joined_.hold(stream_.get());
+}
+
+void Engine::hold(cudaStream_t caller) {
+  finished_.record(stream_.get());
+  finished_.hold(caller);
+}
+
+std::shared_ptr<detail::EventState> Engine::record() {
+  return std::make_shared<StreamPoint>(stream_.get(), [this] { check_usable(); });
+}
+
+void Engine::gate() {
+  check_cuda(launch_gate(peers_, waiting(), ++gates_, stream_.get()), "launching the gate kernel");
+}
+
+void Engine::forget_the_done() {
+  if (!of_this_call_.empty()) {
+    auto event = std::make_unique<DeviceEvent>();
+    event->record(stream_.get());
+    in_use_.emplace_back(std::move(event), std::move(of_this_call_));
+    of_this_call_.clear();
+  }
+  while (!in_use_.empty() && in_use_.front().first->done()) in_use_.pop_front();
+}
+
+void Engine::keep_until_done(SymmetricHeap::Block block) {
+  // What goes into a graph must be kept by its owner as long as the graph.
+  if (!capturing_) of_this_call_.push_back(std::move(block));
+}
+
+// The GPU's own errors (a bad address of the caller's, say) are sticky: waiting would be in vain.
+void Engine::check_stream() {
+  cudaError_t const error = cudaStreamQuery(stream_.get());
+  if (error == cudaSuccess || error == cudaErrorNotReady) return;
+  signals_.fail(SystemError(fmt::format("rank {}: the GPU reports: {}", heap_->rank(), cudaGetErrorString(error)),
+                            {.rank = heap_->rank()}));
+}
+
+void Engine::await(std::uint64_t ticket) {
+  constexpr int turns_between_looks = 1 << 14;
+  Deadline const deadline(options_.wait.timeout + std::chrono::seconds{5});  // kernels have deadlines of their own
+  for (int turn = 1; mailbox_.ticket() < ticket; ++turn) {
+    if (turn % 64 == 0) std::this_thread::yield();  // ranks may outnumber cores
+    if (turn % turns_between_looks != 0) continue;
+    check_stream();
+    if (deadline.expired()) {
+      signals_.fail(Timeout(fmt::format("rank {}: the GPU did not answer in time", heap_->rank()),
+                            {.rank = heap_->rank(), .phase = "gpu"}));
+    }
+  }
+}
+
+// After a mismatch, with no kernel running: the next call starts clean.
+void Engine::reset_device() {
+  auto* const state = heap_->control(heap_->rank()) + peers_.control.state;
+  std::size_t const bytes = sizeof(std::uint32_t) * 3;
+  check_cuda(cudaMemsetAsync(state + offsetof(DeviceState, failed), 0, bytes, stream_.get()),
+             "resetting the engine");
+  check_cuda(cudaStreamSynchronize(stream_.get()), "resetting the engine");
+  mailbox_.clear_trouble();
+}
+
+// Kernels only saw that ranks differ. On the host they find out how, and all throw the same.
+void Engine::explain(Cause const& cause) {
+  check_cuda(cudaStreamSynchronize(stream_.get()), "ending a refused call");
+  reset_device();
+  open_call(link(), {.epoch = ++host_epoch_, .phase = cause.phase, .facts = cause.facts, .refusal = cause.refusal});
+  signals_.fail(SystemError(fmt::format("rank {}: kernels saw calls that differ, and hosts none", heap_->rank()),
+                            {.rank = heap_->rank(), .phase = cause.phase}));
+}
+
+// Throws if the call has failed.
+void Engine::settle(Cause const& cause) {
+  if (!mailbox_.troubled()) return;
+  if (mailbox_.get().trouble.kind == TroubleKind::mismatch) explain(cause);
+  raise_trouble();
+}
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,115 @@
+// Dispatch and combine by direct placement, on GPU memory. Arguments arrive checked; see src/api/.
+//
+// Everything runs on one communication stream: a call first waits for the caller's stream, and the caller's stream
+// then waits for the call. The host waits for counts only where it must allocate by them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "control/calls.hpp"
+#include "control/control_area.hpp"
+#include "control/signals.hpp"
+#include "engine/cuda/device_event.hpp"
+#include "engine/cuda/host_mailbox.hpp"
+#include "engine/cuda/kernel_args.hpp"
+#include "engine/cuda/watchdog.hpp"
+#include "layout/device_control.hpp"
+
+namespace switchyard::cuda {
+
+struct EngineOptions {
+  int device = 0;
+  DeviceSizes sizes;
+  WaitPolicy wait;
+};
+
+// What the engine stands on: GPU segments for rows and flags, host segments for what ranks say when a call goes
+// wrong.
+struct Foundation {
+  std::shared_ptr<SymmetricHeap> device_heap;
+  std::shared_ptr<SymmetricHeap> host_heap;
+  std::shared_ptr<World> world;
+};
+
+class Engine {
+ public:
+  Engine(Foundation foundation, EngineOptions const& options);
+  ~Engine();
+  Engine(Engine const&) = delete;
+  Engine& operator=(Engine const&) = delete;
+
+  // `caller`: the stream that inputs are written on and results are read on.
+  void dispatch(DispatchCall& call, cudaStream_t caller);
+  void combine(CombineCall& call, cudaStream_t caller);
+
+  // Throws what kernels or peers have reported.
+  void check_usable();
+  // A point behind all calls so far.
+  [[nodiscard]] std::shared_ptr<detail::EventState> record();
+  // From here on `caller` waits for all calls so far.
+  void hold(cudaStream_t caller);
+  // All ranks' later work on the communication stream starts together.
+  void gate();
+  [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
+
+ private:
+  void join(cudaStream_t caller);
+  void keep_until_done(SymmetricHeap::Block block);
+  void forget_the_done();
+  void look();
+
+  void prepare_handle(DispatchCall& call);
+  void notify(DispatchCall& call);
+  void settle_placement(DispatchCall& call);
+  void allocate_block(DispatchCall& call);
+  void place(DispatchCall& call);
+  void cast(DispatchCall& call, DispatchArgs& args);
+  void stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor);
+
+  void await(std::uint64_t ticket);
+  void check_stream();
+  // What this rank knows of a call that fails.
+  struct Cause {
+    Facts facts;
+    std::optional<Refusal> const& refusal;
+    char const* phase;
+  };
+  [[noreturn]] void explain(Cause const& cause);
+  void settle(Cause const& cause);
+  void reset_device();
+  void find_bad_id(DispatchCall& call);
+  [[noreturn]] void raise_trouble();
+
+  [[nodiscard]] DeviceHandle device_handle(detail::Routing const& routing) const;
+  [[nodiscard]] Waiting waiting() const;
+  [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->world()}; }
+  [[nodiscard]] std::int64_t tokens_per_block(std::int64_t tokens) const;
+
+  std::shared_ptr<SymmetricHeap> heap_;
+  std::shared_ptr<World> world_;
+  EngineOptions options_;
+  ExpertSplit experts_;
+  ControlArea control_;
+  Signals signals_;
+  HostMailbox mailbox_;
+  DeviceStream stream_;
+  DeviceEvent joined_;
+  DeviceEvent finished_;
+  Peers peers_{};
+  std::size_t shared_bytes_ = 0;  // of a block of the dispatch kernel, for its rings; 0: no copy engine
+  bool capturing_ = false;        // this call goes into a graph
+  std::uint64_t ticket_ = 0;
+  std::uint64_t calls_ = 0;       // numbers dispatches, the same on all ranks
+  std::uint64_t host_epoch_ = 0;  // of agreements through the host's control blocks
+  std::uint64_t gates_ = 0;
+  // Blocks that kernels still use, though their owners may have let go.
+  std::deque<std::pair<std::unique_ptr<DeviceEvent>, std::vector<SymmetricHeap::Block>>> in_use_;
+  std::vector<SymmetricHeap::Block> of_this_call_;
+  std::unique_ptr<Watchdog> watchdog_;  // last: looks at all of the above
+};
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,258 @@
+// The host side of a dispatch: notify, allocate by the counts, place.
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "base/check.hpp"
+#include "engine/cuda/engine.hpp"
+#include "engine/cuda/launch.hpp"
+#include "plan/copy_plan.hpp"
+
+namespace switchyard::cuda {
+
+namespace {
+
+constexpr std::int64_t most_rows = 0x7fffffff;
+
+Refusal no_memory(SymmetricHeap const& heap, std::size_t bytes, std::string const& what) {
+  return {ErrorCode::out_of_memory,
+          fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; free results earlier or raise "
+                      "BufferOptions::heap_bytes",
+                      bytes, what, heap.allocator().largest_free(), heap.allocator().capacity())};
+}
+
+IdView view_of_ids(ConstTensorView const& ids) {
+  if (!ids.given()) return {};
+  return {.data = ids.data,
+          .row_stride = ids.stride(0),
+          .column_stride = ids.stride(1),
+          .wide = ids.dtype == DType::i64};
+}
+
+// May rows travel through the copy engine?
+bool suits_bulk_copies(RowCopy const& x) {
+  return reinterpret_cast<std::uintptr_t>(x.from) % 16 == 0 && x.stride % 16 == 0 && x.bytes % 16 == 0;
+}
+
+HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
+  bool const flat = routing.layout == OutputLayout::flat;
+  return {.num_tokens = routing.num_tokens,
+          .width = routing.width,
+          .top_k = flat ? static_cast<int>(routing.top_k) : 0,
+          .world = sizes.world,
+          .max_local_experts = sizes.max_local_experts};
+}
+
+}  // namespace
+
+std::int64_t Engine::tokens_per_block(std::int64_t tokens) const {
+  std::int64_t const blocks = options_.sizes.layout_blocks();
+  return std::max<std::int64_t>((tokens + blocks - 1) / blocks, 1);
+}
+
+DeviceHandle Engine::device_handle(detail::Routing const& routing) const {
+  if (routing.device == nullptr) return {};
+  DeviceHandleLayout const at = device_handle_layout(sizes_of(routing, options_.sizes));
+  std::byte* const base = routing.device;
+  bool const flat = routing.layout == OutputLayout::flat;
+  return {.routes = reinterpret_cast<DeviceRoute*>(base + at.routes),
+          .slot_rank = flat && routing.top_k > 0 ? reinterpret_cast<std::int16_t*>(base + at.slot_rank) : nullptr,
+          .rows_of_rank = reinterpret_cast<std::int64_t*>(base + at.rows_of_rank),
+          .padded = reinterpret_cast<std::int32_t*>(base + at.padded),
+          .real = reinterpret_cast<std::int32_t*>(base + at.real),
+          .rows = reinterpret_cast<std::int64_t*>(base + at.rows),
+          .num_tokens = routing.num_tokens,
+          .width = routing.width,
+          .top_k = static_cast<int>(routing.top_k),
+          .expanded = !flat};
+}
+
+// A block for the device side of the handle; without one the call is refused.
+void Engine::prepare_handle(DispatchCall& call) {
+  detail::Routing& routing = *call.fresh;
+  bool const flat = routing.layout == OutputLayout::flat;
+  int const top_k = static_cast<int>(routing.top_k);
+  int const world = options_.sizes.world;
+  routing.width = top_k == 0 ? world : flat ? std::min(top_k, world) : top_k;
+  std::size_t const bytes = device_handle_layout(sizes_of(routing, options_.sizes)).bytes;
+  auto block = heap_->allocate(bytes);
+  if (!block) {
+    call.refusal = no_memory(*heap_, bytes, "a handle");
+    return;
+  }
+  routing.device = block->data;
+  routing.device_owner = block->owner;
+  keep_until_done(std::move(*block));
+}
+
+void Engine::notify(DispatchCall& call) {
+  switchyard::DispatchArgs const& args = call.args;
+  NotifyArgs notify{};
+  notify.experts = experts_;
+  notify.peers = peers_;
+  notify.waiting = waiting();
+  notify.ticket = ++ticket_;
+  if (!call.refusal) {
+    notify.handle = device_handle(*call.fresh);
+    notify.ids = view_of_ids(args.topk_idx);
+    notify.token_in_rank = static_cast<std::uint8_t const*>(args.token_in_rank.data);
+    notify.in_rank_strides[0] = args.token_in_rank.stride(0);
+    notify.in_rank_strides[1] = args.token_in_rank.stride(1);
+    notify.alignment = call.fresh->expert_alignment;
+    notify.worst_rows = args.num_worst_tokens;
+    notify.digest = digest_of(facts_of(call));
+  }
+  notify.tokens_per_block = tokens_per_block(notify.handle.num_tokens);
+  notify.max_count = options_.sizes.max_tokens * std::max<std::int64_t>(notify.handle.top_k, 1);
+  auto const blocks = (notify.handle.num_tokens + notify.tokens_per_block - 1) / notify.tokens_per_block;
+  check_cuda(launch_notify(notify, std::max(1, static_cast<int>(blocks)), stream_.get()),
+             "launching the notify kernel");
+}
+
+// The id at fault, as the CPU engine's text has it.
+void Engine::find_bad_id(DispatchCall& call) {
+  std::int64_t const place = mailbox_.get().bad_id;
+  if (call.refusal || place < 0 || !call.args.topk_idx.given()) return;
+  ConstTensorView const& ids = call.args.topk_idx;
+  std::int64_t const token = place / 64;
+  std::int64_t const slot = place % 64;
+  std::int64_t value = 0;
+  std::size_t const size = size_of(ids.dtype);
+  auto const* const at = static_cast<std::byte const*>(ids.data) +
+                         (token * ids.stride(0) + slot * ids.stride(1)) * static_cast<std::int64_t>(size);
+  check_cuda(cudaMemcpyAsync(&value, at, size, cudaMemcpyDeviceToHost, stream_.get()), "reading an id");
+  check_cuda(cudaStreamSynchronize(stream_.get()), "reading an id");
+  if (size == 4) {
+    std::int32_t narrow = 0;
+    std::memcpy(&narrow, &value, sizeof narrow);
+    value = narrow;
+  }
+  call.refusal = Refusal{ErrorCode::invalid_argument, fmt::format("topk_idx[{}, {}]: expected -1 or 0..{}, seen {}",
+                                                                  token, slot, experts_.num_experts() - 1, value)};
+}
+
+// What the notify kernel found, for the caller and for the allocation.
+void Engine::settle_placement(DispatchCall& call) {
+  if (mailbox_.troubled()) find_bad_id(call);
+  settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
+  Placement& placement = call.fresh->placement;
+  Mailbox const& told = mailbox_.get();
+  placement.rows = told.rows;
+  bool const flat = call.fresh->layout == OutputLayout::flat;
+  placement.recv_rows_end.assign(told.recv_rows_end, told.recv_rows_end + heap_->world());
+  std::int64_t end = 0;
+  for (std::int64_t& rows : placement.recv_rows_end) rows = end = std::max(end, rows);
+  if (!flat) placement.recv_rows_end.clear();
+  if (call.fresh->top_k == 0) return;
+  auto const local = static_cast<std::size_t>(experts_.count(heap_->rank()));
+  auto const padded = mailbox_.padded().first(local);
+  auto const real = mailbox_.real().first(local);
+  placement.tokens_per_expert.assign(padded.begin(), padded.end());
+  placement.real_tokens_per_expert.assign(real.begin(), real.end());
+}
+
+void Engine::allocate_block(DispatchCall& call) {
+  if (call.block || call.refusal) return;
+  detail::Routing const& routing = *call.routing;
+  auto const own = static_cast<std::size_t>(heap_->rank());
+  call.shape.rows = call.fresh ? routing.placement.rows : routing.rows_of_rank[own];
+  if (call.shape.rows > most_rows) {
+    call.refusal = Refusal{ErrorCode::invalid_argument,
+                           fmt::format("rows received: expected at most {}, seen {}", most_rows, call.shape.rows)};
+    return;
+  }
+  std::size_t const bytes = receive_block(call.shape).bytes;
+  call.block = heap_->allocate(bytes);
+  if (!call.block) call.refusal = no_memory(*heap_, bytes, fmt::format("{} rows received", call.shape.rows));
+}
+
+// Casts into the heap; the dispatch then moves what came out.
+void Engine::cast(DispatchCall& call, DispatchArgs& args) {
+  ConstTensorView const& x = call.args.x;
+  std::int64_t const groups = (x.size(1) + 127) / 128;
+  std::size_t const values = align_up(static_cast<std::size_t>(x.numel()), part_alignment);
+  std::size_t const bytes = values + static_cast<std::size_t>(x.size(0) * groups) * sizeof(float);
+  auto block = heap_->allocate(bytes);
+  if (!block) {
+    call.refusal = no_memory(*heap_, bytes, "the cast of x");
+    return;
+  }
+  auto* const scales = reinterpret_cast<float*>(block->data + values);
+  check_cuda(launch_cast({.from = static_cast<std::byte const*>(x.data),
+                          .row_stride = x.stride(0),
+                          .dtype = x.dtype,
+                          .tokens = x.size(0),
+                          .hidden = x.size(1),
+                          .values = reinterpret_cast<std::uint8_t*>(block->data),
+                          .scales = scales},
+                         4 * call.workers, stream_.get()),
+             "launching the cast kernel");
+  args.x.from = block->data;
+  args.x.stride = x.size(1);
+  args.scales = scales;
+  args.scale_strides[0] = groups;
+  args.scale_strides[1] = 1;
+  keep_until_done(std::move(*block));
+}
+
+void Engine::place(DispatchCall& call) {
+  switchyard::DispatchArgs const& from = call.args;
+  DispatchArgs args{};
+  args.experts = experts_;
+  args.peers = peers_;
+  args.waiting = waiting();
+  args.shape = call.shape;
+  args.x.from = static_cast<std::byte const*>(from.x.data);
+  args.x.stride = from.x.stride(0) * static_cast<std::int64_t>(size_of(from.x.dtype));
+  args.x.bytes = static_cast<std::uint32_t>(call.shape.row_bytes);
+  args.scales = static_cast<float const*>(from.scales.data);
+  args.scale_strides[0] = from.scales.stride(0);
+  args.scale_strides[1] = from.scales.stride(1);
+  if (from.cast_to_fp8 && !call.refusal) cast(call, args);
+  args.refused = call.refusal.has_value();
+  args.cached = call.fresh == nullptr;
+  args.digest = args.refused ? 0 : digest_of(facts_of(call));
+  if (call.routing && call.routing->device != nullptr) args.handle = device_handle(*call.routing);
+  if (args.refused) args.handle.num_tokens = 0;
+  args.block_offset = call.block ? call.block->offset : 0;
+  args.ids = view_of_ids(from.topk_idx);
+  args.weights = {static_cast<float const*>(from.topk_weights.data), from.topk_weights.stride(0),
+                  from.topk_weights.stride(1)};
+  args.tokens_per_block = tokens_per_block(args.handle.num_tokens);
+  args.zero_padding = from.zero_padding;
+  args.ticket = ++ticket_;
+  CopyPlan const copies = plan_copies(suits_bulk_copies(args.x) ? args.x.bytes : 0, shared_bytes_);
+  args.x.piece = copies.piece;
+  args.stages = copies.stages;
+  args.payload_warps = copies.warps;
+  check_cuda(launch_dispatch(args, call.workers, stream_.get()), "launching the dispatch kernel");
+}
+
+void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
+  check_usable();
+  CurrentDevice const current(options_.device);
+  bool const worst = call.args.num_worst_tokens > 0;
+  join(caller);
+  ++calls_;
+  if (call.fresh) {
+    if (!call.refusal) prepare_handle(call);
+    notify(call);
+    if (!worst || call.refusal) await(ticket_);
+    if (!worst || call.refusal) settle_placement(call);
+  }
+  if (!worst) allocate_block(call);
+  if (call.block) keep_until_done(*call.block);
+  place(call);
+  if (!worst) {
+    await(ticket_);
+    settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+  }
+  if (call.fresh) {
+    call.fresh->rows_of_rank.assign(static_cast<std::size_t>(heap_->world()), -1);
+    call.fresh->rows_of_rank[static_cast<std::size_t>(heap_->rank())] = call.shape.rows;
+    call.fresh->worst = worst;
+    call.fresh->dispatch = calls_;
+  }
+}
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,140 @@
+// The arguments of the kernels: plain structs that host code fills in and kernels read.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/cuda/mailbox.hpp"
+#include "layout/device_control.hpp"
+#include "layout/experts.hpp"
+#include "layout/receive_block.hpp"
+#include "switchyard/dtype.hpp"
+
+namespace switchyard::cuda {
+
+// The segments of all ranks, as this rank's GPU maps them.
+struct Peers {
+  std::byte* segment[max_node_ranks];
+  std::uint64_t heap_bytes[max_node_ranks];
+  DeviceControlLayout control;
+  int rank;
+  int world;
+};
+
+struct Waiting {
+  Mailbox* mailbox;
+  std::uint64_t timeout_ns;
+};
+
+// A 2-D tensor of 64-bit or 32-bit integers; strides in elements.
+struct IdView {
+  void const* data;
+  std::int64_t row_stride;
+  std::int64_t column_stride;
+  bool wide;  // i64
+};
+
+struct WeightView {
+  float const* data;  // null: none
+  std::int64_t row_stride;
+  std::int64_t column_stride;
+};
+
+// The device side of a handle, with its pointers resolved.
+struct DeviceHandle {
+  DeviceRoute* routes;
+  std::int16_t* slot_rank;  // null unless flat with topk_idx
+  std::int64_t* rows_of_rank;
+  std::int32_t* padded;
+  std::int32_t* real;
+  std::int64_t* rows;
+  std::int64_t num_tokens;
+  int width;
+  int top_k;  // 0: routed by token_in_rank
+  bool expanded;
+};
+
+struct NotifyArgs {
+  Peers peers;
+  Waiting waiting;
+  DeviceHandle handle;
+  ExpertSplit experts{0, 1};
+  IdView ids;                         // [N, K]; data null with token_in_rank
+  std::uint8_t const* token_in_rank;  // [N, R]
+  std::int64_t in_rank_strides[2];
+  std::int64_t tokens_per_block;
+  std::int64_t max_count;   // what a peer's count can be at most
+  std::int64_t worst_rows;  // 0: not in worst-case mode
+  int alignment;
+  std::uint64_t digest;  // 0: refuse
+  std::uint64_t ticket;
+};
+
+// How rows travel; a row is `bytes` long and copied in pieces of `piece` bytes.
+struct RowCopy {
+  std::byte const* from;
+  std::int64_t stride;  // bytes
+  std::uint32_t bytes;
+  std::uint32_t piece;
+};
+
+struct DispatchArgs {
+  Peers peers;
+  Waiting waiting;
+  DeviceHandle handle;
+  ExpertSplit experts{0, 1};
+  ReceiveShape shape;  // rows: of the own block
+  std::uint64_t block_offset;
+  RowCopy x;
+  float const* scales;  // [N, groups]; null: none
+  std::int64_t scale_strides[2];
+  IdView ids;  // null in a cached dispatch
+  WeightView weights;
+  std::int64_t tokens_per_block;  // as in the notify kernel
+  std::uint64_t digest;           // cached only
+  std::uint64_t ticket;           // told to the host when all answers are there, or one failed; 0: not told
+  bool cached;
+  bool refused;  // this rank has no block
+  bool zero_padding;
+  int stages;
+  int payload_warps;
+};
+
+struct SourceTensor {
+  std::byte const* data;    // null: none
+  std::int64_t row_stride;  // bytes
+  std::uint32_t row_bytes;
+  std::int64_t heap_offset;  // where it lies in the own heap, or is to be staged; -1: none
+  bool stage;
+};
+
+struct CombineArgs {
+  Peers peers;
+  Waiting waiting;
+  DeviceHandle handle;
+  SourceTensor x;
+  SourceTensor weights;
+  SourceTensor row_weights;
+  std::int64_t rows;  // of x
+  std::int64_t hidden;
+  DType dtype;
+  std::byte const* bias[2];
+  std::int64_t bias_stride[2];  // bytes
+  std::byte* out;
+  std::int64_t out_stride;  // bytes
+  float* out_weights;       // [N, K] contiguous; null: none
+  std::uint64_t digest;
+  std::uint64_t ticket;  // told to the host when all announces are there, or one failed
+};
+
+struct CastArgs {
+  std::byte const* from;
+  std::int64_t row_stride;  // elements
+  DType dtype;
+  std::int64_t tokens;
+  std::int64_t hidden;
+  std::uint8_t* values;  // [N, H]
+  float* scales;         // [N, ceil(H / 128)]
+};
+
+}  // namespace switchyard::cuda

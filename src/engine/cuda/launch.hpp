@@ -1,0 +1,29 @@
+// Launching the kernels from host code. All return the launch's error; load_*() bring a kernel into the context,
+// which must not happen while a peer in the same context waits in a kernel.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "engine/cuda/kernel_args.hpp"
+
+namespace switchyard::cuda {
+
+cudaError_t launch_notify(NotifyArgs const& args, int blocks, cudaStream_t stream);
+cudaError_t launch_dispatch(DispatchArgs const& args, int blocks, cudaStream_t stream);
+cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream);
+cudaError_t launch_cast(CastArgs const& args, int blocks, cudaStream_t stream);
+// Waits, on the GPU, until the same is launched on all ranks: `round` counts from 1.
+cudaError_t launch_gate(Peers const& peers, Waiting const& waiting, std::uint64_t round, cudaStream_t stream);
+
+cudaError_t load_notify();
+cudaError_t load_dispatch();
+cudaError_t load_combine();
+cudaError_t load_cast();
+cudaError_t load_gate();
+
+// Shared memory that a block of the dispatch kernel can have for its rings.
+std::size_t dispatch_shared_bytes();
+
+}  // namespace switchyard::cuda

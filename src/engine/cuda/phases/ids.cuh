@@ -1,0 +1,25 @@
+// Reading top-k ids on the device.
+#pragma once
+
+#include "engine/cuda/comm/peers.cuh"
+
+namespace switchyard::cuda {
+
+__device__ inline std::int64_t id_at(IdView const& ids, std::int64_t token, int slot) {
+  std::int64_t const at = token * ids.row_stride + slot * ids.column_stride;
+  return ids.wide ? static_cast<std::int64_t const*>(ids.data)[at]
+                  : static_cast<std::int64_t>(static_cast<std::int32_t const*>(ids.data)[at]);
+}
+
+// The expert of a slot; -1 when it is not used. Notes an id that is out of range.
+__device__ inline int expert_at(NotifyArgs const& args, std::int64_t token, int slot) {
+  std::int64_t const id = id_at(args.ids, token, slot);
+  if (id >= 0 && id < args.experts.num_experts()) return static_cast<int>(id);
+  if (id != -1) {
+    auto const place = static_cast<unsigned long long>(token * 64 + slot);
+    atomicMin(reinterpret_cast<unsigned long long*>(&state_of(args.peers)->bad_id), place);
+  }
+  return -1;
+}
+
+}  // namespace switchyard::cuda

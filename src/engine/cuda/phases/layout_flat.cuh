@@ -1,0 +1,88 @@
+// Layout, flat: one row per (token, rank). A block of the grid numbers the rows of its own range of tokens, in token
+// order, within each (this rank, destination) stream.
+#pragma once
+
+#include "engine/cuda/phases/ids.cuh"
+
+namespace switchyard::cuda {
+
+inline constexpr int layout_threads = 512;
+
+struct FlatShared {
+  int warp_counts[layout_threads / 32][max_node_ranks];
+  int running[max_node_ranks];
+};
+
+// Bit r: the token goes to rank r. Counts the experts and notes the rank of each slot.
+__device__ inline std::uint64_t ranks_of_token(NotifyArgs const& args, std::int64_t token, int* expert_counts) {
+  std::uint64_t mask = 0;
+  if (args.ids.data == nullptr) {
+    std::uint8_t const* const in_rank = args.token_in_rank + token * args.in_rank_strides[0];
+    for (int rank = 0; rank < args.peers.world; ++rank) {
+      if (in_rank[rank * args.in_rank_strides[1]] != 0) mask |= std::uint64_t{1} << rank;
+    }
+    return mask;
+  }
+  int const top_k = args.handle.top_k;
+  for (int slot = 0; slot < top_k; ++slot) {
+    int const expert = expert_at(args, token, slot);
+    int const rank = expert < 0 ? -1 : args.experts.rank_of(expert);
+    args.handle.slot_rank[token * top_k + slot] = static_cast<std::int16_t>(rank);
+    if (rank < 0) continue;
+    atomicAdd(&expert_counts[expert], 1);
+    mask |= std::uint64_t{1} << rank;
+  }
+  return mask;
+}
+
+// Turns the warps' counts of a tile into first numbers, and moves `running` on.
+__device__ inline void number_warps(FlatShared& shared, int world) {
+  int const rank = static_cast<int>(threadIdx.x);
+  if (rank >= world) return;
+  int next = shared.running[rank];
+  for (int warp = 0; warp < layout_threads / 32; ++warp) {
+    int const count = shared.warp_counts[warp][rank];
+    shared.warp_counts[warp][rank] = next;
+    next += count;
+  }
+  shared.running[rank] = next;
+}
+
+__device__ inline void layout_flat_tile(NotifyArgs const& args, std::int64_t token, bool mine, std::uint64_t mask,
+                                        FlatShared& shared) {
+  unsigned const lane = threadIdx.x % 32;
+  unsigned const warp = threadIdx.x / 32;
+  for (int rank = 0; rank < args.peers.world; ++rank) {
+    unsigned const takers = __ballot_sync(~0U, (mask >> rank & 1) != 0);
+    if (lane == 0) shared.warp_counts[warp][rank] = __popc(takers);
+  }
+  __syncthreads();
+  number_warps(shared, args.peers.world);
+  __syncthreads();
+  DeviceRoute* const routes = scratch_routes_of(args.peers) + token * args.handle.width;
+  int used = 0;
+  for (int rank = 0; rank < args.peers.world; ++rank) {
+    unsigned const takers = __ballot_sync(~0U, (mask >> rank & 1) != 0);
+    if ((mask >> rank & 1) == 0) continue;
+    int const before = __popc(takers & ((1U << lane) - 1U));
+    routes[used++] = {shared.warp_counts[warp][rank] + before, static_cast<std::int16_t>(rank), -1};
+  }
+  if (mine && used < args.handle.width) routes[used].rank = -1;
+  __syncthreads();  // before the next tile counts
+}
+
+// `counts`: [world] rows, then [experts] slots of this block.
+__device__ inline void layout_flat(NotifyArgs const& args, std::int64_t begin, std::int64_t end, int* expert_counts,
+                                   int* counts) {
+  __shared__ FlatShared shared;
+  if (static_cast<int>(threadIdx.x) < max_node_ranks) shared.running[threadIdx.x] = 0;
+  __syncthreads();
+  for (std::int64_t tile = begin; tile < end; tile += layout_threads) {
+    std::int64_t const token = tile + threadIdx.x;
+    bool const mine = token < end;
+    layout_flat_tile(args, token, mine, mine ? ranks_of_token(args, token, expert_counts) : 0, shared);
+  }
+  if (static_cast<int>(threadIdx.x) < args.peers.world) counts[threadIdx.x] = shared.running[threadIdx.x];
+}
+
+}  // namespace switchyard::cuda

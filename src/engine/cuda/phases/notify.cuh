@@ -1,0 +1,63 @@
+// Notify: one block sums up what all blocks counted, tells every receiver, and hears from every source.
+#pragma once
+
+#include "engine/cuda/comm/grid.cuh"
+#include "engine/cuda/phases/layout.cuh"
+
+namespace switchyard::cuda {
+
+// Counts of blocks become first numbers; the sums go to the receivers.
+__device__ inline void send_counts(NotifyArgs const& args) {
+  int const world = args.peers.world;
+  int const streams = world + args.experts.num_experts();
+  std::int32_t* const blocks = block_counts_of(args.peers);
+  for (int stream = static_cast<int>(threadIdx.x); stream < streams; stream += layout_threads) {
+    std::int32_t total = 0;
+    for (unsigned block = 0; block < gridDim.x; ++block) {
+      std::int32_t& entry = blocks[static_cast<std::size_t>(block) * streams + stream];
+      std::int32_t const count = entry;
+      entry = total;
+      total += count;
+    }
+    int const expert = stream - world;
+    int const peer = expert < 0 ? stream : args.experts.rank_of(expert);
+    int const slot = expert < 0 ? 0 : 1 + expert - args.experts.first(peer);
+    counts_of(args.peers, peer, args.peers.rank)[slot] = total;
+  }
+  __syncthreads();
+}
+
+// A bad id turns the call into a refusal.
+__device__ inline std::uint64_t digest_to_tell(NotifyArgs const& args) {
+  return ptx::load_relaxed(&state_of(args.peers)->bad_id) == ~std::uint64_t{0} ? args.digest : 0;
+}
+
+__device__ inline void announce_digest(Peers const& peers, std::uint64_t epoch, std::uint64_t digest) {
+  if (static_cast<int>(threadIdx.x) >= peers.world) return;
+  DeviceAnnounce* const to = announce_of(peers, static_cast<int>(threadIdx.x), peers.rank);
+  to->digest = digest;
+  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
+}
+
+// False, in all threads, when a peer makes another call or refuses; every rank finds so in the same call.
+__device__ inline bool digests_agree(Peers const& peers, Waiting const& waiting, std::uint64_t digest) {
+  bool differs = false;
+  if (static_cast<int>(threadIdx.x) < peers.world) {
+    int const peer = static_cast<int>(threadIdx.x);
+    std::uint64_t const theirs = announce_of(peers, peers.rank, peer)->digest;
+    differs = theirs != digest || theirs == 0;
+    if (differs)
+      report(peers, waiting,
+             {.state = 0, .kind = TroubleKind::mismatch, .phase = Phase::announce, .peer = peer, .expected = digest, .seen = theirs});
+  }
+  return __syncthreads_or(differs ? 1 : 0) == 0;
+}
+
+// Announces of all peers are there and agree.
+__device__ inline bool agree(Peers const& peers, Waiting const& waiting, std::uint64_t epoch, std::uint64_t digest) {
+  announce_digest(peers, epoch, digest);
+  return wait_for_peers(peers, waiting, peers.control.announces, epoch, Phase::announce) &&
+         digests_agree(peers, waiting, digest);
+}
+
+}  // namespace switchyard::cuda

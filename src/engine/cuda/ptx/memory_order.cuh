@@ -1,0 +1,59 @@
+// Loads and stores with an order, as the PTX memory model names them. Scope sys: peers may be other GPUs or
+// processes. Each use says which other access it pairs with.
+#pragma once
+
+#include <cstdint>
+
+namespace switchyard::cuda::ptx {
+
+__device__ inline std::uint64_t load_acquire(std::uint64_t const* at) {
+  std::uint64_t value;
+  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(at) : "memory");
+  return value;
+}
+
+__device__ inline std::uint32_t load_acquire(std::uint32_t const* at) {
+  std::uint32_t value;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(at) : "memory");
+  return value;
+}
+
+__device__ inline void store_release(std::uint64_t* at, std::uint64_t value) {
+  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
+}
+
+__device__ inline void store_release(std::uint32_t* at, std::uint32_t value) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(at), "r"(value) : "memory");
+}
+
+__device__ inline std::uint64_t load_relaxed(std::uint64_t const* at) {
+  std::uint64_t value;
+  asm volatile("ld.relaxed.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(at) : "memory");
+  return value;
+}
+
+__device__ inline std::uint32_t load_relaxed(std::uint32_t const* at) {
+  std::uint32_t value;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(at) : "memory");
+  return value;
+}
+
+// Returns the value before.
+__device__ inline std::uint32_t add_acq_rel(std::uint32_t* at, std::uint32_t value) {
+  std::uint32_t before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(at), "r"(value) : "memory");
+  return before;
+}
+
+__device__ inline void fence_sys() {
+  asm volatile("fence.acq_rel.sys;" ::: "memory");
+}
+
+// Nanoseconds; ticks coarsely.
+__device__ inline std::uint64_t global_timer() {
+  std::uint64_t now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
+}  // namespace switchyard::cuda::ptx

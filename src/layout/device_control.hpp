@@ -1,0 +1,155 @@
+// The control block at the start of every rank's GPU segment, and the device side of a handle. All ranks compute
+// the same layout from the same numbers. docs/protocol.md states who writes what when.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "layout/control.hpp"
+#include "layout/receive_block.hpp"
+
+namespace switchyard {
+
+inline constexpr int max_node_ranks = 64;
+// Blocks that a layout is split over at most: their counts are summed up by one block.
+inline constexpr int max_layout_blocks = 32;
+
+// By source: opens a call. Written by a kernel of the source into the owner's control block.
+struct alignas(cache_line) DeviceAnnounce {
+  std::uint64_t epoch;
+  std::uint64_t digest;  // of what must agree; 0: the source refuses
+  // combine: offsets in the source's heap; -1: none.
+  std::int64_t x_offset;
+  std::int64_t weights_offset;
+  std::int64_t row_weights_offset;
+};
+
+// By receiver: where the rows of the owner go.
+struct alignas(cache_line) DeviceAnswer {
+  std::uint64_t epoch;
+  std::uint64_t block_offset;
+  std::int64_t rows;
+};
+
+struct alignas(cache_line) DeviceFlag {
+  std::uint64_t epoch;
+};
+
+// Only its own rank's kernels use it, one kernel at a time (they are in one stream).
+struct alignas(cache_line) DeviceState {
+  std::uint64_t epoch;        // of the last call that has its announces
+  std::uint64_t bad_id;       // least token * 64 + slot with an id out of range; all ones: none
+  std::uint32_t failed;       // 1: kernels return at once
+  std::uint32_t blocks_done;  // of the running kernel
+  std::uint32_t blocks_staged;
+};
+
+static_assert(sizeof(DeviceAnnounce) == 64 && sizeof(DeviceAnswer) == 64 && sizeof(DeviceFlag) == 64 &&
+              sizeof(DeviceState) == 64);
+
+// One row that a token takes somewhere; rank -1 ends a token's list.
+struct DeviceRoute {
+  std::int32_t row;
+  std::int16_t rank;
+  std::int16_t slot;  // expanded: top-k slot; flat: -1
+};
+static_assert(sizeof(DeviceRoute) == 8);
+
+struct DeviceSizes {
+  int world = 1;
+  int num_experts = 0;
+  int max_local_experts = 0;
+  std::int64_t max_tokens = 0;
+  int top_k = 1;
+  [[nodiscard]] constexpr std::size_t streams() const noexcept {
+    return static_cast<std::size_t>(world) + static_cast<std::size_t>(num_experts);
+  }
+  // Most routes that a token has.
+  [[nodiscard]] constexpr int max_width() const noexcept { return top_k > world ? top_k : world; }
+  [[nodiscard]] constexpr int layout_blocks() const noexcept {
+    std::size_t const affordable = (std::size_t{1} << 20) / streams();
+    if (affordable < 1) return 1;
+    return affordable < max_layout_blocks ? static_cast<int>(affordable) : max_layout_blocks;
+  }
+};
+
+// Byte offsets of its parts; the heap follows.
+struct DeviceControlLayout {
+  std::size_t announces = 0;     // DeviceAnnounce[world], by source
+  std::size_t answers = 0;       // DeviceAnswer[world], by receiver
+  std::size_t arrived = 0;       // DeviceFlag[world], by source
+  std::size_t done = 0;          // DeviceFlag[world], by peer
+  std::size_t gate = 0;          // DeviceFlag[world], by peer: the barrier of benchmarks
+  std::size_t counts = 0;        // i32[world][slots]: rows, slots per local expert, by source
+  std::size_t starts = 0;        // i32[world][slots]: first rows, by receiver
+  std::size_t state = 0;         // DeviceState; from here on only the owner reads and writes
+  std::size_t block_counts = 0;  // i32[layout_blocks][streams]: counts, then first numbers, of each block's tokens
+  std::size_t routes = 0;        // DeviceRoute[max_tokens][max_width]: rows within the block of tokens
+  std::size_t bytes = 0;         // whole pages of the smallest kind that a GPU maps
+  std::size_t slots = 0;         // 1 + max local experts, a whole cache line
+};
+
+constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) noexcept {
+  auto const ranks = static_cast<std::size_t>(sizes.world);
+  DeviceControlLayout at;
+  std::size_t end = 0;
+  auto const place = [&end](std::size_t bytes) {
+    std::size_t const begin = end;
+    end = align_up(begin + bytes, cache_line);
+    return begin;
+  };
+  at.slots = align_up((1 + static_cast<std::size_t>(sizes.max_local_experts)) * 4, cache_line) / 4;
+  at.announces = place(ranks * sizeof(DeviceAnnounce));
+  at.answers = place(ranks * sizeof(DeviceAnswer));
+  at.arrived = place(ranks * sizeof(DeviceFlag));
+  at.done = place(ranks * sizeof(DeviceFlag));
+  at.gate = place(ranks * sizeof(DeviceFlag));
+  at.counts = place(ranks * at.slots * 4);
+  at.starts = place(ranks * at.slots * 4);
+  at.state = place(sizeof(DeviceState));
+  at.block_counts = place(static_cast<std::size_t>(sizes.layout_blocks()) * sizes.streams() * 4);
+  at.routes = place(static_cast<std::size_t>(sizes.max_tokens) * static_cast<std::size_t>(sizes.max_width()) *
+                    sizeof(DeviceRoute));
+  at.bytes = align_up(end, 65536);
+  return at;
+}
+
+// The device side of a handle, in a block of the owner's heap.
+struct DeviceHandleLayout {
+  std::size_t routes = 0;        // DeviceRoute[N][width], rows final
+  std::size_t slot_rank = 0;     // i16[N][K]: rank of each slot's expert, -1: unused; flat with topk_idx
+  std::size_t rows_of_rank = 0;  // i64[world]: rows of each rank's result
+  std::size_t padded = 0;        // i32[max local experts]: rows per local expert, rounded up; expanded
+  std::size_t real = 0;          // i32[max local experts]: without the rounding
+  std::size_t rows = 0;          // i64: of the own result, without those of a worst case
+  std::size_t bytes = 0;
+};
+
+struct HandleSizes {
+  std::int64_t num_tokens = 0;
+  int width = 0;
+  int top_k = 0;
+  int world = 1;
+  int max_local_experts = 0;
+};
+
+constexpr DeviceHandleLayout device_handle_layout(HandleSizes const& sizes) noexcept {
+  DeviceHandleLayout at;
+  std::size_t end = 0;
+  auto const place = [&end](std::size_t bytes) {
+    std::size_t const begin = end;
+    end = align_up(begin + bytes, cache_line);
+    return begin;
+  };
+  auto const tokens = static_cast<std::size_t>(sizes.num_tokens);
+  at.routes = place(tokens * static_cast<std::size_t>(sizes.width) * sizeof(DeviceRoute));
+  at.slot_rank = place(tokens * static_cast<std::size_t>(sizes.top_k) * 2);
+  at.rows_of_rank = place(static_cast<std::size_t>(sizes.world) * 8);
+  at.padded = place(static_cast<std::size_t>(sizes.max_local_experts) * 4);
+  at.real = place(static_cast<std::size_t>(sizes.max_local_experts) * 4);
+  at.rows = place(8);
+  at.bytes = end;
+  return at;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,38 @@
+// Checking calls of the CUDA runtime.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string_view>
+
+#include "base/check.hpp"
+
+namespace switchyard {
+
+inline void check_cuda(cudaError_t error, std::string_view what) {
+  if (error == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());  // so that the next call does not report it again
+  if (error == cudaErrorMemoryAllocation) throw OutOfMemory(fmt::format("{}: {}", what, cudaGetErrorString(error)));
+  throw SystemError(fmt::format("{}: {}", what, cudaGetErrorString(error)));
+}
+
+// Makes a device the calling thread's current one for a while.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device) {
+    check_cuda(cudaGetDevice(&before_), "cudaGetDevice");
+    if (device != before_) check_cuda(cudaSetDevice(device), "cudaSetDevice");
+    changed_ = device != before_;
+  }
+  ~CurrentDevice() {
+    if (changed_) cudaSetDevice(before_);
+  }
+  CurrentDevice(CurrentDevice const&) = delete;
+  CurrentDevice& operator=(CurrentDevice const&) = delete;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,25 @@
+// Memory that ranks share: what a symmetric heap is made of.
+#pragma once
+
+#include <cstddef>
+
+namespace switchyard {
+
+class Segment {
+ public:
+  virtual ~Segment() = default;
+  Segment(Segment const&) = delete;
+  Segment& operator=(Segment const&) = delete;
+
+  // Where this process (and the GPU that it uses) sees it. Host code may dereference host segments only.
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+ protected:
+  explicit Segment(std::size_t bytes) : bytes_(bytes) {}
+
+  std::byte* data_ = nullptr;
+  std::size_t bytes_;
+};
+
+}  // namespace switchyard

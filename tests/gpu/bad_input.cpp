@@ -1,0 +1,129 @@
+// Bad input on the CUDA engine: every rank refuses, nothing moves, and the buffer goes on working.
+#include "gpu/gpu_flow.hpp"
+#include "support/refusal.hpp"
+
+namespace switchyard::test {
+namespace {
+
+class GpuBadInput : public GpuTest {};
+
+struct Spoilt {
+  char const* what;
+  std::vector<std::string_view> words;
+  std::function<void(DispatchArgs&)> spoil;
+};
+
+void expect_dispatch_refused(Case const& c, Spoilt const& spoilt) {
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, spoilt.what, [&](Communicator& communicator) {
+    DeviceRank device;
+    communicator.barrier();
+    Buffer buffer(communicator, gpu_options_for(p));
+    RankInputs const inputs(p, communicator.rank());
+    for (int i = 0; i < 2; ++i) {
+      device.clear();
+      DispatchArgs args = device.upload(inputs.args());
+      if (communicator.rank() == culprit) spoilt.spoil(args);
+      expect_refusal(spoilt.what, culprit, spoilt.words, [&] { (void)buffer.dispatch(args); });
+      gpu_round_trip(p, buffer, device);
+    }
+    communicator.barrier();
+  });
+}
+
+TEST_F(GpuBadInput, Dispatch) {
+  static std::vector<std::byte> const host(1 << 20U);
+  for (Spoilt const& spoilt : std::vector<Spoilt>{
+           {"x of the host", {"x", "host"}, [](DispatchArgs& a) { a.x.data = host.data(); }},
+           {"x on device cpu", {"x", "cuda", "cpu"}, [](DispatchArgs& a) { a.x.device = Device::cpu; }},
+           {"hidden", {"x", "dimension 1"}, [](DispatchArgs& a) { --a.x.shape[1]; }},
+           {"alignment", {"expert_alignment"}, [](DispatchArgs& a) { a.expert_alignment = 2; }},
+           {"num_sms", {"num_sms"}, [](DispatchArgs& a) { a.num_sms = 100000; }}}) {
+    expect_dispatch_refused(refusal_case(), spoilt);
+  }
+}
+
+TEST_F(GpuBadInput, IdsOutOfRange) {
+  Case const c = refusal_case();
+  Problem bad = make_problem(c);
+  Problem const good = bad;
+  bad.inputs[culprit].ids[3] = 8;
+  run_ranks(c.launch, c.ranks, "an id out of range", [&](Communicator& communicator) {
+    DeviceRank device;
+    communicator.barrier();
+    Buffer buffer(communicator, gpu_options_for(good));
+    for (int i = 0; i < 2; ++i) {
+      RankInputs const inputs(bad, communicator.rank());
+      DispatchArgs const args = device.upload(inputs.args());
+      expect_refusal("an id", culprit, {"topk_idx[1, 1]", "7", "8"}, [&] { (void)buffer.dispatch(args); });
+      gpu_round_trip(good, buffer, device);
+    }
+    communicator.barrier();
+  });
+}
+
+TEST_F(GpuBadInput, HeapTooSmall) {
+  Case const c{.ranks = 3, .tokens = 400, .counts = Tokens::equal, .hidden = 512, .routing = Routing::one_expert};
+  Problem const p = make_problem(c);
+  Case small = c;
+  small.tokens = 10;
+  Problem const fits = make_problem(small);
+  run_ranks(c.launch, c.ranks, "a heap too small", [&](Communicator& communicator) {
+    DeviceRank device;
+    communicator.barrier();
+    BufferOptions options = gpu_options_for(p);
+    options.heap_bytes = 1 << 20U;
+    Buffer buffer(communicator, options);
+    // What a heap has beyond its size comes from the granularity of GPU memory.
+    Tensor const filler = buffer.allocate(DType::u8, {static_cast<std::int64_t>(1) << 20U});
+    for (int i = 0; i < 2; ++i) {
+      device.clear();
+      RankInputs const inputs(p, communicator.rank());
+      DispatchArgs const args = device.upload(inputs.args());
+      auto const error = expect_throw<OutOfMemory>("a small heap", [&] { (void)buffer.dispatch(args); });
+      check_names(error, {"rank 0", "heap_bytes"});
+      gpu_round_trip(fits, buffer, device);
+    }
+    communicator.barrier();
+  });
+}
+
+TEST_F(GpuBadInput, APeerThatLeaves) {
+  Case const c{.ranks = 3, .tokens = 10, .hidden = 64};
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, "a peer leaves", [&](Communicator& communicator) {
+    DeviceRank device;
+    communicator.barrier();
+    RankInputs const inputs(p, communicator.rank());
+    Buffer buffer(communicator, gpu_options_for(p));
+    gpu_round_trip(p, buffer, device);
+    if (communicator.rank() == culprit) return;
+    DispatchArgs const args = device.upload(inputs.args());
+    auto const error = expect_throw<PeerLost>("a dispatch", [&] { (void)buffer.dispatch(args); });
+    check_equal(error.peer(), culprit, "peer of the error: ", error.what());
+    check_cuda(cudaDeviceSynchronize(), "the context lives");
+  });
+}
+
+TEST_F(GpuBadInput, APeerThatIsLate) {
+  Case const c{.ranks = 2, .tokens = 10, .hidden = 64};
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, "a peer is late", [&](Communicator& communicator) {
+    DeviceRank device;
+    communicator.barrier();
+    RankInputs const inputs(p, communicator.rank());
+    BufferOptions options = gpu_options_for(p);
+    options.timeout = std::chrono::milliseconds{500};
+    Buffer buffer(communicator, options);
+    if (communicator.rank() == 0) {
+      DispatchArgs const args = device.upload(inputs.args());
+      auto const error = expect_throw<Timeout>("a dispatch", [&] { (void)buffer.dispatch(args); });
+      check_equal(error.peer(), 1, "peer of the error: ", error.what());
+      check_cuda(cudaDeviceSynchronize(), "the context lives");
+    }
+    communicator.barrier();
+  });
+}
+
+}  // namespace
+}  // namespace switchyard::test
