@@ -63,7 +63,8 @@ class Handle {
   [[nodiscard]] bool given() const noexcept { return routing_ != nullptr; }
   [[nodiscard]] std::int64_t num_tokens() const noexcept;     // N of the dispatch
   [[nodiscard]] std::int64_t num_recv_rows() const noexcept;  // without those of a worst case
-  // [L], rounded up to expert_alignment; empty without topk_idx. In worst-case mode the only place that tells.
+  // [L], rounded up to expert_alignment; empty without topk_idx. In worst-case mode the only place that tells
+  // (CPU engine; empty on the CUDA engine, whose host does not learn it).
   [[nodiscard]] std::vector<std::int64_t> const& tokens_per_expert() const noexcept;
   // Cumulative rows received by source rank (R values); flat layout only.
   [[nodiscard]] std::vector<std::int64_t> const& recv_rows_end_by_rank() const noexcept;

@@ -33,7 +33,9 @@ std::size_t heap_bytes_for(Problem const& problem, std::vector<Traffic> const& t
     Footprint const bytes = footprint_of(problem, rank);
     most = std::max(most, bytes.received + bytes.expert_outputs + bytes.combined);
   }
-  return static_cast<std::size_t>(most + most / 4 + 64 * mib);
+  // The CUDA engine first takes room for all that could arrive.
+  std::int64_t const could_arrive = problem.ranks * problem.tokens * (problem.received_row_bytes() + 1024);
+  return static_cast<std::size_t>(most + most / 4 + could_arrive + 64 * mib);
 }
 
 std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::int64_t available) {

@@ -12,11 +12,12 @@ namespace {
 std::vector<double> pack(RankSamples const& samples) {
   std::vector<double> out{static_cast<double>(samples.dispatch_us.size()),
                           static_cast<double>(samples.libc_copy_us.size()),
-                          static_cast<double>(samples.device_copy_us.size()), samples.pss_bytes,
-                          samples.resident_peak_bytes, samples.heap_peak_bytes};
-  for (auto const* list :
-       {&samples.dispatch_us, &samples.combine_us, &samples.libc_copy_us, &samples.non_temporal_copy_us,
-        &samples.device_copy_us}) {
+                          static_cast<double>(samples.device_copy_us.size()),
+                          samples.pss_bytes,
+                          samples.resident_peak_bytes,
+                          samples.heap_peak_bytes};
+  for (auto const* list : {&samples.dispatch_us, &samples.combine_us, &samples.libc_copy_us,
+                           &samples.non_temporal_copy_us, &samples.device_copy_us}) {
     out.insert(out.end(), list->begin(), list->end());
   }
   return out;

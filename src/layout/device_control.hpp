@@ -47,7 +47,7 @@ struct alignas(cache_line) DeviceState {
 static_assert(sizeof(DeviceAnnounce) == 64 && sizeof(DeviceAnswer) == 64 && sizeof(DeviceFlag) == 64 &&
               sizeof(DeviceState) == 64);
 
-// One row that a token takes somewhere; rank -1 ends a token's list.
+// One row that a token takes somewhere; entries past the end of a token's list have rank -1.
 struct DeviceRoute {
   std::int32_t row;
   std::int16_t rank;

@@ -50,6 +50,21 @@ void BlockAllocator::free(std::size_t offset) noexcept {
   free_.insert(std::move(block));
 }
 
+void BlockAllocator::trim(std::size_t offset, std::size_t bytes) {
+  std::size_t const size = std::max<std::size_t>((bytes + granule - 1) / granule, 1) * granule;
+  std::size_t rest = 0;
+  {
+    std::lock_guard const lock(mutex_);
+    auto const block = taken_.find(offset);
+    assert(block != taken_.end() && size <= block->second && "trimmed to more than there was");
+    if (block == taken_.end() || size >= block->second) return;
+    rest = block->second - size;
+    taken_.emplace(offset + size, rest);  // the one step that can fail comes first
+    block->second = size;
+  }
+  free(offset + size);
+}
+
 std::size_t BlockAllocator::used() const {
   std::lock_guard const lock(mutex_);
   return used_;

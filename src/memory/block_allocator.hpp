@@ -17,6 +17,8 @@ class BlockAllocator {
   // granule, so that every block has an offset of its own.
   [[nodiscard]] std::optional<std::size_t> allocate(std::size_t bytes);
   void free(std::size_t offset) noexcept;
+  // Makes a taken range shorter; what is behind is free again.
+  void trim(std::size_t offset, std::size_t bytes);
 
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
   [[nodiscard]] std::size_t used() const;

@@ -31,6 +31,8 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
 
   // Nothing when the own heap has no free range of that size.
   [[nodiscard]] std::optional<Block> allocate(std::size_t bytes);
+  // Makes an own block shorter.
+  void trim(Block const& block, std::size_t bytes) { allocator_.trim(block.offset, bytes); }
   // Offset in the own heap of a range that lies in it wholly.
   [[nodiscard]] std::optional<std::size_t> offset_of(void const* data, std::size_t bytes) const noexcept;
   [[nodiscard]] BlockAllocator const& allocator() const noexcept { return allocator_; }

@@ -88,23 +88,6 @@ TEST_F(GpuBadInput, HeapTooSmall) {
   });
 }
 
-TEST_F(GpuBadInput, APeerThatLeaves) {
-  Case const c{.ranks = 3, .tokens = 10, .hidden = 64};
-  Problem const p = make_problem(c);
-  run_ranks(c.launch, c.ranks, "a peer leaves", [&](Communicator& communicator) {
-    DeviceRank device;
-    communicator.barrier();
-    RankInputs const inputs(p, communicator.rank());
-    Buffer buffer(communicator, gpu_options_for(p));
-    gpu_round_trip(p, buffer, device);
-    if (communicator.rank() == culprit) return;
-    DispatchArgs const args = device.upload(inputs.args());
-    auto const error = expect_throw<PeerLost>("a dispatch", [&] { (void)buffer.dispatch(args); });
-    check_equal(error.peer(), culprit, "peer of the error: ", error.what());
-    check_cuda(cudaDeviceSynchronize(), "the context lives");
-  });
-}
-
 TEST_F(GpuBadInput, APeerThatIsLate) {
   Case const c{.ranks = 2, .tokens = 10, .hidden = 64};
   Problem const p = make_problem(c);

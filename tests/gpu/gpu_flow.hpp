@@ -32,10 +32,19 @@ inline bool gpu_usable() {
   return usable;
 }
 
-class GpuTest : public testing::Test {
+// Ranks as processes: each with a context, and with as few queues, as by default; MPS has not enough for more.
+class GpuProcessTest : public testing::Test {
  protected:
   void SetUp() override {
     if (!gpu_usable()) GTEST_SKIP() << "no GPU that this build can use";
+  }
+};
+
+// Ranks as threads.
+class GpuTest : public GpuProcessTest {
+ protected:
+  void SetUp() override {
+    GpuProcessTest::SetUp();
     // Every rank of this process has streams of its own, which must not share a queue.
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   }
@@ -77,7 +86,7 @@ inline Handle gpu_dispatch(Problem const& p, Buffer& buffer, DeviceRank& device,
   args = device.upload(args);
   Dispatched const seen = buffer.dispatch(args);
   buffer.synchronize();
-  DispatchChecker(p, buffer.communicator().rank(), cached).check_all(device.download(seen));
+  DispatchChecker(p, buffer.communicator().rank(), cached, EngineKind::cuda).check_all(device.download(seen));
   return seen.handle;
 }
 

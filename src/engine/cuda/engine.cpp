@@ -41,6 +41,7 @@ Engine::Engine(Foundation foundation, EngineOptions const& options)
       world_(std::move(foundation.world)),
       options_(options),
       experts_(options.sizes.num_experts, options.sizes.world),
+      share_(options.device),
       control_(foundation.host_heap, control_layout(options.sizes.world, experts_.max_count())),
       signals_(foundation.host_heap, world_, options.wait),
       mailbox_(experts_.max_count()),

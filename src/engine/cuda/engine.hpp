@@ -13,6 +13,7 @@
 #include "control/calls.hpp"
 #include "control/control_area.hpp"
 #include "control/signals.hpp"
+#include "engine/cuda/context_share.hpp"
 #include "engine/cuda/device_event.hpp"
 #include "engine/cuda/host_mailbox.hpp"
 #include "engine/cuda/kernel_args.hpp"
@@ -66,8 +67,20 @@ class Engine {
   void notify(DispatchCall& call);
   void settle_placement(DispatchCall& call);
   void allocate_block(DispatchCall& call);
-  void place(DispatchCall& call);
-  void cast(DispatchCall& call, DispatchArgs& args);
+  void guess_block(DispatchCall& call);
+  void trim_block(DispatchCall& call);
+  // What travels, and how it is cut.
+  struct Payload {
+    RowCopy x{};
+    float const* scales = nullptr;
+    std::int64_t scale_strides[2]{};
+    int stages = 0;
+    int warps = 1;
+  };
+  Payload prepare_payload(DispatchCall& call);
+  void cast(DispatchCall& call, Payload& payload);
+  void place_when_counted(DispatchCall& call, Payload const& payload);
+  void place(DispatchCall& call, Payload const& payload, bool told);
   void stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor);
 
   void await(std::uint64_t ticket);
@@ -93,6 +106,7 @@ class Engine {
   std::shared_ptr<World> world_;
   EngineOptions options_;
   ExpertSplit experts_;
+  ContextShare share_;
   ControlArea control_;
   Signals signals_;
   HostMailbox mailbox_;

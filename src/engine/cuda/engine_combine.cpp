@@ -71,6 +71,7 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
   stage(call, from.topk_weights, args.weights);
   stage(call, from.row_weights, args.row_weights);
   args.ticket = ++ticket_;
+  args.piece = shared_bytes_ > 0 && args.x.row_bytes % 16 == 0 ? combine_piece() : 0;
   if (!call.refusal) {
     args.handle = device_handle(*from.handle.routing());
     args.rows = from.x.size(0);

@@ -100,6 +100,8 @@ void Engine::notify(DispatchCall& call) {
     notify.in_rank_strides[1] = args.token_in_rank.stride(1);
     notify.alignment = call.fresh->expert_alignment;
     notify.worst_rows = args.num_worst_tokens;
+    notify.has_block = call.block.has_value();
+    notify.block_offset = call.block ? call.block->offset : 0;
     notify.digest = digest_of(facts_of(call));
   }
   notify.tokens_per_block = tokens_per_block(notify.handle.num_tokens);
@@ -151,6 +153,37 @@ void Engine::settle_placement(DispatchCall& call) {
   placement.real_tokens_per_expert.assign(real.begin(), real.end());
 }
 
+// Room for all that could arrive, if the heap has it: rows can then move before the host knows how many. Not where
+// the kernel queued behind the notify kernel could hold up a peer's.
+void Engine::guess_block(DispatchCall& call) {
+  detail::Routing const& routing = *call.routing;
+  std::int64_t const sources = options_.sizes.max_tokens * options_.sizes.world;
+  std::int64_t rows = sources;
+  if (routing.layout == OutputLayout::expanded) {
+    int const local = experts_.count(heap_->rank());
+    rows = sources * std::min<std::int64_t>(routing.top_k, local) +
+           static_cast<std::int64_t>(local) * (routing.expert_alignment - 1);
+  }
+  if (rows > most_rows) return;
+  ReceiveShape shape = call.shape;
+  shape.rows = rows;
+  call.block = heap_->allocate(receive_block(shape).bytes);
+}
+
+// The block was for all that could arrive; this is what did.
+void Engine::trim_block(DispatchCall& call) {
+  call.shape.rows = call.routing->placement.rows;
+  heap_->trim(*call.block, receive_block(call.shape).bytes);
+}
+
+// The host allocates by the counts; the kernel then tells the sources where.
+void Engine::place_when_counted(DispatchCall& call, Payload const& payload) {
+  allocate_block(call);
+  place(call, payload, false);
+  await(ticket_);
+  settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+}
+
 void Engine::allocate_block(DispatchCall& call) {
   if (call.block || call.refusal) return;
   detail::Routing const& routing = *call.routing;
@@ -166,8 +199,26 @@ void Engine::allocate_block(DispatchCall& call) {
   if (!call.block) call.refusal = no_memory(*heap_, bytes, fmt::format("{} rows received", call.shape.rows));
 }
 
-// Casts into the heap; the dispatch then moves what came out.
-void Engine::cast(DispatchCall& call, DispatchArgs& args) {
+// What travels: the caller's rows, or what the cast makes of them in the heap. May refuse the call.
+Engine::Payload Engine::prepare_payload(DispatchCall& call) {
+  switchyard::DispatchArgs const& from = call.args;
+  Payload payload{};
+  if (call.refusal) return payload;
+  payload.x.from = static_cast<std::byte const*>(from.x.data);
+  payload.x.stride = from.x.stride(0) * static_cast<std::int64_t>(size_of(from.x.dtype));
+  payload.x.bytes = static_cast<std::uint32_t>(call.shape.row_bytes);
+  payload.scales = static_cast<float const*>(from.scales.data);
+  payload.scale_strides[0] = from.scales.stride(0);
+  payload.scale_strides[1] = from.scales.stride(1);
+  if (from.cast_to_fp8) cast(call, payload);
+  CopyPlan const copies = plan_copies(suits_bulk_copies(payload.x) ? payload.x.bytes : 0, shared_bytes_);
+  payload.x.piece = copies.piece;
+  payload.stages = copies.stages;
+  payload.warps = copies.warps;
+  return payload;
+}
+
+void Engine::cast(DispatchCall& call, Payload& payload) {
   ConstTensorView const& x = call.args.x;
   std::int64_t const groups = (x.size(1) + 127) / 128;
   std::size_t const values = align_up(static_cast<std::size_t>(x.numel()), part_alignment);
@@ -187,44 +238,40 @@ void Engine::cast(DispatchCall& call, DispatchArgs& args) {
                           .scales = scales},
                          4 * call.workers, stream_.get()),
              "launching the cast kernel");
-  args.x.from = block->data;
-  args.x.stride = x.size(1);
-  args.scales = scales;
-  args.scale_strides[0] = groups;
-  args.scale_strides[1] = 1;
+  payload.x.from = block->data;
+  payload.x.stride = x.size(1);
+  payload.scales = scales;
+  payload.scale_strides[0] = groups;
+  payload.scale_strides[1] = 1;
   keep_until_done(std::move(*block));
 }
 
-void Engine::place(DispatchCall& call) {
+void Engine::place(DispatchCall& call, Payload const& payload, bool told) {
   switchyard::DispatchArgs const& from = call.args;
   DispatchArgs args{};
-  args.experts = experts_;
   args.peers = peers_;
   args.waiting = waiting();
+  args.experts = experts_;
   args.shape = call.shape;
-  args.x.from = static_cast<std::byte const*>(from.x.data);
-  args.x.stride = from.x.stride(0) * static_cast<std::int64_t>(size_of(from.x.dtype));
-  args.x.bytes = static_cast<std::uint32_t>(call.shape.row_bytes);
-  args.scales = static_cast<float const*>(from.scales.data);
-  args.scale_strides[0] = from.scales.stride(0);
-  args.scale_strides[1] = from.scales.stride(1);
-  if (from.cast_to_fp8 && !call.refusal) cast(call, args);
+  args.x = payload.x;
+  args.scales = payload.scales;
+  args.scale_strides[0] = payload.scale_strides[0];
+  args.scale_strides[1] = payload.scale_strides[1];
+  args.stages = payload.stages;
+  args.payload_warps = std::max(payload.warps, 1);
   args.refused = call.refusal.has_value();
   args.cached = call.fresh == nullptr;
   args.digest = args.refused ? 0 : digest_of(facts_of(call));
   if (call.routing && call.routing->device != nullptr) args.handle = device_handle(*call.routing);
   if (args.refused) args.handle.num_tokens = 0;
   args.block_offset = call.block ? call.block->offset : 0;
+  args.told = told;
   args.ids = view_of_ids(from.topk_idx);
   args.weights = {static_cast<float const*>(from.topk_weights.data), from.topk_weights.stride(0),
                   from.topk_weights.stride(1)};
   args.tokens_per_block = tokens_per_block(args.handle.num_tokens);
   args.zero_padding = from.zero_padding;
   args.ticket = ++ticket_;
-  CopyPlan const copies = plan_copies(suits_bulk_copies(args.x) ? args.x.bytes : 0, shared_bytes_);
-  args.x.piece = copies.piece;
-  args.stages = copies.stages;
-  args.payload_warps = copies.warps;
   check_cuda(launch_dispatch(args, call.workers, stream_.get()), "launching the dispatch kernel");
 }
 
@@ -234,19 +281,22 @@ void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
   bool const worst = call.args.num_worst_tokens > 0;
   join(caller);
   ++calls_;
+  std::uint64_t const notified = ticket_ + 1;
   if (call.fresh) {
     if (!call.refusal) prepare_handle(call);
-    notify(call);
-    if (!worst || call.refusal) await(ticket_);
-    if (!worst || call.refusal) settle_placement(call);
+    if (!call.refusal && !worst && share_.alone()) guess_block(call);
   }
-  if (!worst) allocate_block(call);
+  Payload const payload = prepare_payload(call);
+  bool const told = call.fresh && call.block && !call.refusal;
+  if (call.fresh) notify(call);
+  if (told) place(call, payload, true);
+  if (call.fresh && !worst) {
+    await(notified);
+    settle_placement(call);
+    if (told) trim_block(call);
+  }
+  if (!told) place_when_counted(call, payload);
   if (call.block) keep_until_done(*call.block);
-  place(call);
-  if (!worst) {
-    await(ticket_);
-    settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
-  }
   if (call.fresh) {
     call.fresh->rows_of_rank.assign(static_cast<std::size_t>(heap_->world()), -1);
     call.fresh->rows_of_rank[static_cast<std::size_t>(heap_->rank())] = call.shape.rows;

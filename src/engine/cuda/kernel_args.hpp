@@ -63,8 +63,10 @@ struct NotifyArgs {
   std::uint8_t const* token_in_rank;  // [N, R]
   std::int64_t in_rank_strides[2];
   std::int64_t tokens_per_block;
-  std::int64_t max_count;   // what a peer's count can be at most
-  std::int64_t worst_rows;  // 0: not in worst-case mode
+  std::int64_t max_count;      // what a peer's count can be at most
+  std::int64_t worst_rows;     // 0: not in worst-case mode
+  std::uint64_t block_offset;  // of the result, if it is there already
+  bool has_block;
   int alignment;
   std::uint64_t digest;  // 0: refuse
   std::uint64_t ticket;
@@ -90,11 +92,12 @@ struct DispatchArgs {
   std::int64_t scale_strides[2];
   IdView ids;  // null in a cached dispatch
   WeightView weights;
-  std::int64_t tokens_per_block;  // as in the notify kernel
+  std::int64_t tokens_per_block;  // of the notify kernel's blocks
   std::uint64_t digest;           // cached only
-  std::uint64_t ticket;           // told to the host when all answers are there, or one failed; 0: not told
+  std::uint64_t ticket;           // told to the host when all answers are there, or one failed
   bool cached;
   bool refused;  // this rank has no block
+  bool told;     // the notify kernel has told the answers
   bool zero_padding;
   int stages;
   int payload_warps;
@@ -123,6 +126,7 @@ struct CombineArgs {
   std::byte* out;
   std::int64_t out_stride;  // bytes
   float* out_weights;       // [N, K] contiguous; null: none
+  std::uint32_t piece;      // bytes of a row that travel at once; 0: no copy engine, or rows that do not suit it
   std::uint64_t digest;
   std::uint64_t ticket;  // told to the host when all announces are there, or one failed
 };

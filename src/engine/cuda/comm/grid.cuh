@@ -6,7 +6,8 @@
 namespace switchyard::cuda {
 
 // Called by every thread of every block when the block's work is done. True in all threads of the block that comes
-// last, which then sees what all blocks have written (each block's release in the addition, the last one's acquire).
+// last, which then sees what all blocks have written (each block's release in the addition, the last one's
+// acquire).
 __device__ inline bool is_last_block(std::uint32_t* counter) {
   __shared__ bool last;
   __syncthreads();

@@ -55,7 +55,12 @@ __device__ inline bool wait_flag(Peers const& peers, Waiting const& waiting, std
     std::uint64_t const seen = ptx::load_acquire(flag);
     if (seen >= awaited.epoch) return true;
     report(peers, waiting,
-           {.state = 0, .kind = reason, .phase = awaited.phase, .peer = awaited.peer, .expected = awaited.epoch, .seen = seen});
+           {.state = 0,
+            .kind = reason,
+            .phase = awaited.phase,
+            .peer = awaited.peer,
+            .expected = awaited.epoch,
+            .seen = seen});
     return false;
   }
 }

@@ -6,18 +6,32 @@ namespace switchyard::cuda {
 
 namespace {
 
-inline constexpr int combine_threads = 768;
+// With the copy engine: warps that pull, and warps for weights. Without: all pull.
+inline constexpr int combine_threads = (pull_warps + 4) * 32;
+
+extern __shared__ std::byte dynamic_shared[];
+
+// All announces are there, or the call has failed.
+__device__ void tell_host(CombineArgs const& args) {
+  if (blockIdx.x == 0 && threadIdx.x == 0)
+    ptx::store_release(&args.waiting.mailbox->ticket, args.ticket);  // pairs with the host's acquire load
+}
 
 __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_constant__ CombineArgs const args) {
   __shared__ SourceRows sources[max_node_ranks];
-  if (has_failed(args.peers)) return;
   DeviceState* const state = state_of(args.peers);
+  if (has_failed(args.peers)) return tell_host(args);
   std::uint64_t const epoch = state->epoch + 1;
   bool const teller = stage_phase(args);
   bool const good = source_phase(args, epoch, teller, sources);
-  if (blockIdx.x == 0 && threadIdx.x == 0)
-    ptx::store_release(&args.waiting.mailbox->ticket, args.ticket);  // pairs with the host's acquire load
-  if (good) pull_phase(args, sources);
+  tell_host(args);
+  if (good) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    ptx::fence_proxy_async();  // what was acquired is seen by the copy engine, too
+#endif
+    auto const base = (reinterpret_cast<std::uintptr_t>(dynamic_shared) + 127) & ~std::uintptr_t{127};
+    pull_phase(args, sources, reinterpret_cast<std::byte*>(base));
+  }
   if (!is_last_block(&state->blocks_done)) return;
   if (threadIdx.x == 0) state->epoch = epoch;
   if (!good || has_failed(args.peers)) return;
@@ -35,14 +49,27 @@ __global__ void gate_kernel(__grid_constant__ Peers const peers, Waiting waiting
 
 }  // namespace
 
+std::uint32_t combine_piece() {
+  return pull_piece;
+}
+
 cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream) {
-  combine_kernel<<<blocks, combine_threads, 0, stream>>>(args);
+  std::size_t const shared = args.piece > 0 ? pull_shared_bytes : 0;
+  combine_kernel<<<blocks, combine_threads, shared, stream>>>(args);
   return cudaGetLastError();
 }
 
 cudaError_t load_combine() {
+  int device = 0;
+  int limit = 0;
   cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, combine_kernel);
+  if (cudaError_t const error = cudaGetDevice(&device); error != cudaSuccess) return error;
+  cudaError_t const error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error != cudaSuccess) return error;
+  if (static_cast<std::size_t>(limit) < pull_shared_bytes)
+    return cudaFuncGetAttributes(&attributes, combine_kernel);
+  return cudaFuncSetAttribute(combine_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(pull_shared_bytes));
 }
 
 cudaError_t launch_gate(Peers const& peers, Waiting const& waiting, std::uint64_t round, cudaStream_t stream) {

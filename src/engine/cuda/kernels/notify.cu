@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(layout_threads) notify_kernel(__grid_constant_
   std::uint64_t const epoch = state->epoch + 1;
   std::uint64_t const digest = digest_to_tell(args);
   send_counts(args);
-  if (agree(args.peers, args.waiting, epoch, digest)) place_phase(args);
+  if (agree(args.peers, args.waiting, epoch, digest)) place_phase(args, epoch);
   if (threadIdx.x == 0) state->epoch = epoch;
   tell_host(args);
 }

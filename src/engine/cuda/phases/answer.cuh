@@ -21,15 +21,18 @@ struct Destination {
 // A receiver that has no block for its rows answers so.
 inline constexpr std::uint64_t refused_offset = ~std::uint64_t{0};
 
-// By threads 0..world-1 of one block.
-__device__ inline void tell_answers(DispatchArgs const& args, std::uint64_t epoch) {
-  if (static_cast<int>(threadIdx.x) >= args.peers.world) return;
-  DeviceAnswer* const to = answer_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank);
-  to->block_offset = args.refused ? refused_offset : args.block_offset;
-  to->rows = args.shape.rows;
-  // Pairs with the load_acquire() in wait_for_peers(). The starts beside it were written by the notify kernel, which
-  // came before in the stream.
-  ptx::store_release(&to->epoch, epoch);
+struct AnswerToAll {
+  std::uint64_t block_offset;
+  std::int64_t rows;
+};
+
+// By threads 0..world-1 of one block, after the starts have been written by this block or by an earlier kernel.
+__device__ inline void tell_answers(Peers const& peers, std::uint64_t epoch, AnswerToAll const& answer) {
+  if (static_cast<int>(threadIdx.x) >= peers.world) return;
+  DeviceAnswer* const to = answer_of(peers, static_cast<int>(threadIdx.x), peers.rank);
+  to->block_offset = answer.block_offset;
+  to->rows = answer.rows;
+  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
 }
 
 // The answer of a peer, read once: what was checked is what is used.
@@ -41,7 +44,8 @@ __device__ inline bool read_answer(DispatchArgs const& args, int peer, Destinati
   shape.rows = rows;
   std::uint64_t const heap = args.peers.heap_bytes[peer];
   std::uint64_t const row_bytes = shape.row_bytes > 0 ? shape.row_bytes : 1;
-  bool sane = rows >= 0 && rows <= 0x7fffffff && static_cast<std::uint64_t>(rows) <= heap / row_bytes && offset <= heap;
+  bool sane =
+      rows >= 0 && rows <= 0x7fffffff && static_cast<std::uint64_t>(rows) <= heap / row_bytes && offset <= heap;
   ReceiveBlock const parts = receive_block(shape);
   sane = sane && parts.bytes <= heap - offset;
   if (args.cached) sane = sane && rows == args.handle.rows_of_rank[peer];
@@ -69,11 +73,13 @@ __device__ inline bool read_answer(DispatchArgs const& args, int peer, Destinati
 __device__ inline bool answer_phase(DispatchArgs const& args, std::uint64_t epoch, Destination* destinations) {
   if (blockIdx.x == 0) {
     if (args.cached) announce_digest(args.peers, epoch, args.digest);
-    tell_answers(args, epoch);
+    if (!args.told)
+      tell_answers(args.peers, epoch, {args.refused ? refused_offset : args.block_offset, args.shape.rows});
   }
   if (args.cached) {
     // A peer that makes another call gives no answer, but it announces.
-    if (!wait_for_peers(args.peers, args.waiting, args.peers.control.announces, epoch, Phase::announce)) return false;
+    if (!wait_for_peers(args.peers, args.waiting, args.peers.control.announces, epoch, Phase::announce))
+      return false;
     if (!digests_agree(args.peers, args.waiting, args.digest)) return false;
   }
   if (!wait_for_peers(args.peers, args.waiting, args.peers.control.answers, epoch, Phase::answer)) return false;

@@ -50,7 +50,7 @@ __device__ inline void write_routes(NotifyArgs const& args, std::int64_t token, 
     routes[place] = {numbers[slot], static_cast<std::int16_t>(args.experts.rank_of(experts[slot])),
                      static_cast<std::int16_t>(slot)};
   }
-  if (used < args.handle.width) routes[used].rank = -1;
+  for (; used < args.handle.width; ++used) routes[used] = {0, -1, -1};
 }
 
 __device__ inline void layout_expanded(NotifyArgs const& args, std::int64_t begin, std::int64_t end,

@@ -1,5 +1,5 @@
-// Layout, flat: one row per (token, rank). A block of the grid numbers the rows of its own range of tokens, in token
-// order, within each (this rank, destination) stream.
+// Layout, flat: one row per (token, rank). A block of the grid numbers the rows of its own range of tokens, in
+// token order, within each (this rank, destination) stream.
 #pragma once
 
 #include "engine/cuda/phases/ids.cuh"
@@ -67,7 +67,7 @@ __device__ inline void layout_flat_tile(NotifyArgs const& args, std::int64_t tok
     int const before = __popc(takers & ((1U << lane) - 1U));
     routes[used++] = {shared.warp_counts[warp][rank] + before, static_cast<std::int16_t>(rank), -1};
   }
-  if (mine && used < args.handle.width) routes[used].rank = -1;
+  for (; mine && used < args.handle.width; ++used) routes[used] = {0, -1, -1};
   __syncthreads();  // before the next tile counts
 }
 

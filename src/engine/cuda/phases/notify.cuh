@@ -12,12 +12,16 @@ __device__ inline void send_counts(NotifyArgs const& args) {
   int const streams = world + args.experts.num_experts();
   std::int32_t* const blocks = block_counts_of(args.peers);
   for (int stream = static_cast<int>(threadIdx.x); stream < streams; stream += layout_threads) {
+    // All loads before the first store: one round trip to memory instead of one a block.
+    std::int32_t counts[max_layout_blocks];
+#pragma unroll
+    for (int block = 0; block < max_layout_blocks; ++block)
+      counts[block] = block < static_cast<int>(gridDim.x) ? blocks[block * streams + stream] : 0;
     std::int32_t total = 0;
-    for (unsigned block = 0; block < gridDim.x; ++block) {
-      std::int32_t& entry = blocks[static_cast<std::size_t>(block) * streams + stream];
-      std::int32_t const count = entry;
-      entry = total;
-      total += count;
+#pragma unroll
+    for (int block = 0; block < max_layout_blocks; ++block) {
+      if (block < static_cast<int>(gridDim.x)) blocks[block * streams + stream] = total;
+      total += counts[block];
     }
     int const expert = stream - world;
     int const peer = expert < 0 ? stream : args.experts.rank_of(expert);
@@ -48,13 +52,19 @@ __device__ inline bool digests_agree(Peers const& peers, Waiting const& waiting,
     differs = theirs != digest || theirs == 0;
     if (differs)
       report(peers, waiting,
-             {.state = 0, .kind = TroubleKind::mismatch, .phase = Phase::announce, .peer = peer, .expected = digest, .seen = theirs});
+             {.state = 0,
+              .kind = TroubleKind::mismatch,
+              .phase = Phase::announce,
+              .peer = peer,
+              .expected = digest,
+              .seen = theirs});
   }
   return __syncthreads_or(differs ? 1 : 0) == 0;
 }
 
 // Announces of all peers are there and agree.
-__device__ inline bool agree(Peers const& peers, Waiting const& waiting, std::uint64_t epoch, std::uint64_t digest) {
+__device__ inline bool agree(Peers const& peers, Waiting const& waiting, std::uint64_t epoch,
+                             std::uint64_t digest) {
   announce_digest(peers, epoch, digest);
   return wait_for_peers(peers, waiting, peers.control.announces, epoch, Phase::announce) &&
          digests_agree(peers, waiting, digest);

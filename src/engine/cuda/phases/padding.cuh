@@ -20,7 +20,7 @@ __device__ inline void fill_row(DispatchArgs const& args, Destination const& own
   fill_by_lanes(own.scales + row * shape.scale_bytes, shape.scale_bytes, 0);
 }
 
-__device__ inline void padding_phase(DispatchArgs const& args, Destination const& own, PayloadWarp warp) {
+__device__ inline void padding_phase(DispatchArgs const& args, Destination const& own, BlockWarp warp) {
   if (args.handle.expanded) {
     std::int64_t begin = 0;
     for (int expert = 0; expert < args.experts.count(args.peers.rank); ++expert) {
@@ -30,7 +30,8 @@ __device__ inline void padding_phase(DispatchArgs const& args, Destination const
       begin = end;
     }
   }
-  for (std::int64_t row = *args.handle.rows + warp.index; row < own.rows; row += warp.count) fill_row(args, own, row);
+  for (std::int64_t row = *args.handle.rows + warp.index; row < own.rows; row += warp.count)
+    fill_row(args, own, row);
 }
 
 }  // namespace switchyard::cuda

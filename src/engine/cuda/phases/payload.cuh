@@ -6,15 +6,8 @@
 
 namespace switchyard::cuda {
 
-// Tells the handle where a token's rows went.
-__device__ inline void keep_route(DispatchArgs const& args, std::int64_t token, int first, DeviceRoute const& route) {
-  int const index = first + static_cast<int>(threadIdx.x % 32);
-  if (args.cached || index >= args.handle.width) return;
-  args.handle.routes[token * args.handle.width + index] = route;
-}
-
-// The warps of all blocks that move rows, numbered.
-struct PayloadWarp {
+// A warp of a block among those that do the same.
+struct BlockWarp {
   int index;
   int count;
 };
@@ -46,16 +39,17 @@ __device__ inline void copy_row(std::byte const* from, std::byte* to, std::uint3
 }
 
 // For GPUs without a copy engine, and for rows that are no multiple of 16 bytes.
-__device__ inline void payload_by_lanes(DispatchArgs const& args, Destination const* destinations, PayloadWarp warp) {
-  for (std::int64_t token = warp.index; token < args.handle.num_tokens; token += warp.count) {
+__device__ inline void payload_by_lanes(DispatchArgs const& args, Destination const* destinations, BlockWarp warp) {
+  BlockTokens const tokens(args.handle.num_tokens);
+  for (std::int64_t i = warp.index; i < tokens.count; i += warp.count) {
+    std::int64_t const token = BlockTokens::token(i);
     std::byte const* const from = args.x.from + token * args.x.stride;
     for (int first = 0; first < args.handle.width; first += 32) {
-      DeviceRoute const route = route_of_lane(args, destinations, token, first);
-      keep_route(args, token, first, route);
+      DeviceRoute const route = route_of_lane(args.handle, token, first);
       int const used = __popc(__ballot_sync(~0U, route.rank >= 0));
-      for (int i = 0; i < used; ++i) {
-        int const rank = __shfl_sync(~0U, static_cast<int>(route.rank), i);
-        std::int64_t const row = __shfl_sync(~0U, route.row, i);
+      for (int k = 0; k < used; ++k) {
+        int const rank = __shfl_sync(~0U, static_cast<int>(route.rank), k);
+        std::int64_t const row = __shfl_sync(~0U, route.row, k);
         copy_row(from, destinations[rank].x + row * args.x.bytes, args.x.bytes);
       }
     }
@@ -68,14 +62,14 @@ __device__ inline void payload_by_lanes(DispatchArgs const& args, Destination co
 // the turn before last have left their stage (wait_read<1>) when it is loaded again.
 class PieceRing {
  public:
-  __device__ PieceRing(DispatchArgs const& args, PayloadWarp warp, std::byte* stages, std::uint64_t* barriers)
+  __device__ PieceRing(DispatchArgs const& args, BlockWarp warp, std::byte* stages, std::uint64_t* barriers)
       : args_(args),
         warp_(warp),
         stages_(stages),
         barriers_(barriers),
         pieces_((args.x.bytes + args.x.piece - 1) / args.x.piece),
         lane_(static_cast<int>(threadIdx.x % 32)) {
-    std::int64_t const tokens = args.handle.num_tokens;
+    std::int64_t const tokens = BlockTokens(args.handle.num_tokens).count;
     std::int64_t const mine = tokens > warp.index ? (tokens - warp.index + warp.count - 1) / warp.count : 0;
     turns_ = mine * pieces_;
     if (lane_ == 0) {
@@ -88,7 +82,7 @@ class PieceRing {
 
   [[nodiscard]] __device__ std::int64_t turns() const { return turns_; }
   [[nodiscard]] __device__ std::int64_t token(std::int64_t turn) const {
-    return warp_.index + turn / pieces_ * warp_.count;
+    return BlockTokens::token(warp_.index + turn / pieces_ * warp_.count);
   }
   [[nodiscard]] __device__ std::uint32_t offset(std::int64_t turn) const {
     return static_cast<std::uint32_t>(turn % pieces_) * args_.x.piece;
@@ -119,7 +113,7 @@ class PieceRing {
   }
 
   DispatchArgs const& args_;
-  PayloadWarp warp_;
+  BlockWarp warp_;
   std::byte* stages_;
   std::uint64_t* barriers_;
   std::uint32_t pieces_;
@@ -129,7 +123,7 @@ class PieceRing {
 
 // Lane i stores the piece to the token's i-th destination.
 __device__ inline void payload_by_bulk_copies(DispatchArgs const& args, Destination const* destinations,
-                                              PayloadWarp warp, std::byte* stages, std::uint64_t* barriers) {
+                                              BlockWarp warp, std::byte* stages, std::uint64_t* barriers) {
   PieceRing ring(args, warp, stages, barriers);
   DeviceRoute routes[2];  // of lanes 0..31 and 32..63
   for (std::int64_t turn = 0; turn < ring.turns(); ++turn) {
@@ -137,8 +131,7 @@ __device__ inline void payload_by_bulk_copies(DispatchArgs const& args, Destinat
     if (ring.offset(turn) == 0) {
       for (int half = 0; half < 2; ++half) {
         if (half * 32 >= args.handle.width) break;
-        routes[half] = route_of_lane(args, destinations, token, half * 32);
-        keep_route(args, token, half * 32, routes[half]);
+        routes[half] = route_of_lane(args.handle, token, half * 32);
       }
     }
     std::byte const* const piece = ring.wait(turn);

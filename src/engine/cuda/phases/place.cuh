@@ -4,7 +4,7 @@
 
 #include <cub/block/block_scan.cuh>
 
-#include "engine/cuda/phases/notify.cuh"
+#include "engine/cuda/phases/answer.cuh"
 
 namespace switchyard::cuda {
 
@@ -52,7 +52,9 @@ __device__ inline std::int64_t place_experts(NotifyArgs const& args) {
     int const expert = tile + static_cast<int>(threadIdx.x);
     bool const one = expert < local;
     int real = 0;
-    for (int source = 0; one && source < args.peers.world; ++source) real += checked_count(args, source, 1 + expert);
+#pragma unroll 8
+    for (int source = 0; source < args.peers.world; ++source)
+      real += one ? checked_count(args, source, 1 + expert) : 0;
     int const padded = (real + args.alignment - 1) / args.alignment * args.alignment;
     int start = 0;
     int total = 0;
@@ -74,10 +76,13 @@ __device__ inline std::int64_t place_experts(NotifyArgs const& args) {
   return begin;
 }
 
-__device__ inline void place_phase(NotifyArgs const& args) {
+__device__ inline void place_phase(NotifyArgs const& args, std::uint64_t epoch) {
   std::int64_t const flat_rows = place_flat(args);
   std::int64_t const expanded_rows = args.handle.top_k > 0 ? place_experts(args) : 0;
   std::int64_t const rows = args.handle.expanded ? expanded_rows : flat_rows;
+  __syncthreads();
+  if (args.has_block)
+    tell_answers(args.peers, epoch, {args.block_offset, args.worst_rows > 0 ? args.worst_rows : rows});
   if (threadIdx.x != 0) return;
   *args.handle.rows = rows;
   args.waiting.mailbox->rows = rows;

@@ -73,7 +73,8 @@ template <typename Element, typename Unit>
 __device__ inline void sum_token(CombineArgs const& args, std::int64_t token, TokenRows const& low,
                                  TokenRows const& high) {
   using Values = Vector<Element, Unit>;
-  auto const units = static_cast<std::uint32_t>(args.hidden * static_cast<int>(sizeof(typename Element::Storage)) / sizeof(Unit));
+  auto const units =
+      static_cast<std::uint32_t>(args.hidden * static_cast<int>(sizeof(typename Element::Storage)) / sizeof(Unit));
   bool const weighted = args.row_weights.data != nullptr;
   auto* const out = reinterpret_cast<Unit*>(args.out + token * args.out_stride);
   for (std::uint32_t base = 0; base < units; base += 32) {
@@ -145,31 +146,10 @@ __device__ inline void pull_tokens(CombineArgs const& args, SourceRows const* so
   TokenRows const none{nullptr, 1.0F, 0};
   for (std::int64_t token = blockIdx.x * warps + threadIdx.x / 32; token < args.handle.num_tokens; token += step) {
     TokenRows const low = rows_of_token(args, sources, token, 0);
-    TokenRows const high = args.handle.width > 32 && low.used == 32 ? rows_of_token(args, sources, token, 32) : none;
+    TokenRows const high =
+        args.handle.width > 32 && low.used == 32 ? rows_of_token(args, sources, token, 32) : none;
     sum_token<Element, Unit>(args, token, low, high);
     if (args.out_weights != nullptr) gather_weights(args, sources, token);
-  }
-}
-
-// The widest unit that all addresses and lengths allow, but no narrower than an element.
-template <typename Element>
-__device__ inline void pull_elements(CombineArgs const& args, SourceRows const* sources) {
-  using Storage = typename Element::Storage;
-  auto low = reinterpret_cast<std::uintptr_t>(args.out) | static_cast<std::uintptr_t>(args.out_stride) | args.x.row_bytes;
-  for (int which = 0; which < 2; ++which) {
-    if (args.bias[which] != nullptr)
-      low |= reinterpret_cast<std::uintptr_t>(args.bias[which]) | static_cast<std::uintptr_t>(args.bias_stride[which]);
-  }
-  for (int rank = 0; rank < args.peers.world; ++rank) low |= reinterpret_cast<std::uintptr_t>(sources[rank].x);
-  if (low % 16 == 0) return pull_tokens<Element, uint4>(args, sources);
-  pull_tokens<Element, Storage>(args, sources);
-}
-
-__device__ inline void pull_phase(CombineArgs const& args, SourceRows const* sources) {
-  switch (args.dtype) {
-    case DType::bf16: return pull_elements<Bf16>(args, sources);
-    case DType::f16: return pull_elements<F16>(args, sources);
-    default: return pull_elements<F32>(args, sources);
   }
 }
 

@@ -1,4 +1,4 @@
-// Resolve: from the number within a stream to the row of the receiver's result.
+// Resolve: from numbers within a stream to rows of the receivers' results, for all tokens of a block at once.
 #pragma once
 
 #include "engine/cuda/phases/answer.cuh"
@@ -6,41 +6,37 @@
 
 namespace switchyard::cuda {
 
-// What the notify kernel left of a token's route, made final. Rank -1 when the token has no such route.
-__device__ inline DeviceRoute resolved(DispatchArgs const& args, Destination const* destinations, std::int64_t token,
-                                       int index) {
-  if (args.cached) return args.handle.routes[token * args.handle.width + index];
-  DeviceRoute route = scratch_routes_of(args.peers)[token * args.handle.width + index];
+// Tokens are dealt to blocks in turn.
+struct BlockTokens {
+  std::int64_t count;
+
+  __device__ explicit BlockTokens(std::int64_t num_tokens)
+      : count(num_tokens > blockIdx.x ? (num_tokens - blockIdx.x + gridDim.x - 1) / gridDim.x : 0) {}
+  [[nodiscard]] __device__ static std::int64_t token(std::int64_t index) {
+    return blockIdx.x + index * static_cast<std::int64_t>(gridDim.x);
+  }
+};
+
+__device__ inline DeviceRoute resolved(DispatchArgs const& args, Destination const* destinations,
+                                       std::int64_t token, DeviceRoute route) {
   if (route.rank < 0) return route;
   int const world = args.peers.world;
   std::int64_t const block = token / args.tokens_per_block;
   std::int32_t const* const firsts = block_counts_of(args.peers) + block * (world + args.experts.num_experts());
   if (!args.handle.expanded) {
     route.row += firsts[route.rank] + destinations[route.rank].start;
-    return route;
+  } else {
+    int const expert = static_cast<int>(id_at(args.ids, token, route.slot));
+    int const local = expert - args.experts.first(route.rank);
+    route.row += firsts[world + expert] + starts_of(args.peers, args.peers.rank, route.rank)[1 + local];
   }
-  int const expert = static_cast<int>(id_at(args.ids, token, route.slot));
-  int const local = expert - args.experts.first(route.rank);
-  route.row += firsts[world + expert] + starts_of(args.peers, args.peers.rank, route.rank)[1 + local];
   return route;
 }
 
-// The route of `index`, with its row checked against the receiver's block; a lane past the end gets rank -1. Lists
-// end at the first rank -1, and the caller asks for 32 at a time.
-__device__ inline DeviceRoute route_of_lane(DispatchArgs const& args, Destination const* destinations,
-                                            std::int64_t token, int first) {
-  int const lane = static_cast<int>(threadIdx.x % 32);
-  int const index = first + lane;
-  DeviceRoute route{0, -1, -1};
-  if (index < args.handle.width) {
-    DeviceRoute const* const list = args.cached ? args.handle.routes : scratch_routes_of(args.peers);
-    route.rank = list[token * args.handle.width + index].rank;
-  }
-  unsigned const ends = __ballot_sync(~0U, route.rank < 0);
-  int const used = ends == 0 ? 32 : __ffs(static_cast<int>(ends)) - 1;
-  if (lane >= used) return {0, -1, -1};
-  route = resolved(args, destinations, token, index);
-  if (route.row >= 0 && route.row < destinations[route.rank].rows) return route;
+// A row outside of the receiver's block is reported and dropped, with the rest of its token's list.
+__device__ inline DeviceRoute checked(DispatchArgs const& args, Destination const* destinations,
+                                      DeviceRoute route) {
+  if (route.rank < 0 || (route.row >= 0 && route.row < destinations[route.rank].rows)) return route;
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::broken,
@@ -49,6 +45,32 @@ __device__ inline DeviceRoute route_of_lane(DispatchArgs const& args, Destinatio
           .expected = static_cast<std::uint64_t>(destinations[route.rank].rows),
           .seen = static_cast<std::uint64_t>(route.row)});
   return {0, -1, -1};
+}
+
+// What the notify kernel left becomes the handle's routes. All threads; the block's other phases come after.
+__device__ inline void resolve_phase(DispatchArgs const& args, Destination const* destinations) {
+  BlockTokens const tokens(args.handle.num_tokens);
+  int const width = args.handle.width;
+  DeviceRoute const* const from = args.cached ? args.handle.routes : scratch_routes_of(args.peers);
+  std::int64_t const entries = tokens.count * width;
+  for (std::int64_t i = threadIdx.x; i < entries; i += blockDim.x) {
+    std::int64_t const token = BlockTokens::token(i / width);
+    std::int64_t const at = token * width + i % width;
+    DeviceRoute route = from[at];
+    if (!args.cached) route = resolved(args, destinations, token, route);
+    args.handle.routes[at] = checked(args, destinations, route);
+  }
+  __syncthreads();
+}
+
+// Route `first + lane` of a token; rank -1 past the end of its list.
+__device__ inline DeviceRoute route_of_lane(DeviceHandle const& handle, std::int64_t token, int first) {
+  int const lane = static_cast<int>(threadIdx.x % 32);
+  DeviceRoute route{0, -1, -1};
+  if (first + lane < handle.width) route = handle.routes[token * handle.width + first + lane];
+  unsigned const ends = __ballot_sync(~0U, route.rank < 0);
+  int const used = ends == 0 ? 32 : __ffs(static_cast<int>(ends)) - 1;
+  return lane < used ? route : DeviceRoute{0, -1, -1};
 }
 
 }  // namespace switchyard::cuda

@@ -4,7 +4,7 @@
 
 #include "engine/cuda/phases/notify.cuh"
 #include "engine/cuda/phases/payload.cuh"
-#include "engine/cuda/phases/pull.cuh"
+#include "engine/cuda/phases/pull_bulk.cuh"
 
 namespace switchyard::cuda {
 
@@ -37,7 +37,8 @@ __device__ inline void tell_sources(CombineArgs const& args, std::uint64_t epoch
 
 // Facts agree, so a peer has a tensor if this rank has. An offset that came from outside must leave room for all
 // rows of that rank; -1 (none) becomes the largest of all.
-__device__ inline bool inside_heap(CombineArgs const& args, int peer, SourceTensor const& mine, std::int64_t offset) {
+__device__ inline bool inside_heap(CombineArgs const& args, int peer, SourceTensor const& mine,
+                                   std::int64_t offset) {
   if (mine.data == nullptr) return true;
   auto const at = static_cast<std::uint64_t>(offset);
   std::uint64_t const bytes = static_cast<std::uint64_t>(args.handle.rows_of_rank[peer]) * mine.row_bytes;
@@ -70,7 +71,8 @@ __device__ inline bool read_source(CombineArgs const& args, int peer, SourceRows
 }
 
 // All threads of every block.
-__device__ inline bool source_phase(CombineArgs const& args, std::uint64_t epoch, bool teller, SourceRows* sources) {
+__device__ inline bool source_phase(CombineArgs const& args, std::uint64_t epoch, bool teller,
+                                    SourceRows* sources) {
   if (teller) tell_sources(args, epoch);
   if (!wait_for_peers(args.peers, args.waiting, args.peers.control.announces, epoch, Phase::combine_announce))
     return false;
