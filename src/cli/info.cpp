@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "api/buffer_state.hpp"
 #include "base/config.hpp"
 #include "base/unique_fd.hpp"
 #include "cli/machine.hpp"
@@ -32,6 +33,11 @@ Offer memfd() {
   UniqueFd const fd(::memfd_create("switchyard-info", MFD_CLOEXEC));
   return {"memfd", static_cast<bool>(fd),
           fd ? "intra-node: shared memory, handed over by SCM_RIGHTS" : "refused by the kernel"};
+}
+
+Offer cuda_engine() {
+  std::string const why = detail::why_no_cuda();
+  return {"cuda", why.empty(), why.empty() ? "NVIDIA GPUs of this node" : why};
 }
 
 // A setting that does not parse is shown as such, not fatal here.
@@ -87,8 +93,7 @@ struct Info {
 Info collect() {
   Info info{.machine = describe_machine(),
             .topology = read_topology(),
-            .engines = {{"cpu", true, "SIMD target " + cpu::simd_target()},
-                        {"cuda", false, "not built: this version has no CUDA engine yet"}},
+            .engines = {{"cpu", true, "SIMD target " + cpu::simd_target()}, cuda_engine()},
             .transports = {memfd(), {"scale-out", false, "not built: this version runs on one node"}},
             .memory = {},
             .settings = {}};
