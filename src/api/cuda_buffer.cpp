@@ -17,10 +17,6 @@ namespace {
 constexpr std::size_t host_heap_bytes = page_bytes;
 constexpr int oldest_major = 8;
 
-cudaStream_t stream_of(std::uintptr_t caller) {
-  return reinterpret_cast<cudaStream_t>(caller);
-}
-
 int device_of(BufferOptions const& options) {
   int device = options.device;
   if (device < 0) check_cuda(cudaGetDevice(&device), "cudaGetDevice");

@@ -6,10 +6,6 @@ namespace switchyard {
 
 namespace {
 
-cudaStream_t stream_of(std::uintptr_t value) {
-  return reinterpret_cast<cudaStream_t>(value);
-}
-
 cudaEvent_t event_of(void* value) {
   return static_cast<cudaEvent_t>(value);
 }

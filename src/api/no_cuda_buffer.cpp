@@ -46,8 +46,7 @@ DeviceTimer::DeviceTimer() {
   refuse();
 }
 
-// Not trivial in a build with CUDA.
-DeviceTimer::~DeviceTimer() = default;  // NOLINT(performance-trivially-destructible)
+DeviceTimer::~DeviceTimer() = default;
 
 void DeviceTimer::begin(std::uintptr_t /*cuda_stream*/) {}
 

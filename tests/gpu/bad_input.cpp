@@ -1,5 +1,5 @@
 // Bad input on the CUDA engine: every rank refuses, nothing moves, and the buffer goes on working.
-#include "gpu/gpu_flow.hpp"
+#include "gpu/leaver.hpp"
 #include "support/refusal.hpp"
 
 namespace switchyard::test {
@@ -86,6 +86,10 @@ TEST_F(GpuBadInput, HeapTooSmall) {
     }
     communicator.barrier();
   });
+}
+
+TEST_F(GpuBadInput, APeerThatLeaves) {
+  expect_leaver_lost(Launch::threads);
 }
 
 TEST_F(GpuBadInput, APeerThatIsLate) {

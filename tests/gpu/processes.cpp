@@ -1,5 +1,5 @@
 // Ranks as processes on one GPU. A file of its own: a process that has used CUDA must not fork.
-#include "gpu/gpu_flow.hpp"
+#include "gpu/leaver.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -36,23 +36,8 @@ TEST_F(GpuProcesses, EightRanks) {
                {.combine = {.topk_weights = true}, .num_sms = 16});
 }
 
-// Not as threads: there the leaver must free GPU memory, which waits for the kernels that wait for it.
 TEST_F(GpuProcesses, APeerThatLeaves) {
-  constexpr int leaver = 1;
-  Case const c{.launch = Launch::processes, .ranks = 3, .tokens = 10, .hidden = 64};
-  Problem const p = make_problem(c);
-  run_ranks(c.launch, c.ranks, "a peer leaves", [&](Communicator& communicator) {
-    DeviceRank device;
-    communicator.barrier();
-    RankInputs const inputs(p, communicator.rank());
-    Buffer buffer(communicator, gpu_options_for(p));
-    gpu_round_trip(p, buffer, device);
-    if (communicator.rank() == leaver) return;
-    DispatchArgs const args = device.upload(inputs.args());
-    auto const error = expect_throw<PeerLost>("a dispatch", [&] { (void)buffer.dispatch(args); });
-    check_equal(error.peer(), leaver, "peer of the error: ", error.what());
-    check_cuda(cudaDeviceSynchronize(), "the context lives");
-  });
+  expect_leaver_lost(Launch::processes);
 }
 
 }  // namespace

@@ -49,9 +49,7 @@ class StreamPoint final : public detail::EventState {
   void wait() const override;
   void wait_quietly() const override;
   bool wait_for(std::chrono::milliseconds timeout) const override;
-  void wait_on(std::uintptr_t cuda_stream) const override {
-    event_.hold(reinterpret_cast<cudaStream_t>(cuda_stream));
-  }
+  void wait_on(std::uintptr_t cuda_stream) const override { event_.hold(stream_of(cuda_stream)); }
 
  private:
   [[nodiscard]] bool completes(std::chrono::milliseconds timeout) const;

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <string_view>
 
 #include "base/check.hpp"
@@ -14,6 +15,11 @@ inline void check_cuda(cudaError_t error, std::string_view what) {
   static_cast<void>(cudaGetLastError());  // so that the next call does not report it again
   if (error == cudaErrorMemoryAllocation) throw OutOfMemory(fmt::format("{}: {}", what, cudaGetErrorString(error)));
   throw SystemError(fmt::format("{}: {}", what, cudaGetErrorString(error)));
+}
+
+// Callers' streams arrive as integers, so that public headers need no CUDA.
+inline cudaStream_t stream_of(std::uintptr_t value) {
+  return reinterpret_cast<cudaStream_t>(value);  // NOLINT(performance-no-int-to-ptr)
 }
 
 // Makes a device the calling thread's current one for a while.

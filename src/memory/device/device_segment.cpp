@@ -56,7 +56,7 @@ void require_context() {
 void DeviceSegment::map() {
   CUdeviceptr address = 0;
   check_driver(Driver::get().reserve(&address, bytes_, 0, 0, 0), "reserving addresses for a segment");
-  data_ = reinterpret_cast<std::byte*>(address);
+  data_ = reinterpret_cast<std::byte*>(address);  // NOLINT(performance-no-int-to-ptr): the driver says where
   check_driver(Driver::get().map(address, bytes_, 0, memory_, 0), "mapping a segment");
   mapped_ = true;
 }
@@ -95,6 +95,7 @@ std::shared_ptr<DeviceSegment> DeviceSegment::attach(int device, UniqueFd const&
   CurrentDevice const current(device);
   require_context();
   std::shared_ptr<DeviceSegment> segment(new DeviceSegment(bytes));
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes a descriptor so
   auto* const handle = reinterpret_cast<void*>(static_cast<std::uintptr_t>(fd.get()));
   check_driver(Driver::get().import_handle(&segment->memory_, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
                "importing a peer's segment");
