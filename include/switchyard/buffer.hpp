@@ -74,10 +74,17 @@ class Handle {
   std::shared_ptr<detail::Routing const> routing_;
 };
 
+// In host memory on the CPU engine, in the heap on the CUDA engine.
 struct Layout {
-  std::vector<std::int32_t> num_tokens_per_rank;    // [R] rows this rank sends to each rank
-  std::vector<std::int32_t> num_tokens_per_expert;  // [E]
-  std::vector<std::uint8_t> is_token_in_rank;       // [N, R]
+  Tensor num_tokens_per_rank;    // [R] i32: rows this rank sends to each rank
+  Tensor num_tokens_per_expert;  // [E] i32
+  Tensor is_token_in_rank;       // [N, R] u8
+};
+
+// How long a part of a call took; see Buffer::phases().
+struct PhaseTime {
+  char const* name = "";
+  double us = 0;
 };
 
 struct DispatchArgs {
@@ -181,7 +188,10 @@ class Buffer {
  public:
   Buffer(Communicator const& communicator, BufferOptions const& options);
 
-  [[nodiscard]] Layout get_layout(ConstTensorView topk_idx) const;
+  // What a dispatch by topk_idx [N, K] (i64 or i32) would send to whom. Not collective. An id out of range throws
+  // InvalidArgument on the CPU engine; on the CUDA engine, whose host does not wait for the result, it counts as
+  // not used. `cuda_stream`: as in DispatchArgs.
+  [[nodiscard]] Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream = 0) const;
 
   Dispatched dispatch(ConstTensorView x, ConstTensorView topk_idx, ConstTensorView topk_weights = {});
   Dispatched dispatch(DispatchArgs const& args);
@@ -202,6 +212,12 @@ class Buffer {
   // Collective, for benchmarks: on the CUDA engine what is queued later on cuda_stream() starts together on all
   // ranks.
   void gate();
+
+  // CUDA engine: where the time of the latest call went, on this rank, by the GPU's clock; valid when the call is
+  // done. dispatch: launch (since the last gate()), count, agree, answer, move, close; combine: launch, stage,
+  // agree, sum, close; get_layout: launch, count. A phase that the call did without is left out. Empty on the CPU
+  // engine.
+  [[nodiscard]] std::vector<PhaseTime> phases() const;
 
   // CPU engine: the stream that asynchronous calls run on. Throws Unsupported on the CUDA engine.
   [[nodiscard]] Stream& stream();

@@ -46,8 +46,8 @@ Buffer::Buffer(Communicator const& communicator, BufferOptions const& options)
                           ? detail::make_cuda_buffer(communicator, options)
                           : detail::make_cpu_buffer(communicator, options))) {}
 
-Layout Buffer::get_layout(ConstTensorView topk_idx) const {
-  return state_->get_layout(topk_idx);
+Layout Buffer::get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) const {
+  return state_->get_layout(topk_idx, cuda_stream);
 }
 
 Dispatched Buffer::dispatch(ConstTensorView x, ConstTensorView topk_idx, ConstTensorView topk_weights) {
@@ -84,6 +84,10 @@ void Buffer::synchronize() {
 
 void Buffer::gate() {
   state_->gate();
+}
+
+std::vector<PhaseTime> Buffer::phases() const {
+  return state_->phases();
 }
 
 Stream& Buffer::stream() {

@@ -16,7 +16,7 @@ class BufferState : public std::enable_shared_from_this<BufferState> {
   BufferState(BufferState const&) = delete;
   BufferState& operator=(BufferState const&) = delete;
 
-  virtual Layout get_layout(ConstTensorView topk_idx) = 0;
+  virtual Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) = 0;
   virtual Dispatched dispatch(DispatchArgs const& args) = 0;
   virtual Pending<Dispatched> dispatch_async(DispatchArgs const& args) = 0;
   virtual Combined combine(CombineArgs const& args) = 0;
@@ -28,6 +28,7 @@ class BufferState : public std::enable_shared_from_this<BufferState> {
 
   // For benchmarks, on the CUDA engine: all ranks' later work starts together.
   virtual void gate() {}
+  [[nodiscard]] virtual std::vector<PhaseTime> phases() const { return {}; }
 
   virtual Stream& stream() = 0;
   [[nodiscard]] virtual std::uintptr_t cuda_stream() const noexcept = 0;

@@ -61,7 +61,10 @@ class CudaBuffer final : public BufferState {
             {.device = device_, .sizes = sizes_of(options, world().size()), .heap_bytes = heap_bytes(options)})),
         facts_{options, communicator_.size(), host_.buffer_id, Device::cuda},
         engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .world = communicator_.world()},
-                {.device = device_, .sizes = sizes_of(options, world().size()), .wait = decisions_.wait}) {
+                {.device = device_,
+                 .ranks_per_gpu = connected_.ranks_per_gpu,
+                 .sizes = sizes_of(options, world().size()),
+                 .wait = decisions_.wait}) {
     int sms = 0;
     check_cuda(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device_), "number of SMs");
     most_sms_ = sms;
@@ -69,9 +72,18 @@ class CudaBuffer final : public BufferState {
     world().barrier();  // all engines stand: their kernels may wait for one another
   }
 
-  Layout get_layout(ConstTensorView topk_idx) override {
+  Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
+    engine_.check_usable();
     check_topk_idx(topk_idx, facts_);
-    throw Unsupported("get_layout: not yet offered by the CUDA engine; dispatch does it by itself");
+    check_memory("topk_idx", topk_idx, device_);
+    auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
+      return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
+    };
+    Layout layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
+                  .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
+                  .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
+    engine_.get_layout({.topk_idx = topk_idx, .workers = num_sms_}, layout, stream_of(cuda_stream));
+    return layout;
   }
 
   Dispatched dispatch(DispatchArgs const& args) override {
@@ -115,6 +127,7 @@ class CudaBuffer final : public BufferState {
   [[nodiscard]] BufferOptions const& options() const noexcept override { return facts_.options; }
   [[nodiscard]] BlockAllocator const& allocator() const noexcept override { return connected_.heap->allocator(); }
   void gate() override { engine_.gate(); }
+  [[nodiscard]] std::vector<PhaseTime> phases() const override { return engine_.phases(); }
 
  private:
   World& world() { return *communicator_.world(); }

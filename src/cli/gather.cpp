@@ -13,11 +13,16 @@ std::vector<double> pack(RankSamples const& samples) {
   std::vector<double> out{static_cast<double>(samples.dispatch_us.size()),
                           static_cast<double>(samples.libc_copy_us.size()),
                           static_cast<double>(samples.device_copy_us.size()),
+                          static_cast<double>(samples.layout_us.size()),
+                          static_cast<double>(samples.dispatch_phases_us.size()),
+                          static_cast<double>(samples.combine_phases_us.size()),
+                          static_cast<double>(samples.layout_phases_us.size()),
                           samples.pss_bytes,
                           samples.resident_peak_bytes,
                           samples.heap_peak_bytes};
   for (auto const* list : {&samples.dispatch_us, &samples.combine_us, &samples.libc_copy_us,
-                           &samples.non_temporal_copy_us, &samples.device_copy_us}) {
+                           &samples.non_temporal_copy_us, &samples.device_copy_us, &samples.layout_us,
+                           &samples.dispatch_phases_us, &samples.combine_phases_us, &samples.layout_phases_us}) {
     out.insert(out.end(), list->begin(), list->end());
   }
   return out;
@@ -29,10 +34,14 @@ RankSamples unpack(std::span<double const> packed) {
   auto const copies = static_cast<std::size_t>(packed[1]);
   RankSamples samples;
   auto const device_copies = static_cast<std::size_t>(packed[2]);
-  samples.pss_bytes = packed[3];
-  samples.resident_peak_bytes = packed[4];
-  samples.heap_peak_bytes = packed[5];
-  packed = packed.subspan(6);
+  auto const layouts = static_cast<std::size_t>(packed[3]);
+  auto const dispatch_phases = static_cast<std::size_t>(packed[4]);
+  auto const combine_phases = static_cast<std::size_t>(packed[5]);
+  auto const layout_phases = static_cast<std::size_t>(packed[6]);
+  samples.pss_bytes = packed[7];
+  samples.resident_peak_bytes = packed[8];
+  samples.heap_peak_bytes = packed[9];
+  packed = packed.subspan(10);
   auto const take = [&packed](std::size_t count, std::vector<double>& list) {
     auto const part = packed.first(count);
     list.assign(part.begin(), part.end());
@@ -43,6 +52,10 @@ RankSamples unpack(std::span<double const> packed) {
   take(copies, samples.libc_copy_us);
   take(copies, samples.non_temporal_copy_us);
   take(device_copies, samples.device_copy_us);
+  take(layouts, samples.layout_us);
+  take(dispatch_phases, samples.dispatch_phases_us);
+  take(combine_phases, samples.combine_phases_us);
+  take(layout_phases, samples.layout_phases_us);
   return samples;
 }
 

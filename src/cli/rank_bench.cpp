@@ -57,6 +57,8 @@ class RankBench {
   struct Times {
     double dispatch_us = 0;
     double combine_us = 0;
+    std::vector<PhaseTime> dispatch_phases;
+    std::vector<PhaseTime> combine_phases;
   };
 
   std::int64_t align(std::chrono::milliseconds allowance = std::chrono::milliseconds{0});
@@ -64,6 +66,8 @@ class RankBench {
   double timed_us(Work&& work);
   Tensor combine(Dispatched const& routed);
   Times iterate();
+  double layout_us();
+  void keep_phases(Times const& times);
   bool check();
   std::optional<std::string> find_mismatch();
   void measure_copy(std::optional<CopyCeiling>& copies);
@@ -192,8 +196,15 @@ RankBench::Times RankBench::iterate() {
   Dispatched routed;
   Times times;
   times.dispatch_us = timed_us([&] { routed = buffer_.dispatch(args_); });
+  times.dispatch_phases = buffer_.phases();
   times.combine_us = timed_us([&] { combine(routed); });
+  times.combine_phases = buffer_.phases();
   return times;
+}
+
+double RankBench::layout_us() {
+  Layout layout;
+  return timed_us([&] { layout = buffer_.get_layout(args_.topk_idx, buffer_.cuda_stream()); });
 }
 
 std::optional<std::string> RankBench::find_mismatch() {
@@ -239,6 +250,18 @@ void RankBench::measure_copy(std::optional<CopyCeiling>& copies) {
   samples_.non_temporal_copy_us.push_back(timed_us([&] { copies->copy(CopyKind::non_temporal); }));
 }
 
+// What the report takes apart again: all or none of a call's phases.
+void RankBench::keep_phases(Times const& times) {
+  auto const keep = [](std::vector<PhaseTime> const& phases, std::size_t expected, std::vector<double>& to) {
+    if (phases.size() != expected) return;
+    for (PhaseTime const& phase : phases) to.push_back(phase.us);
+  };
+  keep(times.dispatch_phases, dispatch_phase_names.size(), samples_.dispatch_phases_us);
+  keep(times.combine_phases, combine_phase_names.size(), samples_.combine_phases_us);
+  samples_.layout_us.push_back(layout_us());
+  keep(buffer_.phases(), layout_phase_names.size(), samples_.layout_phases_us);
+}
+
 void RankBench::measure_times() {
   std::optional<CopyCeiling> copies;
   for (int i = 0; i < plan_.options.iterations; ++i) {
@@ -247,6 +270,7 @@ void RankBench::measure_times() {
     Times const times = iterate();
     samples_.dispatch_us.push_back(times.dispatch_us);
     samples_.combine_us.push_back(times.combine_us);
+    if (memory_.on_gpu()) keep_phases(times);
   }
 }
 

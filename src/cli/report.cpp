@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <span>
+
 #include "cli/copy_ceiling.hpp"
 
 namespace switchyard::cli {
@@ -81,6 +83,28 @@ std::string table_row(char const* name, Operation const& operation) {
                      operation.recv_bytes / 1e6, operation.gbps, operation.fraction * 100);
 }
 
+// The samples hold `names` in turn.
+std::vector<Phase> phases_of(std::vector<RankSamples> const& samples, std::vector<double> RankSamples::*times,
+                             std::span<char const* const> names) {
+  std::vector<Phase> phases;
+  for (std::size_t which = 0; which < names.size(); ++which) {
+    std::vector<double> values;
+    for (RankSamples const& rank : samples) {
+      for (std::size_t at = which; at < (rank.*times).size(); at += names.size())
+        values.push_back((rank.*times)[at]);
+    }
+    if (!values.empty()) phases.push_back({names[which], summarise(values).median});
+  }
+  return phases;
+}
+
+std::string phases_text(char const* operation, std::vector<Phase> const& phases) {
+  if (phases.empty()) return "";
+  std::string text = fmt::format("{} on the GPU, median us a rank:", operation);
+  for (Phase const& phase : phases) text += fmt::format(" {} {:.1f}", phase.name, phase.us);
+  return text + "\n";
+}
+
 }  // namespace
 
 BenchReport make_report(BenchOptions const& options, std::vector<Traffic> const& traffic,
@@ -93,6 +117,10 @@ BenchReport make_report(BenchOptions const& options, std::vector<Traffic> const&
                      .memory = memory_of(problem, traffic, samples)};
   report.dispatch.us = summarise(slowest(samples, &RankSamples::dispatch_us));
   report.combine.us = summarise(slowest(samples, &RankSamples::combine_us));
+  report.layout_us = summarise(slowest(samples, &RankSamples::layout_us));
+  report.dispatch_phases = phases_of(samples, &RankSamples::dispatch_phases_us, dispatch_phase_names);
+  report.combine_phases = phases_of(samples, &RankSamples::combine_phases_us, combine_phase_names);
+  report.layout_phases = phases_of(samples, &RankSamples::layout_phases_us, layout_phase_names);
   set_ceiling(report, samples);
   set_rates(report.dispatch, report.copy_gbps);
   set_rates(report.combine, report.copy_gbps);
@@ -116,6 +144,10 @@ std::string to_table(BenchReport const& report) {
   text += table_row("combine", report.combine);
   text += fmt::format("copy ceiling: {:.2f} GB/s a rank, read and written, all ranks at once ({})\n",
                       report.copy_gbps, report.copy_kind);
+  text += phases_text("dispatch", report.dispatch_phases);
+  text += phases_text("combine", report.combine_phases);
+  text += phases_text("layout", report.layout_phases);
+  if (report.layout_us.median > 0) text += fmt::format("layout alone: {:.1f} us\n", report.layout_us.median);
   text += fmt::format("memory: {:.0f} MiB a rank for {:.0f} MiB of payload ({:.2f} times)\n",
                       report.memory.pss_bytes / mib, static_cast<double>(report.memory.payload.total()) / mib,
                       report.memory.ratio());

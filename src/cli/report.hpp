@@ -1,6 +1,7 @@
 // The results of a benchmark, as a table and as JSON.
 #pragma once
 
+#include <array>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -19,6 +20,11 @@ struct RankSamples {
   std::vector<double> libc_copy_us;
   std::vector<double> non_temporal_copy_us;
   std::vector<double> device_copy_us;  // CUDA engine, instead of the two above
+  std::vector<double> layout_us;       // CUDA engine
+  // CUDA engine: by iteration, then by phase; see phase_names().
+  std::vector<double> dispatch_phases_us;
+  std::vector<double> combine_phases_us;
+  std::vector<double> layout_phases_us;
   double pss_bytes = 0;
   double resident_peak_bytes = 0;
   double heap_peak_bytes = 0;
@@ -32,6 +38,17 @@ struct Operation {
   double gbps = 0;         // received, a rank
   double fraction = 0;     // of the copy ceiling
 };
+
+// A part of a call, by the GPU's clock.
+struct Phase {
+  std::string name{};
+  double us = 0;  // median over iterations and ranks
+};
+
+// In the order of the samples.
+inline constexpr std::array dispatch_phase_names{"launch", "count", "agree", "answer", "move", "close"};
+inline constexpr std::array combine_phase_names{"launch", "stage", "agree", "sum", "close"};
+inline constexpr std::array layout_phase_names{"launch", "count"};
 
 struct MemoryUse {
   Footprint payload{};  // mean over ranks
@@ -48,6 +65,10 @@ struct BenchReport {
   Machine machine{};
   Operation dispatch{};
   Operation combine{};
+  Summary layout_us{};                   // CUDA engine: get_layout
+  std::vector<Phase> dispatch_phases{};  // CUDA engine
+  std::vector<Phase> combine_phases{};
+  std::vector<Phase> layout_phases{};
   double copy_gbps = 0;
   std::string copy_kind{};
   MemoryUse memory{};

@@ -41,38 +41,54 @@ json memory_json(MemoryUse const& memory) {
       {"ratio", memory.ratio()}};
 }
 
+json phases_json(std::vector<Phase> const& phases) {
+  json all = json::object();
+  for (Phase const& phase : phases) all[phase.name] = phase.us;
+  return all;
+}
+
+// What only the CUDA engine measures, by the GPU's clock.
+json gpu_json(BenchReport const& report) {
+  return {{"layout_median_us", report.layout_us.median},
+          {"dispatch_phases_median_us", phases_json(report.dispatch_phases)},
+          {"combine_phases_median_us", phases_json(report.combine_phases)},
+          {"layout_phases_median_us", phases_json(report.layout_phases)}};
+}
+
 }  // namespace
 
 json to_json(BenchReport const& report) {
   Problem const& problem = report.options.problem;
-  return {{"schema", "switchyard-bench/1"},
-          {"commit", commit},
-          {"machine",
-           {{"cpu", report.machine.cpu_model},
-            {"cores", report.machine.cores},
-            {"memory_bytes", report.machine.memory_bytes}}},
-          {"engine", report.engine == EngineKind::cuda ? "cuda" : "cpu"},
-          {"mode", name_of(report.options.mode)},
-          {"layout", name_of(problem.layout)},
-          {"ranks", problem.ranks},
-          {"nodes", 1},
-          {"tokens", problem.tokens},
-          {"hidden", problem.hidden},
-          {"top_k", problem.top_k},
-          {"experts", problem.experts},
-          {"routing", name_of(report.options.routing)},
-          {"seed", problem.seed},
-          {"workers", report.workers},
-          {"iterations", report.options.iterations},
-          {"dispatch", operation_json(report.dispatch)},
-          {"combine", operation_json(report.combine)},
-          {"ceiling",
-           {{"copy_gbps", report.copy_gbps},
-            {"copy_kind", report.copy_kind},
-            {"fraction_dispatch", report.dispatch.fraction},
-            {"fraction_combine", report.combine.fraction}}},
-          {"checked", report.options.check},
-          {"memory", memory_json(report.memory)}};
+  json result = {{"schema", "switchyard-bench/1"},
+                 {"commit", commit},
+                 {"machine",
+                  {{"cpu", report.machine.cpu_model},
+                   {"cores", report.machine.cores},
+                   {"memory_bytes", report.machine.memory_bytes}}},
+                 {"engine", report.engine == EngineKind::cuda ? "cuda" : "cpu"},
+                 {"mode", name_of(report.options.mode)},
+                 {"layout", name_of(problem.layout)},
+                 {"ranks", problem.ranks},
+                 {"nodes", 1},
+                 {"tokens", problem.tokens},
+                 {"hidden", problem.hidden},
+                 {"top_k", problem.top_k},
+                 {"experts", problem.experts},
+                 {"routing", name_of(report.options.routing)},
+                 {"seed", problem.seed},
+                 {"workers", report.workers},
+                 {"iterations", report.options.iterations},
+                 {"dispatch", operation_json(report.dispatch)},
+                 {"combine", operation_json(report.combine)},
+                 {"ceiling",
+                  {{"copy_gbps", report.copy_gbps},
+                   {"copy_kind", report.copy_kind},
+                   {"fraction_dispatch", report.dispatch.fraction},
+                   {"fraction_combine", report.combine.fraction}}},
+                 {"checked", report.options.check},
+                 {"memory", memory_json(report.memory)}};
+  if (report.engine == EngineKind::cuda) result["gpu"] = gpu_json(report);
+  return result;
 }
 
 }  // namespace switchyard::cli

@@ -156,6 +156,14 @@ void Signals::fail(Error const& error) {
   throw_error(error.code(), error.what(), {.rank = error.rank(), .peer = error.peer(), .phase = error.phase()});
 }
 
+void Signals::leave() noexcept {
+  header(heap_->rank()).left.store(1, std::memory_order_release);  // pairs with has_left()
+}
+
+bool Signals::has_left(int peer) const noexcept {
+  return header(peer).left.load(std::memory_order_acquire) != 0;  // pairs with leave()
+}
+
 void Signals::check_usable() const {
   if (failed_.load(std::memory_order_acquire)) {  // pairs with the release store in fail(); failure_ is final
     throw_error(failure_->code(), failure_->what(),

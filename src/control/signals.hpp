@@ -44,6 +44,9 @@ class Signals {
 
   // Records the failure here and in every peer's control block, and throws it.
   [[noreturn]] void fail(Error const& error);
+  // Tells the peers that this rank takes part in nothing any more: before it frees what they could still wait for.
+  void leave() noexcept;
+  [[nodiscard]] bool has_left(int peer) const noexcept;
   // Throws if the buffer has failed before, here or on a peer that told us.
   void check_usable() const;
 

@@ -56,6 +56,7 @@ struct ControlHeader {
   // Counts news for this rank; a futex word that this rank sleeps on.
   alignas(cache_line) std::atomic<std::uint32_t> doorbell;
   std::atomic<std::uint32_t> sleepers;
+  std::atomic<std::uint32_t> left;  // 1: the owner's buffer goes away; it takes part in nothing any more
   AbortRecord abort;
 };
 

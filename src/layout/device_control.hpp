@@ -18,6 +18,8 @@ inline constexpr int max_layout_blocks = 32;
 struct alignas(cache_line) DeviceAnnounce {
   std::uint64_t epoch;
   std::uint64_t digest;  // of what must agree; 0: the source refuses
+  std::uint64_t
+      has_block;  // dispatch: 1: the source, as a receiver, answers at once; 0: when its host knows counts
   // combine: offsets in the source's heap; -1: none.
   std::int64_t x_offset;
   std::int64_t weights_offset;
@@ -33,19 +35,32 @@ struct alignas(cache_line) DeviceAnswer {
 
 struct alignas(cache_line) DeviceFlag {
   std::uint64_t epoch;
+  std::uint64_t value;  // what goes with it
 };
 
 // Only its own rank's kernels use it, one kernel at a time (they are in one stream).
 struct alignas(cache_line) DeviceState {
-  std::uint64_t epoch;        // of the last call that has its announces
-  std::uint64_t bad_id;       // least token * 64 + slot with an id out of range; all ones: none
-  std::uint32_t failed;       // 1: kernels return at once
-  std::uint32_t blocks_done;  // of the running kernel
-  std::uint32_t blocks_staged;
+  std::uint64_t epoch;          // of the last call that has its announces
+  std::uint64_t bad_id;         // least token * 64 + slot with an id out of range; all ones: none
+  std::uint32_t failed;         // 1: kernels return at once
+  std::uint32_t blocks_done;    // of the running kernel
+  std::uint32_t blocks_opened;  // that have done what comes before a kernel tells its peers something
 };
 
 static_assert(sizeof(DeviceAnnounce) == 64 && sizeof(DeviceAnswer) == 64 && sizeof(DeviceFlag) == 64 &&
               sizeof(DeviceState) == 64);
+
+// How far a call got, on the GPU's clock: where its time goes.
+enum class Stamp : std::uint32_t {
+  released,  // by the gate, if there was one
+  started,   // the first block runs
+  counted,   // dispatch: counted what goes where; combine: staged
+  agreed,    // all ranks have announced the call
+  answered,  // dispatch: all destinations are known
+  moved,     // all rows of this rank are out, or summed up
+  closed,    // all ranks have got so far
+  count
+};
 
 // One row that a token takes somewhere; entries past the end of a token's list have rank -1.
 struct DeviceRoute {
@@ -83,6 +98,7 @@ struct DeviceControlLayout {
   std::size_t counts = 0;        // i32[world][slots]: rows, slots per local expert, by source
   std::size_t starts = 0;        // i32[world][slots]: first rows, by receiver
   std::size_t state = 0;         // DeviceState; from here on only the owner reads and writes
+  std::size_t stamps = 0;        // u64[Stamp::count]: ns, of the latest call
   std::size_t block_counts = 0;  // i32[layout_blocks][streams]: counts, then first numbers, of each block's tokens
   std::size_t routes = 0;        // DeviceRoute[max_tokens][max_width]: rows within the block of tokens
   std::size_t bytes = 0;         // whole pages of the smallest kind that a GPU maps
@@ -107,6 +123,7 @@ constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) no
   at.counts = place(ranks * at.slots * 4);
   at.starts = place(ranks * at.slots * 4);
   at.state = place(sizeof(DeviceState));
+  at.stamps = place(static_cast<std::size_t>(Stamp::count) * 8);
   at.block_counts = place(static_cast<std::size_t>(sizes.layout_blocks()) * sizes.streams() * 4);
   at.routes = place(static_cast<std::size_t>(sizes.max_tokens) * static_cast<std::size_t>(sizes.max_width()) *
                     sizeof(DeviceRoute));

@@ -1,30 +1,8 @@
 // get_layout: what a rank would send, without sending it.
-#include "support/flow.hpp"
+#include "support/layout_check.hpp"
 
 namespace switchyard::test {
 namespace {
-
-void check_layout(Problem const& p, int rank, Layout const& seen) {
-  Case const& c = p.the;
-  std::int64_t const tokens = p.inputs[index(rank)].tokens;
-  std::vector<std::int32_t> per_rank(index(c.ranks), 0);
-  std::vector<std::int32_t> per_expert(index(c.experts), 0);
-  std::vector<std::uint8_t> in_rank(index(tokens * c.ranks), 0);
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    for (int k = 0; k < c.top_k; ++k) {
-      std::int64_t const id = ids_of(p, rank, t)[k];
-      if (id >= 0) ++per_expert[index(id)];
-    }
-    for (int r = 0; r < c.ranks; ++r) {
-      if (!goes_to(p, rank, t, r)) continue;
-      ++per_rank[index(r)];
-      in_rank[index(t * c.ranks + r)] = 1;
-    }
-  }
-  check(seen.num_tokens_per_rank == per_rank, "num_tokens_per_rank");
-  check(seen.num_tokens_per_expert == per_expert, "num_tokens_per_expert");
-  check(seen.is_token_in_rank == in_rank, "is_token_in_rank");
-}
 
 void run_layout(Case const& c) {
   Problem const problem = make_problem(c);

@@ -64,6 +64,17 @@ class DeviceRank {
     return view;
   }
 
+  // New contents for what upload() placed: the same shape and strides.
+  void refresh(ConstTensorView const& placed, ConstTensorView const& from) {
+    if (placed.given()) copy(const_cast<void*>(placed.data), from.data, span_bytes(from));
+  }
+
+  void poison(Tensor const& tensor) {
+    if (tensor.view().numel() == 0) return;
+    check_cuda(cudaMemsetAsync(tensor.view().data, 0xa5, span_bytes(tensor), stream_), "cudaMemsetAsync");
+    check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+  }
+
   void write(Tensor const& to, void const* from) {
     copy(to.view().data, from, index(to.view().numel()) * size_of(to.dtype()));
   }
@@ -106,6 +117,12 @@ class DeviceRank {
     to.topk_weights = download(from.topk_weights);
     to.source_token = download(from.source_token);
     return to;
+  }
+
+  Layout download(Layout const& from) {
+    return {.num_tokens_per_rank = download(from.num_tokens_per_rank),
+            .num_tokens_per_expert = download(from.num_tokens_per_expert),
+            .is_token_in_rank = download(from.is_token_in_rank)};
   }
 
   Combined download(Combined const& from) { return {download(from.x), download(from.topk_weights)}; }

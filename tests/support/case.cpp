@@ -15,6 +15,7 @@ std::ostream& operator<<(std::ostream& out, Case const& c) {
   if (c.alignment != 1) out << " .alignment=" << c.alignment;
   if (c.zero_padding) out << " .zero_padding";
   if (c.worst) out << " .worst";
+  if (c.worst_rows != 0) out << " .worst_rows=" << c.worst_rows;
   if (c.extra_stride != 0) out << " .extra_stride=" << c.extra_stride;
   if (c.scales_by_column) out << " .scales_by_column";
   return out << " .workers=" << c.workers << " .seed=" << c.seed << "}";

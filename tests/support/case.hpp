@@ -33,6 +33,7 @@ struct Case {
   int alignment = 1;
   bool zero_padding = false;
   bool worst = false;
+  std::int64_t worst_rows = 0;    // with worst; 0: a few more than arrive
   std::int64_t extra_stride = 0;  // elements between rows of x
   bool scales_by_column = false;
   int workers = 1;

@@ -75,6 +75,7 @@ bool goes_to(Problem const& p, int source, std::int64_t token, int receiver) {
 }
 
 std::int64_t worst_rows(Problem const& p) {
+  if (p.the.worst_rows > 0) return p.the.worst_rows;
   std::size_t most = 0;
   for (int rank = 0; rank < p.the.ranks; ++rank) {
     most = std::max(most, p.the.expanded() ? expanded_rows(p, rank).size() : flat_rows(p, rank).size());

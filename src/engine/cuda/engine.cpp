@@ -31,6 +31,7 @@ void load_kernels() {
   check_cuda(load_dispatch(), "loading the dispatch kernel");
   check_cuda(load_combine(), "loading the combine kernel");
   check_cuda(load_cast(), "loading the cast kernel");
+  check_cuda(load_layout(), "loading the layout kernel");
   check_cuda(load_gate(), "loading the gate kernel");
 }
 
@@ -41,7 +42,6 @@ Engine::Engine(Foundation foundation, EngineOptions const& options)
       world_(std::move(foundation.world)),
       options_(options),
       experts_(options.sizes.num_experts, options.sizes.world),
-      share_(options.device),
       control_(foundation.host_heap, control_layout(options.sizes.world, experts_.max_count())),
       signals_(foundation.host_heap, world_, options.wait),
       mailbox_(experts_.max_count()),
@@ -62,6 +62,9 @@ Engine::Engine(Foundation foundation, EngineOptions const& options)
 Engine::~Engine() {
   // Kernels end by their own deadlines at the latest; then nothing uses the blocks any more.
   cudaStreamSynchronize(stream_.get());
+  // Freeing GPU memory waits for all kernels of the context: also for those of peers (threads) that wait for this
+  // rank. They must hear that it leaves before it frees its heap.
+  signals_.leave();
   watchdog_.reset();
 }
 
@@ -69,7 +72,7 @@ Engine::~Engine() {
 void Engine::look() {
   std::uint64_t lost = 0;
   for (int peer = 0; peer < heap_->world(); ++peer) {
-    if (world_->is_lost(peer)) lost |= std::uint64_t{1} << peer;
+    if (world_->is_lost(peer) || signals_.has_left(peer)) lost |= std::uint64_t{1} << peer;
   }
   mailbox_.set_lost(lost);
   try {
@@ -108,11 +111,13 @@ void Engine::join(cudaStream_t caller) {
   check_cuda(cudaStreamIsCapturing(caller, &status), "cudaStreamIsCapturing");
   capturing_ = status != cudaStreamCaptureStatusNone;
   if (!capturing_) forget_the_done();
+  if (caller == stream_.get()) return;
   joined_.record(caller);
   joined_.hold(stream_.get());
 }
 
 void Engine::hold(cudaStream_t caller) {
+  if (caller == stream_.get()) return;
   finished_.record(stream_.get());
   finished_.hold(caller);
 }
@@ -122,7 +127,15 @@ std::shared_ptr<detail::EventState> Engine::record() {
 }
 
 void Engine::gate() {
-  check_cuda(launch_gate(peers_, waiting(), ++gates_, stream_.get()), "launching the gate kernel");
+  // Longer than a host takes to queue a call, with all ranks at it.
+  constexpr std::chrono::nanoseconds hold = std::chrono::microseconds{150};
+  check_cuda(launch_gate({.peers = peers_,
+                          .waiting = waiting(),
+                          .round = ++gates_,
+                          .hold_ns = static_cast<std::uint64_t>(hold.count()),
+                          .one_clock = options_.ranks_per_gpu == heap_->world()},
+                         stream_.get()),
+             "launching the gate kernel");
 }
 
 void Engine::forget_the_done() {
@@ -148,10 +161,10 @@ void Engine::check_stream() {
                             {.rank = heap_->rank()}));
 }
 
-void Engine::await(std::uint64_t ticket) {
+void Engine::await(std::function<bool()> const& told) {
   constexpr int turns_between_looks = 1 << 14;
   Deadline const deadline(options_.wait.timeout + std::chrono::seconds{5});  // kernels have deadlines of their own
-  for (int turn = 1; mailbox_.ticket() < ticket; ++turn) {
+  for (int turn = 1; !told(); ++turn) {
     if (turn % 64 == 0) std::this_thread::yield();  // ranks may outnumber cores
     if (turn % turns_between_looks != 0) continue;
     check_stream();

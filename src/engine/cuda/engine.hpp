@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -13,17 +14,18 @@
 #include "control/calls.hpp"
 #include "control/control_area.hpp"
 #include "control/signals.hpp"
-#include "engine/cuda/context_share.hpp"
 #include "engine/cuda/device_event.hpp"
 #include "engine/cuda/host_mailbox.hpp"
 #include "engine/cuda/kernel_args.hpp"
 #include "engine/cuda/watchdog.hpp"
 #include "layout/device_control.hpp"
+#include "plan/copy_plan.hpp"
 
 namespace switchyard::cuda {
 
 struct EngineOptions {
   int device = 0;
+  int ranks_per_gpu = 1;
   DeviceSizes sizes;
   WaitPolicy wait;
 };
@@ -43,6 +45,13 @@ class Engine {
   Engine(Engine const&) = delete;
   Engine& operator=(Engine const&) = delete;
 
+  // Counts alone; not collective. `to` has its tensors.
+  struct LayoutCall {
+    ConstTensorView topk_idx;
+    int workers = 1;
+  };
+  void get_layout(LayoutCall const& call, Layout const& to, cudaStream_t caller);
+
   // `caller`: the stream that inputs are written on and results are read on.
   void dispatch(DispatchCall& call, cudaStream_t caller);
   void combine(CombineCall& call, cudaStream_t caller);
@@ -53,6 +62,8 @@ class Engine {
   [[nodiscard]] std::shared_ptr<detail::EventState> record();
   // From here on `caller` waits for all calls so far.
   void hold(cudaStream_t caller);
+  // Of the latest call.
+  [[nodiscard]] std::vector<PhaseTime> phases() const;
   // All ranks' later work on the communication stream starts together.
   void gate();
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
@@ -64,8 +75,10 @@ class Engine {
   void look();
 
   void prepare_handle(DispatchCall& call);
+  void fill(DispatchCall const& call, NotifyArgs& to) const;
   void notify(DispatchCall& call);
   void settle_placement(DispatchCall& call);
+  void settle_answers(DispatchCall& call);
   void allocate_block(DispatchCall& call);
   void guess_block(DispatchCall& call);
   void trim_block(DispatchCall& call);
@@ -74,16 +87,20 @@ class Engine {
     RowCopy x{};
     float const* scales = nullptr;
     std::int64_t scale_strides[2]{};
-    int stages = 0;
-    int warps = 1;
+    CopyPlan copies{.piece = 0, .stages = 0, .warps = 1};
   };
   Payload prepare_payload(DispatchCall& call);
   void cast(DispatchCall& call, Payload& payload);
+  void place_at_once(DispatchCall& call, Payload const& payload);
   void place_when_counted(DispatchCall& call, Payload const& payload);
-  void place(DispatchCall& call, Payload const& payload, bool told);
+  void place_cached(DispatchCall& call, Payload const& payload);
+  void place(DispatchCall& call, Payload const& payload, Opening opening);
   void stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor);
 
-  void await(std::uint64_t ticket);
+  void await(std::function<bool()> const& told);
+  void await_ticket() {
+    await([this] { return mailbox_.ticket() >= ticket_; });
+  }
   void check_stream();
   // What this rank knows of a call that fails.
   struct Cause {
@@ -100,13 +117,12 @@ class Engine {
   [[nodiscard]] DeviceHandle device_handle(detail::Routing const& routing) const;
   [[nodiscard]] Waiting waiting() const;
   [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->world()}; }
-  [[nodiscard]] std::int64_t tokens_per_block(std::int64_t tokens) const;
+  [[nodiscard]] LayoutCut cut(std::int64_t tokens, int blocks) const;
 
   std::shared_ptr<SymmetricHeap> heap_;
   std::shared_ptr<World> world_;
   EngineOptions options_;
   ExpertSplit experts_;
-  ContextShare share_;
   ControlArea control_;
   Signals signals_;
   HostMailbox mailbox_;
@@ -120,6 +136,8 @@ class Engine {
   std::uint64_t calls_ = 0;       // numbers dispatches, the same on all ranks
   std::uint64_t host_epoch_ = 0;  // of agreements through the host's control blocks
   std::uint64_t gates_ = 0;
+  enum class Call : std::uint8_t { dispatch, combine, layout };
+  Call latest_ = Call::dispatch;
   // Blocks that kernels still use, though their owners may have let go.
   std::deque<std::pair<std::unique_ptr<DeviceEvent>, std::vector<SymmetricHeap::Block>>> in_use_;
   std::vector<SymmetricHeap::Block> of_this_call_;

@@ -63,6 +63,7 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
   check_usable();
   CurrentDevice const current(options_.device);
   join(caller);
+  latest_ = Call::combine;
   switchyard::CombineArgs const& from = call.args;
   CombineArgs args{};
   args.peers = peers_;
@@ -90,7 +91,7 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
   check_cuda(launch_combine(args, call.workers, stream_.get()), "launching the combine kernel");
   // After a dispatch that did not wait for counts, nothing waits on the host.
   if (!call.refusal && from.handle.routing()->worst) return;
-  await(ticket_);
+  await_ticket();
   settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "combine/announce"});
 }
 

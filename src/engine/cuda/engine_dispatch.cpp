@@ -21,14 +21,6 @@ Refusal no_memory(SymmetricHeap const& heap, std::size_t bytes, std::string cons
                       bytes, what, heap.allocator().largest_free(), heap.allocator().capacity())};
 }
 
-IdView view_of_ids(ConstTensorView const& ids) {
-  if (!ids.given()) return {};
-  return {.data = ids.data,
-          .row_stride = ids.stride(0),
-          .column_stride = ids.stride(1),
-          .wide = ids.dtype == DType::i64};
-}
-
 // May rows travel through the copy engine?
 bool suits_bulk_copies(RowCopy const& x) {
   return reinterpret_cast<std::uintptr_t>(x.from) % 16 == 0 && x.stride % 16 == 0 && x.bytes % 16 == 0;
@@ -45,9 +37,10 @@ HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
 
 }  // namespace
 
-std::int64_t Engine::tokens_per_block(std::int64_t tokens) const {
-  std::int64_t const blocks = options_.sizes.layout_blocks();
-  return std::max<std::int64_t>((tokens + blocks - 1) / blocks, 1);
+LayoutCut Engine::cut(std::int64_t tokens, int blocks) const {
+  std::int64_t const most = std::min(blocks, options_.sizes.layout_blocks());
+  std::int64_t const range = std::max<std::int64_t>((tokens + most - 1) / most, 1);
+  return {.blocks = static_cast<int>(std::max<std::int64_t>((tokens + range - 1) / range, 1)), .tokens = range};
 }
 
 DeviceHandle Engine::device_handle(detail::Routing const& routing) const {
@@ -85,30 +78,33 @@ void Engine::prepare_handle(DispatchCall& call) {
   keep_until_done(std::move(*block));
 }
 
-void Engine::notify(DispatchCall& call) {
+// What the notify phases need, in a kernel of their own or at the start of the dispatch kernel.
+void Engine::fill(DispatchCall const& call, NotifyArgs& to) const {
   switchyard::DispatchArgs const& args = call.args;
-  NotifyArgs notify{};
-  notify.experts = experts_;
-  notify.peers = peers_;
-  notify.waiting = waiting();
-  notify.ticket = ++ticket_;
-  if (!call.refusal) {
-    notify.handle = device_handle(*call.fresh);
-    notify.ids = view_of_ids(args.topk_idx);
-    notify.token_in_rank = static_cast<std::uint8_t const*>(args.token_in_rank.data);
-    notify.in_rank_strides[0] = args.token_in_rank.stride(0);
-    notify.in_rank_strides[1] = args.token_in_rank.stride(1);
-    notify.alignment = call.fresh->expert_alignment;
-    notify.worst_rows = args.num_worst_tokens;
-    notify.has_block = call.block.has_value();
-    notify.block_offset = call.block ? call.block->offset : 0;
-    notify.digest = digest_of(facts_of(call));
-  }
-  notify.tokens_per_block = tokens_per_block(notify.handle.num_tokens);
-  notify.max_count = options_.sizes.max_tokens * std::max<std::int64_t>(notify.handle.top_k, 1);
-  auto const blocks = (notify.handle.num_tokens + notify.tokens_per_block - 1) / notify.tokens_per_block;
-  check_cuda(launch_notify(notify, std::max(1, static_cast<int>(blocks)), stream_.get()),
-             "launching the notify kernel");
+  to.experts = experts_;
+  to.peers = peers_;
+  to.waiting = waiting();
+  if (call.routing && call.routing->device != nullptr) to.handle = device_handle(*call.routing);
+  if (call.refusal) to.handle.num_tokens = 0;
+  to.cut = cut(to.handle.num_tokens, call.workers);
+  to.has_block = call.block.has_value();
+  to.block_offset = call.block ? call.block->offset : 0;
+  if (call.refusal) return;
+  to.ids = view_of_ids(args.topk_idx);
+  to.token_in_rank = static_cast<std::uint8_t const*>(args.token_in_rank.data);
+  to.in_rank_strides[0] = args.token_in_rank.stride(0);
+  to.in_rank_strides[1] = args.token_in_rank.stride(1);
+  to.max_count = options_.sizes.max_tokens * std::max<std::int64_t>(to.handle.top_k, 1);
+  to.worst_rows = args.num_worst_tokens;
+  to.alignment = call.routing->expert_alignment;
+  to.digest = digest_of(facts_of(call));
+}
+
+void Engine::notify(DispatchCall& call) {
+  NotifyArgs args{};
+  fill(call, args);
+  args.ticket = ++ticket_;
+  check_cuda(launch_notify(args, stream_.get()), "launching the notify kernel");
 }
 
 // The id at fault, as the CPU engine's text has it.
@@ -153,8 +149,7 @@ void Engine::settle_placement(DispatchCall& call) {
   placement.real_tokens_per_expert.assign(real.begin(), real.end());
 }
 
-// Room for all that could arrive, if the heap has it: rows can then move before the host knows how many. Not where
-// the kernel queued behind the notify kernel could hold up a peer's.
+// Room for all that could arrive, if the heap has it: rows can then move before the host knows how many.
 void Engine::guess_block(DispatchCall& call) {
   detail::Routing const& routing = *call.routing;
   std::int64_t const sources = options_.sizes.max_tokens * options_.sizes.world;
@@ -176,11 +171,35 @@ void Engine::trim_block(DispatchCall& call) {
   heap_->trim(*call.block, receive_block(call.shape).bytes);
 }
 
-// The host allocates by the counts; the kernel then tells the sources where.
+// One kernel does it all. Unless the caller wants to know no counts, the host waits for them, while rows move.
+void Engine::place_at_once(DispatchCall& call, Payload const& payload) {
+  place(call, payload, Opening::notify);
+  if (call.args.num_worst_tokens > 0) return;
+  await_ticket();
+  settle_placement(call);
+  trim_block(call);
+  if (mailbox_.get().answers_are_certain == 0) settle_answers(call);
+}
+
+// The host allocates by the counts; a second kernel then tells the sources where.
 void Engine::place_when_counted(DispatchCall& call, Payload const& payload) {
+  notify(call);
+  await_ticket();
+  settle_placement(call);
   allocate_block(call);
-  place(call, payload, false);
-  await(ticket_);
+  place(call, payload, Opening::counted);
+  settle_answers(call);
+}
+
+void Engine::place_cached(DispatchCall& call, Payload const& payload) {
+  allocate_block(call);
+  place(call, payload, Opening::cached);
+  settle_answers(call);
+}
+
+// A receiver that had to ask its host may refuse; then all ranks throw.
+void Engine::settle_answers(DispatchCall& call) {
+  await([this] { return mailbox_.answered() >= ticket_; });
   settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
 }
 
@@ -211,10 +230,8 @@ Engine::Payload Engine::prepare_payload(DispatchCall& call) {
   payload.scale_strides[0] = from.scales.stride(0);
   payload.scale_strides[1] = from.scales.stride(1);
   if (from.cast_to_fp8) cast(call, payload);
-  CopyPlan const copies = plan_copies(suits_bulk_copies(payload.x) ? payload.x.bytes : 0, shared_bytes_);
-  payload.x.piece = copies.piece;
-  payload.stages = copies.stages;
-  payload.warps = copies.warps;
+  payload.copies = plan_copies(suits_bulk_copies(payload.x) ? payload.x.bytes : 0, shared_bytes_);
+  payload.x.piece = payload.copies.piece;
   return payload;
 }
 
@@ -246,32 +263,23 @@ void Engine::cast(DispatchCall& call, Payload& payload) {
   keep_until_done(std::move(*block));
 }
 
-void Engine::place(DispatchCall& call, Payload const& payload, bool told) {
+void Engine::place(DispatchCall& call, Payload const& payload, Opening opening) {
   switchyard::DispatchArgs const& from = call.args;
   DispatchArgs args{};
-  args.peers = peers_;
-  args.waiting = waiting();
-  args.experts = experts_;
+  fill(call, args);
+  args.ticket = ++ticket_;
+  args.opening = opening;
+  args.refused = call.refusal.has_value();
   args.shape = call.shape;
   args.x = payload.x;
   args.scales = payload.scales;
   args.scale_strides[0] = payload.scale_strides[0];
   args.scale_strides[1] = payload.scale_strides[1];
-  args.stages = payload.stages;
-  args.payload_warps = std::max(payload.warps, 1);
-  args.refused = call.refusal.has_value();
-  args.cached = call.fresh == nullptr;
-  args.digest = args.refused ? 0 : digest_of(facts_of(call));
-  if (call.routing && call.routing->device != nullptr) args.handle = device_handle(*call.routing);
-  if (args.refused) args.handle.num_tokens = 0;
-  args.block_offset = call.block ? call.block->offset : 0;
-  args.told = told;
-  args.ids = view_of_ids(from.topk_idx);
+  args.stages = payload.copies.stages;
+  args.payload_warps = payload.copies.warps;
   args.weights = {static_cast<float const*>(from.topk_weights.data), from.topk_weights.stride(0),
                   from.topk_weights.stride(1)};
-  args.tokens_per_block = tokens_per_block(args.handle.num_tokens);
   args.zero_padding = from.zero_padding;
-  args.ticket = ++ticket_;
   check_cuda(launch_dispatch(args, call.workers, stream_.get()), "launching the dispatch kernel");
 }
 
@@ -281,28 +289,23 @@ void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
   bool const worst = call.args.num_worst_tokens > 0;
   join(caller);
   ++calls_;
-  std::uint64_t const notified = ticket_ + 1;
-  if (call.fresh) {
-    if (!call.refusal) prepare_handle(call);
-    if (!call.refusal && !worst && share_.alone()) guess_block(call);
-  }
+  latest_ = Call::dispatch;
+  if (call.fresh && !call.refusal) prepare_handle(call);
+  if (call.fresh && !call.refusal && !worst) guess_block(call);
   Payload const payload = prepare_payload(call);
-  bool const told = call.fresh && call.block && !call.refusal;
-  if (call.fresh) notify(call);
-  if (told) place(call, payload, true);
-  if (call.fresh && !worst) {
-    await(notified);
-    settle_placement(call);
-    if (told) trim_block(call);
+  if (!call.fresh) {
+    place_cached(call, payload);
+  } else if (call.block && !call.refusal) {
+    place_at_once(call, payload);
+  } else {
+    place_when_counted(call, payload);
   }
-  if (!told) place_when_counted(call, payload);
   if (call.block) keep_until_done(*call.block);
-  if (call.fresh) {
-    call.fresh->rows_of_rank.assign(static_cast<std::size_t>(heap_->world()), -1);
-    call.fresh->rows_of_rank[static_cast<std::size_t>(heap_->rank())] = call.shape.rows;
-    call.fresh->worst = worst;
-    call.fresh->dispatch = calls_;
-  }
+  if (!call.fresh) return;
+  call.fresh->rows_of_rank.assign(static_cast<std::size_t>(heap_->world()), -1);
+  call.fresh->rows_of_rank[static_cast<std::size_t>(heap_->rank())] = call.shape.rows;
+  call.fresh->worst = worst;
+  call.fresh->dispatch = calls_;
 }
 
 }  // namespace switchyard::cuda

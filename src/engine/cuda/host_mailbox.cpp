@@ -35,6 +35,10 @@ std::uint64_t HostMailbox::ticket() const noexcept {
   return shared(host_->ticket).load(std::memory_order_acquire);
 }
 
+std::uint64_t HostMailbox::answered() const noexcept {
+  return shared(host_->answered).load(std::memory_order_acquire);
+}
+
 bool HostMailbox::troubled() const noexcept {
   return shared(host_->trouble.state).load(std::memory_order_acquire) != 0;
 }

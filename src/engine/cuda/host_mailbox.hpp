@@ -19,6 +19,7 @@ class HostMailbox {
 
   // Pairs with the store_release() of the ticket in the kernels: what they told before is there.
   [[nodiscard]] std::uint64_t ticket() const noexcept;
+  [[nodiscard]] std::uint64_t answered() const noexcept;
   // Pairs with report() on the device.
   [[nodiscard]] bool troubled() const noexcept;
   void clear_trouble() noexcept;

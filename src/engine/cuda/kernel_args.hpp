@@ -9,6 +9,7 @@
 #include "layout/experts.hpp"
 #include "layout/receive_block.hpp"
 #include "switchyard/dtype.hpp"
+#include "switchyard/tensor.hpp"
 
 namespace switchyard::cuda {
 
@@ -34,6 +35,14 @@ struct IdView {
   bool wide;  // i64
 };
 
+inline IdView view_of_ids(ConstTensorView const& ids) {
+  if (!ids.given()) return {};
+  return {.data = ids.data,
+          .row_stride = ids.stride(0),
+          .column_stride = ids.stride(1),
+          .wide = ids.dtype == DType::i64};
+}
+
 struct WeightView {
   float const* data;  // null: none
   std::int64_t row_stride;
@@ -54,22 +63,28 @@ struct DeviceHandle {
   bool expanded;
 };
 
+// Tokens are cut into ranges, one for each block that takes part in a layout.
+struct LayoutCut {
+  int blocks;
+  std::int64_t tokens;  // of a block
+};
+
 struct NotifyArgs {
   Peers peers;
   Waiting waiting;
   DeviceHandle handle;
   ExpertSplit experts{0, 1};
-  IdView ids;                         // [N, K]; data null with token_in_rank
+  IdView ids;                         // [N, K]; data null with token_in_rank, and in a cached dispatch
   std::uint8_t const* token_in_rank;  // [N, R]
   std::int64_t in_rank_strides[2];
-  std::int64_t tokens_per_block;
+  LayoutCut cut;
   std::int64_t max_count;      // what a peer's count can be at most
   std::int64_t worst_rows;     // 0: not in worst-case mode
   std::uint64_t block_offset;  // of the result, if it is there already
   bool has_block;
   int alignment;
   std::uint64_t digest;  // 0: refuse
-  std::uint64_t ticket;
+  std::uint64_t ticket;  // told to the host when counts are there, or the call has failed
 };
 
 // How rows travel; a row is `bytes` long and copied in pieces of `piece` bytes.
@@ -80,24 +95,21 @@ struct RowCopy {
   std::uint32_t piece;
 };
 
-struct DispatchArgs {
-  Peers peers;
-  Waiting waiting;
-  DeviceHandle handle;
-  ExpertSplit experts{0, 1};
+// What comes before rows move.
+enum class Opening : std::uint8_t {
+  notify,   // all of it: this kernel counts, tells, and answers
+  counted,  // the notify kernel has told the counts; this one answers
+  cached,   // routes are known; ranks only make sure that they agree
+};
+
+struct DispatchArgs : NotifyArgs {
+  Opening opening;
   ReceiveShape shape;  // rows: of the own block
-  std::uint64_t block_offset;
   RowCopy x;
   float const* scales;  // [N, groups]; null: none
   std::int64_t scale_strides[2];
-  IdView ids;  // null in a cached dispatch
   WeightView weights;
-  std::int64_t tokens_per_block;  // of the notify kernel's blocks
-  std::uint64_t digest;           // cached only
-  std::uint64_t ticket;           // told to the host when all answers are there, or one failed
-  bool cached;
   bool refused;  // this rank has no block
-  bool told;     // the notify kernel has told the answers
   bool zero_padding;
   int stages;
   int payload_warps;
@@ -129,6 +141,21 @@ struct CombineArgs {
   std::uint32_t piece;      // bytes of a row that travel at once; 0: no copy engine, or rows that do not suit it
   std::uint64_t digest;
   std::uint64_t ticket;  // told to the host when all announces are there, or one failed
+};
+
+struct GateArgs {
+  Peers peers;
+  Waiting waiting;
+  std::uint64_t round;    // counts from 1
+  std::uint64_t hold_ns;  // after the last rank has come
+  bool one_clock;         // all ranks share one GPU
+};
+
+// Counts and token-in-rank without communication.
+struct LayoutArgs : NotifyArgs {
+  std::int32_t* tokens_per_rank;    // [R]
+  std::int32_t* tokens_per_expert;  // [E]
+  std::uint8_t* is_token_in_rank;   // [N, R]
 };
 
 struct CastArgs {

@@ -10,17 +10,19 @@
 
 namespace switchyard::cuda {
 
-cudaError_t launch_notify(NotifyArgs const& args, int blocks, cudaStream_t stream);
+cudaError_t launch_notify(NotifyArgs const& args, cudaStream_t stream);
 cudaError_t launch_dispatch(DispatchArgs const& args, int blocks, cudaStream_t stream);
 cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream);
 cudaError_t launch_cast(CastArgs const& args, int blocks, cudaStream_t stream);
-// Waits, on the GPU, until the same is launched on all ranks: `round` counts from 1.
-cudaError_t launch_gate(Peers const& peers, Waiting const& waiting, std::uint64_t round, cudaStream_t stream);
+cudaError_t launch_layout(LayoutArgs const& args, cudaStream_t stream);
+// Waits, on the GPU, until the same is launched on all ranks.
+cudaError_t launch_gate(GateArgs const& args, cudaStream_t stream);
 
 cudaError_t load_notify();
 cudaError_t load_dispatch();
 cudaError_t load_combine();
 cudaError_t load_cast();
+cudaError_t load_layout();
 cudaError_t load_gate();
 
 // Bytes of a row that the combine kernel pulls at once.

@@ -37,10 +37,12 @@ struct Mailbox {
   std::uint32_t aborted;                   // 1: give up
   // GPU to host: the first trouble; written once, then state (release).
   alignas(cache_line) Trouble trouble;
-  // GPU to host: the outcome of the notify kernel with this ticket; the ticket is written last (release).
+  // GPU to host: the outcome of the call with this ticket; the ticket is written last (release).
   alignas(cache_line) std::uint64_t ticket;
-  std::int64_t rows;    // received, without those of a worst case
-  std::int64_t bad_id;  // token * 64 + slot of the first id out of range; -1: none
+  std::uint64_t answered;             // dispatch: likewise, of the answers
+  std::int64_t rows;                  // received, without those of a worst case
+  std::int64_t bad_id;                // token * 64 + slot of the first id out of range; -1: none
+  std::uint64_t answers_are_certain;  // 1: no peer can refuse any more
   std::int64_t recv_rows_end[max_node_ranks];
   // Behind it: i64 padded[max local experts], i64 real[max local experts].
 };

@@ -1,18 +1,24 @@
 // Blocks of one kernel that count themselves.
 #pragma once
 
+#include "engine/cuda/comm/tell.cuh"
 #include "engine/cuda/comm/wait.cuh"
 
 namespace switchyard::cuda {
 
+// Who may read what a block has written: this rank's GPU only, or peers.
+enum class Readers { own, peers };
+
 // Called by every thread of every block when the block's work is done. True in all threads of the block that comes
 // last, which then sees what all blocks have written (each block's release in the addition, the last one's
 // acquire).
+template <Readers readers>
 __device__ inline bool is_last_block(std::uint32_t* counter) {
   __shared__ bool last;
   __syncthreads();
   if (threadIdx.x == 0) {
-    ptx::fence_sys();  // the writes of this block, to peers too, come before what the last block publishes
+    // The writes of this block to peers come before what the last block publishes.
+    if constexpr (readers == Readers::peers) ptx::fence_sys();
     last = ptx::add_acq_rel(counter, 1) + 1 == gridDim.x;
     if (last) *counter = 0;  // for the next kernel in the stream
   }

@@ -11,40 +11,32 @@ inline constexpr int combine_threads = (pull_warps + 4) * 32;
 
 extern __shared__ std::byte dynamic_shared[];
 
-// All announces are there, or the call has failed.
-__device__ void tell_host(CombineArgs const& args) {
-  if (blockIdx.x == 0 && threadIdx.x == 0)
-    ptx::store_release(&args.waiting.mailbox->ticket, args.ticket);  // pairs with the host's acquire load
-}
-
 __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_constant__ CombineArgs const args) {
   __shared__ SourceRows sources[max_node_ranks];
   DeviceState* const state = state_of(args.peers);
-  if (has_failed(args.peers)) return tell_host(args);
+  // Any block: those that began before the failure may have told nothing.
+  if (has_failed(args.peers)) return tell_ticket(args.waiting.mailbox->ticket, args.ticket);
+  stamp(args.peers, Stamp::started, blockIdx.x == 0);
   std::uint64_t const epoch = state->epoch + 1;
   bool const teller = stage_phase(args);
+  stamp(args.peers, Stamp::counted, teller);
   bool const good = source_phase(args, epoch, teller, sources);
-  tell_host(args);
+  stamp(args.peers, Stamp::agreed, blockIdx.x == 0);
+  // All announces are there, or the call has failed.
+  if (blockIdx.x == 0) tell_ticket(args.waiting.mailbox->ticket, args.ticket);
   if (good) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     ptx::fence_proxy_async();  // what was acquired is seen by the copy engine, too
-#endif
     auto const base = (reinterpret_cast<std::uintptr_t>(dynamic_shared) + 127) & ~std::uintptr_t{127};
     pull_phase(args, sources, reinterpret_cast<std::byte*>(base));
   }
-  if (!is_last_block(&state->blocks_done)) return;
+  if (!is_last_block<Readers::own>(&state->blocks_done)) return;
+  stamp(args.peers, Stamp::moved);
   if (threadIdx.x == 0) state->epoch = epoch;
   if (!good || has_failed(args.peers)) return;
   // Nobody may free or overwrite its outputs before all have read them.
   raise_at_peers(args.peers, args.peers.control.done, epoch);
   wait_for_peers(args.peers, args.waiting, args.peers.control.done, epoch, Phase::combine_close);
-}
-
-// By benchmarks and tests: all ranks' next work starts together.
-__global__ void gate_kernel(__grid_constant__ Peers const peers, Waiting waiting, std::uint64_t round) {
-  if (has_failed(peers)) return;
-  raise_at_peers(peers, peers.control.gate, round);
-  wait_for_peers(peers, waiting, peers.control.gate, round, Phase::gate);
+  stamp(args.peers, Stamp::closed);
 }
 
 }  // namespace
@@ -70,16 +62,6 @@ cudaError_t load_combine() {
     return cudaFuncGetAttributes(&attributes, combine_kernel);
   return cudaFuncSetAttribute(combine_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                               static_cast<int>(pull_shared_bytes));
-}
-
-cudaError_t launch_gate(Peers const& peers, Waiting const& waiting, std::uint64_t round, cudaStream_t stream) {
-  gate_kernel<<<1, max_node_ranks, 0, stream>>>(peers, waiting, round);
-  return cudaGetLastError();
-}
-
-cudaError_t load_gate() {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, gate_kernel);
 }
 
 }  // namespace switchyard::cuda

@@ -48,7 +48,8 @@ __device__ inline bool read_answer(DispatchArgs const& args, int peer, Destinati
       rows >= 0 && rows <= 0x7fffffff && static_cast<std::uint64_t>(rows) <= heap / row_bytes && offset <= heap;
   ReceiveBlock const parts = receive_block(shape);
   sane = sane && parts.bytes <= heap - offset;
-  if (args.cached) sane = sane && rows == args.handle.rows_of_rank[peer];
+  bool const cached = args.opening == Opening::cached;
+  if (cached) sane = sane && rows == args.handle.rows_of_rank[peer];
   if (!sane) {
     TroubleKind const kind = offset == refused_offset ? TroubleKind::mismatch : TroubleKind::broken;
     report(args.peers, args.waiting,
@@ -65,24 +66,27 @@ __device__ inline bool read_answer(DispatchArgs const& args, int peer, Destinati
         .first_expert = args.experts.first(peer),
         .local_experts = args.experts.count(peer),
         .start = args.handle.expanded ? 0 : starts_of(args.peers, args.peers.rank, peer)[0]};
-  if (!args.cached && blockIdx.x == 0) args.handle.rows_of_rank[peer] = rows;
+  if (!cached && blockIdx.x == 0) args.handle.rows_of_rank[peer] = rows;
   return true;
 }
 
 // All threads of every block. False in all threads of the block when a peer failed to answer, or answered nonsense.
 __device__ inline bool answer_phase(DispatchArgs const& args, std::uint64_t epoch, Destination* destinations) {
-  if (blockIdx.x == 0) {
-    if (args.cached) announce_digest(args.peers, epoch, args.digest);
-    if (!args.told)
-      tell_answers(args.peers, epoch, {args.refused ? refused_offset : args.block_offset, args.shape.rows});
+  bool const cached = args.opening == Opening::cached;
+  if (blockIdx.x == 0 && args.opening != Opening::notify) {
+    if (cached) announce_digest(args.peers, epoch, args.digest, args.has_block);
+    tell_answers(args.peers, epoch, {args.refused ? refused_offset : args.block_offset, args.shape.rows});
   }
-  if (args.cached) {
+  if (cached) {
     // A peer that makes another call gives no answer, but it announces.
     if (!wait_for_peers(args.peers, args.waiting, args.peers.control.announces, epoch, Phase::announce))
       return false;
     if (!digests_agree(args.peers, args.waiting, args.digest)) return false;
   }
-  if (!wait_for_peers(args.peers, args.waiting, args.peers.control.answers, epoch, Phase::answer)) return false;
+  // While one block speaks for the rank, the others wait here for what it waits for, too: the deadline is its.
+  Waiting patient = args.waiting;
+  if (args.opening == Opening::notify) patient.timeout_ns *= 2;
+  if (!wait_for_peers(args.peers, patient, args.peers.control.answers, epoch, Phase::answer)) return false;
   bool failed = false;
   if (static_cast<int>(threadIdx.x) < args.peers.world) {
     int const peer = static_cast<int>(threadIdx.x);

@@ -11,9 +11,8 @@ __device__ inline std::int64_t id_at(IdView const& ids, std::int64_t token, int 
                   : static_cast<std::int64_t>(static_cast<std::int32_t const*>(ids.data)[at]);
 }
 
-// The expert of a slot; -1 when it is not used. Notes an id that is out of range.
-__device__ inline int expert_at(NotifyArgs const& args, std::int64_t token, int slot) {
-  std::int64_t const id = id_at(args.ids, token, slot);
+// The expert of a slot by its id; -1 when it is not used. Notes an id that is out of range.
+__device__ inline int checked_expert(NotifyArgs const& args, std::int64_t id, std::int64_t token, int slot) {
   if (id >= 0 && id < args.experts.num_experts()) return static_cast<int>(id);
   if (id != -1) {
     auto const place = static_cast<unsigned long long>(token * 64 + slot);

@@ -17,7 +17,8 @@ __device__ inline void read_experts(NotifyArgs const& args, std::int64_t first_t
                                     ExpandedShared& shared) {
   int const top_k = args.handle.top_k;
   for (int i = static_cast<int>(threadIdx.x); i < slots; i += layout_threads)
-    shared.experts[i] = expert_at(args, first_token + i / top_k, i % top_k);
+    shared.experts[i] = checked_expert(args, id_at(args.ids, first_token + i / top_k, i % top_k),
+                                       first_token + i / top_k, i % top_k);
   __syncthreads();
 }
 
@@ -53,13 +54,12 @@ __device__ inline void write_routes(NotifyArgs const& args, std::int64_t token, 
   for (; used < args.handle.width; ++used) routes[used] = {0, -1, -1};
 }
 
-__device__ inline void layout_expanded(NotifyArgs const& args, std::int64_t begin, std::int64_t end,
-                                       int* expert_counts, int* counts) {
-  __shared__ ExpandedShared shared;
+__device__ inline void layout_expanded(NotifyArgs const& args, TokenRange range, int* expert_counts, int* counts,
+                                       ExpandedShared& shared) {
   int const top_k = args.handle.top_k;
   int const tile_tokens = expanded_tile / top_k;
-  for (std::int64_t tile = begin; tile < end; tile += tile_tokens) {
-    int const tokens = static_cast<int>(end - tile < tile_tokens ? end - tile : tile_tokens);
+  for (std::int64_t tile = range.begin; tile < range.end; tile += tile_tokens) {
+    int const tokens = static_cast<int>(range.end - tile < tile_tokens ? range.end - tile : tile_tokens);
     read_experts(args, tile, tokens * top_k, shared);
     number_slots(args, tokens * top_k, expert_counts, shared);
     for (int t = static_cast<int>(threadIdx.x); t < tokens; t += layout_threads)

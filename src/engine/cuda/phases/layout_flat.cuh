@@ -6,7 +6,13 @@
 
 namespace switchyard::cuda {
 
-inline constexpr int layout_threads = 512;
+// Of every block of a kernel that begins with a layout.
+inline constexpr int layout_threads = 640;
+
+struct TokenRange {
+  std::int64_t begin;
+  std::int64_t end;
+};
 
 struct FlatShared {
   int warp_counts[layout_threads / 32][max_node_ranks];
@@ -23,29 +29,45 @@ __device__ inline std::uint64_t ranks_of_token(NotifyArgs const& args, std::int6
     }
     return mask;
   }
+  constexpr int ahead = 8;  // ids asked for before the first is looked at
   int const top_k = args.handle.top_k;
-  for (int slot = 0; slot < top_k; ++slot) {
-    int const expert = expert_at(args, token, slot);
-    int const rank = expert < 0 ? -1 : args.experts.rank_of(expert);
-    args.handle.slot_rank[token * top_k + slot] = static_cast<std::int16_t>(rank);
-    if (rank < 0) continue;
-    atomicAdd(&expert_counts[expert], 1);
-    mask |= std::uint64_t{1} << rank;
+  for (int begin = 0; begin < top_k; begin += ahead) {
+    std::int64_t ids[ahead];
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) ids[i] = begin + i < top_k ? id_at(args.ids, token, begin + i) : -1;
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      if (begin + i >= top_k) break;
+      int const expert = checked_expert(args, ids[i], token, begin + i);
+      int const rank = expert < 0 ? -1 : args.experts.rank_of(expert);
+      args.handle.slot_rank[token * top_k + begin + i] = static_cast<std::int16_t>(rank);
+      if (rank < 0) continue;
+      atomicAdd(&expert_counts[expert], 1);
+      mask |= std::uint64_t{1} << rank;
+    }
   }
   return mask;
 }
 
-// Turns the warps' counts of a tile into first numbers, and moves `running` on.
+// Turns the warps' counts of a tile into first numbers, and moves `running` on: a warp for each rank, a lane for
+// each warp's count.
 __device__ inline void number_warps(FlatShared& shared, int world) {
-  int const rank = static_cast<int>(threadIdx.x);
-  if (rank >= world) return;
-  int next = shared.running[rank];
-  for (int warp = 0; warp < layout_threads / 32; ++warp) {
-    int const count = shared.warp_counts[warp][rank];
-    shared.warp_counts[warp][rank] = next;
-    next += count;
+  constexpr int warps = layout_threads / 32;
+  static_assert(warps <= 32);
+  int const lane = static_cast<int>(threadIdx.x % 32);
+  for (int rank = static_cast<int>(threadIdx.x / 32); rank < world; rank += warps) {
+    int const count = lane < warps ? shared.warp_counts[lane][rank] : 0;
+    int sum = count;
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+      int const before = __shfl_up_sync(~0U, sum, step);
+      if (lane >= step) sum += before;
+    }
+    int const first = shared.running[rank];
+    __syncwarp();
+    if (lane < warps) shared.warp_counts[lane][rank] = first + sum - count;
+    if (lane == 31) shared.running[rank] = first + sum;
   }
-  shared.running[rank] = next;
 }
 
 __device__ inline void layout_flat_tile(NotifyArgs const& args, std::int64_t token, bool mine, std::uint64_t mask,
@@ -72,14 +94,13 @@ __device__ inline void layout_flat_tile(NotifyArgs const& args, std::int64_t tok
 }
 
 // `counts`: [world] rows, then [experts] slots of this block.
-__device__ inline void layout_flat(NotifyArgs const& args, std::int64_t begin, std::int64_t end, int* expert_counts,
-                                   int* counts) {
-  __shared__ FlatShared shared;
+__device__ inline void layout_flat(NotifyArgs const& args, TokenRange range, int* expert_counts, int* counts,
+                                   FlatShared& shared) {
   if (static_cast<int>(threadIdx.x) < max_node_ranks) shared.running[threadIdx.x] = 0;
   __syncthreads();
-  for (std::int64_t tile = begin; tile < end; tile += layout_threads) {
+  for (std::int64_t tile = range.begin; tile < range.end; tile += layout_threads) {
     std::int64_t const token = tile + threadIdx.x;
-    bool const mine = token < end;
+    bool const mine = token < range.end;
     layout_flat_tile(args, token, mine, mine ? ranks_of_token(args, token, expert_counts) : 0, shared);
   }
   if (static_cast<int>(threadIdx.x) < args.peers.world) counts[threadIdx.x] = shared.running[threadIdx.x];

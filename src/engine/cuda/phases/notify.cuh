@@ -16,11 +16,11 @@ __device__ inline void send_counts(NotifyArgs const& args) {
     std::int32_t counts[max_layout_blocks];
 #pragma unroll
     for (int block = 0; block < max_layout_blocks; ++block)
-      counts[block] = block < static_cast<int>(gridDim.x) ? blocks[block * streams + stream] : 0;
+      counts[block] = block < args.cut.blocks ? blocks[block * streams + stream] : 0;
     std::int32_t total = 0;
 #pragma unroll
     for (int block = 0; block < max_layout_blocks; ++block) {
-      if (block < static_cast<int>(gridDim.x)) blocks[block * streams + stream] = total;
+      if (block < args.cut.blocks) blocks[block * streams + stream] = total;
       total += counts[block];
     }
     int const expert = stream - world;
@@ -36,10 +36,12 @@ __device__ inline std::uint64_t digest_to_tell(NotifyArgs const& args) {
   return ptx::load_relaxed(&state_of(args.peers)->bad_id) == ~std::uint64_t{0} ? args.digest : 0;
 }
 
-__device__ inline void announce_digest(Peers const& peers, std::uint64_t epoch, std::uint64_t digest) {
+__device__ inline void announce_digest(Peers const& peers, std::uint64_t epoch, std::uint64_t digest,
+                                       bool has_block) {
   if (static_cast<int>(threadIdx.x) >= peers.world) return;
   DeviceAnnounce* const to = announce_of(peers, static_cast<int>(threadIdx.x), peers.rank);
   to->digest = digest;
+  to->has_block = has_block ? 1 : 0;
   ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
 }
 
@@ -63,11 +65,18 @@ __device__ inline bool digests_agree(Peers const& peers, Waiting const& waiting,
 }
 
 // Announces of all peers are there and agree.
-__device__ inline bool agree(Peers const& peers, Waiting const& waiting, std::uint64_t epoch,
-                             std::uint64_t digest) {
-  announce_digest(peers, epoch, digest);
-  return wait_for_peers(peers, waiting, peers.control.announces, epoch, Phase::announce) &&
-         digests_agree(peers, waiting, digest);
+__device__ inline bool agree(NotifyArgs const& args, std::uint64_t epoch, std::uint64_t digest) {
+  announce_digest(args.peers, epoch, digest, args.has_block);
+  return wait_for_peers(args.peers, args.waiting, args.peers.control.announces, epoch, Phase::announce) &&
+         digests_agree(args.peers, args.waiting, digest);
+}
+
+// Does every peer answer without asking its host? Otherwise it may yet refuse.
+__device__ inline bool all_have_blocks(Peers const& peers) {
+  bool lacks = false;
+  if (static_cast<int>(threadIdx.x) < peers.world)
+    lacks = announce_of(peers, peers.rank, static_cast<int>(threadIdx.x))->has_block == 0;
+  return __syncthreads_or(lacks ? 1 : 0) == 0;
 }
 
 }  // namespace switchyard::cuda

@@ -2,13 +2,9 @@
 // One block.
 #pragma once
 
-#include <cub/block/block_scan.cuh>
-
 #include "engine/cuda/phases/answer.cuh"
 
 namespace switchyard::cuda {
-
-using Scan = cub::BlockScan<int, layout_threads>;
 
 // A count that came from outside; one that cannot be makes the call fail.
 __device__ inline int checked_count(NotifyArgs const& args, int source, int slot) {
@@ -25,28 +21,22 @@ __device__ inline int checked_count(NotifyArgs const& args, int source, int slot
 }
 
 // By source, then by token. Returns the rows, in all threads.
-__device__ inline std::int64_t place_flat(NotifyArgs const& args) {
-  __shared__ typename Scan::TempStorage space;
+__device__ inline int place_flat(NotifyArgs const& args, LayoutShared& shared) {
   int const source = static_cast<int>(threadIdx.x);
   bool const one = source < args.peers.world;
   int const count = one ? checked_count(args, source, 0) : 0;
   int start = 0;
   int total = 0;
-  Scan(space).ExclusiveSum(count, start, total);
-  if (one) {
-    if (!args.handle.expanded) starts_of(args.peers, source, args.peers.rank)[0] = start;
-    args.waiting.mailbox->recv_rows_end[source] = start + count;
-  }
+  LayoutScan(shared.scan).ExclusiveSum(count, start, total);
+  if (one && !args.handle.expanded) starts_of(args.peers, source, args.peers.rank)[0] = start;
+  if (one) shared.rows_end[source] = start + count;
   __syncthreads();
   return total;
 }
 
-// By local expert (aligned), then by source, then by token. Also says how many rows each expert has.
-__device__ inline std::int64_t place_experts(NotifyArgs const& args) {
-  __shared__ typename Scan::TempStorage space;
+// By local expert (aligned), then by source, then by token. Also notes how many rows each expert has.
+__device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared) {
   int const local = args.experts.count(args.peers.rank);
-  auto* const padded_out = reinterpret_cast<std::int64_t*>(args.waiting.mailbox + 1);
-  auto* const real_out = padded_out + args.experts.max_count();
   int begin = 0;
   for (int tile = 0; tile < local; tile += layout_threads) {
     int const expert = tile + static_cast<int>(threadIdx.x);
@@ -58,13 +48,11 @@ __device__ inline std::int64_t place_experts(NotifyArgs const& args) {
     int const padded = (real + args.alignment - 1) / args.alignment * args.alignment;
     int start = 0;
     int total = 0;
-    Scan(space).ExclusiveSum(padded, start, total);
+    LayoutScan(shared.scan).ExclusiveSum(padded, start, total);
     start += begin;
     if (one) {
       args.handle.padded[expert] = padded;
       args.handle.real[expert] = real;
-      padded_out[expert] = padded;
-      real_out[expert] = real;
     }
     for (int source = 0; one && args.handle.expanded && source < args.peers.world; ++source) {
       starts_of(args.peers, source, args.peers.rank)[1 + expert] = start;
@@ -76,24 +64,49 @@ __device__ inline std::int64_t place_experts(NotifyArgs const& args) {
   return begin;
 }
 
-__device__ inline void place_phase(NotifyArgs const& args, std::uint64_t epoch) {
-  std::int64_t const flat_rows = place_flat(args);
-  std::int64_t const expanded_rows = args.handle.top_k > 0 ? place_experts(args) : 0;
-  std::int64_t const rows = args.handle.expanded ? expanded_rows : flat_rows;
+__device__ inline void check_rows(NotifyArgs const& args, std::int64_t rows) {
+  if (threadIdx.x != 0 || args.worst_rows == 0 || rows <= args.worst_rows) return;
+  report(args.peers, args.waiting,
+         {.state = 0,
+          .kind = TroubleKind::too_few_rows,
+          .phase = Phase::announce,
+          .peer = args.peers.rank,
+          .expected = static_cast<std::uint64_t>(rows),
+          .seen = static_cast<std::uint64_t>(args.worst_rows)});
+}
+
+// Blocks of this rank, too, read what was written so far once they have the answer.
+__device__ inline void answer(NotifyArgs const& args, std::uint64_t epoch, std::int64_t rows) {
+  check_rows(args, rows);
+  if (threadIdx.x == 0) *args.handle.rows = rows;
   __syncthreads();
   if (args.has_block)
     tell_answers(args.peers, epoch, {args.block_offset, args.worst_rows > 0 ? args.worst_rows : rows});
-  if (threadIdx.x != 0) return;
-  *args.handle.rows = rows;
-  args.waiting.mailbox->rows = rows;
-  if (args.worst_rows > 0 && rows > args.worst_rows)
-    report(args.peers, args.waiting,
-           {.state = 0,
-            .kind = TroubleKind::too_few_rows,
-            .phase = Phase::announce,
-            .peer = args.peers.rank,
-            .expected = static_cast<std::uint64_t>(rows),
-            .seen = static_cast<std::uint64_t>(args.worst_rows)});
+}
+
+// For the host, which learns of it by its ticket. After the answers: a release waits for writes over the bus.
+__device__ inline void note_counts(NotifyArgs const& args, std::int64_t rows, LayoutShared const& shared) {
+  Mailbox* const mailbox = args.waiting.mailbox;
+  if (threadIdx.x == 0) mailbox->rows = rows;
+  if (static_cast<int>(threadIdx.x) < args.peers.world)
+    mailbox->recv_rows_end[threadIdx.x] = shared.rows_end[threadIdx.x];
+  if (args.handle.top_k == 0) return;
+  auto* const padded = reinterpret_cast<std::int64_t*>(mailbox + 1);
+  auto* const real = padded + args.experts.max_count();
+  int const local = args.experts.count(args.peers.rank);
+  for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += layout_threads) {
+    padded[expert] = args.handle.padded[expert];
+    real[expert] = args.handle.real[expert];
+  }
+}
+
+__device__ inline void place_phase(NotifyArgs const& args, std::uint64_t epoch, LayoutShared& shared) {
+  std::int64_t const flat_rows = place_flat(args, shared);
+  // Flat rows do not depend on the experts' counts: the answers need not wait for them.
+  if (!args.handle.expanded) answer(args, epoch, flat_rows);
+  std::int64_t const expanded_rows = args.handle.top_k > 0 ? place_experts(args, shared) : 0;
+  if (args.handle.expanded) answer(args, epoch, expanded_rows);
+  note_counts(args, args.handle.expanded ? expanded_rows : flat_rows, shared);
 }
 
 }  // namespace switchyard::cuda

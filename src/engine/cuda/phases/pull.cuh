@@ -106,8 +106,8 @@ __device__ inline void sum_token(CombineArgs const& args, std::int64_t token, To
   }
 }
 
-// The rows of the token's routes `first`..`first + 31`. A route that points outside of its peer's rows is dropped
-// and reported.
+// The rows of the token's routes `first`..`first + 31`. Routes were checked when they became final, and the room
+// for all rows of a peer when it announced its tensors.
 __device__ inline TokenRows rows_of_token(CombineArgs const& args, SourceRows const* sources, std::int64_t token,
                                           int first) {
   int const index = first + static_cast<int>(threadIdx.x % 32);

@@ -8,151 +8,165 @@
 namespace switchyard::cuda {
 
 inline constexpr int pull_warps = 12;
-inline constexpr int pull_stages = 2;
-inline constexpr int pull_rows = 8;                // that travel together
-inline constexpr std::uint32_t pull_piece = 1024;  // bytes of each
+inline constexpr int pull_slots = 16;              // of a warp's ring; a slot holds a piece of a row
+inline constexpr std::uint32_t pull_piece = 1024;  // bytes
 inline constexpr std::size_t pull_shared_bytes =
-    static_cast<std::size_t>(pull_warps) * pull_stages * pull_rows * pull_piece + 128;
+    static_cast<std::size_t>(pull_warps) * pull_slots * pull_piece + 128;
+
+// The ring as stages of `rows` slots, which travel together: as many as tokens have rows, so that no slot is idle.
+template <int rows_together>
+struct PullShape {
+  static constexpr int rows = rows_together;
+  static constexpr int stages = pull_slots / rows_together;
+};
+inline constexpr int most_pull_stages = PullShape<2>::stages;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-// One step of a warp's work: `pull_rows` routes of a token, one piece of their rows.
+// One step of a warp's work: one piece of the rows of some routes of a token.
 struct PullStep {
-  std::int64_t token;
+  std::int32_t token;    // -1: past the end
   std::uint32_t offset;  // of the piece in a row
   std::uint32_t bytes;
-  int first;  // route
+  std::int32_t first;  // route
+  DeviceRoute route;   // first + lane, in as many lanes as rows travel together
+  int used;            // routes; known once asked for
 };
 
-// The steps of all warps of all blocks, dealt out by pieces, so that few tokens keep all of them busy.
-class PullSteps {
+// The steps of one warp. Pieces of all tokens are dealt to all warps of all blocks, so that few tokens keep all of
+// them busy. Moves on by additions: divisions would cost more than the sums.
+template <typename Shape>
+class PullCursor {
  public:
-  __device__ PullSteps(CombineArgs const& args, int warp)
-      : pieces_((args.x.row_bytes + args.piece - 1) / args.piece),
-        groups_((args.handle.width + pull_rows - 1) / pull_rows),
-        row_bytes_(args.x.row_bytes),
-        piece_(args.piece),
-        first_(static_cast<std::int64_t>(blockIdx.x) * pull_warps + warp),
-        stride_(static_cast<std::int64_t>(gridDim.x) * pull_warps) {
-    std::int64_t const items = args.handle.num_tokens * pieces_;
-    items_ = items > first_ ? (items - first_ + stride_ - 1) / stride_ : 0;
+  __device__ PullCursor(CombineArgs const& args, int warp)
+      : args_(args),
+        pieces_((args.x.row_bytes + args.piece - 1) / args.piece),
+        groups_end_((args.handle.width + Shape::rows - 1) / Shape::rows * Shape::rows) {
+    auto const begin = static_cast<std::uint32_t>(blockIdx.x) * pull_warps + warp;
+    auto const stride = static_cast<std::uint32_t>(gridDim.x) * pull_warps;
+    token_ = begin / pieces_;
+    piece_ = begin % pieces_;
+    token_step_ = stride / pieces_;
+    piece_step_ = stride % pieces_;
   }
-  [[nodiscard]] __device__ std::int64_t count() const { return items_ * groups_; }
-  [[nodiscard]] __device__ PullStep at(std::int64_t index) const {
-    std::int64_t const item = first_ + index / groups_ * stride_;
-    std::uint32_t const offset = static_cast<std::uint32_t>(item % pieces_) * piece_;
-    return {.token = item / pieces_,
-            .offset = offset,
-            .bytes = min(piece_, row_bytes_ - offset),
-            .first = static_cast<int>(index % groups_) * pull_rows};
+
+  // The route is only asked for here; it arrives while other steps are summed up.
+  [[nodiscard]] __device__ PullStep next() {
+    PullStep step{-1, 0, 0, 0, {0, -1, -1}, 0};
+    if (token_ >= args_.handle.num_tokens) return step;
+    step.token = static_cast<std::int32_t>(token_);
+    step.offset = piece_ * args_.piece;
+    step.bytes = min(args_.piece, args_.x.row_bytes - step.offset);
+    step.first = first_;
+    int const lane = static_cast<int>(threadIdx.x % 32);
+    if (lane < Shape::rows && first_ + lane < args_.handle.width)
+      step.route = args_.handle.routes[token_ * args_.handle.width + first_ + lane];
+    advance();
+    return step;
   }
-  [[nodiscard]] __device__ bool ends_item(PullStep const& step) const {
-    return step.first + pull_rows >= groups_ * pull_rows;
+  [[nodiscard]] __device__ bool ends_piece(PullStep const& step) const {
+    return step.first + Shape::rows >= groups_end_;
   }
 
  private:
-  std::int64_t pieces_;
-  int groups_;
-  std::uint32_t row_bytes_;
-  std::uint32_t piece_;
-  std::int64_t first_;
-  std::int64_t stride_;
-  std::int64_t items_;
+  __device__ void advance() {
+    first_ += Shape::rows;
+    if (first_ < groups_end_) return;
+    first_ = 0;
+    piece_ += piece_step_;
+    token_ += token_step_;
+    if (piece_ < pieces_) return;
+    piece_ -= pieces_;
+    ++token_;
+  }
+
+  CombineArgs const& args_;
+  std::uint32_t pieces_;
+  int groups_end_;
+  std::int64_t token_ = 0;
+  std::uint32_t piece_ = 0;
+  std::int64_t token_step_ = 0;
+  std::uint32_t piece_step_ = 0;
+  int first_ = 0;
 };
 
-// What of a step has been asked for; lane i < pull_rows knows row i.
-struct PullRows {
-  std::byte const* row;
-  float weight;
-  int used;
-};
-
-__device__ inline PullRows rows_of_step(CombineArgs const& args, SourceRows const* sources, PullStep const& step) {
-  int const lane = static_cast<int>(threadIdx.x % 32);
-  int const index = step.first + lane;
-  DeviceRoute route{0, -1, -1};
-  if (lane < pull_rows && index < args.handle.width)
-    route = args.handle.routes[step.token * args.handle.width + index];
-  unsigned const taken = __ballot_sync(~0U, route.rank >= 0);
-  PullRows rows{nullptr, 1.0F, __popc(taken)};
-  if (route.rank < 0) return rows;
-  SourceRows const& from = sources[route.rank];
-  rows.row = from.x + static_cast<std::int64_t>(route.row) * args.x.row_bytes;
-  if (args.row_weights.data != nullptr) rows.weight = from.row_weights[route.row];
-  return rows;
-}
-
-template <typename Element>
+template <typename Element, typename Shape>
 class PullWarp {
  public:
   __device__ PullWarp(CombineArgs const& args, SourceRows const* sources, std::byte* stages,
                       std::uint64_t* barriers)
       : args_(args),
         sources_(sources),
-        steps_(args, static_cast<int>(threadIdx.x / 32)),
+        cursor_(args, static_cast<int>(threadIdx.x / 32)),
         stages_(stages),
         barriers_(barriers),
+        weighted_(args.row_weights.data != nullptr),
         lane_(static_cast<int>(threadIdx.x % 32)) {
     if (lane_ == 0) {
-      for (int stage = 0; stage < pull_stages; ++stage) ptx::barrier_init(&barriers_[stage], 1);
+      for (int stage = 0; stage < Shape::stages; ++stage) ptx::barrier_init(&barriers_[stage], 1);
       ptx::fence_barrier_init();
     }
     __syncwarp();
   }
 
   __device__ void run() {
-    std::int64_t const count = steps_.count();
-    PullRows rows[pull_stages];
-    for (int stage = 0; stage < pull_stages; ++stage) {
-      if (stage < count) rows[stage] = load(stage, stage);
-    }
-    for (std::int64_t base = 0; base < count; base += pull_stages) {
+    PullStep steps[Shape::stages];
+    PullStep ahead = cursor_.next();
 #pragma unroll
-      for (int stage = 0; stage < pull_stages; ++stage) {
-        std::int64_t const index = base + stage;
-        if (index >= count) return;
-        ptx::barrier_wait(&barriers_[stage], static_cast<std::uint32_t>(index / pull_stages) & 1U);
-        add(steps_.at(index), rows[stage], stage);
+    for (int stage = 0; stage < Shape::stages; ++stage) {
+      steps[stage] = load(ahead, stage);
+      ahead = cursor_.next();
+    }
+    for (std::uint32_t turn = 0;; ++turn) {
+#pragma unroll
+      for (int stage = 0; stage < Shape::stages; ++stage) {
+        if (steps[stage].token < 0) return;
+        ptx::barrier_wait(&barriers_[stage], turn & 1U);
+        add(steps[stage], stage);
         __syncwarp();  // all lanes have read the stage
-        if (index + pull_stages < count) rows[stage] = load(index + pull_stages, stage);
+        steps[stage] = load(ahead, stage);
+        ahead = cursor_.next();
       }
     }
   }
 
  private:
-  using Storage = typename Element::Storage;
   using Values = Vector<Element, uint4>;
   static constexpr int units = pull_piece / 16 / 32;  // of 16 bytes, a lane
 
   // Lane i asks for row i's piece.
-  __device__ PullRows load(std::int64_t index, int stage) {
-    PullStep const step = steps_.at(index);
-    PullRows const rows = rows_of_step(args_, sources_, step);
-    if (lane_ == 0) ptx::barrier_expect(&barriers_[stage], static_cast<std::uint32_t>(rows.used) * step.bytes);
+  __device__ PullStep load(PullStep step, int stage) {
+    if (step.token < 0) return step;
+    bool const mine = step.route.rank >= 0;
+    step.used = __popc(__ballot_sync(~0U, mine));
+    if (lane_ == 0) ptx::barrier_expect(&barriers_[stage], static_cast<std::uint32_t>(step.used) * step.bytes);
     __syncwarp();
-    if (rows.row != nullptr)
-      ptx::bulk_load(stage_row(stage, lane_), rows.row + step.offset, step.bytes, &barriers_[stage]);
-    return rows;
+    if (mine) {
+      std::byte const* const row = sources_[step.route.rank].x + std::int64_t{step.route.row} * args_.x.row_bytes;
+      ptx::bulk_load(stage_row(stage, lane_), row + step.offset, step.bytes, &barriers_[stage]);
+    }
+    return step;
   }
 
   __device__ std::byte* stage_row(int stage, int row) const {
-    return stages_ + (stage * pull_rows + row) * static_cast<int>(pull_piece);
+    return stages_ + (stage * Shape::rows + row) * static_cast<int>(pull_piece);
   }
 
-  __device__ void add(PullStep const& step, PullRows const& rows, int stage) {
-    bool const weighted = args_.row_weights.data != nullptr;
-    for (int row = 0; row < rows.used; ++row) {
-      float const weight = __shfl_sync(~0U, rows.weight, row);
+  __device__ void add(PullStep const& step, int stage) {
+    float weight = 1.0F;
+    if (weighted_ && step.route.rank >= 0) weight = sources_[step.route.rank].row_weights[step.route.row];
+    if (step.first == 0 && step.used == 0) clear();
+    for (int row = 0; row < step.used; ++row) {
+      float const factor = weighted_ ? __shfl_sync(~0U, weight, row) : 1.0F;
       auto const* const from = reinterpret_cast<uint4 const*>(stage_row(stage, row));
 #pragma unroll
       for (int unit = 0; unit < units; ++unit) {
         Values values;
         values.unit = from[unit * 32 + lane_];
-        sums_[unit].add(values, weight, weighted, step.first + row == 0);
+        sums_[unit].add(values, factor, weighted_, step.first + row == 0);
       }
     }
-    if (step.first == 0 && rows.used == 0) clear();
-    if (steps_.ends_item(step)) finish(step);
+    if (cursor_.ends_piece(step)) finish(step);
   }
 
   __device__ void clear() {
@@ -182,21 +196,23 @@ class PullWarp {
 
   CombineArgs const& args_;
   SourceRows const* sources_;
-  PullSteps steps_;
+  PullCursor<Shape> cursor_;
   std::byte* stages_;
   std::uint64_t* barriers_;
+  bool weighted_;
   int lane_;
   Sum<Element, uint4> sums_[units];
 };
 
 template <typename Element>
 __device__ inline void pull_by_bulk_copies(CombineArgs const& args, SourceRows const* sources, std::byte* shared) {
-  __shared__ std::uint64_t barriers[pull_warps][pull_stages];
+  __shared__ std::uint64_t barriers[pull_warps][most_pull_stages];
   int const warp = static_cast<int>(threadIdx.x / 32);
   if (warp < pull_warps) {
-    std::size_t const ring = static_cast<std::size_t>(pull_stages) * pull_rows * pull_piece;
-    PullWarp<Element>(args, sources, shared + warp * ring, barriers[warp]).run();
-    return;
+    std::byte* const ring = shared + static_cast<std::size_t>(warp) * pull_slots * pull_piece;
+    if (args.handle.width <= 2) return PullWarp<Element, PullShape<2>>(args, sources, ring, barriers[warp]).run();
+    if (args.handle.width <= 4) return PullWarp<Element, PullShape<4>>(args, sources, ring, barriers[warp]).run();
+    return PullWarp<Element, PullShape<8>>(args, sources, ring, barriers[warp]).run();
   }
   if (args.out_weights == nullptr) return;
   // The other warps bring the weights back.

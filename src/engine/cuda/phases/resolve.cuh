@@ -21,7 +21,7 @@ __device__ inline DeviceRoute resolved(DispatchArgs const& args, Destination con
                                        std::int64_t token, DeviceRoute route) {
   if (route.rank < 0) return route;
   int const world = args.peers.world;
-  std::int64_t const block = token / args.tokens_per_block;
+  std::int64_t const block = token / args.cut.tokens;
   std::int32_t const* const firsts = block_counts_of(args.peers) + block * (world + args.experts.num_experts());
   if (!args.handle.expanded) {
     route.row += firsts[route.rank] + destinations[route.rank].start;
@@ -33,10 +33,10 @@ __device__ inline DeviceRoute resolved(DispatchArgs const& args, Destination con
   return route;
 }
 
-// A row outside of the receiver's block is reported and dropped, with the rest of its token's list.
-__device__ inline DeviceRoute checked(DispatchArgs const& args, Destination const* destinations,
-                                      DeviceRoute route) {
-  if (route.rank < 0 || (route.row >= 0 && route.row < destinations[route.rank].rows)) return route;
+// A row outside of the receiver's block is reported; it is dropped with the rest of its token's list.
+__device__ inline bool is_inside(DispatchArgs const& args, Destination const* destinations,
+                                 DeviceRoute const& route) {
+  if (route.rank < 0 || (route.row >= 0 && route.row < destinations[route.rank].rows)) return true;
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::broken,
@@ -44,21 +44,23 @@ __device__ inline DeviceRoute checked(DispatchArgs const& args, Destination cons
           .peer = route.rank,
           .expected = static_cast<std::uint64_t>(destinations[route.rank].rows),
           .seen = static_cast<std::uint64_t>(route.row)});
-  return {0, -1, -1};
+  return false;
 }
 
-// What the notify kernel left becomes the handle's routes. All threads; the block's other phases come after.
+// Numbers within streams become the handle's routes; a cached dispatch finds them there and only checks. All
+// threads; the block's other phases come after.
 __device__ inline void resolve_phase(DispatchArgs const& args, Destination const* destinations) {
   BlockTokens const tokens(args.handle.num_tokens);
   int const width = args.handle.width;
-  DeviceRoute const* const from = args.cached ? args.handle.routes : scratch_routes_of(args.peers);
   std::int64_t const entries = tokens.count * width;
+  bool const cached = args.opening == Opening::cached;
   for (std::int64_t i = threadIdx.x; i < entries; i += blockDim.x) {
     std::int64_t const token = BlockTokens::token(i / width);
     std::int64_t const at = token * width + i % width;
-    DeviceRoute route = from[at];
-    if (!args.cached) route = resolved(args, destinations, token, route);
-    args.handle.routes[at] = checked(args, destinations, route);
+    DeviceRoute const route =
+        cached ? args.handle.routes[at] : resolved(args, destinations, token, scratch_routes_of(args.peers)[at]);
+    bool const good = is_inside(args, destinations, route);
+    if (!cached || !good) args.handle.routes[at] = good ? route : DeviceRoute{0, -1, -1};
   }
   __syncthreads();
 }

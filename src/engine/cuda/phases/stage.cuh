@@ -22,7 +22,7 @@ __device__ inline bool stage_phase(CombineArgs const& args) {
   stage_tensor(args, args.x);
   stage_tensor(args, args.weights);
   stage_tensor(args, args.row_weights);
-  return is_last_block(&state_of(args.peers)->blocks_staged);
+  return is_last_block<Readers::peers>(&state_of(args.peers)->blocks_opened);
 }
 
 __device__ inline void tell_sources(CombineArgs const& args, std::uint64_t epoch) {

@@ -71,11 +71,6 @@ __device__ inline void bulk_wait_all() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
 
-// Orders this thread's ordinary accesses before with the copy engine's after, in global memory.
-__device__ inline void fence_proxy_async() {
-  asm volatile("fence.proxy.async;" ::: "memory");
-}
-
 #endif
 
 }  // namespace switchyard::cuda::ptx

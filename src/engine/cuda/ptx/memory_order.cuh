@@ -49,6 +49,14 @@ __device__ inline void fence_sys() {
   asm volatile("fence.acq_rel.sys;" ::: "memory");
 }
 
+// Orders this thread's ordinary accesses before with the copy engine's after, in global and shared memory. Nothing
+// on GPUs without a copy engine.
+__device__ inline void fence_proxy_async() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async;" ::: "memory");
+#endif
+}
+
 // Nanoseconds; ticks coarsely.
 __device__ inline std::uint64_t global_timer() {
   std::uint64_t now;

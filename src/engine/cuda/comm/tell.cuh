@@ -1,0 +1,22 @@
+// What kernels tell their own host.
+#pragma once
+
+#include "engine/cuda/comm/peers.cuh"
+#include "engine/cuda/ptx/memory_order.cuh"
+
+namespace switchyard::cuda {
+
+// By thread 0 of a block; `to` is a ticket of the mailbox.
+__device__ inline void tell_ticket(std::uint64_t& to, std::uint64_t ticket) {
+  if (threadIdx.x == 0) ptx::store_release(&to, ticket);  // pairs with HostMailbox::ticket() and answered()
+}
+
+// By thread 0 of a block that `speaks`: when the call got here. In GPU memory, where a release waits for it no
+// longer than for everything else; read after the kernel.
+__device__ inline void stamp(Peers const& peers, Stamp which, bool speaks = true) {
+  if (speaks && threadIdx.x == 0)
+    *control_part<std::uint64_t>(peers, peers.rank, peers.control.stamps, static_cast<int>(which)) =
+        ptx::global_timer();
+}
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,35 @@
+// The check of get_layout, whatever the engine: its tensors are in host memory here.
+#pragma once
+
+#include "support/flow.hpp"
+
+namespace switchyard::test {
+
+template <typename T>
+std::vector<T> values_of(Tensor const& tensor) {
+  return {tensor.data<T>(), tensor.data<T>() + tensor.view().numel()};
+}
+
+inline void check_layout(Problem const& p, int rank, Layout const& seen) {
+  Case const& c = p.the;
+  std::int64_t const tokens = p.inputs[index(rank)].tokens;
+  std::vector<std::int32_t> per_rank(index(c.ranks), 0);
+  std::vector<std::int32_t> per_expert(index(c.experts), 0);
+  std::vector<std::uint8_t> in_rank(index(tokens * c.ranks), 0);
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    for (int k = 0; k < c.top_k; ++k) {
+      std::int64_t const id = ids_of(p, rank, t)[k];
+      if (id >= 0) ++per_expert[index(id)];
+    }
+    for (int r = 0; r < c.ranks; ++r) {
+      if (!goes_to(p, rank, t, r)) continue;
+      ++per_rank[index(r)];
+      in_rank[index(t * c.ranks + r)] = 1;
+    }
+  }
+  check(values_of<std::int32_t>(seen.num_tokens_per_rank) == per_rank, "num_tokens_per_rank");
+  check(values_of<std::int32_t>(seen.num_tokens_per_expert) == per_expert, "num_tokens_per_expert");
+  check(values_of<std::uint8_t>(seen.is_token_in_rank) == in_rank, "is_token_in_rank");
+}
+
+}  // namespace switchyard::test
