@@ -1,6 +1,7 @@
 #include "api/device_tools.hpp"
 
 #include "memory/device/cuda_check.hpp"
+#include "memory/device/device_segment.hpp"
 
 namespace switchyard {
 
@@ -17,6 +18,13 @@ void* new_event() {
 }
 
 }  // namespace
+
+std::string why_no_gpu_memory(GpuMemoryKind kind) {
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  auto const refusal = try_gpu_memory(kind, device);
+  return refusal ? refusal->text : "";
+}
 
 std::shared_ptr<void> device_memory(std::size_t bytes) {
   void* memory = nullptr;

@@ -1,11 +1,17 @@
-// What programs on top (the benchmark) need of a GPU beside a buffer. Without CUDA all throw Unsupported.
+// What programs on top (the benchmark, info) need of a GPU beside a buffer. Without CUDA all throw Unsupported.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
+
+#include "memory/gpu_memory_kind.hpp"
 
 namespace switchyard {
+
+// Why the current GPU cannot have memory of that kind; empty when it can.
+std::string why_no_gpu_memory(GpuMemoryKind kind);
 
 // Memory of the current GPU that is not of any heap.
 std::shared_ptr<void> device_memory(std::size_t bytes);

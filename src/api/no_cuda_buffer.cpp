@@ -26,6 +26,10 @@ namespace {
 
 }  // namespace
 
+std::string why_no_gpu_memory(GpuMemoryKind /*kind*/) {
+  refuse();
+}
+
 std::shared_ptr<void> device_memory(std::size_t /*bytes*/) {
   refuse();
 }

@@ -30,6 +30,8 @@ constexpr std::array table{
                 "microseconds a wait spins before it sleeps; -1: 20 when every rank has a core, else 0"},
     SettingInfo{Setting::engine, "SWITCHYARD_ENGINE", "auto", "auto|cpu|cuda",
                 "engine of buffers that do not choose one; auto: cuda when there is a GPU that this build can use"},
+    SettingInfo{Setting::gpu_memory, "SWITCHYARD_GPU_MEMORY", "auto", "auto|fd|fabric|ipc",
+                "how GPU memory is shared with other ranks; auto: the first of these that works for all"},
 };
 
 bool one_of(std::string_view words, std::string_view value) {

@@ -18,7 +18,8 @@ enum class Setting : unsigned char {
   listen,
   port_offset,
   spin_us,
-  engine
+  engine,
+  gpu_memory
 };
 
 struct SettingInfo {

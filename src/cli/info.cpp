@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "api/buffer_state.hpp"
+#include "api/device_tools.hpp"
 #include "base/config.hpp"
 #include "base/unique_fd.hpp"
 #include "cli/machine.hpp"
@@ -66,6 +67,28 @@ Offer numa_binding(Topology const& topology) {
   return {"NUMA binding", true, fmt::format("{} NUMA nodes", topology.numa_nodes)};
 }
 
+std::string_view means_of(GpuMemoryKind kind) {
+  switch (kind) {
+    case GpuMemoryKind::fd: return "cuMemCreate, handed over as a file descriptor";
+    case GpuMemoryKind::fabric: return "cuMemCreate, handed over as a fabric handle";
+    case GpuMemoryKind::ipc: return "cudaMalloc, handed over by CUDA IPC";
+  }
+  return "";
+}
+
+// What the current GPU really gives when asked.
+std::vector<Offer> gpu_memory() {
+  std::string const no_gpu = detail::why_no_cuda();
+  if (!no_gpu.empty()) return {{"GPU memory", false, no_gpu}};
+  std::vector<Offer> offers;
+  for (GpuMemoryKind const kind : gpu_memory_kinds) {
+    std::string const why = why_no_gpu_memory(kind);
+    offers.push_back(
+        {fmt::format("GPU {}", name_of(kind)), why.empty(), why.empty() ? std::string(means_of(kind)) : why});
+  }
+  return offers;
+}
+
 struct SettingState {
   SettingInfo info;
   std::string value;
@@ -97,7 +120,8 @@ Info collect() {
             .transports = {memfd(), {"scale-out", false, "not built: this version runs on one node"}},
             .memory = {},
             .settings = {}};
-  info.memory = {huge_pages(), numa_binding(info.topology)};
+  info.memory = gpu_memory();
+  info.memory.insert(info.memory.begin(), {huge_pages(), numa_binding(info.topology)});
   for (SettingInfo const& setting : config_table()) info.settings.push_back(state_of(setting));
   return info;
 }

@@ -32,6 +32,7 @@ Driver load() {
   look_up(driver.set_access, "cuMemSetAccess");
   look_up(driver.export_handle, "cuMemExportToShareableHandle");
   look_up(driver.import_handle, "cuMemImportFromShareableHandle");
+  look_up(driver.address_range, "cuMemGetAddressRange");
   look_up(driver.error_string, "cuGetErrorString");
   return driver;
 }

@@ -17,6 +17,7 @@ struct Driver {
   decltype(&cuMemSetAccess) set_access;
   decltype(&cuMemExportToShareableHandle) export_handle;
   decltype(&cuMemImportFromShareableHandle) import_handle;
+  decltype(&cuMemGetAddressRange) address_range;
   decltype(&cuGetErrorString) error_string;
 
   // Throws Unsupported when the driver lacks one of them.
