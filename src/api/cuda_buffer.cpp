@@ -7,7 +7,7 @@
 #include "api/segments.hpp"
 #include "base/check.hpp"
 #include "engine/cuda/engine.hpp"
-#include "plan/copy_plan.hpp"
+#include "plan/sm_plan.hpp"
 
 namespace switchyard::detail {
 
@@ -29,6 +29,30 @@ DeviceSizes sizes_of(BufferOptions const& options, int world) {
           .max_local_experts = ExpertSplit(options.num_experts, world).max_count(),
           .max_tokens = options.max_tokens,
           .top_k = options.top_k};
+}
+
+// Rows of what experts take and return, which is wider than what may be cast on the way.
+constexpr std::int64_t usual_element_bytes = 2;
+
+SmProblem sm_problem(BufferOptions const& options, int world, int ranks_per_gpu, int device) {
+  CurrentDevice const current(device);
+  auto const attribute = [device](cudaDeviceAttr which) {
+    int value = 0;
+    check_cuda(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
+    return value;
+  };
+  std::size_t free = 0;
+  std::size_t total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return {.sms = attribute(cudaDevAttrMultiProcessorCount),
+          .ranks_per_gpu = ranks_per_gpu,
+          .world = world,
+          .rates = gpu_rates(attribute(cudaDevAttrComputeCapabilityMajor),
+                             attribute(cudaDevAttrComputeCapabilityMinor), total),
+          .row_bytes = options.hidden * usual_element_bytes,
+          .max_tokens = options.max_tokens,
+          .top_k = options.top_k,
+          .num_experts = options.num_experts};
 }
 
 ConnectedHeap connect_host_heap(World& world, BufferOptions const& options, BufferPlan plan) {
@@ -65,10 +89,9 @@ class CudaBuffer final : public BufferState {
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .sizes = sizes_of(options, world().size()),
                  .wait = decisions_.wait}) {
-    int sms = 0;
-    check_cuda(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device_), "number of SMs");
-    most_sms_ = sms;
-    num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(sms, connected_.ranks_per_gpu);
+    SmProblem const problem = sm_problem(options, world().size(), connected_.ranks_per_gpu, device_);
+    most_sms_ = problem.sms;
+    num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
     world().barrier();  // all engines stand: their kernels may wait for one another
   }
 

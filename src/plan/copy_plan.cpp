@@ -24,9 +24,4 @@ CopyPlan plan_copies(std::uint32_t row_bytes, std::size_t shared_bytes) {
   return {.piece = piece, .stages = usual_stages, .warps = std::min(rings, most_warps)};
 }
 
-int default_sms(int sms, int ranks_per_gpu) {
-  constexpr int most_of_one = 24;  // beyond it a link between GPUs is full
-  return std::clamp(sms / std::max(ranks_per_gpu, 1), 1, ranks_per_gpu > 1 ? 16 : most_of_one);
-}
-
 }  // namespace switchyard

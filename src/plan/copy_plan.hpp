@@ -15,7 +15,4 @@ struct CopyPlan {
 // `row_bytes`: a multiple of 16. `shared_bytes`: of a block.
 CopyPlan plan_copies(std::uint32_t row_bytes, std::size_t shared_bytes);
 
-// SMs that a rank takes when nobody says how many: `ranks_per_gpu` share `sms`.
-int default_sms(int sms, int ranks_per_gpu);
-
 }  // namespace switchyard

@@ -1,0 +1,58 @@
+// The measured and published figures behind the model of sm_plan.hpp. To fit it again, change these alone;
+// tests/unit/plan_sm.cpp holds the measurements and says how far the model is from each.
+#pragma once
+
+#include <cstddef>
+
+namespace switchyard::figures {
+
+// How one kind of call uses a GPU.
+struct CallFigures {
+  double sm_rate;       // bytes per second, read plus written, that one SM moves when nothing else limits it
+  double memory_share;  // of the memory's bandwidth by data sheet, that the payload reaches with SMs in plenty
+};
+
+// Fitted on 2026-11-24 to whole calls on one H200 that 4 or 8 ranks share: the least largest error over
+// 4 to 24 SMs a rank, BF16 and FP8, 4096 and 128 tokens (bench/results/, docs/tuning.md). A dispatch gets less of
+// the memory's bandwidth than a combine because five sixths of its bytes are writes.
+inline constexpr CallFigures dispatch{.sm_rate = 70e9, .memory_share = 0.75};
+inline constexpr CallFigures combine{.sm_rate = 43e9, .memory_share = 0.98};
+
+// How soon SMs and memory (or link) get into each other's way, same source: 1: their times add up; without end: the
+// slower alone counts.
+inline constexpr double sharpness = 2.5;
+
+// Launch, agreement and close of a call, in seconds, same source: the measured calls spend 30 to 38 us on them with
+// 4 ranks a GPU, and 38 to 60 with 8. What that depends on when each rank has a GPU of its own was not measured.
+inline constexpr double fixed_seconds = 14e-6;
+inline constexpr double fixed_seconds_per_sharer = 4.5e-6;
+
+// Of a link's bandwidth by data sheet. Not measured here: it is about what DeepEP's authors report of NVLink
+// (153 to 158 of 200 GB/s on H800).
+inline constexpr double link_share = 0.8;
+
+// A call has enough SMs when no larger number makes it faster than by this ratio.
+inline constexpr double good_enough = 0.95;
+
+struct GpuFigures {
+  int capability;            // 10 * major + minor
+  std::size_t memory_bytes;  // at least; tells boards of one capability apart
+  double memory;             // bytes per second
+  double link;               // bytes per second, one way: NVLink, else PCIe
+};
+
+// By data sheet, ascending. A GPU that is not here takes the last line that asks for no more than it has. The
+// attributes of the driver are no substitute: newer ones report no memory clock, or not the one that counts.
+inline constexpr GpuFigures gpus[] = {
+    {80, 0, 1.56e12, 300e9},               // A100 40 GB
+    {80, 60'000'000'000, 2.0e12, 300e9},   // A100 80 GB
+    {86, 0, 0.70e12, 32e9},                // A40
+    {89, 0, 0.86e12, 32e9},                // L40S
+    {90, 0, 3.35e12, 450e9},               // H100 SXM 80 GB
+    {90, 90'000'000'000, 3.9e12, 450e9},   // H100 NVL, GH200 96 GB
+    {90, 120'000'000'000, 4.8e12, 450e9},  // H200
+    {100, 0, 8.0e12, 900e9},               // B200
+    {120, 0, 1.8e12, 64e9},                // RTX PRO 6000
+};
+
+}  // namespace switchyard::figures

@@ -1,0 +1,95 @@
+// How rows are cut into pieces that travel through shared memory: by the properties that the kernel relies on.
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "plan/copy_plan.hpp"
+#include "support/check.hpp"
+#include "support/random.hpp"
+#include "support/scale.hpp"
+
+namespace switchyard::test {
+namespace {
+
+// What a block of compute capability 9.0 can have.
+constexpr std::size_t h100_shared = 227 * 1024;
+// The kernel loads a piece two turns before it is stored, and stores of the turn before are still under way.
+constexpr int fewest_stages = 3;
+
+void check_piece(CopyPlan const& plan, std::uint32_t row_bytes) {
+  ASSERT_GT(plan.piece, 0U);
+  EXPECT_EQ(plan.piece % 16, 0U);
+  EXPECT_LE(plan.piece, row_bytes) << "bytes past the row";
+  std::uint32_t const pieces = (row_bytes + plan.piece - 1) / plan.piece;
+  std::uint32_t const last = row_bytes - (pieces - 1) * plan.piece;
+  EXPECT_EQ(last % 16, 0U);
+  // Even pieces: rounding each up to 16 bytes is all that the last may lack.
+  EXPECT_LE(plan.piece - last, 16 * pieces);
+}
+
+void check_rings(CopyPlan const& plan, std::size_t shared_bytes) {
+  EXPECT_GE(plan.stages, fewest_stages);
+  EXPECT_GE(plan.warps, 1);
+  EXPECT_LE(static_cast<std::size_t>(plan.warps) * plan.stages * plan.piece, shared_bytes);
+}
+
+TEST(CopyPlan, FitsEveryRowThatSuits) {
+  for (std::uint32_t row_bytes = 16; row_bytes <= 1 << 17; row_bytes += 16) {
+    SCOPED_TRACE(text("row_bytes ", row_bytes));
+    CopyPlan const plan = plan_copies(row_bytes, h100_shared);
+    check_piece(plan, row_bytes);
+    check_rings(plan, h100_shared);
+    if (HasFailure()) return;
+  }
+}
+
+TEST(CopyPlan, FitsAnySharedMemoryOrSaysThatItDoesNot) {
+  SCOPED_TRACE(text("SWITCHYARD_TEST_SEED=", fresh_seed()));
+  Random random(fresh_seed());
+  for (int i = 0; i < 20000 && !HasFailure(); ++i) {
+    auto const row_bytes = static_cast<std::uint32_t>(16 * random.between(1, 1 << random.between(0, 20)));
+    auto const shared_bytes = static_cast<std::size_t>(random.between(0, 1 << random.between(0, 20)));
+    SCOPED_TRACE(text("row_bytes ", row_bytes, " shared_bytes ", shared_bytes));
+    CopyPlan const plan = plan_copies(row_bytes, shared_bytes);
+    EXPECT_GE(plan.warps, 1);
+    if (plan.stages == 0) continue;
+    check_piece(plan, row_bytes);
+    check_rings(plan, shared_bytes);
+  }
+}
+
+TEST(CopyPlan, RowsOfUsualModelsTravelThisWay) {
+  for (std::uint32_t hidden : {2048U, 2560U, 4096U, 5120U, 7168U}) {
+    EXPECT_GT(plan_copies(hidden, h100_shared).stages, 0) << "FP8, hidden " << hidden;
+    EXPECT_GT(plan_copies(2 * hidden, h100_shared).stages, 0) << "BF16, hidden " << hidden;
+  }
+}
+
+TEST(CopyPlan, MoreSharedMemoryNeverMeansFewerWarps) {
+  for (std::uint32_t row_bytes : {16U, 7168U, 8192U, 8208U, 14336U, 65536U}) {
+    int before = 0;
+    for (std::size_t shared_bytes = 0; shared_bytes <= 1 << 20; shared_bytes += 1024) {
+      CopyPlan const plan = plan_copies(row_bytes, shared_bytes);
+      int const moving = plan.stages > 0 ? plan.warps : 0;
+      EXPECT_GE(moving, before) << "row_bytes " << row_bytes << " shared_bytes " << shared_bytes;
+      before = moving;
+    }
+    EXPECT_GT(before, 0) << "row_bytes " << row_bytes;
+  }
+}
+
+// Bulk copies move multiples of 16 bytes. Without a copy engine a block has no shared memory for rings.
+TEST(CopyPlan, RowsThatDoNotSuitGoWithoutStagesButNotWithoutWarps) {
+  for (std::uint32_t row_bytes : {0U, 1U, 8U, 15U, 17U, 24U, 7170U, 14336U + 8U}) {
+    CopyPlan const plan = plan_copies(row_bytes, h100_shared);
+    EXPECT_EQ(plan.stages, 0) << row_bytes;
+    EXPECT_EQ(plan.piece, 0U) << row_bytes;
+    EXPECT_GE(plan.warps, 1) << row_bytes;
+  }
+  EXPECT_EQ(plan_copies(14336, 0).stages, 0);
+  EXPECT_EQ(plan_copies(14336, 16).stages, 0);
+}
+
+}  // namespace
+}  // namespace switchyard::test
