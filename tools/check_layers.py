@@ -2,7 +2,7 @@
 """Checks that no include points from a layer to a later one.  Usage: check_layers.py ROOT
 
 A file of src/X may include headers of X, of the layers before X, and public headers. Public headers and
-examples see public and standard headers only."""
+examples see public and standard headers only; examples also those of their own folder, and of CUDA and POSIX."""
 
 import re
 import sys
@@ -46,6 +46,9 @@ STANDARD = set(
     typeinfo unordered_map unordered_set utility valarray variant vector version""".split()
 )
 
+# What a user's program has beside Switchyard.
+PLATFORM = {"cuda_pipeline_primitives.h", "cuda_runtime_api.h", "mma.h", "sys/wait.h", "unistd.h"}
+
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 SUFFIXES = {".hpp", ".h", ".cpp", ".cu", ".cuh", ".inc", ".ipp"}
 
@@ -67,6 +70,13 @@ def complaint_public(header):
     if header.startswith("switchyard/") or header in STANDARD:
         return None
     return f"sees public and standard headers only, not {header}"
+
+
+def complaint_example(header, folder):
+    """Why an example in `folder` may not include `header`, or None."""
+    if header in PLATFORM or ("/" not in header and (folder / header).exists()):
+        return None
+    return complaint_public(header)
 
 
 def complaint_library(layer, header):
@@ -96,10 +106,17 @@ def files_under(folder):
     return sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES)
 
 
-def check_users_code(folder):
-    for file in files_under(folder):
+def check_public(include):
+    for file in files_under(include):
         for number, header in includes(file):
             if text := complaint_public(header):
+                yield f"{file}:{number}: {text}"
+
+
+def check_examples(examples):
+    for file in files_under(examples):
+        for number, header in includes(file):
+            if text := complaint_example(header, file.parent):
                 yield f"{file}:{number}: {text}"
 
 
@@ -115,7 +132,7 @@ def check_sources(src):
 
 
 def check(root):
-    return [*check_users_code(root / "include"), *check_users_code(root / "examples"), *check_sources(root / "src")]
+    return [*check_public(root / "include"), *check_examples(root / "examples"), *check_sources(root / "src")]
 
 
 def main():

@@ -32,6 +32,8 @@ class CheckLayers(unittest.TestCase):
                     "src/engine/cpu/a.cpp": '#include "plan/a.hpp"\n#include <hwy/highway.h>\n',
                     "src/api/a.cpp": '#include "engine/cpu/a.hpp"\n#include "engine/cuda/a.hpp"\n',
                     "examples/a.cpp": '#include <cstdio>\n#include "switchyard/a.hpp"\n',
+                    "examples/b/a.cu": '#include "a.hpp"\n#include <cuda_runtime_api.h>\n#include <unistd.h>\n',
+                    "examples/b/a.hpp": "#include <vector>\n",
                 }
             ),
             [],
@@ -59,6 +61,8 @@ class CheckLayers(unittest.TestCase):
 
     def test_example_with_internal_header(self):
         self.assert_refused("examples/a.cpp", '#include "base/check.hpp"\n', "public and standard")
+        self.assert_refused("examples/a.cpp", "#include <fmt/format.h>\n", "public and standard")
+        self.assert_refused("examples/b/a.cpp", '#include "other.hpp"\n', "public and standard")
 
     def test_library_in_wrong_layer(self):
         self.assert_refused("src/plan/a.cpp", "#include <nlohmann/json.hpp>\n", "is for cli only")
