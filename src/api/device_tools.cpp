@@ -1,5 +1,6 @@
 #include "api/device_tools.hpp"
 
+#include "api/buffer_state.hpp"
 #include "memory/device/cuda_check.hpp"
 #include "memory/device/device_segment.hpp"
 
@@ -24,6 +25,13 @@ std::string why_no_gpu_memory(GpuMemoryKind kind) {
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");
   auto const refusal = try_gpu_memory(kind, device);
   return refusal ? refusal->text : "";
+}
+
+void use_gpu_of(int rank) {
+  if (!detail::why_no_cuda().empty()) return;
+  int count = 0;
+  check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+  check_cuda(cudaSetDevice(rank % count), "cudaSetDevice");
 }
 
 std::shared_ptr<void> device_memory(std::size_t bytes) {

@@ -13,6 +13,9 @@ namespace switchyard {
 // Why the current GPU cannot have memory of that kind; empty when it can.
 std::string why_no_gpu_memory(GpuMemoryKind kind);
 
+// Makes a GPU the calling thread's current one: ranks take those of the machine in turn. Nothing without a GPU.
+void use_gpu_of(int rank);
+
 // Memory of the current GPU that is not of any heap.
 std::shared_ptr<void> device_memory(std::size_t bytes);
 // Between host and GPU, either way; returns when done.

@@ -30,6 +30,8 @@ std::string why_no_gpu_memory(GpuMemoryKind /*kind*/) {
   refuse();
 }
 
+void use_gpu_of(int /*rank*/) {}
+
 std::shared_ptr<void> device_memory(std::size_t /*bytes*/) {
   refuse();
 }

@@ -24,7 +24,18 @@ class BenchMemory {
   [[nodiscard]] Dispatched fetch(Dispatched const& routed) const;
   void poison(Tensor const& tensor) const;
 
-  // GPU time of what `work` queues on the buffer's stream, from the moment when all ranks are there.
+  // GPU time of a call of the buffer, from the moment when all ranks are released to that when this rank knows that
+  // its call is complete, both by the GPU's clock: events before and after would add their own time.
+  template <typename Work>
+  double call_us(Work&& work) {
+    buffer_.gate();
+    work();
+    buffer_.synchronize();
+    double us = 0;
+    for (PhaseTime const& phase : buffer_.phases()) us += phase.us;
+    return us;
+  }
+  // GPU time of anything else that `work` queues on the buffer's stream, likewise.
   template <typename Work>
   double gpu_us(Work&& work) {
     buffer_.gate();

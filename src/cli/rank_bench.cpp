@@ -177,7 +177,7 @@ std::int64_t RankBench::align(std::chrono::milliseconds allowance) {
 template <typename Work>
 double RankBench::timed_us(Work&& work) {
   std::int64_t const begin = align();
-  if (memory_.on_gpu()) return memory_.gpu_us(work);
+  if (memory_.on_gpu()) return memory_.call_us(work);
   work();
   return static_cast<double>(monotonic_ns() - begin) / 1e3;
 }
@@ -242,7 +242,7 @@ void RankBench::measure_copy(std::optional<CopyCeiling>& copies) {
   align(check_allowance);
   if (memory_.on_gpu()) {
     memory_.copy_on_gpu();  // the first allocates
-    samples_.device_copy_us.push_back(timed_us([&] { memory_.copy_on_gpu(); }));
+    samples_.device_copy_us.push_back(memory_.gpu_us([&] { memory_.copy_on_gpu(); }));
     return;
   }
   if (!copies) copies.emplace(workers_);
@@ -308,6 +308,11 @@ void RankBench::report() {
   if (!file.flush()) throw SystemError(fmt::format("{}: cannot be written", json_path));
 }
 
+bool may_use_gpu(EngineKind engine) {
+  if (engine == EngineKind::automatic) return config_text(Setting::engine) != "cpu";
+  return engine == EngineKind::cuda;
+}
+
 }  // namespace
 
 int run_rank_bench(BenchPlan const& plan, Communicator communicator, SharedBarrier* barrier) {
@@ -316,6 +321,7 @@ int run_rank_bench(BenchPlan const& plan, Communicator communicator, SharedBarri
     fmt::print(json_only ? stderr : stdout, "{}\n", headline(plan.options, workers_of(plan.options)));
     std::fflush(stdout);
   }
+  if (may_use_gpu(plan.options.engine)) use_gpu_of(communicator.rank());
   return RankBench(plan, std::move(communicator), barrier).run();
 }
 

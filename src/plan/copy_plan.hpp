@@ -15,4 +15,42 @@ struct CopyPlan {
 // `row_bytes`: a multiple of 16. `shared_bytes`: of a block.
 CopyPlan plan_copies(std::uint32_t row_bytes, std::size_t shared_bytes);
 
+// How a combine pulls rows: teams of a block have rings of their own, whose stages hold pieces of several rows of
+// one token. `pull_lanes` lanes of a team sum, 16 bytes of a piece each.
+inline constexpr int pull_teams = 2;
+inline constexpr int pull_lanes = 256;
+inline constexpr int most_rows_together = 8;
+inline constexpr int most_pull_stages = 16;
+
+struct PullPlan {
+  std::uint32_t piece = 0;  // bytes, a multiple of 16
+  int rows = 0;             // of a stage
+  int stages = 0;           // of a team; 0: rows cannot travel this way
+
+  [[nodiscard]] constexpr std::size_t ring_bytes() const noexcept {
+    return static_cast<std::size_t>(stages) * static_cast<std::size_t>(rows) * piece;
+  }
+};
+
+// `width`: most rows that a token has. `shared_bytes`: of a block.
+PullPlan plan_pull(std::uint32_t row_bytes, int width, std::size_t shared_bytes);
+
+// How a combine copies rows into the heap while peers already pull them: `stream_warps` warps of a block have a
+// ring each. Peers learn of 1 << batch_bits rows at a time.
+inline constexpr int stream_warps = 4;
+inline constexpr int most_stream_stages = 6;
+
+struct StreamPlan {
+  std::uint32_t piece = 0;  // bytes, a multiple of 16
+  int stages = 0;           // of a warp; 0: rows do not travel this way
+  int batch_bits = 0;
+
+  [[nodiscard]] constexpr std::size_t ring_bytes() const noexcept {
+    return static_cast<std::size_t>(stages) * piece;
+  }
+};
+
+// `most_batches`: that there are flags for.
+StreamPlan plan_stream(std::uint32_t row_bytes, std::int64_t rows, std::int64_t most_batches);
+
 }  // namespace switchyard

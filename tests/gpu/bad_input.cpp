@@ -16,7 +16,7 @@ struct Spoilt {
 void expect_dispatch_refused(Case const& c, Spoilt const& spoilt) {
   Problem const p = make_problem(c);
   run_ranks(c.launch, c.ranks, spoilt.what, [&](Communicator& communicator) {
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(p));
     RankInputs const inputs(p, communicator.rank());
@@ -49,7 +49,7 @@ TEST_F(GpuBadInput, IdsOutOfRange) {
   Problem const good = bad;
   bad.inputs[culprit].ids[3] = 8;
   run_ranks(c.launch, c.ranks, "an id out of range", [&](Communicator& communicator) {
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(good));
     for (int i = 0; i < 2; ++i) {
@@ -69,7 +69,7 @@ TEST_F(GpuBadInput, HeapTooSmall) {
   small.tokens = 10;
   Problem const fits = make_problem(small);
   run_ranks(c.launch, c.ranks, "a heap too small", [&](Communicator& communicator) {
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     communicator.barrier();
     BufferOptions options = gpu_options_for(p);
     options.heap_bytes = 1 << 20U;
@@ -96,7 +96,7 @@ TEST_F(GpuBadInput, APeerThatIsLate) {
   Case const c{.ranks = 2, .tokens = 10, .hidden = 64};
   Problem const p = make_problem(c);
   run_ranks(c.launch, c.ranks, "a peer is late", [&](Communicator& communicator) {
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     communicator.barrier();
     RankInputs const inputs(p, communicator.rank());
     BufferOptions options = gpu_options_for(p);

@@ -105,6 +105,22 @@ TEST_F(GpuConformance, OutputsFromAnywhere) {
   }
 }
 
+// Rows that are staged while peers already pull them.
+TEST_F(GpuConformance, StreamedOutputs) {
+  for (Routing const routing : {Routing::uniform, Routing::skewed, Routing::one_expert, Routing::sparse}) {
+    Case const c{.ranks = 4, .tokens = 300, .hidden = 1024, .experts = 9, .top_k = 4, .routing = routing};
+    run_gpu_case(c, {.combine = {.row_weights = true, .topk_weights = true}, .outputs = OutputsIn::any_pointer});
+    run_gpu_case(c, {.combine = {.biases = 2}, .outputs = OutputsIn::mixed});
+    run_gpu_case(c, {.outputs = OutputsIn::mixed, .odd_out = true});
+  }
+  run_gpu_case({.ranks = 8, .tokens = 200, .hidden = 7168, .experts = 32, .top_k = 8},
+               {.outputs = OutputsIn::any_pointer});
+  run_gpu_case({.ranks = 10, .tokens = 70, .hidden = 512, .experts = 40, .top_k = 20},
+               {.outputs = OutputsIn::any_pointer, .num_sms = 2});
+  run_gpu_case({.ranks = 2, .tokens = 1, .counts = Tokens::first_only, .hidden = 64},
+               {.outputs = OutputsIn::any_pointer});
+}
+
 TEST_F(GpuConformance, AnyNumberOfSms) {
   for (int const sms : {1, 2, 5, 16}) run_gpu_case({.ranks = 3, .tokens = 500, .hidden = 256}, {.num_sms = sms});
 }
@@ -138,7 +154,7 @@ TEST_F(GpuConformance, Cached) {
         Case{.ranks = 3, .tokens = 40, .worst = true}, Case{.ranks = 3, .tokens = 40, .by_rank = true}}) {
     Problem const p = make_problem(c);
     run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
-      DeviceRank device;
+      DeviceRank device(communicator.rank());
       communicator.barrier();
       Buffer buffer(communicator, gpu_options_for(p, 8));
       RankInputs const inputs(p, communicator.rank());

@@ -42,13 +42,20 @@ class DeviceRank {
  public:
   static constexpr std::size_t arena_bytes = std::size_t{96} << 20U;
 
-  DeviceRank() : arena_(arena_bytes) {
+  // Ranks take the machine's GPUs in turn.
+  explicit DeviceRank(int rank) : arena_((choose_gpu(rank), arena_bytes)) {
     check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   }
   ~DeviceRank() { cudaStreamDestroy(stream_); }
   DeviceRank(DeviceRank const&) = delete;
   DeviceRank& operator=(DeviceRank const&) = delete;
+
+  static void choose_gpu(int rank) {
+    int count = 0;
+    check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+    check_cuda(cudaSetDevice(rank % count), "cudaSetDevice");
+  }
 
   [[nodiscard]] std::uintptr_t stream() const { return reinterpret_cast<std::uintptr_t>(stream_); }
   void clear() { arena_.clear(); }

@@ -9,12 +9,13 @@
 namespace switchyard::test {
 
 // Where a combine's expert outputs lie.
-enum class OutputsIn : std::uint8_t { heap, any_pointer, odd_pointer };
+enum class OutputsIn : std::uint8_t { heap, any_pointer, odd_pointer, mixed };  // mixed: by rank
 
 struct GpuExtras {
   CombineExtras combine{};
   OutputsIn outputs = OutputsIn::heap;
   int num_sms = 4;
+  bool odd_out = false;  // the last rank wants its sums where bulk copies do not go
 };
 
 // Asked in a child: a process that has used CUDA must not fork.
@@ -62,6 +63,7 @@ inline ConstTensorView place_outputs(DeviceRank& device, Buffer& buffer, Combine
                                      Problem const& p, OutputsIn where, Tensor& keep) {
   std::vector<std::byte> host(index(outputs.rows() * p.the.hidden) * size_of(p.the.combine_dtype) + 1);
   outputs.write_rows(host.data());
+  if (where == OutputsIn::mixed) where = static_cast<OutputsIn>(buffer.communicator().rank() % 3);
   ConstTensorView const view{host.data(), p.the.combine_dtype, {outputs.rows(), p.the.hidden}};
   if (where == OutputsIn::any_pointer) return device.upload(view);
   if (where == OutputsIn::odd_pointer) return device.upload(view, size_of(p.the.combine_dtype));
@@ -77,7 +79,17 @@ inline void gpu_combine(Problem const& p, Buffer& buffer, DeviceRank& device, Ha
   ConstTensorView const x = place_outputs(device, buffer, outputs, p, extras.outputs, keep);
   CombineArgs args = device.upload(outputs.args(x, handle));
   args.num_sms = extras.num_sms;
-  Combined const seen = buffer.combine(args);
+  Tensor room;
+  if (extras.odd_out && buffer.communicator().rank() + 1 == p.the.ranks) {
+    std::int64_t const tokens = handle.num_tokens();
+    room = buffer.allocate(p.the.combine_dtype, {tokens * p.the.hidden + 1});
+    args.out = {static_cast<std::byte*>(room.view().data) + size_of(p.the.combine_dtype),
+                p.the.combine_dtype,
+                {tokens, p.the.hidden}};
+    args.out.device = Device::cuda;
+  }
+  Combined seen = buffer.combine(args);
+  if (room.given()) seen.x = Tensor(args.out, nullptr);
   buffer.synchronize();
   outputs.check_result(device.download(seen));
 }
@@ -102,7 +114,7 @@ inline bool run_gpu_case(Case const& c, GpuExtras extras = {}) {
   Problem const p = make_problem(c);
   if (c.by_rank || !c.weights) extras.combine.topk_weights = false;
   return run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(p));
     gpu_round_trip(p, buffer, device, extras);

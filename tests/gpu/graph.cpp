@@ -70,7 +70,7 @@ void run_graph(Case base) {
     problems.push_back(make_problem(c));
   }
   run_ranks(base.launch, base.ranks, base, [&](Communicator& communicator) {
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(problems.front()));
     Captured captured;

@@ -56,7 +56,7 @@ TEST_P(GpuKill, InALoopOfDispatchAndCombine) {
   next.token = "survivors";
   Processes processes(ranks, [&](Communicator& communicator) {
     int const rank = communicator.rank();
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     Buffer buffer(communicator, gpu_options_for(p));
     gpu_round_trip(p, buffer, device);
     ++board->ready;

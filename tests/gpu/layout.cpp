@@ -10,7 +10,7 @@ class GpuLayout : public GpuTest {};
 void run_layout(Case const& c) {
   Problem const p = make_problem(c);
   run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(p));
     RankInputs const inputs(p, communicator.rank());
@@ -52,7 +52,7 @@ TEST_F(GpuLayout, IdsOutOfRangeCountAsUnused) {
   }
   for (RankInput& input : unused.inputs) input.ids[4] = input.ids[7] = input.ids[11] = -1;
   run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(unused));
     RankInputs const inputs(bad, communicator.rank());

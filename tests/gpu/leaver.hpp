@@ -10,7 +10,7 @@ inline void expect_leaver_lost(Launch launch) {
   Case const c{.launch = launch, .ranks = 3, .tokens = 10, .hidden = 64};
   Problem const p = make_problem(c);
   run_ranks(c.launch, c.ranks, "a peer leaves", [&](Communicator& communicator) {
-    DeviceRank device;
+    DeviceRank device(communicator.rank());
     communicator.barrier();
     RankInputs const inputs(p, communicator.rank());
     Buffer buffer(communicator, gpu_options_for(p));

@@ -5,16 +5,8 @@
 
 namespace switchyard::test {
 
-// Ranks take the GPUs in turn: with one GPU they share it.
-inline void take_gpu(int rank) {
-  int count = 0;
-  check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-  check_cuda(cudaSetDevice(rank % count), "cudaSetDevice");
-}
-
 inline void memory_round_trip(Problem const& p, Communicator& communicator) {
-  take_gpu(communicator.rank());
-  DeviceRank device;
+  DeviceRank device(communicator.rank());
   communicator.barrier();
   Buffer buffer(communicator, gpu_options_for(p));
   gpu_round_trip(p, buffer, device, {.combine = {.biases = 2, .topk_weights = true}});

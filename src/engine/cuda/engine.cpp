@@ -51,7 +51,7 @@ Engine::Engine(Foundation foundation, EngineOptions const& options)
   int major = 0;
   check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.device),
              "compute capability");
-  if (major >= 9) shared_bytes_ = dispatch_shared_bytes();
+  if (major >= 9) rings_ = {.dispatch = dispatch_shared_bytes(), .combine = combine_shared_bytes()};
   // No id is bad yet.
   auto* const bad_id = heap_->control(heap_->rank()) + peers_.control.state + offsetof(DeviceState, bad_id);
   check_cuda(cudaMemset(bad_id, 0xff, sizeof(std::uint64_t)), "clearing the engine's state");

@@ -96,6 +96,7 @@ class Engine {
   void place_cached(DispatchCall& call, Payload const& payload);
   void place(DispatchCall& call, Payload const& payload, Opening opening);
   void stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor);
+  void plan_rows(CombineArgs& args) const;
 
   void await(std::function<bool()> const& told);
   void await_ticket() {
@@ -130,8 +131,12 @@ class Engine {
   DeviceEvent joined_;
   DeviceEvent finished_;
   Peers peers_{};
-  std::size_t shared_bytes_ = 0;  // of a block of the dispatch kernel, for its rings; 0: no copy engine
-  bool capturing_ = false;        // this call goes into a graph
+  // Shared memory of a block for its rings; 0: no copy engine.
+  struct Rings {
+    std::size_t dispatch = 0;
+    std::size_t combine = 0;
+  } rings_;
+  bool capturing_ = false;  // this call goes into a graph
   std::uint64_t ticket_ = 0;
   std::uint64_t calls_ = 0;       // numbers dispatches, the same on all ranks
   std::uint64_t host_epoch_ = 0;  // of agreements through the host's control blocks

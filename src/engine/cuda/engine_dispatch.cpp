@@ -54,6 +54,7 @@ DeviceHandle Engine::device_handle(detail::Routing const& routing) const {
           .padded = reinterpret_cast<std::int32_t*>(base + at.padded),
           .real = reinterpret_cast<std::int32_t*>(base + at.real),
           .rows = reinterpret_cast<std::int64_t*>(base + at.rows),
+          .recv_ends = reinterpret_cast<std::int32_t*>(base + at.recv_ends),
           .num_tokens = routing.num_tokens,
           .width = routing.width,
           .top_k = static_cast<int>(routing.top_k),
@@ -230,7 +231,7 @@ Engine::Payload Engine::prepare_payload(DispatchCall& call) {
   payload.scale_strides[0] = from.scales.stride(0);
   payload.scale_strides[1] = from.scales.stride(1);
   if (from.cast_to_fp8) cast(call, payload);
-  payload.copies = plan_copies(suits_bulk_copies(payload.x) ? payload.x.bytes : 0, shared_bytes_);
+  payload.copies = plan_copies(suits_bulk_copies(payload.x) ? payload.x.bytes : 0, rings_.dispatch);
   payload.x.piece = payload.copies.piece;
   return payload;
 }

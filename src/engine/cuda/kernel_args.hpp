@@ -8,6 +8,7 @@
 #include "layout/device_control.hpp"
 #include "layout/experts.hpp"
 #include "layout/receive_block.hpp"
+#include "plan/copy_plan.hpp"
 #include "switchyard/dtype.hpp"
 #include "switchyard/tensor.hpp"
 
@@ -57,6 +58,7 @@ struct DeviceHandle {
   std::int32_t* padded;
   std::int32_t* real;
   std::int64_t* rows;
+  std::int32_t* recv_ends;
   std::int64_t num_tokens;
   int width;
   int top_k;  // 0: routed by token_in_rank
@@ -138,7 +140,9 @@ struct CombineArgs {
   std::byte* out;
   std::int64_t out_stride;  // bytes
   float* out_weights;       // [N, K] contiguous; null: none
-  std::uint32_t piece;      // bytes of a row that travel at once; 0: no copy engine, or rows that do not suit it
+  bool own_in_place;        // x of the flat layout is not in the heap: own rows are read where they are
+  StreamPlan stream;        // of x; without stages: x is in the heap, or staged before peers hear of it
+  PullPlan pull;            // without stages: no copy engine, or rows that do not suit it
   std::uint64_t digest;
   std::uint64_t ticket;  // told to the host when all announces are there, or one failed
 };

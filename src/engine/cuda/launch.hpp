@@ -25,9 +25,8 @@ cudaError_t load_cast();
 cudaError_t load_layout();
 cudaError_t load_gate();
 
-// Bytes of a row that the combine kernel pulls at once.
-std::uint32_t combine_piece();
-// Shared memory that a block of the dispatch kernel can have for its rings.
+// Shared memory that a block can have for its rings.
 std::size_t dispatch_shared_bytes();
+std::size_t combine_shared_bytes();
 
 }  // namespace switchyard::cuda

@@ -33,6 +33,9 @@ __device__ inline std::int32_t* starts_of(Peers const& peers, int owner, int wri
   return control_part<std::int32_t>(peers, owner, peers.control.starts) +
          static_cast<std::size_t>(writer) * peers.control.slots;
 }
+__device__ inline std::uint64_t* staged_of(Peers const& peers, int owner) {
+  return control_part<std::uint64_t>(peers, owner, peers.control.staged);
+}
 __device__ inline DeviceState* state_of(Peers const& peers) {
   return control_part<DeviceState>(peers, peers.rank, peers.control.state);
 }
@@ -44,6 +47,22 @@ __device__ inline DeviceRoute* scratch_routes_of(Peers const& peers) {
 }
 __device__ inline std::byte* heap_of(Peers const& peers, int rank) {
   return peers.segment[rank] + peers.control.bytes;
+}
+
+struct RowRange {
+  std::int64_t begin;
+  std::int64_t end;
+
+  [[nodiscard]] __device__ std::int64_t count() const { return end - begin; }
+  // The i-th of the rows that are not in the range.
+  [[nodiscard]] __device__ std::int64_t skip(std::int64_t i) const { return i < begin ? i : i + count(); }
+};
+
+// Rows of a combine that this rank pulls from itself, and need not be staged.
+__device__ inline RowRange own_rows(CombineArgs const& args) {
+  if (!args.own_in_place) return {0, 0};
+  int const rank = args.peers.rank;
+  return {rank > 0 ? args.handle.recv_ends[rank - 1] : 0, args.handle.recv_ends[rank]};
 }
 
 }  // namespace switchyard::cuda

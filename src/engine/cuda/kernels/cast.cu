@@ -2,8 +2,10 @@
 // q = e4m3(x * (448 / amax)); bit by bit what engine/cpu/simd_cast.cpp gives.
 #include <cuda_fp8.h>
 
+#include "engine/cuda/kernels/launch_next.cuh"
 #include "engine/cuda/launch.hpp"
 #include "engine/cuda/phases/elements.cuh"
+#include "engine/cuda/ptx/memory_order.cuh"
 
 namespace switchyard::cuda {
 
@@ -54,6 +56,7 @@ __device__ void cast_group(CastArgs const& args, std::int64_t token, std::int64_
 }
 
 __global__ void __launch_bounds__(cast_threads) cast_kernel(__grid_constant__ CastArgs const args) {
+  ptx::wait_for_kernel_before();
   std::int64_t const groups = (args.hidden + group - 1) / group;
   std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * (cast_threads / 32);
   for (std::int64_t i = blockIdx.x * (cast_threads / 32) + threadIdx.x / 32; i < args.tokens * groups; i += step) {
@@ -68,8 +71,7 @@ __global__ void __launch_bounds__(cast_threads) cast_kernel(__grid_constant__ Ca
 }  // namespace
 
 cudaError_t launch_cast(CastArgs const& args, int blocks, cudaStream_t stream) {
-  cast_kernel<<<blocks, cast_threads, 0, stream>>>(args);
-  return cudaGetLastError();
+  return launch_next(cast_kernel, args, {blocks, cast_threads, 0}, stream);
 }
 
 cudaError_t load_cast() {

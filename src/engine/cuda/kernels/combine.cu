@@ -1,4 +1,5 @@
 // Combine: stage if need be, announce, pull and sum, close.
+#include "engine/cuda/kernels/launch_next.cuh"
 #include "engine/cuda/launch.hpp"
 #include "engine/cuda/phases/stage.cuh"
 
@@ -6,14 +7,16 @@ namespace switchyard::cuda {
 
 namespace {
 
-// With the copy engine: warps that pull, and warps for weights. Without: all pull.
-inline constexpr int combine_threads = (pull_warps + 4) * 32;
+// With the copy engine: teams that pull, and warps that stage rows and bring weights back. Without: all pull.
+inline constexpr int combine_threads = (all_team_warps + stream_warps + 1) * 32;
+inline constexpr std::size_t ring_alignment = 128;
 
 extern __shared__ std::byte dynamic_shared[];
 
 __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_constant__ CombineArgs const args) {
   __shared__ SourceRows sources[max_node_ranks];
   DeviceState* const state = state_of(args.peers);
+  ptx::wait_for_kernel_before();
   // Any block: those that began before the failure may have told nothing.
   if (has_failed(args.peers)) return tell_ticket(args.waiting.mailbox->ticket, args.ticket);
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
@@ -26,8 +29,8 @@ __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_cons
   if (blockIdx.x == 0) tell_ticket(args.waiting.mailbox->ticket, args.ticket);
   if (good) {
     ptx::fence_proxy_async();  // what was acquired is seen by the copy engine, too
-    auto const base = (reinterpret_cast<std::uintptr_t>(dynamic_shared) + 127) & ~std::uintptr_t{127};
-    pull_phase(args, sources, reinterpret_cast<std::byte*>(base));
+    auto const at = reinterpret_cast<std::uintptr_t>(dynamic_shared);
+    pull_phase(args, {sources, epoch}, dynamic_shared + (ring_alignment - at % ring_alignment) % ring_alignment);
   }
   if (!is_last_block<Readers::own>(&state->blocks_done)) return;
   stamp(args.peers, Stamp::moved);
@@ -39,29 +42,32 @@ __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_cons
   stamp(args.peers, Stamp::closed);
 }
 
-}  // namespace
-
-std::uint32_t combine_piece() {
-  return pull_piece;
-}
-
-cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream) {
-  std::size_t const shared = args.piece > 0 ? pull_shared_bytes : 0;
-  combine_kernel<<<blocks, combine_threads, shared, stream>>>(args);
-  return cudaGetLastError();
-}
-
-cudaError_t load_combine() {
+// What a block may have beside its static shared memory.
+std::size_t dynamic_limit() {
   int device = 0;
   int limit = 0;
   cudaFuncAttributes attributes;
-  if (cudaError_t const error = cudaGetDevice(&device); error != cudaSuccess) return error;
-  cudaError_t const error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  if (error != cudaSuccess) return error;
-  if (static_cast<std::size_t>(limit) < pull_shared_bytes)
-    return cudaFuncGetAttributes(&attributes, combine_kernel);
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  if (cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
+  if (cudaFuncGetAttributes(&attributes, combine_kernel) != cudaSuccess) return 0;
+  return static_cast<std::size_t>(limit) - attributes.sharedSizeBytes;
+}
+
+}  // namespace
+
+std::size_t combine_shared_bytes() {
+  return dynamic_limit() - ring_alignment;
+}
+
+cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream) {
+  std::size_t const shared =
+      pull_teams * args.pull.ring_bytes() + stream_warps * args.stream.ring_bytes() + ring_alignment;
+  return launch_next(combine_kernel, args, {blocks, combine_threads, shared}, stream);
+}
+
+cudaError_t load_combine() {
   return cudaFuncSetAttribute(combine_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(pull_shared_bytes));
+                              static_cast<int>(dynamic_limit()));
 }
 
 }  // namespace switchyard::cuda

@@ -1,4 +1,5 @@
 // Dispatch: (count, tell,) answer, place every row, arrive.
+#include "engine/cuda/kernels/launch_next.cuh"
 #include "engine/cuda/launch.hpp"
 #include "engine/cuda/phases/open.cuh"
 #include "engine/cuda/phases/padding.cuh"
@@ -45,6 +46,7 @@ __device__ void work(DispatchArgs const& args, Destination const* destinations) 
 __global__ void __launch_bounds__(layout_threads, 1) dispatch_kernel(__grid_constant__ DispatchArgs const args) {
   __shared__ Destination destinations[max_node_ranks];
   DeviceState* const state = state_of(args.peers);
+  ptx::wait_for_kernel_before();
   // Any block: those that began before the failure may have told nothing.
   if (has_failed(args.peers)) {
     tell_ticket(args.waiting.mailbox->ticket, args.ticket);
@@ -96,8 +98,7 @@ cudaError_t launch_dispatch(DispatchArgs const& args, int blocks, cudaStream_t s
   std::size_t const rings = static_cast<std::size_t>(args.payload_warps) * args.stages * args.x.piece;
   std::size_t const opening = args.opening == Opening::notify ? sizeof(LayoutShared) : 0;
   std::size_t const shared = ring_alignment + (rings > opening ? rings : opening);
-  dispatch_kernel<<<blocks, layout_threads, shared, stream>>>(args);
-  return cudaGetLastError();
+  return launch_next(dispatch_kernel, args, {blocks, layout_threads, shared}, stream);
 }
 
 }  // namespace switchyard::cuda

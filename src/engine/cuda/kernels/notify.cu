@@ -1,4 +1,5 @@
 // Layout and notify: from top-k ids to the place of every row, where the host must allocate by the counts.
+#include "engine/cuda/kernels/launch_next.cuh"
 #include "engine/cuda/launch.hpp"
 #include "engine/cuda/phases/open.cuh"
 
@@ -9,6 +10,7 @@ namespace {
 extern __shared__ std::byte dynamic_shared[];
 
 __global__ void __launch_bounds__(layout_threads) notify_kernel(__grid_constant__ NotifyArgs const args) {
+  ptx::wait_for_kernel_before();
   if (has_failed(args.peers)) return tell_ticket(args.waiting.mailbox->ticket, args.ticket);
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
   DeviceState* const state = state_of(args.peers);
@@ -20,8 +22,7 @@ __global__ void __launch_bounds__(layout_threads) notify_kernel(__grid_constant_
 }  // namespace
 
 cudaError_t launch_notify(NotifyArgs const& args, cudaStream_t stream) {
-  notify_kernel<<<args.cut.blocks, layout_threads, sizeof(LayoutShared), stream>>>(args);
-  return cudaGetLastError();
+  return launch_next(notify_kernel, args, {args.cut.blocks, layout_threads, sizeof(LayoutShared)}, stream);
 }
 
 cudaError_t load_notify() {

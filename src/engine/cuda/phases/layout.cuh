@@ -7,7 +7,7 @@
 
 namespace switchyard::cuda {
 
-using LayoutScan = cub::BlockScan<int, layout_threads>;
+using LayoutScan = cub::BlockScan<int, layout_threads, cub::BLOCK_SCAN_WARP_SCANS>;
 
 // With more experts than this, counts are kept in global memory.
 inline constexpr int shared_expert_counts = 4096;
@@ -30,6 +30,7 @@ __device__ inline void layout_phase(NotifyArgs const& args, LayoutShared& shared
   int const world = args.peers.world;
   int* const counts = block_counts_of(args.peers) + static_cast<std::size_t>(blockIdx.x) * (world + experts);
   int* const expert_counts = experts <= shared_expert_counts ? shared.few_experts : counts + world;
+#pragma unroll 1
   for (int expert = static_cast<int>(threadIdx.x); expert < experts; expert += layout_threads)
     expert_counts[expert] = 0;
   __syncthreads();
@@ -42,6 +43,7 @@ __device__ inline void layout_phase(NotifyArgs const& args, LayoutShared& shared
   }
   __syncthreads();
   if (expert_counts == counts + world) return;
+#pragma unroll 1
   for (int expert = static_cast<int>(threadIdx.x); expert < experts; expert += layout_threads)
     counts[world + expert] = expert_counts[expert];
 }

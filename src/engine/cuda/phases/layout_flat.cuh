@@ -24,6 +24,7 @@ __device__ inline std::uint64_t ranks_of_token(NotifyArgs const& args, std::int6
   std::uint64_t mask = 0;
   if (args.ids.data == nullptr) {
     std::uint8_t const* const in_rank = args.token_in_rank + token * args.in_rank_strides[0];
+#pragma unroll 1  // here and below: code that runs once must first be fetched, which takes longer than a loop
     for (int rank = 0; rank < args.peers.world; ++rank) {
       if (in_rank[rank * args.in_rank_strides[1]] != 0) mask |= std::uint64_t{1} << rank;
     }
@@ -31,10 +32,10 @@ __device__ inline std::uint64_t ranks_of_token(NotifyArgs const& args, std::int6
   }
   constexpr int ahead = 8;  // ids asked for before the first is looked at
   int const top_k = args.handle.top_k;
+#pragma unroll 1
   for (int begin = 0; begin < top_k; begin += ahead) {
     std::int64_t ids[ahead];
-#pragma unroll
-    for (int i = 0; i < ahead; ++i) ids[i] = begin + i < top_k ? id_at(args.ids, token, begin + i) : -1;
+    load_ids(args.ids, token, begin, top_k, ids);
 #pragma unroll
     for (int i = 0; i < ahead; ++i) {
       if (begin + i >= top_k) break;
@@ -55,6 +56,7 @@ __device__ inline void number_warps(FlatShared& shared, int world) {
   constexpr int warps = layout_threads / 32;
   static_assert(warps <= 32);
   int const lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll 1
   for (int rank = static_cast<int>(threadIdx.x / 32); rank < world; rank += warps) {
     int const count = lane < warps ? shared.warp_counts[lane][rank] : 0;
     int sum = count;
@@ -83,12 +85,14 @@ __device__ inline void layout_flat_tile(NotifyArgs const& args, std::int64_t tok
   __syncthreads();
   DeviceRoute* const routes = scratch_routes_of(args.peers) + token * args.handle.width;
   int used = 0;
+#pragma unroll 1
   for (int rank = 0; rank < args.peers.world; ++rank) {
     unsigned const takers = __ballot_sync(~0U, (mask >> rank & 1) != 0);
     if ((mask >> rank & 1) == 0) continue;
     int const before = __popc(takers & ((1U << lane) - 1U));
     routes[used++] = {shared.warp_counts[warp][rank] + before, static_cast<std::int16_t>(rank), -1};
   }
+#pragma unroll 1
   for (; mine && used < args.handle.width; ++used) routes[used] = {0, -1, -1};
   __syncthreads();  // before the next tile counts
 }

@@ -6,23 +6,31 @@
 
 namespace switchyard::cuda {
 
-// Counts of blocks become first numbers; the sums go to the receivers.
+// Of one stream: counts of blocks become first numbers. Returns the sum.
+__device__ inline std::int32_t number_blocks(std::int32_t* counts, int blocks, int streams) {
+  constexpr int together = 16;  // loads before the first store: one round trip to memory instead of one a block
+  std::int32_t total = 0;
+  for (int first = 0; first < blocks; first += together) {
+    std::int32_t of_block[together];
+#pragma unroll
+    for (int i = 0; i < together; ++i) of_block[i] = first + i < blocks ? counts[i * streams] : 0;
+#pragma unroll
+    for (int i = 0; i < together; ++i) {
+      if (first + i < blocks) counts[i * streams] = total;
+      total += of_block[i];
+    }
+    counts += together * streams;
+  }
+  return total;
+}
+
+// The sums go to the receivers.
 __device__ inline void send_counts(NotifyArgs const& args) {
   int const world = args.peers.world;
   int const streams = world + args.experts.num_experts();
-  std::int32_t* const blocks = block_counts_of(args.peers);
+  std::int32_t* const counts = block_counts_of(args.peers);
   for (int stream = static_cast<int>(threadIdx.x); stream < streams; stream += layout_threads) {
-    // All loads before the first store: one round trip to memory instead of one a block.
-    std::int32_t counts[max_layout_blocks];
-#pragma unroll
-    for (int block = 0; block < max_layout_blocks; ++block)
-      counts[block] = block < args.cut.blocks ? blocks[block * streams + stream] : 0;
-    std::int32_t total = 0;
-#pragma unroll
-    for (int block = 0; block < max_layout_blocks; ++block) {
-      if (block < args.cut.blocks) blocks[block * streams + stream] = total;
-      total += counts[block];
-    }
+    std::int32_t const total = number_blocks(counts + stream, args.cut.blocks, streams);
     int const expert = stream - world;
     int const peer = expert < 0 ? stream : args.experts.rank_of(expert);
     int const slot = expert < 0 ? 0 : 1 + expert - args.experts.first(peer);

@@ -6,30 +6,38 @@
 
 namespace switchyard::cuda {
 
-// A count that came from outside; one that cannot be makes the call fail.
-__device__ inline int checked_count(NotifyArgs const& args, int source, int slot) {
+// A count that came from outside; 0 for one that cannot be, whose source is noted.
+__device__ inline int checked_count(NotifyArgs const& args, int source, int slot, int& culprit) {
   std::int64_t const count = counts_of(args.peers, args.peers.rank, source)[slot];
   if (count >= 0 && count <= args.max_count) return static_cast<int>(count);
+  culprit = source;
+  return 0;
+}
+
+// A count that cannot be makes the call fail.
+__device__ inline void report_count(NotifyArgs const& args, int culprit, int slot) {
+  if (culprit < 0) return;
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::corrupt,
           .phase = Phase::announce,
-          .peer = source,
+          .peer = culprit,
           .expected = static_cast<std::uint64_t>(args.max_count),
-          .seen = static_cast<std::uint64_t>(count)});
-  return 0;
+          .seen = static_cast<std::uint64_t>(counts_of(args.peers, args.peers.rank, culprit)[slot])});
 }
 
 // By source, then by token. Returns the rows, in all threads.
 __device__ inline int place_flat(NotifyArgs const& args, LayoutShared& shared) {
   int const source = static_cast<int>(threadIdx.x);
   bool const one = source < args.peers.world;
-  int const count = one ? checked_count(args, source, 0) : 0;
+  int culprit = -1;
+  int const count = one ? checked_count(args, source, 0, culprit) : 0;
+  report_count(args, culprit, 0);
   int start = 0;
   int total = 0;
   LayoutScan(shared.scan).ExclusiveSum(count, start, total);
   if (one && !args.handle.expanded) starts_of(args.peers, source, args.peers.rank)[0] = start;
-  if (one) shared.rows_end[source] = start + count;
+  if (one) shared.rows_end[source] = args.handle.recv_ends[source] = start + count;
   __syncthreads();
   return total;
 }
@@ -38,13 +46,16 @@ __device__ inline int place_flat(NotifyArgs const& args, LayoutShared& shared) {
 __device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared) {
   int const local = args.experts.count(args.peers.rank);
   int begin = 0;
+#pragma unroll 1
   for (int tile = 0; tile < local; tile += layout_threads) {
     int const expert = tile + static_cast<int>(threadIdx.x);
     bool const one = expert < local;
     int real = 0;
+    int culprit = -1;
 #pragma unroll 8
     for (int source = 0; source < args.peers.world; ++source)
-      real += one ? checked_count(args, source, 1 + expert) : 0;
+      real += one ? checked_count(args, source, 1 + expert, culprit) : 0;
+    report_count(args, culprit, 1 + expert);
     int const padded = (real + args.alignment - 1) / args.alignment * args.alignment;
     int start = 0;
     int total = 0;
@@ -54,6 +65,7 @@ __device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared
       args.handle.padded[expert] = padded;
       args.handle.real[expert] = real;
     }
+#pragma unroll 1
     for (int source = 0; one && args.handle.expanded && source < args.peers.world; ++source) {
       starts_of(args.peers, source, args.peers.rank)[1 + expert] = start;
       start += counts_of(args.peers, args.peers.rank, source)[1 + expert];
@@ -94,6 +106,7 @@ __device__ inline void note_counts(NotifyArgs const& args, std::int64_t rows, La
   auto* const padded = reinterpret_cast<std::int64_t*>(mailbox + 1);
   auto* const real = padded + args.experts.max_count();
   int const local = args.experts.count(args.peers.rank);
+#pragma unroll 1
   for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += layout_threads) {
     padded[expert] = args.handle.padded[expert];
     real[expert] = args.handle.real[expert];

@@ -1,232 +1,371 @@
-// Pull, by the copy engine: pieces of a token's rows travel into a warp's ring in shared memory while it sums the
-// pieces before.
+// Pull, by the copy engine. Warps work in teams: one warp of a team asks for pieces of a token's rows, which travel
+// into a ring of stages in shared memory, and the others sum up what has come, a lane 16 bytes of each row.
 #pragma once
 
+#include "engine/cuda/phases/block_tokens.cuh"
 #include "engine/cuda/phases/pull.cuh"
+#include "engine/cuda/phases/stream.cuh"
 #include "engine/cuda/ptx/bulk_copy.cuh"
 
 namespace switchyard::cuda {
 
-inline constexpr int pull_warps = 12;
-inline constexpr int pull_slots = 16;              // of a warp's ring; a slot holds a piece of a row
-inline constexpr std::uint32_t pull_piece = 1024;  // bytes
-inline constexpr std::size_t pull_shared_bytes =
-    static_cast<std::size_t>(pull_warps) * pull_slots * pull_piece + 128;
-
-// The ring as stages of `rows` slots, which travel together: as many as tokens have rows, so that no slot is idle.
-template <int rows_together>
-struct PullShape {
-  static constexpr int rows = rows_together;
-  static constexpr int stages = pull_slots / rows_together;
-};
-inline constexpr int most_pull_stages = PullShape<2>::stages;
+inline constexpr int team_askers = 2;
+inline constexpr int team_warps = team_askers + pull_lanes / 32;
+inline constexpr int all_team_warps = pull_teams * team_warps;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-// One step of a warp's work: one piece of the rows of some routes of a token.
-struct PullStep {
-  std::int32_t token;    // -1: past the end
+// What travels into one stage, as the asking warp tells the others.
+struct PullStage {
+  std::uint64_t full;    // barrier: told, and its bytes are there
+  std::uint64_t empty;   // barrier: all of the team's other warps have read it
+  std::int32_t token;    // -1: no more
   std::uint32_t offset;  // of the piece in a row
   std::uint32_t bytes;
-  std::int32_t first;  // route
-  DeviceRoute route;   // first + lane, in as many lanes as rows travel together
-  int used;            // routes; known once asked for
+  std::int32_t rows;
+  bool begins;  // the sum of this piece
+  bool ends;
+  float weights[most_rows_together];
 };
 
-// The steps of one warp. Pieces of all tokens are dealt to all warps of all blocks, so that few tokens keep all of
-// them busy. Moves on by additions: divisions would cost more than the sums.
-template <typename Shape>
-class PullCursor {
- public:
-  __device__ PullCursor(CombineArgs const& args, int warp)
-      : args_(args),
-        pieces_((args.x.row_bytes + args.piece - 1) / args.piece),
-        groups_end_((args.handle.width + Shape::rows - 1) / Shape::rows * Shape::rows) {
-    auto const begin = static_cast<std::uint32_t>(blockIdx.x) * pull_warps + warp;
-    auto const stride = static_cast<std::uint32_t>(gridDim.x) * pull_warps;
-    token_ = begin / pieces_;
-    piece_ = begin % pieces_;
-    token_step_ = stride / pieces_;
-    piece_step_ = stride % pieces_;
-  }
+// A team's ring. Stages are taken in turn by both sides.
+struct PullRing {
+  PullStage* stages;
+  std::byte* bytes;
+  int count;
+  std::uint32_t piece;
+  int rows;
 
-  // The route is only asked for here; it arrives while other steps are summed up.
-  [[nodiscard]] __device__ PullStep next() {
-    PullStep step{-1, 0, 0, 0, {0, -1, -1}, 0};
-    if (token_ >= args_.handle.num_tokens) return step;
-    step.token = static_cast<std::int32_t>(token_);
-    step.offset = piece_ * args_.piece;
-    step.bytes = min(args_.piece, args_.x.row_bytes - step.offset);
-    step.first = first_;
-    int const lane = static_cast<int>(threadIdx.x % 32);
-    if (lane < Shape::rows && first_ + lane < args_.handle.width)
-      step.route = args_.handle.routes[token_ * args_.handle.width + first_ + lane];
-    advance();
-    return step;
+  [[nodiscard]] __device__ std::byte* row_of(int stage, int row) const {
+    return bytes + static_cast<std::size_t>(stage * rows + row) * piece;
   }
-  [[nodiscard]] __device__ bool ends_piece(PullStep const& step) const {
-    return step.first + Shape::rows >= groups_end_;
-  }
-
- private:
-  __device__ void advance() {
-    first_ += Shape::rows;
-    if (first_ < groups_end_) return;
-    first_ = 0;
-    piece_ += piece_step_;
-    token_ += token_step_;
-    if (piece_ < pieces_) return;
-    piece_ -= pieces_;
-    ++token_;
-  }
-
-  CombineArgs const& args_;
-  std::uint32_t pieces_;
-  int groups_end_;
-  std::int64_t token_ = 0;
-  std::uint32_t piece_ = 0;
-  std::int64_t token_step_ = 0;
-  std::uint32_t piece_step_ = 0;
-  int first_ = 0;
 };
 
-template <typename Element, typename Shape>
-class PullWarp {
+struct StageTurn {
+  int stage = 0;
+  std::uint32_t parity = 0;
+
+  __device__ void advance(int stages) {
+    if (++stage < stages) return;
+    stage = 0;
+    parity ^= 1U;
+  }
+};
+
+// A token's routes: lane i has i and i + 32; rank -1: none.
+struct TokenRoutes {
+  DeviceRoute low{0, -1, -1};
+  DeviceRoute high{0, -1, -1};
+};
+
+// A warp of a team that asks; a team's askers take stages in turn, and a block's teams pieces. What is done for
+// every piece is kept short: it bounds the rate at which a team's bytes move.
+class PullAsker {
  public:
-  __device__ PullWarp(CombineArgs const& args, SourceRows const* sources, std::byte* stages,
-                      std::uint64_t* barriers)
+  struct Place {
+    int team;
+    int asker;
+  };
+
+  __device__ PullAsker(CombineArgs const& args, Sources const& sources, PullRing const& ring, Place place)
       : args_(args),
         sources_(sources),
-        cursor_(args, static_cast<int>(threadIdx.x / 32)),
-        stages_(stages),
-        barriers_(barriers),
-        weighted_(args.row_weights.data != nullptr),
+        ring_(ring),
+        place_(place),
+        tokens_(args.handle.num_tokens),
+        pieces_(static_cast<int>((args.x.row_bytes + ring.piece - 1) / ring.piece)),
+        groups_((args.handle.width + ring.rows - 1) / ring.rows),
         lane_(static_cast<int>(threadIdx.x % 32)) {
-    if (lane_ == 0) {
-      for (int stage = 0; stage < Shape::stages; ++stage) ptx::barrier_init(&barriers_[stage], 1);
-      ptx::fence_barrier_init();
-    }
-    __syncwarp();
+    for (int rank = 0; rank < args.peers.world; ++rank) streamed_ = streamed_ || sources.of[rank].staged != nullptr;
   }
 
   __device__ void run() {
-    PullStep steps[Shape::stages];
-    PullStep ahead = cursor_.next();
-#pragma unroll
-    for (int stage = 0; stage < Shape::stages; ++stage) {
-      steps[stage] = load(ahead, stage);
-      ahead = cursor_.next();
+    TokenRoutes next = routes_of(0);
+    int first_piece = place_.team;
+    for (std::int64_t index = 0; index < tokens_.count; ++index) {
+      TokenRoutes const routes = next;
+      next = routes_of(index + 1);  // arrives meanwhile
+      // Once the call has failed nothing is waited for: what is summed up then, nobody sees.
+      streamed_ = streamed_ && ready(routes);
+      int piece = first_piece;
+      for (LaneRow row = row_of(routes, 0); piece < pieces_; piece += pull_teams)
+        ask_piece({static_cast<std::int32_t>(BlockTokens::token(index)), piece}, routes, row);
+      first_piece = piece - pieces_;
     }
-    for (std::uint32_t turn = 0;; ++turn) {
-#pragma unroll
-      for (int stage = 0; stage < Shape::stages; ++stage) {
-        if (steps[stage].token < 0) return;
-        ptx::barrier_wait(&barriers_[stage], turn & 1U);
-        add(steps[stage], stage);
-        __syncwarp();  // all lanes have read the stage
-        steps[stage] = load(ahead, stage);
-        ahead = cursor_.next();
-      }
+    if (my_turn()) ask({.token = -1, .offset = 0, .begins = false, .ends = false}, {nullptr, 1.0F});
+  }
+
+ private:
+  struct Item {
+    std::int32_t token;
+    std::uint32_t offset;
+    bool begins;
+    bool ends;
+  };
+  // A lane's row; null: none.
+  struct LaneRow {
+    std::byte const* at;
+    float weight;
+  };
+
+  [[nodiscard]] __device__ TokenRoutes routes_of(std::int64_t index) const {
+    TokenRoutes routes;
+    if (index >= tokens_.count) return routes;
+    int const width = args_.handle.width;
+    DeviceRoute const* const from = args_.handle.routes + BlockTokens::token(index) * width;
+    if (lane_ < width) routes.low = from[lane_];
+    if (lane_ + 32 < width) routes.high = from[lane_ + 32];
+    return routes;
+  }
+
+  // Waits until the token's rows are there; false, in all lanes, when one will not come.
+  [[nodiscard]] __device__ bool ready(TokenRoutes const& routes) const {
+    bool const there = is_there(routes.low) && is_there(routes.high);
+    if (__all_sync(~0U, there) == 0) return false;
+    ptx::fence_proxy_async();  // what was acquired is seen by the copy engine, too
+    return true;
+  }
+  [[nodiscard]] __device__ bool is_there(DeviceRoute const& route) const {
+    return route.rank < 0 || wait_for_row(args_, sources_.of[route.rank], route, sources_.epoch);
+  }
+
+  // Of the rows of a group, which travel together; groups never straddle the halves of the routes.
+  [[nodiscard]] __device__ LaneRow row_of(TokenRoutes const& routes, int group) const {
+    DeviceRoute route = routes.low;
+    if (groups_ > 1) {
+      DeviceRoute const& half = group * ring_.rows < 32 ? routes.low : routes.high;
+      int const from = (group * ring_.rows + lane_) % 32;
+      route.row = __shfl_sync(~0U, half.row, from);
+      route.rank = static_cast<std::int16_t>(__shfl_sync(~0U, static_cast<int>(half.rank), from));
+    }
+    if (lane_ >= ring_.rows || route.rank < 0) return {nullptr, 1.0F};
+    SourceRows const& from = sources_.of[route.rank];
+    return {from.x + route.row * from.stride,
+            args_.row_weights.data != nullptr ? from.row_weights[route.row] : 1.0F};
+  }
+
+  struct Piece {
+    std::int32_t token;
+    int number;
+  };
+
+  // `row`: of the first group.
+  __device__ void ask_piece(Piece const& piece, TokenRoutes const& routes, LaneRow row) {
+    for (int group = 0; group < groups_; ++group) {
+      if (group > 0) row = row_of(routes, group);
+      if (!my_turn()) continue;
+      ask({.token = piece.token,
+           .offset = static_cast<std::uint32_t>(piece.number) * ring_.piece,
+           .begins = group == 0,
+           .ends = group + 1 == groups_},
+          row);
+    }
+  }
+
+  // Moves on to the next stage; is it for this warp to fill?
+  [[nodiscard]] __device__ bool my_turn() {
+    stage_ = turn_;
+    turn_.advance(ring_.count);
+    reused_ = reused_ || reused_next_;
+    if (turn_.stage == 0) reused_next_ = true;
+    mine_ = mine_ + 1 == team_askers ? 0 : mine_ + 1;
+    return mine_ == place_.asker;
+  }
+
+  // Lane i asks for row i's piece.
+  __device__ void ask(Item const& item, LaneRow const& row) {
+    PullStage& stage = ring_.stages[stage_.stage];
+    if (reused_) ptx::barrier_wait(&stage.empty, stage_.parity ^ 1U);
+    int const rows = __popc(__ballot_sync(~0U, row.at != nullptr));
+    std::uint32_t const bytes = min(ring_.piece, args_.x.row_bytes - item.offset);
+    if (lane_ < most_rows_together) stage.weights[lane_] = row.weight;
+    if (lane_ == 0) {
+      stage.token = item.token;
+      stage.offset = item.offset;
+      stage.bytes = bytes;
+      stage.rows = rows;
+      stage.begins = item.begins;
+      stage.ends = item.ends;
+    }
+    __syncwarp();
+    // Release: what the lanes wrote above; pairs with the barrier_wait() of the summing warps.
+    if (lane_ == 0) ptx::barrier_expect(&stage.full, static_cast<std::uint32_t>(rows) * bytes);
+    __syncwarp();
+    if (row.at != nullptr)
+      ptx::bulk_load(ring_.row_of(stage_.stage, lane_), row.at + item.offset, bytes, &stage.full);
+  }
+
+  CombineArgs const& args_;
+  Sources sources_;
+  PullRing ring_;
+  Place place_;
+  BlockTokens tokens_;
+  int pieces_;
+  int groups_;
+  int lane_;
+  bool streamed_ = false;
+  StageTurn turn_;
+  StageTurn stage_;
+  int mine_ = -1;
+  bool reused_ = false;
+  bool reused_next_ = false;
+};
+
+// `thread`: of those of the team that sum. Loops stay rolled: code that does not fit into an SM's cache of
+// instructions costs more than the loops do.
+template <typename Element>
+class PullSummer {
+ public:
+  __device__ PullSummer(CombineArgs const& args, PullRing const& ring, int thread)
+      : args_(args), ring_(ring), at_(static_cast<std::uint32_t>(thread) * 16) {}
+
+  __device__ void run() {
+    for (StageTurn turn;; turn.advance(ring_.count)) {
+      PullStage& stage = ring_.stages[turn.stage];
+      ptx::barrier_wait(&stage.full, turn.parity);  // pairs with PullAsker::ask(), and with its copies
+      std::int32_t const token = stage.token;
+      if (token < 0) return;
+      std::uint32_t const offset = stage.offset + at_;
+      bool const inside = at_ < stage.bytes;
+      bool const ends = stage.ends;
+      if (inside) add(stage, turn.stage);
+      __syncwarp();
+      // Release: the stage has been read; pairs with the barrier_wait() in PullAsker::run().
+      if (threadIdx.x % 32 == 0) ptx::barrier_arrive(&stage.empty);
+      if (inside && ends) finish(token, offset);
     }
   }
 
  private:
   using Values = Vector<Element, uint4>;
-  static constexpr int units = pull_piece / 16 / 32;  // of 16 bytes, a lane
 
-  // Lane i asks for row i's piece.
-  __device__ PullStep load(PullStep step, int stage) {
-    if (step.token < 0) return step;
-    bool const mine = step.route.rank >= 0;
-    step.used = __popc(__ballot_sync(~0U, mine));
-    if (lane_ == 0) ptx::barrier_expect(&barriers_[stage], static_cast<std::uint32_t>(step.used) * step.bytes);
-    __syncwarp();
-    if (mine) {
-      std::byte const* const row = sources_[step.route.rank].x + std::int64_t{step.route.row} * args_.x.row_bytes;
-      ptx::bulk_load(stage_row(stage, lane_), row + step.offset, step.bytes, &barriers_[stage]);
+  __device__ void add(PullStage const& stage, int which) {
+    bool const weighted = args_.row_weights.data != nullptr;
+    std::uint32_t from = ptx::shared_address(ring_.row_of(which, 0)) + at_;
+    int const rows = stage.rows;
+    int row = 0;
+    Values values;
+    if (stage.begins) {
+      sum_ = {};
+      if (rows == 0) return;
+      values.unit = ptx::load_shared(from);
+      sum_.add(values, stage.weights[0], weighted, true);
+      row = 1;
+      from += ring_.piece;
     }
-    return step;
-  }
-
-  __device__ std::byte* stage_row(int stage, int row) const {
-    return stages_ + (stage * Shape::rows + row) * static_cast<int>(pull_piece);
-  }
-
-  __device__ void add(PullStep const& step, int stage) {
-    float weight = 1.0F;
-    if (weighted_ && step.route.rank >= 0) weight = sources_[step.route.rank].row_weights[step.route.row];
-    if (step.first == 0 && step.used == 0) clear();
-    for (int row = 0; row < step.used; ++row) {
-      float const factor = weighted_ ? __shfl_sync(~0U, weight, row) : 1.0F;
-      auto const* const from = reinterpret_cast<uint4 const*>(stage_row(stage, row));
-#pragma unroll
-      for (int unit = 0; unit < units; ++unit) {
-        Values values;
-        values.unit = from[unit * 32 + lane_];
-        sums_[unit].add(values, factor, weighted_, step.first + row == 0);
-      }
+#pragma unroll 1
+    for (; row < rows; ++row, from += ring_.piece) {
+      values.unit = ptx::load_shared(from);
+      sum_.add(values, stage.weights[row], weighted, false);
     }
-    if (cursor_.ends_piece(step)) finish(step);
-  }
-
-  __device__ void clear() {
-#pragma unroll
-    for (int unit = 0; unit < units; ++unit) sums_[unit] = {};
   }
 
   // Biases, and out.
-  __device__ void finish(PullStep const& step) {
-#pragma unroll
-    for (int unit = 0; unit < units; ++unit) {
-      std::uint32_t const at = step.offset + static_cast<std::uint32_t>(unit * 32 + lane_) * 16;
-      if (at >= step.offset + step.bytes) continue;
-      for (int which = 0; which < 2; ++which) {
-        if (args_.bias[which] == nullptr) continue;
-        Values values;
-        values.unit =
-            *reinterpret_cast<uint4 const*>(args_.bias[which] + step.token * args_.bias_stride[which] + at);
-        sums_[unit].add(values, 1.0F, false, false);
-      }
-      Values result;
-#pragma unroll
-      for (int i = 0; i < Values::size; ++i) result.elements[i] = Element::narrow(sums_[unit].of[i]);
-      *reinterpret_cast<uint4*>(args_.out + step.token * args_.out_stride + at) = result.unit;
+  __device__ void finish(std::int32_t token, std::uint32_t offset) {
+#pragma unroll 1
+    for (int which = 0; which < 2; ++which) {
+      if (args_.bias[which] == nullptr) continue;
+      Values values;
+      values.unit = *reinterpret_cast<uint4 const*>(args_.bias[which] + token * args_.bias_stride[which] + offset);
+      sum_.add(values, 1.0F, false, false);
     }
+    Values result;
+#pragma unroll
+    for (int i = 0; i < Values::size; ++i) result.elements[i] = Element::narrow(sum_.of[i]);
+    *reinterpret_cast<uint4*>(args_.out + token * args_.out_stride + offset) = result.unit;
   }
 
   CombineArgs const& args_;
-  SourceRows const* sources_;
-  PullCursor<Shape> cursor_;
-  std::byte* stages_;
-  std::uint64_t* barriers_;
-  bool weighted_;
-  int lane_;
-  Sum<Element, uint4> sums_[units];
+  PullRing ring_;
+  std::uint32_t at_;  // in a piece
+  Sum<Element, uint4> sum_{};
 };
 
-template <typename Element>
-__device__ inline void pull_by_bulk_copies(CombineArgs const& args, SourceRows const* sources, std::byte* shared) {
-  __shared__ std::uint64_t barriers[pull_warps][most_pull_stages];
-  int const warp = static_cast<int>(threadIdx.x / 32);
-  if (warp < pull_warps) {
-    std::byte* const ring = shared + static_cast<std::size_t>(warp) * pull_slots * pull_piece;
-    if (args.handle.width <= 2) return PullWarp<Element, PullShape<2>>(args, sources, ring, barriers[warp]).run();
-    if (args.handle.width <= 4) return PullWarp<Element, PullShape<4>>(args, sources, ring, barriers[warp]).run();
-    return PullWarp<Element, PullShape<8>>(args, sources, ring, barriers[warp]).run();
+#endif
+
+// Of a block, beside the rings.
+struct PullShared {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  PullStage stages[pull_teams][most_pull_stages];
+  std::uint64_t stream_barriers[stream_warps][most_stream_stages];
+  StreamBatches batches;
+  int completed[stream_warps];
+#endif
+};
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+
+// All threads of the block.
+__device__ inline void start_rings(PullShared& shared) {
+  for (int i = static_cast<int>(threadIdx.x); i < pull_teams * most_pull_stages;
+       i += static_cast<int>(blockDim.x)) {
+    PullStage& stage = shared.stages[i / most_pull_stages][i % most_pull_stages];
+    ptx::barrier_init(&stage.full, 1);
+    ptx::barrier_init(&stage.empty, pull_lanes / 32);
+    ptx::fence_barrier_init();
   }
+  if (static_cast<int>(threadIdx.x) < stream_warps) shared.completed[threadIdx.x] = 0;
+  __syncthreads();
+}
+
+// What a block's warps beside the teams do: rows, then weights.
+__device__ inline void stream_rows(CombineArgs const& args, PullShared& shared, std::uint64_t epoch,
+                                   std::byte* rings, int warp) {
+  if (args.stream.stages == 0) return;
+  if (warp == stream_warps)
+    return publish_batches({args, shared.batches, static_cast<int>(threadIdx.x % 32)}, shared.completed, args,
+                           epoch);
+  if (threadIdx.x % 32 != 0) return;
+  StreamLane lane(args, rings + warp * args.stream.ring_bytes(), shared.stream_barriers[warp],
+                  &shared.completed[warp]);
+  lane.run({args, shared.batches, warp});
+}
+
+__device__ inline void gather_all_weights(CombineArgs const& args, Sources const& sources, int warp) {
   if (args.out_weights == nullptr) return;
-  // The other warps bring the weights back.
-  int const others = static_cast<int>(blockDim.x / 32) - pull_warps;
-  std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * others;
-  for (std::int64_t token = blockIdx.x * others + warp - pull_warps; token < args.handle.num_tokens; token += step)
+  std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * (stream_warps + 1);
+  for (std::int64_t token = blockIdx.x * (stream_warps + 1) + warp; token < args.handle.num_tokens; token += step)
     gather_weights(args, sources, token);
+}
+
+template <typename Element>
+__device__ inline void pull_by_bulk_copies(CombineArgs const& args, Sources const& sources, PullShared& shared,
+                                           std::byte* rings) {
+  start_rings(shared);
+  if (args.stream.stages > 0) shared.batches.find(args);
+  PullPlan const& plan = args.pull;
+  int const warp = static_cast<int>(threadIdx.x / 32);
+  if (warp >= all_team_warps) {
+    stream_rows(args, shared, sources.epoch, rings + pull_teams * plan.ring_bytes(), warp - all_team_warps);
+    return gather_all_weights(args, sources, warp - all_team_warps);
+  }
+  int const team = warp / team_warps;
+  PullRing const ring{.stages = shared.stages[team],
+                      .bytes = rings + team * plan.ring_bytes(),
+                      .count = plan.stages,
+                      .piece = plan.piece,
+                      .rows = plan.rows};
+  int const place = warp % team_warps;
+  if (place < team_askers) return PullAsker(args, sources, ring, {team, place}).run();
+  PullSummer<Element>(args, ring, static_cast<int>(threadIdx.x) - (team * team_warps + team_askers) * 32).run();
+}
+
+// Peers may pull by bulk copies though this rank does not (its own output may not suit them).
+__device__ inline void stream_all(CombineArgs const& args, std::uint64_t epoch, PullShared& shared,
+                                  std::byte* rings) {
+  if (args.stream.stages == 0) return;
+  if (static_cast<int>(threadIdx.x) < stream_warps) shared.completed[threadIdx.x] = 0;
+  shared.batches.find(args);
+  int const warp = static_cast<int>(threadIdx.x / 32);
+  if (warp <= stream_warps) stream_rows(args, shared, epoch, rings, warp);
 }
 
 #endif
 
 // The widest unit that all addresses and lengths allow, but no narrower than an element.
 template <typename Element>
-__device__ inline void pull_elements(CombineArgs const& args, SourceRows const* sources, std::byte* shared) {
+__device__ inline void pull_elements(CombineArgs const& args, Sources const& sources, PullShared& shared,
+                                     std::byte* rings) {
   using Storage = typename Element::Storage;
   auto low =
       reinterpret_cast<std::uintptr_t>(args.out) | static_cast<std::uintptr_t>(args.out_stride) | args.x.row_bytes;
@@ -235,19 +374,23 @@ __device__ inline void pull_elements(CombineArgs const& args, SourceRows const* 
       low |=
           reinterpret_cast<std::uintptr_t>(args.bias[which]) | static_cast<std::uintptr_t>(args.bias_stride[which]);
   }
-  for (int rank = 0; rank < args.peers.world; ++rank) low |= reinterpret_cast<std::uintptr_t>(sources[rank].x);
-  if (low % 16 != 0) return pull_tokens<Element, Storage>(args, sources);
+  for (int rank = 0; rank < args.peers.world; ++rank)
+    low |=
+        reinterpret_cast<std::uintptr_t>(sources.of[rank].x) | static_cast<std::uintptr_t>(sources.of[rank].stride);
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  if (args.piece > 0) return pull_by_bulk_copies<Element>(args, sources, shared);
+  if (low % 16 == 0 && args.pull.stages > 0) return pull_by_bulk_copies<Element>(args, sources, shared, rings);
+  stream_all(args, sources.epoch, shared, rings);
 #endif
+  if (low % 16 != 0) return pull_tokens<Element, Storage>(args, sources);
   pull_tokens<Element, uint4>(args, sources);
 }
 
-__device__ inline void pull_phase(CombineArgs const& args, SourceRows const* sources, std::byte* shared) {
+__device__ inline void pull_phase(CombineArgs const& args, Sources const& sources, std::byte* rings) {
+  __shared__ PullShared shared;
   switch (args.dtype) {
-    case DType::bf16: return pull_elements<Bf16>(args, sources, shared);
-    case DType::f16: return pull_elements<F16>(args, sources, shared);
-    default: return pull_elements<F32>(args, sources, shared);
+    case DType::bf16: return pull_elements<Bf16>(args, sources, shared, rings);
+    case DType::f16: return pull_elements<F16>(args, sources, shared, rings);
+    default: return pull_elements<F32>(args, sources, shared, rings);
   }
 }
 

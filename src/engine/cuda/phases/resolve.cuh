@@ -2,20 +2,10 @@
 #pragma once
 
 #include "engine/cuda/phases/answer.cuh"
+#include "engine/cuda/phases/block_tokens.cuh"
 #include "engine/cuda/phases/ids.cuh"
 
 namespace switchyard::cuda {
-
-// Tokens are dealt to blocks in turn.
-struct BlockTokens {
-  std::int64_t count;
-
-  __device__ explicit BlockTokens(std::int64_t num_tokens)
-      : count(num_tokens > blockIdx.x ? (num_tokens - blockIdx.x + gridDim.x - 1) / gridDim.x : 0) {}
-  [[nodiscard]] __device__ static std::int64_t token(std::int64_t index) {
-    return blockIdx.x + index * static_cast<std::int64_t>(gridDim.x);
-  }
-};
 
 __device__ inline DeviceRoute resolved(DispatchArgs const& args, Destination const* destinations,
                                        std::int64_t token, DeviceRoute route) {

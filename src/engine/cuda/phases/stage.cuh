@@ -8,20 +8,23 @@
 
 namespace switchyard::cuda {
 
-__device__ inline void stage_tensor(CombineArgs const& args, SourceTensor const& tensor) {
+// Rows `own` stay where they are.
+__device__ inline void stage_tensor(CombineArgs const& args, SourceTensor const& tensor, RowRange const& own) {
   if (tensor.data == nullptr || !tensor.stage) return;
   std::byte* const to = heap_of(args.peers, args.peers.rank) + tensor.heap_offset;
   int const warps = static_cast<int>(blockDim.x / 32);
   std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * warps;
-  for (std::int64_t row = blockIdx.x * warps + threadIdx.x / 32; row < args.rows; row += step)
+  for (std::int64_t i = blockIdx.x * warps + threadIdx.x / 32; i < args.rows - own.count(); i += step) {
+    std::int64_t const row = own.skip(i);
     copy_row(tensor.data + row * tensor.row_stride, to + row * tensor.row_bytes, tensor.row_bytes);
+  }
 }
 
 // True in all threads of the block that tells the peers: the one whose staging ends last.
 __device__ inline bool stage_phase(CombineArgs const& args) {
-  stage_tensor(args, args.x);
-  stage_tensor(args, args.weights);
-  stage_tensor(args, args.row_weights);
+  stage_tensor(args, args.x, own_rows(args));
+  stage_tensor(args, args.weights, {0, 0});
+  stage_tensor(args, args.row_weights, {0, 0});
   return is_last_block<Readers::peers>(&state_of(args.peers)->blocks_opened);
 }
 
@@ -32,6 +35,7 @@ __device__ inline void tell_sources(CombineArgs const& args, std::uint64_t epoch
   to->x_offset = args.x.heap_offset;
   to->weights_offset = args.weights.heap_offset;
   to->row_weights_offset = args.row_weights.heap_offset;
+  to->x_batch_bits = args.stream.stages > 0 ? args.stream.batch_bits : -1;
   ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
 }
 
@@ -51,7 +55,11 @@ __device__ inline bool read_source(CombineArgs const& args, int peer, SourceRows
   std::int64_t const x = told->x_offset;
   std::int64_t const weights = told->weights_offset;
   std::int64_t const row_weights = told->row_weights_offset;
-  if (!inside_heap(args, peer, args.x, x) || !inside_heap(args, peer, args.weights, weights) ||
+  std::int64_t const batch_bits = told->x_batch_bits;
+  std::int64_t const rows = args.handle.rows_of_rank[peer];
+  // Flags for all rows, if there are any.
+  bool const flagged = batch_bits < 0 || (batch_bits < 32 && (rows - 1) >> batch_bits < max_staged_batches);
+  if (!flagged || !inside_heap(args, peer, args.x, x) || !inside_heap(args, peer, args.weights, weights) ||
       !inside_heap(args, peer, args.row_weights, row_weights)) {
     report(args.peers, args.waiting,
            {.state = 0,
@@ -63,10 +71,14 @@ __device__ inline bool read_source(CombineArgs const& args, int peer, SourceRows
     return false;
   }
   std::byte const* const heap = heap_of(args.peers, peer);
-  from = {.x = heap + x,
+  bool const in_place = args.own_in_place && peer == args.peers.rank;
+  from = {.x = in_place ? args.x.data : heap + x,
+          .stride = in_place ? args.x.row_stride : args.x.row_bytes,
           .weights = heap + weights,
           .row_weights = reinterpret_cast<float const*>(heap + row_weights),
-          .rows = args.handle.rows_of_rank[peer]};
+          .rows = rows,
+          .staged = batch_bits < 0 || in_place ? nullptr : staged_of(args.peers, peer),
+          .batch_bits = static_cast<int>(batch_bits)};
   return true;
 }
 

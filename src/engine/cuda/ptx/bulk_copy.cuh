@@ -10,6 +10,16 @@ __device__ inline std::uint32_t shared_address(void const* at) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
 }
 
+// 16 bytes, of an address that shared_address() gave.
+__device__ inline uint4 load_shared(std::uint32_t at) {
+  uint4 value;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "r"(at)
+               : "memory");
+  return value;
+}
+
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
 __device__ inline void barrier_init(std::uint64_t* barrier, std::uint32_t arrivals) {
@@ -24,6 +34,11 @@ __device__ inline void fence_barrier_init() {
 __device__ inline void barrier_expect(std::uint64_t* barrier, std::uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                : "memory");
+}
+
+// Release: pairs with a barrier_wait() for the same barrier.
+__device__ inline void barrier_arrive(std::uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
 // Acquire: what the copy wrote to shared memory is there. Pairs with the completion of bulk_load().
@@ -63,6 +78,12 @@ __device__ inline void bulk_commit() {
 template <int pending>
 __device__ inline void bulk_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory");
+}
+
+// All groups of this thread but the latest `pending` are complete, as with bulk_wait_all().
+template <int pending>
+__device__ inline void bulk_wait() {
+  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(pending) : "memory");
 }
 
 // All groups of this thread are complete: their writes are visible to this thread, and so to whoever acquires

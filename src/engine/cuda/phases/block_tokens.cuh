@@ -1,0 +1,18 @@
+// The tokens of a block: they are dealt to the blocks of the grid in turn.
+#pragma once
+
+#include <cstdint>
+
+namespace switchyard::cuda {
+
+struct BlockTokens {
+  std::int64_t count;
+
+  __device__ explicit BlockTokens(std::int64_t num_tokens)
+      : count(num_tokens > blockIdx.x ? (num_tokens - blockIdx.x + gridDim.x - 1) / gridDim.x : 0) {}
+  [[nodiscard]] __device__ static std::int64_t token(std::int64_t index) {
+    return blockIdx.x + index * static_cast<std::int64_t>(gridDim.x);
+  }
+};
+
+}  // namespace switchyard::cuda
