@@ -1,9 +1,11 @@
-// How rows are cut into pieces that travel through shared memory: by the properties that the kernel relies on.
+// How rows are cut into pieces that travel through shared memory: by the properties that the kernels rely on.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
+#include "layout/device_control.hpp"
 #include "plan/copy_plan.hpp"
 #include "support/check.hpp"
 #include "support/random.hpp"
@@ -89,6 +91,175 @@ TEST(CopyPlan, RowsThatDoNotSuitGoWithoutStagesButNotWithoutWarps) {
   }
   EXPECT_EQ(plan_copies(14336, 0).stages, 0);
   EXPECT_EQ(plan_copies(14336, 16).stages, 0);
+}
+
+// ---- plan_pull ----
+
+constexpr int most_width = 64;  // rows that a token has at most
+constexpr int warp_lanes = 32;
+// mbarriers count the bytes that they wait for.
+constexpr std::size_t most_bytes_of_a_barrier = (1 << 20) - 1;
+
+// Pieces cover the row, no piece is empty, and the copy engine takes each.
+void check_cut(std::uint32_t piece, std::uint32_t row_bytes, std::uint32_t most_piece) {
+  ASSERT_GT(piece, 0U);
+  EXPECT_EQ(piece % 16, 0U);
+  EXPECT_LE(piece, most_piece);
+  std::uint32_t const pieces = (row_bytes + piece - 1) / piece;
+  EXPECT_LT((pieces - 1) * piece, row_bytes) << "the last piece has nothing to copy";
+  EXPECT_EQ((row_bytes - (pieces - 1) * piece) % 16, 0U);
+}
+
+// Lanes of a warp hold a token's routes, 32 and 32 of them; a stage takes a group that one shuffle can fetch.
+void check_groups(PullPlan const& plan, int width) {
+  EXPECT_GE(plan.rows, 1);
+  EXPECT_LE(plan.rows, most_rows_together);
+  for (int first = 0; first < width; first += plan.rows) {
+    int const last = std::min(first + plan.rows, width) - 1;
+    EXPECT_EQ(first / warp_lanes, last / warp_lanes) << "rows " << first << " to " << last << " are in both halves";
+  }
+  if (width > plan.rows) {
+    EXPECT_EQ(warp_lanes % plan.rows, 0);
+  }
+}
+
+void check_pull(PullPlan const& plan, std::uint32_t row_bytes, int width, std::size_t shared_bytes) {
+  check_cut(plan.piece, row_bytes, pull_lanes * 16);
+  check_groups(plan, width);
+  EXPECT_GE(plan.stages, 2) << "one to fill while the other is summed up";
+  EXPECT_LE(plan.stages, most_pull_stages);
+  EXPECT_LE(pull_teams * plan.ring_bytes(), shared_bytes);
+  EXPECT_LE(static_cast<std::size_t>(plan.rows) * plan.piece, most_bytes_of_a_barrier);
+}
+
+TEST(PullPlan, FitsEveryRowThatSuits) {
+  for (std::uint32_t row_bytes = 16; row_bytes <= 1 << 16; row_bytes += 16) {
+    for (int width : {1, 2, 3, 7, 8, 9, 31, 32, 33, most_width}) {
+      SCOPED_TRACE(text("row_bytes ", row_bytes, " width ", width));
+      check_pull(plan_pull(row_bytes, width, h100_shared), row_bytes, width, h100_shared);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST(PullPlan, FitsAnySharedMemoryOrSaysThatItDoesNot) {
+  SCOPED_TRACE(text("SWITCHYARD_TEST_SEED=", fresh_seed()));
+  Random random(fresh_seed());
+  for (int i = 0; i < 20000 && !HasFailure(); ++i) {
+    auto const row_bytes = static_cast<std::uint32_t>(16 * random.between(1, 1 << random.between(0, 20)));
+    auto const width = static_cast<int>(random.between(0, most_width));
+    auto const shared_bytes = static_cast<std::size_t>(random.between(0, 1 << random.between(0, 20)));
+    SCOPED_TRACE(text("row_bytes ", row_bytes, " width ", width, " shared_bytes ", shared_bytes));
+    PullPlan const plan = plan_pull(row_bytes, width, shared_bytes);
+    if (plan.stages > 0) {
+      check_pull(plan, row_bytes, width, shared_bytes);
+    } else {
+      EXPECT_EQ(plan.ring_bytes(), 0U);
+    }
+  }
+}
+
+TEST(PullPlan, GroupsNeverStraddleTheHalvesOfAWarpsRoutes) {
+  for (int width = 1; width <= most_width; ++width) {
+    SCOPED_TRACE(text("width ", width));
+    PullPlan const plan = plan_pull(14336, width, h100_shared);
+    check_groups(plan, width);
+    EXPECT_EQ(plan.rows, std::min(width, most_rows_together)) << "all rows of a token travel together if they can";
+  }
+}
+
+TEST(PullPlan, MoreSharedMemoryNeverMeansFewerStages) {
+  for (std::uint32_t row_bytes : {16U, 7168U, 8192U, 8208U, 14336U, 65536U}) {
+    int before = 0;
+    for (std::size_t shared_bytes = 0; shared_bytes <= 1 << 20; shared_bytes += 1024) {
+      int const stages = plan_pull(row_bytes, 8, shared_bytes).stages;
+      EXPECT_GE(stages, before) << "row_bytes " << row_bytes << " shared_bytes " << shared_bytes;
+      before = stages;
+    }
+    EXPECT_GT(before, 0) << "row_bytes " << row_bytes;
+  }
+}
+
+TEST(PullPlan, RowsThatDoNotSuitGoWithoutStages) {
+  for (std::uint32_t row_bytes : {0U, 1U, 8U, 15U, 17U, 24U, 7170U, 14336U + 8U}) {
+    EXPECT_EQ(plan_pull(row_bytes, 8, h100_shared).stages, 0) << row_bytes;
+  }
+  EXPECT_EQ(plan_pull(14336, 8, 0).stages, 0);
+  EXPECT_EQ(plan_pull(14336, 8, 16).stages, 0);
+}
+
+// ---- plan_stream ----
+
+// The kernel's: copies out of a ring that may still be under way while the other stages are loaded, and turns after
+// which a batch is told. It waits to tell one batch at a time, so a batch must have more turns than that.
+constexpr int stores_in_flight = 2;
+constexpr int publish_lag = 3;
+constexpr std::int64_t most_rows = 0x7fffffff;
+
+bool tells_in_time(StreamPlan const& plan, std::uint32_t row_bytes, int batch_bits) {
+  std::uint64_t const pieces = (row_bytes + plan.piece - 1) / plan.piece;
+  return pieces << batch_bits > publish_lag;
+}
+
+bool has_flags(std::int64_t rows, std::int64_t most_batches, int batch_bits) {
+  return ((rows - 1) >> batch_bits) + 1 <= most_batches;
+}
+
+void check_stream(StreamPlan const& plan, std::uint32_t row_bytes, std::int64_t rows, std::int64_t most_batches) {
+  check_cut(plan.piece, row_bytes, 4096);
+  EXPECT_GT(plan.stages, stores_in_flight);
+  EXPECT_LE(plan.stages, most_stream_stages);
+  EXPECT_GE(plan.batch_bits, 0);
+  EXPECT_LT(plan.batch_bits, 32) << "what a peer takes from an announce";
+  EXPECT_TRUE(tells_in_time(plan, row_bytes, plan.batch_bits));
+  EXPECT_TRUE(has_flags(rows, most_batches, plan.batch_bits));
+  // Small batches let peers begin early.
+  if (plan.batch_bits == 0) return;
+  int const fewer = plan.batch_bits - 1;
+  EXPECT_FALSE(tells_in_time(plan, row_bytes, fewer) && has_flags(rows, most_batches, fewer));
+}
+
+TEST(StreamPlan, FitsEveryRowThatSuits) {
+  for (std::uint32_t row_bytes = 16; row_bytes <= 1 << 17; row_bytes += 16) {
+    for (std::int64_t rows : {std::int64_t{1}, std::int64_t{2}, std::int64_t{32768}, most_rows}) {
+      SCOPED_TRACE(text("row_bytes ", row_bytes, " rows ", rows));
+      StreamPlan const plan = plan_stream(row_bytes, rows, max_staged_batches);
+      check_stream(plan, row_bytes, rows, max_staged_batches);
+      EXPECT_LT(stream_warps * plan.ring_bytes(), h100_shared) << "nothing left to pull with";
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST(StreamPlan, FitsAnyNumberOfFlags) {
+  SCOPED_TRACE(text("SWITCHYARD_TEST_SEED=", fresh_seed()));
+  Random random(fresh_seed());
+  for (int i = 0; i < 20000 && !HasFailure(); ++i) {
+    auto const row_bytes = static_cast<std::uint32_t>(16 * random.between(1, 1 << random.between(0, 20)));
+    std::int64_t const rows = random.between(1, most_rows >> random.between(0, 30));
+    std::int64_t const most_batches = random.between(1, max_staged_batches);
+    SCOPED_TRACE(text("row_bytes ", row_bytes, " rows ", rows, " most_batches ", most_batches));
+    check_stream(plan_stream(row_bytes, rows, most_batches), row_bytes, rows, most_batches);
+  }
+}
+
+TEST(StreamPlan, RowsThatDoNotSuitGoWithoutStages) {
+  for (std::uint32_t row_bytes : {0U, 1U, 8U, 15U, 17U, 24U, 7170U, 14336U + 8U}) {
+    EXPECT_EQ(plan_stream(row_bytes, 100, max_staged_batches).stages, 0) << row_bytes;
+  }
+  EXPECT_EQ(plan_stream(14336, 0, max_staged_batches).stages, 0);
+  EXPECT_EQ(StreamPlan{}.ring_bytes(), 0U);
+}
+
+// Both kinds of rings share a block's memory.
+TEST(StreamPlan, LeavesRoomToPullWith) {
+  constexpr std::size_t beside = 8 * 1024;  // what the kernel has besides
+  for (std::uint32_t hidden : {2560U, 5120U, 7168U}) {
+    std::uint32_t const row_bytes = 2 * hidden;
+    std::size_t const rings = stream_warps * plan_stream(row_bytes, 32768, max_staged_batches).ring_bytes();
+    std::size_t const left = h100_shared - beside - rings;
+    EXPECT_GT(plan_pull(row_bytes, 8, left).stages, 0) << "BF16, hidden " << hidden;
+  }
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ class PieceRing {
   [[nodiscard]] __device__ std::uint32_t bytes(std::int64_t turn) const {
     return min(args_.x.piece, args_.x.bytes - offset(turn));
   }
-  // The piece of this turn, when it is there.
+  // The piece of this turn, when it is there. Pairs with the completion of load()'s copy.
   [[nodiscard]] __device__ std::byte const* wait(std::int64_t turn) {
     int const stage = static_cast<int>(turn % args_.stages);
     ptx::barrier_wait(&barriers_[stage], static_cast<std::uint32_t>(turn / args_.stages) & 1U);

@@ -115,7 +115,7 @@ __device__ inline void sum_token(CombineArgs const& args, std::int64_t token, To
   }
 }
 
-// Waits until a row is there; false when it will not come.
+// Waits until a row is there; false when it will not come. Pairs with publish_batches() of its owner.
 __device__ inline bool wait_for_row(CombineArgs const& args, SourceRows const& from, DeviceRoute const& route,
                                     std::uint64_t epoch) {
   if (from.staged == nullptr) return true;

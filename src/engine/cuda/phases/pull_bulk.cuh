@@ -175,7 +175,7 @@ class PullAsker {
   // Lane i asks for row i's piece.
   __device__ void ask(Item const& item, LaneRow const& row) {
     PullStage& stage = ring_.stages[stage_.stage];
-    if (reused_) ptx::barrier_wait(&stage.empty, stage_.parity ^ 1U);
+    if (reused_) ptx::barrier_wait(&stage.empty, stage_.parity ^ 1U);  // pairs with PullSummer::run()
     int const rows = __popc(__ballot_sync(~0U, row.at != nullptr));
     std::uint32_t const bytes = min(ring_.piece, args_.x.row_bytes - item.offset);
     if (lane_ < most_rows_together) stage.weights[lane_] = row.weight;
@@ -230,7 +230,7 @@ class PullSummer {
       bool const ends = stage.ends;
       if (inside) add(stage, turn.stage);
       __syncwarp();
-      // Release: the stage has been read; pairs with the barrier_wait() in PullAsker::run().
+      // Release: the stage has been read; pairs with the barrier_wait() in PullAsker::ask().
       if (threadIdx.x % 32 == 0) ptx::barrier_arrive(&stage.empty);
       if (inside && ends) finish(token, offset);
     }

@@ -101,7 +101,8 @@ class StreamCursor {
 };
 
 // By one warp, for the lanes that copy: tells peers of complete batches. Apart from them, because a fence waits for
-// all that is under way.
+// all that is under way. Acquire: the count pairs with publish(). Release: fence and store pair with wait_for_row()
+// of the peers.
 __device__ inline void publish_batches(StreamCursor cursor, int const volatile* completed, CombineArgs const& args,
                                        std::uint64_t epoch) {
   int const lane = static_cast<int>(threadIdx.x % 32);
@@ -131,7 +132,7 @@ class StreamLane {
     for (;;) {
       while (loaded_ < args_.stream.stages - stores_in_flight && !ahead.done()) load(ahead);
       if (loaded_ == 0) break;
-      ptx::barrier_wait(&barriers_[stage_], parity_);
+      ptx::barrier_wait(&barriers_[stage_], parity_);  // pairs with the completion of load()'s copy
       ptx::bulk_store(to + now.row() * args_.x.row_bytes + now.offset(), piece(stage_), now.bytes());
       ptx::bulk_commit();
       if (++stage_ == args_.stream.stages) {
