@@ -183,7 +183,7 @@ class Pending {
 // All calls are collective: every rank makes the same calls in the same order, with equal options but any
 // number of tokens. Inputs must stay valid and unchanged until the call (or its event) completes.
 // Errors: InvalidArgument (on every rank, before anything moves), OutOfMemory (likewise), PeerLost and
-// Timeout; after the last two the buffer refuses further work.
+// Timeout; after the last two the buffer refuses further work until reset().
 class Buffer {
  public:
   Buffer(Communicator const& communicator, BufferOptions const& options);
@@ -208,6 +208,14 @@ class Buffer {
   // Waits until all calls so far are done, and throws what they found. On the CUDA engine calls return before their
   // rows have moved; what goes wrong then is thrown by this, by the next call, or by waiting for an event.
   void synchronize();
+
+  // Collective: brings the buffer back into use after a Timeout, when all ranks are alive again; harmless when
+  // nothing has failed. Waits for queued work, whose errors its events and Pending still throw, and then for all
+  // ranks, as long as the communicator's timeout says. What was handed out before stays valid; a handle of a
+  // dispatch that failed is refused. On the CUDA engine replays of graphs must be over. No other thread may make
+  // calls of this buffer meanwhile. When it throws the buffer stays unusable; after PeerLost, and after Timeout
+  // (naming the rank that did not come), the communicator's collectives are, too.
+  void reset();
 
   // Collective, for benchmarks: on the CUDA engine what is queued later on cuda_stream() starts together on all
   // ranks.

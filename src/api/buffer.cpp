@@ -82,6 +82,10 @@ void Buffer::synchronize() {
   state_->synchronize();
 }
 
+void Buffer::reset() {
+  state_->reset();
+}
+
 void Buffer::gate() {
   state_->gate();
 }

@@ -23,6 +23,8 @@ class BufferState : public std::enable_shared_from_this<BufferState> {
   virtual Pending<Combined> combine_async(CombineArgs const& args) = 0;
   virtual Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) = 0;
   virtual void synchronize() = 0;
+  // Collective.
+  virtual void reset() = 0;
   // Waits for queued work; before the caller's last Buffer goes.
   virtual void drain() noexcept = 0;
 

@@ -3,6 +3,7 @@
 
 #include "api/buffer_parts.hpp"
 #include "api/buffer_state.hpp"
+#include "api/reset.hpp"
 #include "api/segments.hpp"
 #include "base/trace.hpp"
 #include "engine/cpu/engine.hpp"
@@ -86,10 +87,17 @@ class CpuBuffer final : public BufferState {
 
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
     engine_.check_usable();
-    return allocate_tensor(*connected_.heap, dtype, shape, Device::cpu);
+    Tensor tensor = allocate_tensor(*connected_.heap, dtype, shape, Device::cpu);
+    // A call that failed meanwhile has let go of a block into which late peers may write until the reset.
+    engine_.check_usable();
+    return tensor;
   }
 
   void synchronize() override { stream_.synchronize(); }
+  // On the stream: behind all queued work, which is over then.
+  void reset() override {
+    stream_.run([this] { reset_together(*communicator_.world(), engine_); });
+  }
   void drain() noexcept override { stream_.synchronize(); }
   Stream& stream() override { return stream_; }
   [[nodiscard]] std::uintptr_t cuda_stream() const noexcept override { return 0; }

@@ -4,6 +4,7 @@
 #include "api/buffer_parts.hpp"
 #include "api/buffer_state.hpp"
 #include "api/device_segments.hpp"
+#include "api/reset.hpp"
 #include "api/segments.hpp"
 #include "base/check.hpp"
 #include "engine/cuda/engine.hpp"
@@ -137,6 +138,7 @@ class CudaBuffer final : public BufferState {
   }
 
   void synchronize() override { engine_.record()->wait(); }
+  void reset() override { reset_together(world(), engine_); }
   void drain() noexcept override { cudaStreamSynchronize(engine_.stream()); }
 
   Stream& stream() override {

@@ -143,7 +143,8 @@ void Signals::fail(Error const& error) {
   for (int rank = 0; rank < heap_->world(); ++rank) {
     AbortRecord& record = header(rank).abort;
     std::uint32_t none = 0;
-    // The first to report wins the record. Acquire-release: pairs with the same exchange of another reporter.
+    // The first to report wins the record. Acquire-release: pairs with the same exchange of another reporter, and
+    // with the owner's store in reset().
     if (!record.state.compare_exchange_strong(none, 1, std::memory_order_acq_rel)) continue;
     record.code = static_cast<std::uint32_t>(error.code());
     record.rank = error.rank();
@@ -164,10 +165,23 @@ bool Signals::has_left(int peer) const noexcept {
   return header(peer).left.load(std::memory_order_acquire) != 0;  // pairs with leave()
 }
 
+void Signals::reset() noexcept {
+  {
+    std::lock_guard const lock(failure_mutex_);
+    failure_.reset();
+    failed_.store(false, std::memory_order_release);  // pairs with the acquire load in check_usable()
+  }
+  // Pairs with the exchange of the next reporter in fail(): it writes the text after our reads of the old one.
+  header(heap_->rank()).abort.state.store(0, std::memory_order_release);
+}
+
 void Signals::check_usable() const {
-  if (failed_.load(std::memory_order_acquire)) {  // pairs with the release store in fail(); failure_ is final
-    throw_error(failure_->code(), failure_->what(),
-                {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
+  if (failed_.load(std::memory_order_acquire)) {  // pairs with the release stores in fail() and reset()
+    std::lock_guard const lock(failure_mutex_);   // a reset may be taking it away
+    if (failure_) {
+      throw_error(failure_->code(), failure_->what(),
+                  {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
+    }
   }
   AbortRecord const& record = header(heap_->rank()).abort;
   if (record.state.load(std::memory_order_acquire) != 2) return;  // pairs with the release store in fail()

@@ -49,6 +49,8 @@ class Signals {
   [[nodiscard]] bool has_left(int peer) const noexcept;
   // Throws if the buffer has failed before, here or on a peer that told us.
   void check_usable() const;
+  // Forgets the failure, and what peers reported. Only while no rank can report: between two barriers of a reset.
+  void reset() noexcept;
 
  private:
   [[nodiscard]] ControlHeader& header(int rank) const noexcept;
@@ -63,9 +65,9 @@ class Signals {
   WaitPolicy policy_;
   // The own failure, kept beside the record in shared memory: a peer that dies while it writes that record must
   // not make this rank usable again.
-  std::atomic<bool> failed_{false};
-  std::mutex failure_mutex_;
-  std::optional<Error> failure_;  // set once, before failed_
+  std::atomic<bool> failed_{false};  // so that check_usable() seldom takes the mutex
+  mutable std::mutex failure_mutex_;
+  std::optional<Error> failure_;  // the first since the last reset
 };
 
 // Copies into a fixed text field, cut to fit, always terminated.

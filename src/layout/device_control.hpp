@@ -48,6 +48,7 @@ struct alignas(cache_line) DeviceState {
   std::uint32_t failed;         // 1: kernels return at once
   std::uint32_t blocks_done;    // of the running kernel
   std::uint32_t blocks_opened;  // that have done what comes before a kernel tells its peers something
+  std::uint64_t complete;       // number of the latest dispatch whose rows are all there: its handle is whole
 };
 
 static_assert(sizeof(DeviceAnnounce) == 64 && sizeof(DeviceAnswer) == 64 && sizeof(DeviceFlag) == 64 &&

@@ -30,4 +30,9 @@ void Engine::run_call(char const* phase, std::function<void()> const& call) {
   }
 }
 
+void Engine::clean(Counters const& agreed) noexcept {
+  epoch_ = agreed.epoch;
+  signals_.reset();
+}
+
 }  // namespace switchyard::cpu

@@ -9,6 +9,7 @@
 #include "control/announce.hpp"
 #include "control/calls.hpp"
 #include "control/control_area.hpp"
+#include "control/counters.hpp"
 #include "control/signals.hpp"
 #include "engine/cpu/worker_pool.hpp"
 #include "layout/routing.hpp"
@@ -32,6 +33,13 @@ class Engine {
   void combine(CombineCall& call);
 
   void check_usable() const { signals_.check_usable(); }
+
+  // The steps of a reset; see api/reset.hpp. As calls do, they come one at a time (the buffer's stream), so none is
+  // under way.
+  void end_work() const noexcept {}
+  [[nodiscard]] Counters counters() const noexcept { return {.epoch = epoch_}; }
+  void clean(Counters const& agreed) noexcept;
+  [[noreturn]] void give_up(Error const& error) { signals_.fail(error); }
 
  private:
   friend class DispatchRun;

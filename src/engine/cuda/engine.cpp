@@ -56,7 +56,7 @@ Engine::Engine(Foundation foundation, EngineOptions const& options)
   auto* const bad_id = heap_->control(heap_->rank()) + peers_.control.state + offsetof(DeviceState, bad_id);
   check_cuda(cudaMemset(bad_id, 0xff, sizeof(std::uint64_t)), "clearing the engine's state");
   check_cuda(cudaDeviceSynchronize(), "clearing the engine's state");
-  watchdog_ = std::make_unique<Watchdog>([this] { look(); });
+  watch();
 }
 
 Engine::~Engine() {
@@ -66,6 +66,10 @@ Engine::~Engine() {
   // rank. They must hear that it leaves before it frees its heap.
   signals_.leave();
   watchdog_.reset();
+}
+
+void Engine::watch() {
+  watchdog_ = std::make_unique<Watchdog>([this] { look(); });
 }
 
 // Of the watchdog's thread.
@@ -98,6 +102,8 @@ void Engine::raise_trouble() {
 
 void Engine::check_usable() {
   signals_.check_usable();
+  if (!mailbox_.troubled()) return;
+  std::lock_guard const lock(trouble_mutex_);
   if (mailbox_.troubled()) raise_trouble();
 }
 
@@ -123,7 +129,7 @@ void Engine::hold(cudaStream_t caller) {
 }
 
 std::shared_ptr<detail::EventState> Engine::record() {
-  return std::make_shared<StreamPoint>(stream_.get(), [this] { check_usable(); });
+  return std::make_shared<StreamPoint>(stream_.get(), [this, era = era_] { check(*era); });
 }
 
 void Engine::gate() {

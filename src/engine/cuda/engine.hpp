@@ -8,11 +8,13 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
 #include "control/calls.hpp"
 #include "control/control_area.hpp"
+#include "control/counters.hpp"
 #include "control/signals.hpp"
 #include "engine/cuda/device_event.hpp"
 #include "engine/cuda/host_mailbox.hpp"
@@ -68,7 +70,17 @@ class Engine {
   void gate();
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
 
+  // The steps of a reset, with an agreement of all ranks after each; see api/reset.hpp.
+  void end_work();
+  [[nodiscard]] Counters counters() const noexcept;
+  void clean(Counters const& agreed);
+  [[noreturn]] void give_up(Error const& error);
+
  private:
+  // Calls between two resets; their events outlive them.
+  struct Era {
+    std::optional<Error> failure;  // how it ended; guarded by trouble_mutex_
+  };
   void join(cudaStream_t caller);
   void keep_until_done(SymmetricHeap::Block block);
   void forget_the_done();
@@ -112,6 +124,10 @@ class Engine {
   [[noreturn]] void explain(Cause const& cause);
   void settle(Cause const& cause);
   void reset_device();
+  void watch();
+  void end_era();
+  void check(Era const& era);
+  [[nodiscard]] std::optional<Refusal> why_void(detail::Routing const& routing) const;
   void find_bad_id(DispatchCall& call);
   [[noreturn]] void raise_trouble();
 
@@ -146,6 +162,16 @@ class Engine {
   // Blocks that kernels still use, though their owners may have let go.
   std::deque<std::pair<std::unique_ptr<DeviceEvent>, std::vector<SymmetricHeap::Block>>> in_use_;
   std::vector<SymmetricHeap::Block> of_this_call_;
+  // Held while a trouble is made a failure that peers hear of, so that none of before a reset comes after it.
+  std::mutex trouble_mutex_;
+  std::shared_ptr<Era> era_ = std::make_shared<Era>();
+  DeviceState at_rest_{};  // what the last kernel before a reset left
+  // Numbers of dispatches that failed before a reset: their handles may lead anywhere.
+  struct Numbers {
+    std::uint64_t begin;
+    std::uint64_t end;
+  };
+  std::vector<Numbers> void_;
   std::unique_ptr<Watchdog> watchdog_;  // last: looks at all of the above
 };
 

@@ -90,6 +90,7 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
   join(caller);
   latest_ = Call::combine;
   switchyard::CombineArgs const& from = call.args;
+  if (!call.refusal) call.refusal = why_void(*from.handle.routing());
   CombineArgs args{};
   args.peers = peers_;
   args.waiting = waiting();

@@ -269,6 +269,7 @@ void Engine::place(DispatchCall& call, Payload const& payload, Opening opening) 
   DispatchArgs args{};
   fill(call, args);
   args.ticket = ++ticket_;
+  args.number = calls_;
   args.opening = opening;
   args.refused = call.refusal.has_value();
   args.shape = call.shape;
@@ -291,6 +292,7 @@ void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
   join(caller);
   ++calls_;
   latest_ = Call::dispatch;
+  if (!call.fresh && !call.refusal) call.refusal = why_void(*call.routing);
   if (call.fresh && !call.refusal) prepare_handle(call);
   if (call.fresh && !call.refusal && !worst) guess_block(call);
   Payload const payload = prepare_payload(call);

@@ -55,6 +55,10 @@ void HostMailbox::set_aborted() noexcept {
   shared(host_->aborted).store(1, std::memory_order_release);  // read by reason_to_stop() on the device
 }
 
+void HostMailbox::clear_aborted() noexcept {
+  shared(host_->aborted).store(0, std::memory_order_release);  // read by reason_to_stop() of later kernels
+}
+
 std::span<std::int64_t const> HostMailbox::padded() const noexcept {
   return {reinterpret_cast<std::int64_t const*>(host_.get() + 1), max_local_experts_};
 }

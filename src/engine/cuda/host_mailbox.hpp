@@ -26,6 +26,7 @@ class HostMailbox {
   // Read by waiting kernels.
   void set_lost(std::uint64_t mask) noexcept;
   void set_aborted() noexcept;
+  void clear_aborted() noexcept;
 
   [[nodiscard]] std::span<std::int64_t const> padded() const noexcept;
   [[nodiscard]] std::span<std::int64_t const> real() const noexcept;

@@ -105,6 +105,7 @@ enum class Opening : std::uint8_t {
 };
 
 struct DispatchArgs : NotifyArgs {
+  std::uint64_t number;  // of this dispatch, the same on all ranks
   Opening opening;
   ReceiveShape shape;  // rows: of the own block
   RowCopy x;
