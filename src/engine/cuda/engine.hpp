@@ -96,7 +96,6 @@ class Engine {
   void place_cached(DispatchCall& call, Payload const& payload);
   void place(DispatchCall& call, Payload const& payload, Opening opening);
   void stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor);
-  void plan_rows(CombineArgs& args) const;
 
   void await(std::function<bool()> const& told);
   void await_ticket() {

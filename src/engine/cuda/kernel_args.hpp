@@ -141,7 +141,6 @@ struct CombineArgs {
   std::int64_t out_stride;  // bytes
   float* out_weights;       // [N, K] contiguous; null: none
   bool own_in_place;        // x of the flat layout is not in the heap: own rows are read where they are
-  StreamPlan stream;        // of x; without stages: x is in the heap, or staged before peers hear of it
   PullPlan pull;            // without stages: no copy engine, or rows that do not suit it
   std::uint64_t digest;
   std::uint64_t ticket;  // told to the host when all announces are there, or one failed

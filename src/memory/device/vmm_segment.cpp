@@ -57,7 +57,10 @@ void VmmSegment::map() {
   mapped_ = true;
 }
 
+// Of several threads, for a segment that was created here: the registry's lock is held.
 void VmmSegment::grant(int device) {
+  // A second time the driver refuses ("already mapped"): ranks that are threads may share a GPU.
+  if (!granted_.insert(device).second) return;
   CUmemAccessDesc access{};
   access.location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device};
   access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;

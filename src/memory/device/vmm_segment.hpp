@@ -1,6 +1,8 @@
 // GPU memory from cuMemCreate. It lives until the last process that maps it lets go.
 #pragma once
 
+#include <set>
+
 #include "base/unique_fd.hpp"
 #include "memory/device/device_segment.hpp"
 #include "memory/device/driver.hpp"
@@ -31,6 +33,7 @@ class VmmSegment final : public DeviceSegment {
   CUmemGenericAllocationHandle memory_ = 0;
   bool has_memory_ = false;
   bool mapped_ = false;
+  std::set<int> granted_;  // GPUs that have access
   UniqueFd fd_;
   GpuMemoryHandle handle_{};
 };

@@ -7,8 +7,8 @@ namespace switchyard::cuda {
 
 namespace {
 
-// With the copy engine: teams that pull, and warps that stage rows and bring weights back. Without: all pull.
-inline constexpr int combine_threads = (all_team_warps + stream_warps + 1) * 32;
+// With the copy engine: teams that pull, and warps that bring weights back. Without: all pull.
+inline constexpr int combine_threads = (all_team_warps + weight_warps) * 32;
 inline constexpr std::size_t ring_alignment = 128;
 
 extern __shared__ std::byte dynamic_shared[];
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_cons
   if (good) {
     ptx::fence_proxy_async();  // what was acquired is seen by the copy engine, too
     auto const at = reinterpret_cast<std::uintptr_t>(dynamic_shared);
-    pull_phase(args, {sources, epoch}, dynamic_shared + (ring_alignment - at % ring_alignment) % ring_alignment);
+    pull_phase(args, sources, dynamic_shared + (ring_alignment - at % ring_alignment) % ring_alignment);
   }
   if (!is_last_block<Readers::own>(&state->blocks_done)) return;
   stamp(args.peers, Stamp::moved);
@@ -60,8 +60,7 @@ std::size_t combine_shared_bytes() {
 }
 
 cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream) {
-  std::size_t const shared =
-      pull_teams * args.pull.ring_bytes() + stream_warps * args.stream.ring_bytes() + ring_alignment;
+  std::size_t const shared = pull_teams * args.pull.ring_bytes() + ring_alignment;
   return launch_next(combine_kernel, args, {blocks, combine_threads, shared}, stream);
 }
 

@@ -80,12 +80,6 @@ __device__ inline void bulk_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory");
 }
 
-// All groups of this thread but the latest `pending` are complete, as with bulk_wait_all().
-template <int pending>
-__device__ inline void bulk_wait() {
-  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(pending) : "memory");
-}
-
 // All groups of this thread are complete: their writes are visible to this thread, and so to whoever acquires
 // what it releases afterwards.
 __device__ inline void bulk_wait_all() {
