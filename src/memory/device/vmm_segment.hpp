@@ -1,6 +1,7 @@
 // GPU memory from cuMemCreate. It lives until the last process that maps it lets go.
 #pragma once
 
+#include <mutex>
 #include <set>
 
 #include "base/unique_fd.hpp"
@@ -33,6 +34,7 @@ class VmmSegment final : public DeviceSegment {
   CUmemGenericAllocationHandle memory_ = 0;
   bool has_memory_ = false;
   bool mapped_ = false;
+  std::mutex granting_;
   std::set<int> granted_;  // GPUs that have access
   UniqueFd fd_;
   GpuMemoryHandle handle_{};
