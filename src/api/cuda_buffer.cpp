@@ -3,6 +3,7 @@
 
 #include "api/buffer_parts.hpp"
 #include "api/buffer_state.hpp"
+#include "api/cuda_rounds.hpp"
 #include "api/device_segments.hpp"
 #include "api/segments.hpp"
 #include "base/check.hpp"
@@ -200,19 +201,30 @@ class CudaBuffer final : public BufferState {
   }
 
   Dispatched launch(DispatchArgs const& args) {
-    Dispatched result;
-    DispatchCall call{.args = args};
-    call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
-    if (args.handle.given()) {
-      call.routing = args.handle.routing();
-    } else {
-      call.routing = call.fresh = std::make_shared<Routing>();
+    engine_.follow(stream_of(args.cuda_stream), args.num_worst_tokens > 0);
+    if (ran_in_rounds(args.handle)) return dispatch_in_same_rounds(tools(), args, refusal_of([&] { check(args); }));
+    auto const fresh = args.handle.given() ? nullptr : std::make_shared<Routing>();
+    try {
+      return launch(args, fresh, {});
+    } catch (OutOfMemory const&) {
+      // All ranks throw alike, and in the same phase: all know the counts, or none does.
+      if (!fresh || !fresh->counted || args.num_worst_tokens > 0) throw;
     }
+    return dispatch_in_rounds(tools(), args, *fresh);
+  }
+
+  Dispatched launch(DispatchArgs const& args, std::shared_ptr<Routing> const& fresh, RoundFacts const& round) {
+    Dispatched result;
+    DispatchCall call{.args = args,
+                      .refusal = round.refusal,
+                      .fresh = fresh,
+                      .routing = fresh ? fresh : args.handle.routing(),
+                      .workers = args.num_sms > 0 ? args.num_sms : num_sms_,
+                      .first_token = round.first_token,
+                      .least_row_bytes = round.least_row_bytes};
     attempt(call, [&] {
-      check_dispatch(args, facts_);
-      check_memories(args);
-      check_sms(args.num_sms);
-      if (call.fresh) describe(args, facts_, communicator_.rank(), *call.fresh);
+      check(args);
+      if (fresh) describe(args, facts_, communicator_.rank(), *fresh);
       call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
       if (args.num_worst_tokens > 0) allocate_worst(call);
     });
@@ -225,20 +237,38 @@ class CudaBuffer final : public BufferState {
     return result;
   }
 
+  void check(DispatchArgs const& args) const {
+    check_dispatch(args, facts_);
+    check_memories(args);
+    check_sms(args.num_sms);
+  }
+
+  void check(CombineArgs const& args) const {
+    check_combine(args, facts_);
+    check_memories(args);
+    check_sms(args.num_sms);
+  }
+
   void allocate_worst(DispatchCall& call) {
     std::size_t const bytes = receive_block(call.shape).bytes;
-    call.block = connected_.heap->allocate(bytes);
+    call.block = engine_.take(bytes);
     if (!call.block) throw_no_memory(*connected_.heap, bytes, "num_worst_tokens rows");
   }
 
   Combined launch(CombineArgs const& args) {
+    bool const given = args.handle.given();
+    engine_.follow(stream_of(args.cuda_stream), given && args.handle.routing()->worst);
+    if (!ran_in_rounds(args.handle)) return launch(args, {});
+    args.after.wait();
+    return combine_in_rounds(tools(), args, refusal_of([&] { check(args); }));
+  }
+
+  Combined launch(CombineArgs const& args, RoundFacts const& round) {
     Combined result;
-    CombineCall call{.args = args};
+    CombineCall call{.args = args, .refusal = round.refusal};
     call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
     attempt(call, [&] {
-      check_combine(args, facts_);
-      check_memories(args);
-      check_sms(args.num_sms);
+      check(args);
       prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cuda}, result);
     });
     if (call.refusal) call.workers = 1;
@@ -247,12 +277,30 @@ class CudaBuffer final : public BufferState {
     return result;
   }
 
+  [[nodiscard]] static bool ran_in_rounds(Handle const& handle) {
+    return handle.given() && !handle.routing()->rounds.empty();
+  }
+
+  RoundTools tools() {
+    return {.engine = engine_,
+            .heap = *connected_.heap,
+            .options = facts_.options,
+            .pool = pool_,
+            .dispatch =
+                [this](DispatchArgs const& args, RoundFacts const& round) {
+                  return launch(args, args.handle.given() ? nullptr : std::make_shared<Routing>(), round);
+                },
+            .combine = [this](CombineArgs const& args, RoundFacts const& round) { return launch(args, round); },
+            .keep = [this] { return shared_from_this(); }};
+  }
+
   Communicator communicator_;
   Decisions decisions_;
   int device_;
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
   BufferFacts facts_;
+  std::shared_ptr<DevicePool> pool_ = std::make_shared<DevicePool>(device_);
   cuda::Engine engine_;
   int num_sms_ = 0;
   int most_sms_ = 0;

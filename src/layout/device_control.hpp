@@ -140,6 +140,7 @@ struct DeviceHandleLayout {
   std::size_t real = 0;          // i32[max local experts]: without the rounding
   std::size_t rows = 0;          // i64: of the own result, without those of a worst case
   std::size_t recv_ends = 0;     // i32[world]: cumulative rows of the own result by source; flat
+  std::size_t recv_counts = 0;   // i32[world][1 + max local experts]: rows by source, then by local expert
   std::size_t bytes = 0;
 };
 
@@ -167,6 +168,8 @@ constexpr DeviceHandleLayout device_handle_layout(HandleSizes const& sizes) noex
   at.real = place(static_cast<std::size_t>(sizes.max_local_experts) * 4);
   at.rows = place(8);
   at.recv_ends = place(static_cast<std::size_t>(sizes.world) * 4);
+  at.recv_counts =
+      place(static_cast<std::size_t>(sizes.world) * (1 + static_cast<std::size_t>(sizes.max_local_experts)) * 4);
   at.bytes = end;
   return at;
 }

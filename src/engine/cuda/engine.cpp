@@ -116,6 +116,15 @@ void Engine::join(cudaStream_t caller) {
   joined_.hold(stream_.get());
 }
 
+void Engine::follow(cudaStream_t caller, bool capturable) {
+  CurrentDevice const current(options_.device);
+  join(caller);
+  require(
+      !capturing_ || capturable,
+      "cuda_stream: expected num_worst_tokens > 0 in the dispatch of a call that is captured into a graph, seen a "
+      "call whose host waits for counts");
+}
+
 void Engine::hold(cudaStream_t caller) {
   if (caller == stream_.get()) return;
   finished_.record(stream_.get());
@@ -151,6 +160,15 @@ void Engine::forget_the_done() {
 void Engine::keep_until_done(SymmetricHeap::Block block) {
   // What goes into a graph must be kept by its owner as long as the graph.
   if (!capturing_) of_this_call_.push_back(std::move(block));
+}
+
+std::optional<SymmetricHeap::Block> Engine::take(std::size_t bytes) {
+  auto block = heap_->allocate(bytes);
+  if (block || capturing_) return block;
+  // They are collective calls: peers make them, too, and so they end.
+  check_cuda(cudaStreamSynchronize(stream_.get()), "waiting for earlier calls");
+  forget_the_done();
+  return heap_->allocate(bytes);
 }
 
 // The GPU's own errors (a bad address of the caller's, say) are sticky: waiting would be in vain.

@@ -56,6 +56,11 @@ class Engine {
   void dispatch(DispatchCall& call, cudaStream_t caller);
   void combine(CombineCall& call, cudaStream_t caller);
 
+  // What is queued on the communication stream from here on starts after what is queued on `caller`. Throws when
+  // the stream is being captured into a graph and `capturable` is false: the host would wait for kernels that do
+  // not run.
+  void follow(cudaStream_t caller, bool capturable);
+
   // Throws what kernels or peers have reported.
   void check_usable();
   // A point behind all calls so far.
@@ -67,6 +72,11 @@ class Engine {
   // All ranks' later work on the communication stream starts together.
   void gate();
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
+
+  // A block of the heap. When there is none at once, waits for the calls so far, whose blocks are then free.
+  [[nodiscard]] std::optional<SymmetricHeap::Block> take(std::size_t bytes);
+  // What a dispatch of this buffer received; waits for it.
+  [[nodiscard]] RowCounts counts_of(detail::Routing const& routing);
 
  private:
   void join(cudaStream_t caller);
@@ -82,6 +92,7 @@ class Engine {
   void allocate_block(DispatchCall& call);
   void guess_block(DispatchCall& call);
   void trim_block(DispatchCall& call);
+  [[nodiscard]] static std::size_t block_bytes(DispatchCall const& call);
   // What travels, and how it is cut.
   struct Payload {
     RowCopy x{};

@@ -49,7 +49,7 @@ void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor&
       return;
     }
   }
-  auto block = heap_->allocate(bytes);
+  auto block = take(bytes);
   if (!block) {
     call.refusal =
         Refusal{ErrorCode::out_of_memory,

@@ -59,6 +59,7 @@ struct DeviceHandle {
   std::int32_t* real;
   std::int64_t* rows;
   std::int32_t* recv_ends;
+  std::int32_t* recv_counts;
   std::int64_t num_tokens;
   int width;
   int top_k;  // 0: routed by token_in_rank
@@ -111,7 +112,8 @@ struct DispatchArgs : NotifyArgs {
   float const* scales;  // [N, groups]; null: none
   std::int64_t scale_strides[2];
   WeightView weights;
-  bool refused;  // this rank has no block
+  std::int64_t first_token;  // what source_token begins with
+  bool refused;              // this rank has no block
   bool zero_padding;
   int stages;
   int payload_warps;

@@ -37,7 +37,10 @@ __device__ inline int place_flat(NotifyArgs const& args, LayoutShared& shared) {
   int total = 0;
   LayoutScan(shared.scan).ExclusiveSum(count, start, total);
   if (one && !args.handle.expanded) starts_of(args.peers, source, args.peers.rank)[0] = start;
-  if (one) shared.rows_end[source] = args.handle.recv_ends[source] = start + count;
+  if (one) {
+    shared.rows_end[source] = args.handle.recv_ends[source] = start + count;
+    args.handle.recv_counts[source * (1 + args.experts.max_count())] = count;
+  }
   __syncthreads();
   return total;
 }
@@ -65,6 +68,10 @@ __device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared
       args.handle.padded[expert] = padded;
       args.handle.real[expert] = real;
     }
+#pragma unroll 1
+    for (int source = 0; one && source < args.peers.world; ++source)
+      args.handle.recv_counts[source * (1 + args.experts.max_count()) + 1 + expert] =
+          counts_of(args.peers, args.peers.rank, source)[1 + expert];
 #pragma unroll 1
     for (int source = 0; one && args.handle.expanded && source < args.peers.world; ++source) {
       starts_of(args.peers, source, args.peers.rank)[1 + expert] = start;
