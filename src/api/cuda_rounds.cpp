@@ -127,10 +127,14 @@ DispatchArgs slice_of(DispatchArgs args, std::int64_t first, std::int64_t count)
   return args;
 }
 
-// The rows that a combine stages are wider than what FP8 received.
+// A round may take half of the room: the combine's tensors (whose rows are wider than what FP8 received) and the
+// handles of later rounds want some, too.
 std::size_t least_row_bytes(BufferOptions const& options, DispatchArgs const& args) {
   bool const fp8 = args.x.dtype == DType::f8e4m3;
-  return static_cast<std::size_t>(options.hidden) * (fp8 ? size_of(DType::bf16) : size_of(args.x.dtype));
+  auto const hidden = static_cast<std::size_t>(options.hidden);
+  std::size_t const row = hidden * (fp8 ? size_of(DType::bf16) : size_of(args.x.dtype));
+  std::size_t const weights = (1 + static_cast<std::size_t>(options.top_k)) * sizeof(float);
+  return 2 * (row + weights);
 }
 
 // Ranges of tokens halve until a round fits: all ranks see the same refusals, so all halve alike.

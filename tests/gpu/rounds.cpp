@@ -9,8 +9,9 @@ class GpuRounds : public GpuTest {};
 
 constexpr std::size_t granule = std::size_t{2} << 20U;
 
-// Leaves `room` bytes of the heap, whatever the GPU's granularity made of its size.
-std::vector<Tensor> fill_heap(Buffer& buffer, std::size_t room) {
+// Takes all of the heap but `room` bytes. How large a heap is, the GPU's granularity decides: it is found by
+// filling it.
+Tensor fill_heap(Buffer& buffer, std::size_t room) {
   std::vector<Tensor> fillers;
   for (std::size_t bytes = granule; bytes >= 4096; bytes /= 2) {
     try {
@@ -18,13 +19,9 @@ std::vector<Tensor> fill_heap(Buffer& buffer, std::size_t room) {
     } catch (OutOfMemory const&) {
     }
   }
-  std::size_t freed = 0;
-  while (freed < room && !fillers.empty()) {
-    freed += index(fillers.front().view().numel());
-    fillers.erase(fillers.begin());
-  }
-  check(freed >= room, "the heap holds ", room, " bytes");
-  return fillers;
+  std::size_t const capacity = buffer.heap_bytes_used();
+  fillers.clear();
+  return buffer.allocate(DType::u8, {static_cast<std::int64_t>(capacity - room)});
 }
 
 struct RoundsCase {
@@ -42,7 +39,7 @@ void run_rounds(RoundsCase const& c) {
     BufferOptions options = gpu_options_for(p);
     options.heap_bytes = 2 * granule;
     Buffer buffer(communicator, options);
-    std::vector<Tensor> const fillers = fill_heap(buffer, c.room);
+    Tensor const filler = fill_heap(buffer, c.room);
     RankInputs const inputs(p, communicator.rank());
     for (int i = 0; i < 2; ++i) {
       device.clear();
@@ -63,7 +60,7 @@ TEST_F(GpuRounds, Flat) {
               .extras = {.combine = {.biases = 2, .topk_weights = true}, .outputs = OutputsIn::any_pointer},
               .cached = true});
   run_rounds({.the = {.ranks = 3, .tokens = 600, .hidden = 384, .dtype = DType::f8e4m3},
-              .room = half,
+              .room = half / 2,
               .extras = {.outputs = OutputsIn::odd_pointer}});
 }
 
@@ -106,7 +103,7 @@ TEST_F(GpuRounds, NotEvenOneToken) {
     Buffer buffer(communicator, options);
     RankInputs const inputs(p, communicator.rank());
     {
-      std::vector<Tensor> const fillers = fill_heap(buffer, 65536);
+      Tensor const filler = fill_heap(buffer, 65536);
       DispatchArgs const args = device.upload(inputs.args());
       auto const error = expect_throw<OutOfMemory>("a dispatch", [&] { (void)buffer.dispatch(args); });
       check_names(error, {"heap_bytes"});
