@@ -193,6 +193,16 @@ void Engine::await(std::function<bool()> const& told) {
   }
 }
 
+void Engine::await_ticket() {
+  await([this] { return mailbox_.ticket().ticket >= ticket_; });
+  if (mailbox_.ticket().failed) await([this] { return mailbox_.troubled(); });
+}
+
+void Engine::await_answers() {
+  await([this] { return mailbox_.answered().ticket >= ticket_; });
+  if (mailbox_.answered().failed) await([this] { return mailbox_.troubled(); });
+}
+
 // After a mismatch, with no kernel running: the next call starts clean.
 void Engine::reset_device() {
   auto* const state = heap_->control(heap_->rank()) + peers_.control.state;

@@ -109,9 +109,9 @@ class Engine {
   void stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor);
 
   void await(std::function<bool()> const& told);
-  void await_ticket() {
-    await([this] { return mailbox_.ticket() >= ticket_; });
-  }
+  // Until the kernel of this call has told; then also for what went wrong, if anything did.
+  void await_ticket();
+  void await_answers();
   void check_stream();
   // What this rank knows of a call that fails.
   struct Cause {

@@ -207,7 +207,7 @@ void Engine::place_cached(DispatchCall& call, Payload const& payload) {
 
 // A receiver that had to ask its host may refuse; then all ranks throw.
 void Engine::settle_answers(DispatchCall& call) {
-  await([this] { return mailbox_.answered() >= ticket_; });
+  await_answers();
   settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
 }
 

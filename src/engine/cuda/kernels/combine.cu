@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_cons
   DeviceState* const state = state_of(args.peers);
   ptx::wait_for_kernel_before();
   // Any block: those that began before the failure may have told nothing.
-  if (has_failed(args.peers)) return tell_ticket(args.waiting.mailbox->ticket, args.ticket);
+  if (has_failed(args.peers)) return tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
   std::uint64_t const epoch = state->epoch + 1;
   bool const teller = stage_phase(args);
@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_cons
   bool const good = source_phase(args, epoch, teller, sources);
   stamp(args.peers, Stamp::agreed, blockIdx.x == 0);
   // All announces are there, or the call has failed.
-  if (blockIdx.x == 0) tell_ticket(args.waiting.mailbox->ticket, args.ticket);
+  if (blockIdx.x == 0) tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
   if (good) {
     ptx::fence_proxy_async();  // what was acquired is seen by the copy engine, too
     auto const at = reinterpret_cast<std::uintptr_t>(dynamic_shared);

@@ -49,14 +49,14 @@ __global__ void __launch_bounds__(layout_threads, 1) dispatch_kernel(__grid_cons
   ptx::wait_for_kernel_before();
   // Any block: those that began before the failure may have told nothing.
   if (has_failed(args.peers)) {
-    tell_ticket(args.waiting.mailbox->ticket, args.ticket);
-    return tell_ticket(args.waiting.mailbox->answered, args.ticket);
+    tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
+    return tell_ticket(args.peers, args.waiting.mailbox->answered, args.ticket);
   }
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
   std::uint64_t const epoch = state->epoch + (args.opening == Opening::counted ? 0 : 1);
   if (args.opening == Opening::notify) open_phase(args, epoch, *reinterpret_cast<LayoutShared*>(aligned_shared()));
   bool const good = answer_phase(args, epoch, destinations);
-  if (blockIdx.x == 0) tell_ticket(args.waiting.mailbox->answered, args.ticket);
+  if (blockIdx.x == 0) tell_ticket(args.peers, args.waiting.mailbox->answered, args.ticket);
   stamp(args.peers, Stamp::answered, blockIdx.x == 0);
   if (good) {
     ptx::fence_proxy_async();  // what receivers did in their blocks before they answered comes before our copies
