@@ -1,4 +1,6 @@
 // The buffer of the CUDA engine.
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "api/buffer_parts.hpp"
@@ -91,7 +93,9 @@ class CudaBuffer final : public BufferState {
                  .sizes = sizes_of(options, world().size()),
                  .wait = decisions_.wait}) {
     SmProblem const problem = sm_problem(options, world().size(), connected_.ranks_per_gpu, device_);
-    most_sms_ = problem.sms;
+    // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
+    most_sms_ = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu));
+    agree(world(), refusal_of([&] { check_sms(options.num_sms); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
     world().barrier();  // all engines stand: their kernels may wait for one another
   }
@@ -134,6 +138,11 @@ class CudaBuffer final : public BufferState {
 
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
     engine_.check_usable();
+    try {
+      return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
+    } catch (OutOfMemory const&) {
+      engine_.reclaim();
+    }
     return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
   }
 
@@ -196,8 +205,21 @@ class CudaBuffer final : public BufferState {
     check_memory("out", args.out, device_);
   }
 
+  // Kernels count rows in 32 bits.
+  void check_padding(DispatchArgs const& args) const {
+    if (args.layout != OutputLayout::expanded || args.handle.given()) return;
+    constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+    std::int64_t const rows = worst_rows(facts_.options, facts_.world, OutputLayout::expanded);
+    std::int64_t const experts = ExpertSplit(facts_.options.num_experts, facts_.world).max_count();
+    require(rows + experts * (args.expert_alignment - 1) <= most,
+            "expert_alignment: expected at most {} with {} experts a rank, seen {}",
+            (most - rows) / std::max<std::int64_t>(experts, 1) + 1, experts, args.expert_alignment);
+  }
+
   void check_sms(int num_sms) const {
-    require(num_sms >= 0 && num_sms <= most_sms_, "num_sms: expected 0..{}, seen {}", most_sms_, num_sms);
+    require(num_sms >= 0 && num_sms <= most_sms_,
+            "num_sms: expected 0..{} (what {} ranks that share the GPU have each), seen {}", most_sms_,
+            connected_.ranks_per_gpu, num_sms);
   }
 
   Dispatched launch(DispatchArgs const& args) {
@@ -239,6 +261,7 @@ class CudaBuffer final : public BufferState {
 
   void check(DispatchArgs const& args) const {
     check_dispatch(args, facts_);
+    check_padding(args);
     check_memories(args);
     check_sms(args.num_sms);
   }

@@ -50,6 +50,10 @@ struct alignas(cache_line) DeviceState {
 static_assert(sizeof(DeviceAnnounce) == 64 && sizeof(DeviceAnswer) == 64 && sizeof(DeviceFlag) == 64 &&
               sizeof(DeviceState) == 64);
 
+// wait_for_peers() finds the epoch of all of them at the start.
+static_assert(offsetof(DeviceAnnounce, epoch) == 0 && offsetof(DeviceAnswer, epoch) == 0 &&
+              offsetof(DeviceFlag, epoch) == 0);
+
 // How far a call got, on the GPU's clock: where its time goes.
 enum class Stamp : std::uint32_t {
   released,  // by the gate, if there was one

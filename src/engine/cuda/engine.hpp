@@ -75,12 +75,16 @@ class Engine {
 
   // A block of the heap. When there is none at once, waits for the calls so far, whose blocks are then free.
   [[nodiscard]] std::optional<SymmetricHeap::Block> take(std::size_t bytes);
+  // Waits for the calls so far and lets go of their blocks.
+  void reclaim();
   // What a dispatch of this buffer received; waits for it.
   [[nodiscard]] RowCounts counts_of(detail::Routing const& routing);
 
  private:
   void join(cudaStream_t caller);
   void keep_until_done(SymmetricHeap::Block block);
+  // A block that only the engine knows of: a graph that uses it may be replayed as long as the buffer lives.
+  void keep_own(SymmetricHeap::Block block);
   void forget_the_done();
   void look();
 
@@ -156,6 +160,7 @@ class Engine {
   // Blocks that kernels still use, though their owners may have let go.
   std::deque<std::pair<std::unique_ptr<DeviceEvent>, std::vector<SymmetricHeap::Block>>> in_use_;
   std::vector<SymmetricHeap::Block> of_this_call_;
+  std::vector<SymmetricHeap::Block> of_graphs_;
   std::unique_ptr<Watchdog> watchdog_;  // last: looks at all of the above
 };
 

@@ -61,7 +61,7 @@ void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor&
   }
   tensor.stage = true;
   tensor.heap_offset = static_cast<std::int64_t>(block->offset);
-  keep_until_done(std::move(*block));
+  keep_own(std::move(*block));
 }
 
 void Engine::combine(CombineCall& call, cudaStream_t caller) {

@@ -268,7 +268,7 @@ void Engine::cast(DispatchCall& call, Payload& payload) {
   payload.scales = scales;
   payload.scale_strides[0] = groups;
   payload.scale_strides[1] = 1;
-  keep_until_done(std::move(*block));
+  keep_own(std::move(*block));
 }
 
 void Engine::place(DispatchCall& call, Payload const& payload, Opening opening) {

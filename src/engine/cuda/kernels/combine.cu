@@ -17,10 +17,13 @@ __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_cons
   __shared__ SourceRows sources[max_node_ranks];
   DeviceState* const state = state_of(args.peers);
   ptx::wait_for_kernel_before();
-  // Any block: those that began before the failure may have told nothing.
-  if (has_failed(args.peers)) return tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
-  stamp(args.peers, Stamp::started, blockIdx.x == 0);
   std::uint64_t const epoch = state->epoch + 1;
+  // Any block tells: those that began before the failure may have told nothing.
+  if (block_has_failed(args.peers)) {
+    tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
+    return sit_out(args.peers, epoch);
+  }
+  stamp(args.peers, Stamp::started, blockIdx.x == 0);
   bool const teller = stage_phase(args);
   stamp(args.peers, Stamp::counted, teller);
   bool const good = source_phase(args, epoch, teller, sources);
@@ -56,7 +59,8 @@ std::size_t dynamic_limit() {
 }  // namespace
 
 std::size_t combine_shared_bytes() {
-  return dynamic_limit() - ring_alignment;
+  std::size_t const limit = dynamic_limit();
+  return limit > ring_alignment ? limit - ring_alignment : 0;
 }
 
 cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream) {

@@ -44,6 +44,7 @@ __device__ inline bool inside_heap(CombineArgs const& args, int peer, SourceTens
                                    std::int64_t offset) {
   if (mine.data == nullptr) return true;
   auto const at = static_cast<std::uint64_t>(offset);
+  if (at % sizeof(float) != 0 && mine.row_bytes % sizeof(float) == 0) return false;
   std::uint64_t const bytes = static_cast<std::uint64_t>(args.handle.rows_of_rank[peer]) * mine.row_bytes;
   std::uint64_t const heap = args.peers.heap_bytes[peer];
   return at <= heap && bytes <= heap - at;

@@ -29,6 +29,7 @@ __device__ inline void barrier_init(std::uint64_t* barrier, std::uint32_t arriva
 // What barrier_init() wrote is seen by the copy engine.
 __device__ inline void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 __device__ inline void barrier_expect(std::uint64_t* barrier, std::uint32_t bytes) {
