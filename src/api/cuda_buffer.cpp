@@ -1,8 +1,11 @@
 // The buffer of the CUDA engine.
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "api/buffer_parts.hpp"
 #include "api/buffer_state.hpp"
+#include "api/cuda_rounds.hpp"
 #include "api/device_segments.hpp"
 #include "api/reset.hpp"
 #include "api/segments.hpp"
@@ -91,7 +94,9 @@ class CudaBuffer final : public BufferState {
                  .sizes = sizes_of(options, world().size()),
                  .wait = decisions_.wait}) {
     SmProblem const problem = sm_problem(options, world().size(), connected_.ranks_per_gpu, device_);
-    most_sms_ = problem.sms;
+    // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
+    most_sms_ = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu));
+    agree(world(), refusal_of([&] { check_sms(options.num_sms); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
     world().barrier();  // all engines stand: their kernels may wait for one another
   }
@@ -118,7 +123,7 @@ class CudaBuffer final : public BufferState {
 
   Pending<Dispatched> dispatch_async(DispatchArgs const& args) override {
     auto result = std::make_shared<Dispatched>(launch(args));
-    return {Event(engine_.record()), result};
+    return {Event(engine_.record(weak_from_this())), result};
   }
 
   Combined combine(CombineArgs const& args) override {
@@ -129,15 +134,20 @@ class CudaBuffer final : public BufferState {
 
   Pending<Combined> combine_async(CombineArgs const& args) override {
     auto result = std::make_shared<Combined>(launch(args));
-    return {Event(engine_.record()), result};
+    return {Event(engine_.record(weak_from_this())), result};
   }
 
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
     engine_.check_usable();
+    try {
+      return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
+    } catch (OutOfMemory const&) {
+      engine_.reclaim();
+    }
     return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
   }
 
-  void synchronize() override { engine_.record()->wait(); }
+  void synchronize() override { engine_.record(weak_from_this())->wait(); }
   void reset() override { reset_together(world(), engine_); }
   void drain() noexcept override { cudaStreamSynchronize(engine_.stream()); }
 
@@ -197,24 +207,48 @@ class CudaBuffer final : public BufferState {
     check_memory("out", args.out, device_);
   }
 
+  // Kernels count rows in 32 bits.
+  void check_padding(DispatchArgs const& args) const {
+    if (args.layout != OutputLayout::expanded || args.handle.given()) return;
+    constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+    std::int64_t const rows = worst_rows(facts_.options, facts_.world, OutputLayout::expanded);
+    std::int64_t const experts = ExpertSplit(facts_.options.num_experts, facts_.world).max_count();
+    require(rows + experts * (args.expert_alignment - 1) <= most,
+            "expert_alignment: expected at most {} with {} experts a rank, seen {}",
+            (most - rows) / std::max<std::int64_t>(experts, 1) + 1, experts, args.expert_alignment);
+  }
+
   void check_sms(int num_sms) const {
-    require(num_sms >= 0 && num_sms <= most_sms_, "num_sms: expected 0..{}, seen {}", most_sms_, num_sms);
+    require(num_sms >= 0 && num_sms <= most_sms_,
+            "num_sms: expected 0..{} (what {} ranks that share the GPU have each), seen {}", most_sms_,
+            connected_.ranks_per_gpu, num_sms);
   }
 
   Dispatched launch(DispatchArgs const& args) {
-    Dispatched result;
-    DispatchCall call{.args = args};
-    call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
-    if (args.handle.given()) {
-      call.routing = args.handle.routing();
-    } else {
-      call.routing = call.fresh = std::make_shared<Routing>();
+    engine_.follow(stream_of(args.cuda_stream), args.num_worst_tokens > 0);
+    if (ran_in_rounds(args.handle)) return dispatch_in_same_rounds(tools(), args, refusal_of([&] { check(args); }));
+    auto const fresh = args.handle.given() ? nullptr : std::make_shared<Routing>();
+    try {
+      return launch(args, fresh, {});
+    } catch (OutOfMemory const&) {
+      // All ranks throw alike, and in the same phase: all know the counts, or none does.
+      if (!fresh || !fresh->counted || args.num_worst_tokens > 0) throw;
     }
+    return dispatch_in_rounds(tools(), args, *fresh);
+  }
+
+  Dispatched launch(DispatchArgs const& args, std::shared_ptr<Routing> const& fresh, RoundFacts const& round) {
+    Dispatched result;
+    DispatchCall call{.args = args,
+                      .refusal = round.refusal,
+                      .fresh = fresh,
+                      .routing = fresh ? fresh : args.handle.routing(),
+                      .workers = args.num_sms > 0 ? args.num_sms : num_sms_,
+                      .first_token = round.first_token,
+                      .least_row_bytes = round.least_row_bytes};
     attempt(call, [&] {
-      check_dispatch(args, facts_);
-      check_memories(args);
-      check_sms(args.num_sms);
-      if (call.fresh) describe(args, facts_, communicator_.rank(), *call.fresh);
+      check(args);
+      if (fresh) describe(args, facts_, communicator_.rank(), *fresh);
       call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
       if (args.num_worst_tokens > 0) allocate_worst(call);
     });
@@ -227,20 +261,39 @@ class CudaBuffer final : public BufferState {
     return result;
   }
 
+  void check(DispatchArgs const& args) const {
+    check_dispatch(args, facts_);
+    check_padding(args);
+    check_memories(args);
+    check_sms(args.num_sms);
+  }
+
+  void check(CombineArgs const& args) const {
+    check_combine(args, facts_);
+    check_memories(args);
+    check_sms(args.num_sms);
+  }
+
   void allocate_worst(DispatchCall& call) {
     std::size_t const bytes = receive_block(call.shape).bytes;
-    call.block = connected_.heap->allocate(bytes);
+    call.block = engine_.take(bytes);
     if (!call.block) throw_no_memory(*connected_.heap, bytes, "num_worst_tokens rows");
   }
 
   Combined launch(CombineArgs const& args) {
+    bool const given = args.handle.given();
+    engine_.follow(stream_of(args.cuda_stream), given && args.handle.routing()->worst);
+    if (!ran_in_rounds(args.handle)) return launch(args, {});
+    args.after.wait();
+    return combine_in_rounds(tools(), args, refusal_of([&] { check(args); }));
+  }
+
+  Combined launch(CombineArgs const& args, RoundFacts const& round) {
     Combined result;
-    CombineCall call{.args = args};
+    CombineCall call{.args = args, .refusal = round.refusal};
     call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
     attempt(call, [&] {
-      check_combine(args, facts_);
-      check_memories(args);
-      check_sms(args.num_sms);
+      check(args);
       prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cuda}, result);
     });
     if (call.refusal) call.workers = 1;
@@ -249,12 +302,30 @@ class CudaBuffer final : public BufferState {
     return result;
   }
 
+  [[nodiscard]] static bool ran_in_rounds(Handle const& handle) {
+    return handle.given() && !handle.routing()->rounds.empty();
+  }
+
+  RoundTools tools() {
+    return {.engine = engine_,
+            .heap = *connected_.heap,
+            .options = facts_.options,
+            .pool = pool_,
+            .dispatch =
+                [this](DispatchArgs const& args, RoundFacts const& round) {
+                  return launch(args, args.handle.given() ? nullptr : std::make_shared<Routing>(), round);
+                },
+            .combine = [this](CombineArgs const& args, RoundFacts const& round) { return launch(args, round); },
+            .keep = [this] { return shared_from_this(); }};
+  }
+
   Communicator communicator_;
   Decisions decisions_;
   int device_;
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
   BufferFacts facts_;
+  std::shared_ptr<DevicePool> pool_ = std::make_shared<DevicePool>(device_);
   cuda::Engine engine_;
   int num_sms_ = 0;
   int most_sms_ = 0;

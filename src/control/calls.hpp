@@ -24,6 +24,10 @@ struct DispatchCall {
   ReceiveShape shape{};                         // rows: of the worst case, or unknown yet
   std::optional<SymmetricHeap::Block> block{};  // given beforehand in worst-case mode
   int workers = 1;                              // of the CPU engine; SMs of the CUDA engine
+  // CUDA engine, of a round: what the numbers of its tokens begin with, and room that a row must have for more than
+  // itself: what the combine stages.
+  std::int64_t first_token = 0;
+  std::size_t least_row_bytes = 0;
 };
 
 struct CombineCall {

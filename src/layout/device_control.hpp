@@ -13,8 +13,6 @@ namespace switchyard {
 inline constexpr int max_node_ranks = 64;
 // Blocks that a layout is split over at most: their counts are summed up by one block.
 inline constexpr int max_layout_blocks = 32;
-// Batches of rows that a combine copies into the heap while peers already pull.
-inline constexpr int max_staged_batches = 65536;
 
 // By source: opens a call. Written by a kernel of the source into the owner's control block.
 struct alignas(cache_line) DeviceAnnounce {
@@ -26,7 +24,6 @@ struct alignas(cache_line) DeviceAnnounce {
   std::int64_t x_offset;
   std::int64_t weights_offset;
   std::int64_t row_weights_offset;
-  std::int64_t x_batch_bits;  // x is still on its way, 1 << x_batch_bits rows at a time; -1: it is there
 };
 
 // By receiver: where the rows of the owner go.
@@ -53,6 +50,10 @@ struct alignas(cache_line) DeviceState {
 
 static_assert(sizeof(DeviceAnnounce) == 64 && sizeof(DeviceAnswer) == 64 && sizeof(DeviceFlag) == 64 &&
               sizeof(DeviceState) == 64);
+
+// wait_for_peers() finds the epoch of all of them at the start.
+static_assert(offsetof(DeviceAnnounce, epoch) == 0 && offsetof(DeviceAnswer, epoch) == 0 &&
+              offsetof(DeviceFlag, epoch) == 0);
 
 // How far a call got, on the GPU's clock: where its time goes.
 enum class Stamp : std::uint32_t {
@@ -94,16 +95,15 @@ struct DeviceSizes {
 
 // Byte offsets of its parts; the heap follows.
 struct DeviceControlLayout {
-  std::size_t announces = 0;  // DeviceAnnounce[world], by source
-  std::size_t answers = 0;    // DeviceAnswer[world], by receiver
-  std::size_t arrived = 0;    // DeviceFlag[world], by source
-  std::size_t done = 0;       // DeviceFlag[world], by peer
-  std::size_t gate = 0;       // DeviceFlag[world], by peer: the barrier of benchmarks
-  std::size_t counts = 0;     // i32[world][slots]: rows, slots per local expert, by source
-  std::size_t starts = 0;     // i32[world][slots]: first rows, by receiver
-  std::size_t staged = 0;  // u64[max_staged_batches]: epoch of the combine whose batch of rows is there; by owner
-  std::size_t state = 0;   // DeviceState; from here on only the owner reads and writes
-  std::size_t stamps = 0;  // u64[Stamp::count]: ns, of the latest call
+  std::size_t announces = 0;     // DeviceAnnounce[world], by source
+  std::size_t answers = 0;       // DeviceAnswer[world], by receiver
+  std::size_t arrived = 0;       // DeviceFlag[world], by source
+  std::size_t done = 0;          // DeviceFlag[world], by peer
+  std::size_t gate = 0;          // DeviceFlag[world], by peer: the barrier of benchmarks
+  std::size_t counts = 0;        // i32[world][slots]: rows, slots per local expert, by source
+  std::size_t starts = 0;        // i32[world][slots]: first rows, by receiver
+  std::size_t state = 0;         // DeviceState; from here on only the owner reads and writes
+  std::size_t stamps = 0;        // u64[Stamp::count]: ns, of the latest call
   std::size_t block_counts = 0;  // i32[layout_blocks][streams]: counts, then first numbers, of each block's tokens
   std::size_t routes = 0;        // DeviceRoute[max_tokens][max_width]: rows within the block of tokens
   std::size_t bytes = 0;         // whole pages of the smallest kind that a GPU maps
@@ -127,7 +127,6 @@ constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) no
   at.gate = place(ranks * sizeof(DeviceFlag));
   at.counts = place(ranks * at.slots * 4);
   at.starts = place(ranks * at.slots * 4);
-  at.staged = place(static_cast<std::size_t>(max_staged_batches) * 8);
   at.state = place(sizeof(DeviceState));
   at.stamps = place(static_cast<std::size_t>(Stamp::count) * 8);
   at.block_counts = place(static_cast<std::size_t>(sizes.layout_blocks()) * sizes.streams() * 4);
@@ -146,6 +145,7 @@ struct DeviceHandleLayout {
   std::size_t real = 0;          // i32[max local experts]: without the rounding
   std::size_t rows = 0;          // i64: of the own result, without those of a worst case
   std::size_t recv_ends = 0;     // i32[world]: cumulative rows of the own result by source; flat
+  std::size_t recv_counts = 0;   // i32[world][1 + max local experts]: rows by source, then by local expert
   std::size_t bytes = 0;
 };
 
@@ -173,6 +173,8 @@ constexpr DeviceHandleLayout device_handle_layout(HandleSizes const& sizes) noex
   at.real = place(static_cast<std::size_t>(sizes.max_local_experts) * 4);
   at.rows = place(8);
   at.recv_ends = place(static_cast<std::size_t>(sizes.world) * 4);
+  at.recv_counts =
+      place(static_cast<std::size_t>(sizes.world) * (1 + static_cast<std::size_t>(sizes.max_local_experts)) * 4);
   at.bytes = end;
   return at;
 }

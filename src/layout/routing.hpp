@@ -8,9 +8,19 @@
 
 #include "layout/placement.hpp"
 #include "layout/routes.hpp"
+#include "layout/row_merge.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard::detail {
+
+class Routing;
+
+// A part of a dispatch that ran in rounds, because its result did not fit into the heap.
+struct Round {
+  std::shared_ptr<Routing const> routing;
+  std::int64_t first_token = 0;
+  std::vector<RowSegment> segments;  // where its rows are in the whole result
+};
 
 class Routing {
  public:
@@ -31,9 +41,11 @@ class Routing {
 
   // CUDA engine: the same in GPU memory; see DeviceHandleLayout. `table` is then empty.
   std::byte* device = nullptr;
-  int width = 0;       // most routes of a token
-  bool worst = false;  // of a dispatch that did not wait for counts
+  int width = 0;         // most routes of a token
+  bool counted = false;  // `placement` is known
+  bool worst = false;    // of a dispatch that did not wait for counts
   std::shared_ptr<void> device_owner;
+  std::vector<Round> rounds;  // not empty: it ran in rounds; the whole has nothing in GPU memory
 };
 
 }  // namespace switchyard::detail

@@ -38,17 +38,4 @@ PullPlan plan_pull(std::uint32_t row_bytes, int width, std::size_t shared_bytes)
   return plan;
 }
 
-StreamPlan plan_stream(std::uint32_t row_bytes, std::int64_t rows, std::int64_t most_batches) {
-  if (row_bytes == 0 || row_bytes % 16 != 0 || rows <= 0) return {};
-  constexpr std::uint32_t most = 4096;
-  std::uint32_t const pieces = (row_bytes + most - 1) / most;
-  StreamPlan plan{.piece = static_cast<std::uint32_t>(align_up((row_bytes + pieces - 1) / pieces, 16)),
-                  .stages = most_stream_stages,
-                  .batch_bits = 0};
-  // A batch is told when the next one is under way.
-  while (pieces << plan.batch_bits < 4) ++plan.batch_bits;
-  while ((rows - 1) >> plan.batch_bits >= most_batches) ++plan.batch_bits;
-  return plan;
-}
-
 }  // namespace switchyard

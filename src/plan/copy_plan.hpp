@@ -35,22 +35,4 @@ struct PullPlan {
 // `width`: most rows that a token has. `shared_bytes`: of a block.
 PullPlan plan_pull(std::uint32_t row_bytes, int width, std::size_t shared_bytes);
 
-// How a combine copies rows into the heap while peers already pull them: `stream_warps` warps of a block have a
-// ring each. Peers learn of 1 << batch_bits rows at a time.
-inline constexpr int stream_warps = 4;
-inline constexpr int most_stream_stages = 6;
-
-struct StreamPlan {
-  std::uint32_t piece = 0;  // bytes, a multiple of 16
-  int stages = 0;           // of a warp; 0: rows do not travel this way
-  int batch_bits = 0;
-
-  [[nodiscard]] constexpr std::size_t ring_bytes() const noexcept {
-    return static_cast<std::size_t>(stages) * piece;
-  }
-};
-
-// `most_batches`: that there are flags for.
-StreamPlan plan_stream(std::uint32_t row_bytes, std::int64_t rows, std::int64_t most_batches);
-
 }  // namespace switchyard

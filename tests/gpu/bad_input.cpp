@@ -79,9 +79,10 @@ TEST_F(GpuBadInput, HeapTooSmall) {
     for (int i = 0; i < 2; ++i) {
       device.clear();
       RankInputs const inputs(p, communicator.rank());
-      DispatchArgs const args = device.upload(inputs.args());
+      DispatchArgs args = device.upload(inputs.args());
+      args.num_worst_tokens = c.ranks * c.tokens;  // without it the call would run in rounds
       auto const error = expect_throw<OutOfMemory>("a small heap", [&] { (void)buffer.dispatch(args); });
-      check_names(error, {"rank 0", "heap_bytes"});
+      check_names(error, {"heap_bytes"});
       gpu_round_trip(fits, buffer, device);
     }
     communicator.barrier();

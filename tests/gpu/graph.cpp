@@ -13,15 +13,33 @@ constexpr int replays = 12;
 struct Captured {
   DispatchArgs args;
   Dispatched routed;
-  Tensor outputs;
+  ConstTensorView outputs;
+  Tensor outputs_in_heap;
+  std::vector<Tensor> guards;  // of the heap: what the graph must leave alone
   Combined combined;
   cudaGraphExec_t exec = nullptr;
 };
 
-void capture(Problem const& p, Buffer& buffer, DeviceRank& device, Captured& to) {
+std::vector<std::byte> expert_outputs(Problem const& p, int rank, std::int64_t rows) {
+  std::vector<std::byte> host(index(rows * p.the.hidden) * size_of(p.the.combine_dtype));
+  CombineInputs(p, rank, {}).write_rows(host.data());
+  return host;
+}
+
+void place_graph_outputs(Problem const& p, Buffer& buffer, DeviceRank& device, OutputsIn where, Captured& to) {
+  std::int64_t const rows = to.args.num_worst_tokens;
+  if (where == OutputsIn::heap) {
+    to.outputs = to.outputs_in_heap = buffer.allocate(p.the.combine_dtype, {rows, p.the.hidden});
+    return;
+  }
+  auto const host = expert_outputs(p, buffer.communicator().rank(), rows);
+  to.outputs = device.upload({host.data(), p.the.combine_dtype, {rows, p.the.hidden}});
+}
+
+void capture(Problem const& p, Buffer& buffer, DeviceRank& device, OutputsIn where, Captured& to) {
   RankInputs const inputs(p, buffer.communicator().rank());
   to.args = device.upload(inputs.args());
-  to.outputs = buffer.allocate(p.the.combine_dtype, {to.args.num_worst_tokens, p.the.hidden});
+  place_graph_outputs(p, buffer, device, where, to);
   auto* const stream = reinterpret_cast<cudaStream_t>(device.stream());
   cudaGraph_t graph = nullptr;
   check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
@@ -34,6 +52,20 @@ void capture(Problem const& p, Buffer& buffer, DeviceRank& device, Captured& to)
   check_cuda(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
   check_cuda(cudaGraphInstantiate(&to.exec, graph, 0), "cudaGraphInstantiate");
   check_cuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  // First fit: a block that the graph uses and the engine let go of would be among these.
+  for (int i = 0; i < 16; ++i) {
+    to.guards.push_back(buffer.allocate(DType::u8, {4096}));
+    device.poison(to.guards.back());
+  }
+}
+
+void check_guards(DeviceRank& device, Captured const& on) {
+  for (Tensor const& guard : on.guards) {
+    Tensor const seen = device.download(guard);
+    auto const* const bytes = seen.data<std::uint8_t>();
+    check(std::all_of(bytes, bytes + guard.view().numel(), [](std::uint8_t byte) { return byte == 0xa5; }),
+          "a replay wrote into a tensor that is not its own");
+  }
 }
 
 // Expert outputs do not depend on what was received, so that they can be written before the replay.
@@ -46,9 +78,8 @@ void replay(Problem const& p, Buffer& buffer, DeviceRank& device, Captured const
   device.refresh(on.args.topk_idx, fresh.topk_idx);
   device.refresh(on.args.topk_weights, fresh.topk_weights);
   CombineInputs const outputs(p, rank, {});
-  std::vector<std::byte> host(index(outputs.rows() * p.the.hidden) * size_of(p.the.combine_dtype));
-  outputs.write_rows(host.data());
-  device.write(on.outputs, host.data());
+  auto const host = expert_outputs(p, rank, outputs.rows());
+  device.refresh(on.outputs, {host.data(), p.the.combine_dtype, {outputs.rows(), p.the.hidden}});
   device.poison(on.routed.x);
   device.poison(on.combined.x);
   check_cuda(cudaGraphLaunch(on.exec, reinterpret_cast<cudaStream_t>(device.stream())), "cudaGraphLaunch");
@@ -56,9 +87,10 @@ void replay(Problem const& p, Buffer& buffer, DeviceRank& device, Captured const
   buffer.synchronize();
   DispatchChecker(p, rank, false, EngineKind::cuda).check_all(device.download(on.routed));
   outputs.check_result(device.download(on.combined));
+  check_guards(device, on);
 }
 
-void run_graph(Case base) {
+void run_graph(Case base, OutputsIn where = OutputsIn::heap) {
   base.launch = Launch::processes;
   base.counts = Tokens::equal;
   base.worst = true;
@@ -74,7 +106,7 @@ void run_graph(Case base) {
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(problems.front()));
     Captured captured;
-    capture(problems.front(), buffer, device, captured);
+    capture(problems.front(), buffer, device, where, captured);
     for (Problem const& p : problems) replay(p, buffer, device, captured);
     check_cuda(cudaGraphExecDestroy(captured.exec), "cudaGraphExecDestroy");
     captured = {};
@@ -91,6 +123,33 @@ TEST_F(GpuGraph, OtherContentsInTheSameTensors) {
 
 TEST_F(GpuGraph, Fp8) {
   run_graph({.ranks = 3, .tokens = 50, .hidden = 384, .dtype = DType::f8e4m3, .worst_rows = 3 * 50});
+}
+
+// The engine's own blocks: what the cast makes, and where rows are staged.
+TEST_F(GpuGraph, CastAndAnyPointer) {
+  run_graph({.ranks = 3, .tokens = 50, .hidden = 256, .cast = true, .worst_rows = 3 * 50}, OutputsIn::any_pointer);
+}
+
+// A call whose host waits for counts cannot be captured: it says so at once, and the buffer goes on.
+TEST_F(GpuGraph, ACallThatWaits) {
+  Case const c{.launch = Launch::processes, .ranks = 2, .tokens = 20, .hidden = 64};
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+    DeviceRank device(communicator.rank());
+    communicator.barrier();
+    Buffer buffer(communicator, gpu_options_for(p));
+    RankInputs const inputs(p, communicator.rank());
+    DispatchArgs const args = device.upload(inputs.args());
+    auto* const stream = reinterpret_cast<cudaStream_t>(device.stream());
+    cudaGraph_t graph = nullptr;
+    check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    auto const error = expect_throw<InvalidArgument>("a captured dispatch", [&] { (void)buffer.dispatch(args); });
+    check_names(error, {"num_worst_tokens"});
+    check_cuda(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+    check_cuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
+    gpu_round_trip(p, buffer, device);
+    communicator.barrier();
+  });
 }
 
 TEST_F(GpuGraph, Expanded) {

@@ -18,7 +18,8 @@ DeviceStream::~DeviceStream() {
   cudaStreamDestroy(stream_);
 }
 
-DeviceEvent::DeviceEvent() {
+DeviceEvent::DeviceEvent(int device) {
+  CurrentDevice const current(device);
   check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
 }
 
@@ -26,7 +27,8 @@ DeviceEvent::~DeviceEvent() {
   cudaEventDestroy(event_);
 }
 
-StreamPoint::StreamPoint(cudaStream_t stream, std::function<void()> check) : check_(std::move(check)) {
+StreamPoint::StreamPoint(int device, cudaStream_t stream, std::function<void()> check)
+    : event_(device), check_(std::move(check)) {
   event_.record(stream);
 }
 

@@ -26,7 +26,7 @@ class DeviceStream {
 
 class DeviceEvent {
  public:
-  DeviceEvent();
+  explicit DeviceEvent(int device);
   ~DeviceEvent();
   DeviceEvent(DeviceEvent const&) = delete;
   DeviceEvent& operator=(DeviceEvent const&) = delete;
@@ -44,7 +44,7 @@ class DeviceEvent {
 // A point in the engine's stream, for callers. `check` throws what the kernels before it have reported.
 class StreamPoint final : public detail::EventState {
  public:
-  StreamPoint(cudaStream_t stream, std::function<void()> check);
+  StreamPoint(int device, cudaStream_t stream, std::function<void()> check);
   [[nodiscard]] bool done() const override { return event_.done(); }
   void wait() const override;
   void wait_quietly() const override;

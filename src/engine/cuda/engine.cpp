@@ -46,7 +46,10 @@ Engine::Engine(Foundation foundation, EngineOptions const& options)
       signals_(foundation.host_heap, world_, options.wait),
       mailbox_(experts_.max_count()),
       stream_(options.device),
+      joined_(options.device),
+      finished_(options.device),
       peers_(peers_of(*heap_, device_control_layout(options.sizes))) {
+  CurrentDevice const current(options.device);
   load_kernels();
   int major = 0;
   check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.device),
@@ -122,17 +125,33 @@ void Engine::join(cudaStream_t caller) {
   joined_.hold(stream_.get());
 }
 
+void Engine::follow(cudaStream_t caller, bool capturable) {
+  CurrentDevice const current(options_.device);
+  cudaStreamCaptureStatus status{};
+  check_cuda(cudaStreamIsCapturing(caller, &status), "cudaStreamIsCapturing");
+  require(
+      status == cudaStreamCaptureStatusNone || capturable,
+      "cuda_stream: expected num_worst_tokens > 0 in the dispatch of a call that is captured into a graph, seen a "
+      "call whose host waits for counts");
+  join(caller);
+}
+
 void Engine::hold(cudaStream_t caller) {
   if (caller == stream_.get()) return;
+  CurrentDevice const current(options_.device);
   finished_.record(stream_.get());
   finished_.hold(caller);
 }
 
-std::shared_ptr<detail::EventState> Engine::record() {
-  return std::make_shared<StreamPoint>(stream_.get(), [this, era = era_] { check(*era); });
+std::shared_ptr<detail::EventState> Engine::record(std::weak_ptr<void> alive) {
+  return std::make_shared<StreamPoint>(options_.device, stream_.get(),
+                                       [this, alive = std::move(alive), era = era_] {
+                                         if (auto const lock = alive.lock()) check(*era);
+                                       });
 }
 
 void Engine::gate() {
+  CurrentDevice const current(options_.device);
   // Longer than a host takes to queue a call, with all ranks at it.
   constexpr std::chrono::nanoseconds hold = std::chrono::microseconds{150};
   check_cuda(launch_gate({.peers = peers_,
@@ -146,7 +165,7 @@ void Engine::gate() {
 
 void Engine::forget_the_done() {
   if (!of_this_call_.empty()) {
-    auto event = std::make_unique<DeviceEvent>();
+    auto event = std::make_unique<DeviceEvent>(options_.device);
     event->record(stream_.get());
     in_use_.emplace_back(std::move(event), std::move(of_this_call_));
     of_this_call_.clear();
@@ -159,6 +178,26 @@ void Engine::keep_until_done(SymmetricHeap::Block block) {
   if (!capturing_) of_this_call_.push_back(std::move(block));
 }
 
+void Engine::keep_own(SymmetricHeap::Block block) {
+  if (!capturing_) return keep_until_done(std::move(block));
+  of_graphs_.push_back(std::move(block));
+}
+
+std::optional<SymmetricHeap::Block> Engine::take(std::size_t bytes) {
+  auto block = heap_->allocate(bytes);
+  if (block || capturing_) return block;
+  reclaim();
+  return heap_->allocate(bytes);
+}
+
+void Engine::reclaim() {
+  if (capturing_) return;
+  CurrentDevice const current(options_.device);
+  // They are collective calls: peers make them, too, and so they end.
+  check_cuda(cudaStreamSynchronize(stream_.get()), "waiting for earlier calls");
+  forget_the_done();
+}
+
 // The GPU's own errors (a bad address of the caller's, say) are sticky: waiting would be in vain.
 void Engine::check_stream() {
   cudaError_t const error = cudaStreamQuery(stream_.get());
@@ -169,7 +208,8 @@ void Engine::check_stream() {
 
 void Engine::await(std::function<bool()> const& told) {
   constexpr int turns_between_looks = 1 << 14;
-  Deadline const deadline(options_.wait.timeout + std::chrono::seconds{5});  // kernels have deadlines of their own
+  // Kernels have deadlines of their own; some blocks wait for what another waits for, twice as long.
+  Deadline const deadline(2 * options_.wait.timeout + std::chrono::seconds{5});
   for (int turn = 1; !told(); ++turn) {
     if (turn % 64 == 0) std::this_thread::yield();  // ranks may outnumber cores
     if (turn % turns_between_looks != 0) continue;
@@ -179,6 +219,16 @@ void Engine::await(std::function<bool()> const& told) {
                             {.rank = heap_->rank(), .phase = "gpu"}));
     }
   }
+}
+
+void Engine::await_ticket() {
+  await([this] { return mailbox_.ticket().ticket >= ticket_; });
+  if (mailbox_.ticket().failed) await([this] { return mailbox_.troubled(); });
+}
+
+void Engine::await_answers() {
+  await([this] { return mailbox_.answered().ticket >= ticket_; });
+  if (mailbox_.answered().failed) await([this] { return mailbox_.troubled(); });
 }
 
 // After a mismatch, with no kernel running: the next call starts clean.

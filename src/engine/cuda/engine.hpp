@@ -58,10 +58,16 @@ class Engine {
   void dispatch(DispatchCall& call, cudaStream_t caller);
   void combine(CombineCall& call, cudaStream_t caller);
 
+  // What is queued on the communication stream from here on starts after what is queued on `caller`. Throws when
+  // the stream is being captured into a graph and `capturable` is false: the host would wait for kernels that do
+  // not run.
+  void follow(cudaStream_t caller, bool capturable);
+
   // Throws what kernels or peers have reported.
   void check_usable();
   // A point behind all calls so far.
-  [[nodiscard]] std::shared_ptr<detail::EventState> record();
+  // What it throws is what the engine knows then; nothing once `alive` is gone, and the engine with it.
+  [[nodiscard]] std::shared_ptr<detail::EventState> record(std::weak_ptr<void> alive);
   // From here on `caller` waits for all calls so far.
   void hold(cudaStream_t caller);
   // Of the latest call.
@@ -76,6 +82,13 @@ class Engine {
   void clean(Counters const& agreed);
   [[noreturn]] void give_up(Error const& error);
 
+  // A block of the heap. When there is none at once, waits for the calls so far, whose blocks are then free.
+  [[nodiscard]] std::optional<SymmetricHeap::Block> take(std::size_t bytes);
+  // Waits for the calls so far and lets go of their blocks.
+  void reclaim();
+  // What a dispatch of this buffer received; waits for it.
+  [[nodiscard]] RowCounts counts_of(detail::Routing const& routing);
+
  private:
   // Calls between two resets; their events outlive them.
   struct Era {
@@ -83,6 +96,8 @@ class Engine {
   };
   void join(cudaStream_t caller);
   void keep_until_done(SymmetricHeap::Block block);
+  // A block that only the engine knows of: a graph that uses it may be replayed as long as the buffer lives.
+  void keep_own(SymmetricHeap::Block block);
   void forget_the_done();
   void look();
 
@@ -94,6 +109,7 @@ class Engine {
   void allocate_block(DispatchCall& call);
   void guess_block(DispatchCall& call);
   void trim_block(DispatchCall& call);
+  [[nodiscard]] static std::size_t block_bytes(DispatchCall const& call);
   // What travels, and how it is cut.
   struct Payload {
     RowCopy x{};
@@ -108,12 +124,11 @@ class Engine {
   void place_cached(DispatchCall& call, Payload const& payload);
   void place(DispatchCall& call, Payload const& payload, Opening opening);
   void stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor);
-  void plan_rows(CombineArgs& args) const;
 
   void await(std::function<bool()> const& told);
-  void await_ticket() {
-    await([this] { return mailbox_.ticket() >= ticket_; });
-  }
+  // Until the kernel of this call has told; then also for what went wrong, if anything did.
+  void await_ticket();
+  void await_answers();
   void check_stream();
   // What this rank knows of a call that fails.
   struct Cause {
@@ -172,6 +187,7 @@ class Engine {
     std::uint64_t end;
   };
   std::vector<Numbers> void_;
+  std::vector<SymmetricHeap::Block> of_graphs_;
   std::unique_ptr<Watchdog> watchdog_;  // last: looks at all of the above
 };
 

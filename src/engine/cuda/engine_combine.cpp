@@ -49,7 +49,7 @@ void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor&
       return;
     }
   }
-  auto block = heap_->allocate(bytes);
+  auto block = take(bytes);
   if (!block) {
     call.refusal =
         Refusal{ErrorCode::out_of_memory,
@@ -61,27 +61,7 @@ void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor&
   }
   tensor.stage = true;
   tensor.heap_offset = static_cast<std::int64_t>(block->offset);
-  keep_until_done(std::move(*block));
-}
-
-// How rows travel. Rows of the flat layout that need staging are staged while peers already pull: experts' rows
-// would come in another order than the one in which sources ask for them.
-void Engine::plan_rows(CombineArgs& args) const {
-  int const width = args.handle.width;
-  args.own_in_place = args.x.stage && !args.handle.expanded && suits_bulk_copies(args.x);
-  if (args.own_in_place && options_.ranks_per_gpu == 1) {
-    StreamPlan const stream = plan_stream(args.x.row_bytes, args.rows, max_staged_batches);
-    std::size_t const rings = stream_warps * stream.ring_bytes();
-    PullPlan const pull =
-        rings < rings_.combine ? plan_pull(args.x.row_bytes, width, rings_.combine - rings) : PullPlan{};
-    if (pull.stages > 0) {
-      args.stream = stream;
-      args.pull = pull;
-      args.x.stage = false;
-      return;
-    }
-  }
-  args.pull = plan_pull(args.x.row_bytes, width, rings_.combine);
+  keep_own(std::move(*block));
 }
 
 void Engine::combine(CombineCall& call, cudaStream_t caller) {
@@ -101,7 +81,8 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
   if (!call.refusal) {
     args.handle = device_handle(*from.handle.routing());
     args.rows = from.x.size(0);
-    plan_rows(args);
+    args.own_in_place = args.x.stage && !args.handle.expanded && suits_bulk_copies(args.x);
+    args.pull = plan_pull(args.x.row_bytes, args.handle.width, rings_.combine);
     args.hidden = from.x.size(1);
     args.dtype = from.x.dtype;
     int which = 0;

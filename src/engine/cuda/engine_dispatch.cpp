@@ -55,6 +55,7 @@ DeviceHandle Engine::device_handle(detail::Routing const& routing) const {
           .real = reinterpret_cast<std::int32_t*>(base + at.real),
           .rows = reinterpret_cast<std::int64_t*>(base + at.rows),
           .recv_ends = reinterpret_cast<std::int32_t*>(base + at.recv_ends),
+          .recv_counts = reinterpret_cast<std::int32_t*>(base + at.recv_counts),
           .num_tokens = routing.num_tokens,
           .width = routing.width,
           .top_k = static_cast<int>(routing.top_k),
@@ -69,7 +70,7 @@ void Engine::prepare_handle(DispatchCall& call) {
   int const world = options_.sizes.world;
   routing.width = top_k == 0 ? world : flat ? std::min(top_k, world) : top_k;
   std::size_t const bytes = device_handle_layout(sizes_of(routing, options_.sizes)).bytes;
-  auto block = heap_->allocate(bytes);
+  auto block = take(bytes);
   if (!block) {
     call.refusal = no_memory(*heap_, bytes, "a handle");
     return;
@@ -137,6 +138,7 @@ void Engine::settle_placement(DispatchCall& call) {
   Placement& placement = call.fresh->placement;
   Mailbox const& told = mailbox_.get();
   placement.rows = told.rows;
+  call.fresh->counted = true;
   bool const flat = call.fresh->layout == OutputLayout::flat;
   placement.recv_rows_end.assign(told.recv_rows_end, told.recv_rows_end + heap_->world());
   std::int64_t end = 0;
@@ -161,15 +163,20 @@ void Engine::guess_block(DispatchCall& call) {
            static_cast<std::int64_t>(local) * (routing.expert_alignment - 1);
   }
   if (rows > most_rows) return;
-  ReceiveShape shape = call.shape;
-  shape.rows = rows;
-  call.block = heap_->allocate(receive_block(shape).bytes);
+  DispatchCall all{.args = {}, .shape = call.shape, .least_row_bytes = call.least_row_bytes};
+  all.shape.rows = rows;
+  call.block = heap_->allocate(block_bytes(all));
+}
+
+std::size_t Engine::block_bytes(DispatchCall const& call) {
+  return std::max(receive_block(call.shape).bytes,
+                  static_cast<std::size_t>(call.shape.rows) * call.least_row_bytes);
 }
 
 // The block was for all that could arrive; this is what did.
 void Engine::trim_block(DispatchCall& call) {
   call.shape.rows = call.routing->placement.rows;
-  heap_->trim(*call.block, receive_block(call.shape).bytes);
+  heap_->trim(*call.block, block_bytes(call));
 }
 
 // One kernel does it all. Unless the caller wants to know no counts, the host waits for them, while rows move.
@@ -200,7 +207,7 @@ void Engine::place_cached(DispatchCall& call, Payload const& payload) {
 
 // A receiver that had to ask its host may refuse; then all ranks throw.
 void Engine::settle_answers(DispatchCall& call) {
-  await([this] { return mailbox_.answered() >= ticket_; });
+  await_answers();
   settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
 }
 
@@ -214,8 +221,8 @@ void Engine::allocate_block(DispatchCall& call) {
                            fmt::format("rows received: expected at most {}, seen {}", most_rows, call.shape.rows)};
     return;
   }
-  std::size_t const bytes = receive_block(call.shape).bytes;
-  call.block = heap_->allocate(bytes);
+  std::size_t const bytes = block_bytes(call);
+  call.block = take(bytes);
   if (!call.block) call.refusal = no_memory(*heap_, bytes, fmt::format("{} rows received", call.shape.rows));
 }
 
@@ -241,7 +248,7 @@ void Engine::cast(DispatchCall& call, Payload& payload) {
   std::int64_t const groups = (x.size(1) + 127) / 128;
   std::size_t const values = align_up(static_cast<std::size_t>(x.numel()), part_alignment);
   std::size_t const bytes = values + static_cast<std::size_t>(x.size(0) * groups) * sizeof(float);
-  auto block = heap_->allocate(bytes);
+  auto block = take(bytes);
   if (!block) {
     call.refusal = no_memory(*heap_, bytes, "the cast of x");
     return;
@@ -261,7 +268,7 @@ void Engine::cast(DispatchCall& call, Payload& payload) {
   payload.scales = scales;
   payload.scale_strides[0] = groups;
   payload.scale_strides[1] = 1;
-  keep_until_done(std::move(*block));
+  keep_own(std::move(*block));
 }
 
 void Engine::place(DispatchCall& call, Payload const& payload, Opening opening) {
@@ -282,6 +289,7 @@ void Engine::place(DispatchCall& call, Payload const& payload, Opening opening) 
   args.weights = {static_cast<float const*>(from.topk_weights.data), from.topk_weights.stride(0),
                   from.topk_weights.stride(1)};
   args.zero_padding = from.zero_padding;
+  args.first_token = call.first_token;
   check_cuda(launch_dispatch(args, call.workers, stream_.get()), "launching the dispatch kernel");
 }
 

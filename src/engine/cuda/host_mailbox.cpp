@@ -14,6 +14,10 @@ std::atomic_ref<T> shared(T const& word) {
   return std::atomic_ref<T>(const_cast<T&>(word));
 }
 
+HostMailbox::Told told(std::uint64_t word) {
+  return {.ticket = word >> 1, .failed = (word & 1) != 0};
+}
+
 }  // namespace
 
 HostMailbox::HostMailbox(int max_local_experts) : max_local_experts_(static_cast<std::size_t>(max_local_experts)) {
@@ -31,12 +35,12 @@ void HostMailbox::Free::operator()(Mailbox* mailbox) const noexcept {
   cudaFreeHost(mailbox);
 }
 
-std::uint64_t HostMailbox::ticket() const noexcept {
-  return shared(host_->ticket).load(std::memory_order_acquire);
+HostMailbox::Told HostMailbox::ticket() const noexcept {
+  return told(shared(host_->ticket).load(std::memory_order_acquire));
 }
 
-std::uint64_t HostMailbox::answered() const noexcept {
-  return shared(host_->answered).load(std::memory_order_acquire);
+HostMailbox::Told HostMailbox::answered() const noexcept {
+  return told(shared(host_->answered).load(std::memory_order_acquire));
 }
 
 bool HostMailbox::troubled() const noexcept {

@@ -18,8 +18,12 @@ class HostMailbox {
   [[nodiscard]] Mailbox const& get() const noexcept { return *host_; }
 
   // Pairs with the store_release() of the ticket in the kernels: what they told before is there.
-  [[nodiscard]] std::uint64_t ticket() const noexcept;
-  [[nodiscard]] std::uint64_t answered() const noexcept;
+  struct Told {
+    std::uint64_t ticket;
+    bool failed;  // there is a trouble, or will be at once
+  };
+  [[nodiscard]] Told ticket() const noexcept;
+  [[nodiscard]] Told answered() const noexcept;
   // Pairs with report() on the device.
   [[nodiscard]] bool troubled() const noexcept;
   void clear_trouble() noexcept;

@@ -59,6 +59,7 @@ struct DeviceHandle {
   std::int32_t* real;
   std::int64_t* rows;
   std::int32_t* recv_ends;
+  std::int32_t* recv_counts;
   std::int64_t num_tokens;
   int width;
   int top_k;  // 0: routed by token_in_rank
@@ -112,7 +113,8 @@ struct DispatchArgs : NotifyArgs {
   float const* scales;  // [N, groups]; null: none
   std::int64_t scale_strides[2];
   WeightView weights;
-  bool refused;  // this rank has no block
+  std::int64_t first_token;  // what source_token begins with
+  bool refused;              // this rank has no block
   bool zero_padding;
   int stages;
   int payload_warps;
@@ -142,7 +144,6 @@ struct CombineArgs {
   std::int64_t out_stride;  // bytes
   float* out_weights;       // [N, K] contiguous; null: none
   bool own_in_place;        // x of the flat layout is not in the heap: own rows are read where they are
-  StreamPlan stream;        // of x; without stages: x is in the heap, or staged before peers hear of it
   PullPlan pull;            // without stages: no copy engine, or rows that do not suit it
   std::uint64_t digest;
   std::uint64_t ticket;  // told to the host when all announces are there, or one failed

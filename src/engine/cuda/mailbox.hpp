@@ -37,7 +37,8 @@ struct Mailbox {
   std::uint32_t aborted;                   // 1: give up
   // GPU to host: the first trouble; written once, then state (release).
   alignas(cache_line) Trouble trouble;
-  // GPU to host: the outcome of the call with this ticket; the ticket is written last (release).
+  // GPU to host: the outcome of the call with this ticket; the ticket is written last (release), as ticket * 2,
+  // plus 1 when there is a trouble, which may arrive later.
   alignas(cache_line) std::uint64_t ticket;
   std::uint64_t answered;             // dispatch: likewise, of the answers
   std::int64_t rows;                  // received, without those of a worst case

@@ -58,11 +58,15 @@ void VmmSegment::map() {
 }
 
 void VmmSegment::grant(int device) {
+  // A second time the driver refuses ("already mapped"): ranks that are threads may share a GPU.
+  std::lock_guard const lock(granting_);
+  if (granted_.contains(device)) return;
   CUmemAccessDesc access{};
   access.location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device};
   access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
   check_driver(Driver::get().set_access(reinterpret_cast<CUdeviceptr>(data_), bytes_, &access, 1),
                "access of a GPU to a segment");
+  granted_.insert(device);
 }
 
 std::shared_ptr<DeviceSegment> VmmSegment::create(GpuMemoryKind kind, int device, std::size_t bytes) {

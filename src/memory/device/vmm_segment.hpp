@@ -1,6 +1,9 @@
 // GPU memory from cuMemCreate. It lives until the last process that maps it lets go.
 #pragma once
 
+#include <mutex>
+#include <set>
+
 #include "base/unique_fd.hpp"
 #include "memory/device/device_segment.hpp"
 #include "memory/device/driver.hpp"
@@ -31,6 +34,8 @@ class VmmSegment final : public DeviceSegment {
   CUmemGenericAllocationHandle memory_ = 0;
   bool has_memory_ = false;
   bool mapped_ = false;
+  std::mutex granting_;
+  std::set<int> granted_;  // GPUs that have access
   UniqueFd fd_;
   GpuMemoryHandle handle_{};
 };

@@ -26,6 +26,18 @@ __device__ inline bool is_last_block(std::uint32_t* counter) {
   return last;
 }
 
+// By all threads of a block, before it does anything: has the buffer failed? The same answer in all of them.
+__device__ inline bool block_has_failed(Peers const& peers) {
+  return __syncthreads_or(threadIdx.x == 0 && has_failed(peers) ? 1 : 0) != 0;
+}
+
+// A block that does nothing in this call: one that began when another had already found that it fails. All count,
+// so that the epoch moves on as it does on the peers.
+__device__ inline void sit_out(Peers const& peers, std::uint64_t epoch) {
+  DeviceState* const state = state_of(peers);
+  if (is_last_block<Readers::own>(&state->blocks_done) && threadIdx.x == 0) state->epoch = epoch;
+}
+
 // Threads 0..world-1 of one block raise a flag at every peer.
 __device__ inline void raise_at_peers(Peers const& peers, std::size_t flags, std::uint64_t epoch) {
   if (static_cast<int>(threadIdx.x) < peers.world) {

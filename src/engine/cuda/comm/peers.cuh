@@ -33,9 +33,6 @@ __device__ inline std::int32_t* starts_of(Peers const& peers, int owner, int wri
   return control_part<std::int32_t>(peers, owner, peers.control.starts) +
          static_cast<std::size_t>(writer) * peers.control.slots;
 }
-__device__ inline std::uint64_t* staged_of(Peers const& peers, int owner) {
-  return control_part<std::uint64_t>(peers, owner, peers.control.staged);
-}
 __device__ inline DeviceState* state_of(Peers const& peers) {
   return control_part<DeviceState>(peers, peers.rank, peers.control.state);
 }

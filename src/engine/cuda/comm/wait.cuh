@@ -2,7 +2,7 @@
 // this buffer return at once: no trap, and the context lives.
 #pragma once
 
-#include "engine/cuda/comm/peers.cuh"
+#include "engine/cuda/comm/tell.cuh"
 #include "engine/cuda/ptx/memory_order.cuh"
 
 namespace switchyard::cuda {
@@ -12,10 +12,6 @@ struct Awaited {
   int peer;
   std::uint64_t epoch;
 };
-
-__device__ inline bool has_failed(Peers const& peers) {
-  return ptx::load_relaxed(&state_of(peers)->failed) != 0;  // set by report() of this or an earlier kernel
-}
 
 // Only the first report of a buffer reaches the host.
 __device__ inline void report(Peers const& peers, Waiting const& waiting, Trouble const& trouble) {

@@ -7,8 +7,8 @@ namespace switchyard::cuda {
 
 namespace {
 
-// With the copy engine: teams that pull, and warps that stage rows and bring weights back. Without: all pull.
-inline constexpr int combine_threads = (all_team_warps + stream_warps + 1) * 32;
+// With the copy engine: teams that pull, and warps that bring weights back. Without: all pull.
+inline constexpr int combine_threads = (all_team_warps + weight_warps) * 32;
 inline constexpr std::size_t ring_alignment = 128;
 
 extern __shared__ std::byte dynamic_shared[];
@@ -17,20 +17,23 @@ __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_cons
   __shared__ SourceRows sources[max_node_ranks];
   DeviceState* const state = state_of(args.peers);
   ptx::wait_for_kernel_before();
-  // Any block: those that began before the failure may have told nothing.
-  if (has_failed(args.peers)) return tell_ticket(args.waiting.mailbox->ticket, args.ticket);
-  stamp(args.peers, Stamp::started, blockIdx.x == 0);
   std::uint64_t const epoch = state->epoch + 1;
+  // Any block tells: those that began before the failure may have told nothing.
+  if (block_has_failed(args.peers)) {
+    tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
+    return sit_out(args.peers, epoch);
+  }
+  stamp(args.peers, Stamp::started, blockIdx.x == 0);
   bool const teller = stage_phase(args);
   stamp(args.peers, Stamp::counted, teller);
   bool const good = source_phase(args, epoch, teller, sources);
   stamp(args.peers, Stamp::agreed, blockIdx.x == 0);
   // All announces are there, or the call has failed.
-  if (blockIdx.x == 0) tell_ticket(args.waiting.mailbox->ticket, args.ticket);
+  if (blockIdx.x == 0) tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
   if (good) {
     ptx::fence_proxy_async();  // what was acquired is seen by the copy engine, too
     auto const at = reinterpret_cast<std::uintptr_t>(dynamic_shared);
-    pull_phase(args, {sources, epoch}, dynamic_shared + (ring_alignment - at % ring_alignment) % ring_alignment);
+    pull_phase(args, sources, dynamic_shared + (ring_alignment - at % ring_alignment) % ring_alignment);
   }
   if (!is_last_block<Readers::own>(&state->blocks_done)) return;
   stamp(args.peers, Stamp::moved);
@@ -56,12 +59,12 @@ std::size_t dynamic_limit() {
 }  // namespace
 
 std::size_t combine_shared_bytes() {
-  return dynamic_limit() - ring_alignment;
+  std::size_t const limit = dynamic_limit();
+  return limit > ring_alignment ? limit - ring_alignment : 0;
 }
 
 cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream) {
-  std::size_t const shared =
-      pull_teams * args.pull.ring_bytes() + stream_warps * args.stream.ring_bytes() + ring_alignment;
+  std::size_t const shared = pull_teams * args.pull.ring_bytes() + ring_alignment;
   return launch_next(combine_kernel, args, {blocks, combine_threads, shared}, stream);
 }
 

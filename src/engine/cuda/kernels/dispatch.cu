@@ -47,16 +47,17 @@ __global__ void __launch_bounds__(layout_threads, 1) dispatch_kernel(__grid_cons
   __shared__ Destination destinations[max_node_ranks];
   DeviceState* const state = state_of(args.peers);
   ptx::wait_for_kernel_before();
-  // Any block: those that began before the failure may have told nothing.
-  if (has_failed(args.peers)) {
-    tell_ticket(args.waiting.mailbox->ticket, args.ticket);
-    return tell_ticket(args.waiting.mailbox->answered, args.ticket);
+  std::uint64_t const epoch = state->epoch + (args.opening == Opening::counted ? 0 : 1);
+  // Any block tells: those that began before the failure may have told nothing.
+  if (block_has_failed(args.peers)) {
+    tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
+    tell_ticket(args.peers, args.waiting.mailbox->answered, args.ticket);
+    return sit_out(args.peers, epoch);
   }
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
-  std::uint64_t const epoch = state->epoch + (args.opening == Opening::counted ? 0 : 1);
   if (args.opening == Opening::notify) open_phase(args, epoch, *reinterpret_cast<LayoutShared*>(aligned_shared()));
   bool const good = answer_phase(args, epoch, destinations);
-  if (blockIdx.x == 0) tell_ticket(args.waiting.mailbox->answered, args.ticket);
+  if (blockIdx.x == 0) tell_ticket(args.peers, args.waiting.mailbox->answered, args.ticket);
   stamp(args.peers, Stamp::answered, blockIdx.x == 0);
   if (good) {
     ptx::fence_proxy_async();  // what receivers did in their blocks before they answered comes before our copies
@@ -93,7 +94,8 @@ cudaError_t load_dispatch() {
 }
 
 std::size_t dispatch_shared_bytes() {
-  return dynamic_limit() - ring_alignment;
+  std::size_t const limit = dynamic_limit();
+  return limit > ring_alignment ? limit - ring_alignment : 0;
 }
 
 cudaError_t launch_dispatch(DispatchArgs const& args, int blocks, cudaStream_t stream) {

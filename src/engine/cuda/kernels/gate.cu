@@ -27,7 +27,8 @@ __global__ void gate_kernel(__grid_constant__ GateArgs const args) {
   if (!wait_for_peers(args.peers, args.waiting, args.peers.control.gate, args.round, Phase::gate)) return;
   // GPUs have clocks of their own; those that share one open at the same tick.
   std::uint64_t const begin = args.one_clock ? latest_arrival(args) : ptx::global_timer();
-  while (ptx::global_timer() < begin + args.hold_ns) {
+  // Peers say when the last one came: no longer than the deadline of a wait.
+  while (ptx::global_timer() < begin + args.hold_ns && ptx::global_timer() - now < args.waiting.timeout_ns) {
   }
   stamp(args.peers, Stamp::released);
 }

@@ -11,10 +11,13 @@ extern __shared__ std::byte dynamic_shared[];
 
 __global__ void __launch_bounds__(layout_threads) notify_kernel(__grid_constant__ NotifyArgs const args) {
   ptx::wait_for_kernel_before();
-  if (has_failed(args.peers)) return tell_ticket(args.waiting.mailbox->ticket, args.ticket);
-  stamp(args.peers, Stamp::started, blockIdx.x == 0);
   DeviceState* const state = state_of(args.peers);
   std::uint64_t const epoch = state->epoch + 1;
+  if (block_has_failed(args.peers)) {
+    tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
+    return sit_out(args.peers, epoch);
+  }
+  stamp(args.peers, Stamp::started, blockIdx.x == 0);
   open_phase(args, epoch, *reinterpret_cast<LayoutShared*>(dynamic_shared));
   if (is_last_block<Readers::own>(&state->blocks_done) && threadIdx.x == 0) state->epoch = epoch;
 }

@@ -44,8 +44,8 @@ __device__ inline bool read_answer(DispatchArgs const& args, int peer, Destinati
   shape.rows = rows;
   std::uint64_t const heap = args.peers.heap_bytes[peer];
   std::uint64_t const row_bytes = shape.row_bytes > 0 ? shape.row_bytes : 1;
-  bool sane =
-      rows >= 0 && rows <= 0x7fffffff && static_cast<std::uint64_t>(rows) <= heap / row_bytes && offset <= heap;
+  bool sane = offset % part_alignment == 0 && rows >= 0 && rows <= 0x7fffffff &&
+              static_cast<std::uint64_t>(rows) <= heap / row_bytes && offset <= heap;
   ReceiveBlock const parts = receive_block(shape);
   sane = sane && parts.bytes <= heap - offset;
   bool const cached = args.opening == Opening::cached;

@@ -68,7 +68,8 @@ __device__ inline void store_metadata(DispatchArgs const& args, TokenMetadata co
   std::int64_t const row = route.row;
   int const lane = static_cast<int>(threadIdx.x % 32);
   if (args.shape.scale_bytes > 0) store_scales(args, data, to, token, row);
-  if (lane == 0) reinterpret_cast<std::int32_t*>(to.source_token)[row] = static_cast<std::int32_t>(token);
+  if (lane == 0)
+    reinterpret_cast<std::int32_t*>(to.source_token)[row] = static_cast<std::int32_t>(args.first_token + token);
   if (args.shape.topk_bytes > 0) store_topk(args, data, to, row);
   if (args.handle.expanded && args.shape.weight_bytes > 0 && lane == 0)
     reinterpret_cast<float*>(to.topk_weights)[row] = weight_at(args.weights, token, route.slot);

@@ -12,7 +12,7 @@ __device__ inline void tell_counts(NotifyArgs const& args) {
   DeviceState* const state = state_of(args.peers);
   args.waiting.mailbox->bad_id = static_cast<std::int64_t>(state->bad_id);
   state->bad_id = ~std::uint64_t{0};
-  tell_ticket(args.waiting.mailbox->ticket, args.ticket);
+  tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
 }
 
 // All threads of every block. The block whose layout ends last speaks for the rank; the others go on, and learn

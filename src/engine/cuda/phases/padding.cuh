@@ -25,7 +25,8 @@ __device__ inline void padding_phase(DispatchArgs const& args, Destination const
     std::int64_t begin = 0;
     for (int expert = 0; expert < args.experts.count(args.peers.rank); ++expert) {
       std::int64_t const end = begin + args.handle.padded[expert];
-      for (std::int64_t row = begin + args.handle.real[expert] + warp.index; row < end; row += warp.count)
+      std::int64_t const last = end < own.rows ? end : own.rows;
+      for (std::int64_t row = begin + args.handle.real[expert] + warp.index; row < last; row += warp.count)
         fill_row(args, own, row);
       begin = end;
     }

@@ -37,7 +37,10 @@ __device__ inline int place_flat(NotifyArgs const& args, LayoutShared& shared) {
   int total = 0;
   LayoutScan(shared.scan).ExclusiveSum(count, start, total);
   if (one && !args.handle.expanded) starts_of(args.peers, source, args.peers.rank)[0] = start;
-  if (one) shared.rows_end[source] = args.handle.recv_ends[source] = start + count;
+  if (one) {
+    shared.rows_end[source] = args.handle.recv_ends[source] = start + count;
+    args.handle.recv_counts[source * (1 + args.experts.max_count())] = count;
+  }
   __syncthreads();
   return total;
 }
@@ -66,6 +69,10 @@ __device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared
       args.handle.real[expert] = real;
     }
 #pragma unroll 1
+    for (int source = 0; one && source < args.peers.world; ++source)
+      args.handle.recv_counts[source * (1 + args.experts.max_count()) + 1 + expert] =
+          counts_of(args.peers, args.peers.rank, source)[1 + expert];
+#pragma unroll 1
     for (int source = 0; one && args.handle.expanded && source < args.peers.world; ++source) {
       starts_of(args.peers, source, args.peers.rank)[1 + expert] = start;
       start += counts_of(args.peers, args.peers.rank, source)[1 + expert];
@@ -76,8 +83,10 @@ __device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared
   return begin;
 }
 
-__device__ inline void check_rows(NotifyArgs const& args, std::int64_t rows) {
-  if (threadIdx.x != 0 || args.worst_rows == 0 || rows <= args.worst_rows) return;
+// False when there are more than the caller has room for.
+__device__ inline bool check_rows(NotifyArgs const& args, std::int64_t rows) {
+  if (args.worst_rows == 0 || rows <= args.worst_rows) return true;
+  if (threadIdx.x != 0) return false;
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::too_few_rows,
@@ -85,15 +94,18 @@ __device__ inline void check_rows(NotifyArgs const& args, std::int64_t rows) {
           .peer = args.peers.rank,
           .expected = static_cast<std::uint64_t>(rows),
           .seen = static_cast<std::uint64_t>(args.worst_rows)});
+  return false;
 }
 
 // Blocks of this rank, too, read what was written so far once they have the answer.
 __device__ inline void answer(NotifyArgs const& args, std::uint64_t epoch, std::int64_t rows) {
-  check_rows(args, rows);
+  bool const fits = check_rows(args, rows);
   if (threadIdx.x == 0) *args.handle.rows = rows;
   __syncthreads();
-  if (args.has_block)
-    tell_answers(args.peers, epoch, {args.block_offset, args.worst_rows > 0 ? args.worst_rows : rows});
+  if (!args.has_block) return;
+  // A refusal keeps all sources from writing.
+  tell_answers(args.peers, epoch,
+               {fits ? args.block_offset : refused_offset, args.worst_rows > 0 ? args.worst_rows : rows});
 }
 
 // For the host, which learns of it by its ticket. After the answers: a release waits for writes over the bus.

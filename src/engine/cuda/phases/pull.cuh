@@ -14,14 +14,6 @@ struct SourceRows {
   std::byte const* weights;
   float const* row_weights;
   std::int64_t rows;
-  std::uint64_t const* staged;  // flags of x's batches; null: all of x is there
-  int batch_bits;
-};
-
-// Of all peers, in one call.
-struct Sources {
-  SourceRows const* of;
-  std::uint64_t epoch;
 };
 
 // A token's routes, one a lane.
@@ -115,17 +107,9 @@ __device__ inline void sum_token(CombineArgs const& args, std::int64_t token, To
   }
 }
 
-// Waits until a row is there; false when it will not come. Pairs with publish_batches() of its owner.
-__device__ inline bool wait_for_row(CombineArgs const& args, SourceRows const& from, DeviceRoute const& route,
-                                    std::uint64_t epoch) {
-  if (from.staged == nullptr) return true;
-  return wait_flag(args.peers, args.waiting, from.staged + (route.row >> from.batch_bits),
-                   {.phase = Phase::stage, .peer = route.rank, .epoch = epoch});
-}
-
-// The rows of the token's routes `first`..`first + 31`; none when one will not come. Routes were checked when they
-// became final, and the room for all rows of a peer when it announced its tensors.
-__device__ inline TokenRows rows_of_token(CombineArgs const& args, Sources const& sources, std::int64_t token,
+// The rows of the token's routes `first`..`first + 31`. Routes were checked when they became final, and the room
+// for all rows of a peer when it announced its tensors.
+__device__ inline TokenRows rows_of_token(CombineArgs const& args, SourceRows const* sources, std::int64_t token,
                                           int first) {
   int const index = first + static_cast<int>(threadIdx.x % 32);
   DeviceRoute route{0, -1, -1};
@@ -133,24 +117,21 @@ __device__ inline TokenRows rows_of_token(CombineArgs const& args, Sources const
   unsigned const ends = __ballot_sync(~0U, route.rank < 0);
   int const used = ends == 0 ? 32 : __ffs(static_cast<int>(ends)) - 1;
   TokenRows rows{nullptr, 1.0F, used};
-  bool const mine = static_cast<int>(threadIdx.x % 32) < used;
-  bool const there = !mine || wait_for_row(args, sources.of[route.rank], route, sources.epoch);
-  if (__all_sync(~0U, there) == 0) rows.used = 0;
-  if (!mine || !there) return rows;
-  SourceRows const& from = sources.of[route.rank];
+  if (static_cast<int>(threadIdx.x % 32) >= used) return rows;
+  SourceRows const& from = sources[route.rank];
   rows.row = from.x + route.row * from.stride;
   if (args.row_weights.data != nullptr) rows.weight = from.row_weights[route.row];
   return rows;
 }
 
 // The weight of a slot comes from the row of the rank that holds the slot's expert. By one warp.
-__device__ inline void gather_weights(CombineArgs const& args, Sources const& sources, std::int64_t token) {
+__device__ inline void gather_weights(CombineArgs const& args, SourceRows const* sources, std::int64_t token) {
   int const top_k = args.handle.top_k;
   DeviceRoute const* const routes = args.handle.routes + token * args.handle.width;
   for (int slot = static_cast<int>(threadIdx.x % 32); slot < top_k; slot += 32) {
     float weight = 0.0F;
     for (int i = 0; i < args.handle.width && routes[i].rank >= 0; ++i) {
-      auto const* const from = reinterpret_cast<float const*>(sources.of[routes[i].rank].weights);
+      auto const* const from = reinterpret_cast<float const*>(sources[routes[i].rank].weights);
       if (args.handle.expanded && routes[i].slot == slot) weight = from[routes[i].row];
       if (!args.handle.expanded && args.handle.slot_rank[token * top_k + slot] == routes[i].rank)
         weight = from[static_cast<std::int64_t>(routes[i].row) * top_k + slot];
@@ -160,7 +141,7 @@ __device__ inline void gather_weights(CombineArgs const& args, Sources const& so
 }
 
 template <typename Element, typename Unit>
-__device__ inline void pull_tokens(CombineArgs const& args, Sources const& sources) {
+__device__ inline void pull_tokens(CombineArgs const& args, SourceRows const* sources) {
   int const warps = static_cast<int>(blockDim.x / 32);
   std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * warps;
   TokenRows const none{nullptr, 1.0F, 0};

@@ -4,7 +4,6 @@
 
 #include "engine/cuda/phases/block_tokens.cuh"
 #include "engine/cuda/phases/pull.cuh"
-#include "engine/cuda/phases/stream.cuh"
 #include "engine/cuda/ptx/bulk_copy.cuh"
 
 namespace switchyard::cuda {
@@ -12,6 +11,7 @@ namespace switchyard::cuda {
 inline constexpr int team_askers = 2;
 inline constexpr int team_warps = team_askers + pull_lanes / 32;
 inline constexpr int all_team_warps = pull_teams * team_warps;
+inline constexpr int weight_warps = 4;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
@@ -67,7 +67,7 @@ class PullAsker {
     int asker;
   };
 
-  __device__ PullAsker(CombineArgs const& args, Sources const& sources, PullRing const& ring, Place place)
+  __device__ PullAsker(CombineArgs const& args, SourceRows const* sources, PullRing const& ring, Place place)
       : args_(args),
         sources_(sources),
         ring_(ring),
@@ -75,9 +75,7 @@ class PullAsker {
         tokens_(args.handle.num_tokens),
         pieces_(static_cast<int>((args.x.row_bytes + ring.piece - 1) / ring.piece)),
         groups_((args.handle.width + ring.rows - 1) / ring.rows),
-        lane_(static_cast<int>(threadIdx.x % 32)) {
-    for (int rank = 0; rank < args.peers.world; ++rank) streamed_ = streamed_ || sources.of[rank].staged != nullptr;
-  }
+        lane_(static_cast<int>(threadIdx.x % 32)) {}
 
   __device__ void run() {
     TokenRoutes next = routes_of(0);
@@ -85,8 +83,6 @@ class PullAsker {
     for (std::int64_t index = 0; index < tokens_.count; ++index) {
       TokenRoutes const routes = next;
       next = routes_of(index + 1);  // arrives meanwhile
-      // Once the call has failed nothing is waited for: what is summed up then, nobody sees.
-      streamed_ = streamed_ && ready(routes);
       int piece = first_piece;
       for (LaneRow row = row_of(routes, 0); piece < pieces_; piece += pull_teams)
         ask_piece({static_cast<std::int32_t>(BlockTokens::token(index)), piece}, routes, row);
@@ -118,17 +114,6 @@ class PullAsker {
     return routes;
   }
 
-  // Waits until the token's rows are there; false, in all lanes, when one will not come.
-  [[nodiscard]] __device__ bool ready(TokenRoutes const& routes) const {
-    bool const there = is_there(routes.low) && is_there(routes.high);
-    if (__all_sync(~0U, there) == 0) return false;
-    ptx::fence_proxy_async();  // what was acquired is seen by the copy engine, too
-    return true;
-  }
-  [[nodiscard]] __device__ bool is_there(DeviceRoute const& route) const {
-    return route.rank < 0 || wait_for_row(args_, sources_.of[route.rank], route, sources_.epoch);
-  }
-
   // Of the rows of a group, which travel together; groups never straddle the halves of the routes.
   [[nodiscard]] __device__ LaneRow row_of(TokenRoutes const& routes, int group) const {
     DeviceRoute route = routes.low;
@@ -139,7 +124,7 @@ class PullAsker {
       route.rank = static_cast<std::int16_t>(__shfl_sync(~0U, static_cast<int>(half.rank), from));
     }
     if (lane_ >= ring_.rows || route.rank < 0) return {nullptr, 1.0F};
-    SourceRows const& from = sources_.of[route.rank];
+    SourceRows const& from = sources_[route.rank];
     return {from.x + route.row * from.stride,
             args_.row_weights.data != nullptr ? from.row_weights[route.row] : 1.0F};
   }
@@ -196,14 +181,13 @@ class PullAsker {
   }
 
   CombineArgs const& args_;
-  Sources sources_;
+  SourceRows const* sources_;
   PullRing ring_;
   Place place_;
   BlockTokens tokens_;
   int pieces_;
   int groups_;
   int lane_;
-  bool streamed_ = false;
   StageTurn turn_;
   StageTurn stage_;
   int mine_ = -1;
@@ -281,66 +265,43 @@ class PullSummer {
   Sum<Element, uint4> sum_{};
 };
 
-#endif
+using PullStages = PullStage[pull_teams][most_pull_stages];
 
-// Of a block, beside the rings.
-struct PullShared {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  PullStage stages[pull_teams][most_pull_stages];
-  std::uint64_t stream_barriers[stream_warps][most_stream_stages];
-  StreamBatches batches;
-  int completed[stream_warps];
-#endif
-};
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// The same for all types of elements.
+__device__ inline PullStages& pull_stages() {
+  __shared__ PullStages stages;
+  return stages;
+}
 
 // All threads of the block.
-__device__ inline void start_rings(PullShared& shared) {
+__device__ inline void start_rings(PullStages& stages) {
   for (int i = static_cast<int>(threadIdx.x); i < pull_teams * most_pull_stages;
        i += static_cast<int>(blockDim.x)) {
-    PullStage& stage = shared.stages[i / most_pull_stages][i % most_pull_stages];
+    PullStage& stage = stages[i / most_pull_stages][i % most_pull_stages];
     ptx::barrier_init(&stage.full, 1);
     ptx::barrier_init(&stage.empty, pull_lanes / 32);
     ptx::fence_barrier_init();
   }
-  if (static_cast<int>(threadIdx.x) < stream_warps) shared.completed[threadIdx.x] = 0;
   __syncthreads();
 }
 
-// What a block's warps beside the teams do: rows, then weights.
-__device__ inline void stream_rows(CombineArgs const& args, PullShared& shared, std::uint64_t epoch,
-                                   std::byte* rings, int warp) {
-  if (args.stream.stages == 0) return;
-  if (warp == stream_warps)
-    return publish_batches({args, shared.batches, static_cast<int>(threadIdx.x % 32)}, shared.completed, args,
-                           epoch);
-  if (threadIdx.x % 32 != 0) return;
-  StreamLane lane(args, rings + warp * args.stream.ring_bytes(), shared.stream_barriers[warp],
-                  &shared.completed[warp]);
-  lane.run({args, shared.batches, warp});
-}
-
-__device__ inline void gather_all_weights(CombineArgs const& args, Sources const& sources, int warp) {
+// What a block's warps beside the teams do.
+__device__ inline void gather_all_weights(CombineArgs const& args, SourceRows const* sources, int warp) {
   if (args.out_weights == nullptr) return;
-  std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * (stream_warps + 1);
-  for (std::int64_t token = blockIdx.x * (stream_warps + 1) + warp; token < args.handle.num_tokens; token += step)
+  std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * weight_warps;
+  for (std::int64_t token = blockIdx.x * weight_warps + warp; token < args.handle.num_tokens; token += step)
     gather_weights(args, sources, token);
 }
 
 template <typename Element>
-__device__ inline void pull_by_bulk_copies(CombineArgs const& args, Sources const& sources, PullShared& shared,
+__device__ inline void pull_by_bulk_copies(CombineArgs const& args, SourceRows const* sources, PullStages& stages,
                                            std::byte* rings) {
-  start_rings(shared);
-  if (args.stream.stages > 0) shared.batches.find(args);
+  start_rings(stages);
   PullPlan const& plan = args.pull;
   int const warp = static_cast<int>(threadIdx.x / 32);
-  if (warp >= all_team_warps) {
-    stream_rows(args, shared, sources.epoch, rings + pull_teams * plan.ring_bytes(), warp - all_team_warps);
-    return gather_all_weights(args, sources, warp - all_team_warps);
-  }
+  if (warp >= all_team_warps) return gather_all_weights(args, sources, warp - all_team_warps);
   int const team = warp / team_warps;
-  PullRing const ring{.stages = shared.stages[team],
+  PullRing const ring{.stages = stages[team],
                       .bytes = rings + team * plan.ring_bytes(),
                       .count = plan.stages,
                       .piece = plan.piece,
@@ -350,47 +311,35 @@ __device__ inline void pull_by_bulk_copies(CombineArgs const& args, Sources cons
   PullSummer<Element>(args, ring, static_cast<int>(threadIdx.x) - (team * team_warps + team_askers) * 32).run();
 }
 
-// Peers may pull by bulk copies though this rank does not (its own output may not suit them).
-__device__ inline void stream_all(CombineArgs const& args, std::uint64_t epoch, PullShared& shared,
-                                  std::byte* rings) {
-  if (args.stream.stages == 0) return;
-  if (static_cast<int>(threadIdx.x) < stream_warps) shared.completed[threadIdx.x] = 0;
-  shared.batches.find(args);
-  int const warp = static_cast<int>(threadIdx.x / 32);
-  if (warp <= stream_warps) stream_rows(args, shared, epoch, rings, warp);
-}
-
 #endif
 
 // The widest unit that all addresses and lengths allow, but no narrower than an element.
 template <typename Element>
-__device__ inline void pull_elements(CombineArgs const& args, Sources const& sources, PullShared& shared,
-                                     std::byte* rings) {
+__device__ inline void pull_elements(CombineArgs const& args, SourceRows const* sources, std::byte* rings) {
   using Storage = typename Element::Storage;
-  auto low =
-      reinterpret_cast<std::uintptr_t>(args.out) | static_cast<std::uintptr_t>(args.out_stride) | args.x.row_bytes;
+  auto low = reinterpret_cast<std::uintptr_t>(args.out) | static_cast<std::uintptr_t>(args.out_stride);
   for (int which = 0; which < 2; ++which) {
-    if (args.bias[which] != nullptr)
-      low |=
-          reinterpret_cast<std::uintptr_t>(args.bias[which]) | static_cast<std::uintptr_t>(args.bias_stride[which]);
-  }
-  for (int rank = 0; rank < args.peers.world; ++rank)
+    if (args.bias[which] == nullptr) continue;
     low |=
-        reinterpret_cast<std::uintptr_t>(sources.of[rank].x) | static_cast<std::uintptr_t>(sources.of[rank].stride);
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  if (low % 16 == 0 && args.pull.stages > 0) return pull_by_bulk_copies<Element>(args, sources, shared, rings);
-  stream_all(args, sources.epoch, shared, rings);
-#endif
+        reinterpret_cast<std::uintptr_t>(args.bias[which]) | static_cast<std::uintptr_t>(args.bias_stride[which]);
+  }
+  for (int rank = 0; rank < args.peers.world; ++rank) {
+    SourceRows const& from = sources[rank];
+    low |= reinterpret_cast<std::uintptr_t>(from.x) | static_cast<std::uintptr_t>(from.stride);
+  }
+  low |= args.x.row_bytes;
   if (low % 16 != 0) return pull_tokens<Element, Storage>(args, sources);
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if (args.pull.stages > 0) return pull_by_bulk_copies<Element>(args, sources, pull_stages(), rings);
+#endif
   pull_tokens<Element, uint4>(args, sources);
 }
 
-__device__ inline void pull_phase(CombineArgs const& args, Sources const& sources, std::byte* rings) {
-  __shared__ PullShared shared;
+__device__ inline void pull_phase(CombineArgs const& args, SourceRows const* sources, std::byte* rings) {
   switch (args.dtype) {
-    case DType::bf16: return pull_elements<Bf16>(args, sources, shared, rings);
-    case DType::f16: return pull_elements<F16>(args, sources, shared, rings);
-    default: return pull_elements<F32>(args, sources, shared, rings);
+    case DType::bf16: return pull_elements<Bf16>(args, sources, rings);
+    case DType::f16: return pull_elements<F16>(args, sources, rings);
+    default: return pull_elements<F32>(args, sources, rings);
   }
 }
 

@@ -35,7 +35,6 @@ __device__ inline void tell_sources(CombineArgs const& args, std::uint64_t epoch
   to->x_offset = args.x.heap_offset;
   to->weights_offset = args.weights.heap_offset;
   to->row_weights_offset = args.row_weights.heap_offset;
-  to->x_batch_bits = args.stream.stages > 0 ? args.stream.batch_bits : -1;
   ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
 }
 
@@ -45,6 +44,7 @@ __device__ inline bool inside_heap(CombineArgs const& args, int peer, SourceTens
                                    std::int64_t offset) {
   if (mine.data == nullptr) return true;
   auto const at = static_cast<std::uint64_t>(offset);
+  if (at % sizeof(float) != 0 && mine.row_bytes % sizeof(float) == 0) return false;
   std::uint64_t const bytes = static_cast<std::uint64_t>(args.handle.rows_of_rank[peer]) * mine.row_bytes;
   std::uint64_t const heap = args.peers.heap_bytes[peer];
   return at <= heap && bytes <= heap - at;
@@ -55,11 +55,7 @@ __device__ inline bool read_source(CombineArgs const& args, int peer, SourceRows
   std::int64_t const x = told->x_offset;
   std::int64_t const weights = told->weights_offset;
   std::int64_t const row_weights = told->row_weights_offset;
-  std::int64_t const batch_bits = told->x_batch_bits;
-  std::int64_t const rows = args.handle.rows_of_rank[peer];
-  // Flags for all rows, if there are any.
-  bool const flagged = batch_bits < 0 || (batch_bits < 32 && (rows - 1) >> batch_bits < max_staged_batches);
-  if (!flagged || !inside_heap(args, peer, args.x, x) || !inside_heap(args, peer, args.weights, weights) ||
+  if (!inside_heap(args, peer, args.x, x) || !inside_heap(args, peer, args.weights, weights) ||
       !inside_heap(args, peer, args.row_weights, row_weights)) {
     report(args.peers, args.waiting,
            {.state = 0,
@@ -76,9 +72,7 @@ __device__ inline bool read_source(CombineArgs const& args, int peer, SourceRows
           .stride = in_place ? args.x.row_stride : args.x.row_bytes,
           .weights = heap + weights,
           .row_weights = reinterpret_cast<float const*>(heap + row_weights),
-          .rows = rows,
-          .staged = batch_bits < 0 || in_place ? nullptr : staged_of(args.peers, peer),
-          .batch_bits = static_cast<int>(batch_bits)};
+          .rows = args.handle.rows_of_rank[peer]};
   return true;
 }
 

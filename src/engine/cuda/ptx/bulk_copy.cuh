@@ -29,6 +29,7 @@ __device__ inline void barrier_init(std::uint64_t* barrier, std::uint32_t arriva
 // What barrier_init() wrote is seen by the copy engine.
 __device__ inline void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 __device__ inline void barrier_expect(std::uint64_t* barrier, std::uint32_t bytes) {
@@ -78,12 +79,6 @@ __device__ inline void bulk_commit() {
 template <int pending>
 __device__ inline void bulk_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory");
-}
-
-// All groups of this thread but the latest `pending` are complete, as with bulk_wait_all().
-template <int pending>
-__device__ inline void bulk_wait() {
-  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(pending) : "memory");
 }
 
 // All groups of this thread are complete: their writes are visible to this thread, and so to whoever acquires
