@@ -8,28 +8,37 @@ namespace switchyard::figures {
 
 // How one kind of call uses a GPU.
 struct CallFigures {
-  double sm_rate;       // bytes per second, read plus written, that one SM moves when nothing else limits it
-  double memory_share;  // of the memory's bandwidth by data sheet, that the payload reaches with SMs in plenty
+  double sm_rate;        // bytes per second, read plus written, that one SM moves when nothing else limits it
+  double piece_seconds;  // beside that, for each piece of a token's rows
+  double memory_share;   // of the memory's bandwidth by data sheet, that the payload reaches with SMs in plenty
+  double link_share;     // of the link's, likewise
+  // Launch, agreement and close, in seconds; the second for each rank on the GPU.
+  double fixed_seconds;
+  double fixed_seconds_per_sharer;
 };
 
-// Fitted on 2026-11-24 to whole calls on one H200 that 4 or 8 ranks share: the least largest error over
-// 4 to 24 SMs a rank, BF16 and FP8, 4096 and 128 tokens (bench/results/, docs/tuning.md). A dispatch gets less of
-// the memory's bandwidth than a combine because five sixths of its bytes are writes.
-inline constexpr CallFigures dispatch{.sm_rate = 70e9, .memory_share = 0.75};
-inline constexpr CallFigures combine{.sm_rate = 43e9, .memory_share = 0.98};
+// Fitted on 2026-11-24 to whole calls on one H200 that 4 or 8 ranks share, and on two H100s linked by NVLink: the
+// least largest error over 4 to 64 SMs a rank, BF16 and FP8, 4096 and 128 tokens (bench/results/, docs/tuning.md).
+// A dispatch gets less of the memory's bandwidth than a combine because five sixths of its bytes are writes.
+inline constexpr CallFigures dispatch{.sm_rate = 70e9,
+                                      .piece_seconds = 0,
+                                      .memory_share = 0.76,
+                                      .link_share = 0.7,
+                                      .fixed_seconds = 16e-6,
+                                      .fixed_seconds_per_sharer = 2.5e-6};
+inline constexpr CallFigures combine{.sm_rate = 90e9,
+                                     .piece_seconds = 180e-9,
+                                     .memory_share = 0.96,
+                                     .link_share = 0.66,
+                                     .fixed_seconds = 8e-6,
+                                     .fixed_seconds_per_sharer = 2e-6};
+
+// Of a piece; see plan/copy_plan.hpp.
+inline constexpr double piece_bytes = 4096;
 
 // How soon SMs and memory (or link) get into each other's way, same source: 1: their times add up; without end: the
 // slower alone counts.
-inline constexpr double sharpness = 2.5;
-
-// Launch, agreement and close of a call, in seconds, same source: the measured calls spend 30 to 38 us on them with
-// 4 ranks a GPU, and 38 to 60 with 8. What that depends on when each rank has a GPU of its own was not measured.
-inline constexpr double fixed_seconds = 14e-6;
-inline constexpr double fixed_seconds_per_sharer = 4.5e-6;
-
-// Of a link's bandwidth by data sheet. Not measured here: it is about what DeepEP's authors report of NVLink
-// (153 to 158 of 200 GB/s on H800).
-inline constexpr double link_share = 0.8;
+inline constexpr double sharpness = 3;
 
 // A call has enough SMs when no larger number makes it faster than by this ratio.
 inline constexpr double good_enough = 0.95;

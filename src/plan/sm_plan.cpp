@@ -20,6 +20,7 @@ double chance_of_none(int mine, int drawn, int all) {
 // What a rank moves in one call.
 struct Work {
   double tokens = 0;
+  double pieces = 0;
   double bytes = 0;         // read plus written: a row of each token on its one side, one per rank on the other
   double bytes_abroad = 0;  // that pass the link
 };
@@ -29,21 +30,24 @@ Work work_of(SmProblem const& problem) {
   double const row = static_cast<double>(problem.row_bytes);
   double const ranks = ranks_per_token(problem.world, problem.top_k, problem.num_experts);
   double const abroad = static_cast<double>(problem.world - problem.ranks_per_gpu) / problem.world;
-  return {.tokens = tokens, .bytes = tokens * (1 + ranks) * row, .bytes_abroad = tokens * ranks * abroad * row};
+  return {.tokens = tokens,
+          .pieces = tokens * row / figures::piece_bytes,
+          .bytes = tokens * (1 + ranks) * row,
+          .bytes_abroad = tokens * ranks * abroad * row};
 }
 
 double call_time(SmProblem const& problem, figures::CallFigures const& call, int num_sms) {
   Work const work = work_of(problem);
   double const sharers = problem.ranks_per_gpu;
   double const busy = std::max(std::min<double>(num_sms, work.tokens), 1.0);  // a token is one block's
-  double const by_sms = work.bytes / (busy * call.sm_rate);
+  double const by_sms = (work.bytes / call.sm_rate + work.pieces * call.piece_seconds) / busy;
   double const by_memory = sharers * work.bytes / (problem.rates.memory * call.memory_share);
-  double const link = problem.rates.link * figures::link_share;
+  double const link = problem.rates.link * call.link_share;
   double const by_link = link > 0 ? sharers * work.bytes_abroad / link : 0;
   double const shared = std::max(by_memory, by_link);
   double const moving =
       std::pow(std::pow(by_sms, figures::sharpness) + std::pow(shared, figures::sharpness), 1 / figures::sharpness);
-  return figures::fixed_seconds + figures::fixed_seconds_per_sharer * sharers + moving;
+  return call.fixed_seconds + call.fixed_seconds_per_sharer * sharers + moving;
 }
 
 bool good_enough(CallTimes const& times, CallTimes const& best) {

@@ -75,7 +75,16 @@ bool reaches_95_percent(SmProblem const& problem, int num_sms) {
   return best.dispatch / times.dispatch >= 0.95 && best.combine / times.combine >= 0.95;
 }
 
-// Whole calls on one H200, in microseconds; docs/tuning.md has the same table. 0: not measured.
+// Two H100s of 80 GB, one rank each, linked by NVLink.
+SmProblem on_two_h100s(std::int64_t tokens, std::int64_t row_bytes) {
+  SmProblem problem = on_one_h200(2, tokens, row_bytes);
+  problem.ranks_per_gpu = 1;
+  problem.rates = gpu_rates(9, 0, 85'000'000'000);
+  return problem;
+}
+
+// Whole calls, in microseconds; docs/tuning.md has the same table. 0: not measured. 8 and 4 ranks share one H200; 2
+// have an H100 each.
 struct Measured {
   int ranks;
   int num_sms;
@@ -86,16 +95,22 @@ struct Measured {
 };
 
 constexpr Measured measured[] = {
-    {8, 16, 4096, bf16_row, 870, 780}, {8, 8, 4096, bf16_row, 1084, 1171}, {8, 4, 4096, bf16_row, 1452, 2259},
-    {4, 24, 4096, bf16_row, 369, 380}, {8, 16, 4096, fp8_row, 488, 0},     {8, 16, 128, fp8_row, 66, 75},
+    {8, 16, 4096, bf16_row, 860, 725}, {8, 8, 4096, bf16_row, 1066, 918}, {8, 4, 4096, bf16_row, 1418, 1775},
+    {4, 24, 4096, bf16_row, 365, 294}, {8, 16, 4096, fp8_row, 472, 0},    {8, 16, 128, fp8_row, 46, 48},
+    {2, 8, 4096, bf16_row, 325, 637},  {2, 16, 4096, bf16_row, 218, 334}, {2, 24, 4096, bf16_row, 236, 235},
+    {2, 32, 4096, bf16_row, 218, 232}, {2, 48, 4096, bf16_row, 206, 233}, {2, 64, 4096, bf16_row, 197, 215},
 };
+
+SmProblem problem_of(Measured const& m, std::int64_t row_bytes) {
+  return m.ranks == 2 ? on_two_h100s(m.tokens, row_bytes) : on_one_h200(m.ranks, m.tokens, row_bytes);
+}
 
 TEST(SmPlan, IsWithin20PercentOfEachMeasurement) {
   for (Measured const& m : measured) {
     SCOPED_TRACE(testing::Message() << m.ranks << " ranks x " << m.num_sms << " SMs, " << m.tokens
                                     << " tokens, rows of " << m.dispatch_row);
-    double const dispatch = call_times(on_one_h200(m.ranks, m.tokens, m.dispatch_row), m.num_sms).dispatch * 1e6;
-    double const combine = call_times(on_one_h200(m.ranks, m.tokens), m.num_sms).combine * 1e6;
+    double const dispatch = call_times(problem_of(m, m.dispatch_row), m.num_sms).dispatch * 1e6;
+    double const combine = call_times(problem_of(m, bf16_row), m.num_sms).combine * 1e6;
     EXPECT_NEAR(dispatch, m.dispatch, 0.2 * m.dispatch);
     if (m.combine > 0) {
       EXPECT_NEAR(combine, m.combine, 0.2 * m.combine);
