@@ -108,10 +108,15 @@ class CudaBuffer final : public BufferState {
     auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
       return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
     };
-    Layout layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
-                  .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
-                  .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
+    Layout const layout = with_room([&] {
+      return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
+                    .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
+                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
+    });
     engine_.get_layout({.topk_idx = topk_idx, .workers = num_sms_}, layout, stream_of(cuda_stream));
+    keep(layout.num_tokens_per_rank);
+    keep(layout.num_tokens_per_expert);
+    keep(layout.is_token_in_rank);
     return layout;
   }
 
@@ -139,12 +144,7 @@ class CudaBuffer final : public BufferState {
 
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
     engine_.check_usable();
-    try {
-      return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
-    } catch (OutOfMemory const&) {
-      engine_.reclaim();
-    }
-    return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
+    return with_room([&] { return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda); });
   }
 
   void synchronize() override { engine_.record(weak_from_this())->wait(); }
@@ -166,6 +166,22 @@ class CudaBuffer final : public BufferState {
 
  private:
   World& world() { return *communicator_.world(); }
+
+  // Blocks that were let go of may still be in use by earlier calls: then waits for these, and tries again.
+  template <typename Make>
+  auto with_room(Make const& make) -> decltype(make()) {
+    try {
+      return make();
+    } catch (OutOfMemory const&) {
+      engine_.reclaim_between_calls();
+    }
+    return make();
+  }
+
+  // The kernel writes it, whoever lets go of it before.
+  void keep(Tensor const& tensor) {
+    if (tensor.given()) engine_.keep_until_done({.offset = 0, .data = nullptr, .owner = tensor.owner()});
+  }
 
   int choose_device(BufferOptions const& options) {
     int device = -1;
@@ -225,16 +241,20 @@ class CudaBuffer final : public BufferState {
   }
 
   Dispatched launch(DispatchArgs const& args) {
+    CurrentDevice const current(device_);
     engine_.follow(stream_of(args.cuda_stream), args.num_worst_tokens > 0);
-    if (ran_in_rounds(args.handle)) return dispatch_in_same_rounds(tools(), args, refusal_of([&] { check(args); }));
-    auto const fresh = args.handle.given() ? nullptr : std::make_shared<Routing>();
+    if (ran_in_rounds(args.handle)) {
+      args.after.wait();
+      return dispatch_in_same_rounds(tools(), args, refusal_of([&] { check(args); }));
+    }
+    auto fresh = args.handle.given() ? nullptr : std::make_shared<Routing>();
     try {
       return launch(args, fresh, {});
     } catch (OutOfMemory const&) {
       // All ranks throw alike, and in the same phase: all know the counts, or none does.
       if (!fresh || !fresh->counted || args.num_worst_tokens > 0) throw;
     }
-    return dispatch_in_rounds(tools(), args, *fresh);
+    return dispatch_in_rounds(tools(), args, std::move(fresh));
   }
 
   Dispatched launch(DispatchArgs const& args, std::shared_ptr<Routing> const& fresh, RoundFacts const& round) {
@@ -245,7 +265,8 @@ class CudaBuffer final : public BufferState {
                       .routing = fresh ? fresh : args.handle.routing(),
                       .workers = args.num_sms > 0 ? args.num_sms : num_sms_,
                       .first_token = round.first_token,
-                      .least_row_bytes = round.least_row_bytes};
+                      .least_row_bytes = round.least_row_bytes,
+                      .range = round.range};
     attempt(call, [&] {
       check(args);
       if (fresh) describe(args, facts_, communicator_.rank(), *fresh);
@@ -281,6 +302,7 @@ class CudaBuffer final : public BufferState {
   }
 
   Combined launch(CombineArgs const& args) {
+    CurrentDevice const current(device_);
     bool const given = args.handle.given();
     engine_.follow(stream_of(args.cuda_stream), given && args.handle.routing()->worst);
     if (!ran_in_rounds(args.handle)) return launch(args, {});
@@ -294,11 +316,15 @@ class CudaBuffer final : public BufferState {
     call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
     attempt(call, [&] {
       check(args);
-      prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cuda}, result);
+      with_room([&] {
+        prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cuda}, result);
+      });
     });
     if (call.refusal) call.workers = 1;
     args.after.wait();
     engine_.combine(call, stream_of(args.cuda_stream));
+    keep(result.x);
+    keep(result.topk_weights);
     return result;
   }
 
@@ -310,7 +336,11 @@ class CudaBuffer final : public BufferState {
     return {.engine = engine_,
             .heap = *connected_.heap,
             .options = facts_.options,
-            .pool = pool_,
+            .pool =
+                [this] {
+                  if (!pool_) pool_ = std::make_shared<DevicePool>(device_);
+                  return pool_;
+                },
             .dispatch =
                 [this](DispatchArgs const& args, RoundFacts const& round) {
                   return launch(args, args.handle.given() ? nullptr : std::make_shared<Routing>(), round);
@@ -325,7 +355,7 @@ class CudaBuffer final : public BufferState {
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
   BufferFacts facts_;
-  std::shared_ptr<DevicePool> pool_ = std::make_shared<DevicePool>(device_);
+  std::shared_ptr<DevicePool> pool_;  // made when a call runs in rounds
   cuda::Engine engine_;
   int num_sms_ = 0;
   int most_sms_ = 0;

@@ -1,7 +1,7 @@
 #include "api/cuda_rounds.hpp"
 
-#include <algorithm>
-#include <array>
+#include <utility>
+#include <vector>
 
 #include "api/buffer_parts.hpp"
 #include "base/check.hpp"
@@ -24,27 +24,42 @@ View rows_of(View view, std::int64_t first, std::int64_t count) {
 
 // Adjacent rows of two tensors of the same row length; strides and length in bytes.
 struct RowsCopy {
-  void* to;
-  std::size_t to_stride;
-  void const* from;
-  std::size_t from_stride;
-  std::size_t row_bytes;
+  std::byte* to;
+  std::int64_t to_stride;
+  std::byte const* from;
+  std::int64_t from_stride;
+  std::int64_t row_bytes;
 };
 
-std::size_t row_bytes_of(ConstTensorView const& view) {
-  return static_cast<std::size_t>(view.ndim == 2 ? view.size(1) : 1) * size_of(view.dtype);
+std::int64_t row_bytes_of(ConstTensorView const& view) {
+  return (view.ndim == 2 ? view.size(1) : 1) * static_cast<std::int64_t>(size_of(view.dtype));
 }
 
-std::size_t row_stride_of(ConstTensorView const& view) {
-  // Of a single row the stride means nothing, but a copy wants at least its length.
-  return std::max(row_bytes_of(view), static_cast<std::size_t>(view.stride(0)) * size_of(view.dtype));
+std::int64_t row_stride_of(ConstTensorView const& view) {
+  return view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
 }
 
 void copy_rows(RowsCopy const& copy, std::int64_t rows, cudaStream_t stream) {
   if (copy.row_bytes == 0 || rows == 0) return;
-  check_cuda(cudaMemcpy2DAsync(copy.to, copy.to_stride, copy.from, copy.from_stride, copy.row_bytes,
-                               static_cast<std::size_t>(rows), cudaMemcpyDeviceToDevice, stream),
-             "moving the rows of a round");
+  // A copy of many rows wants them apart; a caller's may lie on one another.
+  bool const apart = copy.from_stride >= copy.row_bytes && copy.to_stride >= copy.row_bytes;
+  std::int64_t const at_once = apart ? rows : 1;
+  auto const bytes = static_cast<std::size_t>(copy.row_bytes);
+  for (std::int64_t row = 0; row < rows; row += at_once) {
+    check_cuda(cudaMemcpy2DAsync(
+                   copy.to + row * copy.to_stride, apart ? static_cast<std::size_t>(copy.to_stride) : bytes,
+                   copy.from + row * copy.from_stride, apart ? static_cast<std::size_t>(copy.from_stride) : bytes,
+                   bytes, static_cast<std::size_t>(at_once), cudaMemcpyDeviceToDevice, stream),
+               "moving the rows of a round");
+  }
+}
+
+RowsCopy copy_between(ConstTensorView const& from, TensorView const& to) {
+  return {.to = static_cast<std::byte*>(to.data),
+          .to_stride = row_stride_of(to),
+          .from = static_cast<std::byte const*>(from.data),
+          .from_stride = row_stride_of(from),
+          .row_bytes = row_bytes_of(to)};
 }
 
 // From a round's tensor to the whole one.
@@ -52,11 +67,7 @@ void spread(ConstTensorView const& part, TensorView const& whole, std::vector<Ro
             cudaStream_t stream) {
   if (!part.given()) return;
   for (RowSegment const& segment : segments) {
-    copy_rows({.to = rows_of(whole, segment.whole, segment.rows).data,
-               .to_stride = row_stride_of(whole),
-               .from = rows_of(part, segment.part, segment.rows).data,
-               .from_stride = row_stride_of(part),
-               .row_bytes = row_bytes_of(part)},
+    copy_rows(copy_between(rows_of(part, segment.part, segment.rows), rows_of(whole, segment.whole, segment.rows)),
               segment.rows, stream);
   }
 }
@@ -65,11 +76,7 @@ void spread(ConstTensorView const& part, TensorView const& whole, std::vector<Ro
 void collect(ConstTensorView const& whole, TensorView const& part, std::vector<RowSegment> const& segments,
              cudaStream_t stream) {
   for (RowSegment const& segment : segments) {
-    copy_rows({.to = rows_of(part, segment.part, segment.rows).data,
-               .to_stride = row_stride_of(part),
-               .from = rows_of(whole, segment.whole, segment.rows).data,
-               .from_stride = row_stride_of(whole),
-               .row_bytes = row_bytes_of(whole)},
+    copy_rows(copy_between(rows_of(whole, segment.whole, segment.rows), rows_of(part, segment.part, segment.rows)),
               segment.rows, stream);
   }
 }
@@ -101,7 +108,8 @@ void fill_padding(Whole const& whole, cudaStream_t stream) {
 std::optional<Refusal> make_whole(RoundTools const& tools, Whole& whole, std::int64_t rows) {
   return refusal_of([&] {
     whole.call.shape.rows = rows;
-    auto const owner = tools.pool->take(receive_block(whole.call.shape).bytes, tools.engine.stream(), tools.keep());
+    auto const owner =
+        tools.pool()->take(receive_block(whole.call.shape).bytes, tools.engine.stream(), tools.keep());
     whole.call.block = SymmetricHeap::Block{.offset = 0, .data = owner.get(), .owner = owner};
     fill_padding(whole, tools.engine.stream());
     fill_tensors(whole.call, Device::cuda, whole.result);
@@ -140,8 +148,9 @@ std::size_t least_row_bytes(BufferOptions const& options, DispatchArgs const& ar
 // Ranges of tokens halve until a round fits: all ranks see the same refusals, so all halve alike.
 class Rounds {
  public:
-  Rounds(RoundTools const& tools, DispatchArgs const& args, Routing const& counted)
-      : tools_(tools), args_(args), routing_(std::make_shared<Routing>(counted)), merge_(total(), alignment()) {
+  // The device side of the handle is only needed for its counts.
+  Rounds(RoundTools const& tools, DispatchArgs const& args, std::shared_ptr<Routing> counted)
+      : tools_(tools), args_(args), routing_(std::move(counted)), merge_(total(), alignment()) {
     routing_->device = nullptr;
     routing_->device_owner.reset();
   }
@@ -219,7 +228,7 @@ CombineArgs slice_of(CombineArgs args, std::int64_t first, std::int64_t count) {
 Tensor in_pool(RoundTools const& tools, DType dtype, std::initializer_list<std::int64_t> shape) {
   std::size_t bytes = size_of(dtype);
   for (std::int64_t const extent : shape) bytes *= static_cast<std::size_t>(extent);
-  auto const owner = tools.pool->take(bytes, tools.engine.stream(), tools.keep());
+  auto const owner = tools.pool()->take(bytes, tools.engine.stream(), tools.keep());
   TensorView view(owner.get(), dtype, shape);
   view.device = Device::cuda;
   return {view, owner};
@@ -247,54 +256,52 @@ class CombineRounds {
   }
 
   // What a round pulls, in the heap.
-  [[nodiscard]] ConstTensorView staged(ConstTensorView const& whole, Round const& round, Tensor& keep) const {
+  [[nodiscard]] ConstTensorView staged(ConstTensorView const& whole, Round const& round) {
     if (!whole.given()) return whole;
     std::int64_t const rows = round.routing->placement.rows;
-    std::size_t const bytes = static_cast<std::size_t>(rows) * row_bytes_of(whole);
+    std::size_t const bytes = static_cast<std::size_t>(rows * row_bytes_of(whole));
     auto const block = tools_.engine.take(bytes);
     if (!block) throw_no_memory(tools_.heap, bytes, "the rows of a round");
     TensorView view = whole.ndim == 2 ? TensorView(block->data, whole.dtype, {rows, whole.size(1)})
                                       : TensorView(block->data, whole.dtype, {rows});
     view.device = Device::cuda;
-    keep = Tensor(view, block->owner);
+    staged_.push_back(*block);
     collect(whole, view, round.segments, tools_.engine.stream());
-    return keep;
+    return view;
   }
 
   void run(Round const& round) {
     std::int64_t const tokens = round.routing->num_tokens;
     CombineArgs part = slice_of(args_, round.first_token, tokens);
     part.handle = Handle(round.routing);
-    std::array<Tensor, 3> keep;
     if (!refusal_) {
       refusal_ = refusal_of([&] {
-        part.x = staged(args_.x, round, keep[0]);
-        part.topk_weights = staged(args_.topk_weights, round, keep[1]);
-        part.row_weights = staged(args_.row_weights, round, keep[2]);
+        part.x = staged(args_.x, round);
+        part.topk_weights = staged(args_.topk_weights, round);
+        part.row_weights = staged(args_.row_weights, round);
       });
     }
     Combined const done = tools_.combine(part, {.refusal = refusal_});
+    // Peers pull from these blocks until the kernel ends.
+    for (SymmetricHeap::Block& block : staged_) tools_.engine.keep_until_done(std::move(block));
+    staged_.clear();
     if (!done.topk_weights.given()) return;
     TensorView const to = rows_of(result_.topk_weights.view(), round.first_token, tokens);
-    copy_rows({.to = to.data,
-               .to_stride = row_stride_of(to),
-               .from = done.topk_weights.view().data,
-               .from_stride = row_stride_of(done.topk_weights),
-               .row_bytes = row_bytes_of(to)},
-              tokens, tools_.engine.stream());
+    copy_rows(copy_between(done.topk_weights, to), tokens, tools_.engine.stream());
   }
 
   RoundTools const& tools_;
   CombineArgs args_;
   Routing const& routing_;
   std::optional<Refusal> refusal_;
+  std::vector<SymmetricHeap::Block> staged_;  // of the round
   Combined result_;
 };
 
 }  // namespace
 
-Dispatched dispatch_in_rounds(RoundTools const& tools, DispatchArgs const& args, Routing const& counted) {
-  return Rounds(tools, args, counted).run();
+Dispatched dispatch_in_rounds(RoundTools const& tools, DispatchArgs const& args, std::shared_ptr<Routing> counted) {
+  return Rounds(tools, args, std::move(counted)).run();
 }
 
 Dispatched dispatch_in_same_rounds(RoundTools const& tools, DispatchArgs const& args,

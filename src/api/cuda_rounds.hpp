@@ -16,6 +16,7 @@ namespace switchyard::detail {
 struct RoundFacts {
   std::int64_t first_token = 0;
   std::size_t least_row_bytes = 0;
+  std::int64_t range = 0;            // 2^depth + number; the same on all ranks
   std::optional<Refusal> refusal{};  // found before; tells the peers
 };
 
@@ -24,7 +25,7 @@ struct RoundTools {
   cuda::Engine& engine;
   SymmetricHeap& heap;
   BufferOptions const& options;
-  std::shared_ptr<DevicePool> pool;
+  std::function<std::shared_ptr<DevicePool>()> pool;
   std::function<Dispatched(DispatchArgs const&, RoundFacts const&)> dispatch;
   std::function<Combined(CombineArgs const&, RoundFacts const&)> combine;
   std::function<std::shared_ptr<void>()> keep;  // what results must keep alive
@@ -32,7 +33,7 @@ struct RoundTools {
 
 // `counted`: of the call that did not fit; its counts are known. Throws OutOfMemory on every rank when a round of a
 // single token does not fit either, or when there is no memory for the whole result outside of the heap.
-Dispatched dispatch_in_rounds(RoundTools const& tools, DispatchArgs const& args, Routing const& counted);
+Dispatched dispatch_in_rounds(RoundTools const& tools, DispatchArgs const& args, std::shared_ptr<Routing> counted);
 // Along the rounds of an earlier dispatch. `refusal`: found before the first round, here and below.
 Dispatched dispatch_in_same_rounds(RoundTools const& tools, DispatchArgs const& args,
                                    std::optional<Refusal> refusal);

@@ -25,7 +25,8 @@ constexpr std::array<std::string_view, num_facts> fact_names{"call",
                                                              "layout",
                                                              "expert_alignment",
                                                              "num_worst_tokens",
-                                                             "handle: number of its dispatch"};
+                                                             "handle: number of its dispatch",
+                                                             "range of a dispatch in rounds"};
 
 std::string pick(std::initializer_list<std::string_view> names, std::int64_t value) {
   auto const index = static_cast<std::size_t>(value);

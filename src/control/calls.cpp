@@ -18,6 +18,7 @@ Facts facts_of(DispatchCall const& call) {
   fact(facts, Fact::layout) = static_cast<std::int64_t>(call.routing->layout);
   fact(facts, Fact::alignment) = call.routing->expert_alignment;
   fact(facts, Fact::worst_tokens) = args.num_worst_tokens;
+  fact(facts, Fact::range) = call.range;
   fact(facts, Fact::dispatch) = cached ? static_cast<std::int64_t>(call.routing->dispatch) : -1;
   return facts;
 }

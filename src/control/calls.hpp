@@ -28,6 +28,7 @@ struct DispatchCall {
   // itself: what the combine stages.
   std::int64_t first_token = 0;
   std::size_t least_row_bytes = 0;
+  std::int64_t range = 0;  // which of the rounds; 0: all tokens at once
 };
 
 struct CombineCall {

@@ -34,6 +34,7 @@ enum class Fact : unsigned char {
   alignment,
   worst_tokens,
   dispatch,
+  range,
   count
 };
 inline constexpr std::size_t num_facts = static_cast<std::size_t>(Fact::count);

@@ -62,6 +62,32 @@ TEST_F(GpuBadInput, IdsOutOfRange) {
   });
 }
 
+// Ranks that make different calls: all are told, and go on together.
+TEST_F(GpuBadInput, DispatchMeetsCombine) {
+  Case const c = refusal_case();
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, "a dispatch meets a combine", [&](Communicator& communicator) {
+    DeviceRank device(communicator.rank());
+    communicator.barrier();
+    Buffer buffer(communicator, gpu_options_for(p));
+    RankInputs const inputs(p, communicator.rank());
+    Handle const handle = gpu_dispatch(p, buffer, device, inputs.args(), false);
+    Tensor const outputs = buffer.allocate(c.combine_dtype, {handle.num_recv_rows(), c.hidden});
+    for (int i = 0; i < 2; ++i) {
+      DispatchArgs const args = device.upload(inputs.args());
+      auto const error = expect_throw<InvalidArgument>("calls that differ", [&] {
+        if (communicator.rank() == culprit)
+          (void)buffer.combine(CombineArgs{.x = outputs, .handle = handle, .cuda_stream = device.stream()});
+        else
+          (void)buffer.dispatch(args);
+      });
+      check_names(error, {"call", "dispatch", "combine"});
+      gpu_round_trip(p, buffer, device);
+    }
+    communicator.barrier();
+  });
+}
+
 TEST_F(GpuBadInput, HeapTooSmall) {
   Case const c{.ranks = 3, .tokens = 400, .counts = Tokens::equal, .hidden = 512, .routing = Routing::one_expert};
   Problem const p = make_problem(c);

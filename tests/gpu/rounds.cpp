@@ -26,7 +26,8 @@ Tensor fill_heap(Buffer& buffer, std::size_t room) {
 
 struct RoundsCase {
   Case the;
-  std::size_t room = 0;  // bytes of the heap
+  std::size_t room = 0;         // bytes of the heap
+  bool only_on_rank_0 = false;  // the others have all of it, and need not wait for counts
   GpuExtras extras{};
   bool cached = false;
 };
@@ -37,9 +38,10 @@ void run_rounds(RoundsCase const& c) {
     DeviceRank device(communicator.rank());
     communicator.barrier();
     BufferOptions options = gpu_options_for(p);
-    options.heap_bytes = 2 * granule;
+    options.heap_bytes = (c.only_on_rank_0 ? 16 : 2) * granule;
     Buffer buffer(communicator, options);
-    Tensor const filler = fill_heap(buffer, c.room);
+    Tensor filler;
+    if (!c.only_on_rank_0 || communicator.rank() == 0) filler = fill_heap(buffer, c.room);
     RankInputs const inputs(p, communicator.rank());
     for (int i = 0; i < 2; ++i) {
       device.clear();
@@ -62,6 +64,21 @@ TEST_F(GpuRounds, Flat) {
   run_rounds({.the = {.ranks = 3, .tokens = 600, .hidden = 384, .dtype = DType::f8e4m3},
               .room = half / 2,
               .extras = {.outputs = OutputsIn::odd_pointer}});
+}
+
+// What the cast makes lies in the heap, too, while room for the rows is looked for.
+TEST_F(GpuRounds, Cast) {
+  run_rounds({.the = {.ranks = 3, .tokens = 900, .hidden = 384, .cast = true},
+              .room = half,
+              .extras = {.outputs = OutputsIn::any_pointer}});
+}
+
+// Some ranks have room for all that could arrive, and some for nothing: all must go into rounds.
+TEST_F(GpuRounds, OnlyOneRankLacksRoom) {
+  run_rounds({.the = {.ranks = 4, .tokens = 700, .hidden = 512},
+              .room = half,
+              .only_on_rank_0 = true,
+              .extras = {.combine = {.topk_weights = true}, .outputs = OutputsIn::any_pointer}});
 }
 
 TEST_F(GpuRounds, OneRankGetsAll) {

@@ -185,17 +185,26 @@ void Engine::keep_own(SymmetricHeap::Block block) {
 
 std::optional<SymmetricHeap::Block> Engine::take(std::size_t bytes) {
   auto block = heap_->allocate(bytes);
-  if (block || capturing_) return block;
+  if (block) return block;
   reclaim();
   return heap_->allocate(bytes);
 }
 
+// Blocks of a call that is being made stay: kernels of it may still be launched.
 void Engine::reclaim() {
-  if (capturing_) return;
   CurrentDevice const current(options_.device);
+  cudaStreamCaptureStatus status{};
+  check_cuda(cudaStreamIsCapturing(stream_.get(), &status), "cudaStreamIsCapturing");
+  if (status != cudaStreamCaptureStatusNone) return;
   // They are collective calls: peers make them, too, and so they end.
   check_cuda(cudaStreamSynchronize(stream_.get()), "waiting for earlier calls");
+  in_use_.clear();
+}
+
+void Engine::reclaim_between_calls() {
+  reclaim();
   forget_the_done();
+  reclaim();
 }
 
 // The GPU's own errors (a bad address of the caller's, say) are sticky: waiting would be in vain.
@@ -219,6 +228,11 @@ void Engine::await(std::function<bool()> const& told) {
                             {.rank = heap_->rank(), .phase = "gpu"}));
     }
   }
+}
+
+// Nothing runs yet that could tell peers, and none waits.
+void Engine::refuse_in_capture(std::optional<Refusal> const& refusal) const {
+  if (capturing_ && refusal) throw_error(refusal->code, refusal->text, {.rank = heap_->rank(), .phase = "capture"});
 }
 
 void Engine::await_ticket() {

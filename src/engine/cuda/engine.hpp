@@ -84,8 +84,10 @@ class Engine {
 
   // A block of the heap. When there is none at once, waits for the calls so far, whose blocks are then free.
   [[nodiscard]] std::optional<SymmetricHeap::Block> take(std::size_t bytes);
-  // Waits for the calls so far and lets go of their blocks.
-  void reclaim();
+  // Waits for the calls so far and lets go of their blocks. Not while a call is being made.
+  void reclaim_between_calls();
+  // A block that kernels of the latest call use, though nobody else keeps it.
+  void keep_until_done(SymmetricHeap::Block block);
   // What a dispatch of this buffer received; waits for it.
   [[nodiscard]] RowCounts counts_of(detail::Routing const& routing);
 
@@ -95,7 +97,7 @@ class Engine {
     std::optional<Error> failure;  // how it ended; guarded by trouble_mutex_
   };
   void join(cudaStream_t caller);
-  void keep_until_done(SymmetricHeap::Block block);
+  void reclaim();
   // A block that only the engine knows of: a graph that uses it may be replayed as long as the buffer lives.
   void keep_own(SymmetricHeap::Block block);
   void forget_the_done();
@@ -105,6 +107,8 @@ class Engine {
   void fill(DispatchCall const& call, NotifyArgs& to) const;
   void notify(DispatchCall& call);
   void settle_placement(DispatchCall& call);
+  void read_placement(DispatchCall& call);
+  void refuse_in_capture(std::optional<Refusal> const& refusal) const;
   void settle_answers(DispatchCall& call);
   void allocate_block(DispatchCall& call);
   void guess_block(DispatchCall& call);

@@ -44,7 +44,8 @@ void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor&
     return;
   }
   if (is_contiguous(view)) {
-    if (auto const offset = heap_->offset_of(view.data, bytes)) {
+    // Peers take offsets of whole floats only.
+    if (auto const offset = heap_->offset_of(view.data, bytes); offset && *offset % sizeof(float) == 0) {
       tensor.heap_offset = static_cast<std::int64_t>(*offset);
       return;
     }
@@ -68,6 +69,7 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
   check_usable();
   CurrentDevice const current(options_.device);
   join(caller);
+  ++calls_;  // also here, so that ranks that make different calls count alike
   latest_ = Call::combine;
   switchyard::CombineArgs const& from = call.args;
   if (!call.refusal) call.refusal = why_void(*from.handle.routing());
@@ -77,6 +79,7 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
   stage(call, from.x, args.x);
   stage(call, from.topk_weights, args.weights);
   stage(call, from.row_weights, args.row_weights);
+  refuse_in_capture(call.refusal);
   args.ticket = ++ticket_;
   if (!call.refusal) {
     args.handle = device_handle(*from.handle.routing());

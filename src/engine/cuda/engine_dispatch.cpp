@@ -133,8 +133,19 @@ void Engine::find_bad_id(DispatchCall& call) {
 
 // What the notify kernel found, for the caller and for the allocation.
 void Engine::settle_placement(DispatchCall& call) {
-  if (mailbox_.troubled()) find_bad_id(call);
-  settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
+  // A receiver that has no room may have answered so already. Then counts are there all the same, as on the other
+  // ranks, which hear of it later.
+  bool const refused_room = mailbox_.troubled() && mailbox_.get().trouble.kind == TroubleKind::mismatch &&
+                            mailbox_.get().trouble.phase == Phase::answer;
+  if (!refused_room) {
+    if (mailbox_.troubled()) find_bad_id(call);
+    settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
+  }
+  read_placement(call);
+  if (refused_room) settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+}
+
+void Engine::read_placement(DispatchCall& call) {
   Placement& placement = call.fresh->placement;
   Mailbox const& told = mailbox_.get();
   placement.rows = told.rows;
@@ -302,8 +313,9 @@ void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
   latest_ = Call::dispatch;
   if (!call.fresh && !call.refusal) call.refusal = why_void(*call.routing);
   if (call.fresh && !call.refusal) prepare_handle(call);
-  if (call.fresh && !call.refusal && !worst) guess_block(call);
   Payload const payload = prepare_payload(call);
+  if (call.fresh && !call.refusal && !worst) guess_block(call);
+  refuse_in_capture(call.refusal);
   if (!call.fresh) {
     place_cached(call, payload);
   } else if (call.block && !call.refusal) {
