@@ -1,0 +1,164 @@
+/* The epoch protocol of the low-latency mode, as docs/low-latency.md states it: RANKS ranks, FRAMES results that may be
+ * outstanding, EPOCHS calls. A word is its epoch plus 1; 0: never written. ./dev model checks it: no deadlock (invalid
+ * end states), no stale or torn read (assertions), and that each of the seeded bugs is found:
+ *   BUG=1  a source does not wait for the receiver's credit
+ *   BUG=2  the flag may overtake the rows
+ *   BUG=3  a receiver gives its frame back while its owner still holds the result
+ *   BUG=4  a flag says "something came", not which epoch
+ */
+#ifndef RANKS
+#define RANKS 3
+#endif
+#ifndef FRAMES
+#define FRAMES 2
+#endif
+#ifndef EPOCHS
+#define EPOCHS 4
+#endif
+#ifndef BUG
+#define BUG 0
+#endif
+
+#define FRAME(e) ((e) % FRAMES)
+#define AT(a, b, f) (((a) * RANKS + (b)) * FRAMES + (f))
+
+byte rows[RANKS * RANKS * FRAMES];     /* AT(receiver, source, frame): whose rows lie in the slots */
+byte arrived[RANKS * RANKS * FRAMES];  /* the same: flag beside the rows */
+byte credit[RANKS * RANKS * FRAMES];   /* AT(source, receiver, frame): epochs + FRAMES that may be written */
+byte back[RANKS * RANKS * FRAMES];     /* AT(owner, receiver, frame): outputs that came back */
+byte returned[RANKS * RANKS * FRAMES]; /* the same: flag beside them */
+
+#if BUG == 4
+#define HAS(flag, e) (flag != 0)
+#else
+#define HAS(flag, e) (flag == (e) + 1)
+#endif
+
+/* Rows, then their flag; with BUG 2 in either order. */
+inline put(place, value) {
+#if BUG == 2
+  if
+  :: rows[place] = value; arrived[place] = value
+  :: arrived[place] = value; rows[place] = value
+  fi
+#else
+  rows[place] = value;
+  arrived[place] = value
+#endif
+}
+
+/* Send half of a dispatch. The first FRAMES epochs find frames that nobody has used. */
+inline send_rows(e) {
+  do
+  :: peer < RANKS ->
+#if BUG != 1
+     (e < FRAMES || credit[AT(me, peer, FRAME(e))] >= e + 1);
+#endif
+     put(AT(peer, me, FRAME(e)), e + 1);
+     peer++
+  :: else -> peer = 0; break
+  od
+}
+
+/* Receive half: all sources are there, and their rows are of this epoch. */
+inline receive_rows(e) {
+  do
+  :: atomic { peer < RANKS && HAS(arrived[AT(me, peer, FRAME(e))], e) ->
+     assert(rows[AT(me, peer, FRAME(e))] == e + 1);
+     peer++ }
+  :: peer == RANKS -> peer = 0; break
+  od
+}
+
+inline give_back(e) {
+  do
+  :: atomic { peer < RANKS -> credit[AT(peer, me, FRAME(e))] = e + FRAMES + 1; peer++ }
+  :: peer == RANKS -> peer = 0; break
+  od
+}
+
+/* Send half of a combine: what the experts made of the rows goes back. Rows and flag in one step: what the order of the
+ * two is for, the dispatch shows. */
+inline send_outputs(e) {
+#if BUG == 3
+  give_back(e);
+#endif
+  do
+  :: atomic { peer < RANKS ->
+     assert(rows[AT(me, peer, FRAME(e))] == e + 1);
+     back[AT(peer, me, FRAME(e))] = e + 1;
+     returned[AT(peer, me, FRAME(e))] = e + 1;
+     peer++ }
+  :: peer == RANKS -> peer = 0; break
+  od
+}
+
+/* The owner of a result lets go of it; until then the rows are whole. */
+inline release(e) {
+  do
+  :: atomic { peer < RANKS -> assert(rows[AT(me, peer, FRAME(e))] == e + 1); peer++ }
+  :: peer == RANKS -> peer = 0; break
+  od;
+#if BUG != 3
+  give_back(e);
+#endif
+}
+
+inline receive_outputs(e) {
+  do
+  :: atomic { peer < RANKS && HAS(returned[AT(me, peer, FRAME(e))], e) ->
+     assert(back[AT(me, peer, FRAME(e))] == e + 1);
+     peer++ }
+  :: peer == RANKS -> peer = 0; break
+  od
+}
+
+/* Calls are collective: all ranks make the same halves in the same order. Which order, whoever comes first to a step
+ * decides: any that the interface allows, that is each kind in order of epochs, a half after the one that it needs, and no
+ * more results outstanding than there are frames. Without ANY_ORDER only sends run ahead, and a result is let go of before
+ * the next is received: fewer states. (Ranks with orders of their own do end in a deadlock: -DFREE.) */
+mtype = { send, receive, combine, finish, let_go };
+mtype program[5 * EPOCHS]; /* 0: not decided yet */
+
+active [RANKS] proctype rank_() {
+  byte me = _pid;
+  byte peer, step;
+  byte sent, received, combined, done, released;
+  mtype next;
+  do
+  :: step < 5 * EPOCHS ->
+     atomic {
+#ifdef FREE
+       next = 0;
+#else
+       next = program[step];
+#endif
+       if
+       :: next != 0
+       :: next == 0 && sent < EPOCHS && sent - done < FRAMES && sent - released < FRAMES -> next = send
+#ifdef ANY_ORDER
+       :: next == 0 && received < sent -> next = receive
+       :: next == 0 && combined < received -> next = combine
+       :: next == 0 && done < combined -> next = finish
+       :: next == 0 && released < combined -> next = let_go
+#else
+       :: next == 0 && received < sent && received == released -> next = receive
+       :: next == 0 && combined < received -> next = combine
+       :: next == 0 && done < combined -> next = finish
+       :: next == 0 && released < done -> next = let_go
+#endif
+       fi;
+       program[step] = next;
+       step++
+     }
+     if
+     :: next == send -> send_rows(sent); sent++
+     :: next == receive -> receive_rows(received); received++
+     :: next == combine -> send_outputs(combined); combined++
+     :: next == finish -> receive_outputs(done); done++
+     :: next == let_go -> release(released); released++
+     fi;
+     next = 0
+  :: else -> break
+  od
+}
