@@ -116,7 +116,7 @@ inline receive_outputs(e) {
 /* Calls are collective: all ranks make the same halves in the same order. Which order, whoever comes first to a step
  * decides: any that the interface allows, that is each kind in order of epochs, a half after the one that it needs, and no
  * more results outstanding than there are frames. Without ANY_ORDER only sends run ahead, and a result is let go of before
- * the next is received: fewer states. (Ranks with orders of their own do end in a deadlock: -DFREE.) */
+ * the next is received: fewer states. (Ranks with orders of their own do end in a deadlock: -DFREE with ANY_ORDER.) */
 mtype = { send, receive, combine, finish, let_go };
 mtype program[5 * EPOCHS]; /* 0: not decided yet */
 
