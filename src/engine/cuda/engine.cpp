@@ -192,19 +192,24 @@ std::optional<SymmetricHeap::Block> Engine::take(std::size_t bytes) {
 
 // Blocks of a call that is being made stay: kernels of it may still be launched.
 void Engine::reclaim() {
+  if (is_capturing()) return;
   CurrentDevice const current(options_.device);
-  cudaStreamCaptureStatus status{};
-  check_cuda(cudaStreamIsCapturing(stream_.get(), &status), "cudaStreamIsCapturing");
-  if (status != cudaStreamCaptureStatusNone) return;
   // They are collective calls: peers make them, too, and so they end.
   check_cuda(cudaStreamSynchronize(stream_.get()), "waiting for earlier calls");
   in_use_.clear();
 }
 
 void Engine::reclaim_between_calls() {
-  reclaim();
+  if (is_capturing()) return;
+  CurrentDevice const current(options_.device);
   forget_the_done();
   reclaim();
+}
+
+bool Engine::is_capturing() const {
+  cudaStreamCaptureStatus status{};
+  check_cuda(cudaStreamIsCapturing(stream_.get(), &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
 }
 
 // The GPU's own errors (a bad address of the caller's, say) are sticky: waiting would be in vain.
