@@ -108,7 +108,7 @@ class CudaBuffer final : public BufferState {
     auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
       return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
     };
-    Layout const layout = with_room([&] {
+    Layout layout = with_room([&] {
       return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
                     .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
                     .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
