@@ -46,7 +46,8 @@ struct BufferOptions {
   EngineKind engine = EngineKind::automatic;
   // CUDA engine: the GPU; -1: the calling thread's current one. Several ranks may share one.
   int device = -1;
-  // CUDA engine: SMs that a call takes; 0: chosen by the number of ranks that share the GPU.
+  // CUDA engine: SMs that a call takes, at most the GPU's divided by the ranks that share it; 0: the fewest that
+  // reach 95 % of the best by a model (docs/tuning.md).
   int num_sms = 0;
 };
 

@@ -65,7 +65,7 @@ void add_bench_options(CLI::App& app, BenchOptions& options) {
              "what moves the rows; auto: cuda when there is a GPU that this build can use");
   add_choice(app, "--outputs", std::array{OutputsIn::heap, OutputsIn::any}, options.outputs,
              "expert outputs: tensors of the symmetric heap, or other memory, which combine stages");
-  app.add_option("--sms", options.sms, "SMs of each rank (cuda); 0: by the number of ranks on the GPU")
+  app.add_option("--sms", options.sms, "SMs of each rank (cuda); 0: the fewest that reach 95 % of the best")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--workers", options.workers, "threads of each rank that move data; 0: cores / ranks")
