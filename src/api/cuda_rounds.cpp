@@ -194,9 +194,11 @@ class Rounds {
     std::int64_t const count = range.end(args_.x.size(0)) - begin;
     Dispatched part;
     try {
-      part = tools_.dispatch(
-          slice_of(args_, begin, count),
-          {.first_token = begin, .least_row_bytes = least_row_bytes(tools_.options, args_), .refusal = refusal_});
+      part =
+          tools_.dispatch(slice_of(args_, begin, count), {.first_token = begin,
+                                                          .least_row_bytes = least_row_bytes(tools_.options, args_),
+                                                          .range = (std::int64_t{1} << range.depth) + range.number,
+                                                          .refusal = refusal_});
     } catch (OutOfMemory const&) {
       if (is_smallest(range)) throw;
       run({.number = 2 * range.number, .depth = range.depth + 1});
