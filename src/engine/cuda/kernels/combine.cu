@@ -1,5 +1,6 @@
 // Combine: stage if need be, announce, pull and sum, close.
 #include "engine/cuda/kernels/launch_next.cuh"
+#include "engine/cuda/kernels/ring_memory.cuh"
 #include "engine/cuda/launch.hpp"
 #include "engine/cuda/phases/stage.cuh"
 
@@ -9,7 +10,6 @@ namespace {
 
 // With the copy engine: teams that pull, and warps that bring weights back. Without: all pull.
 inline constexpr int combine_threads = (all_team_warps + weight_warps) * 32;
-inline constexpr std::size_t ring_alignment = 128;
 
 extern __shared__ std::byte dynamic_shared[];
 
@@ -32,8 +32,7 @@ __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_cons
   if (blockIdx.x == 0) tell_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
   if (good) {
     ptx::fence_proxy_async();  // what was acquired is seen by the copy engine, too
-    auto const at = reinterpret_cast<std::uintptr_t>(dynamic_shared);
-    pull_phase(args, sources, dynamic_shared + (ring_alignment - at % ring_alignment) % ring_alignment);
+    pull_phase(args, sources, align_ring(dynamic_shared));
   }
   if (!is_last_block<Readers::own>(&state->blocks_done)) return;
   stamp(args.peers, Stamp::moved);
@@ -45,22 +44,10 @@ __global__ void __launch_bounds__(combine_threads, 1) combine_kernel(__grid_cons
   stamp(args.peers, Stamp::closed);
 }
 
-// What a block may have beside its static shared memory.
-std::size_t dynamic_limit() {
-  int device = 0;
-  int limit = 0;
-  cudaFuncAttributes attributes;
-  if (cudaGetDevice(&device) != cudaSuccess) return 0;
-  if (cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
-  if (cudaFuncGetAttributes(&attributes, combine_kernel) != cudaSuccess) return 0;
-  return static_cast<std::size_t>(limit) - attributes.sharedSizeBytes;
-}
-
 }  // namespace
 
 std::size_t combine_shared_bytes() {
-  std::size_t const limit = dynamic_limit();
-  return limit > ring_alignment ? limit - ring_alignment : 0;
+  return ring_room(combine_kernel);
 }
 
 cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream) {
@@ -69,8 +56,7 @@ cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t str
 }
 
 cudaError_t load_combine() {
-  return cudaFuncSetAttribute(combine_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(dynamic_limit()));
+  return allow_all_memory(combine_kernel);
 }
 
 }  // namespace switchyard::cuda

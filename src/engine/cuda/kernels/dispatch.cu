@@ -1,5 +1,6 @@
 // Dispatch: (count, tell,) answer, place every row, arrive.
 #include "engine/cuda/kernels/launch_next.cuh"
+#include "engine/cuda/kernels/ring_memory.cuh"
 #include "engine/cuda/launch.hpp"
 #include "engine/cuda/phases/open.cuh"
 #include "engine/cuda/phases/padding.cuh"
@@ -11,14 +12,8 @@ namespace {
 inline constexpr int dispatch_warps = layout_threads / 32;
 inline constexpr int most_payload_warps = 12;
 [[maybe_unused]] inline constexpr int most_stages = 8;
-inline constexpr std::size_t ring_alignment = 128;
 
 extern __shared__ std::byte dynamic_shared[];
-
-__device__ std::byte* aligned_shared() {
-  auto const at = reinterpret_cast<std::uintptr_t>(dynamic_shared);
-  return dynamic_shared + (ring_alignment - at % ring_alignment) % ring_alignment;
-}
 
 __device__ void move_rows(DispatchArgs const& args, Destination const* destinations, int warp) {
   BlockWarp const mine{warp, args.payload_warps};
@@ -26,7 +21,8 @@ __device__ void move_rows(DispatchArgs const& args, Destination const* destinati
   __shared__ std::uint64_t barriers[most_payload_warps][most_stages];
   if (args.stages > 0) {
     std::size_t const ring = static_cast<std::size_t>(args.stages) * args.x.piece;
-    return payload_by_bulk_copies(args, destinations, mine, aligned_shared() + warp * ring, barriers[warp]);
+    return payload_by_bulk_copies(args, destinations, mine, align_ring(dynamic_shared) + warp * ring,
+                                  barriers[warp]);
   }
 #endif
   payload_by_lanes(args, destinations, mine);
@@ -55,7 +51,8 @@ __global__ void __launch_bounds__(layout_threads, 1) dispatch_kernel(__grid_cons
     return sit_out(args.peers, epoch);
   }
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
-  if (args.opening == Opening::notify) open_phase(args, epoch, *reinterpret_cast<LayoutShared*>(aligned_shared()));
+  if (args.opening == Opening::notify)
+    open_phase(args, epoch, *reinterpret_cast<LayoutShared*>(align_ring(dynamic_shared)));
   bool const good = answer_phase(args, epoch, destinations);
   if (blockIdx.x == 0) tell_ticket(args.peers, args.waiting.mailbox->answered, args.ticket);
   stamp(args.peers, Stamp::answered, blockIdx.x == 0);
@@ -75,27 +72,14 @@ __global__ void __launch_bounds__(layout_threads, 1) dispatch_kernel(__grid_cons
   stamp(args.peers, Stamp::closed);
 }
 
-// What a block may have beside its static shared memory.
-std::size_t dynamic_limit() {
-  int device = 0;
-  int limit = 0;
-  cudaFuncAttributes attributes;
-  if (cudaGetDevice(&device) != cudaSuccess) return 0;
-  if (cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
-  if (cudaFuncGetAttributes(&attributes, dispatch_kernel) != cudaSuccess) return 0;
-  return static_cast<std::size_t>(limit) - attributes.sharedSizeBytes;
-}
-
 }  // namespace
 
 cudaError_t load_dispatch() {
-  return cudaFuncSetAttribute(dispatch_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(dynamic_limit()));
+  return allow_all_memory(dispatch_kernel);
 }
 
 std::size_t dispatch_shared_bytes() {
-  std::size_t const limit = dynamic_limit();
-  return limit > ring_alignment ? limit - ring_alignment : 0;
+  return ring_room(dispatch_kernel);
 }
 
 cudaError_t launch_dispatch(DispatchArgs const& args, int blocks, cudaStream_t stream) {
