@@ -5,6 +5,7 @@
 
 #include "api/buffer_parts.hpp"
 #include "base/check.hpp"
+#include "engine/cuda/rows.hpp"
 #include "memory/device/cuda_check.hpp"
 
 namespace switchyard::detail {
@@ -31,14 +32,6 @@ struct RowsCopy {
   std::int64_t row_bytes;
 };
 
-std::int64_t row_bytes_of(ConstTensorView const& view) {
-  return (view.ndim == 2 ? view.size(1) : 1) * static_cast<std::int64_t>(size_of(view.dtype));
-}
-
-std::int64_t row_stride_of(ConstTensorView const& view) {
-  return view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
-}
-
 void copy_rows(RowsCopy const& copy, std::int64_t rows, cudaStream_t stream) {
   if (copy.row_bytes == 0 || rows == 0) return;
   // A copy of many rows wants them apart; a caller's may lie on one another.
@@ -56,10 +49,10 @@ void copy_rows(RowsCopy const& copy, std::int64_t rows, cudaStream_t stream) {
 
 RowsCopy copy_between(ConstTensorView const& from, TensorView const& to) {
   return {.to = static_cast<std::byte*>(to.data),
-          .to_stride = row_stride_of(to),
+          .to_stride = cuda::row_stride_of(to),
           .from = static_cast<std::byte const*>(from.data),
-          .from_stride = row_stride_of(from),
-          .row_bytes = row_bytes_of(to)};
+          .from_stride = cuda::row_stride_of(from),
+          .row_bytes = cuda::row_bytes_of(to)};
 }
 
 // From a round's tensor to the whole one.
@@ -261,7 +254,7 @@ class CombineRounds {
   [[nodiscard]] ConstTensorView staged(ConstTensorView const& whole, Round const& round) {
     if (!whole.given()) return whole;
     std::int64_t const rows = round.routing->placement.rows;
-    std::size_t const bytes = static_cast<std::size_t>(rows * row_bytes_of(whole));
+    std::size_t const bytes = static_cast<std::size_t>(rows * cuda::row_bytes_of(whole));
     auto const block = tools_.engine.take(bytes);
     if (!block) throw_no_memory(tools_.heap, bytes, "the rows of a round");
     TensorView view = whole.ndim == 2 ? TensorView(block->data, whole.dtype, {rows, whole.size(1)})

@@ -4,28 +4,15 @@
 #include "base/check.hpp"
 #include "engine/cuda/engine.hpp"
 #include "engine/cuda/launch.hpp"
+#include "engine/cuda/rows.hpp"
 
 namespace switchyard::cuda {
 
 namespace {
 
-std::uint32_t row_bytes_of(ConstTensorView const& view) {
-  std::int64_t const per_row = view.ndim == 2 ? view.size(1) : 1;
-  return static_cast<std::uint32_t>(per_row) * static_cast<std::uint32_t>(size_of(view.dtype));
-}
-
 bool is_contiguous(ConstTensorView const& view) {
   if (view.ndim == 1) return view.stride(0) == 1 || view.size(0) <= 1;
   return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(0) == view.size(1) || view.size(0) <= 1);
-}
-
-std::int64_t row_stride_of(ConstTensorView const& view) {
-  return view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
-}
-
-bool suits_bulk_copies(SourceTensor const& tensor) {
-  return reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0 && tensor.row_stride % 16 == 0 &&
-         tensor.row_bytes % 16 == 0;
 }
 
 }  // namespace
@@ -34,7 +21,7 @@ bool suits_bulk_copies(SourceTensor const& tensor) {
 void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor) {
   tensor.heap_offset = -1;
   if (!view.given() || call.refusal) return;
-  tensor.row_bytes = row_bytes_of(view);
+  tensor.row_bytes = static_cast<std::uint32_t>(row_bytes_of(view));
   tensor.row_stride = row_stride_of(view);
   std::size_t const bytes = static_cast<std::size_t>(view.size(0)) * tensor.row_bytes;
   // A tensor without rows has no address of its own, but it is given: peers only ask whether there is one.
@@ -84,7 +71,8 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
   if (!call.refusal) {
     args.handle = device_handle(*from.handle.routing());
     args.rows = from.x.size(0);
-    args.own_in_place = args.x.stage && !args.handle.expanded && suits_bulk_copies(args.x);
+    args.own_in_place = args.x.stage && !args.handle.expanded &&
+                        suits_bulk_copies(args.x.data, args.x.row_stride, args.x.row_bytes);
     args.pull = plan_pull(args.x.row_bytes, args.handle.width, rings_.combine);
     args.hidden = from.x.size(1);
     args.dtype = from.x.dtype;

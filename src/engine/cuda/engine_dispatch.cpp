@@ -6,6 +6,7 @@
 #include "base/check.hpp"
 #include "engine/cuda/engine.hpp"
 #include "engine/cuda/launch.hpp"
+#include "engine/cuda/rows.hpp"
 #include "plan/copy_plan.hpp"
 
 namespace switchyard::cuda {
@@ -19,11 +20,6 @@ Refusal no_memory(SymmetricHeap const& heap, std::size_t bytes, std::string cons
           fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; free results earlier or raise "
                       "BufferOptions::heap_bytes",
                       bytes, what, heap.allocator().largest_free(), heap.allocator().capacity())};
-}
-
-// May rows travel through the copy engine?
-bool suits_bulk_copies(RowCopy const& x) {
-  return reinterpret_cast<std::uintptr_t>(x.from) % 16 == 0 && x.stride % 16 == 0 && x.bytes % 16 == 0;
 }
 
 HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
@@ -243,13 +239,14 @@ Engine::Payload Engine::prepare_payload(DispatchCall& call) {
   Payload payload{};
   if (call.refusal) return payload;
   payload.x.from = static_cast<std::byte const*>(from.x.data);
-  payload.x.stride = from.x.stride(0) * static_cast<std::int64_t>(size_of(from.x.dtype));
+  payload.x.stride = row_stride_of(from.x);
   payload.x.bytes = static_cast<std::uint32_t>(call.shape.row_bytes);
   payload.scales = static_cast<float const*>(from.scales.data);
   payload.scale_strides[0] = from.scales.stride(0);
   payload.scale_strides[1] = from.scales.stride(1);
   if (from.cast_to_fp8) cast(call, payload);
-  payload.copies = plan_copies(suits_bulk_copies(payload.x) ? payload.x.bytes : 0, rings_.dispatch);
+  payload.copies = plan_copies(
+      suits_bulk_copies(payload.x.from, payload.x.stride, payload.x.bytes) ? payload.x.bytes : 0, rings_.dispatch);
   payload.x.piece = payload.copies.piece;
   return payload;
 }
