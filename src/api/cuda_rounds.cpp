@@ -266,6 +266,7 @@ class CombineRounds {
   }
 
   void run(Round const& round) {
+    tools_.engine.close_call();  // the last round's blocks serve this one, if need be
     std::int64_t const tokens = round.routing->num_tokens;
     CombineArgs part = slice_of(args_, round.first_token, tokens);
     part.handle = Handle(round.routing);

@@ -119,7 +119,7 @@ void Engine::join(cudaStream_t caller) {
   cudaStreamCaptureStatus status{};
   check_cuda(cudaStreamIsCapturing(caller, &status), "cudaStreamIsCapturing");
   capturing_ = status != cudaStreamCaptureStatusNone;
-  if (!capturing_) forget_the_done();
+  if (!capturing_) close_call();
   if (caller == stream_.get()) return;
   joined_.record(caller);
   joined_.hold(stream_.get());
@@ -163,7 +163,7 @@ void Engine::gate() {
              "launching the gate kernel");
 }
 
-void Engine::forget_the_done() {
+void Engine::close_call() {
   if (!of_this_call_.empty()) {
     auto event = std::make_unique<DeviceEvent>(options_.device);
     event->record(stream_.get());
@@ -202,7 +202,7 @@ void Engine::reclaim() {
 void Engine::reclaim_between_calls() {
   if (is_capturing()) return;
   CurrentDevice const current(options_.device);
-  forget_the_done();
+  close_call();
   reclaim();
 }
 

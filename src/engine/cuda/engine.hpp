@@ -84,6 +84,8 @@ class Engine {
 
   // A block of the heap. When there is none at once, waits for the calls so far, whose blocks are then free.
   [[nodiscard]] std::optional<SymmetricHeap::Block> take(std::size_t bytes);
+  // The call so far has launched all its kernels: once they are done, its blocks are free.
+  void close_call();
   // Waits for the calls so far and lets go of their blocks. Not while a call is being made.
   void reclaim_between_calls();
   // A block that kernels of the latest call use, though nobody else keeps it.
@@ -101,7 +103,6 @@ class Engine {
   [[nodiscard]] bool is_capturing() const;
   // A block that only the engine knows of: a graph that uses it may be replayed as long as the buffer lives.
   void keep_own(SymmetricHeap::Block block);
-  void forget_the_done();
   void look();
 
   void prepare_handle(DispatchCall& call);
