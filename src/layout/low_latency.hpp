@@ -1,0 +1,145 @@
+// Low-latency mode: the slots of a rank and the words by which ranks tell one another about them. All ranks compute
+// the same layout from the same numbers; it lies at the start of every rank's heap. docs/low-latency.md states who
+// writes what when.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "layout/control.hpp"
+#include "layout/receive_block.hpp"
+
+namespace switchyard {
+
+inline constexpr int max_frames = 16;
+
+// Told by one rank to another, for one frame.
+struct alignas(cache_line) FrameFlag {
+  std::uint64_t epoch;   // of the frame; written last (release)
+  std::uint64_t digest;  // arrived, ready: of what all ranks must have asked alike
+  std::uint64_t rows;    // arrived, rank_major: rows sent
+};
+static_assert(sizeof(FrameFlag) == cache_line);
+
+// A credit that says: no more; the receiver has masked this rank.
+inline constexpr std::uint64_t credit_revoked = ~std::uint64_t{0};
+
+// Only the owner reads and writes it. On the CUDA engine its kernels do, one at a time.
+struct alignas(cache_line) FrameState {
+  std::uint64_t epoch;     // dispatches that used the frame so far, a running one included
+  std::uint64_t given;     // epoch up to which the frame was given back to its sources
+  std::uint32_t captured;  // 1: the latest dispatch is part of a CUDA graph
+};
+static_assert(sizeof(FrameState) == cache_line);
+
+struct SlotSizes {
+  int world = 1;
+  int num_experts = 0;
+  int max_local_experts = 0;
+  int top_k = 1;
+  int frames = 2;
+  std::int64_t max_tokens = 0;
+  std::size_t row_bytes = 0;     // of a dispatch, at most
+  std::size_t scale_bytes = 0;   // likewise
+  std::size_t output_bytes = 0;  // of a row that a combine reads, at most
+  // Slots of the one layout and of the other.
+  [[nodiscard]] constexpr std::size_t sources_rows() const noexcept {
+    return static_cast<std::size_t>(world) * static_cast<std::size_t>(max_tokens);
+  }
+  [[nodiscard]] constexpr std::size_t rows() const noexcept {
+    auto const experts = static_cast<std::size_t>(max_local_experts);
+    return sources_rows() * (experts > 0 ? experts : 1);
+  }
+};
+
+// Byte offsets in the heap. Those of a frame's parts: from its beginning.
+struct SlotLayoutBytes {
+  // FrameFlag[frames][world].
+  std::size_t arrived = 0;  // by source: its rows are in the frame
+  std::size_t credit = 0;   // by receiver: epoch up to which this rank has got the receiver's frame back
+  std::size_t ready = 0;    // by receiver: its outputs can be read
+  std::size_t claims = 0;   // u32[frames][max local experts]: rows that sources have claimed of each expert
+  // From here on only the owner reads and writes.
+  std::size_t states = 0;  // FrameState[frames]
+  std::size_t masked = 0;  // u32[world]: 1: masked
+  std::size_t bases =
+      0;  // u64[frames][num_experts]: epoch << 32 | first row: how blocks of a kernel tell each other
+  std::size_t scratch = 0;  // u32[64]: counters of a kernel's blocks
+  std::size_t control_bytes = 0;
+
+  std::size_t frames = 0;  // where the first begins
+  std::size_t frame_bytes = 0;
+  // Parts of a frame.
+  std::size_t x = 0;             // rows one after another, as wide as this dispatch's are
+  std::size_t scales = 0;        // likewise
+  std::size_t source_token = 0;  // i32, a slot each
+  std::size_t counts = 0;        // i32[max(L, R)]
+  std::size_t ranges = 0;        // i64[L][R]
+  std::size_t topk_idx = 0;      // i32[R][M][K]
+  std::size_t topk_weights = 0;  // f32[R][M][K]
+  std::size_t outputs = 0;       // rows one after another, as wide as this combine's are
+  // i32[M][K], of the owner's tokens: expert_major: row within the expert; rank_major: within the source's slots,
+  // -1 in slots whose rank an earlier slot of the token has. -1: nothing was sent.
+  std::size_t positions = 0;
+  std::size_t slot_expert = 0;  // i32[M][K], beside it: the expert, -1: none
+  std::size_t bytes = 0;        // of all
+};
+
+constexpr SlotLayoutBytes slot_layout(SlotSizes const& sizes) noexcept {
+  SlotLayoutBytes at;
+  std::size_t end = 0;
+  auto const place = [&end](std::size_t bytes) {
+    std::size_t const begin = end;
+    end = align_up(begin + bytes, part_alignment);
+    return begin;
+  };
+  auto const world = static_cast<std::size_t>(sizes.world);
+  auto const frames = static_cast<std::size_t>(sizes.frames);
+  auto const local = static_cast<std::size_t>(sizes.max_local_experts);
+  auto const slots = static_cast<std::size_t>(sizes.max_tokens) * static_cast<std::size_t>(sizes.top_k);
+  at.arrived = place(frames * world * sizeof(FrameFlag));
+  at.credit = place(frames * world * sizeof(FrameFlag));
+  at.ready = place(frames * world * sizeof(FrameFlag));
+  at.claims = place(frames * local * sizeof(std::uint32_t));
+  at.states = place(frames * sizeof(FrameState));
+  at.masked = place(world * sizeof(std::uint32_t));
+  at.bases = place(frames * static_cast<std::size_t>(sizes.num_experts) * sizeof(std::uint64_t));
+  at.scratch = place(64 * sizeof(std::uint32_t));
+  at.control_bytes = end;
+  at.frames = align_up(end, page_bytes);
+  end = 0;
+  at.x = place(sizes.rows() * sizes.row_bytes);
+  at.scales = place(sizes.rows() * sizes.scale_bytes);
+  at.source_token = place(sizes.rows() * sizeof(std::int32_t));
+  at.counts = place((local > world ? local : world) * sizeof(std::int32_t));
+  at.ranges = place(local * world * sizeof(std::int64_t));
+  at.topk_idx = place(world * slots * sizeof(std::int32_t));
+  at.topk_weights = place(world * slots * sizeof(float));
+  at.outputs = place(sizes.rows() * sizes.output_bytes);
+  at.positions = place(slots * sizeof(std::int32_t));
+  at.slot_expert = place(slots * sizeof(std::int32_t));
+  at.frame_bytes = align_up(end, page_bytes);
+  at.bytes = at.frames + frames * at.frame_bytes;
+  return at;
+}
+
+// What must agree between the ranks of one call.
+struct SlotDigest {
+  std::uint64_t operation = 0;  // 1: dispatch, 2: combine
+  std::uint64_t layout = 0;
+  std::uint64_t row_bytes = 0;
+  std::uint64_t scale_bytes = 0;
+  std::uint64_t dtype = 0;
+  std::uint64_t cast = 0;  // or coding
+  std::uint64_t weights = 0;
+};
+
+constexpr std::uint64_t digest_of(SlotDigest const& d) noexcept {
+  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a's offset and prime, over whole words
+  for (std::uint64_t const word : {d.operation, d.layout, d.row_bytes, d.scale_bytes, d.dtype, d.cast, d.weights}) {
+    hash = (hash ^ word) * 0x100000001b3;
+  }
+  return hash;
+}
+
+}  // namespace switchyard
