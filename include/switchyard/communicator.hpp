@@ -11,6 +11,7 @@
 namespace switchyard {
 
 class Store;
+class TcpStoreServer;
 class World;
 
 struct CommunicatorOptions {
@@ -24,6 +25,19 @@ struct CommunicatorOptions {
   bool serve = true;
   // Deadline for every wait of the rendezvous; 0 takes SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
   std::chrono::milliseconds timeout{0};
+};
+
+// The meeting point of one job, on a free port of this machine (SWITCHYARD_LISTEN): for launchers that have a way of
+// their own to tell the ranks its address. They connect with serve = false. To live until all ranks have connected.
+class StoreServer {
+ public:
+  // `token`: as in CommunicatorOptions.
+  explicit StoreServer(std::string const& token);
+  [[nodiscard]] std::string const& address() const noexcept { return address_; }  // host:port
+
+ private:
+  std::shared_ptr<TcpStoreServer> server_;
+  std::string address_;
 };
 
 // Copies share the membership; when the last one goes the rank leaves the job.

@@ -49,6 +49,12 @@ std::shared_ptr<Store> open_store(CommunicatorOptions const& options, std::chron
 
 }  // namespace
 
+StoreServer::StoreServer(std::string const& token) {
+  std::string const listen = config_text(Setting::listen);
+  server_ = std::make_shared<TcpStoreServer>(TcpStoreServerOptions{.listen = listen, .token = token});
+  address_ = fmt::format("{}:{}", HostedStore::own_address(listen), server_->port());
+}
+
 Communicator Communicator::from_environment() {
   return connect(options_from_environment(process_environment()));
 }

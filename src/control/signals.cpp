@@ -12,6 +12,7 @@
 #include <new>
 
 #include "base/check.hpp"
+#include "base/interrupt.hpp"
 
 namespace switchyard {
 
@@ -115,7 +116,15 @@ void Signals::wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaite
       timed_out(flag, awaited);
     }
     sleep(flag, awaited.epoch, deadline);
+    // Not when the news came with the signal: the call can go on, and its caller hears of the signal afterwards.
+    if (flag.load(std::memory_order_acquire) < awaited.epoch && interrupted()) ended(awaited);  // pairs with publish()
   }
+}
+
+void Signals::ended(Awaited const& awaited) {
+  fail(SystemError(fmt::format("rank {}: interrupted by its caller while it waited for rank {} during {}",
+                               heap_->rank(), awaited.peer, awaited.phase),
+                   {.rank = heap_->rank(), .peer = awaited.peer, .phase = awaited.phase}));
 }
 
 void Signals::lost(std::atomic<std::uint64_t> const& flag, Awaited const& awaited) {

@@ -58,6 +58,7 @@ class Signals {
   void sleep(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch, Deadline const& deadline) const noexcept;
   bool spin(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch) const noexcept;
   [[noreturn]] void lost(std::atomic<std::uint64_t> const& flag, Awaited const& awaited);
+  [[noreturn]] void ended(Awaited const& awaited);
   [[noreturn]] void timed_out(std::atomic<std::uint64_t> const& flag, Awaited const& awaited);
 
   std::shared_ptr<SymmetricHeap> heap_;

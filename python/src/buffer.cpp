@@ -1,0 +1,116 @@
+#include "buffer.hpp"
+
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+
+#include "communicator.hpp"
+#include "dtypes.hpp"
+#include "inputs.hpp"
+#include "results.hpp"
+
+namespace switchyard::python {
+
+namespace {
+
+// The errors of queued work are thrown by its events.
+void drain(Buffer& buffer) noexcept {
+  try {
+    buffer.synchronize();
+  } catch (std::exception const&) {
+  }
+}
+
+PyBuffer make(OwnedCommunicator const& communicator, BufferOptions const& options) {
+  return PyBuffer(aside([member = communicator.get(), options] { return Buffer(*member, options); }));
+}
+
+nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
+  Exporter const exporter(topk_idx);
+  ConstTensorView const view = input("topk_idx", topk_idx);
+  Layout const layout = run_here([&, buffer = self.get()] { return buffer->get_layout(view, cuda_stream); });
+  return nb::make_tuple(exporter(layout.num_tokens_per_rank), exporter(layout.num_tokens_per_expert),
+                        exporter(layout.is_token_in_rank, {.as_bool = true}));
+}
+
+nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<std::int64_t> const& shape,
+                    nb::handle like) {
+  auto const type = dtype_of_name(dtype);
+  if (!type || dtype == "bool")
+    throw InvalidArgument("dtype: expected bfloat16, float16, float32, float8_e4m3fn, int32, int64 or uint8, seen " +
+                          dtype);
+  auto const buffer = self.get();
+  Exporter const exporter(like);
+  switch (shape.size()) {
+    case 1: return exporter(buffer->allocate(*type, {shape[0]}));
+    case 2: return exporter(buffer->allocate(*type, {shape[0], shape[1]}));
+    case 3: return exporter(buffer->allocate(*type, {shape[0], shape[1], shape[2]}));
+    default:
+      throw InvalidArgument("shape: expected 1 to 3 dimensions, seen " + std::to_string(shape.size()));
+  }
+}
+
+nb::list phases(PyBuffer const& self) {
+  nb::list result;
+  for (PhaseTime const& each : self.get()->phases()) result.append(nb::make_tuple(each.name, each.us));
+  return result;
+}
+
+void bind_options(nb::module_& module) {
+  nb::enum_<EngineKind>(module, "EngineKind")
+      .value("automatic", EngineKind::automatic)
+      .value("cpu", EngineKind::cpu)
+      .value("cuda", EngineKind::cuda);
+  nb::class_<BufferOptions>(module, "BufferOptions")
+      .def(nb::init<>())
+      .def_rw("max_tokens", &BufferOptions::max_tokens)
+      .def_rw("hidden", &BufferOptions::hidden)
+      .def_rw("num_experts", &BufferOptions::num_experts)
+      .def_rw("top_k", &BufferOptions::top_k)
+      .def_rw("heap_bytes", &BufferOptions::heap_bytes)
+      .def_rw("num_workers", &BufferOptions::num_workers)
+      .def_prop_rw("timeout_ms", [](BufferOptions const& self) { return self.timeout.count(); },
+                   [](BufferOptions& self, std::int64_t value) { self.timeout = std::chrono::milliseconds(value); })
+      .def_rw("engine", &BufferOptions::engine)
+      .def_rw("device", &BufferOptions::device)
+      .def_rw("num_sms", &BufferOptions::num_sms);
+}
+
+}  // namespace
+
+PyBuffer::~PyBuffer() {
+  // A moved-from one has nothing; in a fork there is nobody to wait for.
+  if (buffer_.usable()) destroy();
+}
+
+void PyBuffer::destroy() {
+  if (buffer_.usable()) {
+    nb::gil_scoped_release const released;
+    drain(*buffer_.get());
+  }
+  buffer_.destroy();
+  in_flight_.prune();
+}
+
+void bind_buffer(nb::module_& module) {
+  bind_options(module);
+  nb::class_<PyBuffer> buffer(module, "Buffer");
+  buffer.def_static("make", &make, nb::arg("communicator"), nb::arg("options"))
+      .def("get_layout", &get_layout, nb::arg("topk_idx"), nb::arg("cuda_stream"))
+      .def("allocate", &allocate, nb::arg("dtype"), nb::arg("shape"), nb::arg("like").none())
+      .def("synchronize", [](PyBuffer const& self) { aside([buffer = self.get()] { buffer->synchronize(); }); })
+      .def("reset", [](PyBuffer const& self) { aside([buffer = self.get()] { buffer->reset(); }); })
+      .def("destroy", &PyBuffer::destroy)
+      .def("phases", &phases)
+      .def_prop_ro("engine",
+                   [](PyBuffer const& self) { return self.get()->engine() == EngineKind::cuda ? "cuda" : "cpu"; })
+      .def_prop_ro("cuda_stream", [](PyBuffer const& self) { return self.get()->cuda_stream(); })
+      .def_prop_ro("heap_bytes_used", [](PyBuffer const& self) { return self.get()->heap_bytes_used(); })
+      .def_prop_ro("heap_bytes_peak", [](PyBuffer const& self) { return self.get()->heap_bytes_peak(); });
+  bind_dispatch(buffer);
+  bind_combine(buffer);
+}
+
+}  // namespace switchyard::python

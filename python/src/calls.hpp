@@ -1,0 +1,62 @@
+// Dispatch and combine, for Python.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "results.hpp"
+#include "switchyard/buffer.hpp"
+
+namespace switchyard::python {
+
+// Handle, and what else Python is told of a dispatch.
+struct DispatchHandle {
+  Handle handle;
+  Event ready;  // before it, only a combine that is queued may use the handle
+  // The received rows' tokens on their source ranks, when asked for: a copy, since the tensor keeps all rows.
+  std::shared_ptr<std::vector<std::int32_t>> source_tokens;
+};
+
+// What is seldom given, and given alike for many calls.
+struct CallOptions {
+  bool cast_to_fp8 = false;
+  bool expanded = false;
+  int expert_alignment = 1;
+  bool zero_padding = false;
+  std::int64_t num_worst_tokens = 0;
+  int num_workers = 0;
+  int num_sms = 0;
+  std::uintptr_t cuda_stream = 0;
+  bool keep_source_tokens = false;
+  Event after{};
+};
+
+struct DispatchResult {
+  Dispatched value;
+  Exporter exporter;
+  DispatchHandle handle;
+};
+
+struct CombineResult {
+  Combined value;
+  Exporter exporter;
+};
+
+// The result of an asynchronous call, as Pending; it may be taken more than once.
+template <typename Value, typename Result>
+struct PendingResult {
+  Pending<Value> pending;
+  Event event;  // of the last thing that belongs to the call
+  Result result;
+};
+
+using PendingDispatch = PendingResult<Dispatched, DispatchResult>;
+using PendingCombine = PendingResult<Combined, CombineResult>;
+
+void bind_call_options(nb::module_& module);
+void bind_results(nb::module_& module);
+
+}  // namespace switchyard::python

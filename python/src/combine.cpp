@@ -1,0 +1,102 @@
+#include <nanobind/nanobind.h>
+
+#include "buffer.hpp"
+#include "calls.hpp"
+#include "inputs.hpp"
+
+namespace switchyard::python {
+
+namespace {
+
+struct Inputs {
+  nb::handle x;
+  nb::handle handle;
+  nb::handle topk_weights;
+  nb::handle row_weights;
+  nb::handle rest;  // None, or (bias0, bias1, out)
+
+  [[nodiscard]] std::vector<nb::object> kept() const {
+    std::vector<nb::object> all;
+    for (nb::handle const each : {x, handle, topk_weights, row_weights, rest}) all.push_back(nb::borrow(each));
+    return all;
+  }
+};
+
+CombineArgs arguments_of(Inputs const& inputs, CallOptions const& options) {
+  CombineArgs args;
+  args.x = input("x", inputs.x);
+  if (!inputs.handle.is_none()) args.handle = nb::cast<DispatchHandle const&>(inputs.handle).handle;
+  args.topk_weights = input("topk_weights", inputs.topk_weights);
+  args.row_weights = input("row_weights", inputs.row_weights);
+  if (!inputs.rest.is_none()) {
+    auto const rest = nb::cast<nb::tuple>(inputs.rest);
+    args.bias0 = input("bias0", rest[0]);
+    args.bias1 = input("bias1", rest[1]);
+    args.out = output("out", rest[2]);
+  }
+  args.num_workers = options.num_workers;
+  args.num_sms = options.num_sms;
+  args.after = options.after;
+  args.cuda_stream = options.cuda_stream;
+  return args;
+}
+
+// As in a dispatch: peers are told of what only this rank sees.
+CombineArgs arguments(Buffer& buffer, Inputs const& inputs, CallOptions const& options) {
+  try {
+    return arguments_of(inputs, options);
+  } catch (...) {
+    try {
+      run_here([&] { return buffer.combine(CombineArgs{}); });
+    } catch (Error const&) {
+    }
+    throw;
+  }
+}
+
+PendingCombine start(PyBuffer& self, Inputs const& inputs, CallOptions const& options) {
+  auto const buffer = self.get();
+  CombineArgs const args = arguments(*buffer, inputs, options);
+  self.runs_here();  // lets go of what is done
+  Pending<Combined> const pending = [&] {
+    nb::gil_scoped_release const released;
+    return buffer->combine_async(args);
+  }();
+  self.keep(pending.event(), inputs.kept());
+  return {pending, pending.event(), {{}, Exporter(inputs.x)}};
+}
+
+CombineResult combine(PyBuffer& self, Inputs const& inputs, CallOptions const& options) {
+  if (!self.runs_here()) {
+    PendingCombine const later = start(self, inputs, options);
+    wait_for(later.event, std::nullopt);
+    return {later.pending.early(), later.result.exporter};
+  }
+  auto const buffer = self.get();
+  CombineArgs const args = arguments(*buffer, inputs, options);
+  return {run_here([&] { return buffer->combine(args); }), Exporter(inputs.x)};
+}
+
+}  // namespace
+
+void bind_combine(nb::class_<PyBuffer>& buffer) {
+  buffer
+      .def(
+          "combine",
+          [](PyBuffer& self, nb::handle x, nb::handle handle, nb::handle topk_weights, nb::handle row_weights,
+             nb::handle rest, CallOptions const& options) {
+            return combine(self, {x, handle, topk_weights, row_weights, rest}, options);
+          },
+          nb::arg("x").none(), nb::arg("handle").none(), nb::arg("topk_weights").none(),
+          nb::arg("row_weights").none(), nb::arg("rest").none(), nb::arg("options"))
+      .def(
+          "combine_async",
+          [](PyBuffer& self, nb::handle x, nb::handle handle, nb::handle topk_weights, nb::handle row_weights,
+             nb::handle rest, CallOptions const& options) {
+            return start(self, {x, handle, topk_weights, row_weights, rest}, options);
+          },
+          nb::arg("x").none(), nb::arg("handle").none(), nb::arg("topk_weights").none(),
+          nb::arg("row_weights").none(), nb::arg("rest").none(), nb::arg("options"));
+}
+
+}  // namespace switchyard::python

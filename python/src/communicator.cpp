@@ -1,0 +1,86 @@
+#include "communicator.hpp"
+
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+
+#include <chrono>
+#include <span>
+#include <vector>
+
+#include "waiting.hpp"
+
+namespace switchyard::python {
+
+namespace nb = nanobind;
+
+namespace {
+
+constexpr char const* name = "Communicator";
+
+// 0: the default. Negative ones go on to be refused.
+std::chrono::milliseconds milliseconds(double seconds) {
+  return std::chrono::ceil<std::chrono::milliseconds>(std::chrono::duration<double>(seconds));
+}
+
+OwnedCommunicator from_environment() {
+  return {name, aside([] { return Communicator::from_environment(); })};
+}
+
+// where: host:port. serve: rank 0 serves the store itself.
+OwnedCommunicator connect(int rank, int size, std::string const& address, std::string const& token, bool serve,
+                          double timeout) {
+  CommunicatorOptions const options{.rank = rank,
+                                    .size = size,
+                                    .address = address,
+                                    .token = token,
+                                    .serve = serve,
+                                    .timeout = milliseconds(timeout)};
+  return {name, aside([options] { return Communicator::connect(options); })};
+}
+
+OwnedCommunicator join(std::shared_ptr<Store> const& store, int rank, int size, double timeout) {
+  return {name, aside([store, rank, size, limit = milliseconds(timeout)] {
+            return Communicator::join(store, rank, size, limit);
+          })};
+}
+
+void barrier(OwnedCommunicator const& self) {
+  aside([communicator = self.get()] { communicator->barrier(); });
+}
+
+nb::list all_gather(OwnedCommunicator const& self, nb::bytes const& mine) {
+  auto const* begin = reinterpret_cast<std::byte const*>(mine.c_str());
+  std::vector<std::byte> const copy(begin, begin + mine.size());
+  auto const all = aside([communicator = self.get(), copy] { return communicator->all_gather(copy); });
+  nb::list result;
+  for (auto const& each : all) result.append(nb::bytes(each.data(), each.size()));
+  return result;
+}
+
+}  // namespace
+
+void bind_communicator(nb::module_& module) {
+  // The type is not known outside of the library: an opaque pointer is all that Python needs.
+  struct PyStore {
+    std::shared_ptr<Store> store = Communicator::in_process_store();
+  };
+  nb::class_<PyStore>(module, "Store", "Where ranks that are threads of this process meet.").def(nb::init<>());
+  nb::class_<StoreServer>(module, "StoreServer", "Serves the meeting point of a job on a free port.")
+      .def(nb::init<std::string const&>(), nb::arg("token"))
+      .def_prop_ro("address", &StoreServer::address, "host:port");
+  nb::class_<OwnedCommunicator>(module, "Communicator")
+      .def_static("from_environment", &from_environment)
+      .def_static("connect", &connect, nb::arg("rank"), nb::arg("size"), nb::arg("address"), nb::arg("token"),
+                  nb::arg("serve"), nb::arg("timeout"))
+      .def_static(
+          "join", [](PyStore const& store, int rank, int size,
+                     double timeout) { return join(store.store, rank, size, timeout); },
+          nb::arg("store"), nb::arg("rank"), nb::arg("size"), nb::arg("timeout"))
+      .def_prop_ro("rank", [](OwnedCommunicator const& self) { return self.get()->rank(); })
+      .def_prop_ro("size", [](OwnedCommunicator const& self) { return self.get()->size(); })
+      .def("barrier", &barrier)
+      .def("all_gather", &all_gather, nb::arg("mine"))
+      .def("destroy", &OwnedCommunicator::destroy);
+}
+
+}  // namespace switchyard::python

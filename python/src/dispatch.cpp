@@ -1,0 +1,156 @@
+#include <nanobind/nanobind.h>
+
+#include <optional>
+
+#include "buffer.hpp"
+#include "calls.hpp"
+#include "inputs.hpp"
+
+namespace switchyard::python {
+
+namespace {
+
+struct Inputs {
+  nb::handle x;
+  nb::handle scales;
+  nb::handle topk_idx;
+  nb::handle topk_weights;
+  nb::handle routing;  // a Handle, token_in_rank, or None
+
+  [[nodiscard]] std::vector<nb::object> kept() const {
+    std::vector<nb::object> all;
+    for (nb::handle const each : {x, scales, topk_idx, topk_weights, routing}) all.push_back(nb::borrow(each));
+    return all;
+  }
+};
+
+DispatchArgs arguments_of(Inputs const& inputs, CallOptions const& options) {
+  DispatchArgs args;
+  args.x = input("x", inputs.x);
+  args.scales = input("scales", inputs.scales);
+  args.topk_idx = input("topk_idx", inputs.topk_idx);
+  args.topk_weights = input("topk_weights", inputs.topk_weights);
+  if (nb::isinstance<DispatchHandle>(inputs.routing)) {
+    args.handle = nb::cast<DispatchHandle const&>(inputs.routing).handle;
+  } else {
+    args.token_in_rank = input("token_in_rank", inputs.routing);
+  }
+  args.cast_to_fp8 = options.cast_to_fp8;
+  args.layout = options.expanded ? OutputLayout::expanded : OutputLayout::flat;
+  args.expert_alignment = options.expert_alignment;
+  args.zero_padding = options.zero_padding;
+  args.num_worst_tokens = options.num_worst_tokens;
+  args.num_workers = options.num_workers;
+  args.num_sms = options.num_sms;
+  args.after = options.after;
+  args.cuda_stream = options.cuda_stream;
+  return args;
+}
+
+// What cannot even be named to the engine must not leave the peers waiting: the call is made without its x, which
+// every rank refuses, and this rank then throws what it has found.
+DispatchArgs arguments(Buffer& buffer, Inputs const& inputs, CallOptions const& options) {
+  try {
+    return arguments_of(inputs, options);
+  } catch (...) {
+    try {
+      run_here([&] { return buffer.dispatch(DispatchArgs{}); });
+    } catch (Error const&) {
+    }
+    throw;
+  }
+}
+
+std::shared_ptr<std::vector<std::int32_t>> copy_of(Tensor const& source_token) {
+  auto const* const begin = source_token.data<std::int32_t>();
+  return std::make_shared<std::vector<std::int32_t>>(begin, begin + source_token.view().numel());
+}
+
+DispatchResult call_now(Buffer& buffer, DispatchArgs const& args, bool keep_source_tokens) {
+  DispatchResult result;
+  run_here([&] {
+    result.value = buffer.dispatch(args);
+    if (keep_source_tokens) result.handle.source_tokens = copy_of(result.value.source_token);
+    return true;
+  });
+  result.handle.handle = result.value.handle;
+  return result;
+}
+
+PendingDispatch call_later(Buffer& buffer, DispatchArgs const& args, bool keep_source_tokens) {
+  nb::gil_scoped_release const released;
+  Pending<Dispatched> pending = buffer.dispatch_async(args);
+  PendingDispatch later{pending, pending.event(), {}};
+  if (keep_source_tokens) {
+    auto const copy = std::make_shared<std::vector<std::int32_t>>();
+    later.result.handle.source_tokens = copy;
+    later.event = buffer.stream().submit([pending, copy] {
+      pending.event().wait();  // over; throws if it failed
+      *copy = *copy_of(pending.early().source_token);
+    });
+  }
+  later.result.handle.handle = pending.early().handle;
+  later.result.handle.ready = later.event;
+  return later;
+}
+
+PendingDispatch start(PyBuffer& self, Inputs const& inputs, CallOptions const& options) {
+  auto const buffer = self.get();
+  DispatchArgs const args = arguments(*buffer, inputs, options);
+  self.runs_here();  // lets go of what is done
+  PendingDispatch pending = call_later(*buffer, args, options.keep_source_tokens);
+  self.keep(pending.event, inputs.kept());
+  pending.result.exporter = Exporter(inputs.x);
+  return pending;
+}
+
+DispatchResult dispatch(PyBuffer& self, Inputs const& inputs, CallOptions const& options) {
+  if (!self.runs_here()) {
+    PendingDispatch const pending = start(self, inputs, options);
+    wait_for(pending.event, std::nullopt);
+    return {pending.pending.early(), pending.result.exporter, pending.result.handle};
+  }
+  auto const buffer = self.get();
+  DispatchResult result = call_now(*buffer, arguments(*buffer, inputs, options), options.keep_source_tokens);
+  result.exporter = Exporter(inputs.x);
+  return result;
+}
+
+}  // namespace
+
+void bind_call_options(nb::module_& module) {
+  nb::class_<CallOptions>(module, "CallOptions")
+      .def(nb::init<>())
+      .def_rw("cast_to_fp8", &CallOptions::cast_to_fp8)
+      .def_rw("expanded", &CallOptions::expanded)
+      .def_rw("expert_alignment", &CallOptions::expert_alignment)
+      .def_rw("zero_padding", &CallOptions::zero_padding)
+      .def_rw("num_worst_tokens", &CallOptions::num_worst_tokens)
+      .def_rw("num_workers", &CallOptions::num_workers)
+      .def_rw("num_sms", &CallOptions::num_sms)
+      .def_rw("cuda_stream", &CallOptions::cuda_stream)
+      .def_rw("keep_source_tokens", &CallOptions::keep_source_tokens)
+      .def_rw("after", &CallOptions::after);
+}
+
+void bind_dispatch(nb::class_<PyBuffer>& buffer) {
+  buffer
+      .def(
+          "dispatch",
+          [](PyBuffer& self, nb::handle x, nb::handle scales, nb::handle topk_idx, nb::handle topk_weights,
+             nb::handle routing, CallOptions const& options) {
+            return dispatch(self, {x, scales, topk_idx, topk_weights, routing}, options);
+          },
+          nb::arg("x").none(), nb::arg("scales").none(), nb::arg("topk_idx").none(), nb::arg("topk_weights").none(),
+          nb::arg("routing").none(), nb::arg("options"))
+      .def(
+          "dispatch_async",
+          [](PyBuffer& self, nb::handle x, nb::handle scales, nb::handle topk_idx, nb::handle topk_weights,
+             nb::handle routing, CallOptions const& options) {
+            return start(self, {x, scales, topk_idx, topk_weights, routing}, options);
+          },
+          nb::arg("x").none(), nb::arg("scales").none(), nb::arg("topk_idx").none(), nb::arg("topk_weights").none(),
+          nb::arg("routing").none(), nb::arg("options"));
+}
+
+}  // namespace switchyard::python

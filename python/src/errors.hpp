@@ -1,0 +1,18 @@
+// switchyard::Error as the exception classes of switchyard/_errors.py.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <stdexcept>
+
+namespace switchyard::python {
+
+// An object that can no longer be used: destroyed, or brought into a forked child.
+class Unusable : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+void bind_errors(nanobind::module_& module);
+
+}  // namespace switchyard::python

@@ -1,0 +1,131 @@
+#include "inputs.hpp"
+
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <string>
+
+#include "dtypes.hpp"
+#include "exchange.hpp"
+#include "switchyard/error.hpp"
+
+namespace switchyard::python {
+
+namespace {
+
+std::string describe(dlpack::DataType type) {
+  char const* const kinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
+  std::string const kind = type.code < std::size(kinds) ? kinds[type.code] : "type code " + std::to_string(type.code);
+  return kind + std::to_string(type.bits);
+}
+
+DType require_dtype(char const* name, std::optional<DType> dtype, std::string const& seen) {
+  if (dtype) return *dtype;
+  throw InvalidArgument(std::string(name) +
+                        ": expected dtype bfloat16, float16, float32, float8_e4m3fn, int32, int64, uint8 or bool, "
+                        "seen " +
+                        seen);
+}
+
+void require_dims(char const* name, std::int64_t ndim) {
+  if (ndim >= 0 && ndim <= max_dims) return;
+  throw InvalidArgument(std::string(name) + ": expected at most " + std::to_string(max_dims) + " dimensions, seen " +
+                        std::to_string(ndim));
+}
+
+// A tensor without dimensions would read as "not given".
+void require_some_dims(char const* name, std::int64_t ndim) {
+  if (ndim == 0) throw InvalidArgument(std::string(name) + ": expected a tensor of 1 to 3 dimensions, seen a scalar");
+}
+
+TensorView view_of(char const* name, dlpack::Tensor const& tensor) {
+  TensorView view;
+  require_dims(name, tensor.ndim);
+  require_some_dims(name, tensor.ndim);
+  view.dtype = require_dtype(name, dtype_of(tensor.dtype), describe(tensor.dtype));
+  auto const device = device_of(tensor.device.type);
+  if (!device)
+    throw InvalidArgument(std::string(name) + ": expected a tensor on the CPU or a CUDA GPU, seen DLPack device type " +
+                          std::to_string(tensor.device.type));
+  view.device = *device;
+  view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  view.ndim = tensor.ndim;
+  std::int64_t stride = 1;
+  for (auto d = static_cast<std::size_t>(tensor.ndim); d-- > 0;) {
+    view.shape[d] = tensor.shape[d];
+    view.strides[d] = tensor.strides != nullptr ? tensor.strides[d] : stride;
+    stride *= tensor.shape[d];
+  }
+  return view;
+}
+
+// NumPy's DLPack knows neither ml_dtypes nor, in older versions, arrays that may not be written to.
+TensorView numpy_view(char const* name, nb::handle array, bool written) {
+  auto const interface = nb::cast<nb::dict>(array.attr("__array_interface__"));
+  auto const data = nb::cast<nb::tuple>(interface["data"]);
+  if (written && nb::cast<bool>(data[1]))
+    throw InvalidArgument(std::string(name) + ": expected an array that may be written to, seen a read-only one");
+  std::string const dtype = nb::cast<std::string>(nb::str(array.attr("dtype").attr("name")));
+  auto const shape = nb::cast<nb::tuple>(array.attr("shape"));
+  auto const strides = nb::cast<nb::tuple>(array.attr("strides"));
+  TensorView view;
+  require_dims(name, static_cast<std::int64_t>(shape.size()));
+  require_some_dims(name, static_cast<std::int64_t>(shape.size()));
+  view.dtype = require_dtype(name, dtype_of_name(dtype), dtype);
+  view.data = reinterpret_cast<void*>(nb::cast<std::uintptr_t>(data[0]));
+  view.ndim = static_cast<int>(shape.size());
+  auto const size = static_cast<std::int64_t>(size_of(view.dtype));
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    auto const bytes = nb::cast<std::int64_t>(strides[d]);
+    if (bytes % size != 0)
+      throw InvalidArgument(std::string(name) + ": expected strides of whole elements, seen " + std::to_string(bytes) +
+                            " bytes");
+    view.shape[d] = nb::cast<std::int64_t>(shape[d]);
+    view.strides[d] = bytes / size;
+  }
+  return view;
+}
+
+TensorView dlpack_view(char const* name, nb::handle object) {
+  nb::ndarray<nb::ro> array;
+  if (!nb::try_cast(object, array)) {
+    PyErr_Clear();
+    throw InvalidArgument(std::string(name) + ": expected a tensor that DLPack can describe, seen one that it cannot");
+  }
+  auto const type = array.dtype();
+  dlpack::Tensor tensor{.data = const_cast<void*>(array.data()),
+                        .device = {array.device_type(), array.device_id()},
+                        .ndim = static_cast<std::int32_t>(array.ndim()),
+                        .dtype = {type.code, type.bits, type.lanes},
+                        .shape = const_cast<std::int64_t*>(array.shape_ptr()),
+                        .strides = const_cast<std::int64_t*>(array.stride_ptr()),
+                        .byte_offset = 0};
+  return view_of(name, tensor);
+}
+
+TensorView view_of_object(char const* name, nb::handle object, bool written) {
+  if (object.is_none()) return {};
+  if (auto const* const api = exchange_api_of(object)) {
+    dlpack::Tensor tensor{};
+    if (api->borrow_from_object(object.ptr(), &tensor) != 0) throw nb::python_error();
+    return view_of(name, tensor);
+  }
+  if (nb::hasattr(object, "__array_interface__")) return numpy_view(name, object, written);
+  if (nb::hasattr(object, "__dlpack__")) return dlpack_view(name, object);
+  std::string const text = std::string(name) +
+                           ": expected a tensor (of NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__), seen " +
+                           nb::type_name(object.type()).c_str();
+  throw nb::type_error(text.c_str());
+}
+
+}  // namespace
+
+ConstTensorView input(char const* name, nb::handle object) {
+  return view_of_object(name, object, false);
+}
+
+TensorView output(char const* name, nb::handle object) {
+  return view_of_object(name, object, true);
+}
+
+}  // namespace switchyard::python

@@ -1,0 +1,235 @@
+"""Dispatch and combine in throughput mode."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Sequence
+
+from . import _core
+from ._communicator import Communicator
+from ._frameworks import current_cuda_stream, native
+from ._lifetime import track_buffer
+from ._options import CombineOptions, DispatchOptions, chosen, combine_options, dispatch_options
+from ._results import Combined, Dispatched, Layout, PendingCombined, PendingDispatched
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Buffer", "Combined", "Dispatched", "Layout", "PendingCombined", "PendingDispatched"]
+
+_engines = {
+    "auto": _core.EngineKind.automatic,
+    "cpu": _core.EngineKind.cpu,
+    "cuda": _core.EngineKind.cuda,
+}
+
+
+class Buffer:
+    """Sends tokens to their experts and back; collective: every rank makes the same calls in the same order.
+
+    N tokens of this rank, H hidden, K top_k, E experts, R ranks, L experts of this rank, n rows received. Experts are
+    split over the ranks in contiguous ranges; the first E % R ranks hold one more.
+
+    Tensors lie on the CPU for the CPU engine, on the buffer's GPU for the CUDA engine. Inputs must stay unchanged
+    until the call, or its event, completes. No gradient passes: that is what `switchyard.torch` is for.
+
+    Args:
+        communicator: the ranks.
+        max_tokens: most tokens that any rank dispatches in one call.
+        hidden: elements of a token.
+        num_experts: of all ranks together.
+        top_k: 1 to 64.
+        heap_bytes: bytes of each rank's symmetric heap; 0: two worst-case results. Address space on the CPU engine,
+            GPU memory on the CUDA engine. May differ between ranks, as may all below but engine.
+        engine: "cpu", "cuda", or "auto": what SWITCHYARD_ENGINE says, else cuda if there is a usable GPU.
+        device: CUDA engine: index of the GPU; -1: the current one.
+        num_workers: CPU engine: threads that move data; 0: cores / ranks.
+        num_sms: CUDA engine: SMs that a call takes; 0: as a model says.
+        timeout: seconds that a wait for a peer may take; 0: SWITCHYARD_TIMEOUT_MS.
+
+    Raises:
+        InvalidArgument: on every rank, for options that make no sense or differ between ranks.
+        Unsupported: the engine is not in this build or on this machine.
+    """
+
+    def __init__(
+        self,
+        communicator: Communicator,
+        *,
+        max_tokens: int,
+        hidden: int,
+        num_experts: int,
+        top_k: int,
+        heap_bytes: int = 0,
+        engine: str = "auto",
+        device: int = -1,
+        num_workers: int = 0,
+        num_sms: int = 0,
+        timeout: float = 0.0,
+    ) -> None:
+        options = _core.BufferOptions()
+        options.engine = _engines[chosen("engine", engine, list(_engines))]
+        options.max_tokens = max_tokens
+        options.hidden = hidden
+        options.num_experts = num_experts
+        options.top_k = top_k
+        options.heap_bytes = heap_bytes
+        options.device = device
+        options.num_workers = num_workers
+        options.num_sms = num_sms
+        options.timeout_ms = round(timeout * 1000)
+        self.communicator = communicator
+        self.max_tokens = max_tokens
+        self.hidden = hidden
+        self.num_experts = num_experts
+        self.top_k = top_k
+        self._core = _core.Buffer.make(communicator._core, options)
+        track_buffer(self)
+
+    def get_layout(self, topk_idx: Any, *, cuda_stream: int | None = None) -> Layout:
+        """What a dispatch by topk_idx ([N, K] int64 or int32, -1: slot not used) would send to whom. Not collective.
+
+        Raises InvalidArgument, on this rank, for a wrong shape or dtype, and for an id out of range.
+        """
+        stream = current_cuda_stream(topk_idx) if cuda_stream is None else cuda_stream
+        return Layout(*(native(each, topk_idx) for each in self._core.get_layout(topk_idx, stream)))
+
+    def dispatch(
+        self, x: Any, topk_idx: Any = None, topk_weights: Any = None, **options: Unpack[DispatchOptions]
+    ) -> Dispatched:
+        """Sends each token to every rank that holds one of its experts, and returns what this rank received.
+
+        Args:
+            x: [N, H] bfloat16, float16, float32 or float8_e4m3fn; rows may be strided.
+            topk_idx: [N, K] int64 or int32 expert ids; -1: slot not used.
+            topk_weights: [N, K] float32; travel along.
+
+        Keyword arguments:
+            scales: [N, ceil(H/128)] float32, any strides; with a float8_e4m3fn x.
+            token_in_rank: [N, R] uint8 or bool, instead of topk_idx.
+            handle: cached: routing and layout of an earlier dispatch, instead of topk_idx and topk_weights.
+            cast_to_fp8: cast x to float8_e4m3fn, with a scale per token and 128 channels: max(1e-4, amax) / 448.
+            layout: "flat": one row per (token, rank); "expanded": one per (token, local expert), grouped by expert.
+            expert_alignment: expanded: experts' rows start at multiples of it; flat: counts are rounded up to it.
+            zero_padding: expanded: zeros in rows that only pad.
+            num_worst_tokens: rows of the output, allocated before the counts are known; rows past the real count
+                have topk_idx -1. Needs topk_idx.
+            num_workers, num_sms: of this call; 0: as the buffer was made.
+            after: an Event; the dispatch starts after it.
+            cuda_stream: CUDA engine: the stream that inputs are written on and results are read on, as an integer;
+                None: the framework's current one.
+
+        Raises:
+            InvalidArgument: on every rank, before anything moves; the text names rank and argument.
+            OutOfMemory: on every rank, before anything moves: the heap cannot hold the result.
+            PeerLost, Timeout: the buffer refuses further work (until `reset()`, after a Timeout).
+            KeyboardInterrupt: during a wait for a peer; the buffer has then failed on all ranks, as by a Timeout.
+        """
+        scales, routing, call = dispatch_options(x, options)
+        return Dispatched(self._core.dispatch(x, scales, topk_idx, topk_weights, routing, call), x)
+
+    def dispatch_async(
+        self, x: Any, topk_idx: Any = None, topk_weights: Any = None, **options: Unpack[DispatchOptions]
+    ) -> PendingDispatched:
+        """As dispatch, but queued: returns at once. Inputs are kept until it is done."""
+        scales, routing, call = dispatch_options(x, options)
+        return PendingDispatched(self._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, call), x)
+
+    def combine(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> Combined:
+        """Sends the rows of a dispatch back, and sums up what this rank's tokens get.
+
+        Sums are in float32, in order of ranks, then biases, and rounded once: bitwise the same from run to run.
+
+        Args:
+            x: [n, H] bfloat16, float16 or float32, in the rows of the dispatch. Read in place if it was made by
+                `allocate` or a dispatch, copied first otherwise.
+            handle: of the dispatch.
+
+        Keyword arguments:
+            row_weights: [n] float32: each row is multiplied by its weight before the sum.
+            topk_weights: flat [n, K], expanded [n] float32: travel back, summed, as Combined.topk_weights.
+            bias0, bias1: [N, H] as x: added after the rows.
+            out: [N, H] as x: where to write.
+            num_workers, num_sms, after, cuda_stream: as in dispatch.
+
+        Raises as dispatch does.
+        """
+        weights, row_weights, rest, call = combine_options(x, options)
+        core = self._core.combine(x, handle, weights, row_weights, rest, call)
+        return Combined(core, x, rest[2] if rest else None)
+
+    def combine_async(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> PendingCombined:
+        """As combine, but queued: returns at once. Inputs are kept until it is done."""
+        weights, row_weights, rest, call = combine_options(x, options)
+        core = self._core.combine_async(x, handle, weights, row_weights, rest, call)
+        return PendingCombined(core, x, rest[2] if rest else None)
+
+    def allocate(self, dtype: Any, shape: Sequence[int], *, like: object = None) -> Any:
+        """A tensor of the heap: what experts write there, combine reads without a copy. Not collective.
+
+        Args:
+            dtype: one of PyTorch or NumPy, or a name: bfloat16, float16, float32, float8_e4m3fn, int32, int64, uint8.
+            shape: 1 to 3 extents.
+            like: a tensor of the framework that the result is to be of; None: PyTorch for its dtypes, else NumPy.
+
+        Raises OutOfMemory on this rank only.
+        """
+        name = str(dtype)
+        if like is None and name.startswith("torch."):
+            import torch
+
+            like = torch.empty(0)
+        name = name.removeprefix("torch.")
+        if not isinstance(dtype, str) and not str(dtype).startswith("torch."):
+            import numpy
+
+            name = numpy.dtype(dtype).name
+        return native(self._core.allocate(name, list(shape), like), like)
+
+    def synchronize(self) -> None:
+        """Waits until all calls so far are done. CUDA engine: raises what went wrong after calls had returned."""
+        self._core.synchronize()
+
+    def reset(self) -> None:
+        """Collective: brings the buffer back into use after a Timeout, when all ranks are alive again.
+
+        Raises PeerLost or Timeout when a rank is gone or does not come; the buffer then stays unusable.
+        """
+        self._core.reset()
+
+    def phases(self) -> dict[str, float]:
+        """CUDA engine: where the time of the latest call went, in microseconds. Empty on the CPU engine."""
+        return dict(self._core.phases())
+
+    @property
+    def engine(self) -> str:
+        """ "cpu" or "cuda"."""
+        return self._core.engine
+
+    @property
+    def cuda_stream(self) -> int:
+        """The stream that calls run on, as an integer; 0 on the CPU engine."""
+        return self._core.cuda_stream
+
+    @property
+    def heap_bytes_used(self) -> int:
+        """Bytes of the heap that are in use."""
+        return self._core.heap_bytes_used
+
+    @property
+    def heap_bytes_peak(self) -> int:
+        """The most that were."""
+        return self._core.heap_bytes_peak
+
+    def destroy(self) -> None:
+        """Waits for queued work and lets go of the memory; later calls raise Unusable. Tensors stay valid."""
+        self._core.destroy()
+
+    def __enter__(self) -> Buffer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.destroy()
+

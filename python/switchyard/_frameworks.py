@@ -1,0 +1,47 @@
+"""Results as tensors of the framework that the inputs came from, without importing any that is not in use."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ._core import HeapTensor
+
+
+def framework_of(tensor: object) -> str:
+    """The top-level module of the tensor's class: "torch", "numpy", "jaxlib", "cupy"."""
+    return type(tensor).__module__.partition(".")[0]
+
+
+def _to_numpy(tensor: HeapTensor) -> Any:
+    import ml_dtypes
+    import numpy
+
+    named = getattr(ml_dtypes, tensor.dtype, None)
+    return tensor.to_bytes().view(named or tensor.dtype).reshape(tensor.shape)
+
+
+def native(tensor: Any, like: object) -> Any:
+    """`tensor` as what `like` is; what is not of the heap (None, or a tensor already) is returned as it is."""
+    if not isinstance(tensor, HeapTensor):
+        return tensor
+    framework = framework_of(like)
+    if framework == "torch":
+        return sys.modules["torch"].from_dlpack(tensor)
+    if framework == "cupy":
+        return sys.modules["cupy"].from_dlpack(tensor)
+    if framework in ("jax", "jaxlib"):
+        import jax.dlpack
+
+        return jax.dlpack.from_dlpack(tensor)
+    return _to_numpy(tensor)
+
+
+def current_cuda_stream(tensor: Any) -> int:
+    """The stream that PyTorch or CuPy works on where the tensor lies; 0 for tensors on the CPU."""
+    framework = framework_of(tensor)
+    if framework == "torch" and tensor.is_cuda:
+        return int(sys.modules["torch"].cuda.current_stream(tensor.device).cuda_stream)
+    if framework == "cupy":
+        return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
+    return 0

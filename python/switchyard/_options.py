@@ -1,0 +1,108 @@
+"""The keyword arguments of calls, as the extension module takes them."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence, TypedDict
+
+from . import _core
+from ._errors import InvalidArgument
+from ._frameworks import current_cuda_stream
+
+
+class CallOptions(TypedDict, total=False):
+    """What dispatch and combine have in common."""
+
+    num_workers: int
+    num_sms: int
+    after: _core.Event | None
+    cuda_stream: int | None
+
+
+class DispatchOptions(CallOptions, total=False):
+    """See Buffer.dispatch."""
+
+    scales: Any
+    token_in_rank: Any
+    handle: _core.Handle | None
+    cast_to_fp8: bool
+    layout: str
+    expert_alignment: int
+    zero_padding: bool
+    num_worst_tokens: int
+
+
+class CombineOptions(CallOptions, total=False):
+    """See Buffer.combine."""
+
+    row_weights: Any
+    topk_weights: Any
+    bias0: Any
+    bias1: Any
+    out: Any
+
+
+_tensors = ("scales", "token_in_rank", "handle", "row_weights", "topk_weights", "bias0", "bias1", "out")
+_defaults = _core.CallOptions()
+
+
+def chosen(name: str, value: object, choices: Sequence[str]) -> str:
+    """`value`, if it is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidArgument(f"{name}: expected {' or '.join(map(repr, choices))}, seen {value!r}")
+    return value
+
+
+def _check_names(options: Mapping[str, Any], known: type) -> None:
+    names = known.__annotations__.keys() | CallOptions.__annotations__.keys()
+    for name in options:
+        if name not in names:
+            raise TypeError(f"{name}: not a keyword argument of this call; expected {', '.join(sorted(names))}")
+
+
+def _call_options(x: Any, options: Mapping[str, Any]) -> _core.CallOptions:
+    stream = options.get("cuda_stream")
+    if stream is None:
+        stream = current_cuda_stream(x)
+    plain = {name: value for name, value in options.items() if name not in _tensors and name != "cuda_stream"}
+    if not plain and not stream:
+        return _defaults
+    call = _core.CallOptions()
+    call.cuda_stream = stream
+    call.expanded = chosen("layout", plain.pop("layout", "flat"), ["flat", "expanded"]) == "expanded"
+    after = plain.pop("after", None)
+    if after is not None:
+        call.after = after
+    for name, value in plain.items():
+        _set(call, name, value)
+    return call
+
+
+def _set(call: _core.CallOptions, name: str, value: Any) -> None:
+    try:
+        setattr(call, name, value)
+    except (TypeError, ValueError, OverflowError):
+        kind = "True or False" if isinstance(getattr(call, name), bool) else "a whole number that fits"
+        raise TypeError(f"{name}: expected {kind}, seen {value!r}") from None
+
+
+def dispatch_options(x: Any, options: Mapping[str, Any]) -> tuple[Any, Any, _core.CallOptions]:
+    """(scales, routing, the rest)."""
+    if not options:
+        return None, None, _call_options(x, options)
+    _check_names(options, DispatchOptions)
+    handle, in_rank = options.get("handle"), options.get("token_in_rank")
+    if handle is not None and in_rank is not None:
+        raise InvalidArgument("routing: expected exactly one of topk_idx, token_in_rank and handle, seen two of them")
+    if handle is not None and not isinstance(handle, _core.Handle):
+        raise TypeError(f"handle: expected the Handle of a dispatch, seen {type(handle).__name__}")
+    return options.get("scales"), handle if handle is not None else in_rank, _call_options(x, options)
+
+
+def combine_options(x: Any, options: Mapping[str, Any]) -> tuple[Any, Any, Any, _core.CallOptions]:
+    """(topk_weights, row_weights, (bias0, bias1, out) or None, the rest)."""
+    if not options:
+        return None, None, None, _call_options(x, options)
+    _check_names(options, CombineOptions)
+    rest = (options.get("bias0"), options.get("bias1"), options.get("out"))
+    given = rest if any(each is not None for each in rest) else None
+    return options.get("topk_weights"), options.get("row_weights"), given, _call_options(x, options)
