@@ -82,6 +82,9 @@ struct Layout {
   Tensor is_token_in_rank;       // [N, R] u8
 };
 
+// As Buffer::get_layout, of tensors in host memory, for num_experts split over num_ranks; needs no ranks at all.
+[[nodiscard]] Layout get_layout(ConstTensorView topk_idx, int num_experts, int num_ranks);
+
 // How long a part of a call took; see Buffer::phases().
 struct PhaseTime {
   char const* name = "";

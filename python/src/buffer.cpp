@@ -27,12 +27,21 @@ PyBuffer make(OwnedCommunicator const& communicator, BufferOptions const& option
   return PyBuffer(aside([member = communicator.get(), options] { return Buffer(*member, options); }));
 }
 
-nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
-  Exporter const exporter(topk_idx);
-  ConstTensorView const view = input("topk_idx", topk_idx);
-  Layout const layout = run_here([&, buffer = self.get()] { return buffer->get_layout(view, cuda_stream); });
+nb::tuple to_python(Layout const& layout, Exporter const& exporter) {
   return nb::make_tuple(exporter(layout.num_tokens_per_rank), exporter(layout.num_tokens_per_expert),
                         exporter(layout.is_token_in_rank, {.as_bool = true}));
+}
+
+nb::tuple layout_of(nb::handle topk_idx, int num_experts, int num_ranks) {
+  ConstTensorView const view = input("topk_idx", topk_idx);
+  Layout const layout = run_here([&] { return switchyard::get_layout(view, num_experts, num_ranks); });
+  return to_python(layout, Exporter(topk_idx));
+}
+
+nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
+  ConstTensorView const view = input("topk_idx", topk_idx);
+  Layout const layout = run_here([&, buffer = self.get()] { return buffer->get_layout(view, cuda_stream); });
+  return to_python(layout, Exporter(topk_idx));
 }
 
 nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<std::int64_t> const& shape,
@@ -96,6 +105,7 @@ void PyBuffer::destroy() {
 
 void bind_buffer(nb::module_& module) {
   bind_options(module);
+  module.def("get_layout", &layout_of, nb::arg("topk_idx"), nb::arg("num_experts"), nb::arg("num_ranks"));
   nb::class_<PyBuffer> buffer(module, "Buffer");
   buffer.def_static("make", &make, nb::arg("communicator"), nb::arg("options"))
       .def("get_layout", &get_layout, nb::arg("topk_idx"), nb::arg("cuda_stream"))

@@ -38,6 +38,14 @@ void require_some_dims(char const* name, std::int64_t ndim) {
   if (ndim == 0) throw InvalidArgument(std::string(name) + ": expected a tensor of 1 to 3 dimensions, seen a scalar");
 }
 
+// Frameworks give tensors without elements any strides; what is checked of strides is about elements.
+TensorView with_sane_strides(TensorView view) {
+  if (view.numel() != 0) return view;
+  std::int64_t stride = 1;
+  for (auto d = static_cast<std::size_t>(view.ndim); d-- > 0; stride *= view.shape[d]) view.strides[d] = stride;
+  return view;
+}
+
 TensorView view_of(char const* name, dlpack::Tensor const& tensor) {
   TensorView view;
   require_dims(name, tensor.ndim);
@@ -56,7 +64,7 @@ TensorView view_of(char const* name, dlpack::Tensor const& tensor) {
     view.strides[d] = tensor.strides != nullptr ? tensor.strides[d] : stride;
     stride *= tensor.shape[d];
   }
-  return view;
+  return with_sane_strides(view);
 }
 
 // NumPy's DLPack knows neither ml_dtypes nor, in older versions, arrays that may not be written to.
@@ -83,7 +91,7 @@ TensorView numpy_view(char const* name, nb::handle array, bool written) {
     view.shape[d] = nb::cast<std::int64_t>(shape[d]);
     view.strides[d] = bytes / size;
   }
-  return view;
+  return with_sane_strides(view);
 }
 
 TensorView dlpack_view(char const* name, nb::handle object) {

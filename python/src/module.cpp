@@ -14,6 +14,7 @@ NB_MODULE(_core, module) {
   module.doc() = "Bindings of the C++ library. Not an interface: use the package switchyard.";
   // Objects that live until the end of the interpreter are no mistake of their owners.
   nanobind::set_leak_warnings(false);
+  module.attr("has_cuda") = SWITCHYARD_HAS_CUDA != 0;
   py::bind_errors(module);
   py::bind_event(module);
   py::bind_heap_tensor(module);

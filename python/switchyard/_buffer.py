@@ -84,7 +84,7 @@ class Buffer:
         self.num_experts = num_experts
         self.top_k = top_k
         self._core = _core.Buffer.make(communicator._core, options)
-        track_buffer(self)
+        self.key = track_buffer(self)
 
     def get_layout(self, topk_idx: Any, *, cuda_stream: int | None = None) -> Layout:
         """What a dispatch by topk_idx ([N, K] int64 or int32, -1: slot not used) would send to whom. Not collective.
@@ -200,6 +200,12 @@ class Buffer:
     def phases(self) -> dict[str, float]:
         """CUDA engine: where the time of the latest call went, in microseconds. Empty on the CPU engine."""
         return dict(self._core.phases())
+
+    @property
+    def num_local_experts(self) -> int:
+        """L: the experts of this rank."""
+        each, more = divmod(self.num_experts, self.communicator.size)
+        return each + (1 if self.communicator.rank < more else 0)
 
     @property
     def engine(self) -> str:

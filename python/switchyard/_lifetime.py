@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import weakref
 from typing import Protocol
+
+from ._errors import Unusable
 
 
 class Destroyable(Protocol):
@@ -16,8 +19,23 @@ _buffers: weakref.WeakSet[Destroyable] = weakref.WeakSet()
 _communicators: weakref.WeakSet[Destroyable] = weakref.WeakSet()
 
 
-def track_buffer(buffer: Destroyable) -> None:
+_keys = itertools.count(1)
+_by_key: weakref.WeakValueDictionary[int, Destroyable] = weakref.WeakValueDictionary()
+
+
+def track_buffer(buffer: Destroyable) -> int:
+    """Returns the key by which operators name the buffer."""
+    key = next(_keys)
     _buffers.add(buffer)
+    _by_key[key] = buffer
+    return key
+
+
+def buffer_of_key(key: int) -> Destroyable:
+    found = _by_key.get(key)
+    if found is None:
+        raise Unusable("Buffer: it is gone; keep it as long as there are results to take a backward of")
+    return found
 
 
 def track_communicator(communicator: Destroyable) -> None:

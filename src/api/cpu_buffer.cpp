@@ -3,6 +3,7 @@
 
 #include "api/buffer_parts.hpp"
 #include "api/buffer_state.hpp"
+#include "api/host_layout.hpp"
 #include "api/reset.hpp"
 #include "api/segments.hpp"
 #include "base/trace.hpp"
@@ -24,13 +25,6 @@ void route(DispatchArgs const& args, BufferFacts const& buffer, Routing& routing
                        : expanded_routes(args.topk_idx, experts, buffer.world);
 }
 
-// A tensor that owns the values.
-template <typename T>
-Tensor host_tensor(std::vector<T> values, DType dtype, std::initializer_list<std::int64_t> shape) {
-  auto const owner = std::make_shared<std::vector<T>>(std::move(values));
-  return {TensorView(owner->data(), dtype, shape), owner};
-}
-
 class CpuBuffer final : public BufferState {
  public:
   CpuBuffer(Communicator communicator, BufferOptions const& options)
@@ -43,18 +37,7 @@ class CpuBuffer final : public BufferState {
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t) override {
     check_topk_idx(topk_idx, facts_);
-    RouteTable const table =
-        flat_routes(topk_idx, ExpertSplit(facts_.options.num_experts, facts_.world), facts_.world);
-    std::vector<std::uint8_t> in_rank(static_cast<std::size_t>(table.num_tokens() * facts_.world));
-    for (std::int64_t token = 0; token < table.num_tokens(); ++token) {
-      for (Route const& each : table.of(token))
-        in_rank[static_cast<std::size_t>(token * facts_.world + each.rank)] = 1;
-    }
-    std::vector<std::int32_t> per_rank(table.rows_per_rank.begin(), table.rows_per_rank.end());
-    std::vector<std::int32_t> per_expert(table.slots_per_expert.begin(), table.slots_per_expert.end());
-    return {.num_tokens_per_rank = host_tensor(std::move(per_rank), DType::i32, {facts_.world}),
-            .num_tokens_per_expert = host_tensor(std::move(per_expert), DType::i32, {facts_.options.num_experts}),
-            .is_token_in_rank = host_tensor(std::move(in_rank), DType::u8, {table.num_tokens(), facts_.world})};
+    return host_layout(topk_idx, facts_.options.num_experts, facts_.world);
   }
 
   Dispatched dispatch(DispatchArgs const& args) override {

@@ -1,0 +1,19 @@
+"""Switchyard under the interface of DeepEP (V1, throughput mode), on CPU and CUDA tensors.
+
+This is not DeepEP: `deep_ep.engine` names what it is. It comes with the distribution `deep_ep`, version
+2.1.0+switchyard...; docs/python.md of Switchyard says what differs.
+"""
+
+import torch
+
+from ._installed import warn_of_others
+from .buffer import Buffer
+from .config import Config
+from .utils import EventHandle, EventOverlap
+
+topk_idx_t = torch.int64
+engine = "switchyard"
+
+warn_of_others()
+
+__all__ = ["Buffer", "Config", "EventHandle", "EventOverlap", "topk_idx_t"]

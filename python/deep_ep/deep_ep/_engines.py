@@ -1,0 +1,72 @@
+"""The engine's buffers behind a deep_ep.Buffer, made when the shapes of calls become known."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import torch
+
+import switchyard
+
+
+class Shape(NamedTuple):
+    """What the engine wants to know beforehand; a call of another shape goes to another buffer."""
+
+    hidden: int
+    num_experts: int
+    top_k: int
+    device: torch.device
+
+
+_most_rows = 2**31 - 1
+_address_space = 8 << 40
+
+
+def _heap_bytes(communicator: switchyard.Communicator) -> int:
+    """CPU: all of the machine's memory, since the heap takes only what is written to."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min(memory, _address_space // communicator.size))
+
+
+class Engines:
+    """Buffers by shape. Making one is collective, as is the call that needs it."""
+
+    def __init__(self, communicator: switchyard.Communicator, num_bytes: int) -> None:
+        self._communicator = communicator
+        self._num_bytes = num_bytes
+        self._buffers: dict[Shape, switchyard.Buffer] = {}
+        self.destroyed = False
+
+    def of(self, shape: Shape) -> switchyard.Buffer:
+        found = self._buffers.get(shape)
+        if found is None:
+            found = self._buffers[shape] = self._make(shape)
+        return found
+
+    def _make(self, shape: Shape) -> switchyard.Buffer:
+        if self.destroyed:
+            raise switchyard.Unusable("Buffer: it was destroyed, make a new one")
+        on_gpu = shape.device.type == "cuda"
+        options: dict[str, Any] = {"engine": "cuda" if on_gpu else "cpu"}
+        if on_gpu:
+            options["device"] = shape.device.index
+        # Ranks may have any number of tokens, which the others do not know beforehand.
+        return switchyard.Buffer(
+            self._communicator,
+            max_tokens=_most_rows // self._communicator.size // 64,
+            hidden=shape.hidden,
+            num_experts=shape.num_experts,
+            top_k=shape.top_k,
+            heap_bytes=self._num_bytes if on_gpu else _heap_bytes(self._communicator),
+            **options,
+        )
+
+    def __iter__(self) -> Any:
+        return iter(self._buffers.values())
+
+    def destroy(self) -> None:
+        self.destroyed = True
+        for buffer in self._buffers.values():
+            buffer.destroy()
+        self._buffers.clear()

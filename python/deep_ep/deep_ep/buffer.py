@@ -1,0 +1,345 @@
+"""DeepEP's Buffer (V1), throughput mode."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, ClassVar
+
+import torch
+
+import switchyard
+from switchyard import InvalidArgument, _core
+
+from ._calls import biases, call_options, event_before, finished, packed_scales, unpacked_scales
+from ._engines import Engines, Shape
+from ._streams import stream_of
+from .config import Config
+from .handle import DispatchHandle, send_head
+from .utils import EventHandle, EventOverlap
+
+Fp8Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+class Buffer:
+    """Dispatch and combine between the ranks of a group. Collective, as are dispatch and combine.
+
+    N tokens of this rank, H hidden, K top-k, E experts, R ranks, L = E/R local experts.
+
+    Args:
+        group: a torch.distributed process group of any back end.
+        num_nvl_bytes: CUDA: bytes of GPU memory for results; CPU: no meaning, the heap grows as it needs.
+        num_rdma_bytes, num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric, enable_shrink:
+            taken, and without effect in throughput mode on one machine.
+        low_latency_mode: taken; this version has the throughput calls only.
+        explicitly_destroy: `destroy()` will be called; else the buffer goes with its last reference.
+        comm: an mpi4py communicator, instead of group.
+
+    Raises:
+        InvalidArgument: neither or both of group and comm; ranks that pass different arguments.
+        Unsupported: ranks on several machines.
+        Timeout: a rank did not come.
+    """
+
+    num_sms: ClassVar[int] = 20
+
+    def __init__(
+        self,
+        group: Any = None,
+        num_nvl_bytes: int = 0,
+        num_rdma_bytes: int = 0,
+        low_latency_mode: bool = False,
+        num_qps_per_rank: int = 24,
+        allow_nvlink_for_low_latency_mode: bool = True,
+        allow_mnnvl: bool = False,
+        use_fabric: bool = False,
+        explicitly_destroy: bool = False,
+        enable_shrink: bool = False,
+        comm: Any = None,
+    ) -> None:
+        if (group is None) == (comm is None):
+            raise InvalidArgument("group: expected exactly one of group (torch) and comm (mpi4py)")
+        make = switchyard.Communicator.from_torch if comm is None else switchyard.Communicator.from_mpi
+        self._communicator = make(group if comm is None else comm)
+        self.group = group
+        self.comm = comm
+        self.rank = self._communicator.rank
+        self.group_size = self._communicator.size
+        self.num_nvl_bytes = num_nvl_bytes
+        self.num_rdma_bytes = num_rdma_bytes
+        self.low_latency_mode = low_latency_mode
+        self.explicitly_destroy = explicitly_destroy
+        self.enable_shrink = enable_shrink
+        self._engines = Engines(self._communicator, num_nvl_bytes)
+        self._local: torch.Tensor | None = None
+        self._check_agreement((num_nvl_bytes, num_rdma_bytes, low_latency_mode))
+
+    def _check_agreement(self, mine: tuple[Any, ...]) -> None:
+        names = ("num_nvl_bytes", "num_rdma_bytes", "low_latency_mode")
+        everybody = self._communicator.all_gather(repr(mine).encode())
+        for rank, theirs in enumerate(everybody):
+            if theirs != everybody[0]:
+                expected, seen = everybody[0].decode(), theirs.decode()
+                raise InvalidArgument(f"rank {rank}: {names}: expected {expected} as on rank 0, seen {seen}")
+
+    def destroy(self) -> None:
+        """Waits for queued work and leaves the group. Needs explicitly_destroy=True."""
+        if not self.explicitly_destroy:
+            raise InvalidArgument("destroy: expected Buffer(..., explicitly_destroy=True), seen False")
+        self._engines.destroy()
+        self._communicator.destroy()
+
+    # ---- what needs no ranks ----
+
+    @staticmethod
+    def is_sm90_compiled() -> bool:
+        """Whether this build has the CUDA engine."""
+        return bool(_core.has_cuda)
+
+    @classmethod
+    def set_num_sms(cls, new_num_sms: int) -> None:
+        """SMs that later calls without a config take (CUDA). Raises InvalidArgument unless even and positive."""
+        if new_num_sms <= 0 or new_num_sms % 2:
+            raise InvalidArgument(f"num_sms: expected an even number above 0, seen {new_num_sms}")
+        Buffer.num_sms = new_num_sms
+
+    @staticmethod
+    def capture() -> EventOverlap:
+        """An event of what is queued on the current stream so far."""
+        return EventOverlap(EventHandle())
+
+    @staticmethod
+    def get_dispatch_config(num_ranks: int) -> Config:
+        """A config for a group of that size."""
+        return Config(Buffer.num_sms)
+
+    @staticmethod
+    def get_combine_config(num_ranks: int) -> Config:
+        """A config for a group of that size."""
+        return Config(Buffer.num_sms)
+
+    def get_comm_stream(self) -> Any:
+        """CUDA: the stream that calls run on. CPU: PyTorch's stand-in for one."""
+        for each in self._engines:
+            if each.cuda_stream:
+                return torch.cuda.ExternalStream(each.cuda_stream)
+        return torch.cpu.current_stream()
+
+    def get_local_buffer_tensor(
+        self,
+        dtype: torch.dtype,
+        size: torch.Size | None = None,
+        offset: int = 0,
+        use_rdma_buffer: bool = False,
+    ) -> torch.Tensor:
+        """Memory of this rank, num_nvl_bytes (or num_rdma_bytes) of it, that no call reads or overwrites.
+
+        Args:
+            dtype: what to see it as.
+            size: shape; None: all of it, flat.
+            offset: bytes to leave out at the start.
+            use_rdma_buffer: num_rdma_bytes instead of num_nvl_bytes.
+        """
+        if self._local is None:
+            self._local = torch.zeros(max(self.num_nvl_bytes, self.num_rdma_bytes), dtype=torch.uint8)
+        num_bytes = self.num_rdma_bytes if use_rdma_buffer else self.num_nvl_bytes
+        width = dtype.itemsize
+        flat = self._local[offset : offset + (num_bytes - offset) // width * width].view(dtype)
+        if size is None:
+            return flat
+        if size.numel() > flat.numel():
+            raise InvalidArgument(f"size: expected at most {flat.numel()} elements, seen {size.numel()}")
+        return flat[: size.numel()].view(size)
+
+    def get_dispatch_layout(
+        self,
+        topk_idx: torch.Tensor,
+        num_experts: int,
+        previous_event: EventOverlap | None = None,
+        async_finish: bool = False,
+        allocate_on_comm_stream: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor, EventOverlap]:
+        """What a dispatch by topk_idx ([N, K] int64, -1: not selected) sends to whom.
+
+        Returns:
+            num_tokens_per_rank [R] int32; None (ranks are of one machine); num_tokens_per_expert [E] int32;
+            is_token_in_rank [N, R] bool; the event.
+        """
+        before = event_before(previous_event, async_finish, allocate_on_comm_stream)
+        if before is not None:
+            before.wait()
+        per_rank, per_expert, in_rank = _core.get_layout(topk_idx, num_experts, self.group_size)
+        return per_rank, None, per_expert, in_rank, finished(async_finish)
+
+    # ---- dispatch ----
+
+    def dispatch(
+        self,
+        x: torch.Tensor | Fp8Pair,
+        handle: DispatchHandle | None = None,
+        num_tokens_per_rank: torch.Tensor | None = None,
+        num_tokens_per_rdma_rank: torch.Tensor | None = None,
+        is_token_in_rank: torch.Tensor | None = None,
+        num_tokens_per_expert: torch.Tensor | None = None,
+        topk_idx: torch.Tensor | None = None,
+        topk_weights: torch.Tensor | None = None,
+        expert_alignment: int = 1,
+        num_worst_tokens: int = 0,
+        config: Config | None = None,
+        previous_event: EventOverlap | None = None,
+        async_finish: bool = False,
+        allocate_on_comm_stream: bool = False,
+    ) -> tuple[Any, Any, Any, Any, Any, EventOverlap]:
+        """Sends each token to the ranks that hold one of its experts.
+
+        Args:
+            x: [N, H] bfloat16; or (float8_e4m3fn [N, H], scales [N, H/128] float32 of any strides, or int32).
+            handle: cached: as in the dispatch that it is of; then none of the arguments down to topk_weights.
+            num_tokens_per_rank, num_tokens_per_rdma_rank, is_token_in_rank, num_tokens_per_expert: of
+                get_dispatch_layout. Routes follow topk_idx if it is given, else is_token_in_rank.
+            topk_idx: [N, K] int64; -1: not selected.
+            topk_weights: [N, K] float32.
+            expert_alignment: counts are rounded up to it.
+            num_worst_tokens: rows of the results; no wait for counts. Needs topk_idx.
+            config: CUDA: its num_sms.
+            previous_event: the call starts after it.
+            async_finish: the event says when it is done. CPU: unless num_worst_tokens is given the call still waits
+                for its rows, since their number is known only then.
+            allocate_on_comm_stream: needs both of these.
+
+        Returns:
+            recv_x as x, rows by source rank, then token; recv_topk_idx, local ids, -1 where not ours;
+            recv_topk_weights; num_recv_tokens_per_expert_list (empty with num_worst_tokens); handle; event. With a
+            handle, items 2 to 5 are None.
+
+        Raises what switchyard.Buffer.dispatch raises.
+        """
+        after = event_before(previous_event, async_finish, allocate_on_comm_stream)
+        x, scales = x if isinstance(x, tuple) else (x, None)
+        scales, columns = (None, 0) if scales is None else packed_scales(x, scales)
+        if handle is not None:
+            _check_cached(topk_idx, topk_weights, is_token_in_rank)
+            buffer, routing = handle.buffer, handle.core
+        else:
+            buffer = self._engines.of(_shape_of(x, topk_idx, num_tokens_per_expert))
+            routing = is_token_in_rank if topk_idx is None else None
+        options = call_options(expert_alignment, num_worst_tokens, config, stream_of(x), after)
+        event: _core.Event | None = None
+        if async_finish and (num_worst_tokens > 0 or x.is_cuda):
+            pending = buffer._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, options)
+            event = pending.event
+            received = pending.early() if num_worst_tokens > 0 else pending.get()
+        else:
+            received = buffer._core.dispatch(x, scales, topk_idx, topk_weights, routing, options)
+        recv_x: Any = received.x
+        if scales is not None:
+            recv_x = (recv_x, unpacked_scales(received.scales, columns))
+        overlap = finished(async_finish, event)
+        if handle is not None:
+            return recv_x, None, None, None, None, overlap
+        made = self._handle(buffer, received, topk_idx, is_token_in_rank)
+        counts = received.tokens_per_expert
+        return recv_x, received.topk_idx, received.topk_weights, counts, made, overlap
+
+    def _handle(
+        self,
+        buffer: switchyard.Buffer,
+        received: _core.DispatchResult,
+        topk_idx: torch.Tensor | None,
+        in_rank: torch.Tensor | None,
+    ) -> DispatchHandle:
+        core = received.handle
+
+        def is_token_in_rank() -> torch.Tensor:
+            if in_rank is not None:
+                return in_rank
+            return _core.get_layout(topk_idx, buffer.num_experts, self.group_size)[2]
+
+        return DispatchHandle(
+            core,
+            buffer,
+            (
+                lambda: self._rank_prefix_matrix(core),
+                lambda: is_token_in_rank().sum(0, dtype=torch.int32).unsqueeze(1),
+                lambda: torch.zeros(self.group_size, 1, dtype=torch.int32),
+                lambda: torch.from_dlpack(core.source_tokens),
+                is_token_in_rank,
+                lambda: send_head(is_token_in_rank()),
+            ),
+        )
+
+    def _rank_prefix_matrix(self, handle: _core.Handle) -> torch.Tensor:
+        """[R, R] int32: rows that a rank (column) received from all sources up to one (row)."""
+        ends = handle.recv_rows_end_by_rank
+        columns = self._communicator.all_gather(struct.pack(f"{len(ends)}q", *ends))
+        rows = [list(each) for each in zip(*(struct.unpack(f"{len(ends)}q", column) for column in columns))]
+        return torch.tensor(rows, dtype=torch.int32)
+
+    # ---- combine ----
+
+    def combine(
+        self,
+        x: torch.Tensor,
+        handle: DispatchHandle,
+        topk_weights: torch.Tensor | None = None,
+        bias: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
+        config: Config | None = None,
+        previous_event: EventOverlap | None = None,
+        async_finish: bool = False,
+        allocate_on_comm_stream: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, EventOverlap]:
+        """Sends the rows of a dispatch back; each token gets the unweighted sum of its rows.
+
+        Args:
+            x: [n, H] bfloat16 (or float16, float32), in the rows of the dispatch.
+            handle: of the dispatch.
+            topk_weights: [n, K] float32: summed up like the rows, separately.
+            bias: 0, 1 or 2 tensors [N, H]: added to the sums.
+            config, previous_event, async_finish, allocate_on_comm_stream: as in dispatch. CPU: with topk_weights an
+                asynchronous call still waits for its results.
+
+        Returns:
+            combined_x [N, H]; combined_topk_weights [N, K] float32, or None; the event.
+
+        Raises what switchyard.Buffer.combine raises.
+        """
+        after = event_before(previous_event, async_finish, allocate_on_comm_stream)
+        core, buffer = _own(handle)
+        first, second = biases(bias)
+        options = call_options(1, 0, config, stream_of(x), after)
+        if async_finish and topk_weights is None and not x.is_cuda:
+            out = torch.empty(core.num_tokens, buffer.hidden, dtype=x.dtype)
+            pending = buffer._core.combine_async(x, core, None, None, (first, second, out), options)
+            return out, None, finished(True, pending.event)
+        rest = None if first is None and second is None else (first, second, None)
+        event: _core.Event | None = None
+        if async_finish and x.is_cuda:
+            later = buffer._core.combine_async(x, core, topk_weights, None, rest, options)
+            event, combined = later.event, later.get()
+        else:
+            combined = buffer._core.combine(x, core, topk_weights, None, rest, options)
+        return combined.x, combined.topk_weights, finished(async_finish, event)
+
+
+def _own(handle: Any) -> tuple[_core.Handle, switchyard.Buffer]:
+    if not isinstance(handle, DispatchHandle):
+        raise TypeError(f"handle: expected what dispatch returned, seen {type(handle).__name__}")
+    return handle.core, handle.buffer
+
+
+def _check_cached(*routing: Any) -> None:
+    if any(each is not None for each in routing):
+        raise InvalidArgument("handle: expected no topk_idx, topk_weights and is_token_in_rank beside it, seen some")
+
+
+def _shape_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.Tensor | None) -> Shape:
+    if not isinstance(x, torch.Tensor) or x.ndim != 2:
+        raise InvalidArgument(f"x: expected a tensor [tokens, hidden], seen {_seen(x)}")
+    if per_expert is None:
+        raise InvalidArgument("num_tokens_per_expert: expected it of get_dispatch_layout, seen None")
+    if topk_idx is not None and topk_idx.ndim != 2:
+        raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen {_seen(topk_idx)}")
+    return Shape(x.shape[1], per_expert.shape[0], 1 if topk_idx is None else topk_idx.shape[1], x.device)
+
+
+def _seen(value: Any) -> str:
+    return f"shape {list(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__

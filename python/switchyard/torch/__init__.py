@@ -1,0 +1,10 @@
+"""PyTorch on top of a Buffer: autograd, torch.compile, activation checkpointing, an nn.Module.
+
+`dispatch` and `combine` are operators of torch.library, so that compilers see them as they are; the backward of one is
+the other. Calls stay collective: every rank runs the same ones in the same order, in backward too.
+"""
+
+from ._functions import Routed, combine, dispatch, dispatch_cached
+from ._module import MoEDispatcher
+
+__all__ = ["MoEDispatcher", "Routed", "combine", "dispatch", "dispatch_cached"]

@@ -1,0 +1,99 @@
+"""Ranks for tests: as threads of this process, or as processes that gloo joins."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import traceback
+from typing import Any, Callable
+
+import switchyard
+
+timeout = 20.0
+
+
+def as_threads(size: int, body: Callable[[switchyard.Communicator], Any]) -> list[Any]:
+    """Runs body on every rank; returns what they returned, or raises what the first failed one raised."""
+    store = switchyard.Store()
+    results: list[Any] = [None] * size
+    errors: list[BaseException | None] = [None] * size
+
+    def run(rank: int) -> None:
+        try:
+            with switchyard.Communicator.join(store, rank=rank, size=size, timeout=timeout) as communicator:
+                results[rank] = body(communicator)
+        except BaseException as error:  # noqa: BLE001: handed on to the test
+            errors[rank] = error
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for error in errors:
+        if error is not None:
+            raise error
+    return results
+
+
+class ThreadComm:
+    """What Communicator.from_mpi needs of mpi4py, for threads."""
+
+    class Board:
+        def __init__(self, size: int) -> None:
+            self.barrier = threading.Barrier(size, timeout=timeout)
+            self.slots: list[Any] = [None] * size
+
+    def __init__(self, board: ThreadComm.Board, rank: int) -> None:
+        self.board = board
+        self.rank = rank
+
+    def Get_rank(self) -> int:  # noqa: N802
+        return self.rank
+
+    def Get_size(self) -> int:  # noqa: N802
+        return len(self.board.slots)
+
+    def allgather(self, mine: Any) -> list[Any]:
+        self.board.slots[self.rank] = mine
+        self.board.barrier.wait()
+        everybody = list(self.board.slots)
+        self.board.barrier.wait()
+        return everybody
+
+
+def with_comm(size: int, body: Callable[[ThreadComm], Any]) -> list[Any]:
+    """As as_threads, with a ThreadComm for each rank."""
+    board = ThreadComm.Board(size)
+    return as_threads(size, lambda communicator: body(ThreadComm(board, communicator.rank)))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _child(rank: int, size: int, port: int, body: Callable[..., None], args: tuple[Any, ...]) -> None:
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(size))
+    try:
+        dist.init_process_group("gloo", rank=rank, world_size=size)
+        body(dist.group.WORLD, *args)
+        dist.destroy_process_group()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def as_processes(size: int, body: Callable[..., None], *args: Any) -> None:
+    """Runs body(group, *args) in processes; raises if one fails. body is found by name: a function of a module."""
+    import torch.multiprocessing as mp
+
+    mp.spawn(_child, args=(size, free_port(), body, args), nprocs=size, join=True)

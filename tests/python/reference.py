@@ -1,0 +1,108 @@
+"""Dispatch and combine by plain loops over all ranks' inputs: what results are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+group = 128
+
+
+@dataclass
+class Inputs:
+    """Of one rank."""
+
+    x: torch.Tensor
+    topk_idx: torch.Tensor
+    topk_weights: torch.Tensor
+
+
+def make_inputs(rank: int, *, tokens: int, hidden: int, experts: int, top_k: int, dtype: torch.dtype) -> Inputs:
+    """Distinct experts a token, some slots unused, from a seed."""
+    random = torch.Generator().manual_seed(1000 + rank)
+    x = torch.randn(tokens, hidden, generator=random).to(dtype)
+    ids = torch.rand(tokens, experts, generator=random).argsort(1)[:, :top_k].to(torch.int64)
+    ids[torch.rand(tokens, top_k, generator=random) < 0.2] = -1
+    return Inputs(x, ids, torch.rand(tokens, top_k, generator=random))
+
+
+def experts_of(rank: int, experts: int, ranks: int) -> range:
+    each, more = divmod(experts, ranks)
+    first = rank * each + min(rank, more)
+    return range(first, first + each + (1 if rank < more else 0))
+
+
+@dataclass
+class Received:
+    """What a rank must receive, flat: by source, then token."""
+
+    x: torch.Tensor
+    topk_idx: torch.Tensor
+    topk_weights: torch.Tensor
+    source: torch.Tensor
+    source_token: torch.Tensor
+    tokens_per_expert: list[int]
+    prefix: list[int]
+
+
+def flat(inputs: list[Inputs], rank: int, experts: int, alignment: int = 1) -> Received:
+    mine = experts_of(rank, experts, len(inputs))
+    rows, prefix = [], []
+    counts = [0] * len(mine)
+    for source, each in enumerate(inputs):
+        for token in range(each.x.shape[0]):
+            here = [k for k, e in enumerate(each.topk_idx[token].tolist()) if e in mine]
+            if here:
+                rows.append((source, token, here))
+            for k in here:
+                counts[int(each.topk_idx[token, k]) - mine.start] += 1
+        prefix.append(len(rows))
+    top_k = inputs[0].topk_idx.shape[1]
+    ids = torch.full((len(rows), top_k), -1, dtype=torch.int64)
+    weights = torch.zeros(len(rows), top_k)
+    for row, (source, token, here) in enumerate(rows):
+        for k in here:
+            ids[row, k] = inputs[source].topk_idx[token, k] - mine.start
+            weights[row, k] = inputs[source].topk_weights[token, k]
+    empty = inputs[0].x.new_empty(0, inputs[0].x.shape[1])
+    x = torch.stack([inputs[s].x[t] for s, t, _ in rows]) if rows else empty
+    return Received(
+        x,
+        ids,
+        weights,
+        torch.tensor([s for s, _, _ in rows], dtype=torch.int32),
+        torch.tensor([t for _, t, _ in rows], dtype=torch.int32),
+        [-(-count // alignment) * alignment for count in counts],
+        prefix,
+    )
+
+
+def expanded(inputs: list[Inputs], rank: int, experts: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows by local expert, then source, then token, and their weights."""
+    rows, weights = [], []
+    for expert in experts_of(rank, experts, len(inputs)):
+        for each in inputs:
+            for token, k in (each.topk_idx == expert).nonzero().tolist():
+                rows.append(each.x[token])
+                weights.append(each.topk_weights[token, k])
+    x = torch.stack(rows) if rows else inputs[0].x.new_empty(0, inputs[0].x.shape[1])
+    return x, torch.stack(weights) if weights else torch.empty(0)
+
+
+def ranks_of(mine: Inputs, experts: int, ranks: int) -> torch.Tensor:
+    """[N, R] bool: which ranks receive a token."""
+    table = torch.zeros(mine.x.shape[0], ranks, dtype=torch.bool)
+    for rank in range(ranks):
+        for expert in experts_of(rank, experts, ranks):
+            table[:, rank] |= (mine.topk_idx == expert).any(1)
+    return table
+
+
+def combined(outputs: list[torch.Tensor], received: list[Received], source: int, tokens: int) -> torch.Tensor:
+    """Sums in float32, in order of ranks, rounded once."""
+    total = torch.zeros(tokens, outputs[0].shape[1])
+    for rows, meta in zip(outputs, received):
+        for row in (meta.source == source).nonzero().flatten().tolist():
+            total[int(meta.source_token[row])] += rows[row].float()
+    return total.to(outputs[0].dtype)
