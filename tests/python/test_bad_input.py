@@ -1,0 +1,195 @@
+"""Wrong arguments end in an exception of the right class on every rank, and the buffer stays usable."""
+
+import re
+
+import pytest
+import torch
+from ranks import as_threads
+
+import switchyard
+
+ranks, tokens, hidden, experts, top_k = 2, 8, 16, 4, 2
+
+
+def good(rank):
+    random = torch.Generator().manual_seed(rank)
+    x = torch.randn(tokens, hidden, generator=random).bfloat16()
+    return {"x": x, "topk_idx": torch.tensor([[0, 3]] * tokens), "topk_weights": torch.ones(tokens, top_k)}
+
+
+def make_buffer(communicator, **options):
+    sizes = {"max_tokens": tokens, "hidden": hidden, "num_experts": experts, "top_k": top_k}
+    return switchyard.Buffer(communicator, **(sizes | options))
+
+
+def on_ranks(body):
+    def run(communicator):
+        with make_buffer(communicator) as buffer:
+            return body(buffer, communicator.rank)
+
+    return as_threads(ranks, run)
+
+
+def check_usable(buffer, rank):
+    result = buffer.dispatch(**good(rank))
+    assert torch.equal(buffer.combine(result.x, result.handle).x, good(rank)["x"] * 2)
+
+
+wrong = {
+    "dtype the library lacks": ({"x": torch.zeros(tokens, hidden).double()}, "x: expected dtype .*float64"),
+    "dtype of another argument": ({"topk_weights": torch.ones(tokens, top_k).half()}, "topk_weights: expected dtype f32"),
+    "ids of a wrong dtype": ({"topk_idx": torch.zeros(tokens, top_k)}, "topk_idx: expected dtype i64 or i32"),
+    "one dimension": ({"x": torch.zeros(hidden).bfloat16()}, "x: expected 2 dimensions, seen 1"),
+    "a scalar": ({"x": torch.tensor(1.0)}, "x: expected a tensor of 1 to 3 dimensions"),
+    "four dimensions": ({"x": torch.zeros(1, 1, tokens, hidden)}, "x: expected at most 3 dimensions, seen 4"),
+    "hidden": ({"x": torch.zeros(tokens, hidden + 1).bfloat16()}, f"x: dimension 1: expected {hidden}, seen {hidden + 1}"),
+    "too many tokens": ({"x": torch.zeros(tokens + 1, hidden).bfloat16()}, "at most max_tokens = 8"),
+    "top-k": ({"topk_idx": torch.zeros(tokens, 3, dtype=torch.int64)}, "topk_idx: dimension 1: expected 2, seen 3"),
+    "an id out of range": ({"topk_idx": torch.full((tokens, top_k), experts)}, "topk_idx"),
+    "elements of a row apart": ({"x": torch.zeros(hidden, tokens).bfloat16().t()}, "x: expected adjacent elements"),
+    "scales without fp8": ({"scales": torch.ones(tokens, 1)}, "scales: expected none"),
+    "fp8 without scales": ({"x": torch.zeros(tokens, hidden).to(torch.float8_e4m3fn)}, "scales: expected a tensor"),
+    "another device": ({"x": torch.zeros(tokens, hidden, device="meta").bfloat16()}, "x"),
+    "no routing": ({"topk_idx": None, "topk_weights": None}, "routing: expected exactly one"),
+    "alignment": ({"expert_alignment": 0}, "expert_alignment: expected 1"),
+    "too few rows": ({"num_worst_tokens": 1}, "num_worst_tokens: expected"),
+}
+
+
+@pytest.mark.parametrize("case", wrong)
+@pytest.mark.parametrize("culprits", [(1,), (0, 1)], ids=["one rank", "all ranks"])
+def test_dispatch(case, culprits):
+    change, text = wrong[case]
+
+    def body(buffer, rank):
+        arguments = good(rank) | (change if rank in culprits else {})
+        with pytest.raises(Exception) as caught:  # noqa: B017, PT011: looked at below
+            buffer.dispatch(**arguments)
+        check_usable(buffer, rank)
+        return caught.value
+
+    errors = on_ranks(body)
+    for rank, error in enumerate(errors):
+        if case == "another device" and rank in culprits:
+            assert isinstance(error, (switchyard.InvalidArgument, BufferError, RuntimeError))
+        else:
+            assert isinstance(error, switchyard.InvalidArgument) and isinstance(error, ValueError)
+    assert re.search(text, str(errors[culprits[0]])), errors[culprits[0]]
+
+
+@pytest.mark.parametrize("value", ["text", 3, [[1.0]], object()])
+def test_what_is_no_tensor_is_a_type_error_and_peers_hear_of_it(value):
+    def body(buffer, rank):
+        arguments = good(rank) | ({"x": value} if rank == 0 else {})
+        expected = (TypeError, "x: expected a tensor") if rank == 0 else (switchyard.InvalidArgument, "rank 0: x")
+        with pytest.raises(expected[0], match=expected[1]):
+            buffer.dispatch(**arguments)
+        check_usable(buffer, rank)
+
+    on_ranks(body)
+
+
+def test_combine():
+    def body(buffer, rank):
+        result = buffer.dispatch(**good(rank))
+        rows = result.x
+        cases = [
+            ({"x": rows[1:]}, "x: dimension 0"),
+            ({"x": rows.double()}, "x: expected dtype"),
+            ({"row_weights": torch.ones(3)}, "row_weights: dimension 0"),
+            ({"bias0": torch.zeros(tokens, hidden)}, "bias0: expected dtype bf16"),
+            ({"out": torch.zeros(tokens, hidden).bfloat16()[:, ::2]}, "out"),
+            ({"topk_weights": torch.ones(len(rows), 1)}, "topk_weights: dimension 1"),
+        ]
+        for change, text in cases:
+            with pytest.raises(switchyard.InvalidArgument, match=text):
+                buffer.combine(**({"x": rows, "handle": result.handle} | change))
+        with pytest.raises(switchyard.InvalidArgument, match="handle: expected the handle of a dispatch, seen none"):
+            buffer.combine(rows, None)
+        check_usable(buffer, rank)
+
+    on_ranks(body)
+
+
+def test_read_only_output():
+    import numpy
+
+    def body(buffer, rank):
+        result = buffer.dispatch(good(rank)["x"].float().numpy(), good(rank)["topk_idx"].numpy())
+        out = numpy.zeros((tokens, hidden), numpy.float32)
+        out.flags.writeable = False
+        with pytest.raises(switchyard.InvalidArgument, match="out: expected an array that may be written to"):
+            buffer.combine(result.x, result.handle, out=out)
+        check_usable(buffer, rank)
+
+    on_ranks(body)
+
+
+def test_ranks_that_ask_for_different_things():
+    def body(buffer, rank):
+        arguments = good(rank)
+        if rank == 1:
+            arguments["x"] = arguments["x"].half()
+        with pytest.raises(switchyard.InvalidArgument, match="rank 1: x: dtype: expected bf16 as on rank 0, seen f16") as e:
+            buffer.dispatch(**arguments)
+        assert e.value.rank == 1 and e.value.peer == -1 and e.value.phase
+        check_usable(buffer, rank)
+
+    on_ranks(body)
+
+
+def test_options():
+    def differ(communicator):
+        with pytest.raises(switchyard.InvalidArgument, match="hidden"):
+            make_buffer(communicator, hidden=hidden + communicator.rank)
+        with pytest.raises(switchyard.InvalidArgument, match="top_k: expected 1..64, seen 65"):
+            make_buffer(communicator, top_k=65)
+        with pytest.raises(switchyard.InvalidArgument, match="engine: expected 'auto' or 'cpu' or 'cuda', seen 'tpu'"):
+            make_buffer(communicator, engine="tpu")
+        with pytest.raises(TypeError):
+            make_buffer(communicator, hidden="wide")
+        from switchyard import _core
+
+        if not _core.has_cuda:
+            with pytest.raises(switchyard.Unsupported, match="no CUDA engine") as caught:
+                make_buffer(communicator, engine="cuda")
+            assert isinstance(caught.value, NotImplementedError)
+
+    as_threads(ranks, differ)
+
+
+def test_keyword_arguments():
+    def body(buffer, rank):
+        with pytest.raises(TypeError, match="wide: not a keyword argument of this call; expected .*cast_to_fp8"):
+            buffer.dispatch(**good(rank), wide=True)
+        with pytest.raises(switchyard.InvalidArgument, match="layout: expected 'flat' or 'expanded', seen 'wide'"):
+            buffer.dispatch(**good(rank), layout="wide")
+        with pytest.raises(TypeError, match="num_worst_tokens: expected a whole number that fits, seen 'many'"):
+            buffer.dispatch(**good(rank), num_worst_tokens="many")
+        with pytest.raises(TypeError, match="handle: expected the Handle of a dispatch, seen int"):
+            buffer.dispatch(good(rank)["x"], handle=7)
+        check_usable(buffer, rank)
+
+    on_ranks(body)
+
+
+def test_out_of_memory_says_how_much():
+    def run(communicator):
+        with make_buffer(communicator, heap_bytes=4096) as buffer:
+            with pytest.raises(switchyard.OutOfMemory, match="expected .* free bytes") as caught:
+                buffer.dispatch(**good(communicator.rank), num_worst_tokens=tokens * ranks * 8)
+            assert isinstance(caught.value, MemoryError) and isinstance(caught.value, switchyard.Error)
+            with pytest.raises(switchyard.OutOfMemory):
+                buffer.allocate("float32", (1 << 20,))
+
+    as_threads(ranks, run)
+
+
+def test_a_handle_of_another_buffer():
+    def run(communicator):
+        with make_buffer(communicator) as one, make_buffer(communicator) as other:
+            result = one.dispatch(**good(communicator.rank))
+            with pytest.raises(switchyard.InvalidArgument, match="handle of this buffer"):
+                other.combine(result.x, result.handle)
+
+    as_threads(ranks, run)

@@ -1,0 +1,366 @@
+"""The drop-in: every documented behaviour of V1's throughput part, ranks as threads."""
+
+import deep_ep
+import deep_ep.utils
+import pytest
+import reference
+import torch
+from ranks import ThreadComm, as_threads, with_comm
+
+import switchyard
+
+ranks, tokens, hidden, experts, top_k = 3, 19, 256, 9, 4
+
+
+def all_inputs(dtype=torch.bfloat16):
+    lengths = (tokens, 0, 7)
+    return [
+        reference.make_inputs(r, tokens=lengths[r], hidden=hidden, experts=experts, top_k=top_k, dtype=dtype)
+        for r in range(ranks)
+    ]
+
+
+def on_ranks(body, size=ranks, **options):
+    def run(comm):
+        buffer = deep_ep.Buffer(comm=comm, num_nvl_bytes=1 << 20, explicitly_destroy=True, **options)
+        try:
+            return body(buffer, comm.rank)
+        finally:
+            buffer.destroy()
+
+    return with_comm(size, run)
+
+
+def dispatch(buffer, mine, x=None, **options):
+    per_rank, per_rdma, per_expert, in_rank, _ = buffer.get_dispatch_layout(mine.topk_idx, experts)
+    return buffer.dispatch(
+        mine.x if x is None else x,
+        num_tokens_per_rank=per_rank,
+        num_tokens_per_rdma_rank=per_rdma,
+        is_token_in_rank=in_rank,
+        num_tokens_per_expert=per_expert,
+        topk_idx=mine.topk_idx,
+        topk_weights=mine.topk_weights,
+        **options,
+    )
+
+
+def test_top_level_names():
+    assert deep_ep.topk_idx_t == torch.int64 and deep_ep.engine == "switchyard"
+    assert deep_ep.EventOverlap is deep_ep.utils.EventOverlap
+    assert deep_ep.EventHandle is deep_ep.utils.EventHandle
+
+
+def test_config_and_hints():
+    config = deep_ep.Config(24, 8, 512, 16, 128)
+    assert (config.num_sms, config.num_max_rdma_chunked_recv_tokens) == (24, 128)
+    assert deep_ep.Config(**{"num_sms": 8}).num_max_nvl_chunked_recv_tokens == 256
+    small, large = (config.get_nvl_buffer_size_hint(hidden * 2, r) for r in (2, 8))
+    assert 0 < small < large and config.get_rdma_buffer_size_hint(hidden * 2, 8) == 0
+    assert isinstance(deep_ep.Buffer.get_dispatch_config(8), deep_ep.Config)
+    assert isinstance(deep_ep.Buffer.get_combine_config(7), deep_ep.Config)
+    assert deep_ep.Buffer.is_sm90_compiled() in (True, False)
+
+
+def test_set_num_sms():
+    before = deep_ep.Buffer.num_sms
+    try:
+        deep_ep.Buffer.set_num_sms(32)
+        assert deep_ep.Buffer.num_sms == 32 and deep_ep.Buffer.get_dispatch_config(4).num_sms == 32
+        with pytest.raises(switchyard.InvalidArgument, match="even"):
+            deep_ep.Buffer.set_num_sms(7)
+    finally:
+        deep_ep.Buffer.set_num_sms(before)
+
+
+def test_events():
+    captured = deep_ep.Buffer.capture()
+    captured.current_stream_wait()
+    deep_ep.EventHandle().current_stream_wait()
+    nothing = deep_ep.EventOverlap()
+    assert nothing.event is None
+    with nothing, captured:
+        pass
+    with pytest.raises(RuntimeError, match="async_finish"):
+        nothing.current_stream_wait()
+
+
+def test_attributes_and_local_memory():
+    def body(buffer, rank):
+        assert (buffer.rank, buffer.group_size, buffer.num_nvl_bytes, buffer.num_rdma_bytes) == (rank, ranks, 1 << 20, 0)
+        assert buffer.group is None and buffer.low_latency_mode is False
+        buffer.get_comm_stream()
+        flat = buffer.get_local_buffer_tensor(torch.bfloat16)
+        assert flat.shape == (1 << 19,)
+        flat[:] = 3
+        part = buffer.get_local_buffer_tensor(torch.bfloat16, size=torch.Size([4, 8]), offset=64)
+        assert part.shape == (4, 8) and part.data_ptr() == flat.data_ptr() + 64 and (part == 3).all()
+        assert buffer.get_local_buffer_tensor(torch.uint8, use_rdma_buffer=True).numel() == 0
+        with pytest.raises(switchyard.InvalidArgument, match="size: expected at most"):
+            buffer.get_local_buffer_tensor(torch.bfloat16, size=torch.Size([1 << 20]))
+
+    on_ranks(body)
+
+
+def test_layout():
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        mine = inputs[rank]
+        per_rank, per_rdma, per_expert, in_rank, event = buffer.get_dispatch_layout(mine.topk_idx, experts)
+        table = reference.ranks_of(mine, experts, ranks)
+        assert torch.equal(in_rank, table) and in_rank.dtype == torch.bool
+        assert torch.equal(per_rank, table.sum(0, dtype=torch.int32)) and per_rank.dtype == torch.int32
+        ids = mine.topk_idx
+        assert torch.equal(per_expert, torch.bincount(ids[ids >= 0], minlength=experts).int())
+        assert per_rdma is None and event.event is None
+        previous = deep_ep.Buffer.capture()
+        *_, event = buffer.get_dispatch_layout(ids, experts, previous, async_finish=True, allocate_on_comm_stream=True)
+        event.current_stream_wait()
+
+    on_ranks(body)
+
+
+def test_dispatch_and_combine():
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        result = dispatch(buffer, inputs[rank])
+        back = buffer.combine(result[0], result[4], topk_weights=result[2])
+        return result, back, [field for field in result[4]]
+
+    results = on_ranks(body)
+    received = [reference.flat(inputs, r, experts) for r in range(ranks)]
+    matrix = torch.tensor([each.prefix for each in received], dtype=torch.int32).t()
+    for rank, ((x, ids, weights, counts, handle, event), back, fields) in enumerate(results):
+        expected = received[rank]
+        assert torch.equal(x, expected.x) and torch.equal(ids, expected.topk_idx)
+        assert torch.equal(weights, expected.topk_weights) and counts == expected.tokens_per_expert
+        assert event.event is None and back[2].event is None
+        sums = reference.combined([r.x for r in received], received, rank, len(inputs[rank].x))
+        assert torch.equal(back[0], sums)
+        assert torch.equal(back[1], inputs[rank].topk_weights * (inputs[rank].topk_idx >= 0))
+        assert len(handle) == 6 and isinstance(handle, tuple)
+        prefix, channels, starts, source, in_rank, head = fields
+        assert torch.equal(prefix, matrix)
+        assert torch.equal(source, expected.source_token)
+        table = reference.ranks_of(inputs[rank], experts, ranks)
+        assert torch.equal(in_rank, table)
+        for destination in range(ranks):
+            column = head[:, destination]
+            assert column[table[:, destination]].tolist() == list(range(int(table[:, destination].sum())))
+            assert (column[~table[:, destination]] == -1).all()
+            assert channels[destination, 0] == table[:, destination].sum() and starts[destination, 0] == 0
+
+
+def test_alignment_rounds_counts_up():
+    inputs = all_inputs()
+    results = on_ranks(lambda buffer, rank: dispatch(buffer, inputs[rank], expert_alignment=128)[3])
+    for rank, counts in enumerate(results):
+        assert counts == reference.flat(inputs, rank, experts, alignment=128).tokens_per_expert
+
+
+def test_a_cached_dispatch_returns_rows_alone():
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        handle = dispatch(buffer, inputs[rank])[4]
+        x, ids, weights, counts, again, event = buffer.dispatch(inputs[rank].x * 2, handle=handle)
+        assert ids is None and weights is None and counts is None and again is None and event.event is None
+        back, none, _ = buffer.combine(x, handle)
+        assert none is None and back.shape == inputs[rank].x.shape
+        with pytest.raises(switchyard.InvalidArgument, match="handle: expected no topk_idx"):
+            buffer.dispatch(inputs[rank].x, handle=handle, topk_idx=inputs[rank].topk_idx)
+        return x
+
+    for rank, x in enumerate(on_ranks(body)):
+        assert torch.equal(x, reference.flat(inputs, rank, experts).x * 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int32])
+def test_fp8_with_scales(dtype):
+    inputs = all_inputs(torch.float32)
+    columns = hidden // 128 if dtype == torch.float32 else 1
+
+    def body(buffer, rank):
+        x = inputs[rank].x.to(torch.float8_e4m3fn)
+        scales = torch.arange(len(x) * columns).view(columns, len(x)).t().to(dtype) - 3
+        result = dispatch(buffer, inputs[rank], (x, scales))
+        again = buffer.dispatch((x, scales), handle=result[4])
+        assert torch.equal(again[0][1], result[0][1])
+        return x, scales, result[0]
+
+    results = on_ranks(body)
+    for rank, (_, _, (x, scales)) in enumerate(results):
+        meta = reference.flat(inputs, rank, experts)
+        assert scales.dtype == dtype and scales.shape == (len(x), columns)
+        for row, (source, token) in enumerate(zip(meta.source.tolist(), meta.source_token.tolist())):
+            assert torch.equal(x[row].float(), results[source][0][token].float())
+            assert torch.equal(scales[row], results[source][1][token])
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_worst_case_mode(asynchronous):
+    inputs = all_inputs()
+    worst = ranks * tokens
+
+    def body(buffer, rank):
+        x, ids, weights, counts, handle, event = dispatch(
+            buffer, inputs[rank], num_worst_tokens=worst, async_finish=asynchronous
+        )
+        assert (event.event is not None) == asynchronous
+        if asynchronous:
+            event.current_stream_wait()
+        assert counts == [] and len(x) == len(ids) == len(weights) == worst
+        assert torch.equal(handle[3][: handle.core.num_recv_rows], reference.flat(inputs, rank, experts).source_token)
+        return x, ids, buffer.combine(x, handle)[0]
+
+    for rank, (x, ids, back) in enumerate(on_ranks(body)):
+        expected = reference.flat(inputs, rank, experts)
+        rows = len(expected.x)
+        assert torch.equal(x[:rows], expected.x) and torch.equal(ids[:rows], expected.topk_idx)
+        assert (ids[rows:] == -1).all()
+        factor = reference.ranks_of(inputs[rank], experts, ranks).sum(1, keepdim=True)
+        torch.testing.assert_close(back.float(), inputs[rank].x.float() * factor, rtol=1e-2, atol=1e-2)
+
+
+def test_asynchronous_calls_and_their_order():
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        x, _, weights, _, handle, event = dispatch(
+            buffer,
+            inputs[rank],
+            previous_event=buffer.capture(),
+            async_finish=True,
+            allocate_on_comm_stream=True,
+        )
+        event.current_stream_wait()
+        first, none, one = buffer.combine(x, handle, async_finish=True)
+        second, _, two = buffer.combine(x, handle, previous_event=one, async_finish=True, bias=inputs[rank].x)
+        third, summed, three = buffer.combine(x, handle, topk_weights=weights, previous_event=two, async_finish=True)
+        assert none is None
+        for each in (three, two, one):
+            each.current_stream_wait()
+        assert torch.equal(first, third)
+        torch.testing.assert_close(second.float(), first.float() + inputs[rank].x.float(), rtol=2e-2, atol=2e-2)
+        assert torch.equal(summed, inputs[rank].topk_weights * (inputs[rank].topk_idx >= 0))
+        buffer.combine(x, handle, previous_event=deep_ep.EventOverlap())
+
+    on_ranks(body)
+
+
+def test_biases():
+    inputs = all_inputs(torch.float32)
+
+    def body(buffer, rank):
+        result = dispatch(buffer, inputs[rank])
+        x, handle, bias = result[0], result[4], inputs[rank].x
+        plain = buffer.combine(x, handle)[0]
+        for given, factor in ((bias, 1), ((bias,), 1), ((bias, bias), 2), ((), 0)):
+            torch.testing.assert_close(buffer.combine(x, handle, bias=given)[0], plain + factor * bias)
+        with pytest.raises(switchyard.InvalidArgument, match="0, 1 or 2 tensors, seen 3"):
+            buffer.combine(x, handle, bias=(bias,) * 3)
+
+    on_ranks(body)
+
+
+def test_routing_by_is_token_in_rank_alone():
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        per_rank, _, per_expert, in_rank, _ = buffer.get_dispatch_layout(inputs[rank].topk_idx, experts)
+        x, ids, weights, _, handle, _ = buffer.dispatch(
+            inputs[rank].x, None, per_rank, None, in_rank, per_expert
+        )
+        assert ids is None and weights is None
+        buffer.combine(x, handle)
+        return x
+
+    for rank, x in enumerate(on_ranks(body)):
+        assert torch.equal(x, reference.flat(inputs, rank, experts).x)
+
+
+def test_shapes_may_change_between_calls():
+    def body(buffer, rank):
+        for size, k, count in ((hidden, top_k, experts), (64, 2, 6), (hidden, top_k, experts)):
+            mine = reference.make_inputs(rank, tokens=40, hidden=size, experts=count, top_k=k, dtype=torch.bfloat16)
+            _, _, per_expert, in_rank, _ = buffer.get_dispatch_layout(mine.topk_idx, count)
+            x, *_, handle, _ = buffer.dispatch(
+                mine.x,
+                topk_idx=mine.topk_idx,
+                topk_weights=mine.topk_weights,
+                num_tokens_per_expert=per_expert,
+                is_token_in_rank=in_rank,
+            )
+            factor = in_rank.sum(1, keepdim=True)
+            torch.testing.assert_close(
+                buffer.combine(x, handle)[0].float(), mine.x.float() * factor, rtol=1e-2, atol=1e-2
+            )
+
+    on_ranks(body)
+
+
+def test_misuse_is_named():
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        mine = inputs[rank]
+        with pytest.raises(switchyard.InvalidArgument, match="allocate_on_comm_stream"):
+            buffer.get_dispatch_layout(mine.topk_idx, experts, allocate_on_comm_stream=True)
+        with pytest.raises(switchyard.InvalidArgument, match="allocate_on_comm_stream"):
+            dispatch(buffer, mine, allocate_on_comm_stream=True, async_finish=True)
+        with pytest.raises(switchyard.InvalidArgument, match="num_tokens_per_expert"):
+            buffer.dispatch(mine.x, topk_idx=mine.topk_idx)
+        with pytest.raises(TypeError, match="handle: expected what dispatch returned, seen int"):
+            buffer.combine(mine.x, 3)
+        with pytest.raises(switchyard.InvalidArgument, match="topk_idx: expected dtype i64 or i32, seen f32"):
+            buffer.get_dispatch_layout(mine.topk_idx.float(), experts)
+        with pytest.raises(switchyard.InvalidArgument, match=f"expected -1 or 0..{experts - 1}, seen {experts}"):
+            buffer.get_dispatch_layout(torch.full((2, top_k), experts), experts)
+        with pytest.raises(switchyard.InvalidArgument, match="num_worst_tokens"):
+            dispatch(buffer, mine, num_worst_tokens=1)
+        dispatch(buffer, mine)
+
+    on_ranks(body)
+
+
+def test_constructor_and_destroy():
+    with pytest.raises(TypeError):
+        deep_ep.Buffer(None, nonsense=1)
+    with pytest.raises(switchyard.InvalidArgument, match="exactly one of group"):
+        deep_ep.Buffer(None)
+
+    inputs = all_inputs()
+
+    def body(comm):
+        buffer = deep_ep.Buffer(
+            group=None, num_nvl_bytes=0, num_rdma_bytes=0, low_latency_mode=False, num_qps_per_rank=1, comm=comm
+        )
+        with pytest.raises(switchyard.InvalidArgument, match="explicitly_destroy"):
+            buffer.destroy()
+        buffer = deep_ep.Buffer(comm=comm, explicitly_destroy=True)
+        dispatch(buffer, inputs[comm.rank])
+        buffer.destroy()
+        buffer.destroy()
+        with pytest.raises(switchyard.Unusable, match="was destroyed"):
+            dispatch(buffer, inputs[comm.rank])
+
+    with_comm(ranks, body)
+
+
+def test_ranks_that_disagree_hear_of_it():
+    def body(comm):
+        with pytest.raises(switchyard.InvalidArgument, match=r"rank 1: .*num_nvl_bytes.* as on rank 0"):
+            deep_ep.Buffer(comm=comm, num_nvl_bytes=1 << (20 + comm.rank))
+
+    with_comm(2, body)
+
+
+def test_a_board_of_one():
+    board = ThreadComm.Board(1)
+    buffer = deep_ep.Buffer(comm=ThreadComm(board, 0))
+    mine = all_inputs()[0]
+    x, *_ = dispatch(buffer, mine)
+    assert torch.equal(x, mine.x[(mine.topk_idx >= 0).any(1)])
+    assert as_threads(1, lambda communicator: communicator.size) == [1]

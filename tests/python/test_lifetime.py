@@ -1,0 +1,282 @@
+"""Ends of all kinds: destroy, exit with work under way, forks, Ctrl-C, dead peers. Each in processes of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+from ranks import as_threads
+
+import switchyard
+
+header = """
+import os, signal, sys, threading, time
+import torch
+import switchyard
+address, rank = sys.argv[1], int(sys.argv[2])
+communicator = switchyard.Communicator.connect(rank=rank, size=2, address=address, token="t", timeout=20)
+buffer = switchyard.Buffer(communicator, max_tokens=8, hidden=16, num_experts=2, top_k=1, timeout=float(sys.argv[3]))
+x = torch.ones(8, 16).bfloat16()
+ids = torch.arange(8).remainder(2).unsqueeze(1)
+def say(text):
+    print(text, flush=True)
+"""
+
+
+class Job:
+    """Two ranks that run scripts."""
+
+    def __init__(self, first: str, second: str, timeout: float = 20.0) -> None:
+        from ranks import free_port
+
+        address = f"127.0.0.1:{free_port()}"
+        environment = os.environ | {"SWITCHYARD_ENGINE": "cpu", "OMP_NUM_THREADS": "1"}
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", header + textwrap.dedent(script), address, str(rank), str(timeout)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            for rank, script in enumerate((first, second))
+        ]
+
+    def read(self, rank: int) -> str:
+        return self.processes[rank].stdout.readline().strip()
+
+    def interrupt(self, rank: int) -> None:
+        self.processes[rank].send_signal(signal.SIGINT)
+
+    def end(self, seconds: float = 60) -> list[tuple[int, str, str]]:
+        """(exit status, stdout, stderr) of each rank."""
+        results = []
+        try:
+            for process in self.processes:
+                out, err = process.communicate(timeout=seconds)
+                results.append((process.returncode, out, err))
+        finally:
+            for process in self.processes:
+                process.kill()
+        return results
+
+
+def check(results, *expected):
+    for (status, out, err), wanted in zip(results, expected):
+        assert status == 0, (status, out, err)
+        assert out.split() == wanted.split(), (out, err)
+        assert err == "", err
+
+
+def test_exit_with_work_under_way():
+    queue = """
+        handles = [buffer.dispatch_async(x, ids) for _ in range(20)]
+        say("queued")
+    """
+    check(Job(queue, queue).end(), "queued", "queued")
+
+
+def test_exit_while_the_peer_has_not_come_yet():
+    check(
+        Job('pending = buffer.dispatch_async(x, ids); say("out")', 'time.sleep(0.5); buffer.dispatch(x, ids); say("in")').end(),
+        "out",
+        "in",
+    )
+
+
+def test_exit_with_results_and_pending_calls_in_globals():
+    body = """
+        kept = buffer.dispatch(x, ids)
+        tensor = kept.x
+        pending = buffer.combine_async(tensor, kept.handle)
+        numbers = buffer.allocate("float32", (4,))
+    """
+    check(Job(body, body).end(), "", "")
+
+
+def test_the_peer_leaves_during_a_wait():
+    wait = """
+        try:
+            buffer.dispatch(x, ids)
+        except switchyard.PeerLost as error:
+            assert isinstance(error, ConnectionError) and error.peer == 1, error
+            say("lost")
+        try:
+            buffer.dispatch(x, ids)
+        except switchyard.PeerLost:
+            say("lost")
+    """
+    check(Job(wait, "time.sleep(0.3); os._exit(0)").end(), "lost lost", "")
+
+
+def test_timeout_and_reset():
+    late = """
+        try:
+            buffer.dispatch(x, ids)
+        except switchyard.Timeout as error:
+            assert isinstance(error, TimeoutError) and error.peer == 1, error
+            say("late")
+        buffer.reset()
+        assert torch.equal(buffer.combine((r := buffer.dispatch(x, ids)).x, r.handle).x, x)
+        say("again")
+    """
+    other = """
+        time.sleep(1.5)
+        try:
+            buffer.dispatch(x, ids)
+        except switchyard.Error:
+            say("told")
+        buffer.reset()
+        assert torch.equal(buffer.combine((r := buffer.dispatch(x, ids)).x, r.handle).x, x)
+        say("again")
+    """
+    check(Job(late, other, timeout=0.5).end(), "late again", "told again")
+
+
+interrupted = """
+try:
+    say("waiting")
+    {call}
+    say("missed")
+except KeyboardInterrupt:
+    say("interrupted")
+os._exit(0)
+"""
+idle = "sys.stdin.close(); time.sleep(4); os._exit(0)"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "buffer.dispatch(x, ids)",
+        "buffer.dispatch_async(x, ids).get()",
+        "pending = buffer.dispatch_async(x, ids); pending.event.wait()",
+        "pending = buffer.dispatch_async(x, ids); buffer.combine(x, pending.handle)",
+        "pending = buffer.dispatch_async(x, ids); pending.handle.num_recv_rows",
+        "communicator.barrier()",
+        "communicator.all_gather(b'1')",
+        "switchyard.Buffer(communicator, max_tokens=1, hidden=1, num_experts=2, top_k=1)",
+    ],
+)
+def test_keyboard_interrupt_ends_a_wait(call):
+    job = Job(interrupted.format(call=call), idle)
+    assert job.read(0) == "waiting"
+    time.sleep(0.3)
+    job.interrupt(0)
+    started = time.monotonic()
+    assert job.read(0) == "interrupted"
+    assert time.monotonic() - started < 3, "long before any deadline"
+    for process in job.processes:
+        process.kill()
+        process.communicate()
+
+
+def test_an_interrupted_dispatch_fails_on_all_ranks_and_reset_mends_it():
+    first = """
+        try:
+            say("waiting")
+            buffer.dispatch(x, ids)
+        except KeyboardInterrupt:
+            say("interrupted")
+        buffer.reset()
+        buffer.dispatch(x, ids)
+        say("again")
+    """
+    second = """
+        time.sleep(2)
+        try:
+            buffer.dispatch(x, ids)
+        except switchyard.SystemCallError as error:
+            assert "interrupted by its caller" in str(error) and error.rank == 0
+            say("told")
+        buffer.reset()
+        buffer.dispatch(x, ids)
+        say("again")
+    """
+    job = Job(first, second)
+    assert job.read(0) == "waiting"
+    time.sleep(0.3)
+    job.interrupt(0)
+    check(job.end(), "interrupted again", "told again")
+
+
+def test_signal_handlers_that_do_not_raise_do_no_harm():
+    first = """
+        signal.signal(signal.SIGINT, lambda *_: say("handled"))
+        say("waiting")
+        buffer.dispatch(x, ids)
+        say("done")
+    """
+    job = Job(first, "time.sleep(1.5); buffer.dispatch(x, ids)")
+    assert job.read(0) == "waiting"
+    time.sleep(0.3)
+    job.interrupt(0)
+    check(job.end(), "handled done", "")
+
+
+def test_a_fork_refuses_and_leaves_the_parent_alone():
+    body = """
+        pending = buffer.dispatch_async(x, ids); result = pending.get()
+        child = os.fork()
+        if child == 0:
+            for call in (lambda: buffer.dispatch(x, ids), communicator.barrier, lambda: buffer.heap_bytes_used):
+                try:
+                    call()
+                except switchyard.Unusable as error:
+                    assert "cannot be used in its fork" in str(error), error
+                else:
+                    os._exit(3)
+            assert result.x.float().sum() > 0
+            buffer.destroy()
+            del buffer, communicator, pending, result
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        buffer.dispatch(x, ids)
+        say("parent")
+    """
+    check(Job(body, body).end(), "parent", "parent")
+
+
+def test_use_after_destroy():
+    def body(communicator):
+        buffer = switchyard.Buffer(communicator, max_tokens=4, hidden=8, num_experts=2, top_k=1)
+        x, ids = torch.ones(4, 8), torch.zeros(4, 1, dtype=torch.int64)
+        result = buffer.dispatch(x, ids)
+        handle, rows = result.handle, result.x
+        buffer.destroy()
+        buffer.destroy()
+        for call in (
+            lambda: buffer.dispatch(x, ids),
+            lambda: buffer.dispatch_async(x, ids),
+            lambda: buffer.combine(rows, handle),
+            lambda: buffer.get_layout(ids),
+            lambda: buffer.allocate("float32", (1,)),
+            buffer.synchronize,
+            buffer.reset,
+            lambda: buffer.engine,
+        ):
+            with pytest.raises(switchyard.Unusable, match="Buffer: it was destroyed, make a new one"):
+                call()
+        assert rows.sum() >= 0 and handle.num_tokens == 4, "what was handed out stays valid"
+        communicator.destroy()
+        with pytest.raises(switchyard.Unusable, match="Communicator: it was destroyed"):
+            communicator.barrier()
+
+    as_threads(2, body)
+
+
+def test_the_gil_is_free_during_a_wait():
+    """Ranks are threads: if a waiting one held the GIL, the other could never come."""
+
+    def body(communicator):
+        with switchyard.Buffer(communicator, max_tokens=4, hidden=8, num_experts=2, top_k=1) as buffer:
+            for turn in range(6):
+                if turn % 2 == communicator.rank:
+                    time.sleep(0.02)
+                buffer.dispatch(torch.ones(4, 8), torch.zeros(4, 1, dtype=torch.int64))
+
+    as_threads(2, body)
