@@ -104,7 +104,8 @@ void bind_heap_tensor(nb::module_& module) {
           "As NumPy and ml_dtypes call it.")
       .def("__dlpack_device__",
            [](HeapTensor const& self) { return nb::make_tuple(to_dlpack(self.tensor.view().device), 0); })
-      .def("__dlpack__", [](HeapTensor const& self, nb::kwargs const&) { return to_capsule(self); })
+      .def("__dlpack__", [](HeapTensor const& self, nb::kwargs const&) { return to_capsule(self); },
+           nb::sig("def __dlpack__(self, **options: object) -> object"))
       .def("to_bytes", [](HeapTensor const& self) { return to_bytes(self.tensor); },
            "The memory as a NumPy array of bytes; CPU only.");
 }

@@ -15,10 +15,10 @@ def framework_of(tensor: object) -> str:
 
 def _to_numpy(tensor: HeapTensor) -> Any:
     import ml_dtypes
-    import numpy
 
+    data: Any = tensor.to_bytes()
     named = getattr(ml_dtypes, tensor.dtype, None)
-    return tensor.to_bytes().view(named or tensor.dtype).reshape(tensor.shape)
+    return data.view(named or tensor.dtype).reshape(tensor.shape)
 
 
 def native(tensor: Any, like: object) -> Any:

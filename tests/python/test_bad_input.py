@@ -3,10 +3,9 @@
 import re
 
 import pytest
+import switchyard
 import torch
 from ranks import as_threads
-
-import switchyard
 
 ranks, tokens, hidden, experts, top_k = 2, 8, 16, 4, 2
 
@@ -37,12 +36,12 @@ def check_usable(buffer, rank):
 
 wrong = {
     "dtype the library lacks": ({"x": torch.zeros(tokens, hidden).double()}, "x: expected dtype .*float64"),
-    "dtype of another argument": ({"topk_weights": torch.ones(tokens, top_k).half()}, "topk_weights: expected dtype f32"),
+    "dtype of weights": ({"topk_weights": torch.ones(tokens, top_k).half()}, "topk_weights: expected dtype f32"),
     "ids of a wrong dtype": ({"topk_idx": torch.zeros(tokens, top_k)}, "topk_idx: expected dtype i64 or i32"),
     "one dimension": ({"x": torch.zeros(hidden).bfloat16()}, "x: expected 2 dimensions, seen 1"),
     "a scalar": ({"x": torch.tensor(1.0)}, "x: expected a tensor of 1 to 3 dimensions"),
     "four dimensions": ({"x": torch.zeros(1, 1, tokens, hidden)}, "x: expected at most 3 dimensions, seen 4"),
-    "hidden": ({"x": torch.zeros(tokens, hidden + 1).bfloat16()}, f"x: dimension 1: expected {hidden}, seen {hidden + 1}"),
+    "hidden": ({"x": torch.zeros(tokens, hidden + 1).bfloat16()}, "x: dimension 1: expected 16, seen 17"),
     "too many tokens": ({"x": torch.zeros(tokens + 1, hidden).bfloat16()}, "at most max_tokens = 8"),
     "top-k": ({"topk_idx": torch.zeros(tokens, 3, dtype=torch.int64)}, "topk_idx: dimension 1: expected 2, seen 3"),
     "an id out of range": ({"topk_idx": torch.full((tokens, top_k), experts)}, "topk_idx"),
@@ -63,7 +62,7 @@ def test_dispatch(case, culprits):
 
     def body(buffer, rank):
         arguments = good(rank) | (change if rank in culprits else {})
-        with pytest.raises(Exception) as caught:  # noqa: B017, PT011: looked at below
+        with pytest.raises(Exception) as caught:  # noqa: B017
             buffer.dispatch(**arguments)
         check_usable(buffer, rank)
         return caught.value
@@ -130,7 +129,7 @@ def test_ranks_that_ask_for_different_things():
         arguments = good(rank)
         if rank == 1:
             arguments["x"] = arguments["x"].half()
-        with pytest.raises(switchyard.InvalidArgument, match="rank 1: x: dtype: expected bf16 as on rank 0, seen f16") as e:
+        with pytest.raises(switchyard.InvalidArgument, match="rank 1: x: dtype: expected bf16 as on rank 0") as e:
             buffer.dispatch(**arguments)
         assert e.value.rank == 1 and e.value.peer == -1 and e.value.phase
         check_usable(buffer, rank)

@@ -4,10 +4,9 @@ import ml_dtypes
 import numpy
 import pytest
 import reference
+import switchyard
 import torch
 from ranks import as_threads
-
-import switchyard
 
 ranks, tokens, hidden, experts, top_k = 3, 23, 256, 10, 4
 

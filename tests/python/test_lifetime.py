@@ -8,20 +8,22 @@ import textwrap
 import time
 
 import pytest
+import switchyard
 import torch
 from ranks import as_threads
 
-import switchyard
-
 header = """
 import os, signal, sys, threading, time
-import torch
+import numpy
 import switchyard
 address, rank = sys.argv[1], int(sys.argv[2])
-communicator = switchyard.Communicator.connect(rank=rank, size=2, address=address, token="t", timeout=20)
-buffer = switchyard.Buffer(communicator, max_tokens=8, hidden=16, num_experts=2, top_k=1, timeout=float(sys.argv[3]))
-x = torch.ones(8, 16).bfloat16()
-ids = torch.arange(8).remainder(2).unsqueeze(1)
+timeout = float(sys.argv[3])
+communicator = switchyard.Communicator.connect(
+    rank=rank, size=2, address=address, token="t", timeout=max(20.0, timeout)
+)
+buffer = switchyard.Buffer(communicator, max_tokens=8, hidden=16, num_experts=2, top_k=1, timeout=timeout)
+x = numpy.ones((8, 16), numpy.float32)
+ids = numpy.arange(8).reshape(8, 1) % 2
 def say(text):
     print(text, flush=True)
 """
@@ -81,11 +83,9 @@ def test_exit_with_work_under_way():
 
 
 def test_exit_while_the_peer_has_not_come_yet():
-    check(
-        Job('pending = buffer.dispatch_async(x, ids); say("out")', 'time.sleep(0.5); buffer.dispatch(x, ids); say("in")').end(),
-        "out",
-        "in",
-    )
+    early = 'pending = buffer.dispatch_async(x, ids); say("out")'
+    late = 'time.sleep(0.5); buffer.dispatch(x, ids); say("in")'
+    check(Job(early, late).end(), "out", "in")
 
 
 def test_exit_with_results_and_pending_calls_in_globals():
@@ -121,7 +121,7 @@ def test_timeout_and_reset():
             assert isinstance(error, TimeoutError) and error.peer == 1, error
             say("late")
         buffer.reset()
-        assert torch.equal(buffer.combine((r := buffer.dispatch(x, ids)).x, r.handle).x, x)
+        assert (buffer.combine((r := buffer.dispatch(x, ids)).x, r.handle).x == x).all()
         say("again")
     """
     other = """
@@ -131,7 +131,7 @@ def test_timeout_and_reset():
         except switchyard.Error:
             say("told")
         buffer.reset()
-        assert torch.equal(buffer.combine((r := buffer.dispatch(x, ids)).x, r.handle).x, x)
+        assert (buffer.combine((r := buffer.dispatch(x, ids)).x, r.handle).x == x).all()
         say("again")
     """
     check(Job(late, other, timeout=0.5).end(), "late again", "told again")
@@ -146,7 +146,7 @@ except KeyboardInterrupt:
     say("interrupted")
 os._exit(0)
 """
-idle = "sys.stdin.close(); time.sleep(4); os._exit(0)"
+idle = "time.sleep(600)"  # killed by the test
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,11 @@ idle = "sys.stdin.close(); time.sleep(4); os._exit(0)"
     ],
 )
 def test_keyboard_interrupt_ends_a_wait(call):
-    job = Job(interrupted.format(call=call), idle)
+    job = Job(interrupted.format(call=call), idle, timeout=600)  # no deadline can be what ends it
     assert job.read(0) == "waiting"
     time.sleep(0.3)
     job.interrupt(0)
-    started = time.monotonic()
     assert job.read(0) == "interrupted"
-    assert time.monotonic() - started < 3, "long before any deadline"
     for process in job.processes:
         process.kill()
         process.communicate()
@@ -230,7 +228,7 @@ def test_a_fork_refuses_and_leaves_the_parent_alone():
                     assert "cannot be used in its fork" in str(error), error
                 else:
                     os._exit(3)
-            assert result.x.float().sum() > 0
+            assert result.x.sum() > 0
             buffer.destroy()
             del buffer, communicator, pending, result
             sys.exit(0)

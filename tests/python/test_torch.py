@@ -2,12 +2,11 @@
 
 import pytest
 import reference
+import switchyard
+import switchyard.torch as sy
 import torch
 from ranks import as_threads
 from torch.utils.checkpoint import checkpoint
-
-import switchyard
-import switchyard.torch as sy
 
 ranks, tokens, hidden, experts, top_k = 2, 9, 16, 5, 3
 
@@ -123,6 +122,7 @@ def test_gradients_are_the_transposed_maps(layout):
     torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*double precision:UserWarning")
 def test_gradcheck_on_one_rank():
     def body(buffer, rank):
         mine = inputs_of(0)

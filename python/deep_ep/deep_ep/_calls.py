@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-
 from switchyard import Event, InvalidArgument
 from switchyard._core import CallOptions
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-import torch
-
 import switchyard
+import torch
 
 
 class Shape(NamedTuple):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any, ClassVar
 
-import torch
-
 import switchyard
+import torch
 from switchyard import InvalidArgument, _core
 
 from ._calls import biases, call_options, event_before, finished, packed_scales, unpacked_scales
@@ -218,7 +217,8 @@ class Buffer:
         scales, columns = (None, 0) if scales is None else packed_scales(x, scales)
         if handle is not None:
             _check_cached(topk_idx, topk_weights, is_token_in_rank)
-            buffer, routing = handle.buffer, handle.core
+            buffer = handle.buffer
+            routing: Any = handle.core
         else:
             buffer = self._engines.of(_shape_of(x, topk_idx, num_tokens_per_expert))
             routing = is_token_in_rank if topk_idx is None else None
@@ -261,7 +261,7 @@ class Buffer:
                 lambda: self._rank_prefix_matrix(core),
                 lambda: is_token_in_rank().sum(0, dtype=torch.int32).unsqueeze(1),
                 lambda: torch.zeros(self.group_size, 1, dtype=torch.int32),
-                lambda: torch.from_dlpack(core.source_tokens),
+                lambda: torch.utils.dlpack.from_dlpack(core.source_tokens),
                 is_token_in_rank,
                 lambda: send_head(is_token_in_rank()),
             ),
@@ -305,6 +305,8 @@ class Buffer:
         after = event_before(previous_event, async_finish, allocate_on_comm_stream)
         core, buffer = _own(handle)
         first, second = biases(bias)
+        if isinstance(topk_weights, torch.Tensor):
+            topk_weights = topk_weights.contiguous()  # gradients are often expanded
         options = call_options(1, 0, config, stream_of(x), after)
         if async_finish and topk_weights is None and not x.is_cuda:
             out = torch.empty(core.num_tokens, buffer.hidden, dtype=x.dtype)
@@ -314,7 +316,8 @@ class Buffer:
         event: _core.Event | None = None
         if async_finish and x.is_cuda:
             later = buffer._core.combine_async(x, core, topk_weights, None, rest, options)
-            event, combined = later.event, later.get()
+            event = later.event
+            combined: Any = later.get()
         else:
             combined = buffer._core.combine(x, core, topk_weights, None, rest, options)
         return combined.x, combined.topk_weights, finished(async_finish, event)

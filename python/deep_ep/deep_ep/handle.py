@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator
 
 import torch
-
 from switchyard import Handle
 
 Field = Callable[[], Any]

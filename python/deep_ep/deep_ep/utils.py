@@ -5,9 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-import torch
-
 import switchyard
+import torch
 
 from ._streams import current_stream
 

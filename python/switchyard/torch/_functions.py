@@ -50,8 +50,10 @@ def dispatch(
     expanded = layout == "expanded"
     if not expanded and layout != "flat":
         raise ValueError(f"layout: expected 'flat' or 'expanded', seen {layout!r}")
-    made = _ops.dispatch(x, topk_idx, topk_weights, buffer.key, expanded, expert_alignment)
-    return Routed(*made, x.shape[0], expanded)
+    rows, ids, weights, counts, token = _ops.dispatch(
+        x, topk_idx, topk_weights, buffer.key, expanded, expert_alignment
+    )
+    return Routed(rows, ids, weights, counts, token, x.shape[0], expanded)
 
 
 def dispatch_cached(buffer: Buffer, x: Tensor, routed: Routed) -> Tensor:

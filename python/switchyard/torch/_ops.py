@@ -44,7 +44,8 @@ def dispatch(
     ids = result.topk_idx if result.topk_idx is not None else _none(x, topk_idx.dtype)
     weights = result.topk_weights if result.topk_weights is not None else _none(x, torch.float32)
     counts = torch.tensor(result.tokens_per_expert, dtype=torch.int64)
-    return result.x, ids, weights, counts, _core.handle_token(result.handle, x)
+    token: Any = _core.handle_token(result.handle, x)
+    return result.x, ids, weights, counts, token
 
 
 @dispatch.register_fake

@@ -1,0 +1,85 @@
+"""What is installed: stubs, types, docstrings, the drop-in and others of its name."""
+
+import importlib.metadata
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import deep_ep
+import pytest
+import switchyard
+from deep_ep import _installed
+from switchyard import _core
+
+package = Path(switchyard.__file__).parent
+
+
+def test_stubs_name_everything_and_type_check(tmp_path):
+    stub = (package / "_core.pyi").read_text()
+    for name in vars(_core):
+        if not name.startswith("_"):
+            assert name in stub, name
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import switchyard\n"
+        "from switchyard import _core\n"
+        "def run(buffer: switchyard.Buffer, handle: switchyard.Handle) -> int:\n"
+        "    event: switchyard.Event = buffer.dispatch_async(None).event\n"
+        "    rows: list[int] = buffer.dispatch(None).tokens_per_expert\n"
+        "    return handle.num_tokens + len(rows) + int(event.done)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), str(program)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    program.write_text("import switchyard\nswitchyard.Event().wait('soon')\n")
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and "arg-type" in result.stdout, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("module", [switchyard, deep_ep], ids=lambda module: module.__name__)
+def test_everything_public_is_documented(module):
+    for name in module.__all__:
+        item = getattr(module, name)
+        if not inspect.isclass(item):
+            continue
+        assert item.__doc__, name
+        for member, value in vars(item).items():
+            if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                assert inspect.getdoc(value), f"{name}.{member}"
+
+
+def test_the_extension_does_not_need_pytorch():
+    program = "import sys, switchyard; assert 'torch' not in sys.modules and 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_every_exception_is_an_error_and_a_built_in_class():
+    built_in = {"Timeout": TimeoutError, "PeerLost": ConnectionError, "OutOfMemory": MemoryError}
+    for name in ("InvalidArgument", "Timeout", "PeerLost", "OutOfMemory", "Unsupported", "SystemCallError", "Unusable"):
+        kind = getattr(switchyard, name)
+        assert issubclass(kind, switchyard.Error) and issubclass(kind, RuntimeError)
+        assert issubclass(kind, built_in.get(name, Exception))
+        assert str(kind("text", 1, 2, "phase")) == "text" and kind("text", 1, 2, "phase").peer == 2
+
+
+def test_the_drop_in_says_that_it_is_one():
+    assert deep_ep.engine == "switchyard"
+    try:
+        version = importlib.metadata.version("deep_ep")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("run from the sources")
+    assert "+switchyard" in version
+
+
+def test_another_deep_ep_is_not_hidden_silently(tmp_path, monkeypatch):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        assert _installed.others() == []
+    other = tmp_path / "deep_ep"
+    other.mkdir()
+    (other / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert _installed.others() == [str(other)]
+    with pytest.warns(UserWarning, match="hides the one in"):
+        _installed.warn_of_others()
