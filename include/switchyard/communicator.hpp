@@ -27,8 +27,9 @@ struct CommunicatorOptions {
   std::chrono::milliseconds timeout{0};
 };
 
-// The meeting point of one job, on a free port of this machine (SWITCHYARD_LISTEN): for launchers that have a way of
-// their own to tell the ranks its address. They connect with serve = false. To live until all ranks have connected.
+// The meeting point of one job, on a free port of this machine (SWITCHYARD_LISTEN): for launchers that have a way
+// of their own to tell the ranks its address. They connect with serve = false. To live until all ranks have
+// connected.
 class StoreServer {
  public:
   // `token`: as in CommunicatorOptions.

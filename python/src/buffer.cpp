@@ -48,16 +48,15 @@ nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<
                     nb::handle like) {
   auto const type = dtype_of_name(dtype);
   if (!type || dtype == "bool")
-    throw InvalidArgument("dtype: expected bfloat16, float16, float32, float8_e4m3fn, int32, int64 or uint8, seen " +
-                          dtype);
+    throw InvalidArgument(
+        "dtype: expected bfloat16, float16, float32, float8_e4m3fn, int32, int64 or uint8, seen " + dtype);
   auto const buffer = self.get();
   Exporter const exporter(like);
   switch (shape.size()) {
     case 1: return exporter(buffer->allocate(*type, {shape[0]}));
     case 2: return exporter(buffer->allocate(*type, {shape[0], shape[1]}));
     case 3: return exporter(buffer->allocate(*type, {shape[0], shape[1], shape[2]}));
-    default:
-      throw InvalidArgument("shape: expected 1 to 3 dimensions, seen " + std::to_string(shape.size()));
+    default: throw InvalidArgument("shape: expected 1 to 3 dimensions, seen " + std::to_string(shape.size()));
   }
 }
 
@@ -80,8 +79,9 @@ void bind_options(nb::module_& module) {
       .def_rw("top_k", &BufferOptions::top_k)
       .def_rw("heap_bytes", &BufferOptions::heap_bytes)
       .def_rw("num_workers", &BufferOptions::num_workers)
-      .def_prop_rw("timeout_ms", [](BufferOptions const& self) { return self.timeout.count(); },
-                   [](BufferOptions& self, std::int64_t value) { self.timeout = std::chrono::milliseconds(value); })
+      .def_prop_rw(
+          "timeout_ms", [](BufferOptions const& self) { return self.timeout.count(); },
+          [](BufferOptions& self, std::int64_t value) { self.timeout = std::chrono::milliseconds(value); })
       .def_rw("engine", &BufferOptions::engine)
       .def_rw("device", &BufferOptions::device)
       .def_rw("num_sms", &BufferOptions::num_sms);

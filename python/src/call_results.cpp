@@ -19,22 +19,26 @@ nb::object source_tokens(DispatchHandle const& self) {
   ready(self);
   if (!self.source_tokens) return nb::none();
   auto const rows = static_cast<std::int64_t>(self.source_tokens->size());
-  return nb::cast(HeapTensor{Tensor(TensorView(self.source_tokens->data(), DType::i32, {rows}), self.source_tokens), {}});
+  return nb::cast(
+      HeapTensor{Tensor(TensorView(self.source_tokens->data(), DType::i32, {rows}), self.source_tokens), {}});
 }
 
 void bind_handle(nb::module_& module) {
   nb::class_<DispatchHandle>(module, "Handle",
                              "What a dispatch knows and its combine needs: who sent which token where. After a "
                              "dispatch that is still under way, the properties wait for it.")
-      .def_prop_ro("num_tokens", [](DispatchHandle const& self) { return ready(self).num_tokens(); },
-                   "Tokens of this rank in the dispatch.")
-      .def_prop_ro("num_recv_rows", [](DispatchHandle const& self) { return ready(self).num_recv_rows(); },
-                   "Rows received, without those of a worst case.")
-      .def_prop_ro("tokens_per_expert", [](DispatchHandle const& self) { return ready(self).tokens_per_expert(); },
-                   "Rows of each local expert, rounded up to expert_alignment; empty without topk_idx.")
-      .def_prop_ro("recv_rows_end_by_rank",
-                   [](DispatchHandle const& self) { return ready(self).recv_rows_end_by_rank(); },
-                   "Rows received from all ranks up to each; flat layout only.")
+      .def_prop_ro(
+          "num_tokens", [](DispatchHandle const& self) { return ready(self).num_tokens(); },
+          "Tokens of this rank in the dispatch.")
+      .def_prop_ro(
+          "num_recv_rows", [](DispatchHandle const& self) { return ready(self).num_recv_rows(); },
+          "Rows received, without those of a worst case.")
+      .def_prop_ro(
+          "tokens_per_expert", [](DispatchHandle const& self) { return ready(self).tokens_per_expert(); },
+          "Rows of each local expert, rounded up to expert_alignment; empty without topk_idx.")
+      .def_prop_ro(
+          "recv_rows_end_by_rank", [](DispatchHandle const& self) { return ready(self).recv_rows_end_by_rank(); },
+          "Rows received from all ranks up to each; flat layout only.")
       .def_prop_ro("source_tokens", &source_tokens, "[n] int32 as a HeapTensor, when it was asked for.");
 }
 
@@ -43,16 +47,19 @@ void bind_dispatched(nb::module_& module) {
       .def_prop_ro("x", [](DispatchResult const& self) { return self.exporter(self.value.x); })
       .def_prop_ro("scales", [](DispatchResult const& self) { return self.exporter(self.value.scales); })
       .def_prop_ro("topk_idx", [](DispatchResult const& self) { return self.exporter(self.value.topk_idx); })
-      .def_prop_ro("topk_weights", [](DispatchResult const& self) { return self.exporter(self.value.topk_weights); })
-      .def_prop_ro("source_token", [](DispatchResult const& self) { return self.exporter(self.value.source_token); })
+      .def_prop_ro("topk_weights",
+                   [](DispatchResult const& self) { return self.exporter(self.value.topk_weights); })
+      .def_prop_ro("source_token",
+                   [](DispatchResult const& self) { return self.exporter(self.value.source_token); })
       .def_prop_ro("tokens_per_expert", [](DispatchResult const& self) { return self.value.tokens_per_expert; })
       .def_prop_ro("handle", [](DispatchResult const& self) { return self.handle; });
   nb::class_<PendingDispatch>(module, "PendingDispatch")
       .def_prop_ro("event", [](PendingDispatch const& self) { return self.event; })
       .def_prop_ro("handle", [](PendingDispatch const& self) { return self.result.handle; })
-      .def("early", [](PendingDispatch const& self) {
-        return DispatchResult{self.pending.early(), self.result.exporter, self.result.handle};
-      })
+      .def("early",
+           [](PendingDispatch const& self) {
+             return DispatchResult{self.pending.early(), self.result.exporter, self.result.handle};
+           })
       .def("get", [](PendingDispatch const& self) {
         wait_for(self.event, std::nullopt);
         return DispatchResult{self.pending.early(), self.result.exporter, self.result.handle};
@@ -62,7 +69,8 @@ void bind_dispatched(nb::module_& module) {
 void bind_combined(nb::module_& module) {
   nb::class_<CombineResult>(module, "CombineResult")
       .def_prop_ro("x", [](CombineResult const& self) { return self.exporter(self.value.x); })
-      .def_prop_ro("topk_weights", [](CombineResult const& self) { return self.exporter(self.value.topk_weights); });
+      .def_prop_ro("topk_weights",
+                   [](CombineResult const& self) { return self.exporter(self.value.topk_weights); });
   nb::class_<PendingCombine>(module, "PendingCombine")
       .def_prop_ro("event", [](PendingCombine const& self) { return self.event; })
       .def("get", [](PendingCombine const& self) {

@@ -73,8 +73,10 @@ void bind_communicator(nb::module_& module) {
       .def_static("connect", &connect, nb::arg("rank"), nb::arg("size"), nb::arg("address"), nb::arg("token"),
                   nb::arg("serve"), nb::arg("timeout"))
       .def_static(
-          "join", [](PyStore const& store, int rank, int size,
-                     double timeout) { return join(store.store, rank, size, timeout); },
+          "join",
+          [](PyStore const& store, int rank, int size, double timeout) {
+            return join(store.store, rank, size, timeout);
+          },
           nb::arg("store"), nb::arg("rank"), nb::arg("size"), nb::arg("timeout"))
       .def_prop_ro("rank", [](OwnedCommunicator const& self) { return self.get()->rank(); })
       .def_prop_ro("size", [](OwnedCommunicator const& self) { return self.get()->size(); })

@@ -17,7 +17,9 @@ namespace nb = nanobind;
 // has to take it to let go of them.
 class InFlight {
  public:
-  void add(Event event, std::vector<nb::object> inputs) { calls_.emplace_back(std::move(event), std::move(inputs)); }
+  void add(Event event, std::vector<nb::object> inputs) {
+    calls_.emplace_back(std::move(event), std::move(inputs));
+  }
   // Lets go of what is done; calls end in their order. Says whether none is left.
   bool prune() {
     while (!calls_.empty() && calls_.front().first.done()) calls_.pop_front();

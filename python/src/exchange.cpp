@@ -5,8 +5,8 @@ namespace switchyard::python {
 namespace {
 
 dlpack::ExchangeApi const* look_up(PyTypeObject* type) {
-  nb::object const capsule = nb::getattr(nb::handle(reinterpret_cast<PyObject*>(type)), "__dlpack_c_exchange_api__",
-                                         nb::none());
+  nb::object const capsule =
+      nb::getattr(nb::handle(reinterpret_cast<PyObject*>(type)), "__dlpack_c_exchange_api__", nb::none());
   if (!PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) return nullptr;
   auto const* api =
       static_cast<dlpack::ExchangeApi const*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));

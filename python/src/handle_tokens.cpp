@@ -59,7 +59,8 @@ nb::object token_of(DispatchHandle const& handle, nb::handle like) {
 DispatchHandle handle_of(std::int64_t number) {
   auto found = Registry::get().find(number);
   if (!found)
-    throw Unusable("handle: the token of a dispatch is gone; keep the tensor that the dispatch returned, not a copy");
+    throw Unusable(
+        "handle: the token of a dispatch is gone; keep the tensor that the dispatch returned, not a copy");
   return *std::move(found);
 }
 

@@ -15,7 +15,8 @@ namespace {
 
 std::string describe(dlpack::DataType type) {
   char const* const kinds[] = {"int", "uint", "float", "opaque", "bfloat", "complex", "bool"};
-  std::string const kind = type.code < std::size(kinds) ? kinds[type.code] : "type code " + std::to_string(type.code);
+  std::string const kind =
+      type.code < std::size(kinds) ? kinds[type.code] : "type code " + std::to_string(type.code);
   return kind + std::to_string(type.bits);
 }
 
@@ -29,13 +30,14 @@ DType require_dtype(char const* name, std::optional<DType> dtype, std::string co
 
 void require_dims(char const* name, std::int64_t ndim) {
   if (ndim >= 0 && ndim <= max_dims) return;
-  throw InvalidArgument(std::string(name) + ": expected at most " + std::to_string(max_dims) + " dimensions, seen " +
-                        std::to_string(ndim));
+  throw InvalidArgument(std::string(name) + ": expected at most " + std::to_string(max_dims) +
+                        " dimensions, seen " + std::to_string(ndim));
 }
 
 // A tensor without dimensions would read as "not given".
 void require_some_dims(char const* name, std::int64_t ndim) {
-  if (ndim == 0) throw InvalidArgument(std::string(name) + ": expected a tensor of 1 to 3 dimensions, seen a scalar");
+  if (ndim == 0)
+    throw InvalidArgument(std::string(name) + ": expected a tensor of 1 to 3 dimensions, seen a scalar");
 }
 
 // Frameworks give tensors without elements any strides; what is checked of strides is about elements.
@@ -53,7 +55,8 @@ TensorView view_of(char const* name, dlpack::Tensor const& tensor) {
   view.dtype = require_dtype(name, dtype_of(tensor.dtype), describe(tensor.dtype));
   auto const device = device_of(tensor.device.type);
   if (!device)
-    throw InvalidArgument(std::string(name) + ": expected a tensor on the CPU or a CUDA GPU, seen DLPack device type " +
+    throw InvalidArgument(std::string(name) +
+                          ": expected a tensor on the CPU or a CUDA GPU, seen DLPack device type " +
                           std::to_string(tensor.device.type));
   view.device = *device;
   view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
@@ -86,8 +89,8 @@ TensorView numpy_view(char const* name, nb::handle array, bool written) {
   for (std::size_t d = 0; d < shape.size(); ++d) {
     auto const bytes = nb::cast<std::int64_t>(strides[d]);
     if (bytes % size != 0)
-      throw InvalidArgument(std::string(name) + ": expected strides of whole elements, seen " + std::to_string(bytes) +
-                            " bytes");
+      throw InvalidArgument(std::string(name) + ": expected strides of whole elements, seen " +
+                            std::to_string(bytes) + " bytes");
     view.shape[d] = nb::cast<std::int64_t>(shape[d]);
     view.strides[d] = bytes / size;
   }
@@ -98,7 +101,8 @@ TensorView dlpack_view(char const* name, nb::handle object) {
   nb::ndarray<nb::ro> array;
   if (!nb::try_cast(object, array)) {
     PyErr_Clear();
-    throw InvalidArgument(std::string(name) + ": expected a tensor that DLPack can describe, seen one that it cannot");
+    throw InvalidArgument(std::string(name) +
+                          ": expected a tensor that DLPack can describe, seen one that it cannot");
   }
   auto const type = array.dtype();
   dlpack::Tensor tensor{.data = const_cast<void*>(array.data()),
@@ -120,9 +124,9 @@ TensorView view_of_object(char const* name, nb::handle object, bool written) {
   }
   if (nb::hasattr(object, "__array_interface__")) return numpy_view(name, object, written);
   if (nb::hasattr(object, "__dlpack__")) return dlpack_view(name, object);
-  std::string const text = std::string(name) +
-                           ": expected a tensor (of NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__), seen " +
-                           nb::type_name(object.type()).c_str();
+  std::string const text =
+      std::string(name) + ": expected a tensor (of NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__), seen " +
+      nb::type_name(object.type()).c_str();
   throw nb::type_error(text.c_str());
 }
 

@@ -46,8 +46,9 @@ class Owned {
 
  private:
   [[nodiscard]] std::string forked() const {
-    return std::string(name_) + ": it belongs to process " + std::to_string(owner_) + " and cannot be used in its fork " +
-           std::to_string(::getpid()) + ": make the communicator after the fork, or start processes by spawn";
+    return std::string(name_) + ": it belongs to process " + std::to_string(owner_) +
+           " and cannot be used in its fork " + std::to_string(::getpid()) +
+           ": make the communicator after the fork, or start processes by spawn";
   }
 
   char const* name_;

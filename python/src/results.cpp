@@ -67,10 +67,9 @@ nb::object to_capsule(HeapTensor const& self) {
   dtype.bits = type.bits;
   dtype.lanes = 1;
   std::array<std::size_t, max_dims> shape{};
-  for (int d = 0; d < view.ndim; ++d)
-    shape[static_cast<std::size_t>(d)] = static_cast<std::size_t>(view.size(d));
-  nb::ndarray<> const array(view.data, static_cast<std::size_t>(view.ndim), shape.data(), capsule_of(tensor.owner()),
-                            view.strides.data(), dtype, to_dlpack(view.device), 0);
+  for (int d = 0; d < view.ndim; ++d) shape[static_cast<std::size_t>(d)] = static_cast<std::size_t>(view.size(d));
+  nb::ndarray<> const array(view.data, static_cast<std::size_t>(view.ndim), shape.data(),
+                            capsule_of(tensor.owner()), view.strides.data(), dtype, to_dlpack(view.device), 0);
   return nb::cast(array);
 }
 
@@ -94,9 +93,10 @@ nb::object Exporter::operator()(Tensor const& tensor, Looks looks) const {
 }
 
 void bind_heap_tensor(nb::module_& module) {
-  nb::class_<HeapTensor>(module, "HeapTensor",
-                         "A contiguous tensor in the symmetric heap, for any framework that takes DLPack. The memory "
-                         "is freed when its last owner goes.")
+  nb::class_<HeapTensor>(
+      module, "HeapTensor",
+      "A contiguous tensor in the symmetric heap, for any framework that takes DLPack. The memory "
+      "is freed when its last owner goes.")
       .def_prop_ro("shape", [](HeapTensor const& self) { return shape_of(self.tensor); })
       .def_prop_ro(
           "dtype",
@@ -104,10 +104,12 @@ void bind_heap_tensor(nb::module_& module) {
           "As NumPy and ml_dtypes call it.")
       .def("__dlpack_device__",
            [](HeapTensor const& self) { return nb::make_tuple(to_dlpack(self.tensor.view().device), 0); })
-      .def("__dlpack__", [](HeapTensor const& self, nb::kwargs const&) { return to_capsule(self); },
-           nb::sig("def __dlpack__(self, **options: object) -> object"))
-      .def("to_bytes", [](HeapTensor const& self) { return to_bytes(self.tensor); },
-           "The memory as a NumPy array of bytes; CPU only.");
+      .def(
+          "__dlpack__", [](HeapTensor const& self, nb::kwargs const&) { return to_capsule(self); },
+          nb::sig("def __dlpack__(self, **options: object) -> object"))
+      .def(
+          "to_bytes", [](HeapTensor const& self) { return to_bytes(self.tensor); },
+          "The memory as a NumPy array of bytes; CPU only.");
 }
 
 }  // namespace switchyard::python

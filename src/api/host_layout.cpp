@@ -37,7 +37,8 @@ Layout host_layout(ConstTensorView topk_idx, int num_experts, int num_ranks) {
 }
 
 Layout get_layout(ConstTensorView topk_idx, int num_experts, int num_ranks) {
-  require(num_experts >= 1 && num_experts <= (1 << 20), "num_experts: expected 1..{}, seen {}", 1 << 20, num_experts);
+  require(num_experts >= 1 && num_experts <= (1 << 20), "num_experts: expected 1..{}, seen {}", 1 << 20,
+          num_experts);
   require(num_ranks >= 1 && num_ranks <= max_world_size, "num_ranks: expected 1..{}, seen {}", max_world_size,
           num_ranks);
   require(topk_idx.ndim == 2, "topk_idx: expected 2 dimensions, seen {}", topk_idx.ndim);

@@ -117,7 +117,8 @@ void Signals::wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaite
     }
     sleep(flag, awaited.epoch, deadline);
     // Not when the news came with the signal: the call can go on, and its caller hears of the signal afterwards.
-    if (flag.load(std::memory_order_acquire) < awaited.epoch && interrupted()) ended(awaited);  // pairs with publish()
+    if (flag.load(std::memory_order_acquire) < awaited.epoch && interrupted())
+      ended(awaited);  // pairs with publish()
   }
 }
 
