@@ -1,0 +1,111 @@
+// What language bindings build on: InterruptScope, StoreServer, get_layout without a buffer.
+#include <gmock/gmock.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "switchyard/switchyard.hpp"
+
+namespace switchyard::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr int tokens = 4;
+constexpr int hidden = 8;
+
+struct Inputs {
+  std::array<float, tokens * hidden> x{};
+  std::array<std::int64_t, tokens> ids{0, 1, 1, -1};
+  [[nodiscard]] DispatchArgs args() const {
+    return {.x = {x.data(), DType::f32, {tokens, hidden}}, .topk_idx = {ids.data(), DType::i64, {tokens, 1}}};
+  }
+};
+
+Buffer make_buffer(Communicator const& communicator) {
+  return Buffer(communicator, {.max_tokens = tokens,
+                               .hidden = hidden,
+                               .num_experts = 2,
+                               .top_k = 1,
+                               .timeout = std::chrono::minutes(10),  // no deadline can be what ends a wait
+                               .engine = EngineKind::cpu});
+}
+
+template <typename Body>
+void on_two_ranks(Body const& body) {
+  auto const store = Communicator::in_process_store();
+  std::vector<std::jthread> ranks;
+  for (int rank = 0; rank < 2; ++rank) ranks.emplace_back([&, rank] { body(Communicator::join(store, rank, 2)); });
+}
+
+TEST(Interrupt, EndsAWaitOnAllRanksAndResetMendsIt) {
+  std::atomic<bool> ended{false};
+  on_two_ranks([&](Communicator const& communicator) {
+    Buffer buffer = make_buffer(communicator);
+    Inputs const inputs;
+    if (communicator.rank() == 0) {
+      InterruptScope const scope([]() noexcept { return true; });
+      EXPECT_THROW((void)buffer.dispatch(inputs.args()), SystemError);
+      ended = true;
+    } else {
+      while (!ended) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      try {
+        (void)buffer.dispatch(inputs.args());
+        ADD_FAILURE() << "the peer's interrupt was not told";
+      } catch (SystemError const& error) {
+        EXPECT_THAT(error.what(), HasSubstr("interrupted by its caller"));
+        EXPECT_EQ(error.rank(), 0);
+      }
+    }
+    buffer.reset();
+    EXPECT_EQ(buffer.dispatch(inputs.args()).x.size(0), communicator.rank() == 0 ? 2 : 4);
+  });
+}
+
+TEST(Interrupt, ACheckThatSaysNoAndOnesThatWentAreNotHeard) {
+  on_two_ranks([](Communicator const& communicator) {
+    Buffer buffer = make_buffer(communicator);
+    Inputs const inputs;
+    {
+      InterruptScope const gone([]() noexcept { return true; });
+    }
+    InterruptScope const scope([]() noexcept { return false; });
+    if (communicator.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(120));
+    EXPECT_NO_THROW((void)buffer.dispatch(inputs.args()));
+  });
+}
+
+TEST(StoreServer, IsWhereRanksMeetThatDoNotServe) {
+  StoreServer const server("token");
+  std::vector<std::jthread> ranks;
+  for (int rank = 0; rank < 3; ++rank) {
+    ranks.emplace_back([&, rank] {
+      CommunicatorOptions const options{
+          .rank = rank, .size = 3, .address = server.address(), .token = "token", .serve = false};
+      Communicator::connect(options).barrier();
+    });
+  }
+}
+
+TEST(Layout, NeedsNoBuffer) {
+  Inputs const inputs;
+  Layout const layout = get_layout(inputs.args().topk_idx, 2, 2);
+  auto const per_rank = std::span(layout.num_tokens_per_rank.data<std::int32_t>(), 2);
+  auto const per_expert = std::span(layout.num_tokens_per_expert.data<std::int32_t>(), 2);
+  auto const in_rank = std::span(layout.is_token_in_rank.data<std::uint8_t>(), 2 * tokens);
+  EXPECT_THAT(per_rank, ElementsAre(1, 2));
+  EXPECT_THAT(per_expert, ElementsAre(1, 2));
+  EXPECT_THAT(in_rank, ElementsAre(1, 0, 0, 1, 0, 1, 0, 0));
+  EXPECT_THROW((void)get_layout(inputs.args().topk_idx, 1, 2), InvalidArgument);  // id 1 is out of range
+  EXPECT_THROW((void)get_layout(inputs.args().topk_idx, 2, 0), InvalidArgument);
+  EXPECT_THROW((void)get_layout(inputs.args().x, 2, 2), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace switchyard::test
