@@ -82,7 +82,8 @@ constexpr float log2(std::uint32_t bits) noexcept {
   constexpr std::uint32_t root_half_bits = 0x3f3504f3;
   bool const normal = bits >= least_normal_bits;
   // A denormal counts steps of 2^-149.
-  std::uint32_t const scaled = normal ? bits : std::bit_cast<std::uint32_t>(static_cast<float>(bits));
+  std::uint32_t const scaled =
+      normal ? bits : std::bit_cast<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(bits)));
   auto const exponent = static_cast<std::int32_t>(scaled - root_half_bits) >> 23;
   float const f = add(std::bit_cast<float>(scaled - (static_cast<std::uint32_t>(exponent) << 23U)), -1.0F);
   float const whole = static_cast<float>(normal ? exponent : exponent - 149);
@@ -120,7 +121,8 @@ struct LogfmtRange {
   constexpr void add(float x) noexcept {
     std::uint32_t const bits = logfmt::magnitude_bits(x);
     greatest = bits > greatest ? bits : greatest;
-    least = bits != 0 && bits < least ? bits : least;
+    std::uint32_t const counted = bits == 0 ? ~std::uint32_t{0} : bits;
+    least = counted < least ? counted : least;
   }
 };
 
@@ -173,60 +175,75 @@ constexpr std::uint32_t logfmt_level(LogfmtEncoder const& encoder, float x) noex
   float const place = logfmt::add(logfmt::mul(logfmt::add(log, -encoder.origin), encoder.density), encoder.bias);
   constexpr auto last = static_cast<float>(logfmt_levels);
   float const limited = place < 1.0F ? 1.0F : place > last ? last : place;
-  return bits == 0 || log < encoder.vanishing ? 0U : static_cast<std::uint32_t>(static_cast<std::int32_t>(limited));
+  bool const zero = bits == 0;
+  bool const vanishes = log < encoder.vanishing;
+  return zero | vanishes ? 0U : static_cast<std::uint32_t>(static_cast<std::int32_t>(limited));
+}
+
+// With the sign above it: 10 bits.
+constexpr std::uint32_t logfmt_code(LogfmtEncoder const& encoder, float x) noexcept {
+  return logfmt_level(encoder, x) | (std::bit_cast<std::uint32_t>(x) >> 31U) << 9U;
 }
 
 constexpr LogfmtQuad logfmt_encode(LogfmtEncoder const& encoder, float const (&x)[logfmt_quad]) noexcept {
   LogfmtQuad quad;
   for (std::uint32_t i = 0; i < logfmt_quad; ++i) {
-    std::uint32_t const level = logfmt_level(encoder, x[i]);
-    std::uint32_t const sign = std::bit_cast<std::uint32_t>(x[i]) >> 31U;
-    quad.low |= (level & 0xffU) << (8 * i);
-    quad.high |= (level >> 8U | sign << 1U) << (2 * i);
+    std::uint32_t const code = logfmt_code(encoder, x[i]);
+    quad.low |= (code & 0xffU) << (8 * i);
+    quad.high |= code >> 8U << (2 * i);
   }
   return quad;
 }
 
-// Off by at most tanh(step * ln 2 / 2) of the value (0.35 * step; for 32 binades 2.2 %, for 10 0.7 %), and by
-// another 2^-15, as logarithms are rounded to floats; by half of the lowest level for values below that.
-constexpr void logfmt_decode(LogfmtScale const& scale, LogfmtQuad const& quad, float (&x)[logfmt_quad]) noexcept {
+// Off from what was encoded by at most tanh(step * ln 2 / 2) of it (0.35 * step: 2.2 % for a tile of 32 binades,
+// 0.7 % for one of 10), and by another 2^-15, as logarithms are rounded to floats. Below the lowest level: by half
+// of that.
+constexpr float logfmt_value(LogfmtScale const& scale, std::uint32_t code) noexcept {
   bool const void_tile = scale.min != scale.min;
+  auto const level = static_cast<std::int32_t>(code & 0x1ffU);
+  float const log = logfmt::add(scale.min, logfmt::mul(scale.step, static_cast<float>(level - 1)));
+  float const magnitude = logfmt::exp2(void_tile ? 0.0F : log);
+  std::uint32_t const bits = level == 0 ? 0U : std::bit_cast<std::uint32_t>(magnitude);
+  float const value = std::bit_cast<float>(bits | (code & 0x200U) << 22U);
+  return void_tile ? scale.min : value;
+}
+
+constexpr void logfmt_decode(LogfmtScale const& scale, LogfmtQuad const& quad, float (&x)[logfmt_quad]) noexcept {
   for (std::uint32_t i = 0; i < logfmt_quad; ++i) {
-    std::uint32_t const high = quad.high >> (2 * i);
-    std::uint32_t const level = (quad.low >> (8 * i) & 0xffU) | (high & 1U) << 8U;
-    float const place = static_cast<float>(static_cast<std::int32_t>(level) - 1);
-    float const log = logfmt::add(scale.min, logfmt::mul(scale.step, place));
-    float const magnitude = level == 0 ? 0.0F : logfmt::exp2(void_tile ? 0.0F : log);
-    float const value = std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) | (high & 2U) << 30U);
-    x[i] = void_tile ? scale.min : value;
+    x[i] = logfmt_value(scale, (quad.low >> (8 * i) & 0xffU) | (quad.high >> (2 * i) & 3U) << 8U);
   }
 }
 
 // A whole tile, of which there are `count` channels; the others count as zeros. `codes` takes logfmt_tile_bytes:
-// the words of all quads, then their bytes.
+// the words of all quads, then their bytes. In loops without branches, which compilers turn into vector
+// instructions.
 constexpr LogfmtScale logfmt_encode_tile(float const* x, int count, std::uint8_t* codes) noexcept {
+  float padded[logfmt_tile] = {};
+  for (int i = 0; i < count; ++i) padded[i] = x[i];
   LogfmtRange range;
-  for (int i = 0; i < count; ++i) range.add(x[i]);
+  for (float const value : padded) range.add(value);
   LogfmtEncoder const encoder = logfmt_encoder(range);
-  for (int at = 0; at < logfmt_tile; at += logfmt_quad) {
-    float values[logfmt_quad] = {};
-    for (int i = 0; i < logfmt_quad; ++i) values[i] = at + i < count ? x[at + i] : 0.0F;
-    LogfmtQuad const quad = logfmt_encode(encoder, values);
-    for (int i = 0; i < logfmt_quad; ++i) codes[at + i] = static_cast<std::uint8_t>(quad.low >> (8 * i));
-    codes[logfmt_high_at + static_cast<std::size_t>(at / logfmt_quad)] = static_cast<std::uint8_t>(quad.high);
+  std::uint32_t all[logfmt_tile] = {};
+  for (int i = 0; i < logfmt_tile; ++i) all[i] = logfmt_code(encoder, padded[i]);
+  for (int i = 0; i < logfmt_tile; ++i) codes[i] = static_cast<std::uint8_t>(all[i]);
+  for (int i = 0; i < logfmt_tile; i += logfmt_quad) {
+    std::uint32_t high = 0;
+    for (int j = 0; j < logfmt_quad; ++j) high |= all[i + j] >> 8U << (2 * j);
+    codes[logfmt_high_at + static_cast<std::size_t>(i / logfmt_quad)] = static_cast<std::uint8_t>(high);
   }
   return encoder.scale;
 }
 
 constexpr void logfmt_decode_tile(LogfmtScale const& scale, std::uint8_t const* codes, float* x,
                                   int count) noexcept {
-  for (int at = 0; at < count; at += logfmt_quad) {
-    LogfmtQuad quad{.high = codes[logfmt_high_at + static_cast<std::size_t>(at / logfmt_quad)]};
-    for (int i = 0; i < logfmt_quad; ++i) quad.low |= static_cast<std::uint32_t>(codes[at + i]) << (8 * i);
-    float values[logfmt_quad] = {};
-    logfmt_decode(scale, quad, values);
-    for (int i = 0; i < logfmt_quad && at + i < count; ++i) x[at + i] = values[i];
+  std::uint32_t all[logfmt_tile] = {};
+  for (std::size_t i = 0; i < logfmt_tile; ++i) {
+    std::uint32_t const high = codes[logfmt_high_at + i / logfmt_quad];
+    all[i] = codes[i] | (high >> (2 * (i % logfmt_quad)) & 3U) << 8U;
   }
+  float values[logfmt_tile] = {};
+  for (int i = 0; i < logfmt_tile; ++i) values[i] = logfmt_value(scale, all[i]);
+  for (int i = 0; i < count; ++i) x[i] = values[i];
 }
 
 }  // namespace switchyard
