@@ -23,7 +23,8 @@ void pause_signal() noexcept;
 
 // Before a signal, and after it. Relaxed: the test arms it before its ranks start.
 inline void delay_signal() noexcept {
-  if (detail::signal_delay_seed.load(std::memory_order_relaxed) != 0) [[unlikely]] detail::pause_signal();
+  if (detail::signal_delay_seed.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    detail::pause_signal();
 }
 
 }  // namespace switchyard
