@@ -38,12 +38,8 @@ std::int64_t element_at(Tensor const& tensor, std::int64_t outer, std::int64_t r
 
 }  // namespace
 
-SlotChecker::SlotChecker(SlotProblem const& problem, int rank, Peers peers)
-    : p_(problem),
-      c_(problem.the),
-      rank_(rank),
-      peers_(std::move(peers)),
-      ours_(experts_of(problem.base.the, rank)) {}
+SlotChecker::SlotChecker(SlotProblem const& problem, int rank)
+    : p_(problem), c_(problem.the), rank_(rank), ours_(experts_of(problem.base.the, rank)) {}
 
 void SlotChecker::check_received(LowLatencyReceived const& seen) const {
   check_shapes(seen);

@@ -8,7 +8,9 @@ namespace switchyard::test {
 
 class SlotChecker {
  public:
-  SlotChecker(SlotProblem const& problem, int rank, Peers peers = {});
+  SlotChecker(SlotProblem const& problem, int rank);
+  // What is to be counted on from now on.
+  void expect(Peers peers) { peers_ = std::move(peers); }
 
   void check_received(LowLatencyReceived const& seen) const;
   // `out`: [N, H], rows may be strided.

@@ -29,7 +29,7 @@ class SlotTrip {
   SlotTrip(SlotProblem const& problem, SlotRank& rank, LowLatencyBuffer& buffer);
 
   // Ranks that are not to be counted on from now on.
-  void expect(Peers peers) { checker_ = SlotChecker(p_, rank_, std::move(peers)); }
+  void expect(Peers peers) { checker_.expect(std::move(peers)); }
 
   void send();
   void receive();
