@@ -1,12 +1,18 @@
-// Stands in for cuda_buffer.cpp and device_tools.cpp in a build without CUDA.
+// Stands in for cuda_buffer.cpp, cuda_low_latency.cpp and device_tools.cpp in a build without CUDA.
 #include "api/buffer_state.hpp"
 #include "api/device_tools.hpp"
+#include "api/low_latency_state.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::detail {
 
 std::shared_ptr<BufferState> make_cuda_buffer(Communicator const& /*communicator*/,
                                               BufferOptions const& /*options*/) {
+  throw Unsupported("engine cuda: " + why_no_cuda());
+}
+
+std::shared_ptr<LowLatencyState> make_cuda_low_latency(Communicator const& /*communicator*/,
+                                                       LowLatencyOptions const& /*options*/) {
   throw Unsupported("engine cuda: " + why_no_cuda());
 }
 
