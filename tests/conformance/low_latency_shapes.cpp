@@ -54,7 +54,7 @@ TEST_P(LowLatencyShapes, WithoutWeights) {
 }
 
 TEST_P(LowLatencyShapes, StridedRows) {
-  run({{.extra_stride = 1}, {.hidden = 64, .extra_stride = 8}, {.extra_stride = 3, .zero_copy = false}});
+  run({{.extra_stride = 1}, {.hidden = 64, .extra_stride = 8}, {.zero_copy = false, .extra_stride = 3}});
 }
 
 TEST_P(LowLatencyShapes, FramesOfEveryNumber) {

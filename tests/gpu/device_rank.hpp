@@ -87,6 +87,11 @@ class DeviceRank {
     copy(to.view().data, from, index(to.view().numel()) * size_of(to.dtype()));
   }
 
+  // All that the view spans, from host memory of the same strides.
+  void write_span(TensorView const& to, void const* from) {
+    if (to.numel() > 0) copy(to.data, from, span_bytes(to));
+  }
+
   DispatchArgs upload(DispatchArgs args) {
     args.x = upload(args.x);
     args.scales = upload(args.scales);

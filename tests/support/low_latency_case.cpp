@@ -17,6 +17,7 @@ std::ostream& operator<<(std::ostream& out, SlotCase const& c) {
   if (!c.zero_copy) out << " .zero_copy=false";
   if (c.extra_stride != 0) out << " .extra_stride=" << c.extra_stride;
   if (c.scales_by_column) out << " .scales_by_column";
+  if (c.identity) out << " .identity";
   return out << " .max_results=" << c.max_results << " .workers=" << c.workers << " .seed=" << c.seed << "}";
 }
 

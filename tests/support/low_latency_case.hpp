@@ -30,6 +30,7 @@ struct SlotCase {
   bool zero_copy = true;          // experts write into outputs(), or into memory of their own
   std::int64_t extra_stride = 0;  // elements between rows of x, and of out
   bool scales_by_column = false;  // of an f8e4m3 x
+  bool identity = false;          // experts give back what they get
   int max_results = 2;
   int workers = 1;
   std::uint64_t seed = seed_or(1);

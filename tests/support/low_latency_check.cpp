@@ -226,4 +226,15 @@ void SlotChecker::check_close_row(std::byte const* seen, std::int64_t token) con
   }
 }
 
+std::vector<std::byte> outputs_of(SlotChecker const& checker, SlotProblem const& p,
+                                  LowLatencyReceived const& seen) {
+  std::size_t const row_bytes = index(p.the.hidden) * size_of(p.the.combine_dtype);
+  std::vector<std::byte> rows(index(seen.x.size(0) * seen.x.size(1)) * row_bytes, std::byte{0xff});
+  for (SlotChecker::Arrival const& row : checker.arrivals(seen)) {
+    std::vector<std::byte> const values = slot_output(p, row.maker, row.source, row.token);
+    std::memcpy(rows.data() + index(row.slot) * row_bytes, values.data(), row_bytes);
+  }
+  return rows;
+}
+
 }  // namespace switchyard::test

@@ -46,4 +46,8 @@ class SlotChecker {
   ExpertRange ours_;
 };
 
+// What the experts make of a result, row by row in its slots, in the dtype of the combine. Rows that nobody sent
+// hold NaN: nobody may read them.
+std::vector<std::byte> outputs_of(SlotChecker const& checker, SlotProblem const& p, LowLatencyReceived const& seen);
+
 }  // namespace switchyard::test

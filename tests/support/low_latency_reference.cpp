@@ -81,6 +81,7 @@ SentToken token_as_sent(SlotProblem const& p, int source, std::int64_t token) {
 }
 
 std::vector<std::byte> slot_output(SlotProblem const& p, std::int64_t maker, int source, std::int64_t token) {
+  if (p.the.identity) return p.sent[index(source)][index(token)].x;
   Random random(mix(mix(p.the.seed, static_cast<std::uint64_t>(maker), source), 91, token));
   std::vector<std::byte> row(index(p.the.hidden) * size_of(p.the.combine_dtype));
   for (std::size_t h = 0; h < index(p.the.hidden); ++h) {

@@ -143,17 +143,10 @@ void SlotTrip::check_received() const {
   checker_.check_received(fetched());
 }
 
-// Rows that nobody sent hold NaN: nobody may read them.
 void SlotTrip::place_outputs() {
   LowLatencyReceived const host = fetched();
-  TensorView like = host.x.view();
-  std::vector<std::byte> rows(index(like.size(0) * like.size(1) * p_.the.hidden) * size_of(p_.the.combine_dtype),
-                              std::byte{0xff});
-  for (SlotChecker::Arrival const& row : checker_.arrivals(host)) {
-    std::vector<std::byte> const values = slot_output(p_, row.maker, row.source, row.token);
-    std::copy(values.begin(), values.end(),
-              rows.begin() + static_cast<std::ptrdiff_t>(index(row.slot) * values.size()));
-  }
+  TensorView const like = host.x.view();
+  std::vector<std::byte> const rows = outputs_of(checker_, p_, host);
   ConstTensorView const view{rows.data(), p_.the.combine_dtype, {like.size(0), like.size(1), p_.the.hidden}};
   if (!p_.the.zero_copy) {
     outputs_ = memory_.place(view);
