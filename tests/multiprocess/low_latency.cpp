@@ -42,7 +42,7 @@ TEST_P(LowLatencyProcesses, EightRanks) {
 // Where the victim goes.
 enum class Moment : std::uint8_t { before, after_send, after_receive, after_send_outputs };
 
-constexpr char const* name_of(Moment moment) {
+constexpr char const* moment_name(Moment moment) {
   constexpr char const* names[] = {"before_the_dispatch", "after_its_send_half", "after_its_receive_half",
                                    "after_it_sent_outputs"};
   return names[static_cast<int>(moment)];
@@ -89,7 +89,7 @@ void LowLatencyKill::run(bool mask_late_peers, Survivor const& survivor) {
     if (rank.rank() == victim) die_at(moment, trip);
     survivor(rank, buffer, p, *board);
   });
-  expect_survivors(processes.wait(), victim, SIGKILL, text(name_of(moment), " victim ", victim, " ", p.the));
+  expect_survivors(processes.wait(), victim, SIGKILL, text(moment_name(moment), " victim ", victim, " ", p.the));
   traces.expect_none();
 }
 
@@ -167,8 +167,8 @@ INSTANTIATE_TEST_SUITE_P(All, LowLatencyKill,
                                                           Moment::after_send_outputs),
                                           testing::Values(0, ranks - 1)),
                          [](auto const& one) {
-                           return text(name_of(std::get<0>(one.param)), "_", name_of(std::get<1>(one.param)), "_",
-                                       std::get<2>(one.param));
+                           return text(name_of(std::get<0>(one.param)), "_", moment_name(std::get<1>(one.param)),
+                                       "_", std::get<2>(one.param));
                          });
 
 }  // namespace
