@@ -12,6 +12,7 @@
 #include <new>
 
 #include "base/check.hpp"
+#include "control/signal_delay.hpp"
 
 namespace switchyard {
 
@@ -74,8 +75,10 @@ void Signals::ring(int peer) const noexcept {
 }
 
 void Signals::publish(int peer, std::atomic<std::uint64_t>& flag, std::uint64_t epoch) {
+  delay_signal();
   flag.store(epoch, std::memory_order_release);  // pairs with the acquire loads in wait(), spin() and sleep()
   ring(peer);
+  delay_signal();
 }
 
 bool Signals::spin(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch) const noexcept {
