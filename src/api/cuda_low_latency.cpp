@@ -14,6 +14,7 @@
 #include "base/check.hpp"
 #include "engine/cuda/low_latency_engine.hpp"
 #include "engine/cuda/rows.hpp"
+#include "layout/logfmt.hpp"
 
 namespace switchyard::detail {
 
@@ -263,10 +264,12 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.coding = args.coding;
     kernel.dtype = args.x.dtype;
     kernel.hidden = facts_.options.hidden;
-    kernel.output_bytes = static_cast<std::uint32_t>(facts_.options.hidden * 2);
+    auto const hidden = static_cast<std::size_t>(facts_.options.hidden);
+    bool const coded = args.coding == CombineCoding::logfmt10;
+    kernel.output_bytes = static_cast<std::uint32_t>(coded ? logfmt_row_bytes(hidden) : 2 * hidden);
     kernel.out = static_cast<std::byte*>(args.out.data);
     kernel.out_stride = cuda::row_stride_of(args.out);
-    kernel.width = width_of(args.out.data, kernel.out_stride, kernel.output_bytes) == 16 ? 16 : 2;
+    kernel.width = width_of(args.out.data, kernel.out_stride, 2 * facts_.options.hidden) == 16 ? 16 : 2;
     return kernel;
   }
 

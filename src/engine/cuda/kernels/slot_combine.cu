@@ -1,7 +1,6 @@
 // Low-latency combine: the send half, the receive half, or both.
 #include "engine/cuda/kernels/launch_next.cuh"
-#include "engine/cuda/phases/slot_outputs.cuh"
-#include "engine/cuda/phases/slot_sum.cuh"
+#include "engine/cuda/phases/slot_logfmt.cuh"
 #include "engine/cuda/slot_launch.hpp"
 
 namespace switchyard::cuda {
@@ -22,17 +21,25 @@ __device__ void send_outputs(SlotCombineArgs const& args, std::uint64_t epoch) {
     if (blockIdx.x == 0) tell_frame(args, args.at.ready, epoch, nullptr);
     return;
   }
-  copy_outputs(args);
+  if (args.coding == CombineCoding::none) {
+    copy_outputs(args);
+  } else if (args.dtype == DType::bf16) {
+    encode_outputs<Bf16>(args);
+  } else {
+    encode_outputs<F16>(args);
+  }
   if (is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch)))
     tell_frame(args, args.at.ready, epoch, nullptr);
 }
 
 template <typename Element>
-__device__ void sum_by_width(SlotCombineArgs const& args, Sources const& sources) {
-  if (args.width == 16) {
-    sum_wave<Element, uint4, Plain<Element, uint4>>(args, sources);
+__device__ void sum_by_coding(SlotCombineArgs const& args, Sources const& sources) {
+  if (args.coding == CombineCoding::logfmt10) {
+    sum_wave<Element, Logfmt>(args, sources);
+  } else if (args.width == 16) {
+    sum_wave<Element, Plain<Element, uint4>>(args, sources);
   } else {
-    sum_wave<Element, std::uint16_t, Plain<Element, std::uint16_t>>(args, sources);
+    sum_wave<Element, Plain<Element, std::uint16_t>>(args, sources);
   }
 }
 
@@ -48,9 +55,9 @@ __device__ void sum_tokens(SlotCombineArgs const& args, std::uint64_t masked) {
                           .tokens = static_cast<int>(min(static_cast<std::int64_t>(at_once), own.end - first))};
     find_sources(args, sources, masked, memory.rank);
     if (args.dtype == DType::bf16) {
-      sum_by_width<Bf16>(args, sources);
+      sum_by_coding<Bf16>(args, sources);
     } else {
-      sum_by_width<F16>(args, sources);
+      sum_by_coding<F16>(args, sources);
     }
   }
 }

@@ -70,7 +70,7 @@ template <typename Element, typename Vector>
 struct Plain {
   static constexpr int values = sizeof(Vector) / 2;
   using Loaded = Vector;
-  __device__ static Loaded load(std::byte const* row, std::int64_t element) {
+  __device__ static Loaded load(SlotCombineArgs const&, std::byte const* row, std::int64_t element) {
     return *reinterpret_cast<Vector const*>(row + element * 2);
   }
   __device__ static void widen(Loaded const& loaded, float (&out)[values]) {
@@ -89,8 +89,26 @@ __device__ inline void add_row(float (&sum)[values], float const (&row)[values],
   }
 }
 
+// `elements` of a token from `element` on, those that there are.
+template <typename Element, int values>
+__device__ inline void store_sum(SlotCombineArgs const& args, std::int64_t token, std::int64_t element,
+                                 float const (&sum)[values]) {
+  auto* const out = reinterpret_cast<std::uint16_t*>(args.out + token * args.out_stride) + element;
+  if constexpr (values == 8) {
+    uint4 packed;
+#pragma unroll
+    for (int i = 0; i < values; ++i) reinterpret_cast<std::uint16_t*>(&packed)[i] = Element::narrow(sum[i]);
+    *reinterpret_cast<uint4*>(out) = packed;
+  } else {
+#pragma unroll
+    for (int i = 0; i < values; ++i) {
+      if (element + i < args.hidden) out[i] = Element::narrow(sum[i]);
+    }
+  }
+}
+
 // One lane's elements of one token.
-template <typename Element, typename Vector, typename Source>
+template <typename Element, typename Source>
 __device__ inline void sum_elements(SlotCombineArgs const& args, Sources const& sources, int token,
                                     std::int64_t element) {
   constexpr int at_once = 8;  // rows under way
@@ -104,7 +122,7 @@ __device__ inline void sum_elements(SlotCombineArgs const& args, Sources const& 
     int const base = token * args.top_k + first;
 #pragma unroll
     for (int i = 0; i < at_once; ++i) {
-      if (first + i < count) loaded[i] = Source::load(sources.row[base + i], element);
+      if (first + i < count) loaded[i] = Source::load(args, sources.row[base + i], element);
     }
 #pragma unroll
     for (int i = 0; i < at_once; ++i) {
@@ -114,20 +132,17 @@ __device__ inline void sum_elements(SlotCombineArgs const& args, Sources const& 
       add_row<values>(sum, row, weighted ? sources.weight[base + i] : 1.0F, weighted, first + i == 0);
     }
   }
-  Vector out;
-#pragma unroll
-  for (int i = 0; i < values; ++i) reinterpret_cast<std::uint16_t*>(&out)[i] = Element::narrow(sum[i]);
-  *reinterpret_cast<Vector*>(args.out + (sources.first + token) * args.out_stride + element * 2) = out;
+  store_sum<Element, values>(args, sources.first + token, element, sum);
 }
 
 // By all threads of a block.
-template <typename Element, typename Vector, typename Source>
+template <typename Element, typename Source>
 __device__ inline void sum_wave(SlotCombineArgs const& args, Sources const& sources) {
   constexpr int span = 32 * Source::values;  // elements of a warp
   int const spans = static_cast<int>((args.hidden + span - 1) / span);
   for (int i = warp_of_block(); i < sources.tokens * spans; i += slot_warps) {
     std::int64_t const element = static_cast<std::int64_t>(i % spans) * span + lane_of_warp() * Source::values;
-    if (element < args.hidden) sum_elements<Element, Vector, Source>(args, sources, i / spans, element);
+    if (element < args.hidden) sum_elements<Element, Source>(args, sources, i / spans, element);
   }
 }
 
