@@ -17,13 +17,14 @@ void refuse_all(SlotCase const& c, std::vector<Bad> const& bad_calls) {
   run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
     SlotTrip trip(p, rank, buffer);
     trip.dispatch();
-    Args const good = trip.prepare_combine();
+    Args good = trip.prepare_combine();  // holds the result, too
     refuse_on_culprit<Args>(bad_calls, rank, good, [&](Args const& args) { buffer.combine(args); });
     ReceiveHook hook;
     refuse_on_culprit<Args>(bad_calls, rank, good, [&](Args const& args) { buffer.send_combine(args, hook); });
     check(!hook, "a call that was refused gave a hook");
     buffer.combine(good);
     trip.check_combined();
+    good = {};
     trip.release();
     slot_round_trip(p, rank, buffer);
   });
