@@ -17,13 +17,14 @@ void refuse_all(SlotCase const& c, std::vector<Bad> const& bad_calls) {
   run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
     SlotTrip trip(p, rank, buffer);
     trip.dispatch();
-    Args const good = trip.prepare_combine();
+    Args good = trip.prepare_combine();  // holds the result, too
     refuse_on_culprit<Args>(bad_calls, rank, good, [&](Args const& args) { buffer.combine(args); });
     ReceiveHook hook;
     refuse_on_culprit<Args>(bad_calls, rank, good, [&](Args const& args) { buffer.send_combine(args, hook); });
     check(!hook, "a call that was refused gave a hook");
     buffer.combine(good);
     trip.check_combined();
+    good = {};
     trip.release();
     slot_round_trip(p, rank, buffer);
   });
@@ -142,14 +143,40 @@ TEST_P(LowLatencyBadCombine, OutputsAndMasks) {
   run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
     SlotTrip trip(p, rank, buffer);
     trip.dispatch();
-    LowLatencyHandle const handle = trip.received().handle;
-    expect_slot_refusal("outputs of f32", {"f32"}, [&] { (void)buffer.outputs(handle, DType::f32); });
+    expect_slot_refusal("outputs of f32", {"f32"},
+                        [&] { (void)buffer.outputs(trip.received().handle, DType::f32); });
     expect_slot_refusal("outputs of nothing", {"handle"}, [&] { (void)buffer.outputs({}, DType::bf16); });
     for (int const peer : {-1, 3, rank.rank()})
       expect_slot_refusal(text("mask ", peer), {"rank"}, [&] { buffer.mask(peer); });
     trip.combine();
     trip.release();
     slot_round_trip(p, rank, buffer);
+  });
+}
+
+// Flags tell of one combine a dispatch, and of rows that have arrived.
+TEST_P(LowLatencyBadCombine, TooEarlyAndTwice) {
+  SlotCase const c = slot_refusal_case(GetParam());
+  SlotProblem const p = make_slot_problem(c);
+  run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    for (int i = 0; i < 3; ++i) {
+      SlotTrip trip(p, rank, buffer);
+      trip.dispatch();
+      Args args = trip.prepare_combine();
+      buffer.combine(args);
+      trip.check_combined();
+      expect_slot_refusal("a second combine", {"handle"}, [&] { buffer.combine(args); });
+      SlotTrip next(p, rank, buffer);
+      next.send();
+      args.handle = next.received().handle;
+      expect_slot_refusal("a combine before its receive half", {"handle"}, [&] { buffer.combine(args); });
+      args = {};
+      next.receive();
+      next.check_received();
+      next.combine();
+      next.release();
+      trip.release();
+    }
   });
 }
 
