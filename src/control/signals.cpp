@@ -12,6 +12,7 @@
 #include <new>
 
 #include "base/check.hpp"
+#include "control/signal_delay.hpp"
 
 namespace switchyard {
 
@@ -74,8 +75,10 @@ void ring_doorbell(SymmetricHeap const& heap, int peer) noexcept {
 }
 
 void Signals::publish(int peer, std::atomic<std::uint64_t>& flag, std::uint64_t epoch) {
+  delay_signal();
   flag.store(epoch, std::memory_order_release);  // pairs with the acquire load in wait()
   ring(peer);
+  delay_signal();
 }
 
 bool Signals::spin(News const& news) const noexcept {

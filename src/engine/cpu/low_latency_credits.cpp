@@ -2,14 +2,17 @@
 
 #include <cstring>
 
+#include "control/signal_delay.hpp"
 #include "control/signals.hpp"
 
 namespace switchyard::cpu {
 
 void Credits::credit(int peer, int frame, std::uint64_t epoch) const noexcept {
+  delay_signal();
   // Release: pairs with the acquire of the source that waits for it; its rows, and its claims on top of our zeros,
   // come after all that was done with the earlier ones.
   epoch_of(slots_.credits(peer, frame)[slots_.rank()]).store(epoch, std::memory_order_release);
+  delay_signal();
 }
 
 void Credits::give_back(FrameUse const& use) noexcept {

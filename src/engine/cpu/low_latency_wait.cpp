@@ -1,6 +1,7 @@
 // Waiting for the flags of all peers, and what becomes of those that are late.
 #include <utility>
 
+#include "control/signal_delay.hpp"
 #include "engine/cpu/low_latency.hpp"
 
 namespace switchyard::cpu {
@@ -23,11 +24,12 @@ class Missing {
   // Drops those whose flags are there, and those that have masked this rank.
   std::size_t look() {
     std::erase_if(peers_, [&](int peer) {
-      // Acquire: pairs with the release of raise() and of Credits::credit().
-      if (epoch_of(wait_.flags[peer]).load(std::memory_order_acquire) == wait_.epoch) return note(peer);
+      if (told_all(peer)) return note(peer);
       FrameFlag& credit = slots_.credits(slots_.rank(), wait_.frame)[peer];
       // Acquire: pairs with the release in Credits::mask().
       if (epoch_of(credit).load(std::memory_order_acquire) != credit_revoked) return false;
+      // What the peer told before it masked this rank counts.
+      if (told_all(peer)) return note(peer);
       credits_.mask(peer, true);
       return note(peer);
     });
@@ -41,6 +43,11 @@ class Missing {
   }
 
  private:
+  [[nodiscard]] bool told_all(int peer) const noexcept {
+    // Acquire: pairs with the release of raise() and of Credits::credit().
+    return epoch_of(wait_.flags[peer]).load(std::memory_order_acquire) == wait_.epoch;
+  }
+
   bool note(int peer) {
     if (!wait_.wait_ns.given()) return true;
     auto* const waited = static_cast<std::int64_t*>(wait_.wait_ns.data);
@@ -59,10 +66,12 @@ class Missing {
 
 void LowLatency::raise(int peer, FrameFlag& flag, Raised const& to) {
   tell(flag.digest, to.digest);
+  delay_signal();
   // Release: pairs with the acquire in Missing::look(), and takes the rows along.
   epoch_of(flag).store(to.epoch, std::memory_order_release);
   // This rank itself does not sleep now.
   if (peer != slots_.rank()) signals_.ring(peer);
+  delay_signal();
 }
 
 void LowLatency::await_flags(FlagWait const& wait) {

@@ -38,6 +38,17 @@ __device__ inline std::uint32_t load_relaxed(std::uint32_t const* at) {
   return value;
 }
 
+__device__ inline void store_relaxed(std::uint64_t* at, std::uint64_t value) {
+  asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
+}
+
+// Returns the value before.
+__device__ inline std::uint32_t add_relaxed(std::uint32_t* at, std::uint32_t value) {
+  std::uint32_t before;
+  asm volatile("atom.relaxed.sys.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(at), "r"(value) : "memory");
+  return before;
+}
+
 // Returns the value before.
 __device__ inline std::uint32_t add_acq_rel(std::uint32_t* at, std::uint32_t value) {
   std::uint32_t before;

@@ -1,0 +1,199 @@
+// Low-latency mode: typed access to the slots of all ranks; waiting for what a peer says of a frame; giving frames
+// back. docs/low-latency.md has the protocol.
+#pragma once
+
+#include "engine/cuda/comm/grid.cuh"
+#include "engine/cuda/slot_args.hpp"
+
+namespace switchyard::cuda {
+
+template <typename T>
+__device__ inline T* slot_part(SlotArgs const& args, int owner, std::size_t offset) {
+  return reinterpret_cast<T*>(heap_of(args.peers, owner) + offset);
+}
+
+// A part of a rank's frame of this call.
+template <typename T>
+__device__ inline T* frame_part(SlotArgs const& args, int owner, std::size_t offset) {
+  return slot_part<T>(args, owner,
+                      args.at.frames + static_cast<std::size_t>(args.frame) * args.at.frame_bytes + offset);
+}
+
+// `flags`: one of SlotLayoutBytes' arrays of flags. What `writer` says to `owner` of a frame.
+__device__ inline FrameFlag* frame_flag(SlotArgs const& args, std::size_t flags, int frame, int owner, int writer) {
+  return slot_part<FrameFlag>(args, owner, flags) + frame * args.peers.world + writer;
+}
+
+__device__ inline FrameState* frame_state(SlotArgs const& args, int frame) {
+  return slot_part<FrameState>(args, args.peers.rank, args.at.states) + frame;
+}
+
+__device__ inline std::uint32_t* masked_word(SlotArgs const& args, int peer) {
+  return slot_part<std::uint32_t>(args, args.peers.rank, args.at.masked) + peer;
+}
+
+__device__ inline std::uint32_t* claims_of(SlotArgs const& args, int owner, int frame) {
+  return slot_part<std::uint32_t>(args, owner, args.at.claims) + frame * args.experts.max_count();
+}
+
+// Other blocks and kernels write it: a masked peer stays masked while a kernel runs.
+__device__ inline bool is_masked(SlotArgs const& args, int peer) {
+  return ptx::load_relaxed(masked_word(args, peer)) != 0;  // set by mask_peer() and by the mask kernel
+}
+
+// The peer hears of it by its credits: it need not wait for rows that do not come.
+__device__ inline void mask_peer(SlotArgs const& args, int peer) {
+  atomicExch(masked_word(args, peer), 1U);  // read by is_masked()
+  if (peer == args.peers.rank) return;
+  for (int frame = 0; frame < args.frames; ++frame) {
+    // Pairs with the load_acquire() of the peer's wait_frame().
+    ptx::store_release(&frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch, credit_revoked);
+  }
+}
+
+// Pairs with the store_release() in the peer's mask_peer().
+__device__ inline bool has_masked_us(SlotArgs const& args, int peer) {
+  auto const* const credit = frame_flag(args, args.at.credit, args.frame, args.peers.rank, peer);
+  return ptx::load_acquire(&credit->epoch) == credit_revoked;
+}
+
+enum class Came : std::uint32_t { yes, masked, failed };
+
+// What to do when a flag does not come.
+__device__ inline Came give_up_waiting(SlotArgs const& args, Awaited const& awaited, TroubleKind reason,
+                                       std::uint64_t seen) {
+  if (args.mask_late && (reason == TroubleKind::timeout || reason == TroubleKind::peer_lost)) {
+    mask_peer(args, awaited.peer);
+    return Came::masked;
+  }
+  report(args.peers, args.waiting,
+         {.state = 0,
+          .kind = reason,
+          .phase = awaited.phase,
+          .peer = awaited.peer,
+          .expected = awaited.epoch,
+          .seen = seen});
+  return Came::failed;
+}
+
+// Acquire: until the flag has the epoch; pairs with the store_release() of the peer named in `awaited`. A peer that
+// is masked is not waited for, and one that has masked this rank is masked in turn.
+__device__ inline Came wait_frame(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited) {
+  constexpr unsigned turns_between_looks = 256;
+  if (is_masked(args, awaited.peer)) return Came::masked;
+  std::uint64_t begin = 0;
+  for (unsigned turn = 1;; ++turn) {
+    std::uint64_t const seen = ptx::load_acquire(&flag->epoch);
+    if (seen == awaited.epoch) return Came::yes;
+    if (turn % turns_between_looks != 0) continue;
+    if (is_masked(args, awaited.peer)) return Came::masked;
+    if (has_masked_us(args, awaited.peer)) {
+      mask_peer(args, awaited.peer);
+      return Came::masked;
+    }
+    if (begin == 0) begin = ptx::global_timer();
+    TroubleKind const reason = reason_to_stop(args.peers, args.waiting, awaited, begin);
+    if (reason == TroubleKind::none) continue;
+    // The peer may have raised it before it went.
+    if (ptx::load_acquire(&flag->epoch) == awaited.epoch) return Came::yes;
+    return give_up_waiting(args, awaited, reason, seen);
+  }
+}
+
+// What threads 0..world-1 of a block found, for all of its threads.
+struct Attendance {
+  std::uint64_t masked;  // bit per peer
+  bool failed;
+};
+
+// By all threads of a block: `flags` of all peers have the epoch, and where `check` says so, the digest of this
+// call.
+struct Roll {
+  std::size_t flags;
+  std::uint64_t epoch;
+  Phase phase;
+  bool check;
+  bool account;  // add the times waited to args.wait_ns
+};
+
+__device__ inline bool asked_alike(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited) {
+  if (flag->digest == args.digest) return true;
+  report(args.peers, args.waiting,
+         {.state = 0,
+          .kind = TroubleKind::mismatch,
+          .phase = awaited.phase,
+          .peer = awaited.peer,
+          .expected = args.digest,
+          .seen = flag->digest});
+  return false;
+}
+
+__device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
+  __shared__ unsigned long long masked;
+  if (threadIdx.x == 0) masked = 0;
+  __syncthreads();
+  bool failed = false;
+  if (static_cast<int>(threadIdx.x) < args.peers.world) {
+    int const peer = static_cast<int>(threadIdx.x);
+    std::uint64_t const begin = ptx::global_timer();
+    auto const* const flag = frame_flag(args, roll.flags, args.frame, args.peers.rank, peer);
+    Awaited const awaited{.phase = roll.phase, .peer = peer, .epoch = roll.epoch};
+    Came came = wait_frame(args, flag, awaited);
+    if (came == Came::yes && roll.check && !asked_alike(args, flag, awaited)) came = Came::failed;
+    if (came == Came::masked) atomicOr(&masked, 1ULL << peer);
+    failed = came == Came::failed;
+    if (roll.account && args.wait_ns != nullptr)
+      args.wait_ns[peer] += static_cast<std::int64_t>(ptx::global_timer() - begin);
+  }
+  bool const any_failed = __syncthreads_or(failed ? 1 : 0) != 0;
+  return {.masked = masked, .failed = any_failed};
+}
+
+// By threads 0..world-1 of a block: tells all peers that are not masked. `rows`: by peer, or null.
+__device__ inline void tell_frame(SlotArgs const& args, std::size_t flags, std::uint64_t epoch,
+                                  std::uint32_t const* rows) {
+  int const peer = static_cast<int>(threadIdx.x);
+  if (peer >= args.peers.world || is_masked(args, peer)) return;
+  FrameFlag* const flag = frame_flag(args, flags, args.frame, peer, args.peers.rank);
+  flag->digest = args.digest;
+  flag->rows = rows == nullptr ? 0 : rows[peer];
+  ptx::store_release(&flag->epoch, epoch);  // pairs with the load_acquire() in wait_frame()
+}
+
+// By all threads of a block: all that was received into the frame may be overwritten from here on.
+__device__ inline void give_frame_back(SlotArgs const& args, int frame) {
+  __shared__ bool first;
+  FrameState* const state = frame_state(args, frame);
+  std::uint64_t const epoch = state->epoch;
+  __syncthreads();
+  if (threadIdx.x == 0) first = atomicExch(reinterpret_cast<unsigned long long*>(&state->given), epoch) != epoch;
+  __syncthreads();
+  if (!first) return;
+  std::uint32_t* const claims = claims_of(args, args.peers.rank, frame);
+  for (int i = static_cast<int>(threadIdx.x); i < args.experts.max_count(); i += static_cast<int>(blockDim.x))
+    claims[i] = 0;
+  __syncthreads();
+  int const peer = static_cast<int>(threadIdx.x);
+  // Pairs with the load_acquire() in wait_frame() of the peer's next dispatch into this frame: after it the peer
+  // adds to claims that are zero.
+  if (peer < args.peers.world && !is_masked(args, peer))
+    ptx::store_release(&frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch, epoch);
+}
+
+// By one block, first of all: what the host has let go of, and what a replay of a graph takes over from the last
+// one.
+__device__ inline void give_frames_back(SlotArgs const& args, bool dispatch) {
+  std::uint32_t due = 0;
+  for (int frame = 0; frame < args.frames; ++frame) {
+    bool const captured = frame_state(args, frame)->captured != 0;
+    std::uint32_t const released = captured ? args.released_captured : args.released;
+    bool const replayed = dispatch && args.captured && captured && frame == args.frame;
+    if ((released >> frame & 1) != 0 || replayed) due |= 1U << frame;
+  }
+  __syncthreads();
+  for (int frame = 0; frame < args.frames; ++frame) {
+    if ((due >> frame & 1) != 0) give_frame_back(args, frame);
+  }
+}
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,69 @@
+// Low-latency dispatch, receive half, by one block: all rows are there; how many, and who is masked.
+#pragma once
+
+#include "engine/cuda/phases/slot_count.cuh"
+
+namespace switchyard::cuda {
+
+// A masked source sent nothing that counts; an old range may lie there.
+__device__ inline void clear_ranges_of(SlotArgs const& args, std::uint64_t masked) {
+  int const world = args.peers.world;
+  auto* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
+  int const local = args.experts.count(args.peers.rank);
+  for (int i = static_cast<int>(threadIdx.x); i < local * world; i += static_cast<int>(blockDim.x)) {
+    if ((masked >> (i % world) & 1) != 0) ranges[i] = 0;
+  }
+  __syncthreads();
+}
+
+__device__ inline void count_by_expert(SlotDispatchArgs const& args) {
+  int const world = args.peers.world;
+  int const local = args.experts.count(args.peers.rank);
+  auto const* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
+  auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
+  std::uint32_t const* const claims = claims_of(args, args.peers.rank, args.frame);
+  for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += static_cast<int>(blockDim.x)) {
+    // Sources' additions come before their flags, which this block has acquired. Rows that a masked source claimed
+    // and never wrote count, for the others' lie behind them.
+    counts[expert] = static_cast<std::int32_t>(ptx::load_relaxed(claims + expert));
+    if (args.received_per_expert == nullptr) continue;
+    std::int32_t received = 0;
+    for (int source = 0; source < world; ++source)
+      received += static_cast<std::int32_t>(ranges[expert * world + source] & 0xffffffff);
+    args.received_per_expert[expert] += received;
+  }
+}
+
+// rank_major: by the ids that came along.
+__device__ inline void add_received(SlotDispatchArgs const& args, int source, std::int64_t rows) {
+  auto const* const ids =
+      frame_part<std::int32_t>(args, args.peers.rank, args.at.topk_idx) + source * args.max_tokens * args.top_k;
+  for (std::int64_t i = threadIdx.x; i < rows * args.top_k; i += blockDim.x) {
+    if (ids[i] >= 0) atomicAdd(args.received_per_expert + ids[i], 1);
+  }
+}
+
+__device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked) {
+  auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
+  for (int source = 0; source < args.peers.world; ++source) {
+    bool const there = (masked >> source & 1) == 0;
+    auto const* const flag = frame_flag(args, args.at.arrived, args.frame, args.peers.rank, source);
+    std::int64_t const told = there ? static_cast<std::int64_t>(flag->rows) : 0;
+    std::int64_t const rows = min(max(told, std::int64_t{0}), args.max_tokens);  // whatever a peer says
+    if (threadIdx.x == 0) counts[source] = static_cast<std::int32_t>(rows);
+    if (args.received_per_expert != nullptr) add_received(args, source, rows);
+  }
+}
+
+// By all threads of one block.
+__device__ inline void receive_rows(SlotDispatchArgs const& args, std::uint64_t epoch) {
+  Attendance const all = call_roll(
+      args,
+      {.flags = args.at.arrived, .epoch = epoch, .phase = Phase::slots_arrive, .check = true, .account = true});
+  if (all.failed) return;
+  if (args.rank_major) return count_by_source(args, all.masked);
+  if (all.masked != 0) clear_ranges_of(args, all.masked);
+  count_by_expert(args);
+}
+
+}  // namespace switchyard::cuda
