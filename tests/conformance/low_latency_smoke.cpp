@@ -1,6 +1,7 @@
 // Low-latency dispatch and combine: the whole way with values that can be checked exactly, and the rules of frames.
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <memory>
 #include <span>
 #include <thread>
@@ -318,6 +319,88 @@ TEST(LowLatencySmoke, Masks) {
     check(buffer.masked() == std::vector<bool>(3), "masked after a reset");
     for (int round = 0; round < 5; ++round) round_trip(buffer, {}, round);
   });
+}
+
+LowLatencyOptions masking_options() {
+  LowLatencyOptions options = options_of();
+  options.timeout = std::chrono::milliseconds{300};
+  options.mask_late_peers = true;
+  return options;
+}
+
+// Two ranks go on without the third: its tokens are lost, and what went to it.
+void go_on_without_the_last(LowLatencyBuffer& buffer, int first_round) {
+  for (int round = first_round; round < first_round + 4; ++round) {
+    Inputs const inputs(buffer.communicator().rank(), round);
+    LowLatencyReceived const received = buffer.dispatch(inputs.args({}));
+    std::vector<std::byte> out(at(inputs.tokens * hidden) * 2);
+    LowLatencyCombineArgs combine;
+    combine.x = buffer.outputs(received.handle, DType::bf16);
+    combine.handle = received.handle;
+    combine.out = {out.data(), DType::bf16, {inputs.tokens, hidden}};
+    buffer.combine(combine);
+  }
+  check(buffer.masked() == std::vector<bool>{false, false, true}, "who is masked");
+}
+
+// It sleeps past the deadline; when it is back it learns that it is masked, and runs by itself.
+TEST(LowLatencySmoke, ALatePeerIsMasked) {
+  run_ranks(Launch::threads, 3, "late peer", [&](Communicator& communicator) {
+    LowLatencyBuffer buffer(communicator, masking_options());
+    round_trip(buffer, {}, 0);
+    if (communicator.rank() != 2) {
+      go_on_without_the_last(buffer, 1);
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds{1500});
+      auto const begin = std::chrono::steady_clock::now();
+      for (int round = 1; round < 4; ++round) (void)buffer.dispatch(Inputs(2, round).args({}));
+      check(std::chrono::steady_clock::now() - begin < std::chrono::milliseconds{250}, "the late rank waited");
+      check(buffer.masked() == std::vector<bool>{true, true, false}, "the late rank has not masked its peers");
+    }
+    buffer.reset();
+    for (int round = 0; round < 3; ++round) round_trip(buffer, {}, round);
+  });
+}
+
+TEST(LowLatencySmoke, ALatePeerFailsTheBuffer) {
+  run_ranks(Launch::threads, 3, "late peer", [&](Communicator& communicator) {
+    LowLatencyOptions options = masking_options();
+    options.mask_late_peers = false;
+    LowLatencyBuffer buffer(communicator, options);
+    round_trip(buffer, {}, 0);
+    if (communicator.rank() == 2) std::this_thread::sleep_for(std::chrono::milliseconds{1000});
+    auto const error = expect_throw<Timeout>("a late rank", [&] { round_trip(buffer, {}, 1); });
+    check_equal(error.peer(), 2, error.what());
+    buffer.reset();
+    round_trip(buffer, {}, 0);
+  });
+}
+
+TEST(LowLatencySmoke, AKilledPeerIsMasked) {
+  auto const outcomes = run_as_processes(3, [&](Communicator& communicator) {
+    LowLatencyOptions options = masking_options();
+    options.timeout = std::chrono::seconds{20};
+    LowLatencyBuffer buffer(communicator, options);
+    round_trip(buffer, {}, 0);
+    if (communicator.rank() == 2) raise(SIGKILL);
+    go_on_without_the_last(buffer, 1);
+  });
+  EXPECT_TRUE(outcomes[0].ok) << outcomes[0].what;
+  EXPECT_TRUE(outcomes[1].ok) << outcomes[1].what;
+}
+
+TEST(LowLatencySmoke, AKilledPeerFailsTheBuffer) {
+  auto const outcomes = run_as_processes(3, [&](Communicator& communicator) {
+    LowLatencyBuffer buffer(communicator, options_of());
+    round_trip(buffer, {}, 0);
+    if (communicator.rank() == 2) raise(SIGKILL);
+    auto const error = expect_throw<PeerLost>("a lost rank", [&] { round_trip(buffer, {}, 1); });
+    check_equal(error.peer(), 2, error.what());
+    (void)expect_throw<PeerLost>("afterwards", [&] { round_trip(buffer, {}, 1); });
+    std::this_thread::sleep_for(std::chrono::milliseconds{500});  // the other one is not to lose this rank
+  });
+  EXPECT_TRUE(outcomes[0].ok) << outcomes[0].what;
+  EXPECT_TRUE(outcomes[1].ok) << outcomes[1].what;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "engine/cpu/low_latency_routes.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/check.hpp"
 #include "layout/routes.hpp"
@@ -24,6 +25,7 @@ void SlotRoutes::route(ConstTensorView const& topk_idx, SlotLayout layout) {
   std::ranges::fill(counts_, 0);
   std::ranges::fill(begins_, -1);
   for (std::int64_t token = 0; token < tokens_; ++token) number_rows(token);
+  total_ = static_cast<std::size_t>(std::reduce(counts_.begin(), counts_.end()));
 }
 
 void SlotRoutes::read_ids(ConstTensorView const& topk_idx) {

@@ -24,6 +24,8 @@ class SlotRoutes {
   [[nodiscard]] int rank_of(int expert) const noexcept { return rank_of_[static_cast<std::size_t>(expert)]; }
   // Rows of a stream.
   [[nodiscard]] std::int32_t count(int stream) const noexcept { return counts_[static_cast<std::size_t>(stream)]; }
+  // Of all streams.
+  [[nodiscard]] std::size_t total() const noexcept { return total_; }
   // Says where the rows of a stream begin at their receiver. Until then nothing of it is sent.
   void place(int stream, std::int64_t begin) noexcept { begins_[static_cast<std::size_t>(stream)] = begin; }
 
@@ -51,6 +53,7 @@ class SlotRoutes {
   SlotLayout layout_ = SlotLayout::expert_major;
   std::size_t top_k_;
   std::int64_t tokens_ = 0;
+  std::size_t total_ = 0;
   std::vector<std::int16_t> rank_of_;  // by expert: no division
   std::vector<std::int32_t> experts_;  // [M, K]
   std::vector<std::int32_t> rows_;     // [M, K], within the stream; -1: none
