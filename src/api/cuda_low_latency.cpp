@@ -228,6 +228,8 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.dtype = args.x.dtype;
     kernel.hidden = args.x.size(1);
     kernel.row_bytes = static_cast<std::uint32_t>(rows.row_bytes());
+    kernel.scale_bytes = static_cast<std::uint32_t>(rows.scale_bytes());
+    kernel.scales_by_column = rows.column_major();
     // A cast writes rows of another width than it reads.
     if (args.cast != SendCast::none && kernel.row_bytes % 16 != 0) kernel.x.width = 1;
     kernel.received_per_expert = static_cast<std::int32_t*>(args.received_per_expert.data);
@@ -270,7 +272,9 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.output_bytes = static_cast<std::uint32_t>(coded ? logfmt_row_bytes(hidden) : 2 * hidden);
     kernel.out = static_cast<std::byte*>(args.out.data);
     kernel.out_stride = cuda::row_stride_of(args.out);
-    kernel.width = width_of(args.out.data, kernel.out_stride, 2 * facts_.options.hidden) == 16 ? 16 : 2;
+    // The rows that are copied, and those that are written.
+    auto const in = width_of(kernel.x, 0, 2 * facts_.options.hidden);
+    kernel.width = width_of(args.out.data, kernel.out_stride, in) == 16 ? 16 : 2;
     return kernel;
   }
 

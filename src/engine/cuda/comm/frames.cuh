@@ -94,11 +94,13 @@ __device__ inline Came give_up_waiting(SlotArgs const& args, Awaited const& awai
 __device__ inline Came wait_frame(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited,
                                   int const volatile* missing) {
   constexpr unsigned turns_between_looks = 256;
-  if (is_masked(args, awaited.peer)) return Came::masked;
   std::uint64_t begin = 0;
   bool once_more = true;
+#pragma unroll 1
   for (unsigned turn = 1;; ++turn) {
+    bool const masked = turn == 1 && is_masked(args, awaited.peer);  // looked at when both are there
     std::uint64_t const seen = ptx::load_acquire(&flag->epoch);
+    if (masked) return Came::masked;
     if (seen == awaited.epoch) return Came::yes;
     if (turn % turns_between_looks != 0) continue;
     if (is_masked(args, awaited.peer)) return Came::masked;
@@ -211,19 +213,24 @@ __device__ inline void give_frame_back(SlotArgs const& args, int frame) {
     ptx::store_release(&frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch, epoch);
 }
 
-// By one block, first of all: what the host has let go of, and what a replay of a graph takes over from the last
-// one.
-__device__ inline void give_frames_back(SlotArgs const& args, bool dispatch) {
-  std::uint32_t due = 0;
-  for (int frame = 0; frame < args.frames; ++frame) {
+// Frames that a kernel gives back: what the host has let go of, and what a replay of a graph takes over from the
+// last one.
+enum class Due { of_this_call, others };
+
+// By one block. Those of this call come first of all, for its own send half waits for them; the others when there
+// is time, but before a wait for what peers send later.
+__device__ inline void give_frames_back(SlotArgs const& args, Due which) {
+  std::uint32_t const mine = 1U << args.frame;
+  std::uint32_t const told = args.released | args.released_captured;
+  std::uint32_t due =
+      which == Due::of_this_call ? (told | (args.captured && args.send ? mine : 0)) & mine : told & ~mine;
+#pragma unroll 1
+  for (; due != 0; due &= due - 1) {
+    int const frame = __ffs(static_cast<int>(due)) - 1;
     bool const captured = frame_state(args, frame)->captured != 0;
     std::uint32_t const released = captured ? args.released_captured : args.released;
-    bool const replayed = dispatch && args.captured && captured && frame == args.frame;
-    if ((released >> frame & 1) != 0 || replayed) due |= 1U << frame;
-  }
-  __syncthreads();
-  for (int frame = 0; frame < args.frames; ++frame) {
-    if ((due >> frame & 1) != 0) give_frame_back(args, frame);
+    bool const replayed = which == Due::of_this_call && args.captured && args.send && captured;
+    if ((released >> frame & 1) != 0 || replayed) give_frame_back(args, frame);
   }
 }
 

@@ -45,14 +45,18 @@ __device__ inline void add_received(SlotDispatchArgs const& args, int source, st
 
 __device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked) {
   auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
-  for (int source = 0; source < args.peers.world; ++source) {
+  int const source = static_cast<int>(threadIdx.x);
+  if (source < args.peers.world) {
     bool const there = (masked >> source & 1) == 0;
     auto const* const flag = frame_flag(args, args.at.arrived, args.frame, args.peers.rank, source);
     std::int64_t const told = there ? static_cast<std::int64_t>(flag->rows) : 0;
-    std::int64_t const rows = min(max(told, std::int64_t{0}), args.max_tokens);  // whatever a peer says
-    if (threadIdx.x == 0) counts[source] = static_cast<std::int32_t>(rows);
-    if (args.received_per_expert != nullptr) add_received(args, source, rows);
+    // Whatever a peer says.
+    counts[source] = static_cast<std::int32_t>(min(max(told, std::int64_t{0}), args.max_tokens));
   }
+  if (args.received_per_expert == nullptr) return;
+  __syncthreads();
+#pragma unroll 1
+  for (int each = 0; each < args.peers.world; ++each) add_received(args, each, counts[each]);
 }
 
 // By all threads of one block.
