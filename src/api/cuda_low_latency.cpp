@@ -90,6 +90,7 @@ class CudaLowLatency final : public LowLatencyState {
     auto [received, kernel] = start(args, false);
     receive = once([this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
       if (lease->era != facts_.era) return;  // void since a reset
+      lease->received = true;
       kernel.send = false;
       kernel.receive = true;
       run(kernel, 1, stream);
@@ -249,6 +250,7 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.send = true;
     kernel.receive = receive;
     engine_.launch(kernel, {blocks_for(args.num_sms, kernel.tokens), stream_of(args.cuda_stream)});
+    lease->received = receive;
     return {received_in(place_of(lease->frame), sizes_, rows, lease), kernel};
   }
 
@@ -282,6 +284,10 @@ class CudaLowLatency final : public LowLatencyState {
     CurrentDevice const current(device_);
     engine_.check_usable();
     check(args);
+    Lease& lease = *args.handle.lease();
+    // Peers would take the words of the first for those of the second.
+    require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
+    require(!lease.combined, "handle: expected one of a dispatch that was not combined yet, seen one that was");
     cuda::SlotCombineArgs kernel = kernel_of(args);
     kernel.captured = engine_.is_capturing(stream_of(args.cuda_stream));
     kernel.send = true;
@@ -290,6 +296,7 @@ class CudaLowLatency final : public LowLatencyState {
     bool const copies = kernel.x != nullptr;
     int const blocks = copies ? blocks_for(args.num_sms, most_sms_) : receive ? tokens_blocks : 1;
     engine_.launch(kernel, {blocks, stream_of(args.cuda_stream)});
+    lease.combined = true;
     return kernel;
   }
 

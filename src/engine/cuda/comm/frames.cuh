@@ -129,6 +129,7 @@ __device__ inline Came wait_frame(SlotArgs const& args, FrameFlag const* flag, A
 struct Attendance {
   std::uint64_t masked;  // bit per peer
   bool failed;
+  std::uint64_t rows;  // of this thread's peer, when digests are checked
 };
 
 // By all threads of a block: `flags` of all peers have the epoch, and where `check` says so, the digest of this
@@ -141,15 +142,15 @@ struct Roll {
   bool account;  // add the times waited to args.wait_ns
 };
 
-__device__ inline bool asked_alike(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited) {
-  if (flag->digest == args.digest) return true;
+__device__ inline bool asked_alike(SlotArgs const& args, std::uint64_t digest, Awaited const& awaited) {
+  if (digest == args.digest) return true;
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::mismatch,
           .phase = awaited.phase,
           .peer = awaited.peer,
           .expected = args.digest,
-          .seen = flag->digest});
+          .seen = digest});
   return false;
 }
 
@@ -162,6 +163,7 @@ __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
   }
   __syncthreads();
   bool failed = false;
+  std::uint64_t rows = 0;
   if (static_cast<int>(threadIdx.x) < args.peers.world) {
     int const peer = static_cast<int>(threadIdx.x);
     std::uint64_t const begin = ptx::global_timer();
@@ -169,34 +171,54 @@ __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
     Awaited const awaited{.phase = roll.phase, .peer = peer, .epoch = roll.epoch};
     Came came = wait_frame(args, flag, awaited, &missing);
     atomicSub(&missing, 1);
-    if (came == Came::yes && roll.check && !asked_alike(args, flag, awaited)) came = Came::failed;
+    if (came == Came::yes && roll.check) {
+      std::uint64_t const digest = flag->digest;
+      rows = flag->rows;
+      if (!asked_alike(args, digest, awaited)) came = Came::failed;
+    }
     if (came == Came::masked) atomicOr(&masked, 1ULL << peer);
     failed = came == Came::failed;
     if (roll.account && args.wait_ns != nullptr)
       args.wait_ns[peer] += static_cast<std::int64_t>(ptx::global_timer() - begin);
   }
   bool const any_failed = __syncthreads_or(failed ? 1 : 0) != 0;
-  return {.masked = masked, .failed = any_failed};
+  return {.masked = masked, .failed = any_failed, .rows = rows};
 }
 
 // By threads 0..world-1 of a block: tells all peers that are not masked. `rows`: by peer, or null.
-__device__ inline void tell_frame(SlotArgs const& args, std::size_t flags, std::uint64_t epoch,
-                                  std::uint32_t const* rows) {
+struct FrameNews {
+  std::size_t flags;
+  std::uint64_t epoch;
+  std::uint64_t masked;
+  std::uint32_t const* rows;
+};
+
+__device__ inline void tell_frame(SlotArgs const& args, FrameNews const& news) {
   int const peer = static_cast<int>(threadIdx.x);
-  if (peer >= args.peers.world || is_masked(args, peer)) return;
-  FrameFlag* const flag = frame_flag(args, flags, args.frame, peer, args.peers.rank);
+  if (peer >= args.peers.world || (news.masked >> peer & 1) != 0) return;
+  FrameFlag* const flag = frame_flag(args, news.flags, args.frame, peer, args.peers.rank);
   flag->digest = args.digest;
-  flag->rows = rows == nullptr ? 0 : rows[peer];
+  flag->rows = news.rows == nullptr ? 0 : news.rows[peer];
   delay_signal(args, threadIdx.x);
-  ptx::store_release(&flag->epoch, epoch);  // pairs with the load_acquire() in wait_frame()
-  delay_signal(args, threadIdx.x + epoch);
+  ptx::store_release(&flag->epoch, news.epoch);  // pairs with the load_acquire() in wait_frame()
+  delay_signal(args, threadIdx.x + news.epoch);
+}
+
+// Bit per peer, by all threads of a block.
+__device__ inline std::uint64_t masked_peers(SlotArgs const& args) {
+  __shared__ unsigned long long masked;
+  if (threadIdx.x == 0) masked = 0;
+  __syncthreads();
+  int const peer = static_cast<int>(threadIdx.x);
+  if (peer < args.peers.world && is_masked(args, peer)) atomicOr(&masked, 1ULL << peer);
+  __syncthreads();
+  return masked;
 }
 
 // By all threads of a block: all that was received into the frame may be overwritten from here on.
-__device__ inline void give_frame_back(SlotArgs const& args, int frame) {
+__device__ inline void give_frame_back(SlotArgs const& args, int frame, std::uint64_t epoch) {
   __shared__ bool first;
   FrameState* const state = frame_state(args, frame);
-  std::uint64_t const epoch = state->epoch;
   __syncthreads();
   if (threadIdx.x == 0) first = atomicExch(reinterpret_cast<unsigned long long*>(&state->given), epoch) != epoch;
   __syncthreads();
@@ -227,10 +249,13 @@ __device__ inline void give_frames_back(SlotArgs const& args, Due which) {
 #pragma unroll 1
   for (; due != 0; due &= due - 1) {
     int const frame = __ffs(static_cast<int>(due)) - 1;
-    bool const captured = frame_state(args, frame)->captured != 0;
+    FrameState const state = *frame_state(args, frame);
+    __syncthreads();  // all have read it
+    bool const captured = state.captured != 0;
     std::uint32_t const released = captured ? args.released_captured : args.released;
     bool const replayed = which == Due::of_this_call && args.captured && args.send && captured;
-    if ((released >> frame & 1) != 0 || replayed) give_frame_back(args, frame);
+    if (state.given != state.epoch && ((released >> frame & 1) != 0 || replayed))
+      give_frame_back(args, frame, state.epoch);
   }
 }
 

@@ -39,14 +39,14 @@ struct Coded {
 // The outputs of this rank are in its frame; peers hear of it.
 template <typename Way>
 __device__ void send_outputs(SlotCombineArgs const& args, std::uint64_t epoch) {
-  if (args.x == nullptr) {
-    // What earlier kernels wrote is there for this one, and so for whoever acquires what it releases.
-    if (blockIdx.x == 0) tell_frame(args, args.at.ready, epoch, nullptr);
-    return;
+  bool last = blockIdx.x == 0;
+  if (args.x != nullptr) {
+    Way::put(args);
+    last = is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch));
   }
-  Way::put(args);
-  if (is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch)))
-    tell_frame(args, args.at.ready, epoch, nullptr);
+  // What earlier kernels wrote is there for this one, and so for whoever acquires what it releases.
+  if (last)
+    tell_frame(args, {.flags = args.at.ready, .epoch = epoch, .masked = masked_peers(args), .rows = nullptr});
 }
 
 template <typename Way>

@@ -10,35 +10,45 @@ namespace {
 
 struct SendMemory {
   int stream[slot_threads];
+  int first_expert[slot_threads];
   std::byte* row[slot_threads];
   std::byte* scales[slot_threads];
 };
 
-// False in all threads when the call has failed.
+struct Sent {
+  bool well;
+  std::uint64_t masked;  // peers that nothing was sent to
+};
+
 template <typename Payload>
-__device__ bool send_tokens(SlotDispatchArgs const& args, std::uint64_t epoch, StreamCounts const& counts) {
+__device__ Sent send_tokens(SlotDispatchArgs const& args, std::uint64_t epoch, StreamCounts const& counts) {
   __shared__ SendMemory memory;
   TokenRange const own = own_tokens(args);
-  count_streams(args, own.begin, counts, memory.stream);
+  // Memory is slow: what is needed later is asked for first.
+  std::int64_t const first_id = ask_for_ids(args);
+  fetch_rows(args.x, own);
   Attendance const credits = call_roll(args, {.flags = args.at.credit,
                                               .epoch = epoch - 1,
                                               .phase = Phase::slots_credit,
                                               .check = false,
                                               .account = false});
-  if (credits.failed) return false;
-  if (!args.rank_major) claim_rows(args, epoch, counts, credits.masked);
+  if (credits.failed) return {.well = false, .masked = credits.masked};
   int const at_once = tokens_at_once(args);
+  FirstSlots const at_first{.expert = memory.first_expert, .tokens = at_once};
+  count_streams(args, own.begin, counts, memory.stream, at_first, first_id);
+  if (!args.rank_major) claim_rows(args, epoch, counts, credits.masked);
 #pragma unroll 1
   for (std::int64_t first = own.begin; first < own.end; first += at_once) {
     Wave const wave{.stream = memory.stream,
                     .row = memory.row,
                     .scales = memory.scales,
+                    .at_first = at_first,
                     .first = first,
                     .tokens = static_cast<int>(min(static_cast<std::int64_t>(at_once), own.end - first))};
     place_wave(args, wave, counts, epoch, credits.masked);
     Payload::send(args, wave);
   }
-  return true;
+  return {.well = true, .masked = credits.masked};
 }
 
 // True in all threads of the block that goes on with the receive half.
@@ -46,17 +56,19 @@ template <typename Payload>
 __device__ bool send_half(SlotDispatchArgs const& args, std::uint64_t epoch, std::uint32_t* shared) {
   if (blockIdx.x == 0) give_frames_back(args, Due::of_this_call);
   StreamCounts const counts{.total = shared, .before = shared + num_streams(args)};
-  bool const sent = send_tokens<Payload>(args, epoch, counts);
-  bool const last = is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch));
-  if (last && sent && !block_has_failed(args.peers)) {
-    tell_frame(args, args.at.arrived, epoch, args.rank_major ? counts.total : nullptr);
-    if (threadIdx.x == 0) {
-      FrameState* const state = frame_state(args, args.frame);
-      state->epoch = epoch;
-      state->captured = args.captured ? 1 : 0;
-    }
+  Sent const sent = send_tokens<Payload>(args, epoch, counts);
+  BlockEnd const end = end_block(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch), sent.well);
+  if (!end.last || !end.all_well) return false;
+  tell_frame(args, {.flags = args.at.arrived,
+                    .epoch = epoch,
+                    .masked = sent.masked,
+                    .rows = args.rank_major ? counts.total : nullptr});
+  if (threadIdx.x == 0) {
+    FrameState* const state = frame_state(args, args.frame);
+    state->epoch = epoch;
+    state->captured = args.captured ? 1 : 0;
   }
-  return last && sent;
+  return true;
 }
 
 template <typename Payload>

@@ -10,9 +10,17 @@ struct Wave {
   int* stream;
   std::byte** row;     // where the token's row goes; null: nothing is sent
   std::byte** scales;  // where its first scale goes
+  FirstSlots at_first;
   std::int64_t first;  // token
   int tokens;
 };
+
+// -1: not used.
+__device__ inline int expert_of_slot(SlotDispatchArgs const& args, FirstSlots const& first, std::int64_t token,
+                                     int slot) {
+  if (token < first.tokens) return first.expert[token * args.top_k + slot];
+  return checked_slot(args, id_at(args.ids, token, slot), token, slot);
+}
 
 struct SlotPlace {
   std::int64_t token;
@@ -101,7 +109,7 @@ __device__ inline void place_wave(SlotDispatchArgs const& args, Wave const& wave
   int const local = thread / args.top_k;
   int const slot = thread % args.top_k;
   bool const there = local < wave.tokens;
-  int const expert = there ? expert_of_slot(args, wave.first + local, slot) : -1;
+  int const expert = there ? expert_of_slot(args, wave.at_first, wave.first + local, slot) : -1;
   int const stream = stream_of(args, expert);
   __syncthreads();  // the wave before is through
   wave.stream[thread] = stream;

@@ -13,6 +13,16 @@ __device__ inline int lane_of_warp() {
 }
 inline constexpr int slot_warps = slot_threads / 32;
 
+// Brings rows nearer that will be read soon. By all threads of a block.
+__device__ inline void fetch_rows(ByteRows const& rows, TokenRange const& tokens) {
+  constexpr std::uint32_t line = 128;
+  std::uint32_t const lines = (rows.bytes + line - 1) / line;
+  auto const all = static_cast<std::uint32_t>(tokens.end - tokens.begin) * lines;
+#pragma unroll 1
+  for (std::uint32_t i = threadIdx.x; i < all; i += slot_threads)
+    ptx::prefetch(rows.from + (tokens.begin + i / lines) * rows.stride + i % lines * line);
+}
+
 // Calls visit(slot) for the slots of a token of the wave that its row goes to.
 template <typename Visit>
 __device__ inline void for_slots(SlotDispatchArgs const& args, Wave const& wave, int token, Visit const& visit) {

@@ -42,6 +42,11 @@ __device__ inline void store_relaxed(std::uint64_t* at, std::uint64_t value) {
   asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
 }
 
+// Into the L2.
+__device__ inline void prefetch(void const* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
+
 // Nothing is loaded unless `wanted`. Loads by this are all asked for before any is used: the compiler would put
 // them off until the condition is looked at again.
 __device__ inline uint4 load_if(bool wanted, uint4 const* at) {
