@@ -88,40 +88,55 @@ __device__ inline Came give_up_waiting(SlotArgs const& args, Awaited const& awai
   return Came::failed;
 }
 
+// Between turns of a wait: is there a reason to end it? `begin`: when it began, 0 at first. Not inlined: code that
+// is seldom run would be fetched along with what is.
+struct Patience {
+  std::uint64_t begin;
+  bool once_more;
+};
+
+__device__ __noinline__ bool ends_waiting(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited,
+                                          int const volatile* missing, Patience& patience, Came& came) {
+  came = Came::masked;
+  if (is_masked(args, awaited.peer)) return true;
+  if (has_masked_us(args, awaited.peer)) {
+    // What the peer told before counts.
+    if (ptx::load_acquire(&flag->epoch) == awaited.epoch) {
+      came = Came::yes;
+    } else {
+      mask_peer(args, awaited.peer);
+    }
+    return true;
+  }
+  if (patience.begin == 0) patience.begin = ptx::global_timer();
+  TroubleKind const reason = reason_to_stop(args.peers, args.waiting, awaited, patience.begin);
+  if (reason == TroubleKind::none) return false;
+  if (reason == TroubleKind::timeout && args.mask_late && patience.once_more && *missing > 1) {
+    // All but one may only be held up by that one, as this rank is: until their own deadline.
+    patience = {.begin = ptx::global_timer(), .once_more = false};
+    return false;
+  }
+  // The peer may have raised it before it went.
+  std::uint64_t const seen = ptx::load_acquire(&flag->epoch);
+  came = seen == awaited.epoch ? Came::yes : give_up_waiting(args, awaited, reason, seen);
+  return true;
+}
+
 // Acquire: until the flag has the epoch; pairs with the store_release() of the peer named in `awaited`. A peer that
-// is masked is not waited for, and one that has masked this rank is masked in turn.
-// `missing`: how many are still waited for, this one included.
+// is masked is not waited for, and one that has masked this rank is masked in turn. `missing`: how many are still
+// waited for, this one included.
 __device__ inline Came wait_frame(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited,
                                   int const volatile* missing) {
   constexpr unsigned turns_between_looks = 256;
-  std::uint64_t begin = 0;
-  bool once_more = true;
+  Patience patience{.begin = 0, .once_more = true};
+  bool const masked = is_masked(args, awaited.peer);
+  Came came = Came::masked;
 #pragma unroll 1
   for (unsigned turn = 1;; ++turn) {
-    bool const masked = turn == 1 && is_masked(args, awaited.peer);  // looked at when both are there
     std::uint64_t const seen = ptx::load_acquire(&flag->epoch);
-    if (masked) return Came::masked;
+    if (masked) return came;
     if (seen == awaited.epoch) return Came::yes;
-    if (turn % turns_between_looks != 0) continue;
-    if (is_masked(args, awaited.peer)) return Came::masked;
-    if (has_masked_us(args, awaited.peer)) {
-      // What the peer told before counts.
-      if (ptx::load_acquire(&flag->epoch) == awaited.epoch) return Came::yes;
-      mask_peer(args, awaited.peer);
-      return Came::masked;
-    }
-    if (begin == 0) begin = ptx::global_timer();
-    TroubleKind const reason = reason_to_stop(args.peers, args.waiting, awaited, begin);
-    if (reason == TroubleKind::none) continue;
-    if (reason == TroubleKind::timeout && args.mask_late && once_more && *missing > 1) {
-      // All but one may only be held up by that one, as this rank is: until their own deadline.
-      once_more = false;
-      begin = ptx::global_timer();
-      continue;
-    }
-    // The peer may have raised it before it went.
-    if (ptx::load_acquire(&flag->epoch) == awaited.epoch) return Came::yes;
-    return give_up_waiting(args, awaited, reason, seen);
+    if (turn % turns_between_looks == 0 && ends_waiting(args, flag, awaited, missing, patience, came)) return came;
   }
 }
 
@@ -142,8 +157,7 @@ struct Roll {
   bool account;  // add the times waited to args.wait_ns
 };
 
-__device__ inline bool asked_alike(SlotArgs const& args, std::uint64_t digest, Awaited const& awaited) {
-  if (digest == args.digest) return true;
+__device__ __noinline__ void report_digest(SlotArgs const& args, std::uint64_t digest, Awaited const& awaited) {
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::mismatch,
@@ -151,7 +165,6 @@ __device__ inline bool asked_alike(SlotArgs const& args, std::uint64_t digest, A
           .peer = awaited.peer,
           .expected = args.digest,
           .seen = digest});
-  return false;
 }
 
 __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
@@ -174,7 +187,10 @@ __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
     if (came == Came::yes && roll.check) {
       std::uint64_t const digest = flag->digest;
       rows = flag->rows;
-      if (!asked_alike(args, digest, awaited)) came = Came::failed;
+      if (digest != args.digest) {
+        report_digest(args, digest, awaited);
+        came = Came::failed;
+      }
     }
     if (came == Came::masked) atomicOr(&masked, 1ULL << peer);
     failed = came == Came::failed;
@@ -216,7 +232,7 @@ __device__ inline std::uint64_t masked_peers(SlotArgs const& args) {
 }
 
 // By all threads of a block: all that was received into the frame may be overwritten from here on.
-__device__ inline void give_frame_back(SlotArgs const& args, int frame, std::uint64_t epoch) {
+__device__ __noinline__ void give_frame_back(SlotArgs const& args, int frame, std::uint64_t epoch) {
   __shared__ bool first;
   FrameState* const state = frame_state(args, frame);
   __syncthreads();

@@ -9,7 +9,9 @@ namespace switchyard::cuda {
 namespace {
 
 struct SendMemory {
+  int expert[slot_threads];
   int stream[slot_threads];
+  int position[slot_threads];
   int first_expert[slot_threads];
   std::byte* row[slot_threads];
   std::byte* scales[slot_threads];
@@ -39,7 +41,9 @@ __device__ Sent send_tokens(SlotDispatchArgs const& args, std::uint64_t epoch, S
   if (!args.rank_major) claim_rows(args, epoch, counts, credits.masked);
 #pragma unroll 1
   for (std::int64_t first = own.begin; first < own.end; first += at_once) {
-    Wave const wave{.stream = memory.stream,
+    Wave const wave{.expert = memory.expert,
+                    .stream = memory.stream,
+                    .position = memory.position,
                     .row = memory.row,
                     .scales = memory.scales,
                     .at_first = at_first,
@@ -47,6 +51,7 @@ __device__ Sent send_tokens(SlotDispatchArgs const& args, std::uint64_t epoch, S
                     .tokens = static_cast<int>(min(static_cast<std::int64_t>(at_once), own.end - first))};
     place_wave(args, wave, counts, epoch, credits.masked);
     Payload::send(args, wave);
+    send_facts(args, wave);
   }
   return {.well = true, .masked = credits.masked};
 }
