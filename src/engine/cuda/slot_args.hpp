@@ -53,11 +53,12 @@ struct SlotDispatchArgs : SlotArgs {
   std::int64_t scale_strides[2];
   WeightView weights;  // rank_major
   SendCast cast;
-  DType dtype;                        // of x, for the cast
-  std::int64_t hidden;                // likewise
-  std::uint32_t scale_bytes;          // of a row as it travels; 0: none
-  bool scales_by_column;              // scales of adjacent rows of an expert lie beside one another
-  std::uint32_t row_bytes;            // as it travels
+  DType dtype;                // of x, for the cast
+  std::int64_t hidden;        // likewise
+  std::uint32_t scale_bytes;  // of a row as it travels; 0: none
+  bool scales_by_column;      // scales of adjacent rows of an expert lie beside one another
+  std::uint32_t row_bytes;    // as it travels
+  int buffer_rows;            // rows that a block has room for in shared memory, for the copy engine; 0: not used
   std::int32_t* received_per_expert;  // [L]; null: nobody asks
 };
 

@@ -9,14 +9,12 @@
 
 namespace switchyard::cuda {
 
-cudaError_t launch_slot_dispatch(SlotDispatchArgs const& args, int blocks, cudaStream_t stream);
+// Settles args.buffer_rows.
+cudaError_t launch_slot_dispatch(SlotDispatchArgs& args, int blocks, cudaStream_t stream);
 cudaError_t launch_slot_combine(SlotCombineArgs const& args, int blocks, cudaStream_t stream);
 // Gives frames back that no other call does.
 cudaError_t launch_slot_release(SlotArgs const& args, cudaStream_t stream);
 cudaError_t launch_slot_mask(SlotMaskArgs const& args, cudaStream_t stream);
-
-// Shared memory of a block beside what the kernel has by itself.
-std::size_t slot_dispatch_shared_bytes(SlotDispatchArgs const& args);
 
 cudaError_t load_slot_dispatch();
 cudaError_t load_slot_combine();

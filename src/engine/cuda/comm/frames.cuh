@@ -95,8 +95,9 @@ struct Patience {
   bool once_more;
 };
 
-__device__ __noinline__ bool ends_waiting(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited,
-                                          int const volatile* missing, Patience& patience, Came& came) {
+static __device__ __noinline__ bool ends_waiting(SlotArgs const& args, FrameFlag const* flag,
+                                                 Awaited const& awaited, int const volatile* missing,
+                                                 Patience& patience, Came& came) {
   came = Came::masked;
   if (is_masked(args, awaited.peer)) return true;
   if (has_masked_us(args, awaited.peer)) {
@@ -157,7 +158,8 @@ struct Roll {
   bool account;  // add the times waited to args.wait_ns
 };
 
-__device__ __noinline__ void report_digest(SlotArgs const& args, std::uint64_t digest, Awaited const& awaited) {
+static __device__ __noinline__ void report_digest(SlotArgs const& args, std::uint64_t digest,
+                                                  Awaited const& awaited) {
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::mismatch,
@@ -232,7 +234,7 @@ __device__ inline std::uint64_t masked_peers(SlotArgs const& args) {
 }
 
 // By all threads of a block: all that was received into the frame may be overwritten from here on.
-__device__ __noinline__ void give_frame_back(SlotArgs const& args, int frame, std::uint64_t epoch) {
+static __device__ __noinline__ void give_frame_back(SlotArgs const& args, int frame, std::uint64_t epoch) {
   __shared__ bool first;
   FrameState* const state = frame_state(args, frame);
   __syncthreads();

@@ -63,7 +63,8 @@ __device__ inline std::uint32_t largest_of_eight_lanes(float const (&values)[16]
 }
 
 // Rows whose addresses suit 16-byte accesses, before and after the cast: hidden is a multiple of 16.
-template <typename Element>
+// The row goes to the wave's buffer, or to all of its slots at once; scales go at once.
+template <typename Element, bool to_buffer>
 __device__ inline void cast_span_wide(SlotDispatchArgs const& args, Wave const& wave, int token, int span) {
   std::int64_t const channel = static_cast<std::int64_t>(span) * cast_span + lane_of_warp() * 16;
   bool const there = channel < args.hidden;
@@ -84,9 +85,11 @@ __device__ inline void cast_span_wide(SlotDispatchArgs const& args, Wave const& 
   codes.y = encode_any_four(values + 4, scaling);
   codes.z = encode_any_four(values + 8, scaling);
   codes.w = encode_any_four(values + 12, scaling);
+  if (to_buffer && there)
+    *reinterpret_cast<uint4*>(wave.buffer + static_cast<std::size_t>(token) * args.row_bytes + channel) = codes;
   LaneScale const scale = lane_scale(args, span, scaling);
   for_slots(args, wave, token, [&](int slot) {
-    if (there) *reinterpret_cast<uint4*>(wave.row[slot] + channel) = codes;
+    if (!to_buffer && there) *reinterpret_cast<uint4*>(wave.row[slot] + channel) = codes;
     send_scale(wave, slot, scale);
   });
 }
@@ -132,16 +135,16 @@ __device__ inline void cast_span_narrow(SlotDispatchArgs const& args, Wave const
 
 // By all threads of a block, after place_wave().
 template <typename Element>
-struct WideCast {
+struct WideCast : DirectRows {
   __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
     int const spans = static_cast<int>((args.hidden + cast_span - 1) / cast_span);
 #pragma unroll 1
     for (int i = warp_of_block(); i < wave.tokens * spans; i += slot_warps)
-      cast_span_wide<Element>(args, wave, i / spans, i % spans);
+      cast_span_wide<Element, false>(args, wave, i / spans, i % spans);
   }
 };
 
-struct AnyCast {
+struct AnyCast : DirectRows {
   __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
     int const spans = static_cast<int>((args.hidden + cast_span - 1) / cast_span);
 #pragma unroll 1

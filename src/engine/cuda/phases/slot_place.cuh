@@ -13,7 +13,10 @@ struct Wave {
   std::byte** row;     // where the token's row goes; null: nowhere
   std::byte** scales;  // where its first scale goes
   FirstSlots at_first;
-  std::int64_t first;  // token
+  std::byte* buffer;      // rows of the wave's tokens, for the copy engine
+  std::uint64_t* loaded;  // barrier of loads into it
+  std::uint32_t parity;   // likewise
+  std::int64_t first;     // token
   int tokens;
 };
 

@@ -76,8 +76,16 @@ __device__ inline void send_given_scales(SlotDispatchArgs const& args, Wave cons
   }
 }
 
+// Rows that go from registers to where they belong.
+struct DirectRows {
+  static constexpr bool bulk = false;
+  __device__ static void ahead(SlotDispatchArgs const& args, Wave const& wave) {
+    fetch_rows(args.x, {wave.first, wave.first + wave.tokens});
+  }
+};
+
 // Rows and scales that suit 16-byte accesses, or have f32 scales. By all threads of a block, after place_wave().
-struct WideRows {
+struct WideRows : DirectRows {
   __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
     // Few tokens are cut into smaller pieces, for all warps to have some.
     if (wave.tokens * args.row_bytes >= slot_warps * 2048U) {
@@ -91,7 +99,7 @@ struct WideRows {
 };
 
 // Any rows of bytes.
-struct AnyRows {
+struct AnyRows : DirectRows {
   __device__ static void send_bytes(SlotDispatchArgs const& args, Wave const& wave, ByteRows const& rows,
                                     std::byte* const* to) {
     if (rows.width >= 4) {
