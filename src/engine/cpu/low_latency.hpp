@@ -52,6 +52,7 @@ class LowLatency {
   void route(LowLatencyDispatchArgs const& args);
   // What was routed. The frame's earlier result is no longer held by this rank. Counts the call.
   void send_dispatch(LowLatencyDispatchArgs const& args, int workers);
+  // Receive halves succeed when all is there, even if a peer has failed the buffer since, in a later call.
   void receive_dispatch(FrameUse const& use, ReceiveCounters const& counters);
 
   // Throws InvalidArgument if the dispatch is not received yet, or has been combined.

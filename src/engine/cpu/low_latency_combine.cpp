@@ -11,6 +11,7 @@
 #include "engine/cpu/low_latency.hpp"
 #include "engine/cpu/token_chunks.hpp"
 #include "layout/logfmt.hpp"
+#include "layout/routes.hpp"
 
 namespace switchyard::cpu {
 
@@ -31,11 +32,6 @@ bool coded(LowLatencyCombineArgs const& args) noexcept {
 // As it lies in the frame.
 std::size_t output_bytes_of(LowLatencyCombineArgs const& args) noexcept {
   return coded(args) ? logfmt_row_bytes(static_cast<std::size_t>(args.x.size(2))) : row_bytes_of(args.x);
-}
-
-float weight_at(ConstTensorView const& weights, std::int64_t token, std::size_t slot) noexcept {
-  return static_cast<float const*>(
-      weights.data)[token * weights.stride(0) + static_cast<std::int64_t>(slot) * weights.stride(1)];
 }
 
 }  // namespace
@@ -123,7 +119,8 @@ class SumRows {
       terms.ranks[at] = rank;
       terms.rows[at] = slots_.frame(rank, use_.frame) + slots_.at().outputs +
                        static_cast<std::size_t>(group + row) * output_bytes_of(args_);
-      if (args_.topk_weights.given()) terms.weights[at] = weight_at(args_.topk_weights, token, slot);
+      if (args_.topk_weights.given())
+        terms.weights[at] = weight_at(args_.topk_weights, token, static_cast<std::int64_t>(slot));
     }
   }
 
@@ -141,6 +138,7 @@ void LowLatency::check_combine(FrameUse const& use) const {
 }
 
 void LowLatency::send_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers) {
+  check_usable();
   guarded_call(signals_, {slots_.rank(), "low_latency/outputs"}, [&] {
     Frame& frame = of(use);
     frame.combined = true;

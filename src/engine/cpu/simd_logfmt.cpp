@@ -80,6 +80,7 @@ HWY_INLINE void narrow(float const* from, std::size_t count, std::byte* to) {
     Element::take_in_order(from + at, a, b);
     Element::template store<false>(canonical_nan(a), canonical_nan(b), to + at * Element::size);
   }
+  if (at == count) return;
   alignas(64) float padded[max_block_bytes / sizeof(float)] = {};
   alignas(64) std::byte narrowed[max_block_bytes];
   std::memcpy(padded, from + at, (count - at) * sizeof(float));
