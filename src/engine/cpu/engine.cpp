@@ -13,6 +13,7 @@ Engine::Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World
       signals_(heap, std::move(world), options.wait) {}
 
 void Engine::run_call(char const* phase, std::function<void()> const& call) {
+  signals_.check_usable();
   guarded_call(signals_, {heap_->rank(), phase}, call);
 }
 

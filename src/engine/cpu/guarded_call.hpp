@@ -17,7 +17,6 @@ struct CallPlace {
 
 template <typename Call>
 void guarded_call(Signals& signals, CallPlace const& place, Call const& call) {
-  signals.check_usable();
   try {
     call();
   } catch (Error const&) {

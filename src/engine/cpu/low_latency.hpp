@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -51,6 +52,7 @@ class LowLatency {
   void route(LowLatencyDispatchArgs const& args);
   // What was routed. The frame's earlier result is no longer held by this rank. Counts the call.
   void send_dispatch(LowLatencyDispatchArgs const& args, int workers);
+  // Receive halves succeed when all is there, even if a peer has failed the buffer since, in a later call.
   void receive_dispatch(FrameUse const& use, ReceiveCounters const& counters);
 
   // Throws InvalidArgument if the dispatch is not received yet, or has been combined.
@@ -108,7 +110,10 @@ class LowLatency {
   void count_ids(FrameUse const& use, SlotRange const& rows, TensorView const& per_expert);
   // Slots of the own frame that sources have sent rows into.
   [[nodiscard]] std::vector<std::int64_t> slots_received(FrameUse const& use);
+  // Copies or codes the rows that a source sent, unless they are there already.
   void stage_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
+  void code_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
+  void for_each_row(std::size_t rows, int workers, std::function<void(std::size_t)> const& work);
   void raise_ready(FrameUse const& use);
 
   Slots slots_;

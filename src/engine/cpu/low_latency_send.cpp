@@ -10,6 +10,7 @@
 #include "engine/cpu/kernels.hpp"
 #include "engine/cpu/low_latency.hpp"
 #include "engine/cpu/token_chunks.hpp"
+#include "layout/routes.hpp"
 
 namespace switchyard::cpu {
 
@@ -38,11 +39,6 @@ void pack_exponents(std::vector<float> const& scales, std::vector<std::uint32_t>
   std::ranges::fill(words, 0);
   for (std::size_t group = 0; group < scales.size(); ++group)
     words[group / 4] |= std::bit_cast<std::uint32_t>(scales[group]) >> 23 << group % 4 * 8;
-}
-
-float weight_at(ConstTensorView const& weights, std::int64_t token, std::size_t slot) noexcept {
-  return static_cast<float const*>(
-      weights.data)[token * weights.stride(0) + static_cast<std::int64_t>(slot) * weights.stride(1)];
 }
 
 }  // namespace
@@ -200,7 +196,8 @@ class SendRows {
     for (std::size_t slot = 0; slot < experts.size(); ++slot) {
       bool const theirs = experts[slot] >= 0 && routes_.rank_of(experts[slot]) == peer;
       ids[slot] = theirs ? experts[slot] - slots_.experts().first(peer) : -1;
-      if (rows_.weights) weights[slot] = theirs ? weight_at(args_.topk_weights, token, slot) : 0.0F;
+      if (rows_.weights)
+        weights[slot] = theirs ? weight_at(args_.topk_weights, token, static_cast<std::int64_t>(slot)) : 0.0F;
     }
   }
 
@@ -219,6 +216,7 @@ void LowLatency::route(LowLatencyDispatchArgs const& args) {
 }
 
 void LowLatency::send_dispatch(LowLatencyDispatchArgs const& args, int workers) {
+  check_usable();
   guarded_call(signals_, {slots_.rank(), "low_latency/send"}, [&] {
     FrameUse const use = next_use();
     finish_abandoned(use);
