@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "api/buffer_parts.hpp"
@@ -288,13 +289,15 @@ class CudaLowLatency final : public LowLatencyState {
     return kernel;
   }
 
-  // A hook that may be called again, to no effect; it keeps this alive.
+  // A hook that may be called again, to no effect. Until it is called it keeps this alive, and the result.
   template <typename Receive>
   ReceiveHook once(Receive receive) {
-    auto done = std::make_shared<bool>(false);
-    return [self = shared_from_this(), done, receive = std::move(receive)](std::uintptr_t stream) mutable {
-      if (std::exchange(*done, true)) return;
-      receive(stream);
+    auto todo = std::make_shared<std::optional<Receive>>(std::move(receive));
+    return [self = shared_from_this(), todo](std::uintptr_t stream) {
+      if (!*todo) return;
+      Receive now = std::move(**todo);
+      todo->reset();
+      now(stream);
     };
   }
 
@@ -302,7 +305,6 @@ class CudaLowLatency final : public LowLatencyState {
   void run(Kernel& kernel, int blocks, std::uintptr_t stream) {
     engine_.check_usable();
     kernel.captured = engine_.is_capturing(stream_of(stream));
-    kernel.released = kernel.released_captured = 0;
     engine_.launch(kernel, {blocks, stream_of(stream)});
   }
 

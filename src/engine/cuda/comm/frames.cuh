@@ -36,6 +36,17 @@ __device__ inline std::uint32_t* claims_of(SlotArgs const& args, int owner, int 
   return slot_part<std::uint32_t>(args, owner, args.at.claims) + frame * args.experts.max_count();
 }
 
+// For tests: before and after a word that tells a peer something.
+__device__ inline void delay_signal(SlotArgs const& args, std::uint64_t salt) {
+  if (args.delays.seed == 0) return;
+  std::uint64_t const begin = ptx::global_timer();
+  std::uint64_t hash = (args.delays.seed ^ salt ^ begin) * 0x9e3779b97f4a7c15U;
+  hash ^= hash >> 29U;
+  std::uint64_t const wait_ns = (hash * 0xbf58476d1ce4e5b9U >> 32U) % (args.delays.max_us * 1000U + 1);
+  while (ptx::global_timer() - begin < wait_ns) {
+  }
+}
+
 // Other blocks and kernels write it: a masked peer stays masked while a kernel runs.
 __device__ inline bool is_masked(SlotArgs const& args, int peer) {
   return ptx::load_relaxed(masked_word(args, peer)) != 0;  // set by mask_peer() and by the mask kernel
@@ -46,6 +57,7 @@ __device__ inline void mask_peer(SlotArgs const& args, int peer) {
   atomicExch(masked_word(args, peer), 1U);  // read by is_masked()
   if (peer == args.peers.rank) return;
   for (int frame = 0; frame < args.frames; ++frame) {
+    delay_signal(args, static_cast<std::uint64_t>(peer));
     // Pairs with the load_acquire() of the peer's wait_frame().
     ptx::store_release(&frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch, credit_revoked);
   }
@@ -78,22 +90,33 @@ __device__ inline Came give_up_waiting(SlotArgs const& args, Awaited const& awai
 
 // Acquire: until the flag has the epoch; pairs with the store_release() of the peer named in `awaited`. A peer that
 // is masked is not waited for, and one that has masked this rank is masked in turn.
-__device__ inline Came wait_frame(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited) {
+// `missing`: how many are still waited for, this one included.
+__device__ inline Came wait_frame(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited,
+                                  int const volatile* missing) {
   constexpr unsigned turns_between_looks = 256;
   if (is_masked(args, awaited.peer)) return Came::masked;
   std::uint64_t begin = 0;
+  bool once_more = true;
   for (unsigned turn = 1;; ++turn) {
     std::uint64_t const seen = ptx::load_acquire(&flag->epoch);
     if (seen == awaited.epoch) return Came::yes;
     if (turn % turns_between_looks != 0) continue;
     if (is_masked(args, awaited.peer)) return Came::masked;
     if (has_masked_us(args, awaited.peer)) {
+      // What the peer told before counts.
+      if (ptx::load_acquire(&flag->epoch) == awaited.epoch) return Came::yes;
       mask_peer(args, awaited.peer);
       return Came::masked;
     }
     if (begin == 0) begin = ptx::global_timer();
     TroubleKind const reason = reason_to_stop(args.peers, args.waiting, awaited, begin);
     if (reason == TroubleKind::none) continue;
+    if (reason == TroubleKind::timeout && args.mask_late && once_more && *missing > 1) {
+      // All but one may only be held up by that one, as this rank is: until their own deadline.
+      once_more = false;
+      begin = ptx::global_timer();
+      continue;
+    }
     // The peer may have raised it before it went.
     if (ptx::load_acquire(&flag->epoch) == awaited.epoch) return Came::yes;
     return give_up_waiting(args, awaited, reason, seen);
@@ -130,7 +153,11 @@ __device__ inline bool asked_alike(SlotArgs const& args, FrameFlag const* flag, 
 
 __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
   __shared__ unsigned long long masked;
-  if (threadIdx.x == 0) masked = 0;
+  __shared__ int missing;
+  if (threadIdx.x == 0) {
+    masked = 0;
+    missing = args.peers.world;
+  }
   __syncthreads();
   bool failed = false;
   if (static_cast<int>(threadIdx.x) < args.peers.world) {
@@ -138,7 +165,8 @@ __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
     std::uint64_t const begin = ptx::global_timer();
     auto const* const flag = frame_flag(args, roll.flags, args.frame, args.peers.rank, peer);
     Awaited const awaited{.phase = roll.phase, .peer = peer, .epoch = roll.epoch};
-    Came came = wait_frame(args, flag, awaited);
+    Came came = wait_frame(args, flag, awaited, &missing);
+    atomicSub(&missing, 1);
     if (came == Came::yes && roll.check && !asked_alike(args, flag, awaited)) came = Came::failed;
     if (came == Came::masked) atomicOr(&masked, 1ULL << peer);
     failed = came == Came::failed;
@@ -157,7 +185,9 @@ __device__ inline void tell_frame(SlotArgs const& args, std::size_t flags, std::
   FrameFlag* const flag = frame_flag(args, flags, args.frame, peer, args.peers.rank);
   flag->digest = args.digest;
   flag->rows = rows == nullptr ? 0 : rows[peer];
+  delay_signal(args, threadIdx.x);
   ptx::store_release(&flag->epoch, epoch);  // pairs with the load_acquire() in wait_frame()
+  delay_signal(args, threadIdx.x + epoch);
 }
 
 // By all threads of a block: all that was received into the frame may be overwritten from here on.
@@ -174,6 +204,7 @@ __device__ inline void give_frame_back(SlotArgs const& args, int frame) {
     claims[i] = 0;
   __syncthreads();
   int const peer = static_cast<int>(threadIdx.x);
+  delay_signal(args, threadIdx.x);
   // Pairs with the load_acquire() in wait_frame() of the peer's next dispatch into this frame: after it the peer
   // adds to claims that are zero.
   if (peer < args.peers.world && !is_masked(args, peer))

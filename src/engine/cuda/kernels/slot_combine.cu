@@ -67,10 +67,8 @@ __global__ void __launch_bounds__(slot_threads, 1)
   ptx::wait_for_kernel_before();
   if (block_has_failed(args.peers)) return;
   std::uint64_t const epoch = frame_state(args, args.frame)->epoch;
-  if (args.send) {
-    if (blockIdx.x == 0) give_frames_back(args, false);
-    send_outputs(args, epoch);
-  }
+  if (blockIdx.x == 0) give_frames_back(args, false);
+  if (args.send) send_outputs(args, epoch);
   if (!args.receive) return;
   Attendance const all = call_roll(args, {.flags = args.at.ready,
                                           .epoch = epoch,

@@ -56,9 +56,9 @@ __global__ void __launch_bounds__(slot_threads, 1)
   if (block_has_failed(args.peers)) return;
   FrameState* const state = frame_state(args, args.frame);
   std::uint64_t epoch = state->epoch;
+  if (blockIdx.x == 0) give_frames_back(args, args.send);
   if (args.send) {
     ++epoch;
-    if (blockIdx.x == 0) give_frames_back(args, true);
     StreamCounts const counts{.total = stream_counts, .before = stream_counts + num_streams(args)};
     bool const sent = send_tokens(args, epoch, counts);
     if (!is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch))) return;
