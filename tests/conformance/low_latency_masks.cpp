@@ -143,6 +143,7 @@ TEST_P(LowLatencyMasks, AreForgottenByAReset) {
 // A rank that leaves the job: only its tokens are lost.
 TEST_P(LowLatencyMasks, OfARankThatLeft) {
   SlotProblem const p = make_slot_problem(base());
+  std::atomic<int> ready{0};
   std::atomic<int> done{0};
   run_slots(
       base(),
@@ -151,6 +152,8 @@ TEST_P(LowLatencyMasks, OfARankThatLeft) {
         options.mask_late_peers = true;
         LowLatencyBuffer buffer(rank.communicator, options);
         slot_round_trip(p, rank, buffer);
+        ++ready;
+        if (rank.rank() == outcast) check(wait_until([&] { return ready == ranks; }), "the others hang");
         if (rank.rank() == outcast) return;
         round_trips(p, rank, buffer, all_but(outcast));
         ++done;
@@ -212,11 +215,14 @@ TEST_P(LowLatencyMasks, ARankThatIsLateFailsTheBuffer) {
 
 TEST_P(LowLatencyMasks, ARankThatLeftFailsTheBuffer) {
   SlotProblem const p = make_slot_problem(base());
+  std::atomic<int> ready{0};
   std::atomic<int> done{0};
   run_slot_buffers(
       base(),
       [&](SlotRank& rank, LowLatencyBuffer& buffer) {
         slot_round_trip(p, rank, buffer);
+        ++ready;
+        if (rank.rank() == outcast) check(wait_until([&] { return ready == ranks; }), "the others hang");
         if (rank.rank() == outcast) return;
         auto const error = expect_throw<PeerLost>("a dispatch", [&] {
           SlotTrip trip(p, rank, buffer);
