@@ -55,6 +55,8 @@ struct SlotDispatchArgs : SlotArgs {
   SendCast cast;
   DType dtype;                        // of x, for the cast
   std::int64_t hidden;                // likewise
+  std::uint32_t scale_bytes;          // of a row as it travels; 0: none
+  bool scales_by_column;              // scales of adjacent rows of an expert lie beside one another
   std::uint32_t row_bytes;            // as it travels
   std::int32_t* received_per_expert;  // [L]; null: nobody asks
 };

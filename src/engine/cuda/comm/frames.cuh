@@ -94,11 +94,13 @@ __device__ inline Came give_up_waiting(SlotArgs const& args, Awaited const& awai
 __device__ inline Came wait_frame(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited,
                                   int const volatile* missing) {
   constexpr unsigned turns_between_looks = 256;
-  if (is_masked(args, awaited.peer)) return Came::masked;
   std::uint64_t begin = 0;
   bool once_more = true;
+#pragma unroll 1
   for (unsigned turn = 1;; ++turn) {
+    bool const masked = turn == 1 && is_masked(args, awaited.peer);  // looked at when both are there
     std::uint64_t const seen = ptx::load_acquire(&flag->epoch);
+    if (masked) return Came::masked;
     if (seen == awaited.epoch) return Came::yes;
     if (turn % turns_between_looks != 0) continue;
     if (is_masked(args, awaited.peer)) return Came::masked;
@@ -127,6 +129,7 @@ __device__ inline Came wait_frame(SlotArgs const& args, FrameFlag const* flag, A
 struct Attendance {
   std::uint64_t masked;  // bit per peer
   bool failed;
+  std::uint64_t rows;  // of this thread's peer, when digests are checked
 };
 
 // By all threads of a block: `flags` of all peers have the epoch, and where `check` says so, the digest of this
@@ -139,15 +142,15 @@ struct Roll {
   bool account;  // add the times waited to args.wait_ns
 };
 
-__device__ inline bool asked_alike(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited) {
-  if (flag->digest == args.digest) return true;
+__device__ inline bool asked_alike(SlotArgs const& args, std::uint64_t digest, Awaited const& awaited) {
+  if (digest == args.digest) return true;
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::mismatch,
           .phase = awaited.phase,
           .peer = awaited.peer,
           .expected = args.digest,
-          .seen = flag->digest});
+          .seen = digest});
   return false;
 }
 
@@ -160,6 +163,7 @@ __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
   }
   __syncthreads();
   bool failed = false;
+  std::uint64_t rows = 0;
   if (static_cast<int>(threadIdx.x) < args.peers.world) {
     int const peer = static_cast<int>(threadIdx.x);
     std::uint64_t const begin = ptx::global_timer();
@@ -167,34 +171,54 @@ __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
     Awaited const awaited{.phase = roll.phase, .peer = peer, .epoch = roll.epoch};
     Came came = wait_frame(args, flag, awaited, &missing);
     atomicSub(&missing, 1);
-    if (came == Came::yes && roll.check && !asked_alike(args, flag, awaited)) came = Came::failed;
+    if (came == Came::yes && roll.check) {
+      std::uint64_t const digest = flag->digest;
+      rows = flag->rows;
+      if (!asked_alike(args, digest, awaited)) came = Came::failed;
+    }
     if (came == Came::masked) atomicOr(&masked, 1ULL << peer);
     failed = came == Came::failed;
     if (roll.account && args.wait_ns != nullptr)
       args.wait_ns[peer] += static_cast<std::int64_t>(ptx::global_timer() - begin);
   }
   bool const any_failed = __syncthreads_or(failed ? 1 : 0) != 0;
-  return {.masked = masked, .failed = any_failed};
+  return {.masked = masked, .failed = any_failed, .rows = rows};
 }
 
 // By threads 0..world-1 of a block: tells all peers that are not masked. `rows`: by peer, or null.
-__device__ inline void tell_frame(SlotArgs const& args, std::size_t flags, std::uint64_t epoch,
-                                  std::uint32_t const* rows) {
+struct FrameNews {
+  std::size_t flags;
+  std::uint64_t epoch;
+  std::uint64_t masked;
+  std::uint32_t const* rows;
+};
+
+__device__ inline void tell_frame(SlotArgs const& args, FrameNews const& news) {
   int const peer = static_cast<int>(threadIdx.x);
-  if (peer >= args.peers.world || is_masked(args, peer)) return;
-  FrameFlag* const flag = frame_flag(args, flags, args.frame, peer, args.peers.rank);
+  if (peer >= args.peers.world || (news.masked >> peer & 1) != 0) return;
+  FrameFlag* const flag = frame_flag(args, news.flags, args.frame, peer, args.peers.rank);
   flag->digest = args.digest;
-  flag->rows = rows == nullptr ? 0 : rows[peer];
+  flag->rows = news.rows == nullptr ? 0 : news.rows[peer];
   delay_signal(args, threadIdx.x);
-  ptx::store_release(&flag->epoch, epoch);  // pairs with the load_acquire() in wait_frame()
-  delay_signal(args, threadIdx.x + epoch);
+  ptx::store_release(&flag->epoch, news.epoch);  // pairs with the load_acquire() in wait_frame()
+  delay_signal(args, threadIdx.x + news.epoch);
+}
+
+// Bit per peer, by all threads of a block.
+__device__ inline std::uint64_t masked_peers(SlotArgs const& args) {
+  __shared__ unsigned long long masked;
+  if (threadIdx.x == 0) masked = 0;
+  __syncthreads();
+  int const peer = static_cast<int>(threadIdx.x);
+  if (peer < args.peers.world && is_masked(args, peer)) atomicOr(&masked, 1ULL << peer);
+  __syncthreads();
+  return masked;
 }
 
 // By all threads of a block: all that was received into the frame may be overwritten from here on.
-__device__ inline void give_frame_back(SlotArgs const& args, int frame) {
+__device__ inline void give_frame_back(SlotArgs const& args, int frame, std::uint64_t epoch) {
   __shared__ bool first;
   FrameState* const state = frame_state(args, frame);
-  std::uint64_t const epoch = state->epoch;
   __syncthreads();
   if (threadIdx.x == 0) first = atomicExch(reinterpret_cast<unsigned long long*>(&state->given), epoch) != epoch;
   __syncthreads();
@@ -211,19 +235,27 @@ __device__ inline void give_frame_back(SlotArgs const& args, int frame) {
     ptx::store_release(&frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch, epoch);
 }
 
-// By one block, first of all: what the host has let go of, and what a replay of a graph takes over from the last
-// one.
-__device__ inline void give_frames_back(SlotArgs const& args, bool dispatch) {
-  std::uint32_t due = 0;
-  for (int frame = 0; frame < args.frames; ++frame) {
-    bool const captured = frame_state(args, frame)->captured != 0;
+// Frames that a kernel gives back: what the host has let go of, and what a replay of a graph takes over from the
+// last one.
+enum class Due { of_this_call, others };
+
+// By one block. Those of this call come first of all, for its own send half waits for them; the others when there
+// is time, but before a wait for what peers send later.
+__device__ inline void give_frames_back(SlotArgs const& args, Due which) {
+  std::uint32_t const mine = 1U << args.frame;
+  std::uint32_t const told = args.released | args.released_captured;
+  std::uint32_t due =
+      which == Due::of_this_call ? (told | (args.captured && args.send ? mine : 0)) & mine : told & ~mine;
+#pragma unroll 1
+  for (; due != 0; due &= due - 1) {
+    int const frame = __ffs(static_cast<int>(due)) - 1;
+    FrameState const state = *frame_state(args, frame);
+    __syncthreads();  // all have read it
+    bool const captured = state.captured != 0;
     std::uint32_t const released = captured ? args.released_captured : args.released;
-    bool const replayed = dispatch && args.captured && captured && frame == args.frame;
-    if ((released >> frame & 1) != 0 || replayed) due |= 1U << frame;
-  }
-  __syncthreads();
-  for (int frame = 0; frame < args.frames; ++frame) {
-    if ((due >> frame & 1) != 0) give_frame_back(args, frame);
+    bool const replayed = which == Due::of_this_call && args.captured && args.send && captured;
+    if (state.given != state.epoch && ((released >> frame & 1) != 0 || replayed))
+      give_frame_back(args, frame, state.epoch);
   }
 }
 
