@@ -46,7 +46,6 @@ TEST_P(LowLatencyCombine, LargeRowsManyWorkers) {
 }
 
 TEST_P(LowLatencyCombine, Coded) {
-  if (!has_coding(CombineCoding::logfmt10)) GTEST_SKIP() << "this engine does not code";
   for (std::int64_t const hidden : {128, 133, 1024}) {
     SlotCase c = base();
     c.hidden = hidden;

@@ -146,6 +146,7 @@ TEST_P(LowLatencyMasks, OfARankThatLeft) {
   // that are threads (docs/low-latency.md). Ranks that are processes: tests/multiprocess/low_latency.cpp.
   if (on_gpu()) GTEST_SKIP() << "ranks are threads of one CUDA context here";
   SlotProblem const p = make_slot_problem(base());
+  std::atomic<int> ready{0};
   std::atomic<int> done{0};
   run_slots(
       base(),
@@ -154,6 +155,8 @@ TEST_P(LowLatencyMasks, OfARankThatLeft) {
         options.mask_late_peers = true;
         LowLatencyBuffer buffer(rank.communicator, options);
         slot_round_trip(p, rank, buffer);
+        ++ready;
+        if (rank.rank() == outcast) check(wait_until([&] { return ready == ranks; }), "the others hang");
         if (rank.rank() == outcast) return;
         round_trips(p, rank, buffer, all_but(outcast));
         ++done;
@@ -215,11 +218,14 @@ TEST_P(LowLatencyMasks, ARankThatIsLateFailsTheBuffer) {
 
 TEST_P(LowLatencyMasks, ARankThatLeftFailsTheBuffer) {
   SlotProblem const p = make_slot_problem(base());
+  std::atomic<int> ready{0};
   std::atomic<int> done{0};
   run_slot_buffers(
       base(),
       [&](SlotRank& rank, LowLatencyBuffer& buffer) {
         slot_round_trip(p, rank, buffer);
+        ++ready;
+        if (rank.rank() == outcast) check(wait_until([&] { return ready == ranks; }), "the others hang");
         if (rank.rank() == outcast) return;
         auto const error = expect_throw<PeerLost>("a dispatch", [&] {
           SlotTrip trip(p, rank, buffer);

@@ -85,7 +85,9 @@ void LowLatencyKill::run(bool mask_late_peers, Survivor const& survivor) {
     options.timeout = std::chrono::milliseconds{by_scale(8000, 3000)};
     LowLatencyBuffer buffer(communicator, options);
     slot_round_trip(p, rank, buffer);
+    ++board->ready;
     SlotTrip trip(p, rank, buffer);
+    if (rank.rank() == victim) check(wait_until([&] { return board->ready == ranks; }), "the others hang");
     if (rank.rank() == victim) die_at(moment, trip);
     survivor(rank, buffer, p, *board);
   });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "support/numbers.hpp"
 
@@ -34,6 +35,26 @@ void check_strides(Tensor const& tensor, std::initializer_list<std::int64_t> str
 std::int64_t element_at(Tensor const& tensor, std::int64_t outer, std::int64_t row, std::int64_t column) {
   TensorView const v = tensor.view();
   return outer * v.stride(0) + row * v.stride(1) + column * v.stride(2);
+}
+
+// By how much LogFMT-10 may miss each value of a row: levels are 1/510 of the logarithmic range of 128 channels
+// apart.
+std::vector<float> coding_misses(SlotProblem const& p, std::vector<std::byte> const& row) {
+  std::vector<float> misses(index(p.the.hidden));
+  for (std::size_t begin = 0; begin < misses.size(); begin += 128) {
+    std::size_t const end = std::min(misses.size(), begin + 128);
+    double greatest = 0;
+    double least = std::numeric_limits<double>::infinity();
+    for (std::size_t h = begin; h < end; ++h) {
+      misses[h] = std::fabs(get(row.data(), p.the.combine_dtype, h));
+      greatest = std::max(greatest, static_cast<double>(misses[h]));
+      least = std::min(least, static_cast<double>(misses[h]));
+    }
+    double const step = std::log2(greatest / least) / 510;
+    for (std::size_t h = begin; h < end; ++h)
+      misses[h] *= static_cast<float>((std::exp2(step) - 1) / 2 * 1.01 + 0x1p-14);
+  }
+  return misses;
 }
 
 }  // namespace
@@ -208,19 +229,20 @@ void SlotChecker::check_combined_row(std::byte const* seen, std::int64_t token) 
   check_bytes(seen, expected.data(), expected.size(), [&] { return text("sum of token ", token); });
 }
 
-// A coding of 10 bits a value keeps two digits of each, or loses what is far below the largest of its group.
+// LogFMT-10 may miss each value by half of what two levels are apart there, before its weight.
 void SlotChecker::check_close_row(std::byte const* seen, std::int64_t token) const {
   std::vector<float> const exact = slot_sum(p_, rank_, token, peers_);
-  std::vector<float> tolerance(exact.size(), 1e-4F);
+  std::vector<float> tolerance(exact.size(), 0.0F);
   for (SlotPart const& part : slot_parts(p_, rank_, token)) {
     if (presence(peers_, part.owner) != Presence::here) continue;
-    std::vector<std::byte> const values = slot_output(p_, part.maker, rank_, token);
-    for (std::size_t h = 0; h < exact.size(); ++h)
-      tolerance[h] += 0.03F * std::fabs(get(values.data(), c_.combine_dtype, h) * part.weight);
+    std::vector<float> const misses = coding_misses(p_, slot_output(p_, part.maker, rank_, token));
+    for (std::size_t h = 0; h < exact.size(); ++h) tolerance[h] += misses[h] * std::fabs(part.weight);
   }
   for (std::size_t h = 0; h < exact.size(); ++h) {
     float const value = get(seen, c_.combine_dtype, h);
-    float const most = tolerance[h] + std::fabs(exact[h]) / 128;
+    float const rounding =
+        (std::fabs(exact[h]) + tolerance[h]) * (c_.combine_dtype == DType::f16 ? 0x1p-11F : 0x1p-8F);
+    float const most = tolerance[h] + rounding + 1e-6F;
     check(std::fabs(value - exact[h]) <= most, "sum of token ", token, " [", h, "]: ", value, " is not within ",
           most, " of ", exact[h]);
   }

@@ -73,9 +73,6 @@ bool run_slots(SlotCase const& c, SlotBody const& body, Ending ending = Ending::
 // The same, with a buffer of the case's options.
 bool run_slot_buffers(SlotCase const& c, SlotBufferBody const& body, Ending ending = Ending::together);
 
-// Whether the engine codes what a combine reads.
-bool has_coding(CombineCoding coding);
-
 class LowLatencyTest : public testing::Test {
  protected:
   void SetUp() override {

@@ -1,7 +1,6 @@
 #include "support/low_latency_trip.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "support/span.hpp"
@@ -228,22 +227,6 @@ void slot_round_trip(SlotProblem const& problem, SlotRank& rank, LowLatencyBuffe
     trip.combine(whole);
     trip.release();
   }
-}
-
-bool has_coding(CombineCoding coding) {
-  SlotCase const c{.ranks = 1, .hidden = 128, .coding = coding};
-  SlotProblem const problem = make_slot_problem(c);
-  std::atomic<bool> has{true};
-  run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
-    SlotTrip trip(problem, rank, buffer);
-    trip.dispatch();
-    try {
-      buffer.combine(trip.prepare_combine());
-    } catch (Unsupported const&) {
-      has = false;
-    }
-  });
-  return has;
 }
 
 bool run_slot_case(SlotCase const& c) {

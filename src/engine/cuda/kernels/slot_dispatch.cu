@@ -174,12 +174,17 @@ cudaError_t load(Kernel kernel) {
   return loaded != cudaSuccess ? loaded : allow_all_memory(kernel);
 }
 
+// Of a row: as it comes, and as it goes if that is something else.
+std::size_t buffered_bytes(SlotDispatchArgs const& args) {
+  return args.row_bytes + (args.cast == SendCast::none ? 0 : args.x.bytes);
+}
+
 // Rows of a block's tokens that there is room for.
 int rows_in_buffer(SlotDispatchArgs const& args, int blocks) {
   if (!starts_early() || !args.send || args.row_bytes == 0) return 0;  // no copy engine, or nothing to copy
   std::size_t const taken = counts_bytes(args) + ring_alignment;
   std::size_t const limit = dynamic_limit(slot_dispatch_kernel<BulkCast<Bf16>>);
-  std::size_t const room = limit > taken ? (limit - taken) / args.row_bytes : 0;
+  std::size_t const room = limit > taken ? (limit - taken) / buffered_bytes(args) : 0;
   std::size_t const wanted = static_cast<std::size_t>((args.tokens + blocks - 1) / blocks);
   return static_cast<int>(std::min(room, wanted));
 }
@@ -188,7 +193,7 @@ int rows_in_buffer(SlotDispatchArgs const& args, int blocks) {
 
 cudaError_t launch_slot_dispatch(SlotDispatchArgs& args, int blocks, cudaStream_t stream) {
   args.buffer_rows = rows_in_buffer(args, blocks);
-  std::size_t const buffer = static_cast<std::size_t>(args.buffer_rows) * args.row_bytes;
+  std::size_t const buffer = static_cast<std::size_t>(args.buffer_rows) * buffered_bytes(args);
   std::size_t const shared = counts_bytes(args) + (buffer > 0 ? buffer + ring_alignment : 0);
   return launch_next(kernel_for(args), args, {blocks, slot_threads, shared}, stream);
 }
