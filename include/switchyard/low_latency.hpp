@@ -130,6 +130,7 @@ struct LowLatencyCombineArgs {
   LowLatencyHandle handle{};
   // expert_major: [N, K] f32: slot k of a token counts with weight k; not given: 1.
   ConstTensorView topk_weights{};
+  // Codes go where outputs() points, so a coded combine takes x from elsewhere.
   CombineCoding coding = CombineCoding::none;
   // [N, H], dtype of x, rows may be strided: the sums, in f32, in slot order (expert_major) or by rank
   // (rank_major). A slot whose rank is masked adds nothing.

@@ -169,6 +169,8 @@ class CpuLowLatency final : public LowLatencyState {
   void send(LowLatencyCombineArgs const& args) {
     engine_.check_usable();
     check_low_latency_combine(args, facts());
+    auto const use = use_of(args.handle);
+    check_coding(args, place_of(use).frame + engine_.slots().at().outputs);
     engine_.check_combine(use_of(args.handle));
     engine_.send_combine(use_of(args.handle), args, workers(args.num_workers));
   }

@@ -203,8 +203,9 @@ class CudaLowLatency final : public LowLatencyState {
     lease->buffer_id = facts_.buffer_id;
     lease->era = facts_.era;
     held = lease;
-    lease->give_back = [this, self = shared_from_this(), frame, captured, era = facts_.era] {
-      if (era == facts_.era) engine_.let_go(frame, captured);
+    lease->give_back = [this, self = shared_from_this(), raw = lease.get(), captured] {
+      if (raw->era == facts_.era)
+        engine_.let_go({.frame = raw->frame, .captured = captured, .received = raw->received});
     };
     ++calls_;
     return lease;
@@ -264,7 +265,7 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.wait_ns = static_cast<std::int64_t*>(args.wait_ns_per_source.data);
     auto const* const there = engine_.frame(lease.frame) + engine_.layout().outputs;
     auto const* const x = static_cast<std::byte const*>(args.x.data);
-    kernel.x = x == there && args.coding == CombineCoding::none ? nullptr : x;
+    kernel.x = x == there ? nullptr : x;
     kernel.weights = weights_of(args.topk_weights);
     kernel.coding = args.coding;
     kernel.dtype = args.x.dtype;
@@ -285,6 +286,7 @@ class CudaLowLatency final : public LowLatencyState {
     engine_.check_usable();
     check(args);
     Lease& lease = *args.handle.lease();
+    check_coding(args, engine_.frame(lease.frame) + engine_.layout().outputs);
     // Peers would take the words of the first for those of the second.
     require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
     require(!lease.combined, "handle: expected one of a dispatch that was not combined yet, seen one that was");

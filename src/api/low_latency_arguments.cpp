@@ -181,6 +181,11 @@ void check_low_latency_handle(LowLatencyHandle const& handle, LowLatencyFacts co
           "handle: expected one from after the last reset, seen one from before");
 }
 
+void check_coding(LowLatencyCombineArgs const& args, void const* outputs) {
+  require(args.coding == CombineCoding::none || args.x.data != outputs,
+          "x: expected a tensor elsewhere than in outputs() with coding logfmt10, seen that");
+}
+
 void check_outputs_dtype(DType dtype) {
   require(dtype == DType::bf16 || dtype == DType::f16, "dtype: expected bf16 or f16, seen {}",
           switchyard::name_of(dtype));

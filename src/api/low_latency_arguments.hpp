@@ -24,6 +24,8 @@ void check_low_latency_dispatch(LowLatencyDispatchArgs const& args, LowLatencyFa
 void check_low_latency_combine(LowLatencyCombineArgs const& args, LowLatencyFacts const& buffer);
 // Of this buffer, and not from before a reset.
 void check_low_latency_handle(LowLatencyHandle const& handle, LowLatencyFacts const& buffer);
+// `outputs`: where the frame has them.
+void check_coding(LowLatencyCombineArgs const& args, void const* outputs);
 void check_outputs_dtype(DType dtype);
 // Of a peer.
 void check_peer(int rank, LowLatencyFacts const& buffer);

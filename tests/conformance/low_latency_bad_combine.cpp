@@ -155,6 +155,24 @@ TEST_P(LowLatencyBadCombine, OutputsAndMasks) {
 }
 
 // Flags tell of one combine a dispatch, and of rows that have arrived.
+TEST_P(LowLatencyBadCombine, CodedInPlace) {
+  SlotCase c = slot_refusal_case(GetParam());
+  c.zero_copy = true;
+  SlotProblem const p = make_slot_problem(c);
+  run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    SlotTrip trip(p, rank, buffer);
+    trip.dispatch();
+    Args args = trip.prepare_combine();
+    args.coding = CombineCoding::logfmt10;
+    expect_slot_refusal("a coded combine in place", {"x", "outputs"}, [&] { buffer.combine(args); });
+    args.coding = CombineCoding::none;
+    buffer.combine(args);
+    trip.check_combined();
+    args = {};
+    trip.release();
+  });
+}
+
 TEST_P(LowLatencyBadCombine, TooEarlyAndTwice) {
   SlotCase const c = slot_refusal_case(GetParam());
   SlotProblem const p = make_slot_problem(c);

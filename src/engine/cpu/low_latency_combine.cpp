@@ -200,19 +200,13 @@ void LowLatency::code_outputs(FrameUse const& use, LowLatencyCombineArgs const& 
   std::vector<std::int64_t> const slots = slots_received(use);
   std::size_t const x_bytes = row_bytes_of(args.x);
   std::size_t const bytes = output_bytes_of(args);
-  // In place a coded row would overwrite others that are still to be coded: then all are coded before one is put
-  // there.
-  std::vector<std::byte> aside(from == to ? slots.size() * bytes : 0);
-  auto const slot_of = [&](std::size_t at) { return static_cast<std::size_t>(slots[at]); };
   for_each_row(slots.size(), workers, [&](std::size_t at) {
-    encode_logfmt({.values = from + slot_of(at) * x_bytes,
+    auto const slot = static_cast<std::size_t>(slots[at]);
+    encode_logfmt({.values = from + slot * x_bytes,
                    .count = static_cast<std::size_t>(args.x.size(2)),
                    .dtype = args.x.dtype,
-                   .coded = from == to ? aside.data() + at * bytes : to + slot_of(at) * bytes});
+                   .coded = to + slot * bytes});
   });
-  if (from != to) return;
-  for_each_row(slots.size(), workers,
-               [&](std::size_t at) { stream_copy(to + slot_of(at) * bytes, aside.data() + at * bytes, bytes); });
 }
 
 void LowLatency::for_each_row(std::size_t rows, int workers, std::function<void(std::size_t)> const& work) {

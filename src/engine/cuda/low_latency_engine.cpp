@@ -112,6 +112,7 @@ void LowLatencyEngine::prepare(SlotArgs& args, cudaStream_t stream) {
     if (any_call_ && stream != latest_stream_.load(std::memory_order_relaxed)) latest_done_.hold(stream);
   }
   args.released_captured = released_captured_.exchange(0, std::memory_order_acquire);  // likewise
+  args.abandoned = abandoned_.load(std::memory_order_relaxed);                         // of the frames above
 }
 
 void LowLatencyEngine::remember(cudaStream_t stream, bool captured) {
@@ -135,9 +136,15 @@ void LowLatencyEngine::launch(SlotCombineArgs& args, Run const& run) {
   remember(run.stream, args.captured);
 }
 
-void LowLatencyEngine::let_go(int frame, bool captured) noexcept {
-  std::uint32_t const bit = 1U << frame;
-  if (captured) {
+void LowLatencyEngine::let_go(LetGo const& result) noexcept {
+  std::uint32_t const bit = 1U << result.frame;
+  // Before the bit that says that the frame is let go of. Relaxed: that one releases it.
+  if (result.received) {
+    abandoned_.fetch_and(~bit, std::memory_order_relaxed);
+  } else {
+    abandoned_.fetch_or(bit, std::memory_order_relaxed);
+  }
+  if (result.captured) {
     released_captured_.fetch_or(bit, std::memory_order_release);  // pairs with the exchange in prepare()
     return;
   }
@@ -146,7 +153,7 @@ void LowLatencyEngine::let_go(int frame, bool captured) noexcept {
   cudaStreamCaptureStatus status{};
   cudaStream_t const stream = latest_stream_.load(std::memory_order_relaxed);  // results go on the callers' threads
   if (cudaStreamIsCapturing(stream, &status) == cudaSuccess && status == cudaStreamCaptureStatusNone)
-    let_go_[static_cast<std::size_t>(frame)]->record_quietly(stream);
+    let_go_[static_cast<std::size_t>(result.frame)]->record_quietly(stream);
   released_.fetch_or(bit, std::memory_order_release);  // pairs with the exchange in prepare() and in release_now()
 }
 
@@ -157,6 +164,7 @@ void LowLatencyEngine::release_now(std::uint32_t frames) {
   SlotArgs args = common();
   args.released = released_.fetch_and(~frames, std::memory_order_acquire) & frames;  // pairs with let_go()
   if (args.released == 0) return;
+  args.abandoned = abandoned_.load(std::memory_order_relaxed);  // of these frames
   latest_done_.hold(aside_.get());
   for (int frame = 0; frame < args.frames; ++frame) {
     if ((args.released >> frame & 1) != 0) let_go_[static_cast<std::size_t>(frame)]->hold(aside_.get());

@@ -55,7 +55,12 @@ class LowLatencyEngine {
   void launch(SlotCombineArgs& args, Run const& run);
 
   // The frame's result may be overwritten: told with the next kernel, or a little later. Any thread.
-  void let_go(int frame, bool captured) noexcept;
+  struct LetGo {
+    int frame = 0;
+    bool captured = false;
+    bool received = true;  // its receive half is queued
+  };
+  void let_go(LetGo const& result) noexcept;
 
   void check_usable();
   void mask(int peer, bool masked);
@@ -95,6 +100,7 @@ class LowLatencyEngine {
   // Bit per frame; see SlotArgs.
   std::atomic<std::uint32_t> released_{0};
   std::atomic<std::uint32_t> released_captured_{0};
+  std::atomic<std::uint32_t> abandoned_{0};
   std::uint32_t overdue_ = 0;  // of the releaser's thread: what it saw the last time
   std::array<std::unique_ptr<DeviceEvent>, max_frames> let_go_;  // behind which nobody reads the frame
   // Not the lookout's thread: calls of the driver may wait for a peer (thread) that frees memory, which waits for

@@ -152,10 +152,11 @@ struct Attendance {
 // call.
 struct Roll {
   std::size_t flags;
+  int frame;
   std::uint64_t epoch;
   Phase phase;
-  bool check;
-  bool account;  // add the times waited to args.wait_ns
+  bool check = false;
+  bool account = false;  // add the times waited to args.wait_ns
 };
 
 static __device__ __noinline__ void report_digest(SlotArgs const& args, std::uint64_t digest,
@@ -182,7 +183,7 @@ __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
   if (static_cast<int>(threadIdx.x) < args.peers.world) {
     int const peer = static_cast<int>(threadIdx.x);
     std::uint64_t const begin = ptx::global_timer();
-    auto const* const flag = frame_flag(args, roll.flags, args.frame, args.peers.rank, peer);
+    auto const* const flag = frame_flag(args, roll.flags, roll.frame, args.peers.rank, peer);
     Awaited const awaited{.phase = roll.phase, .peer = peer, .epoch = roll.epoch};
     Came came = wait_frame(args, flag, awaited, &missing);
     atomicSub(&missing, 1);
@@ -253,6 +254,11 @@ static __device__ __noinline__ void give_frame_back(SlotArgs const& args, int fr
     ptx::store_release(&frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch, epoch);
 }
 
+// By all threads of a block, of a frame that was never received: nobody writes it any more.
+static __device__ __noinline__ void await_sources(SlotArgs const& args, int frame, std::uint64_t epoch) {
+  call_roll(args, {.flags = args.at.arrived, .frame = frame, .epoch = epoch, .phase = Phase::slots_arrive});
+}
+
 // Frames that a kernel gives back: what the host has let go of, and what a replay of a graph takes over from the
 // last one.
 enum class Due { of_this_call, others };
@@ -272,8 +278,9 @@ __device__ inline void give_frames_back(SlotArgs const& args, Due which) {
     bool const captured = state.captured != 0;
     std::uint32_t const released = captured ? args.released_captured : args.released;
     bool const replayed = which == Due::of_this_call && args.captured && args.send && captured;
-    if (state.given != state.epoch && ((released >> frame & 1) != 0 || replayed))
-      give_frame_back(args, frame, state.epoch);
+    if (state.given == state.epoch || ((released >> frame & 1) == 0 && !replayed)) continue;
+    if ((args.abandoned >> frame & 1) != 0) await_sources(args, frame, state.epoch);
+    give_frame_back(args, frame, state.epoch);
   }
 }
 

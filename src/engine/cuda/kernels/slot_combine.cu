@@ -65,6 +65,7 @@ __device__ void sum_tokens(SlotCombineArgs const& args, std::uint64_t epoch) {
   Sources sources = sources_from(own.begin);
   find_sources(args, sources, 0, memory.rank);
   Attendance const all = call_roll(args, {.flags = args.at.ready,
+                                          .frame = args.frame,
                                           .epoch = epoch,
                                           .phase = Phase::slots_ready,
                                           .check = true,

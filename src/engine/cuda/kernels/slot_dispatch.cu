@@ -85,6 +85,7 @@ __device__ Sent send_tokens(SlotDispatchArgs const& args, std::uint64_t epoch, S
   Wave wave = wave_from(own.begin, 0);
   Payload::ahead(args, wave);
   Attendance const credits = call_roll(args, {.flags = args.at.credit,
+                                              .frame = args.frame,
                                               .epoch = epoch - 1,
                                               .phase = Phase::slots_credit,
                                               .check = false,
