@@ -35,7 +35,7 @@ void Step::count_rows(Inputs const& inputs) {
   for (std::int64_t const expert : inputs.experts) {
     int const rank = rank_of_expert_[static_cast<std::size_t>(expert)];
     int const local = static_cast<int>(expert) - first_of_rank_[static_cast<std::size_t>(rank)];
-    ++to_expert_[static_cast<std::size_t>(rank * width_ + local)];
+    ++to_expert_[count_at(rank, local)];
   }
 }
 
@@ -46,7 +46,7 @@ void Step::place_rows(Inputs const& inputs) {
     int const rank = rank_of_expert_[expert];
     int const local = static_cast<int>(expert) - first_of_rank_[static_cast<std::size_t>(rank)];
     next_of_expert_[expert] = next;
-    next += to_expert_[static_cast<std::size_t>(rank * width_ + local)];
+    next += to_expert_[count_at(rank, local)];
   }
   for (std::size_t i = 0; i < slot_.size(); ++i)
     slot_[i] = next_of_expert_[static_cast<std::size_t>(inputs.experts[i])]++;

@@ -31,12 +31,13 @@ class Step {
   [[nodiscard]] int received() const { return from_.total; }
   [[nodiscard]] std::uint16_t const* rows() const { return rows_.data(); }
   // Rows of a local expert from a source.
-  [[nodiscard]] int count(int expert, int source) const {
-    return from_expert_[static_cast<std::size_t>(source * width_ + expert)];
-  }
+  [[nodiscard]] int count(int expert, int source) const { return from_expert_[count_at(source, expert)]; }
   [[nodiscard]] int local_experts() const { return local_experts_; }
 
  private:
+  [[nodiscard]] std::size_t count_at(int rank, int expert) const {
+    return static_cast<std::size_t>(rank) * static_cast<std::size_t>(width_) + static_cast<std::size_t>(expert);
+  }
   void count_rows(Inputs const& inputs);
   void place_rows(Inputs const& inputs);
   void pack_rows(Inputs const& inputs);

@@ -31,7 +31,7 @@ class LatencyTimes {
   // Microseconds of a part.
   using Measure = std::function<double(Part)>;
   void iterate(Clock clock, Measure const& measure, LatencySamples& samples);
-  [[nodiscard]] DeviceGraph capture(Part part);
+  void queue_stamped(Part part);
   void replay(std::span<Part const> sequence, LatencySamples& samples);
 
   LatencyCase const& case_;
@@ -80,20 +80,19 @@ void LatencyTimes::by_device(LatencySamples& samples) {
   iterate(Clock::device, measure, samples);
 }
 
-DeviceGraph LatencyTimes::capture(Part part) {
-  return {calls_.stream(), [&] {
-            calls_.buffer().gate(calls_.stream().handle());
-            stamps_->write(0, calls_.stream());
-            calls_.run(part);
-            stamps_->write(1, calls_.stream());
-          }};
+void LatencyTimes::queue_stamped(Part part) {
+  calls_.buffer().gate(calls_.stream().handle());
+  stamps_->write(0, calls_.stream());
+  calls_.run(part);
+  stamps_->write(1, calls_.stream());
 }
 
 void LatencyTimes::replay(std::span<Part const> sequence, LatencySamples& samples) {
   LatencyOptions const& options = case_.latency();
   calls_.stage(0);
   std::vector<std::unique_ptr<DeviceGraph>> graphs;
-  for (Part const part : sequence) graphs.push_back(std::unique_ptr<DeviceGraph>(new DeviceGraph(capture(part))));
+  for (Part const part : sequence)
+    graphs.push_back(std::make_unique<DeviceGraph>(calls_.stream(), [this, part] { queue_stamped(part); }));
   start_line_.align(check_allowance);
   for (int i = -options.warmup; i < options.iterations; ++i) {
     calls_.stage((i + options.warmup) % case_.sets());
