@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "api/buffer_parts.hpp"
@@ -89,6 +90,7 @@ class CudaLowLatency final : public LowLatencyState {
     auto [received, kernel] = start(args, false);
     receive = once([this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
       if (lease->era != facts_.era) return;  // void since a reset
+      lease->received = true;
       kernel.send = false;
       kernel.receive = true;
       run(kernel, 1, stream);
@@ -227,6 +229,8 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.dtype = args.x.dtype;
     kernel.hidden = args.x.size(1);
     kernel.row_bytes = static_cast<std::uint32_t>(rows.row_bytes());
+    kernel.scale_bytes = static_cast<std::uint32_t>(rows.scale_bytes());
+    kernel.scales_by_column = rows.column_major();
     // A cast writes rows of another width than it reads.
     if (args.cast != SendCast::none && kernel.row_bytes % 16 != 0) kernel.x.width = 1;
     kernel.received_per_expert = static_cast<std::int32_t*>(args.received_per_expert.data);
@@ -246,6 +250,7 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.send = true;
     kernel.receive = receive;
     engine_.launch(kernel, {blocks_for(args.num_sms, kernel.tokens), stream_of(args.cuda_stream)});
+    lease->received = receive;
     return {received_in(place_of(lease->frame), sizes_, rows, lease), kernel};
   }
 
@@ -269,7 +274,9 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.output_bytes = static_cast<std::uint32_t>(coded ? logfmt_row_bytes(hidden) : 2 * hidden);
     kernel.out = static_cast<std::byte*>(args.out.data);
     kernel.out_stride = cuda::row_stride_of(args.out);
-    kernel.width = width_of(args.out.data, kernel.out_stride, 2 * facts_.options.hidden) == 16 ? 16 : 2;
+    // The rows that are copied, and those that are written.
+    auto const in = width_of(kernel.x, 0, 2 * facts_.options.hidden);
+    kernel.width = width_of(args.out.data, kernel.out_stride, in) == 16 ? 16 : 2;
     return kernel;
   }
 
@@ -277,6 +284,10 @@ class CudaLowLatency final : public LowLatencyState {
     CurrentDevice const current(device_);
     engine_.check_usable();
     check(args);
+    Lease& lease = *args.handle.lease();
+    // Peers would take the words of the first for those of the second.
+    require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
+    require(!lease.combined, "handle: expected one of a dispatch that was not combined yet, seen one that was");
     cuda::SlotCombineArgs kernel = kernel_of(args);
     kernel.captured = engine_.is_capturing(stream_of(args.cuda_stream));
     kernel.send = true;
@@ -285,16 +296,19 @@ class CudaLowLatency final : public LowLatencyState {
     bool const copies = kernel.x != nullptr;
     int const blocks = copies ? blocks_for(args.num_sms, most_sms_) : receive ? tokens_blocks : 1;
     engine_.launch(kernel, {blocks, stream_of(args.cuda_stream)});
+    lease.combined = true;
     return kernel;
   }
 
-  // A hook that may be called again, to no effect; it keeps this alive.
+  // A hook that may be called again, to no effect. Until it is called it keeps this alive, and the result.
   template <typename Receive>
   ReceiveHook once(Receive receive) {
-    auto done = std::make_shared<bool>(false);
-    return [self = shared_from_this(), done, receive = std::move(receive)](std::uintptr_t stream) mutable {
-      if (std::exchange(*done, true)) return;
-      receive(stream);
+    auto todo = std::make_shared<std::optional<Receive>>(std::move(receive));
+    return [self = shared_from_this(), todo](std::uintptr_t stream) {
+      if (!*todo) return;
+      Receive now = std::move(**todo);
+      todo->reset();
+      now(stream);
     };
   }
 
@@ -302,7 +316,6 @@ class CudaLowLatency final : public LowLatencyState {
   void run(Kernel& kernel, int blocks, std::uintptr_t stream) {
     engine_.check_usable();
     kernel.captured = engine_.is_capturing(stream_of(stream));
-    kernel.released = kernel.released_captured = 0;
     engine_.launch(kernel, {blocks, stream_of(stream)});
   }
 

@@ -1,5 +1,7 @@
 // Low-latency mode: what outlives what.
 #include <optional>
+#include <thread>
+#include <utility>
 
 #include "support/casualty.hpp"
 #include "support/low_latency_trip.hpp"
@@ -115,6 +117,34 @@ TEST_P(LowLatencyLifetime, AResultIsDroppedBeforeItIsReceived) {
       (void)buffer.send_dispatch(trip.dispatch_args(), receive);
       receive(rank.memory.stream());
       receive = nullptr;
+    }
+    slot_round_trip(p, rank, buffer);
+  });
+}
+
+TEST_P(LowLatencyLifetime, AHookThatHasRunHoldsNothing) {
+  SlotCase c = base();
+  c.max_results = 1;
+  SlotProblem const p = make_slot_problem(c);
+  run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    std::vector<ReceiveHook> kept(4);
+    for (ReceiveHook& receive : kept) {
+      SlotTrip trip(p, rank, buffer);
+      LowLatencyReceived const received = buffer.send_dispatch(trip.dispatch_args(), receive);
+      receive(rank.memory.stream());
+    }
+    slot_round_trip(p, rank, buffer);
+  });
+}
+
+TEST_P(LowLatencyLifetime, ResultsAreLetGoOfOnAnotherThread) {
+  SlotProblem const p = make_slot_problem(base());
+  run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    for (int i = 0; i < by_scale(20, 100); ++i) {
+      SlotTrip trip(p, rank, buffer);
+      LowLatencyReceived received = buffer.dispatch(trip.dispatch_args());
+      buffer.synchronize();
+      std::thread([received = std::exchange(received, {})] {}).join();
     }
     slot_round_trip(p, rank, buffer);
   });

@@ -18,11 +18,8 @@ Lookout::Lookout(std::shared_ptr<SymmetricHeap> host_heap, std::shared_ptr<World
 
 Lookout::~Lookout() = default;
 
-void Lookout::watch(std::function<void()> chore) {
-  watchdog_ = std::make_unique<Watchdog>([this, chore = std::move(chore)] {
-    look();
-    if (chore) chore();
-  });
+void Lookout::watch() {
+  watchdog_ = std::make_unique<Watchdog>([this] { look(); });
 }
 
 Waiting Lookout::waiting() const {

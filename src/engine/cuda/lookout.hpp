@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 
@@ -22,9 +21,8 @@ class Lookout {
   Lookout(Lookout const&) = delete;
   Lookout& operator=(Lookout const&) = delete;
 
-  // From here on, and until stop(), a thread looks after kernels. It also calls `chore` every time; it must not
-  // throw.
-  void watch(std::function<void()> chore = {});
+  // From here on, and until stop(), a thread looks after kernels. It never calls the driver.
+  void watch();
   void stop() { watchdog_.reset(); }
   [[nodiscard]] bool watches() const noexcept { return watchdog_ != nullptr; }
 

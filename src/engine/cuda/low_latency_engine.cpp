@@ -50,17 +50,23 @@ LowLatencyEngine::LowLatencyEngine(LowLatencyFoundation foundation, LowLatencyEn
   for (int frame = 0; frame < options.slots.frames; ++frame)
     let_go_[static_cast<std::size_t>(frame)] = std::make_unique<DeviceEvent>(options.device);
   clear_slots();
-  lookout_.watch([this] { release_overdue(); });
+  watch();
 }
 
 LowLatencyEngine::~LowLatencyEngine() {
   // Kernels end by their own deadlines at the latest.
   latest_done_.wait_quietly();
-  cudaStreamSynchronize(aside_.get());
   // Freeing GPU memory waits for all kernels of the context, also for those of peers (threads) that wait for this
   // rank. They must hear that it leaves before.
   lookout_.signals().leave();
+  releaser_.reset();
+  cudaStreamSynchronize(aside_.get());
   lookout_.stop();
+}
+
+void LowLatencyEngine::watch() {
+  lookout_.watch();
+  releaser_ = std::make_unique<Watchdog>([this] { release_overdue(); });
 }
 
 // Every word that ranks tell one another begins at 0.
@@ -92,6 +98,7 @@ SlotArgs LowLatencyEngine::common() const {
   args.top_k = options_.slots.top_k;
   args.frames = options_.slots.frames;
   args.mask_late = options_.mask_late;
+  args.delays = signal_delays();
   return args;
 }
 
@@ -158,7 +165,7 @@ void LowLatencyEngine::release_now(std::uint32_t frames) {
   check_cuda(cudaStreamSynchronize(aside_.get()), "giving frames back");
 }
 
-// Of the watchdog's thread: what no call has taken along for a while. Replays of graphs take nothing along.
+// Of the releaser's thread: what no call has taken along for a while. Replays of graphs take nothing along.
 void LowLatencyEngine::release_overdue() noexcept {
   std::uint32_t const due = released_.load(std::memory_order_relaxed);
   if ((due & overdue_) != 0) static_cast<void>(refusal_of([&] { release_now(due & overdue_); }));
@@ -215,6 +222,7 @@ void LowLatencyEngine::end_work() {
   CurrentDevice const current(options_.device);
   // Waiting kernels end by their deadlines, or when the watchdog tells them of a failure; it goes only then.
   if (any_call_) latest_done_.wait();
+  releaser_.reset();
   lookout_.stop();
   check_cuda(cudaStreamSynchronize(aside_.get()), "ending the work before a reset");
   try {
@@ -232,7 +240,7 @@ void LowLatencyEngine::clean(Counters const& /*agreed*/) {
   static_cast<void>(lookout_.mailbox().take_bad_slot());
   lookout_.mailbox().clear_aborted();
   lookout_.signals().reset();
-  lookout_.watch([this] { release_overdue(); });
+  watch();
 }
 
 void LowLatencyEngine::give_up(Error const& error) {

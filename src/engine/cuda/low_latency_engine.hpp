@@ -78,6 +78,7 @@ class LowLatencyEngine {
   void remember(cudaStream_t stream, bool captured);
   void release_now(std::uint32_t frames);
   void release_overdue() noexcept;
+  void watch();
   void clear_slots();
 
   std::shared_ptr<SymmetricHeap> heap_;
@@ -94,8 +95,11 @@ class LowLatencyEngine {
   // Bit per frame; see SlotArgs.
   std::atomic<std::uint32_t> released_{0};
   std::atomic<std::uint32_t> released_captured_{0};
-  std::uint32_t overdue_ = 0;  // of the watchdog's thread: what it saw the last time
+  std::uint32_t overdue_ = 0;  // of the releaser's thread: what it saw the last time
   std::array<std::unique_ptr<DeviceEvent>, max_frames> let_go_;  // behind which nobody reads the frame
+  // Not the lookout's thread: calls of the driver may wait for a peer (thread) that frees memory, which waits for
+  // kernels that wait for what the lookout tells them. Last: it uses all of the above.
+  std::unique_ptr<Watchdog> releaser_;
 };
 
 }  // namespace switchyard::cuda

@@ -1,6 +1,7 @@
 // The arguments of the kernels of the low-latency mode: plain structs that host code fills in and kernels read.
 #pragma once
 
+#include "control/signal_delay.hpp"
 #include "engine/cuda/kernel_args.hpp"
 #include "layout/low_latency.hpp"
 #include "switchyard/low_latency.hpp"
@@ -17,6 +18,7 @@ struct SlotArgs {
   int top_k;
   int frames;
   bool mask_late;
+  SignalDelays delays;  // of tests
   // Bit per frame that the host has let go of: of calls outside of CUDA graphs, and of captured ones.
   std::uint32_t released;
   std::uint32_t released_captured;
@@ -53,6 +55,8 @@ struct SlotDispatchArgs : SlotArgs {
   SendCast cast;
   DType dtype;                        // of x, for the cast
   std::int64_t hidden;                // likewise
+  std::uint32_t scale_bytes;          // of a row as it travels; 0: none
+  bool scales_by_column;              // scales of adjacent rows of an expert lie beside one another
   std::uint32_t row_bytes;            // as it travels
   std::int32_t* received_per_expert;  // [L]; null: nobody asks
 };

@@ -11,7 +11,9 @@ inline constexpr int credit_threads = 128;
 
 __global__ void slot_release_kernel(__grid_constant__ SlotArgs const args) {
   ptx::wait_for_kernel_before();
-  give_frames_back(args, false);
+  // No call of its own: all of them.
+  give_frames_back(args, Due::of_this_call);
+  give_frames_back(args, Due::others);
 }
 
 __global__ void slot_mask_kernel(__grid_constant__ SlotMaskArgs const args) {

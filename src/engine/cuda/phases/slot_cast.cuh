@@ -15,20 +15,27 @@ __device__ inline Fp8Scaling scaling_for(SendCast cast, std::uint32_t amax_bits,
   return cast == SendCast::fp8 ? scaling : rounded_up(scaling);
 }
 
-// `scaling`: of group lane / 8. By a warp; all lanes have the slot's row.
-__device__ inline void send_scales(SlotDispatchArgs const& args, Wave const& wave, int slot, int span,
-                                   Fp8Scaling const& scaling) {
+// `scaling`: of group lane / 8. What a lane stores of the scales of a span: in lanes 0, 8, 16, 24, or lane 0 when
+// they are packed; null elsewhere.
+struct LaneScale {
+  std::uint32_t bits;
+  std::int64_t at;  // bytes from the row's first scale; -1: none
+};
+
+__device__ inline LaneScale lane_scale(SlotDispatchArgs const& args, int span, Fp8Scaling const& scaling) {
   int const groups = static_cast<int>((args.hidden + fp8_group - 1) / fp8_group);
   int const lane = lane_of_warp();
   int const group = 4 * span + lane / 8;
-  if (args.cast == SendCast::fp8_ue8m0) {
-    // Exponents of groups past the last are 0.
-    std::uint32_t const exponent = group < groups ? __float_as_uint(scaling.scale) >> 23 : 0;
-    std::uint32_t const word = __reduce_or_sync(~0U, lane % 8 == 0 ? exponent << lane : 0);  // lane 8 g: byte g
-    if (lane == 0) send_scale(args, wave, slot, span, (groups + 3) / 4, word);
-  } else if (lane % 8 == 0 && group < groups) {
-    send_scale(args, wave, slot, group, groups, scaling.scale);
-  }
+  std::uint32_t const bits = __float_as_uint(scaling.scale);
+  if (args.cast != SendCast::fp8_ue8m0)
+    return {bits, lane % 8 == 0 && group < groups ? group * scale_step(args) : -1};
+  // Exponents of groups past the last are 0. Lane 8 g has byte g.
+  std::uint32_t const exponent = lane % 8 == 0 && group < groups ? bits >> 23 << lane : 0;
+  return {__reduce_or_sync(~0U, exponent), lane == 0 ? span * scale_step(args) : -1};
+}
+
+__device__ inline void send_scale(Wave const& wave, int slot, LaneScale const& scale) {
+  if (scale.at >= 0) *reinterpret_cast<std::uint32_t*>(wave.scales[slot] + scale.at) = scale.bits;
 }
 
 // A lane's 16 channels in a row.
@@ -77,13 +84,11 @@ __device__ inline void cast_span_wide(SlotDispatchArgs const& args, Wave const& 
   codes.y = encode_any_four(values + 4, scaling);
   codes.z = encode_any_four(values + 8, scaling);
   codes.w = encode_any_four(values + 12, scaling);
-#pragma unroll 1
-  for (int slot = token * args.top_k; slot < (token + 1) * args.top_k; ++slot) {
-    if (wave.row[slot] < 0) continue;
-    std::byte* const to = slot_row(args, wave, slot, args.at.x, args.row_bytes);
-    if (there) *reinterpret_cast<uint4*>(to + channel) = codes;
-    send_scales(args, wave, slot, span, scaling);
-  }
+  LaneScale const scale = lane_scale(args, span, scaling);
+  for_slots(args, wave, token, [&](int slot) {
+    if (there) *reinterpret_cast<uint4*>(wave.row[slot] + channel) = codes;
+    send_scale(wave, slot, scale);
+  });
 }
 
 // Any rows: a lane has channels lane, lane + 32, + 64 and + 96 of each group.
@@ -112,39 +117,42 @@ __device__ inline void cast_span_narrow(SlotDispatchArgs const& args, Wave const
 #pragma unroll
     for (int i = 0; i < 4; ++i) codes[group][i] = encode_fp8(values[i], scaling.factor);
   }
-#pragma unroll 1
-  for (int slot = token * args.top_k; slot < (token + 1) * args.top_k; ++slot) {
-    if (wave.row[slot] < 0) continue;
-    auto* const to = reinterpret_cast<std::uint8_t*>(slot_row(args, wave, slot, args.at.x, args.row_bytes));
+  LaneScale const scale = lane_scale(args, span, own);
+  for_slots(args, wave, token, [&](int slot) {
+    auto* const to = reinterpret_cast<std::uint8_t*>(wave.row[slot]);
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
       std::int64_t const channel =
           static_cast<std::int64_t>(span) * cast_span + i / 4 * fp8_group + i % 4 * 32 + lane;
       if (channel < args.hidden) to[channel] = codes[i / 4][i % 4];
     }
-    send_scales(args, wave, slot, span, own);
-  }
-}
-
-template <typename Element>
-__device__ inline void send_cast_of(SlotDispatchArgs const& args, Wave const& wave) {
-  int const spans = static_cast<int>((args.hidden + cast_span - 1) / cast_span);
-  for (int i = warp_of_block(); i < wave.tokens * spans; i += slot_warps) {
-    if (args.x.width == 16) {
-      cast_span_wide<Element>(args, wave, i / spans, i % spans);
-    } else {
-      cast_span_narrow<Element>(args, wave, i / spans, i % spans);
-    }
-  }
+    send_scale(wave, slot, scale);
+  });
 }
 
 // By all threads of a block, after place_wave().
-__device__ inline void send_cast(SlotDispatchArgs const& args, Wave const& wave) {
-  switch (args.dtype) {
-    case DType::bf16: send_cast_of<Bf16>(args, wave); break;
-    case DType::f16: send_cast_of<F16>(args, wave); break;
-    default: send_cast_of<F32>(args, wave); break;
+template <typename Element>
+struct WideCast {
+  __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
+    int const spans = static_cast<int>((args.hidden + cast_span - 1) / cast_span);
+#pragma unroll 1
+    for (int i = warp_of_block(); i < wave.tokens * spans; i += slot_warps)
+      cast_span_wide<Element>(args, wave, i / spans, i % spans);
   }
-}
+};
+
+struct AnyCast {
+  __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
+    int const spans = static_cast<int>((args.hidden + cast_span - 1) / cast_span);
+#pragma unroll 1
+    for (int i = warp_of_block(); i < wave.tokens * spans; i += slot_warps) {
+      switch (args.dtype) {
+        case DType::bf16: cast_span_narrow<Bf16>(args, wave, i / spans, i % spans); break;
+        case DType::f16: cast_span_narrow<F16>(args, wave, i / spans, i % spans); break;
+        default: cast_span_narrow<F32>(args, wave, i / spans, i % spans); break;
+      }
+    }
+  }
+};
 
 }  // namespace switchyard::cuda

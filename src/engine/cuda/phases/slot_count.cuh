@@ -38,14 +38,6 @@ __device__ inline void note_bad_id(SlotDispatchArgs const& args, std::int64_t to
   ptx::store_relaxed(&args.waiting.mailbox->bad_slot, static_cast<std::uint64_t>(token * 64 + slot + 1));
 }
 
-// -1: not used.
-__device__ inline int expert_of_slot(SlotDispatchArgs const& args, std::int64_t token, int slot) {
-  std::int64_t const id = id_at(args.ids, token, slot);
-  if (id >= 0 && id < args.experts.num_experts()) return static_cast<int>(id);
-  if (id != -1) note_bad_id(args, token, slot);
-  return -1;
-}
-
 __device__ inline int stream_of(SlotArgs const& args, int expert) {
   return expert < 0 || !args.rank_major ? expert : args.experts.rank_of(expert);
 }
@@ -64,19 +56,45 @@ __device__ inline int tokens_at_once(SlotArgs const& args) {
   return slot_threads / args.top_k;
 }
 
-// By all threads of a block.
+// The slots that are looked at first, in shared memory: an expert each, -1: not used. Mostly they are all there
+// are.
+struct FirstSlots {
+  int* expert;
+  std::int64_t tokens;
+};
+
+// By all threads of a block: asks for the ids of the first slots; expert_of_first() looks at what came.
+__device__ inline std::int64_t ask_for_ids(SlotDispatchArgs const& args) {
+  int const local = static_cast<int>(threadIdx.x) / args.top_k;
+  bool const there = local < tokens_at_once(args) && local < args.tokens;
+  return there ? id_at(args.ids, local, static_cast<int>(threadIdx.x) % args.top_k) : -1;
+}
+
+__device__ inline int checked_slot(SlotDispatchArgs const& args, std::int64_t id, std::int64_t token, int slot) {
+  if (id >= 0 && id < args.experts.num_experts()) return static_cast<int>(id);
+  if (id != -1) note_bad_id(args, token, slot);
+  return -1;
+}
+
+// By all threads of a block; `first_id`: of ask_for_ids(). `streams`: room for a slot a thread.
 __device__ inline void count_streams(SlotDispatchArgs const& args, std::int64_t own_begin,
-                                     StreamCounts const& counts, int* streams) {
+                                     StreamCounts const& counts, int* streams, FirstSlots const& first,
+                                     std::int64_t first_id) {
   int const thread = static_cast<int>(threadIdx.x);
+#pragma unroll 1
   for (int i = thread; i < num_streams(args); i += slot_threads) counts.total[i] = counts.before[i] = 0;
   int const at_once = tokens_at_once(args);
   int const local = thread / args.top_k;
   int const slot = thread % args.top_k;
+#pragma unroll 1
   for (std::int64_t begin = 0; begin < args.tokens; begin += at_once) {
     std::int64_t const token = begin + local;
     bool const there = local < at_once && token < args.tokens;
-    int const stream = there ? stream_of(args, expert_of_slot(args, token, slot)) : -1;
-    __syncthreads();
+    std::int64_t const id = begin == 0 ? first_id : there ? id_at(args.ids, token, slot) : -1;
+    int const expert = checked_slot(args, id, token, slot);
+    int const stream = stream_of(args, expert);
+    if (begin > 0) __syncthreads();
+    if (begin == 0) first.expert[thread] = expert;
     streams[thread] = stream;
     __syncthreads();
     if (stream < 0 || first_alike(streams, local * args.top_k, slot) != slot) continue;

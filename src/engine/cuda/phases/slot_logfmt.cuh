@@ -44,13 +44,15 @@ __device__ inline void encode_outputs(SlotCombineArgs const& args) {
 }
 
 // Receive half: a source of rows for sum_wave().
-struct Logfmt {
+struct CodedOutputs {
   static constexpr int values = logfmt_quad;
   struct Loaded {
     LogfmtScale scale;
     LogfmtQuad quad;
   };
-  __device__ static Loaded load(SlotCombineArgs const& args, std::byte const* row, std::int64_t element) {
+  __device__ static Loaded load(SlotCombineArgs const& args, bool wanted, std::byte const* row,
+                                std::int64_t element) {
+    if (!wanted) return {};
     std::int64_t const tile = element / logfmt_tile;
     std::int64_t const quad = element % logfmt_tile / logfmt_quad;
     std::byte const* const codes = row + tile * static_cast<std::int64_t>(logfmt_tile_bytes);

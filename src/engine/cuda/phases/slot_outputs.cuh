@@ -24,25 +24,29 @@ __device__ inline void for_received_rows(SlotArgs const& args, Visit const& visi
 }
 
 template <typename Vector>
-__device__ inline void copy_outputs_by(SlotCombineArgs const& args) {
-  auto const bytes = static_cast<std::uint32_t>(args.hidden * 2);
-  auto* const outputs = frame_part<std::byte>(args, args.peers.rank, args.at.outputs);
-  for_received_rows(args, [&](std::int64_t row) {
-    auto const* const from = reinterpret_cast<Vector const*>(args.x + row * bytes);
-    auto* const to = reinterpret_cast<Vector*>(outputs + row * bytes);
-#pragma unroll 4
-    for (std::uint32_t i = static_cast<std::uint32_t>(lane_of_warp()); i < bytes / sizeof(Vector); i += 32)
-      to[i] = from[i];
-  });
+__device__ inline void copy_row(std::byte* to, std::byte const* from, std::uint32_t bytes) {
+  constexpr int vectors = 4;  // of a lane, all loaded before any is stored
+  constexpr std::uint32_t step = 32 * sizeof(Vector);
+#pragma unroll 1
+  for (auto at = static_cast<std::uint32_t>(lane_of_warp() * sizeof(Vector)); at < bytes; at += vectors * step) {
+    Vector piece[vectors];
+#pragma unroll
+    for (int i = 0; i < vectors; ++i) {
+      if (at + i * step < bytes) piece[i] = *reinterpret_cast<Vector const*>(from + at + i * step);
+    }
+#pragma unroll
+    for (int i = 0; i < vectors; ++i) {
+      if (at + i * step < bytes) *reinterpret_cast<Vector*>(to + at + i * step) = piece[i];
+    }
+  }
 }
 
+template <typename Vector>
 __device__ inline void copy_outputs(SlotCombineArgs const& args) {
-  bool const wide = args.hidden * 2 % 16 == 0 && reinterpret_cast<std::uintptr_t>(args.x) % 16 == 0;
-  if (wide) {
-    copy_outputs_by<uint4>(args);
-  } else {
-    copy_outputs_by<std::uint16_t>(args);
-  }
+  auto const bytes = static_cast<std::uint32_t>(args.hidden * 2);
+  auto* const outputs = frame_part<std::byte>(args, args.peers.rank, args.at.outputs);
+  for_received_rows(
+      args, [&](std::int64_t row) { copy_row<Vector>(outputs + row * bytes, args.x + row * bytes, bytes); });
 }
 
 }  // namespace switchyard::cuda

@@ -34,25 +34,32 @@ __device__ inline void count_by_expert(SlotDispatchArgs const& args) {
   }
 }
 
-// rank_major: by the ids that came along.
+// rank_major: by the ids that came along; a token that has an expert twice counts once.
 __device__ inline void add_received(SlotDispatchArgs const& args, int source, std::int64_t rows) {
   auto const* const ids =
       frame_part<std::int32_t>(args, args.peers.rank, args.at.topk_idx) + source * args.max_tokens * args.top_k;
+#pragma unroll 1
   for (std::int64_t i = threadIdx.x; i < rows * args.top_k; i += blockDim.x) {
-    if (ids[i] >= 0) atomicAdd(args.received_per_expert + ids[i], 1);
+    std::int32_t const expert = ids[i];
+    bool counts = expert >= 0;
+    for (std::int64_t before = i - i % args.top_k; before < i; ++before) counts &= ids[before] != expert;
+    if (counts) atomicAdd(args.received_per_expert + expert, 1);
   }
 }
 
-__device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked) {
+// `told`: by the source of this thread.
+__device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked, std::uint64_t told) {
   auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
-  for (int source = 0; source < args.peers.world; ++source) {
+  int const source = static_cast<int>(threadIdx.x);
+  if (source < args.peers.world) {
     bool const there = (masked >> source & 1) == 0;
-    auto const* const flag = frame_flag(args, args.at.arrived, args.frame, args.peers.rank, source);
-    std::int64_t const told = there ? static_cast<std::int64_t>(flag->rows) : 0;
-    std::int64_t const rows = min(max(told, std::int64_t{0}), args.max_tokens);  // whatever a peer says
-    if (threadIdx.x == 0) counts[source] = static_cast<std::int32_t>(rows);
-    if (args.received_per_expert != nullptr) add_received(args, source, rows);
+    // Whatever a peer says.
+    counts[source] = there ? static_cast<std::int32_t>(min(told, static_cast<std::uint64_t>(args.max_tokens))) : 0;
   }
+  if (args.received_per_expert == nullptr) return;
+  __syncthreads();
+#pragma unroll 1
+  for (int each = 0; each < args.peers.world; ++each) add_received(args, each, counts[each]);
 }
 
 // By all threads of one block.
@@ -61,7 +68,7 @@ __device__ inline void receive_rows(SlotDispatchArgs const& args, std::uint64_t 
       args,
       {.flags = args.at.arrived, .epoch = epoch, .phase = Phase::slots_arrive, .check = true, .account = true});
   if (all.failed) return;
-  if (args.rank_major) return count_by_source(args, all.masked);
+  if (args.rank_major) return count_by_source(args, all.masked, all.rows);
   if (all.masked != 0) clear_ranges_of(args, all.masked);
   count_by_expert(args);
 }

@@ -13,16 +13,29 @@ __device__ inline int lane_of_warp() {
 }
 inline constexpr int slot_warps = slot_threads / 32;
 
-// Where row 0 of the slot's rank would lie, for rows that lie one after another.
-__device__ inline std::byte* slot_row(SlotDispatchArgs const& args, Wave const& wave, int at, std::size_t part,
-                                      std::uint32_t bytes) {
-  return frame_part<std::byte>(args, wave.rank[at], part) + static_cast<std::int64_t>(wave.row[at]) * bytes;
+// Brings rows nearer that will be read soon. By all threads of a block.
+__device__ inline void fetch_rows(ByteRows const& rows, TokenRange const& tokens) {
+  constexpr std::uint32_t line = 128;
+  std::uint32_t const lines = (rows.bytes + line - 1) / line;
+  auto const all = static_cast<std::uint32_t>(tokens.end - tokens.begin) * lines;
+#pragma unroll 1
+  for (std::uint32_t i = threadIdx.x; i < all; i += slot_threads)
+    ptx::prefetch(rows.from + (tokens.begin + i / lines) * rows.stride + i % lines * line);
 }
 
-// A warp's piece of a row: `vectors` of each lane, all loaded before any is stored.
+// Calls visit(slot) for the slots of a token of the wave that its row goes to.
+template <typename Visit>
+__device__ inline void for_slots(SlotDispatchArgs const& args, Wave const& wave, int token, Visit const& visit) {
+#pragma unroll 1
+  for (int slot = token * args.top_k; slot < (token + 1) * args.top_k; ++slot) {
+    if (wave.row[slot] != nullptr) visit(slot);
+  }
+}
+
+// A warp's piece of a row: `vectors` of each lane, all loaded before any is stored. `to`: by slot.
 template <typename Vector, int vectors>
 __device__ inline void send_piece(SlotDispatchArgs const& args, Wave const& wave, ByteRows const& rows,
-                                  std::size_t part, int token, std::uint32_t begin) {
+                                  std::byte* const* to, int token, std::uint32_t begin) {
   constexpr std::uint32_t step = 32 * sizeof(Vector);
   std::byte const* const from = rows.from + (wave.first + token) * rows.stride;
   std::uint32_t const at = begin + static_cast<std::uint32_t>(lane_of_warp() * sizeof(Vector));
@@ -31,71 +44,67 @@ __device__ inline void send_piece(SlotDispatchArgs const& args, Wave const& wave
   for (int i = 0; i < vectors; ++i) {
     if (at + i * step < rows.bytes) piece[i] = *reinterpret_cast<Vector const*>(from + at + i * step);
   }
-#pragma unroll 1
-  for (int slot = token * args.top_k; slot < (token + 1) * args.top_k; ++slot) {
-    if (wave.row[slot] < 0) continue;
-    std::byte* const to = slot_row(args, wave, slot, part, rows.bytes) + at;
+  for_slots(args, wave, token, [&](int slot) {
 #pragma unroll
     for (int i = 0; i < vectors; ++i) {
-      if (at + i * step < rows.bytes) *reinterpret_cast<Vector*>(to + i * step) = piece[i];
+      if (at + i * step < rows.bytes) *reinterpret_cast<Vector*>(to[slot] + at + i * step) = piece[i];
     }
-  }
+  });
 }
 
 template <typename Vector, int vectors>
 __device__ inline void send_pieces(SlotDispatchArgs const& args, Wave const& wave, ByteRows const& rows,
-                                   std::size_t part) {
+                                   std::byte* const* to) {
   constexpr std::uint32_t piece = vectors * 32 * sizeof(Vector);
   int const pieces = static_cast<int>((rows.bytes + piece - 1) / piece);
+#pragma unroll 1
   for (int i = warp_of_block(); i < wave.tokens * pieces; i += slot_warps)
-    send_piece<Vector, vectors>(args, wave, rows, part, i / pieces, static_cast<std::uint32_t>(i % pieces) * piece);
+    send_piece<Vector, vectors>(args, wave, rows, to, i / pieces, static_cast<std::uint32_t>(i % pieces) * piece);
 }
 
-// By all threads of a block, after place_wave(). Few tokens are cut into smaller pieces, for all warps to have
-// some.
-__device__ inline void send_rows(SlotDispatchArgs const& args, Wave const& wave, ByteRows const& rows,
-                                 std::size_t part) {
-  if (rows.bytes == 0) return;
-  switch (rows.width) {
-    case 16:
-      if (wave.tokens * rows.bytes >= slot_warps * 2048U) {
-        send_pieces<uint4, 4>(args, wave, rows, part);
-      } else {
-        send_pieces<uint4, 1>(args, wave, rows, part);
-      }
-      break;
-    case 4: send_pieces<std::uint32_t, 4>(args, wave, rows, part); break;
-    default: send_pieces<std::uint8_t, 4>(args, wave, rows, part); break;
-  }
-}
-
-// Where the scale of a group of a row lies, in a frame: column-major within an expert, row-major with rank_major.
-__device__ inline std::int64_t scale_at(SlotArgs const& args, std::int64_t row, int group, int groups) {
-  if (args.rank_major) return row * groups + group;
-  std::int64_t const rows = args.rows_of_expert();
-  std::int64_t const expert = row / rows;
-  return (expert * groups + group) * rows + row % rows;
-}
-
-template <typename Scale>
-__device__ inline void send_scale(SlotDispatchArgs const& args, Wave const& wave, int slot, int group, int groups,
-                                  Scale scale) {
-  frame_part<Scale>(args, wave.rank[slot], args.at.scales)[scale_at(args, wave.row[slot], group, groups)] = scale;
-}
-
-// Scales that the caller gave with its rows.
+// Scales that the caller gave with its rows, f32.
 __device__ inline void send_given_scales(SlotDispatchArgs const& args, Wave const& wave) {
-  if (args.scales == nullptr) return;
-  int const groups = static_cast<int>((args.hidden + 127) / 128);
+  int const groups = static_cast<int>(args.scale_bytes / 4);
+  std::int64_t const step = scale_step(args);
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < wave.tokens * groups; i += slot_threads) {
     int const token = i / groups;
     int const group = i % groups;
     float const scale = args.scales[(wave.first + token) * args.scale_strides[0] + group * args.scale_strides[1]];
-#pragma unroll 1
-    for (int slot = token * args.top_k; slot < (token + 1) * args.top_k; ++slot) {
-      if (wave.row[slot] >= 0) send_scale(args, wave, slot, group, groups, scale);
-    }
+    for_slots(args, wave, token,
+              [&](int slot) { *reinterpret_cast<float*>(wave.scales[slot] + group * step) = scale; });
   }
 }
+
+// Rows and scales that suit 16-byte accesses, or have f32 scales. By all threads of a block, after place_wave().
+struct WideRows {
+  __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
+    // Few tokens are cut into smaller pieces, for all warps to have some.
+    if (wave.tokens * args.row_bytes >= slot_warps * 2048U) {
+      send_pieces<uint4, 4>(args, wave, args.x, wave.row);
+    } else {
+      send_pieces<uint4, 1>(args, wave, args.x, wave.row);
+    }
+    if (args.scale_rows.bytes > 0) send_pieces<uint4, 1>(args, wave, args.scale_rows, wave.scales);
+    if (args.scales != nullptr) send_given_scales(args, wave);
+  }
+};
+
+// Any rows of bytes.
+struct AnyRows {
+  __device__ static void send_bytes(SlotDispatchArgs const& args, Wave const& wave, ByteRows const& rows,
+                                    std::byte* const* to) {
+    if (rows.width >= 4) {
+      send_pieces<std::uint32_t, 4>(args, wave, rows, to);
+    } else {
+      send_pieces<std::uint8_t, 4>(args, wave, rows, to);
+    }
+  }
+  __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
+    send_bytes(args, wave, args.x, wave.row);
+    if (args.scale_rows.bytes > 0) send_bytes(args, wave, args.scale_rows, wave.scales);
+    if (args.scales != nullptr) send_given_scales(args, wave);
+  }
+};
 
 }  // namespace switchyard::cuda

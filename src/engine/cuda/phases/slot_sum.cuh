@@ -65,18 +65,29 @@ __device__ inline void find_sources(SlotCombineArgs const& args, Sources const& 
   __syncthreads();
 }
 
-// `values` elements that lie next to one another, as they are loaded.
-template <typename Element, typename Vector>
-struct Plain {
-  static constexpr int values = sizeof(Vector) / 2;
-  using Loaded = Vector;
-  __device__ static Loaded load(SlotCombineArgs const&, std::byte const* row, std::int64_t element) {
-    return *reinterpret_cast<Vector const*>(row + element * 2);
+// Sources of rows for sum_wave(): elements that lie next to one another, as they are loaded. Wide: rows whose
+// addresses suit 16-byte accesses.
+template <typename Element>
+struct WideOutputs {
+  static constexpr int values = 8;
+  using Loaded = uint4;
+  __device__ static Loaded load(SlotCombineArgs const&, bool wanted, std::byte const* row, std::int64_t element) {
+    return ptx::load_if(wanted, reinterpret_cast<uint4 const*>(row + element * 2));
   }
   __device__ static void widen(Loaded const& loaded, float (&out)[values]) {
 #pragma unroll
     for (int i = 0; i < values; ++i) out[i] = Element::widen(reinterpret_cast<std::uint16_t const*>(&loaded)[i]);
   }
+};
+
+template <typename Element>
+struct AnyOutputs {
+  static constexpr int values = 1;
+  using Loaded = std::uint16_t;
+  __device__ static Loaded load(SlotCombineArgs const&, bool wanted, std::byte const* row, std::int64_t element) {
+    return wanted ? *reinterpret_cast<std::uint16_t const*>(row + element * 2) : 0;
+  }
+  __device__ static void widen(Loaded const& loaded, float (&out)[values]) { out[0] = Element::widen(loaded); }
 };
 
 template <int values>
@@ -122,7 +133,8 @@ __device__ inline void sum_elements(SlotCombineArgs const& args, Sources const& 
     int const base = token * args.top_k + first;
 #pragma unroll
     for (int i = 0; i < at_once; ++i) {
-      if (first + i < count) loaded[i] = Source::load(args, sources.row[base + i], element);
+      bool const wanted = first + i < count;
+      loaded[i] = Source::load(args, wanted, sources.row[wanted ? base + i : base], element);
     }
 #pragma unroll
     for (int i = 0; i < at_once; ++i) {
