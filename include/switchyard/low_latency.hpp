@@ -85,7 +85,8 @@ struct LowLatencyDispatchArgs {
   ConstTensorView topk_weights{};
   SendCast cast = SendCast::none;
   SlotLayout layout = SlotLayout::expert_major;
-  // [L] i32: the rows received for each expert are added to it. [R] i64: the nanoseconds waited for each source.
+  // Added to by the receive half. [L] i32: the rows received for each expert; a row counts once for an expert that it
+  // has in several slots. [R] i64: the nanoseconds from the beginning of the half until the source was there.
   TensorView received_per_expert{};
   TensorView wait_ns_per_source{};
   int num_workers = 0;  // 0: as the buffer was made; CPU engine

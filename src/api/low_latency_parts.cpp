@@ -3,14 +3,15 @@
 #include <algorithm>
 
 #include "layout/experts.hpp"
+#include "layout/logfmt.hpp"
 
 namespace switchyard {
 
 namespace {
 
-// Of an output as wide as bf16 is, or as LogFMT-10 codes it: 168 bytes for 128 channels or a part of them.
+// As wide as bf16 is, or as LogFMT-10 codes it: narrow rows grow.
 std::size_t output_bytes_of(std::size_t hidden) {
-  return std::max(2 * hidden, align_up((hidden + 127) / 128 * 168, 16));
+  return std::max(2 * hidden, logfmt_row_bytes(hidden));
 }
 
 // Makes tensors of one frame.

@@ -50,4 +50,17 @@ struct Fp8Cast {
 };
 void cast_to_fp8(Fp8Cast const& cast);
 
+// Codes a row as LogFMT-10 (layout/logfmt.hpp): `coded` takes logfmt_row_bytes(count) bytes, wherever they lie.
+struct LogfmtRow {
+  void const* values = nullptr;  // `count` elements of `dtype` (bf16 or f16)
+  std::size_t count = 0;
+  DType dtype = DType::bf16;
+  std::byte* coded = nullptr;
+};
+void encode_logfmt(LogfmtRow const& row);
+void decode_logfmt(std::byte const* coded, std::size_t count, float* values);
+
+// To bf16 or f16, rounded to nearest even; NaN stays NaN.
+void narrow_row(float const* from, std::size_t count, DType dtype, std::byte* to);
+
 }  // namespace switchyard::cpu

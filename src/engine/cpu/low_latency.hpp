@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -108,7 +109,10 @@ class LowLatency {
   void count_ids(FrameUse const& use, SlotRange const& rows, TensorView const& per_expert);
   // Slots of the own frame that sources have sent rows into.
   [[nodiscard]] std::vector<std::int64_t> slots_received(FrameUse const& use);
+  // Copies or codes the rows that a source sent, unless they are there already.
   void stage_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
+  void code_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
+  void for_each_row(std::size_t rows, int workers, std::function<void(std::size_t)> const& work);
   void raise_ready(FrameUse const& use);
 
   Slots slots_;

@@ -10,6 +10,7 @@
 #include "engine/cpu/kernels.hpp"
 #include "engine/cpu/low_latency.hpp"
 #include "engine/cpu/token_chunks.hpp"
+#include "layout/logfmt.hpp"
 
 namespace switchyard::cpu {
 
@@ -17,9 +18,19 @@ namespace {
 
 constexpr std::int64_t chunk_rows = 8;
 constexpr std::int64_t chunk_tokens = 4;
+constexpr std::size_t most_terms = 64;  // top_k at most
 
 std::size_t row_bytes_of(ConstTensorView const& x) noexcept {
   return static_cast<std::size_t>(x.size(2)) * size_of(x.dtype);
+}
+
+bool coded(LowLatencyCombineArgs const& args) noexcept {
+  return args.coding == CombineCoding::logfmt10;
+}
+
+// As it lies in the frame.
+std::size_t output_bytes_of(LowLatencyCombineArgs const& args) noexcept {
+  return coded(args) ? logfmt_row_bytes(static_cast<std::size_t>(args.x.size(2))) : row_bytes_of(args.x);
 }
 
 float weight_at(ConstTensorView const& weights, std::int64_t token, std::size_t slot) noexcept {
@@ -39,8 +50,10 @@ class SumRows {
     TokenChunks chunks(routes_.tokens(), chunk_tokens);
     engine_.pool_.run(workers, [&](int worker) {
       TraceScope const span("low_latency/sum", slots_.rank(), worker);
+      std::vector<float> decoded(coded(args_) ? (static_cast<std::size_t>(slots_.sizes().top_k) + 1) * hidden()
+                                              : 0);
       for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
-        for (; token < end; ++token) sum(token);
+        for (; token < end; ++token) coded(args_) ? sum_coded(token, decoded) : sum(token);
       }
       store_fence();  // the caller may hand the result to any thread
     });
@@ -48,22 +61,47 @@ class SumRows {
 
  private:
   struct Terms {
-    std::array<void const*, 64> rows;
-    std::array<int, 64> ranks;
-    std::array<float, 64> weights;
+    std::array<void const*, most_terms> rows;
+    std::array<int, most_terms> ranks;
+    std::array<float, most_terms> weights;
     std::size_t count = 0;
   };
+
+  [[nodiscard]] std::size_t hidden() const { return static_cast<std::size_t>(args_.out.size(1)); }
+  [[nodiscard]] std::byte* out(std::int64_t token) const {
+    TensorView const& view = args_.out;
+    return static_cast<std::byte*>(view.data) +
+           token * view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
+  }
+  [[nodiscard]] RowSum sum_of(Terms const& terms) const {
+    return {.rows = std::span(terms.rows).first(terms.count),
+            .row_weights = args_.topk_weights.given() ? terms.weights.data() : nullptr,
+            .count = hidden()};
+  }
 
   void sum(std::int64_t token) const {
     Terms terms;
     gather(token, terms);
-    TensorView const& out = args_.out;
-    sum_rows({.rows = std::span(terms.rows).first(terms.count),
-              .row_weights = args_.topk_weights.given() ? terms.weights.data() : nullptr,
-              .out = static_cast<std::byte*>(out.data) +
-                     token * out.stride(0) * static_cast<std::int64_t>(size_of(out.dtype)),
-              .count = static_cast<std::size_t>(out.size(1)),
-              .dtype = out.dtype});
+    RowSum sum = sum_of(terms);
+    sum.out = out(token);
+    sum.dtype = args_.out.dtype;
+    sum_rows(sum);
+  }
+
+  // The same, of rows as they come out of the coding; `decoded` has room for them and for the sum.
+  void sum_coded(std::int64_t token, std::vector<float>& decoded) const {
+    Terms terms;
+    gather(token, terms);
+    float* to = decoded.data();
+    for (std::size_t term = 0; term < terms.count; ++term, to += hidden()) {
+      decode_logfmt(static_cast<std::byte const*>(terms.rows[term]), hidden(), to);
+      terms.rows[term] = to;
+    }
+    RowSum sum = sum_of(terms);
+    sum.out = to;
+    sum.dtype = DType::f32;
+    sum_rows(sum);
+    narrow_row(to, hidden(), args_.out.dtype, out(token));
   }
 
   void gather(std::int64_t token, Terms& terms) const {
@@ -84,7 +122,7 @@ class SumRows {
       }
       terms.ranks[at] = rank;
       terms.rows[at] = slots_.frame(rank, use_.frame) + slots_.at().outputs +
-                       static_cast<std::size_t>(group + row) * row_bytes_of(args_.x);
+                       static_cast<std::size_t>(group + row) * output_bytes_of(args_);
       if (args_.topk_weights.given()) terms.weights[at] = weight_at(args_.topk_weights, token, slot);
     }
   }
@@ -103,7 +141,6 @@ void LowLatency::check_combine(FrameUse const& use) const {
 }
 
 void LowLatency::send_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers) {
-  if (args.coding != CombineCoding::none) throw Unsupported("coding: logfmt10 is not there yet");
   guarded_call(signals_, {slots_.rank(), "low_latency/outputs"}, [&] {
     Frame& frame = of(use);
     frame.combined = true;
@@ -146,21 +183,46 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
   return result;
 }
 
-// Rows that a source sent, unless they are there already.
 void LowLatency::stage_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers) {
   std::byte* const to = slots_.frame(slots_.rank(), use.frame) + slots_.at().outputs;
   auto const* const from = static_cast<std::byte const*>(args.x.data);
+  std::size_t const x_bytes = row_bytes_of(args.x);
+  if (coded(args)) return code_outputs(use, args, workers);
   if (from == to) return;
-  std::size_t const row_bytes = row_bytes_of(args.x);
   std::vector<std::int64_t> const slots = slots_received(use);
-  TokenChunks chunks(static_cast<std::int64_t>(slots.size()), chunk_rows);
+  for_each_row(slots.size(), workers, [&](std::size_t at) {
+    std::size_t const row = static_cast<std::size_t>(slots[at]) * x_bytes;
+    stream_copy(to + row, from + row, x_bytes);
+  });
+}
+
+void LowLatency::code_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers) {
+  std::byte* const to = slots_.frame(slots_.rank(), use.frame) + slots_.at().outputs;
+  auto const* const from = static_cast<std::byte const*>(args.x.data);
+  std::vector<std::int64_t> const slots = slots_received(use);
+  std::size_t const x_bytes = row_bytes_of(args.x);
+  std::size_t const bytes = output_bytes_of(args);
+  // In place a coded row would overwrite others that are still to be coded: then all are coded before one is put
+  // there.
+  std::vector<std::byte> aside(from == to ? slots.size() * bytes : 0);
+  auto const slot_of = [&](std::size_t at) { return static_cast<std::size_t>(slots[at]); };
+  for_each_row(slots.size(), workers, [&](std::size_t at) {
+    encode_logfmt({.values = from + slot_of(at) * x_bytes,
+                   .count = static_cast<std::size_t>(args.x.size(2)),
+                   .dtype = args.x.dtype,
+                   .coded = from == to ? aside.data() + at * bytes : to + slot_of(at) * bytes});
+  });
+  if (from != to) return;
+  for_each_row(slots.size(), workers,
+               [&](std::size_t at) { stream_copy(to + slot_of(at) * bytes, aside.data() + at * bytes, bytes); });
+}
+
+void LowLatency::for_each_row(std::size_t rows, int workers, std::function<void(std::size_t)> const& work) {
+  TokenChunks chunks(static_cast<std::int64_t>(rows), chunk_rows);
   pool_.run(workers, [&](int worker) {
     TraceScope const span("low_latency/stage", slots_.rank(), worker);
     for (auto [at, end] = chunks.take(); at < end; std::tie(at, end) = chunks.take()) {
-      for (; at < end; ++at) {
-        std::size_t const row = static_cast<std::size_t>(slots[static_cast<std::size_t>(at)]) * row_bytes;
-        stream_copy(to + row, from + row, row_bytes);
-      }
+      for (; at < end; ++at) work(static_cast<std::size_t>(at));
     }
     store_fence();  // before the release of the flags
   });
