@@ -68,4 +68,31 @@ double DeviceTimer::microseconds() const {
   return 0;
 }
 
+DeviceStream::DeviceStream() {
+  refuse();
+}
+
+DeviceStream::~DeviceStream() = default;
+
+void DeviceStream::wait() const {}
+
+DeviceGraph::DeviceGraph(DeviceStream const& stream, std::function<void()> const& /*work*/)
+    : stream_(stream.handle()) {
+  refuse();
+}
+
+DeviceGraph::~DeviceGraph() = default;
+
+void DeviceGraph::replay() const {}
+
+DeviceStamps::DeviceStamps(int /*count*/) {
+  refuse();
+}
+
+void DeviceStamps::write(int /*which*/, DeviceStream const& /*stream*/) const {}
+
+double DeviceStamps::microseconds(int /*from*/, int /*to*/) const {
+  return 0;
+}
+
 }  // namespace switchyard

@@ -177,7 +177,7 @@ constexpr std::uint32_t logfmt_level(LogfmtEncoder const& encoder, float x) noex
   float const limited = place < 1.0F ? 1.0F : place > last ? last : place;
   bool const zero = bits == 0;
   bool const vanishes = log < encoder.vanishing;
-  return zero | vanishes ? 0U : static_cast<std::uint32_t>(static_cast<std::int32_t>(limited));
+  return (zero | vanishes) ? 0U : static_cast<std::uint32_t>(static_cast<std::int32_t>(limited));
 }
 
 // With the sign above it: 10 bits.
