@@ -152,7 +152,6 @@ struct Attendance {
 // call.
 struct Roll {
   std::size_t flags;
-  int frame;
   std::uint64_t epoch;
   Phase phase;
   bool check = false;
@@ -170,7 +169,7 @@ static __device__ __noinline__ void report_digest(SlotArgs const& args, std::uin
           .seen = digest});
 }
 
-__device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
+__device__ inline Attendance call_roll(SlotArgs const& args, int frame, Roll const& roll) {
   __shared__ unsigned long long masked;
   __shared__ int missing;
   if (threadIdx.x == 0) {
@@ -183,7 +182,7 @@ __device__ inline Attendance call_roll(SlotArgs const& args, Roll const& roll) {
   if (static_cast<int>(threadIdx.x) < args.peers.world) {
     int const peer = static_cast<int>(threadIdx.x);
     std::uint64_t const begin = ptx::global_timer();
-    auto const* const flag = frame_flag(args, roll.flags, roll.frame, args.peers.rank, peer);
+    auto const* const flag = frame_flag(args, roll.flags, frame, args.peers.rank, peer);
     Awaited const awaited{.phase = roll.phase, .peer = peer, .epoch = roll.epoch};
     Came came = wait_frame(args, flag, awaited, &missing);
     atomicSub(&missing, 1);
@@ -256,7 +255,7 @@ static __device__ __noinline__ void give_frame_back(SlotArgs const& args, int fr
 
 // By all threads of a block, of a frame that was never received: nobody writes it any more.
 static __device__ __noinline__ void await_sources(SlotArgs const& args, int frame, std::uint64_t epoch) {
-  call_roll(args, {.flags = args.at.arrived, .frame = frame, .epoch = epoch, .phase = Phase::slots_arrive});
+  call_roll(args, frame, {.flags = args.at.arrived, .epoch = epoch, .phase = Phase::slots_arrive});
 }
 
 // Frames that a kernel gives back: what the host has let go of, and what a replay of a graph takes over from the

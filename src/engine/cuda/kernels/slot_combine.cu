@@ -64,12 +64,12 @@ __device__ void sum_tokens(SlotCombineArgs const& args, std::uint64_t epoch) {
   // While peers' words are on their way.
   Sources sources = sources_from(own.begin);
   find_sources(args, sources, 0, memory.rank);
-  Attendance const all = call_roll(args, {.flags = args.at.ready,
-                                          .frame = args.frame,
-                                          .epoch = epoch,
-                                          .phase = Phase::slots_ready,
-                                          .check = true,
-                                          .account = blockIdx.x == 0});
+  Attendance const all = call_roll(args, args.frame,
+                                   {.flags = args.at.ready,
+                                    .epoch = epoch,
+                                    .phase = Phase::slots_ready,
+                                    .check = true,
+                                    .account = blockIdx.x == 0});
   if (all.failed) return;
   if (all.masked != 0) find_sources(args, sources, all.masked, memory.rank);
 #pragma unroll 1

@@ -84,12 +84,12 @@ __device__ Sent send_tokens(SlotDispatchArgs const& args, std::uint64_t epoch, S
   prepare_barrier<Payload::bulk>(&memory.loaded);
   Wave wave = wave_from(own.begin, 0);
   Payload::ahead(args, wave);
-  Attendance const credits = call_roll(args, {.flags = args.at.credit,
-                                              .frame = args.frame,
-                                              .epoch = epoch - 1,
-                                              .phase = Phase::slots_credit,
-                                              .check = false,
-                                              .account = false});
+  Attendance const credits = call_roll(args, args.frame,
+                                       {.flags = args.at.credit,
+                                        .epoch = epoch - 1,
+                                        .phase = Phase::slots_credit,
+                                        .check = false,
+                                        .account = false});
   if (credits.failed) return {.well = false, .masked = credits.masked};
   count_streams(args, own.begin, room.counts, memory.stream, wave.at_first, first_id);
   if (!args.rank_major) claim_rows(args, epoch, room.counts, credits.masked);

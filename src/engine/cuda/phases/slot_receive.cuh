@@ -65,7 +65,7 @@ __device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64
 // By all threads of one block.
 __device__ inline void receive_rows(SlotDispatchArgs const& args, std::uint64_t epoch) {
   Attendance const all = call_roll(
-      args,
+      args, args.frame,
       {.flags = args.at.arrived, .epoch = epoch, .phase = Phase::slots_arrive, .check = true, .account = true});
   if (all.failed) return;
   if (args.rank_major) return count_by_source(args, all.masked, all.rows);
