@@ -13,7 +13,11 @@ if(TARGET switchyard-cli)
     add_test(NAME cli.latency_${layout}
              COMMAND switchyard-cli bench --mode latency --layout ${layout} --ranks 3 --tokens 1,9 --hidden 1000
                      --experts 13 --top-k 4 --dtype fp8-cast --cast ue8m0 --iterations 5 --json -)
-    set_tests_properties(cli.latency_${layout} PROPERTIES TIMEOUT 120 PROCESSORS 2 ENVIRONMENT SWITCHYARD_ENGINE=cpu
-                                                          PASS_REGULAR_EXPRESSION "\"p99_9_us\"")
+    add_test(NAME cli.latency_coded_${layout}
+             COMMAND switchyard-cli bench --mode latency --layout ${layout} --ranks 3 --tokens 9 --hidden 1000
+                     --experts 13 --top-k 4 --dtype bf16 --coding logfmt10 --iterations 5 --json -)
+    set_tests_properties(cli.latency_${layout} cli.latency_coded_${layout}
+                         PROPERTIES TIMEOUT 120 PROCESSORS 2 ENVIRONMENT SWITCHYARD_ENGINE=cpu
+                                    PASS_REGULAR_EXPRESSION "\"p99_9_us\"")
   endforeach()
 endif()

@@ -80,7 +80,7 @@ LowLatencyCombineArgs LatencyCalls::combine_args() {
 }
 
 Tensor LatencyCalls::outputs() {
-  if (case_.latency().zero_copy) return buffer_.outputs(received_.handle, DType::bf16);
+  if (case_.latency().in_place()) return buffer_.outputs(received_.handle, DType::bf16);
   if (!other_outputs_.given()) {
     std::int64_t const hidden = case_.problem().hidden;
     other_outputs_ = memory_.allocate(DType::bf16, {received_.x.size(0), received_.x.size(1), hidden});

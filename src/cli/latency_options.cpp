@@ -9,8 +9,10 @@ void add_latency_options(CLI::App& app, LatencyOptions& options) {
              "latency: scales of --dtype fp8-cast");
   add_choice(app, "--coding", std::array{CombineCoding::none, CombineCoding::logfmt10}, options.coding,
              "latency: how outputs travel back");
-  app.add_flag("--zero-copy,!--any-pointer", options.zero_copy,
-               "latency: expert outputs where combine reads them, or in other memory, which it copies first")
+  app.add_flag(
+         "--zero-copy,!--any-pointer", options.zero_copy,
+         "latency: expert outputs where combine reads them, or in other memory, which it copies first (always so "
+         "with a coding)")
       ->capture_default_str();
   app.add_flag("--graphs,!--no-graphs", options.graphs, "latency: times within CUDA graphs, too (cuda)")
       ->capture_default_str();

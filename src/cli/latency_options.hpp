@@ -38,11 +38,14 @@ struct LatencyOptions {
   SlotLayout layout = SlotLayout::expert_major;
   SendCast cast = SendCast::fp8;  // of --dtype fp8-cast
   CombineCoding coding = CombineCoding::none;
-  bool zero_copy = true;
-  bool graphs = true;  // CUDA engine
+  bool zero_copy = true;  // where the coding allows it; see in_place()
+  bool graphs = true;     // CUDA engine
   int input_sets = 4;
   int iterations = 200;
   int warmup = 20;
+
+  // Combine reads expert outputs where they were written. Codes take that place, so values lie elsewhere.
+  [[nodiscard]] constexpr bool in_place() const noexcept { return zero_copy && coding == CombineCoding::none; }
 };
 
 // Those whose names only this mode knows.

@@ -79,7 +79,7 @@ std::string latency_headline(LatencyRun const& run) {
       p.ranks, name_of(run.engine), run.workers, run.workers == 1 ? "" : "s", p.hidden, p.top_k, p.experts,
       name_of(run.options.routing), name_of(p.payload), casts ? " " : "", casts ? name_of(latency.cast) : "",
       latency.coding == CombineCoding::logfmt10 ? " in LogFMT-10" : "",
-      latency.zero_copy ? "zero-copy" : "any pointer", name_of(latency.layout), p.seed);
+      latency.in_place() ? "zero-copy" : "any pointer", name_of(latency.layout), p.seed);
 }
 
 std::string latency_table_head() {
@@ -117,7 +117,7 @@ json to_json(LatencyRun const& run, std::vector<LatencyResult> const& results) {
               {"dtype", name_of(problem.payload)},
               {"cast", problem.payload == Payload::fp8_cast ? name_of(latency.cast) : "none"},
               {"coding", name_of(latency.coding)},
-              {"zero_copy", latency.zero_copy},
+              {"zero_copy", latency.in_place()},
               {"workers", run.workers},
               {"sms", run.options.sms},
               {"iterations", latency.iterations},

@@ -3,6 +3,7 @@
 // (arXiv 2505.09343). docs/low-latency.md has the format.
 //
 // Both engines run this code, and get the same bits: every operation rounds on its own.
+// Always inlined: the CPU engine compiles it for each instruction set.
 #pragma once
 
 #include <bit>
@@ -45,14 +46,14 @@ namespace logfmt {
 
 // nvcc would fuse a product and a sum that follow one another, and round once. (The host's compiler is told not
 // to.)
-constexpr float mul(float a, float b) noexcept {
+[[gnu::always_inline]] constexpr float mul(float a, float b) noexcept {
 #if defined(__CUDA_ARCH__)
   if (!std::is_constant_evaluated()) return __fmul_rn(a, b);
 #endif
   return a * b;
 }
 
-constexpr float add(float a, float b) noexcept {
+[[gnu::always_inline]] constexpr float add(float a, float b) noexcept {
 #if defined(__CUDA_ARCH__)
   if (!std::is_constant_evaluated()) return __fadd_rn(a, b);
 #endif
@@ -60,7 +61,7 @@ constexpr float add(float a, float b) noexcept {
 }
 
 template <int N>
-constexpr float polynomial(float const (&coefficients)[N], float x) noexcept {
+[[gnu::always_inline]] constexpr float polynomial(float const (&coefficients)[N], float x) noexcept {
   float sum = coefficients[N - 1];
   for (int i = N - 2; i >= 0; --i) sum = add(mul(sum, x), coefficients[i]);
   return sum;
@@ -69,13 +70,13 @@ constexpr float polynomial(float const (&coefficients)[N], float x) noexcept {
 inline constexpr std::uint32_t infinity_bits = 0x7f800000;
 inline constexpr std::uint32_t least_normal_bits = 0x00800000;
 
-constexpr std::uint32_t magnitude_bits(float x) noexcept {
+[[gnu::always_inline]] constexpr std::uint32_t magnitude_bits(float x) noexcept {
   return std::bit_cast<std::uint32_t>(x) & 0x7fffffffU;
 }
 
 // log2 of a positive finite magnitude, to 4e-7 and one rounding; exact for powers of two. Of other bits: something
 // finite.
-constexpr float log2(std::uint32_t bits) noexcept {
+[[gnu::always_inline]] constexpr float log2(std::uint32_t bits) noexcept {
   // Minimax for log2(1 + f) / f, for 1 + f from sqrt(1/2) to sqrt(2).
   constexpr float coefficients[] = {1.44269967F,  -0.721375883F, 0.480464995F, -0.35896188F,
                                     0.297262937F, -0.272697777F, 0.170632988F};
@@ -90,12 +91,12 @@ constexpr float log2(std::uint32_t bits) noexcept {
   return add(whole, mul(f, polynomial(coefficients, f)));
 }
 
-constexpr float power_of_two(std::int32_t exponent) noexcept {
+[[gnu::always_inline]] constexpr float power_of_two(std::int32_t exponent) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(exponent + 127) << 23U);
 }
 
 // 2^y for y from -150, to 2e-7 of it and one rounding; exact for whole numbers. Never infinite.
-constexpr float exp2(float y) noexcept {
+[[gnu::always_inline]] constexpr float exp2(float y) noexcept {
   // Minimax for (2^f - 1) / f, for f from -1/2 to 1/2.
   constexpr float coefficients[] = {0.693147004F, 0.240222424F, 0.0555073358F, 0.00967151299F, 0.00132647238F};
   constexpr float below_overflow = 127.99999F;
@@ -118,7 +119,7 @@ struct LogfmtRange {
   std::uint32_t greatest = 0;
   std::uint32_t least = ~std::uint32_t{0};
 
-  constexpr void add(float x) noexcept {
+  [[gnu::always_inline]] constexpr void add(float x) noexcept {
     std::uint32_t const bits = logfmt::magnitude_bits(x);
     greatest = bits > greatest ? bits : greatest;
     std::uint32_t const counted = bits == 0 ? ~std::uint32_t{0} : bits;
@@ -137,7 +138,7 @@ struct LogfmtEncoder {
   float vanishing = 0;  // below this logarithm zero is nearer than the lowest level
 };
 
-constexpr LogfmtEncoder logfmt_encoder(LogfmtRange const& range) noexcept {
+[[gnu::always_inline]] constexpr LogfmtEncoder logfmt_encoder(LogfmtRange const& range) noexcept {
   constexpr float nan = std::numeric_limits<float>::quiet_NaN();
   LogfmtEncoder encoder;
   if (range.greatest == 0) return encoder;
@@ -169,7 +170,7 @@ struct LogfmtQuad {
   std::uint32_t high = 0;
 };
 
-constexpr std::uint32_t logfmt_level(LogfmtEncoder const& encoder, float x) noexcept {
+[[gnu::always_inline]] constexpr std::uint32_t logfmt_level(LogfmtEncoder const& encoder, float x) noexcept {
   std::uint32_t const bits = logfmt::magnitude_bits(x);
   float const log = logfmt::log2(bits);
   float const place = logfmt::add(logfmt::mul(logfmt::add(log, -encoder.origin), encoder.density), encoder.bias);
@@ -181,7 +182,7 @@ constexpr std::uint32_t logfmt_level(LogfmtEncoder const& encoder, float x) noex
 }
 
 // With the sign above it: 10 bits.
-constexpr std::uint32_t logfmt_code(LogfmtEncoder const& encoder, float x) noexcept {
+[[gnu::always_inline]] constexpr std::uint32_t logfmt_code(LogfmtEncoder const& encoder, float x) noexcept {
   return logfmt_level(encoder, x) | (std::bit_cast<std::uint32_t>(x) >> 31U) << 9U;
 }
 
@@ -198,7 +199,7 @@ constexpr LogfmtQuad logfmt_encode(LogfmtEncoder const& encoder, float const (&x
 // Off from what was encoded by at most tanh(step * ln 2 / 2) of it (0.35 * step: 2.2 % for a tile of 32 binades,
 // 0.7 % for one of 10), and by another 2^-15, as logarithms are rounded to floats. Below the lowest level: by half
 // of that.
-constexpr float logfmt_value(LogfmtScale const& scale, std::uint32_t code) noexcept {
+[[gnu::always_inline]] constexpr float logfmt_value(LogfmtScale const& scale, std::uint32_t code) noexcept {
   bool const void_tile = scale.min != scale.min;
   auto const level = static_cast<std::int32_t>(code & 0x1ffU);
   float const log = logfmt::add(scale.min, logfmt::mul(scale.step, static_cast<float>(level - 1)));
@@ -217,7 +218,8 @@ constexpr void logfmt_decode(LogfmtScale const& scale, LogfmtQuad const& quad, f
 // A whole tile, of which there are `count` channels; the others count as zeros. `codes` takes logfmt_tile_bytes:
 // the words of all quads, then their bytes. In loops without branches, which compilers turn into vector
 // instructions.
-constexpr LogfmtScale logfmt_encode_tile(float const* x, int count, std::uint8_t* codes) noexcept {
+[[gnu::always_inline]] constexpr LogfmtScale logfmt_encode_tile(float const* x, int count,
+                                                                std::uint8_t* codes) noexcept {
   float padded[logfmt_tile] = {};
   for (int i = 0; i < count; ++i) padded[i] = x[i];
   LogfmtRange range;
@@ -234,8 +236,8 @@ constexpr LogfmtScale logfmt_encode_tile(float const* x, int count, std::uint8_t
   return encoder.scale;
 }
 
-constexpr void logfmt_decode_tile(LogfmtScale const& scale, std::uint8_t const* codes, float* x,
-                                  int count) noexcept {
+[[gnu::always_inline]] constexpr void logfmt_decode_tile(LogfmtScale const& scale, std::uint8_t const* codes,
+                                                         float* x, int count) noexcept {
   std::uint32_t all[logfmt_tile] = {};
   for (std::size_t i = 0; i < logfmt_tile; ++i) {
     std::uint32_t const high = codes[logfmt_high_at + i / logfmt_quad];
