@@ -70,7 +70,8 @@ TEST_F(LowLatencyBadAgreement, Dispatch) {
 
 void combines_differ(std::string const& what, std::function<void(CombineArgs&)> const& spoil) {
   SCOPED_TRACE(what);
-  SlotCase const c = slot_refusal_case();
+  SlotCase c = slot_refusal_case();
+  c.zero_copy = false;  // so that it may be coded
   SlotProblem const p = make_slot_problem(c);
   run_slots(c, [&](SlotRank& rank) {
     LowLatencyBuffer buffer(rank.communicator, impatient(rank));

@@ -126,12 +126,17 @@ static __device__ __noinline__ bool ends_waiting(SlotArgs const& args, FrameFlag
 // Acquire: until the flag has the epoch; pairs with the store_release() of the peer named in `awaited`. A peer that
 // is masked is not waited for, and one that has masked this rank is masked in turn. `missing`: how many are still
 // waited for, this one included.
+// `early`: of look_early().
 __device__ inline Came wait_frame(SlotArgs const& args, FrameFlag const* flag, Awaited const& awaited,
-                                  int const volatile* missing) {
+                                  std::uint64_t early, int const volatile* missing) {
   constexpr unsigned turns_between_looks = 256;
   Patience patience{.begin = 0, .once_more = true};
   bool const masked = is_masked(args, awaited.peer);
   Came came = Came::masked;
+  if (early == awaited.epoch && !masked) {
+    ptx::fence_sys();  // makes an acquire of that load
+    return Came::yes;
+  }
 #pragma unroll 1
   for (unsigned turn = 1;; ++turn) {
     std::uint64_t const seen = ptx::load_acquire(&flag->epoch);
@@ -148,6 +153,16 @@ struct Attendance {
   std::uint64_t rows;  // of this thread's peer, when digests are checked
 };
 
+// What threads 0..world-1 see of a flag of this call before they have to wait for it. Mostly it is there, and the
+// load is done while others are.
+inline constexpr std::uint64_t not_looked = ~std::uint64_t{0} - 1;
+
+__device__ inline std::uint64_t look_early(SlotArgs const& args, std::size_t flags) {
+  int const peer = static_cast<int>(threadIdx.x);
+  if (peer >= args.peers.world) return not_looked;
+  return ptx::load_relaxed(&frame_flag(args, flags, args.frame, args.peers.rank, peer)->epoch);  // see wait_frame()
+}
+
 // By all threads of a block: `flags` of all peers have the epoch, and where `check` says so, the digest of this
 // call.
 struct Roll {
@@ -156,6 +171,7 @@ struct Roll {
   Phase phase;
   bool check = false;
   bool account = false;  // add the times waited to args.wait_ns
+  std::uint64_t early = not_looked;
 };
 
 static __device__ __noinline__ void report_digest(SlotArgs const& args, std::uint64_t digest,
@@ -184,7 +200,7 @@ __device__ inline Attendance call_roll(SlotArgs const& args, int frame, Roll con
     std::uint64_t const begin = ptx::global_timer();
     auto const* const flag = frame_flag(args, roll.flags, frame, args.peers.rank, peer);
     Awaited const awaited{.phase = roll.phase, .peer = peer, .epoch = roll.epoch};
-    Came came = wait_frame(args, flag, awaited, &missing);
+    Came came = wait_frame(args, flag, awaited, roll.early, &missing);
     atomicSub(&missing, 1);
     if (came == Came::yes && roll.check) {
       std::uint64_t const digest = flag->digest;

@@ -4,6 +4,7 @@
 #include "engine/cuda/kernels/launch_next.cuh"
 #include "engine/cuda/kernels/ring_memory.cuh"
 #include "engine/cuda/phases/slot_bulk.cuh"
+#include "engine/cuda/phases/slot_cast.cuh"
 #include "engine/cuda/phases/slot_receive.cuh"
 #include "engine/cuda/slot_launch.hpp"
 
@@ -80,16 +81,14 @@ __device__ Sent send_tokens(SlotDispatchArgs const& args, std::uint64_t epoch, S
                 .tokens = static_cast<int>(min(static_cast<std::int64_t>(at_once), own.end - first))};
   };
   // Memory is slow: what is needed later is asked for first.
+  std::uint64_t const early = look_early(args, args.at.credit);
   std::int64_t const first_id = ask_for_ids(args);
   prepare_barrier<Payload::bulk>(&memory.loaded);
   Wave wave = wave_from(own.begin, 0);
   Payload::ahead(args, wave);
-  Attendance const credits = call_roll(args, args.frame,
-                                       {.flags = args.at.credit,
-                                        .epoch = epoch - 1,
-                                        .phase = Phase::slots_credit,
-                                        .check = false,
-                                        .account = false});
+  Attendance const credits =
+      call_roll(args, args.frame,
+                {.flags = args.at.credit, .epoch = epoch - 1, .phase = Phase::slots_credit, .early = early});
   if (credits.failed) return {.well = false, .masked = credits.masked};
   count_streams(args, own.begin, room.counts, memory.stream, wave.at_first, first_id);
   if (!args.rank_major) claim_rows(args, epoch, room.counts, credits.masked);
@@ -142,13 +141,11 @@ __global__ void __launch_bounds__(slot_threads, 1)
 
 using Kernel = void (*)(SlotDispatchArgs);
 
-// Payloads by how their rows travel; `Of`: bulk, wide or any.
-template <template <typename> typename Cast>
 Kernel cast_kernel(DType dtype) {
   switch (dtype) {
-    case DType::bf16: return slot_dispatch_kernel<Cast<Bf16>>;
-    case DType::f16: return slot_dispatch_kernel<Cast<F16>>;
-    default: return slot_dispatch_kernel<Cast<F32>>;
+    case DType::bf16: return slot_dispatch_kernel<WideCast<Bf16>>;
+    case DType::f16: return slot_dispatch_kernel<WideCast<F16>>;
+    default: return slot_dispatch_kernel<WideCast<F32>>;
   }
 }
 
@@ -160,7 +157,7 @@ Kernel kernel_for(SlotDispatchArgs const& args) {
            : wide ? slot_dispatch_kernel<WideRows>
                   : slot_dispatch_kernel<AnyRows>;
   if (!wide) return slot_dispatch_kernel<AnyCast>;
-  return bulk ? cast_kernel<BulkCast>(args.dtype) : cast_kernel<WideCast>(args.dtype);
+  return cast_kernel(args.dtype);
 }
 
 std::size_t counts_bytes(SlotDispatchArgs const& args) {
@@ -175,17 +172,13 @@ cudaError_t load(Kernel kernel) {
   return loaded != cudaSuccess ? loaded : allow_all_memory(kernel);
 }
 
-// Of a row: as it comes, and as it goes if that is something else.
-std::size_t buffered_bytes(SlotDispatchArgs const& args) {
-  return args.row_bytes + (args.cast == SendCast::none ? 0 : args.x.bytes);
-}
-
 // Rows of a block's tokens that there is room for.
 int rows_in_buffer(SlotDispatchArgs const& args, int blocks) {
-  if (!starts_early() || !args.send || args.row_bytes == 0) return 0;  // no copy engine, or nothing to copy
+  // No copy engine, or nothing to copy as it is.
+  if (!starts_early() || !args.send || args.row_bytes == 0 || args.cast != SendCast::none) return 0;
   std::size_t const taken = counts_bytes(args) + ring_alignment;
-  std::size_t const limit = dynamic_limit(slot_dispatch_kernel<BulkCast<Bf16>>);
-  std::size_t const room = limit > taken ? (limit - taken) / buffered_bytes(args) : 0;
+  std::size_t const limit = dynamic_limit(slot_dispatch_kernel<BulkRows>);
+  std::size_t const room = limit > taken ? (limit - taken) / args.row_bytes : 0;
   std::size_t const wanted = static_cast<std::size_t>((args.tokens + blocks - 1) / blocks);
   return static_cast<int>(std::min(room, wanted));
 }
@@ -194,17 +187,15 @@ int rows_in_buffer(SlotDispatchArgs const& args, int blocks) {
 
 cudaError_t launch_slot_dispatch(SlotDispatchArgs& args, int blocks, cudaStream_t stream) {
   args.buffer_rows = rows_in_buffer(args, blocks);
-  std::size_t const buffer = static_cast<std::size_t>(args.buffer_rows) * buffered_bytes(args);
+  std::size_t const buffer = static_cast<std::size_t>(args.buffer_rows) * args.row_bytes;
   std::size_t const shared = counts_bytes(args) + (buffer > 0 ? buffer + ring_alignment : 0);
   return launch_next(kernel_for(args), args, {blocks, slot_threads, shared}, stream);
 }
 
 cudaError_t load_slot_dispatch() {
-  for (Kernel const kernel :
-       {slot_dispatch_kernel<BulkRows>, slot_dispatch_kernel<WideRows>, slot_dispatch_kernel<AnyRows>,
-        slot_dispatch_kernel<AnyCast>, cast_kernel<BulkCast>(DType::bf16), cast_kernel<BulkCast>(DType::f16),
-        cast_kernel<BulkCast>(DType::f32), cast_kernel<WideCast>(DType::bf16), cast_kernel<WideCast>(DType::f16),
-        cast_kernel<WideCast>(DType::f32)}) {
+  for (Kernel const kernel : {slot_dispatch_kernel<BulkRows>, slot_dispatch_kernel<WideRows>,
+                              slot_dispatch_kernel<AnyRows>, slot_dispatch_kernel<AnyCast>,
+                              cast_kernel(DType::bf16), cast_kernel(DType::f16), cast_kernel(DType::f32)}) {
     if (cudaError_t const error = load(kernel); error != cudaSuccess) return error;
   }
   return cudaSuccess;

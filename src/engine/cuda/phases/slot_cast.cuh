@@ -62,23 +62,16 @@ __device__ inline std::uint32_t largest_of_eight_lanes(float const (&values)[16]
   return largest;
 }
 
-// A span of a row. Where it goes to: null: to all slots of its token.
-struct CastSpan {
-  std::byte const* from;  // the row
-  std::byte* to;
-  int token;  // of the wave
-  int span;
-};
-
 // Rows whose addresses suit 16-byte accesses, before and after the cast: hidden is a multiple of 16. Scales go at
 // once.
 template <typename Element>
-__device__ inline void cast_span_wide(SlotDispatchArgs const& args, Wave const& wave, CastSpan const& cast) {
-  std::int64_t const channel = static_cast<std::int64_t>(cast.span) * cast_span + lane_of_warp() * 16;
+__device__ inline void cast_span_wide(SlotDispatchArgs const& args, Wave const& wave, int token, int span) {
+  std::int64_t const channel = static_cast<std::int64_t>(span) * cast_span + lane_of_warp() * 16;
   bool const there = channel < args.hidden;
   float values[16] = {};
   if (there)
-    load_channels<Element>(cast.from + channel * static_cast<std::int64_t>(sizeof(typename Element::Storage)),
+    load_channels<Element>(args.x.from + (wave.first + token) * args.x.stride +
+                               channel * static_cast<std::int64_t>(sizeof(typename Element::Storage)),
                            values);
   std::uint32_t bits = largest_of_eight_lanes(values, true);
   bool const finite = bits < infinity_bits;
@@ -92,10 +85,9 @@ __device__ inline void cast_span_wide(SlotDispatchArgs const& args, Wave const& 
   codes.y = encode_any_four(values + 4, scaling);
   codes.z = encode_any_four(values + 8, scaling);
   codes.w = encode_any_four(values + 12, scaling);
-  if (cast.to != nullptr && there) *reinterpret_cast<uint4*>(cast.to + channel) = codes;
-  LaneScale const scale = lane_scale(args, cast.span, scaling);
-  for_slots(args, wave, cast.token, [&](int slot) {
-    if (cast.to == nullptr && there) *reinterpret_cast<uint4*>(wave.row[slot] + channel) = codes;
+  LaneScale const scale = lane_scale(args, span, scaling);
+  for_slots(args, wave, token, [&](int slot) {
+    if (there) *reinterpret_cast<uint4*>(wave.row[slot] + channel) = codes;
     send_scale(wave, slot, scale);
   });
 }
@@ -146,11 +138,7 @@ struct WideCast : DirectRows {
     int const spans = static_cast<int>((args.hidden + cast_span - 1) / cast_span);
 #pragma unroll 1
     for (int i = warp_of_block(); i < wave.tokens * spans; i += slot_warps)
-      cast_span_wide<Element>(args, wave,
-                              {.from = args.x.from + (wave.first + i / spans) * args.x.stride,
-                               .to = nullptr,
-                               .token = i / spans,
-                               .span = i % spans});
+      cast_span_wide<Element>(args, wave, i / spans, i % spans);
   }
 };
 
