@@ -3,7 +3,9 @@
 
 Called by `./dev compare mpi`; options follow `mpi`. Both sides: bf16 dispatch and bf16 combine, uniform routing,
 whole calls (layout, counts, payload), the slowest rank of each iteration, the median over iterations, then the
-median over rounds. OpenMPI runs with the fastest of the settings below on this machine, found by trying."""
+median over rounds. OpenMPI runs with the fastest of the settings below on this machine, found by trying.
+`--mode latency` is one decoding step: few tokens, in low-latency mode, rows packed by expert; MPI's time begins when
+a rank leaves the barrier, ours already when the last rank has come to it."""
 
 import argparse
 import json
@@ -24,21 +26,30 @@ SETTINGS = {
     "shm-256k": "--mca btl_vader_single_copy_mechanism none"
     " --mca btl_vader_max_send_size 262144",
 }
-PARTS = ("dispatch", "combine")
+# The parts that are timed; both: one after the other, from one start.
+PARTS = {"throughput": ("dispatch", "combine"), "latency": ("dispatch", "combine", "both")}
+PROGRAMS = {"throughput": "mpi-alltoall", "latency": "mpi-step"}
+TOKENS = {"throughput": 4096, "latency": 128}
+ITERATIONS = {"throughput": 10, "latency": 100}
 TIME_LIMIT_S = 600
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="./dev compare mpi", description=__doc__)
     parser.add_argument("--build", type=Path, required=True, help=argparse.SUPPRESS)
-    for name, fallback in [("ranks", 8), ("tokens", 4096), ("hidden", 7168), ("top-k", 8), ("experts", 256)]:
+    parser.add_argument("--mode", choices=PARTS, default="throughput")
+    for name, fallback in [("ranks", 8), ("hidden", 7168), ("top-k", 8), ("experts", 256)]:
         parser.add_argument(f"--{name}", type=int, default=fallback)
+    parser.add_argument("--tokens", type=int, help="of a rank; 4096, latency: 128")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs")
-    parser.add_argument("--iterations", type=int, default=10, help="timed iterations of a run")
+    parser.add_argument("--iterations", type=int, help="timed iterations of a run; 10, latency: 100")
     parser.add_argument("--setting", choices=SETTINGS, help="of OpenMPI; without it the fastest is looked for")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.tokens = args.tokens or TOKENS[args.mode]
+    args.iterations = args.iterations or ITERATIONS[args.mode]
+    return args
 
 
 def say(text):
@@ -64,21 +75,32 @@ def problem(args):
 def run_mpi(args, setting, iterations):
     root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     mpirun = ["mpirun", *root, "-n", str(args.ranks), *COMMON, *SETTINGS[setting].split()]
-    program = args.build / "bench/mpi_alltoall/mpi-alltoall"
+    program = args.build / "bench/mpi_alltoall" / PROGRAMS[args.mode]
     return json.loads(run([*mpirun, program, *problem(args), "--iterations", str(iterations)]))
 
 
 def run_switchyard(args):
     program = args.build / "src/cli/switchyard"
-    kind = ["--dtype", "bf16", "--routing", "uniform", "--check"]
+    kind = ["--mode", args.mode, "--dtype", "bf16", "--routing", "uniform", "--check"]
     size = ["--ranks", str(args.ranks), *problem(args), "--iterations", str(args.iterations)]
     with tempfile.NamedTemporaryFile(suffix=".json") as result:
         run([program, "bench", *size, *kind, "--json", result.name])
-        return json.loads(Path(result.name).read_text(encoding="utf-8"))
+        numbers = json.loads(Path(result.name).read_text(encoding="utf-8"))
+    return numbers if args.mode == "throughput" else as_parts(numbers)
+
+
+def as_parts(numbers):
+    """The one case of a latency benchmark, in the form of a throughput one."""
+    case = numbers["cases"][0]
+    for part in PARTS["latency"]:
+        numbers[part] = {"median_us": case["host"][part]["p50_us"], "p99_us": case["host"][part]["p99_us"]}
+    for part in PARTS["throughput"]:
+        numbers[part]["recv_bytes_per_rank"] = case[f"{part}_bytes_per_rank"]
+    return {**numbers, "tokens": case["tokens"]}
 
 
 def total_us(result):
-    return sum(result[part]["median_us"] for part in PARTS)
+    return sum(result[part]["median_us"] for part in PARTS["throughput"])
 
 
 def fit_memory(args):
@@ -95,7 +117,7 @@ def choose_setting(args):
         return args.setting
     times = {}
     for setting in SETTINGS:
-        times[setting] = total_us(run_mpi(args, setting, 3))
+        times[setting] = total_us(run_mpi(args, setting, max(3, args.iterations // 5)))
         say(f"OpenMPI, {setting}: {times[setting] / 1000:.1f} ms a dispatch and combine")
     return min(times, key=times.get)
 
@@ -112,26 +134,26 @@ def measure(args, setting):
     return rounds
 
 
-def medians(rounds, side):
-    return {part: statistics.median(r[side][part]["median_us"] for r in rounds) for part in PARTS}
+def medians(args, rounds, side):
+    return {part: statistics.median(r[side][part]["median_us"] for r in rounds) for part in PARTS[args.mode]}
 
 
 def check_same_job(rounds):
     """The routings differ in their random stream only: the bytes received must agree within 2 %."""
-    for part in PARTS:
+    for part in PARTS["throughput"]:
         mpi, ours = (rounds[0][side][part]["recv_bytes_per_rank"] for side in ("mpi", "switchyard"))
         if mpi and abs(ours / mpi - 1) > 0.02:
             say(f"warning: bytes received in {part} differ: MPI {mpi:.0f}, Switchyard {ours:.0f}")
 
 
 def report(args, setting, rounds):
-    mpi, ours = medians(rounds, "mpi"), medians(rounds, "switchyard")
+    mpi, ours = medians(args, rounds, "mpi"), medians(args, rounds, "switchyard")
     print(f"\n{args.ranks} ranks, {args.tokens} tokens a rank, hidden {args.hidden}, top-{args.top_k} of "
           f"{args.experts} experts, bf16; OpenMPI: {setting}; medians of {args.rounds} rounds")
     print(f"{'':10}{'MPI us':>12}{'Switchyard us':>16}{'times as fast':>16}")
-    for part in PARTS:
+    for part in PARTS[args.mode]:
         print(f"{part:10}{mpi[part]:12.0f}{ours[part]:16.0f}{mpi[part] / ours[part]:16.2f}")
-    ratios = {part: mpi[part] / ours[part] for part in PARTS}
+    ratios = {part: mpi[part] / ours[part] for part in PARTS[args.mode]}
     if args.json:
         summary = {"mpi_us": mpi, "switchyard_us": ours, "ratio": ratios, "setting": setting, "rounds": rounds}
         args.json.write_text(json.dumps(summary, indent=1) + "\n")

@@ -4,48 +4,9 @@
 #include <array>
 #include <cstring>
 
-#include "bf16.hpp"
+#include "sums.hpp"
 
 namespace mpi_alltoall {
-
-namespace {
-
-// Columns that are summed at once: the sums stay in the first-level cache.
-constexpr std::int64_t block = 1024;
-
-MPI_Datatype make_type(MPI_Datatype element, std::size_t count) {
-  MPI_Datatype type = MPI_DATATYPE_NULL;
-  MPI_Type_contiguous(static_cast<int>(count), element, &type);
-  MPI_Type_commit(&type);
-  return type;
-}
-
-void all_to_all(void const* from, Counts const& to_ranks, void* to, Counts const& from_ranks, MPI_Datatype type) {
-  MPI_Alltoallv(from, to_ranks.rows.data(), to_ranks.first.data(), type, to, from_ranks.rows.data(),
-                from_ranks.first.data(), type, MPI_COMM_WORLD);
-}
-
-void set_product(float* __restrict sums, std::uint16_t const* __restrict row, float weight, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) sums[i] = weight * to_float(row[i]);
-}
-
-void add_product(float* __restrict sums, std::uint16_t const* __restrict row, float weight, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) sums[i] += weight * to_float(row[i]);
-}
-
-void round_to(std::uint16_t* __restrict out, float const* __restrict sums, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) out[i] = to_bf16(sums[i]);
-}
-
-}  // namespace
-
-void Counts::set_first() {
-  total = 0;
-  for (std::size_t rank = 0; rank < rows.size(); ++rank) {
-    first[rank] = total;
-    total += rows[rank];
-  }
-}
 
 Exchange::Exchange(Options const& options, World const& world)
     : options_(options),
@@ -162,15 +123,15 @@ void Exchange::dispatch(Inputs const& inputs) {
 }
 
 void Exchange::sum_token(std::int64_t token, Inputs const& inputs, std::uint16_t* out) {
-  std::array<float, block> sums;
+  std::array<float, sum_block> sums;
   std::array<float, 1024> weight{};  // by rank
   for (int k = 0; k < options_.top_k; ++k) {
     auto const slot = static_cast<std::size_t>(token * options_.top_k + k);
     weight[static_cast<std::size_t>(rank_of_expert_[static_cast<std::size_t>(inputs.experts[slot])])] +=
         inputs.weights[slot];
   }
-  for (std::int64_t begin = 0; begin < options_.hidden; begin += block) {
-    std::int64_t const count = std::min(block, options_.hidden - begin);
+  for (std::int64_t begin = 0; begin < options_.hidden; begin += sum_block) {
+    std::int64_t const count = std::min(sum_block, options_.hidden - begin);
     bool first = true;
     for (int rank = 0; rank < world_.size; ++rank) {
       std::int64_t const slot = slot_[static_cast<std::size_t>(token * world_.size + rank)];

@@ -6,46 +6,15 @@
 // is needed on the receiving side, but for the small part beside the rows.
 #pragma once
 
-#include <mpi.h>
-
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <span>
 #include <vector>
 
+#include "all_to_all.hpp"
 #include "options.hpp"
 #include "routing.hpp"
 
 namespace mpi_alltoall {
-
-// An array without initialisation, that grows but never shrinks: buffers are warm after the first iteration.
-template <typename T>
-class Warm {
- public:
-  T* at_least(std::size_t count) {
-    if (count > capacity_) {
-      data_ = std::make_unique_for_overwrite<T[]>(count);
-      capacity_ = count;
-    }
-    return data_.get();
-  }
-  [[nodiscard]] T* data() const { return data_.get(); }
-
- private:
-  std::unique_ptr<T[]> data_;
-  std::size_t capacity_ = 0;
-};
-
-// How many rows go to (or come from) each rank and where theirs begin.
-struct Counts {
-  std::vector<int> rows;
-  std::vector<int> first;
-  int total = 0;
-
-  explicit Counts(int ranks) : rows(static_cast<std::size_t>(ranks)), first(static_cast<std::size_t>(ranks)) {}
-  void set_first();
-};
 
 class Exchange {
  public:

@@ -85,7 +85,8 @@ struct LowLatencyDispatchArgs {
   ConstTensorView topk_weights{};
   SendCast cast = SendCast::none;
   SlotLayout layout = SlotLayout::expert_major;
-  // [L] i32: the rows received for each expert are added to it. [R] i64: the nanoseconds waited for each source.
+  // Added to by the receive half. [L] i32: the rows received for each expert; a row counts once for an expert that
+  // it has in several slots. [R] i64: the nanoseconds from the beginning of the half until the source was there.
   TensorView received_per_expert{};
   TensorView wait_ns_per_source{};
   int num_workers = 0;  // 0: as the buffer was made; CPU engine
@@ -129,6 +130,7 @@ struct LowLatencyCombineArgs {
   LowLatencyHandle handle{};
   // expert_major: [N, K] f32: slot k of a token counts with weight k; not given: 1.
   ConstTensorView topk_weights{};
+  // Codes go where outputs() points, so a coded combine takes x from elsewhere.
   CombineCoding coding = CombineCoding::none;
   // [N, H], dtype of x, rows may be strided: the sums, in f32, in slot order (expert_major) or by rank
   // (rank_major). A slot whose rank is masked adds nothing.

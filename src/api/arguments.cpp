@@ -1,12 +1,10 @@
 #include "api/arguments.hpp"
 
-#include <array>
 #include <cstdint>
-#include <initializer_list>
 #include <limits>
-#include <string>
-#include <string_view>
+#include <utility>
 
+#include "api/view_checks.hpp"
 #include "base/check.hpp"
 #include "base/deadline.hpp"
 
@@ -14,72 +12,14 @@ namespace switchyard {
 
 namespace {
 
-// Extent that may be anything.
-constexpr std::int64_t any = -1;
-
-std::string names_of(std::initializer_list<DType> dtypes) {
-  std::string names;
-  for (DType const dtype : dtypes) names += (names.empty() ? "" : " or ") + std::string(name_of(dtype));
-  return names;
-}
-
-void check_dtype(std::string_view name, ConstTensorView const& view, std::initializer_list<DType> allowed) {
-  for (DType const dtype : allowed) {
-    if (view.dtype == dtype) return;
-  }
-  require(false, "{}: expected dtype {}, seen {}", name, names_of(allowed), name_of(view.dtype));
-}
-
-char const* name_of(Device device) {
-  return device == Device::cpu ? "cpu" : "cuda";
-}
-
-// On the engine's device, and of these extents.
-void check_shape(std::string_view name, ConstTensorView const& view, std::initializer_list<std::int64_t> expected,
-                 BufferFacts const& buffer) {
-  require(view.device == buffer.device, "{}: expected a tensor on device {}, seen {}", name, name_of(buffer.device),
-          name_of(view.device));
-  require(view.ndim == static_cast<int>(expected.size()), "{}: expected {} dimensions, seen {}", name,
-          expected.size(), view.ndim);
-  int dim = 0;
-  for (std::int64_t const extent : expected) {
-    std::int64_t const seen = view.size(dim);
-    require(seen >= 0, "{}: dimension {}: expected 0 or more, seen {}", name, dim, seen);
-    require(extent == any || seen == extent, "{}: dimension {}: expected {}, seen {}", name, dim, extent, seen);
-    ++dim;
-  }
-  require(view.numel() == 0 || view.data != nullptr, "{}: expected a pointer for {} elements, seen null", name,
-          view.numel());
-}
-
-void check_aligned(std::string_view name, ConstTensorView const& view) {
-  auto const address = reinterpret_cast<std::uintptr_t>(view.data);
-  require(address % size_of(view.dtype) == 0, "{}: expected an address aligned to {} bytes, seen {:#x}", name,
-          size_of(view.dtype), address);
-}
-
-// Elements of a row adjacent, so that rows can be moved as bytes.
-void check_rows(std::string_view name, ConstTensorView const& view) {
-  int const last = view.ndim - 1;
-  require(view.size(last) <= 1 || view.stride(last) == 1,
-          "{}: expected adjacent elements in a row (stride 1), seen stride {}", name, view.stride(last));
-  check_aligned(name, view);
-}
-
-// Rows that do not overlap: for what is written.
-void check_writable_rows(std::string_view name, ConstTensorView const& view) {
-  check_rows(name, view);
-  require(view.size(0) <= 1 || view.stride(0) >= view.size(1),
-          "{}: expected rows that do not overlap (stride {} or more), seen {}", name, view.size(1), view.stride(0));
-}
-
 void check_scales(DispatchArgs const& args, BufferFacts const& buffer) {
   bool const fp8 = args.x.dtype == DType::f8e4m3;
   require(args.scales.given() == fp8, "scales: expected {} for x of dtype {}, seen {}", fp8 ? "a tensor" : "none",
           name_of(args.x.dtype), args.scales.given() ? "a tensor" : "none");
   require(!(fp8 && args.cast_to_fp8), "cast_to_fp8: expected x of dtype bf16, f16 or f32, seen f8e4m3");
   if (!fp8) return;
-  check_shape("scales", args.scales, {args.x.size(0), (args.x.size(1) + scale_group - 1) / scale_group}, buffer);
+  check_shape("scales", args.scales, {args.x.size(0), (args.x.size(1) + scale_group - 1) / scale_group},
+              buffer.device);
   check_dtype("scales", args.scales, {DType::f32});
   check_aligned("scales", args.scales);
 }
@@ -115,20 +55,16 @@ void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
     require(args.topk_idx.size(0) == tokens, "topk_idx: dimension 0: expected {} as in x, seen {}", tokens,
             args.topk_idx.size(0));
   } else {
-    check_shape("token_in_rank", args.token_in_rank, {tokens, buffer.world}, buffer);
+    check_shape("token_in_rank", args.token_in_rank, {tokens, buffer.world}, buffer.device);
     check_dtype("token_in_rank", args.token_in_rank, {DType::u8});
     require(args.layout == OutputLayout::flat, "topk_idx: expected for layout expanded, seen token_in_rank");
     require(args.num_worst_tokens == 0, "num_worst_tokens: expected topk_idx beside it, seen token_in_rank");
   }
   if (args.topk_weights.given()) {
-    check_shape("topk_weights", args.topk_weights, {tokens, buffer.options.top_k}, buffer);
+    check_shape("topk_weights", args.topk_weights, {tokens, buffer.options.top_k}, buffer.device);
     check_dtype("topk_weights", args.topk_weights, {DType::f32});
     check_aligned("topk_weights", args.topk_weights);
   }
-}
-
-void check_workers(int num_workers) {
-  require(num_workers >= 0 && num_workers <= 1024, "num_workers: expected 0..1024, seen {}", num_workers);
 }
 
 }  // namespace
@@ -150,13 +86,13 @@ void check_options(BufferOptions const& options, int world) {
 }
 
 void check_topk_idx(ConstTensorView const& topk_idx, BufferFacts const& buffer) {
-  check_shape("topk_idx", topk_idx, {any, buffer.options.top_k}, buffer);
+  check_shape("topk_idx", topk_idx, {any, buffer.options.top_k}, buffer.device);
   check_dtype("topk_idx", topk_idx, {DType::i64, DType::i32});
   check_aligned("topk_idx", topk_idx);
 }
 
 void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer) {
-  check_shape("x", args.x, {any, buffer.options.hidden}, buffer);
+  check_shape("x", args.x, {any, buffer.options.hidden}, buffer.device);
   check_dtype("x", args.x, {DType::bf16, DType::f16, DType::f32, DType::f8e4m3});
   check_rows("x", args.x);
   require(args.x.size(0) <= buffer.options.max_tokens, "x: dimension 0: expected at most max_tokens = {}, seen {}",
@@ -181,26 +117,26 @@ void check_combine(CombineArgs const& args, BufferFacts const& buffer) {
   check_handle(args.handle, buffer);
   detail::Routing const& routing = *args.handle.routing();
   std::int64_t const rows = routing.rows_of_rank[static_cast<std::size_t>(routing.rank)];
-  check_shape("x", args.x, {rows, buffer.options.hidden}, buffer);
+  check_shape("x", args.x, {rows, buffer.options.hidden}, buffer.device);
   check_dtype("x", args.x, {DType::bf16, DType::f16, DType::f32});
   check_rows("x", args.x);
   if (args.topk_weights.given()) {
     require(routing.top_k > 0, "topk_weights: expected none after a dispatch without topk_idx, seen a tensor");
     bool const flat = routing.layout == OutputLayout::flat;
-    if (flat) check_shape("topk_weights", args.topk_weights, {rows, routing.top_k}, buffer);
-    if (!flat) check_shape("topk_weights", args.topk_weights, {rows}, buffer);
+    if (flat) check_shape("topk_weights", args.topk_weights, {rows, routing.top_k}, buffer.device);
+    if (!flat) check_shape("topk_weights", args.topk_weights, {rows}, buffer.device);
     check_dtype("topk_weights", args.topk_weights, {DType::f32});
     check_rows("topk_weights", args.topk_weights);
   }
   if (args.row_weights.given()) {
-    check_shape("row_weights", args.row_weights, {rows}, buffer);
+    check_shape("row_weights", args.row_weights, {rows}, buffer.device);
     check_dtype("row_weights", args.row_weights, {DType::f32});
     check_aligned("row_weights", args.row_weights);
   }
   for (auto const& [name, view] : {std::pair{"bias0", args.bias0}, std::pair{"bias1", args.bias1},
                                    std::pair{"out", ConstTensorView(args.out)}}) {
     if (!view.given()) continue;
-    check_shape(name, view, {routing.num_tokens, buffer.options.hidden}, buffer);
+    check_shape(name, view, {routing.num_tokens, buffer.options.hidden}, buffer.device);
     check_dtype(name, view, {args.x.dtype});
     check_rows(name, view);
   }

@@ -1,36 +1,11 @@
 #include "switchyard/buffer.hpp"
 
 #include "api/buffer_state.hpp"
-#include "api/segments.hpp"
-#include "base/check.hpp"
-#include "base/config.hpp"
+#include "api/engine_choice.hpp"
 
 namespace switchyard {
 
 namespace {
-
-EngineKind chosen_here(BufferOptions const& options) {
-  if (options.engine != EngineKind::automatic) return options.engine;
-  std::string const setting = config_text(Setting::engine);
-  if (setting == "cpu") return EngineKind::cpu;
-  if (setting == "cuda") return EngineKind::cuda;
-  return detail::why_no_cuda().empty() ? EngineKind::cuda : EngineKind::cpu;
-}
-
-// Collective: all ranks take the same engine, or none goes on.
-EngineKind chosen(World& world, BufferOptions const& options) {
-  EngineKind kind = EngineKind::cpu;
-  agree(world, refusal_of([&] { kind = chosen_here(options); }));
-  auto const all = world.all_gather(std::as_bytes(std::span(&kind, 1)));
-  for (std::size_t rank = 1; rank < all.size(); ++rank) {
-    if (all[rank] == all[0]) continue;
-    auto const name = [](std::byte of) { return static_cast<EngineKind>(of) == EngineKind::cuda ? "cuda" : "cpu"; };
-    throw InvalidArgument(fmt::format("rank {}: BufferOptions::engine: expected {} as on rank 0, seen {}", rank,
-                                      name(all[0].at(0)), name(all[rank].at(0))),
-                          {.rank = static_cast<int>(rank), .phase = "construction"});
-  }
-  return kind;
-}
 
 // What the copies of a Buffer share: the last one to go waits for the queued work, whose inputs the caller may free
 // next. The tasks hold the state itself, so it lives even if a task is what lets go of the last Buffer.
@@ -42,7 +17,7 @@ std::shared_ptr<detail::BufferState> draining(std::shared_ptr<detail::BufferStat
 }  // namespace
 
 Buffer::Buffer(Communicator const& communicator, BufferOptions const& options)
-    : state_(draining(chosen(*communicator.world(), options) == EngineKind::cuda
+    : state_(draining(choose_engine(*communicator.world(), {"BufferOptions", options.engine}) == EngineKind::cuda
                           ? detail::make_cuda_buffer(communicator, options)
                           : detail::make_cpu_buffer(communicator, options))) {}
 

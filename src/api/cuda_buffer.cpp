@@ -5,6 +5,7 @@
 
 #include "api/buffer_parts.hpp"
 #include "api/buffer_state.hpp"
+#include "api/cuda_parts.hpp"
 #include "api/cuda_rounds.hpp"
 #include "api/device_segments.hpp"
 #include "api/reset.hpp"
@@ -16,16 +17,6 @@
 namespace switchyard::detail {
 
 namespace {
-
-// Host control blocks need a heap of their own, of the least size.
-constexpr std::size_t host_heap_bytes = page_bytes;
-constexpr int oldest_major = 8;
-
-int device_of(BufferOptions const& options) {
-  int device = options.device;
-  if (device < 0) check_cuda(cudaGetDevice(&device), "cudaGetDevice");
-  return device;
-}
 
 DeviceSizes sizes_of(BufferOptions const& options, int world) {
   return {.world = world,
@@ -59,30 +50,12 @@ SmProblem sm_problem(BufferOptions const& options, int world, int ranks_per_gpu,
           .num_experts = options.num_experts};
 }
 
-ConnectedHeap connect_host_heap(World& world, BufferOptions const& options, BufferPlan plan) {
-  plan.heap_bytes = host_heap_bytes;
-  plan.segment_bytes = plan.control.bytes + host_heap_bytes;
-  return connect_heap(world, options, plan);
-}
-
-// A kernel that is handed a host pointer, or another GPU's, ends the whole context.
-void check_memory(char const* name, ConstTensorView const& view, int device) {
-  if (!view.given() || view.numel() == 0) return;
-  cudaPointerAttributes attributes{};
-  check_cuda(cudaPointerGetAttributes(&attributes, view.data), "cudaPointerGetAttributes");
-  bool const managed = attributes.type == cudaMemoryTypeManaged;
-  require(managed || attributes.type == cudaMemoryTypeDevice,
-          "{}: expected memory of a GPU, seen memory of the host", name);
-  require(managed || attributes.device == device, "{}: expected memory of GPU {}, seen GPU {}", name, device,
-          attributes.device);
-}
-
 class CudaBuffer final : public BufferState {
  public:
   CudaBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
         decisions_(decide_together(world(), options)),
-        device_(choose_device(options)),
+        device_(choose_device(world(), options.device)),
         host_(connect_host_heap(world(), options, decisions_.plan)),
         connected_(connect_device_heap(
             world(),
@@ -181,19 +154,6 @@ class CudaBuffer final : public BufferState {
   // The kernel writes it, whoever lets go of it before.
   void keep(Tensor const& tensor) {
     if (tensor.given()) engine_.keep_until_done({.offset = 0, .data = nullptr, .owner = tensor.owner()});
-  }
-
-  int choose_device(BufferOptions const& options) {
-    int device = -1;
-    agree(world(), refusal_of([&] {
-            std::string const why = why_no_cuda();
-            if (!why.empty()) throw Unsupported("engine cuda: " + why);
-            int count = 0;
-            check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-            device = device_of(options);
-            require(device < count, "device: expected 0..{}, seen {}", count - 1, device);
-          }));
-    return device;
   }
 
   // Half of what is free, shared by the ranks of this node, at most; what two results take otherwise.
@@ -365,19 +325,6 @@ class CudaBuffer final : public BufferState {
 
 std::shared_ptr<BufferState> make_cuda_buffer(Communicator const& communicator, BufferOptions const& options) {
   return std::make_shared<CudaBuffer>(communicator, options);
-}
-
-std::string why_no_cuda() {
-  int count = 0;
-  cudaError_t const error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess) {
-    static_cast<void>(cudaGetLastError());
-    return fmt::format("no usable GPU: {}", cudaGetErrorString(error));
-  }
-  int major = 0;
-  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess || major < oldest_major)
-    return fmt::format("GPU of compute capability {}; {}.0 is the oldest that works", major, oldest_major);
-  return "";
 }
 
 }  // namespace switchyard::detail

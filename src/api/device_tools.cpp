@@ -1,6 +1,7 @@
 #include "api/device_tools.hpp"
 
 #include "api/buffer_state.hpp"
+#include "engine/cuda/launch.hpp"
 #include "memory/device/cuda_check.hpp"
 #include "memory/device/device_segment.hpp"
 
@@ -73,6 +74,63 @@ double DeviceTimer::microseconds() const {
   check_cuda(cudaEventSynchronize(event_of(end_)), "cudaEventSynchronize");
   check_cuda(cudaEventElapsedTime(&milliseconds, event_of(begin_), event_of(end_)), "cudaEventElapsedTime");
   return static_cast<double>(milliseconds) * 1e3;
+}
+
+DeviceStream::DeviceStream() {
+  cudaStream_t stream = nullptr;
+  check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  stream_ = stream;
+}
+
+DeviceStream::~DeviceStream() {
+  cudaStreamDestroy(static_cast<cudaStream_t>(stream_));
+}
+
+void DeviceStream::wait() const {
+  check_cuda(cudaStreamSynchronize(static_cast<cudaStream_t>(stream_)), "cudaStreamSynchronize");
+}
+
+DeviceGraph::DeviceGraph(DeviceStream const& stream, std::function<void()> const& work) : stream_(stream.handle()) {
+  cudaGraph_t graph = nullptr;
+  check_cuda(cudaStreamBeginCapture(stream_of(stream_), cudaStreamCaptureModeThreadLocal),
+             "cudaStreamBeginCapture");
+  try {
+    work();
+  } catch (...) {
+    static_cast<void>(cudaStreamEndCapture(stream_of(stream_), &graph));
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    throw;
+  }
+  check_cuda(cudaStreamEndCapture(stream_of(stream_), &graph), "cudaStreamEndCapture");
+  cudaGraphExec_t exec = nullptr;
+  cudaError_t const made = cudaGraphInstantiate(&exec, graph, 0);
+  cudaGraphDestroy(graph);
+  check_cuda(made, "cudaGraphInstantiate");
+  exec_ = exec;
+}
+
+DeviceGraph::~DeviceGraph() {
+  cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(exec_));
+}
+
+void DeviceGraph::replay() const {
+  check_cuda(cudaGraphLaunch(static_cast<cudaGraphExec_t>(exec_), stream_of(stream_)), "cudaGraphLaunch");
+}
+
+DeviceStamps::DeviceStamps(int count) {
+  void* memory = nullptr;
+  check_cuda(cudaHostAlloc(&memory, static_cast<std::size_t>(count) * sizeof(std::uint64_t), cudaHostAllocDefault),
+             "cudaHostAlloc");
+  nanoseconds_ = {static_cast<std::uint64_t*>(memory), [](std::uint64_t* at) { cudaFreeHost(at); }};
+  check_cuda(cuda::load_stamp(), "loading a kernel");
+}
+
+void DeviceStamps::write(int which, DeviceStream const& stream) const {
+  check_cuda(cuda::launch_stamp(nanoseconds_.get() + which, stream_of(stream.handle())), "stamp");
+}
+
+double DeviceStamps::microseconds(int from, int to) const {
+  return static_cast<double>(nanoseconds_[to] - nanoseconds_[from]) / 1e3;
 }
 
 }  // namespace switchyard

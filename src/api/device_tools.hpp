@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -39,6 +40,47 @@ class DeviceTimer {
  private:
   void* begin_ = nullptr;
   void* end_ = nullptr;
+};
+
+// A stream of the current GPU.
+class DeviceStream {
+ public:
+  DeviceStream();
+  ~DeviceStream();  // NOLINT(performance-trivially-destructible)
+  DeviceStream(DeviceStream const&) = delete;
+  DeviceStream& operator=(DeviceStream const&) = delete;
+  [[nodiscard]] std::uintptr_t handle() const noexcept { return reinterpret_cast<std::uintptr_t>(stream_); }
+  void wait() const;
+
+ private:
+  void* stream_ = nullptr;
+};
+
+// What `work` queues on a stream, as a CUDA graph.
+class DeviceGraph {
+ public:
+  DeviceGraph(DeviceStream const& stream, std::function<void()> const& work);
+  ~DeviceGraph();  // NOLINT(performance-trivially-destructible)
+  DeviceGraph(DeviceGraph const&) = delete;
+  DeviceGraph& operator=(DeviceGraph const&) = delete;
+  void replay() const;
+
+ private:
+  std::uintptr_t stream_;
+  void* exec_ = nullptr;
+};
+
+// Moments by the GPU's clock, which kernels on a stream write down: other than events, they work within graphs.
+class DeviceStamps {
+ public:
+  explicit DeviceStamps(int count);
+  // Queues the writing.
+  void write(int which, DeviceStream const& stream) const;
+  // Of what has run.
+  [[nodiscard]] double microseconds(int from, int to) const;
+
+ private:
+  std::shared_ptr<std::uint64_t[]> nanoseconds_;
 };
 
 }  // namespace switchyard

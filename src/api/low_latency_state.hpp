@@ -15,6 +15,8 @@ struct Lease {
   std::int64_t num_tokens = 0;      // N of the dispatch
   std::uint64_t buffer_id = 0;      // whose
   std::uint64_t era = 0;            // resets of the buffer before it
+  bool received = false;            // CUDA engine: the receive half of the dispatch is queued
+  bool combined = false;            // likewise, a combine
   std::function<void()> give_back;  // may be called on any thread, must not throw
 
   Lease() = default;

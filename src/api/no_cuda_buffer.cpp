@@ -1,12 +1,18 @@
-// Stands in for cuda_buffer.cpp and device_tools.cpp in a build without CUDA.
+// Stands in for cuda_buffer.cpp, cuda_low_latency.cpp and device_tools.cpp in a build without CUDA.
 #include "api/buffer_state.hpp"
 #include "api/device_tools.hpp"
+#include "api/low_latency_state.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::detail {
 
 std::shared_ptr<BufferState> make_cuda_buffer(Communicator const& /*communicator*/,
                                               BufferOptions const& /*options*/) {
+  throw Unsupported("engine cuda: " + why_no_cuda());
+}
+
+std::shared_ptr<LowLatencyState> make_cuda_low_latency(Communicator const& /*communicator*/,
+                                                       LowLatencyOptions const& /*options*/) {
   throw Unsupported("engine cuda: " + why_no_cuda());
 }
 
@@ -59,6 +65,33 @@ void DeviceTimer::begin(std::uintptr_t /*cuda_stream*/) {}
 void DeviceTimer::end(std::uintptr_t /*cuda_stream*/) {}
 
 double DeviceTimer::microseconds() const {
+  return 0;
+}
+
+DeviceStream::DeviceStream() {
+  refuse();
+}
+
+DeviceStream::~DeviceStream() = default;
+
+void DeviceStream::wait() const {}
+
+DeviceGraph::DeviceGraph(DeviceStream const& stream, std::function<void()> const& /*work*/)
+    : stream_(stream.handle()) {
+  refuse();
+}
+
+DeviceGraph::~DeviceGraph() = default;
+
+void DeviceGraph::replay() const {}
+
+DeviceStamps::DeviceStamps(int /*count*/) {
+  refuse();
+}
+
+void DeviceStamps::write(int /*which*/, DeviceStream const& /*stream*/) const {}
+
+double DeviceStamps::microseconds(int /*from*/, int /*to*/) const {
   return 0;
 }
 

@@ -15,11 +15,11 @@ namespace switchyard {
 
 namespace {
 
-constexpr std::array<std::string_view, 4> option_names{"max_tokens", "hidden", "num_experts", "top_k"};
+constexpr std::size_t most_options = 8;
 
 // What every rank tells the others when a buffer is made.
 struct Introduction {
-  std::array<std::int64_t, option_names.size()> options{};
+  std::array<std::int64_t, most_options> options{};
   std::uint64_t segment_bytes = 0;
   std::uint64_t segment_id = 0;
 };
@@ -39,13 +39,14 @@ std::vector<Introduction> introduce(World& world, Introduction const& mine) {
   return all;
 }
 
-void check_equal(std::vector<Introduction> const& all) {
+void check_equal(SizeOptions const& names, std::vector<Introduction> const& all) {
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
-    for (std::size_t option = 0; option < option_names.size(); ++option) {
+    for (std::size_t option = 0; option < names.options.size(); ++option) {
       if (all[rank].options[option] == all[0].options[option]) continue;
-      throw InvalidArgument(fmt::format("rank {}: BufferOptions::{}: expected {} as on rank 0, seen {}", rank,
-                                        option_names[option], all[0].options[option], all[rank].options[option]),
-                            {.rank = static_cast<int>(rank), .phase = "construction"});
+      throw InvalidArgument(
+          fmt::format("rank {}: {}::{}: expected {} as on rank 0, seen {}", rank, names.type,
+                      names.options[option].name, all[0].options[option], all[rank].options[option]),
+          {.rank = static_cast<int>(rank), .phase = "construction"});
     }
   }
 }
@@ -95,12 +96,19 @@ void check_segment(Segment const& segment, std::size_t rank, std::size_t world, 
 }  // namespace
 
 ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan) {
+  std::array<SizeOption, 4> const sizes{{{"max_tokens", options.max_tokens},
+                                         {"hidden", options.hidden},
+                                         {"num_experts", options.num_experts},
+                                         {"top_k", options.top_k}}};
+  return connect_heap(world, {"BufferOptions", sizes}, plan);
+}
+
+ConnectedHeap connect_heap(World& world, SizeOptions const& options, BufferPlan const& plan) {
   auto const own = create_segment(world, plan);
-  auto const all =
-      introduce(world, {.options = {options.max_tokens, options.hidden, options.num_experts, options.top_k},
-                        .segment_bytes = own->bytes(),
-                        .segment_id = own->id()});
-  check_equal(all);
+  Introduction mine{.segment_bytes = own->bytes(), .segment_id = own->id()};
+  for (std::size_t i = 0; i < options.options.size(); ++i) mine.options.at(i) = options.options[i].value;
+  auto const all = introduce(world, mine);
+  check_equal(options, all);
   auto descriptors = world.exchange_fd(own->fd());
   std::vector<std::shared_ptr<Segment>> segments;
   auto const refusal = refusal_of([&] {

@@ -1,8 +1,11 @@
 // Making and exchanging the segments of a buffer: its constructor's collective part.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string_view>
 
 #include "base/refusal.hpp"
 #include "bootstrap/world.hpp"
@@ -17,7 +20,18 @@ struct ConnectedHeap {
   std::uint64_t buffer_id = 0;  // random, of this rank
 };
 
+// Options that must be equal on all ranks; 8 at most.
+struct SizeOption {
+  std::string_view name;
+  std::int64_t value = 0;
+};
+struct SizeOptions {
+  std::string_view type;
+  std::span<SizeOption const> options;
+};
+
 // Collective. Checks that all ranks pass equal sizes; throws the same error on every rank.
+ConnectedHeap connect_heap(World& world, SizeOptions const& options, BufferPlan const& plan);
 ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan);
 
 // Collective. What this rank found, told to all: throws the first refusal (by rank) on every rank.

@@ -10,6 +10,7 @@
 #include "base/check.hpp"
 #include "cli/footprint.hpp"
 #include "cli/gather.hpp"
+#include "cli/latency_rank.hpp"
 #include "cli/launcher.hpp"
 #include "cli/machine.hpp"
 #include "cli/rank_bench.hpp"
@@ -58,6 +59,14 @@ void say_fewer_tokens(std::int64_t wanted, std::int64_t taken, std::int64_t avai
              wanted, available >> 20, taken);
 }
 
+Communicator connect(RankContext const& context) {
+  return Communicator::connect({.rank = context.rank,
+                                .size = context.size,
+                                .address = context.address,
+                                .token = context.token,
+                                .serve = false});
+}
+
 int bench_forked(BenchOptions options, Router const& route) {
   std::int64_t const wanted = options.problem.tokens;
   std::int64_t const available = available_memory();
@@ -65,12 +74,7 @@ int bench_forked(BenchOptions options, Router const& route) {
   say_fewer_tokens(wanted, options.problem.tokens, available);
   BenchPlan const plan = make_plan(options, route);
   return run_local_ranks({.ranks = options.problem.ranks}, [&plan](RankContext const& context) {
-    auto communicator = Communicator::connect({.rank = context.rank,
-                                               .size = context.size,
-                                               .address = context.address,
-                                               .token = context.token,
-                                               .serve = false});
-    return run_rank_bench(plan, std::move(communicator), context.barrier);
+    return run_rank_bench(plan, connect(context), context.barrier);
   });
 }
 
@@ -85,6 +89,18 @@ int bench_as_rank(BenchOptions options, Router const& route) {
   return run_rank_bench(plan, std::move(communicator), nullptr);
 }
 
+int latency_forked(BenchOptions const& options, Router const& route) {
+  return run_local_ranks({.ranks = options.problem.ranks}, [&](RankContext const& context) {
+    return run_rank_latency(options, route, connect(context), context.barrier);
+  });
+}
+
+int latency_as_rank(BenchOptions options, Router const& route) {
+  auto communicator = Communicator::from_environment();
+  options.problem.ranks = communicator.size();
+  return run_rank_latency(options, route, std::move(communicator), nullptr);
+}
+
 }  // namespace
 
 int run_bench(BenchOptions options) {
@@ -97,6 +113,8 @@ int run_bench(BenchOptions options) {
   static_cast<void>(route(sample));  // recorded ids that do not fit the options are refused here
   bool const as_rank =
       options.launch == Launch::environment || (options.launch == Launch::detect && launched_by_another());
+  if (options.mode == Mode::latency)
+    return as_rank ? latency_as_rank(options, route) : latency_forked(options, route);
   return as_rank ? bench_as_rank(std::move(options), route) : bench_forked(std::move(options), route);
 }
 

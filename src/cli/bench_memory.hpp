@@ -1,28 +1,20 @@
-// Tensors of a benchmark where its engine wants them, and clocks that suit.
+// Tensors of a benchmark where its buffer wants them, and clocks that suit.
 #pragma once
 
-#include <cstring>
 #include <memory>
 #include <optional>
-#include <vector>
 
-#include "api/device_tools.hpp"
+#include "cli/tensor_memory.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard::cli {
 
-class BenchMemory {
+class BenchMemory : public TensorMemory {
  public:
   explicit BenchMemory(Buffer& buffer);
 
-  [[nodiscard]] bool on_gpu() const noexcept { return timer_.has_value(); }
-  // A host tensor (contiguous) as the engine can read it; host memory must live on.
-  ConstTensorView place(ConstTensorView host);
-  void write(TensorView const& to, void const* host) const;
-  // The same on the host.
-  [[nodiscard]] Tensor fetch(Tensor const& tensor) const;
+  using TensorMemory::fetch;
   [[nodiscard]] Dispatched fetch(Dispatched const& routed) const;
-  void poison(Tensor const& tensor) const;
 
   // GPU time of a call of the buffer, from the moment when all ranks are released to that when this rank knows that
   // its call is complete, both by the GPU's clock: events before and after would add their own time.
@@ -50,7 +42,6 @@ class BenchMemory {
  private:
   Buffer& buffer_;
   std::optional<DeviceTimer> timer_;
-  std::vector<std::shared_ptr<void>> placed_;
   std::shared_ptr<void> copies_;
 };
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "cli/latency_options.hpp"
 #include "cli/problem.hpp"
 #include "cli/routing.hpp"
 
@@ -64,6 +65,10 @@ struct BenchOptions {
   int sms = 0;
   int iterations = 20;
   int warmup = 3;
+  LatencyOptions latency{};
+  // As given, for a mode to refuse what it does not know; empty: not given.
+  std::string layout_name{};
+  std::vector<std::int64_t> token_counts{};
   bool check = true;
   std::string json;   // a file; "-": standard output
   std::string trace;  // a file

@@ -61,14 +61,18 @@ RankSamples unpack(std::span<double const> packed) {
 
 }  // namespace
 
+std::vector<std::vector<double>> gather_numbers(Communicator& communicator, std::span<double const> mine) {
+  std::vector<std::vector<double>> all;
+  for (auto const& bytes : communicator.all_gather(std::as_bytes(mine))) {
+    all.emplace_back(bytes.size() / sizeof(double));
+    std::memcpy(all.back().data(), bytes.data(), all.back().size() * sizeof(double));
+  }
+  return all;
+}
+
 std::vector<RankSamples> gather_samples(Communicator& communicator, RankSamples const& mine) {
   std::vector<RankSamples> all;
-  std::vector<double> const own = pack(mine);
-  for (auto const& bytes : communicator.all_gather(std::as_bytes(std::span(own)))) {
-    std::vector<double> packed(bytes.size() / sizeof(double));
-    std::memcpy(packed.data(), bytes.data(), packed.size() * sizeof(double));
-    all.push_back(unpack(packed));
-  }
+  for (auto const& packed : gather_numbers(communicator, pack(mine))) all.push_back(unpack(packed));
   return all;
 }
 

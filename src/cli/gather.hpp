@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,9 @@
 #include "switchyard/communicator.hpp"
 
 namespace switchyard::cli {
+
+// Any numbers of all ranks, by rank. Collective.
+std::vector<std::vector<double>> gather_numbers(Communicator& communicator, std::span<double const> mine);
 
 // The samples of all ranks, by rank. Collective.
 std::vector<RankSamples> gather_samples(Communicator& communicator, RankSamples const& mine);

@@ -4,13 +4,11 @@
 
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/check.hpp"
-#include "base/config.hpp"
 #include "base/deadline.hpp"
 #include "cli/bench_inputs.hpp"
 #include "cli/bench_memory.hpp"
@@ -19,17 +17,16 @@
 #include "cli/footprint.hpp"
 #include "cli/gather.hpp"
 #include "cli/machine.hpp"
+#include "cli/output.hpp"
 #include "cli/progress.hpp"
 #include "cli/report.hpp"
+#include "cli/start_line.hpp"
 #include "cli/trace_file.hpp"
 #include "switchyard/trace.hpp"
 
 namespace switchyard::cli {
 
 namespace {
-
-// Ranks fill and check data at different speeds; only after that may they differ by this much.
-constexpr std::chrono::milliseconds check_allowance{20000};
 
 BufferOptions buffer_options(BenchPlan const& plan) {
   Problem const& problem = plan.options.problem;
@@ -61,7 +58,6 @@ class RankBench {
     std::vector<PhaseTime> combine_phases;
   };
 
-  std::int64_t align(std::chrono::milliseconds allowance = std::chrono::milliseconds{0});
   template <typename Work>
   double timed_us(Work&& work);
   Tensor combine(Dispatched const& routed);
@@ -82,8 +78,7 @@ class RankBench {
   BenchPlan const& plan_;
   Problem const& problem_;
   Communicator communicator_;
-  SharedBarrier* barrier_;
-  std::chrono::milliseconds timeout_;
+  StartLine start_line_;
   int workers_;
   Buffer buffer_;
   BenchMemory memory_;
@@ -102,9 +97,7 @@ RankBench::RankBench(BenchPlan const& plan, Communicator communicator, SharedBar
     : plan_(plan),
       problem_(plan.options.problem),
       communicator_(std::move(communicator)),
-      barrier_(barrier),
-      timeout_(plan.options.timeout_ms > 0 ? plan.options.timeout()
-                                           : std::chrono::milliseconds{config_number(Setting::timeout_ms)}),
+      start_line_(communicator_, barrier, plan.options.timeout()),
       workers_(workers_of(plan.options)),
       buffer_(communicator_, buffer_options(plan)),
       memory_(buffer_),
@@ -151,7 +144,7 @@ void RankBench::place_outputs() {
 int RankBench::run() {
   for (int i = 0; i < plan_.options.warmup; ++i) {
     progress_.step("warming up");
-    align(check_allowance);
+    start_line_.align(check_allowance);
     iterate();
   }
   progress_.step("checking");
@@ -166,17 +159,10 @@ int RankBench::run() {
   return 0;
 }
 
-// Waits for all ranks and returns the moment when all were there.
-std::int64_t RankBench::align(std::chrono::milliseconds allowance) {
-  if (barrier_ != nullptr) return barrier_->wait(communicator_.rank(), timeout_ + allowance);
-  communicator_.barrier();
-  return monotonic_ns();
-}
-
 // From the moment when all ranks were ready to the end of this rank's work.
 template <typename Work>
 double RankBench::timed_us(Work&& work) {
-  std::int64_t const begin = align();
+  std::int64_t const begin = start_line_.align();
   if (memory_.on_gpu()) return memory_.call_us(work);
   work();
   return static_cast<double>(monotonic_ns() - begin) / 1e3;
@@ -218,7 +204,7 @@ std::optional<std::string> RankBench::find_mismatch() {
     }
   }
   memory_.poison(out_);
-  align(check_allowance);
+  start_line_.align(check_allowance);
   Dispatched const routed = buffer_.dispatch(args_);
   combine(routed);
   buffer_.synchronize();
@@ -228,9 +214,9 @@ std::optional<std::string> RankBench::find_mismatch() {
 }
 
 bool RankBench::check() {
-  align(check_allowance);
+  start_line_.align(check_allowance);
   auto const mine = find_mismatch();
-  align(check_allowance);
+  start_line_.align(check_allowance);
   auto const found = gather_mismatches(communicator_, mine);
   if (communicator_.rank() == 0) {
     for (auto const& text : found) fmt::print(stderr, "switchyard: mismatch: {}\n", text);
@@ -239,7 +225,7 @@ bool RankBench::check() {
 }
 
 void RankBench::measure_copy(std::optional<CopyCeiling>& copies) {
-  align(check_allowance);
+  start_line_.align(check_allowance);
   if (memory_.on_gpu()) {
     memory_.copy_on_gpu();  // the first allocates
     samples_.device_copy_us.push_back(memory_.gpu_us([&] { memory_.copy_on_gpu(); }));
@@ -277,12 +263,12 @@ void RankBench::measure_times() {
 void RankBench::measure_memory() {
   Dispatched const routed = buffer_.dispatch(args_);
   combine(routed);
-  align(check_allowance);  // all have released their copy buffers, and none its result
+  start_line_.align(check_allowance);  // all have released their copy buffers, and none its result
   ProcessMemory const memory = process_memory();
   samples_.pss_bytes = static_cast<double>(memory.proportional);
   samples_.resident_peak_bytes = static_cast<double>(memory.resident_peak);
   samples_.heap_peak_bytes = static_cast<double>(buffer_.heap_bytes_peak());
-  align(check_allowance);
+  start_line_.align(check_allowance);
 }
 
 void RankBench::trace() {
@@ -298,30 +284,18 @@ void RankBench::report() {
   BenchReport report = make_report(plan_.options, plan_.traffic, all);
   report.workers = workers_;
   report.engine = buffer_.engine();
-  std::string const& json_path = plan_.options.json;
-  fmt::print(json_path == "-" ? stderr : stdout, "{}", to_table(report));
-  std::string const text = json_path.empty() ? "" : to_json(report).dump(2) + "\n";
-  if (json_path == "-") fmt::print("{}", text);
-  if (json_path.empty() || json_path == "-") return;
-  std::ofstream file(json_path);
-  file << text;
-  if (!file.flush()) throw SystemError(fmt::format("{}: cannot be written", json_path));
-}
-
-bool may_use_gpu(EngineKind engine) {
-  if (engine == EngineKind::automatic) return config_text(Setting::engine) != "cpu";
-  return engine == EngineKind::cuda;
+  fmt::print(text_output(plan_.options.json), "{}", to_table(report));
+  write_json(plan_.options.json, to_json(report));
 }
 
 }  // namespace
 
 int run_rank_bench(BenchPlan const& plan, Communicator communicator, SharedBarrier* barrier) {
   if (communicator.rank() == 0) {
-    bool const json_only = plan.options.json == "-";
-    fmt::print(json_only ? stderr : stdout, "{}\n", headline(plan.options, workers_of(plan.options)));
+    fmt::print(text_output(plan.options.json), "{}\n", headline(plan.options, workers_of(plan.options)));
     std::fflush(stdout);
   }
-  if (may_use_gpu(plan.options.engine)) use_gpu_of(communicator.rank());
+  take_gpu(plan.options.engine, communicator.rank());
   return RankBench(plan, std::move(communicator), barrier).run();
 }
 

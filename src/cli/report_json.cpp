@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "cli/output.hpp"
 #include "cli/report.hpp"
 
 namespace switchyard::cli {
@@ -7,12 +8,6 @@ namespace switchyard::cli {
 namespace {
 
 using json = nlohmann::ordered_json;
-
-#ifdef SWITCHYARD_COMMIT
-constexpr char const* commit = SWITCHYARD_COMMIT;
-#else
-constexpr char const* commit = "unknown";
-#endif
 
 json operation_json(Operation const& operation) {
   return {{"dtype", operation.dtype},
@@ -60,11 +55,8 @@ json gpu_json(BenchReport const& report) {
 json to_json(BenchReport const& report) {
   Problem const& problem = report.options.problem;
   json result = {{"schema", "switchyard-bench/1"},
-                 {"commit", commit},
-                 {"machine",
-                  {{"cpu", report.machine.cpu_model},
-                   {"cores", report.machine.cores},
-                   {"memory_bytes", report.machine.memory_bytes}}},
+                 {"commit", commit_name()},
+                 {"machine", to_json(report.machine)},
                  {"engine", report.engine == EngineKind::cuda ? "cuda" : "cpu"},
                  {"mode", name_of(report.options.mode)},
                  {"layout", name_of(problem.layout)},

@@ -13,6 +13,7 @@
 
 #include "base/check.hpp"
 #include "base/interrupt.hpp"
+#include "control/signal_delay.hpp"
 
 namespace switchyard {
 
@@ -67,81 +68,78 @@ ControlHeader& Signals::header(int rank) const noexcept {
   return *reinterpret_cast<ControlHeader*>(heap_->control(rank));
 }
 
-void Signals::ring(int peer) const noexcept {
-  ControlHeader& to = header(peer);
+void ring_doorbell(SymmetricHeap const& heap, int peer) noexcept {
+  ControlHeader& to = *reinterpret_cast<ControlHeader*>(heap.control(peer));
   // seq_cst, with the two in sleep(): either we see the sleeper, or it sees the new doorbell.
   to.doorbell.fetch_add(1, std::memory_order_seq_cst);
   if (to.sleepers.load(std::memory_order_seq_cst) != 0) futex_wake_all(to.doorbell);
 }
 
 void Signals::publish(int peer, std::atomic<std::uint64_t>& flag, std::uint64_t epoch) {
-  flag.store(epoch, std::memory_order_release);  // pairs with the acquire loads in wait(), spin() and sleep()
+  delay_signal();
+  flag.store(epoch, std::memory_order_release);  // pairs with the acquire load in wait()
   ring(peer);
+  delay_signal();
 }
 
-bool Signals::spin(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch) const noexcept {
+bool Signals::spin(News const& news) const noexcept {
   auto const end = Deadline::Clock::now() + policy_.spin;
   do {
     for (int i = 0; i < 16; ++i) {
-      if (flag.load(std::memory_order_acquire) >= epoch) return true;  // pairs with publish()
+      if (news()) return true;
       pause();
     }
   } while (Deadline::Clock::now() < end);
   return false;
 }
 
-void Signals::sleep(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch,
-                    Deadline const& deadline) const noexcept {
+void Signals::sleep(News const& news, Deadline const& deadline) const noexcept {
   ControlHeader& own = header(heap_->rank());
   own.sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with the load of sleepers in ring()
-  std::uint32_t const seen = own.doorbell.load(std::memory_order_seq_cst);    // pairs with the fetch_add in ring()
-  bool const news = flag.load(std::memory_order_acquire) >= epoch             // pairs with publish()
-                    || own.abort.state.load(std::memory_order_acquire) == 2;  // pairs with fail()
-  if (!news) futex_wait(own.doorbell, seen, std::min(deadline.remaining(), look_up_interval));
+  std::uint32_t const seen = own.doorbell.load(std::memory_order_seq_cst);  // pairs with the fetch_add in ring()
+  bool const awake = news() || own.abort.state.load(std::memory_order_acquire) == 2;  // pairs with fail()
+  if (!awake) futex_wait(own.doorbell, seen, std::min(deadline.remaining(), look_up_interval));
   own.sleepers.fetch_sub(1, std::memory_order_relaxed);  // a wake-up too many does no harm
 }
 
-void Signals::wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaited, Deadline const& deadline) {
-  if (spin(flag, awaited.epoch)) return;
-  while (flag.load(std::memory_order_acquire) < awaited.epoch) {  // pairs with publish()
+Arrival Signals::await(int peer, News const& news, Deadline const& deadline) {
+  if (spin(news)) return Arrival::arrived;
+  while (!news()) {
     check_usable();
-    if (world_->is_lost(awaited.peer)) {
-      // It may have published before it went.
-      if (flag.load(std::memory_order_acquire) >= awaited.epoch) return;  // pairs with publish()
-      lost(flag, awaited);
-    }
-    if (deadline.expired()) {
-      // This rank may have been held up itself, and the news may be there.
-      if (flag.load(std::memory_order_acquire) >= awaited.epoch) return;  // pairs with publish()
-      timed_out(flag, awaited);
-    }
-    sleep(flag, awaited.epoch, deadline);
+    // It may have told before it went; and this rank may have been held up itself, and the news may be there.
+    if (world_->is_lost(peer)) return news() ? Arrival::arrived : Arrival::lost;
+    if (deadline.expired()) return news() ? Arrival::arrived : Arrival::timed_out;
+    sleep(news, deadline);
     // Not when the news came with the signal: the call can go on, and its caller hears of the signal afterwards.
-    if (flag.load(std::memory_order_acquire) < awaited.epoch && interrupted())
-      ended(awaited);  // pairs with publish()
+    if (!news() && interrupted()) return Arrival::interrupted;
   }
+  return Arrival::arrived;
 }
 
-void Signals::ended(Awaited const& awaited) {
-  fail(SystemError(fmt::format("rank {}: interrupted by its caller while it waited for rank {} during {}",
-                               heap_->rank(), awaited.peer, awaited.phase),
-                   {.rank = heap_->rank(), .peer = awaited.peer, .phase = awaited.phase}));
-}
-
-void Signals::lost(std::atomic<std::uint64_t> const& flag, Awaited const& awaited) {
+void Signals::wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaited, Deadline const& deadline) {
+  auto const there = [&] {
+    return flag.load(std::memory_order_acquire) >= awaited.epoch;  // pairs with publish()
+  };
+  Arrival const how = await(awaited.peer, there, deadline);
   // Relaxed: the value only goes into a text.
-  auto const seen = flag.load(std::memory_order_relaxed);
-  fail(PeerLost(fmt::format("rank {}: rank {} ended or left during {}: expected epoch {}, seen {}", heap_->rank(),
-                            awaited.peer, awaited.phase, awaited.epoch, seen),
-                {.rank = heap_->rank(), .peer = awaited.peer, .phase = awaited.phase}));
+  if (how != Arrival::arrived) fail_awaiting(how, awaited, flag.load(std::memory_order_relaxed));
 }
 
-void Signals::timed_out(std::atomic<std::uint64_t> const& flag, Awaited const& awaited) {
-  // Relaxed: the value only goes into a text.
-  auto const seen = flag.load(std::memory_order_relaxed);
+void Signals::fail_awaiting(Arrival how, Awaited const& awaited, std::uint64_t seen) {
+  ErrorFacts const facts{.rank = heap_->rank(), .peer = awaited.peer, .phase = awaited.phase};
+  if (how == Arrival::interrupted) {
+    fail(SystemError(fmt::format("rank {}: interrupted by its caller while it waited for rank {} during {}",
+                                 heap_->rank(), awaited.peer, awaited.phase),
+                     facts));
+  }
+  if (how == Arrival::lost) {
+    fail(PeerLost(fmt::format("rank {}: rank {} ended or left during {}: expected epoch {}, seen {}", heap_->rank(),
+                              awaited.peer, awaited.phase, awaited.epoch, seen),
+                  facts));
+  }
   fail(Timeout(fmt::format("rank {}: waited {} ms for rank {} during {}: expected epoch {}, seen {}", heap_->rank(),
                            policy_.timeout.count(), awaited.peer, awaited.phase, awaited.epoch, seen),
-               {.rank = heap_->rank(), .peer = awaited.peer, .phase = awaited.phase}));
+               facts));
 }
 
 void Signals::fail(Error const& error) {

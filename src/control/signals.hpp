@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,8 +29,18 @@ struct Awaited {
   char const* phase = "";
 };
 
+// Wakes the peer if it sleeps. What it is to see must be released before.
+void ring_doorbell(SymmetricHeap const& heap, int peer) noexcept;
+
+// How a wait for a peer ended. Interrupted: the caller of this rank's call wants it to end
+// (switchyard/interrupt.hpp).
+enum class Arrival : std::uint8_t { arrived, lost, timed_out, interrupted };
+
 class Signals {
  public:
+  // Whether the news are there; must acquire what it reads.
+  using News = std::function<bool()>;
+
   Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, WaitPolicy policy);
 
   // Puts the own control block into its first state; before any peer maps it.
@@ -40,8 +51,15 @@ class Signals {
   // Acquire: returns when `flag` (in the own control block) has reached the epoch. Throws PeerLost, Timeout, or
   // what a peer reported; the buffer has then failed and every peer is told.
   void wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaited, Deadline const& deadline);
+  // The same for anything that the peer says and then rings for; what is to be done about a peer that is late or
+  // gone is left to the caller. Throws what a peer reported.
+  Arrival await(int peer, News const& news, Deadline const& deadline);
+  void ring(int peer) const noexcept { ring_doorbell(*heap_, peer); }
   [[nodiscard]] Deadline deadline() const { return Deadline(policy_.timeout); }
 
+  // Fails the buffer for a peer that is lost or late, or for an interrupt; `seen` is the epoch that is there
+  // instead.
+  [[noreturn]] void fail_awaiting(Arrival how, Awaited const& awaited, std::uint64_t seen);
   // Records the failure here and in every peer's control block, and throws it.
   [[noreturn]] void fail(Error const& error);
   // Tells the peers that this rank takes part in nothing any more: before it frees what they could still wait for.
@@ -54,12 +72,8 @@ class Signals {
 
  private:
   [[nodiscard]] ControlHeader& header(int rank) const noexcept;
-  void ring(int peer) const noexcept;
-  void sleep(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch, Deadline const& deadline) const noexcept;
-  bool spin(std::atomic<std::uint64_t> const& flag, std::uint64_t epoch) const noexcept;
-  [[noreturn]] void lost(std::atomic<std::uint64_t> const& flag, Awaited const& awaited);
-  [[noreturn]] void ended(Awaited const& awaited);
-  [[noreturn]] void timed_out(std::atomic<std::uint64_t> const& flag, Awaited const& awaited);
+  void sleep(News const& news, Deadline const& deadline) const noexcept;
+  bool spin(News const& news) const noexcept;
 
   std::shared_ptr<SymmetricHeap> heap_;
   std::shared_ptr<World> world_;

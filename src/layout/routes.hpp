@@ -50,4 +50,9 @@ inline std::int64_t topk_at(ConstTensorView const& topk_idx, std::int64_t token,
   return static_cast<std::int32_t const*>(topk_idx.data)[at];
 }
 
+// The weight at (token, slot) of a f32 tensor.
+inline float weight_at(ConstTensorView const& weights, std::int64_t token, std::int64_t slot) noexcept {
+  return static_cast<float const*>(weights.data)[token * weights.stride(0) + slot * weights.stride(1)];
+}
+
 }  // namespace switchyard

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "support/flow.hpp"
+#include "support/span.hpp"
 
 namespace switchyard::test {
 
@@ -86,6 +87,11 @@ class DeviceRank {
     copy(to.view().data, from, index(to.view().numel()) * size_of(to.dtype()));
   }
 
+  // All that the view spans, from host memory of the same strides.
+  void write_span(TensorView const& to, void const* from) {
+    if (to.numel() > 0) copy(to.data, from, span_bytes(to));
+  }
+
   DispatchArgs upload(DispatchArgs args) {
     args.x = upload(args.x);
     args.scales = upload(args.scales);
@@ -135,13 +141,6 @@ class DeviceRank {
   Combined download(Combined const& from) { return {download(from.x), download(from.topk_weights)}; }
 
  private:
-  static std::size_t span_bytes(ConstTensorView const& view) {
-    if (view.numel() == 0) return 0;
-    std::int64_t last = 0;
-    for (int dim = 0; dim < view.ndim; ++dim) last += (view.size(dim) - 1) * view.stride(dim);
-    return index(last + 1) * size_of(view.dtype);
-  }
-
   void copy(void* to, void const* from, std::size_t bytes) {
     if (bytes > 0) check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "cudaMemcpyAsync");
     check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");

@@ -48,6 +48,17 @@ Expected expect_throw(std::string_view what, Action&& action) {
   throw CheckFailed(text(what, ": did not throw"));
 }
 
+// The same where several errors are right; returns the error.
+template <typename Action>
+Error expect_throw_any(std::string_view what, Action&& action) {
+  try {
+    action();
+  } catch (Error const& error) {
+    return error;
+  }
+  throw CheckFailed(text(what, ": did not throw"));
+}
+
 // The text of an error must hold all of these.
 inline void check_names(Error const& error, std::initializer_list<std::string_view> words) {
   std::string const what = error.what();

@@ -68,7 +68,7 @@ RankInput make_input(Case const& c, int rank) {
 std::vector<std::byte> random_values(DType dtype, std::int64_t count, Random& random) {
   std::vector<std::byte> values(index(count) * size_of(dtype));
   for (std::size_t i = 0; i < index(count); ++i) {
-    if (dtype == DType::f8e4m3) {
+    if (dtype == DType::f8e4m3 || dtype == DType::u8) {
       values[i] = static_cast<std::byte>(random.bits());
     } else {
       put(values.data(), dtype, i, random.real());

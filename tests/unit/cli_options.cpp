@@ -39,9 +39,26 @@ TEST(BenchOptions, EveryChoiceIsTaken) {
   EXPECT_FALSE(parse("--no-check").check);
 }
 
+TEST(BenchOptions, OfTheLatencyMode) {
+  auto const by_default = parse("--mode latency");
+  EXPECT_NO_THROW(validate(by_default));
+  EXPECT_EQ(by_default.latency.tokens, (std::vector<std::int64_t>{1, 8, 32, 64, 128, 256}));
+  EXPECT_EQ(by_default.latency.iterations, 200);
+  auto const given = parse(
+      "--mode latency --tokens 2,128 --layout rank --dtype fp8-cast --cast ue8m0 --coding logfmt10 --any-pointer "
+      "--iterations 7");
+  EXPECT_NO_THROW(validate(given));
+  EXPECT_EQ(given.latency.tokens, (std::vector<std::int64_t>{2, 128}));
+  EXPECT_EQ(given.latency.layout, SlotLayout::rank_major);
+  EXPECT_EQ(given.latency.cast, SendCast::fp8_ue8m0);
+  EXPECT_EQ(given.latency.coding, CombineCoding::logfmt10);
+  EXPECT_FALSE(given.latency.zero_copy);
+  EXPECT_EQ(given.latency.iterations, 7);
+}
+
 TEST(BenchOptions, RefusesWhatIsOutOfRange) {
   for (char const* const text :
-       {"--ranks 0", "--ranks 65", "--ranks two", "--tokens 0", "--tokens 4k", "--hidden -1", "--top-k 65",
+       {"--ranks 0", "--ranks 65", "--ranks two", "--tokens 0", "--tokens 4k", "--tokens 8,,9", "--coding zip", "--hidden -1", "--top-k 65",
         "--experts 0", "--dtype int8", "--iterations 0", "--routing random", "--layout", "--timeout-ms -1",
         "--seed -1", "--unknown 1", "stray"}) {
     EXPECT_THROW(parse(text), CLI::ParseError) << text;
@@ -49,7 +66,11 @@ TEST(BenchOptions, RefusesWhatIsOutOfRange) {
 }
 
 TEST(BenchOptions, RefusesContradictions) {
-  EXPECT_THROW(validate(parse("--mode latency")), Unsupported);
+  EXPECT_THROW(validate(parse("--tokens 1,8")), InvalidArgument);
+  EXPECT_THROW(validate(parse("--layout rank")), InvalidArgument);
+  EXPECT_THROW(validate(parse("--mode latency --layout flat")), InvalidArgument);
+  EXPECT_THROW(validate(parse("--mode latency --cast ue8m0")), InvalidArgument);
+  EXPECT_THROW(validate(parse("--mode latency --tokens 8,16 --max-tokens 8")), InvalidArgument);
   EXPECT_THROW(validate(parse("--routing replay")), InvalidArgument);
   EXPECT_THROW(validate(parse("--routing-file ids.npy")), InvalidArgument);
   EXPECT_NO_THROW(validate(parse("--routing replay --routing-file ids.npy")));

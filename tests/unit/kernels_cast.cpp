@@ -82,14 +82,22 @@ struct Fp8Row {
   std::vector<float> scales;
 };
 
-Fp8Row reference(std::vector<float> const& row) {
+// The smallest power of two that is at least amax / 448, by search.
+float power_of_two_scale(float amax) {
+  if (std::isinf(amax)) return amax;
+  double scale = 0x1p-60;
+  while (scale * 448 < static_cast<double>(amax)) scale *= 2;
+  return static_cast<float>(scale);
+}
+
+Fp8Row reference(std::vector<float> const& row, bool power_of_two) {
   Fp8Row result;
   for (std::size_t start = 0; start < row.size(); start += group) {
     std::span const part = std::span(row).subspan(start, std::min(group, row.size() - start));
     float amax = 1e-4F;
     for (float const value : part) amax = std::isnan(value) ? amax : std::max(amax, std::fabs(value));
-    float const factor = 448.0F / amax;
-    result.scales.push_back(amax / 448.0F);
+    result.scales.push_back(power_of_two ? power_of_two_scale(amax) : amax / 448.0F);
+    float const factor = power_of_two ? 1 / result.scales.back() : 448.0F / amax;
     for (float const value : part) {
       float const volatile scaled = value * factor;
       result.values.push_back(e4m3(scaled, std::signbit(value)));
@@ -110,8 +118,8 @@ class KernelsCast : public testing::TestWithParam<std::int64_t> {
   }
 };
 
-void check(Row const& row, std::size_t from_shift = 0, std::size_t to_shift = 0) {
-  Fp8Row const expected = reference(row.values);
+void check_one(Row const& row, bool power_of_two, std::size_t from_shift, std::size_t to_shift) {
+  Fp8Row const expected = reference(row.values, power_of_two);
   std::size_t const count = row.values.size();
   constexpr std::size_t guard = 64;
   std::vector<std::byte> from(from_shift);
@@ -122,7 +130,8 @@ void check(Row const& row, std::size_t from_shift = 0, std::size_t to_shift = 0)
                .count = count,
                .dtype = row.dtype,
                .values = values.data() + guard + to_shift,
-               .scales = scales.data() + 1});
+               .scales = scales.data() + 1,
+               .power_of_two = power_of_two});
   for (std::size_t i = 0; i < count; ++i) {
     ASSERT_EQ(values[guard + to_shift + i], expected.values[i])
         << name_of(row.dtype) << ' ' << row.values[i] << " at " << i << " of " << count;
@@ -133,6 +142,13 @@ void check(Row const& row, std::size_t from_shift = 0, std::size_t to_shift = 0)
   ASSERT_TRUE(std::ranges::all_of(std::span(values).last(guard), is_guard)) << count;
   ASSERT_EQ(scales.front(), -1.0F);
   ASSERT_EQ(scales.back(), -1.0F);
+}
+
+void check(Row const& row, std::size_t from_shift = 0, std::size_t to_shift = 0) {
+  for (bool const power_of_two : {false, true}) {
+    SCOPED_TRACE(power_of_two ? "scales are powers of two" : "scales as they come");
+    ASSERT_NO_FATAL_FAILURE(check_one(row, power_of_two, from_shift, to_shift));
+  }
 }
 
 Row random_row(DType dtype, std::size_t count, std::mt19937& random) {

@@ -45,10 +45,6 @@ void store_at(std::byte* base, std::int64_t index, T value) noexcept {
   std::memcpy(base + static_cast<std::size_t>(index) * sizeof(T), &value, sizeof(T));
 }
 
-float weight_at(ConstTensorView const& weights, std::int64_t token, std::int64_t slot) noexcept {
-  return static_cast<float const*>(weights.data)[token * weights.stride(0) + slot * weights.stride(1)];
-}
-
 }  // namespace
 
 // One dispatch on one rank: its phases in order.

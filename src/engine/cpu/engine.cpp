@@ -1,8 +1,6 @@
 #include "engine/cpu/engine.hpp"
 
-#include <fmt/format.h>
-
-#include <new>
+#include "engine/cpu/guarded_call.hpp"
 
 namespace switchyard::cpu {
 
@@ -16,18 +14,7 @@ Engine::Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World
 
 void Engine::run_call(char const* phase, std::function<void()> const& call) {
   signals_.check_usable();
-  try {
-    call();
-  } catch (Error const&) {
-    throw;  // thrown on every rank, or told to them by Signals::fail()
-  } catch (std::bad_alloc const&) {
-    // Only this rank knows: the peers would wait in vain.
-    signals_.fail(OutOfMemory(fmt::format("rank {}: no memory for the call's own tables", heap_->rank()),
-                              {.rank = heap_->rank(), .phase = phase}));
-  } catch (std::exception const& error) {
-    signals_.fail(SystemError(fmt::format("rank {}: {}", heap_->rank(), error.what()),
-                              {.rank = heap_->rank(), .phase = phase}));
-  }
+  guarded_call(signals_, {heap_->rank(), phase}, call);
 }
 
 void Engine::clean(Counters const& agreed) noexcept {

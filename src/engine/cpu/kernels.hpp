@@ -37,14 +37,30 @@ void sum_rows(RowSum const& sum);
 // Casts a row to e4m3 (OCP 8-bit, "fn": no infinity, largest 448) with one scale per 128 channels:
 //   amax = max(1e-4, max |x|); scale = amax / 448 (f32); q = e4m3(x * (448 / amax)),
 // nearest even, saturating at +-448; NaN becomes 0x7f with the sign of the input. A last group of fewer
-// than 128 channels has a scale of its own. `values`: count bytes, `scales`: ceil(count / 128).
+// than 128 channels has a scale of its own. `values`: count bytes, `scales`: ceil(count / 128). With power_of_two
+// the scale is the smallest power of two that is at least amax / 448, and q = e4m3(x / scale), the quotient exact.
+// An infinite amax makes an infinite scale either way: infinities become NaN, all else 0.
 struct Fp8Cast {
   void const* from = nullptr;  // `count` elements of `dtype` (bf16, f16 or f32)
   std::size_t count = 0;
   DType dtype = DType::bf16;
   std::uint8_t* values = nullptr;
   float* scales = nullptr;
+  bool power_of_two = false;
 };
 void cast_to_fp8(Fp8Cast const& cast);
+
+// Codes a row as LogFMT-10 (layout/logfmt.hpp): `coded` takes logfmt_row_bytes(count) bytes, wherever they lie.
+struct LogfmtRow {
+  void const* values = nullptr;  // `count` elements of `dtype` (bf16 or f16)
+  std::size_t count = 0;
+  DType dtype = DType::bf16;
+  std::byte* coded = nullptr;
+};
+void encode_logfmt(LogfmtRow const& row);
+void decode_logfmt(std::byte const* coded, std::size_t count, float* values);
+
+// To bf16 or f16, rounded to nearest even; NaN stays NaN.
+void narrow_row(float const* from, std::size_t count, DType dtype, std::byte* to);
 
 }  // namespace switchyard::cpu

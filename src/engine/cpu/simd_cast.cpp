@@ -68,9 +68,9 @@ HWY_INLINE U32 encode(F32 value, F32 factor) {
 }
 
 template <class Element, bool may_be_nan>
-HWY_INLINE void encode_group(std::byte const* from, std::uint8_t* values, float amax) {
+HWY_INLINE void encode_group(std::byte const* from, std::uint8_t* values, float by) {
   hn::Rebind<std::uint8_t, TagU16> const bytes;
-  F32 const factor = hn::Set(TagF32(), fp8_largest / amax);
+  F32 const factor = hn::Set(TagF32(), by);
   F32 a = factor;
   F32 b = factor;
   for (std::size_t at = 0; at < group_elements; at += block_elements()) {
@@ -80,18 +80,34 @@ HWY_INLINE void encode_group(std::byte const* from, std::uint8_t* values, float 
   }
 }
 
+// What is stored with a group, and what its values are multiplied by.
+struct Scale {
+  float scale;
+  float factor;
+};
+
+HWY_INLINE Scale scale_of(std::uint32_t amax_bits, bool power_of_two) {
+  float const amax = std::bit_cast<float>(amax_bits);
+  // An infinite amax has factor 0, whose product with infinity is NaN.
+  if (!power_of_two || amax_bits >= infinity_bits) return {amax / fp8_largest, fp8_largest / amax};
+  // 448 is 1.75 * 2^8: an exact comparison of the mantissa, then an exact factor.
+  constexpr std::uint32_t mantissa_of_largest = 0x600000;
+  std::uint32_t const round_up = (amax_bits & 0x7fffff) > mantissa_of_largest ? 1 : 0;
+  std::uint32_t const exponent = (amax_bits >> 23) + round_up - 8;
+  return {std::bit_cast<float>(exponent << 23), std::bit_cast<float>((254 - exponent) << 23)};
+}
+
 template <class Element>
-HWY_INLINE void cast_group(std::byte const* from, std::uint8_t* values, float& scale) {
+HWY_INLINE void cast_group(std::byte const* from, bool power_of_two, std::uint8_t* values, float& scale) {
   std::uint32_t bits = group_amax<Element, true>(from);
   bool const finite = bits < infinity_bits;
   if (!finite) bits = group_amax<Element, false>(from);
-  float const amax = std::bit_cast<float>(bits);
-  scale = amax / fp8_largest;
-  // An infinite amax has factor 0, whose product with infinity is NaN.
+  Scale const with = scale_of(bits, power_of_two);
+  scale = with.scale;
   if (finite) {
-    encode_group<Element, false>(from, values, amax);
+    encode_group<Element, false>(from, values, with.factor);
   } else {
-    encode_group<Element, true>(from, values, amax);
+    encode_group<Element, true>(from, values, with.factor);
   }
 }
 
@@ -102,14 +118,14 @@ HWY_INLINE void cast_row(Fp8Cast const& cast) {
   float* scale = cast.scales;
   for (; cast.count - at >= group_elements; at += group_elements) {
     prefetch(from, at * Element::size, group_elements * Element::size, cast.count * Element::size);
-    cast_group<Element>(from + at * Element::size, cast.values + at, *scale++);
+    cast_group<Element>(from + at * Element::size, cast.power_of_two, cast.values + at, *scale++);
   }
   if (at == cast.count) return;
   // The zeros that fill the last group do not change its scale.
   std::byte padded[group_elements * Element::size] = {};
   std::uint8_t values[group_elements];
   std::memcpy(padded, from + at * Element::size, (cast.count - at) * Element::size);
-  cast_group<Element>(padded, values, *scale);
+  cast_group<Element>(padded, cast.power_of_two, values, *scale);
   std::memcpy(cast.values + at, values, cast.count - at);
 }
 

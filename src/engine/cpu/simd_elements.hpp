@@ -129,8 +129,9 @@ HWY_INLINE U16Half f32_to_f16(F32 value) {
   return hn::TruncateTo(TagU16Half(), hn::Or(sign, any));
 }
 
-// Each type below has: load() of a block; store() of a block without NaN payloads, see canonical_nan(); and
-// in_order(), which joins one small integer per element as load() split them.
+// Each type below has: load() of a block; store() of a block without NaN payloads, see canonical_nan(); and for a
+// block as load() splits it: in_order(), which joins one small integer per element, put_in_order() to an array of
+// f32, and take_in_order() from one.
 
 // Even and odd elements are kept apart, so that no lane moves: loads and stores cost a shift and an AND.
 struct Bf16 {
@@ -149,6 +150,12 @@ struct Bf16 {
   }
   static HWY_INLINE U16 in_order(U32 even, U32 odd) {
     return hn::BitCast(TagU16(), hn::Or(even, hn::ShiftLeft<16>(odd)));
+  }
+  static HWY_INLINE void put_in_order(F32 even, F32 odd, float* to) {
+    hn::StoreInterleaved2(even, odd, TagF32(), to);
+  }
+  static HWY_INLINE void take_in_order(float const* from, F32& even, F32& odd) {
+    hn::LoadInterleaved2(TagF32(), from, even, odd);
   }
 
  private:
@@ -172,6 +179,14 @@ struct F16 {
     store_bytes<streamed>(TagU16(), hn::Combine(TagU16(), f32_to_f16(high), f32_to_f16(low)), to);
   }
   static HWY_INLINE U16 in_order(U32 low, U32 high) { return narrow_in_order(low, high); }
+  static HWY_INLINE void put_in_order(F32 low, F32 high, float* to) {
+    hn::StoreU(low, TagF32(), to);
+    hn::StoreU(high, TagF32(), to + hn::Lanes(TagF32()));
+  }
+  static HWY_INLINE void take_in_order(float const* from, F32& low, F32& high) {
+    low = hn::LoadU(TagF32(), from);
+    high = hn::LoadU(TagF32(), from + hn::Lanes(TagF32()));
+  }
 };
 
 struct Single {

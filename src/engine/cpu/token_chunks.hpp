@@ -10,18 +10,18 @@ namespace switchyard::cpu {
 
 class TokenChunks {
  public:
-  explicit TokenChunks(std::int64_t tokens) : tokens_(tokens) {}
+  explicit TokenChunks(std::int64_t tokens, std::int64_t chunk = 32) : tokens_(tokens), chunk_(chunk) {}
 
   // [begin, end) of the next chunk; empty when all are taken.
   std::pair<std::int64_t, std::int64_t> take() noexcept {
     // Relaxed: only hands out numbers; the pool's mutex orders the data.
-    std::int64_t const begin = std::min(next_.fetch_add(chunk, std::memory_order_relaxed), tokens_);
-    return {begin, std::min(begin + chunk, tokens_)};
+    std::int64_t const begin = std::min(next_.fetch_add(chunk_, std::memory_order_relaxed), tokens_);
+    return {begin, std::min(begin + chunk_, tokens_)};
   }
 
  private:
-  static constexpr std::int64_t chunk = 32;
   std::int64_t tokens_;
+  std::int64_t chunk_;
   std::atomic<std::int64_t> next_{0};
 };
 

@@ -35,6 +35,13 @@ class DeviceEvent {
   void hold(cudaStream_t stream) const {
     check_cuda(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
   }
+  // An event that cannot be recorded stays what it was.
+  void record_quietly(cudaStream_t stream) noexcept {
+    if (cudaEventRecord(event_, stream) != cudaSuccess) static_cast<void>(cudaGetLastError());
+  }
+  // Kernels end by their own deadlines; work of the caller's before them may take as long as it likes.
+  void wait() const { check_cuda(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
+  void wait_quietly() const noexcept { cudaEventSynchronize(event_); }
   [[nodiscard]] bool done() const noexcept { return cudaEventQuery(event_) != cudaErrorNotReady; }
 
  private:

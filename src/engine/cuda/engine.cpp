@@ -7,23 +7,12 @@
 
 #include "base/check.hpp"
 #include "engine/cuda/launch.hpp"
+#include "engine/cuda/peers_of.hpp"
 #include "engine/cuda/trouble.hpp"
 
 namespace switchyard::cuda {
 
 namespace {
-
-Peers peers_of(SymmetricHeap const& heap, DeviceControlLayout const& control) {
-  Peers peers{};
-  peers.control = control;
-  peers.rank = heap.rank();
-  peers.world = heap.world();
-  for (int rank = 0; rank < heap.world(); ++rank) {
-    peers.segment[rank] = heap.control(rank);
-    peers.heap_bytes[rank] = heap.heap_bytes(rank);
-  }
-  return peers;
-}
 
 // Loading a kernel may wait for the whole context, and so for a peer's kernel that waits for us.
 void load_kernels() {

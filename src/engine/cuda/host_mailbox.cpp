@@ -51,6 +51,13 @@ void HostMailbox::clear_trouble() noexcept {
   shared(host_->trouble.state).store(0, std::memory_order_release);  // no kernel runs that could report
 }
 
+std::int64_t HostMailbox::take_bad_slot() noexcept {
+  std::atomic_ref<std::uint64_t> const word = shared(host_->bad_slot);
+  // Relaxed: nothing else goes with it; written by note_bad_id() on the device.
+  if (word.load(std::memory_order_relaxed) == 0) return -1;
+  return static_cast<std::int64_t>(word.exchange(0, std::memory_order_relaxed)) - 1;
+}
+
 void HostMailbox::set_lost(std::uint64_t mask) noexcept {
   shared(host_->lost).store(mask, std::memory_order_release);  // read by reason_to_stop() on the device
 }

@@ -27,6 +27,8 @@ class HostMailbox {
   // Pairs with report() on the device.
   [[nodiscard]] bool troubled() const noexcept;
   void clear_trouble() noexcept;
+  // Low-latency mode: token * 64 + slot of an id out of range since the last time; -1: none.
+  [[nodiscard]] std::int64_t take_bad_slot() noexcept;
   // Read by waiting kernels.
   void set_lost(std::uint64_t mask) noexcept;
   void set_aborted() noexcept;

@@ -152,7 +152,7 @@ struct CombineArgs {
 struct GateArgs {
   Peers peers;
   Waiting waiting;
-  std::uint64_t round;    // counts from 1
+  std::uint64_t round;    // counts from 1; 0: the kernel counts itself
   std::uint64_t hold_ns;  // after the last rank has come
   bool one_clock;         // all ranks share one GPU
 };

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "engine/cuda/kernel_args.hpp"
 
@@ -17,6 +18,8 @@ cudaError_t launch_cast(CastArgs const& args, int blocks, cudaStream_t stream);
 cudaError_t launch_layout(LayoutArgs const& args, cudaStream_t stream);
 // Waits, on the GPU, until the same is launched on all ranks.
 cudaError_t launch_gate(GateArgs const& args, cudaStream_t stream);
+// Writes the GPU's clock (ns) to `to`, in memory that the GPU reaches.
+cudaError_t launch_stamp(std::uint64_t* to, cudaStream_t stream);
 
 cudaError_t load_notify();
 cudaError_t load_dispatch();
@@ -24,6 +27,7 @@ cudaError_t load_combine();
 cudaError_t load_cast();
 cudaError_t load_layout();
 cudaError_t load_gate();
+cudaError_t load_stamp();
 
 // Shared memory that a block can have for its rings.
 std::size_t dispatch_shared_bytes();

@@ -9,7 +9,21 @@
 namespace switchyard::cuda {
 
 // Where a kernel was when a wait failed; names in trouble.cpp.
-enum class Phase : std::uint32_t { none, announce, answer, arrive, combine_announce, stage, combine_close, gate };
+enum class Phase : std::uint32_t {
+  none,
+  announce,
+  answer,
+  arrive,
+  combine_announce,
+  stage,
+  combine_close,
+  gate,
+  // Low-latency mode.
+  slots_credit,
+  slots_claim,
+  slots_arrive,
+  slots_ready,
+};
 
 enum class TroubleKind : std::uint32_t {
   none,
@@ -37,6 +51,8 @@ struct Mailbox {
   std::uint32_t aborted;                   // 1: give up
   // GPU to host: the first trouble; written once, then state (release).
   alignas(cache_line) Trouble trouble;
+  // GPU to host, low-latency mode: token * 64 + slot of an id out of range, plus 1; 0: none since the host looked.
+  alignas(cache_line) std::uint64_t bad_slot;
   // GPU to host: the outcome of the call with this ticket; the ticket is written last (release), as ticket * 2,
   // plus 1 when there is a trouble, which may arrive later.
   alignas(cache_line) std::uint64_t ticket;

@@ -15,6 +15,10 @@ char const* name_of(Phase phase) noexcept {
     case Phase::stage: return "combine/stage";
     case Phase::combine_close: return "combine/close";
     case Phase::gate: return "gate";
+    case Phase::slots_credit: return "low-latency dispatch/credit";
+    case Phase::slots_claim: return "low-latency dispatch/claim";
+    case Phase::slots_arrive: return "low-latency dispatch/arrive";
+    case Phase::slots_ready: return "low-latency combine/ready";
     case Phase::none: break;
   }
   return "none";

@@ -26,6 +26,25 @@ __device__ inline bool is_last_block(std::uint32_t* counter) {
   return last;
 }
 
+// As is_last_block<Readers::peers>(), of blocks that may have failed.
+struct BlockEnd {
+  bool last;
+  bool all_well;  // in the last block: no block has failed
+};
+
+__device__ inline BlockEnd end_block(std::uint32_t* counter, bool well) {
+  __shared__ std::uint32_t before;
+  constexpr std::uint32_t failure = 1U << 16;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    ptx::fence_sys();
+    before = ptx::add_acq_rel(counter, well ? 1 : 1 + failure);
+    if (before % failure + 1 == gridDim.x) *counter = 0;  // for the next kernel in the stream
+  }
+  __syncthreads();
+  return {.last = before % failure + 1 == gridDim.x, .all_well = well && before < failure};
+}
+
 // By all threads of a block, before it does anything: has the buffer failed? The same answer in all of them.
 __device__ inline bool block_has_failed(Peers const& peers) {
   return __syncthreads_or(threadIdx.x == 0 && has_failed(peers) ? 1 : 0) != 0;

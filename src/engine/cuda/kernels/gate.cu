@@ -23,8 +23,11 @@ __global__ void gate_kernel(__grid_constant__ GateArgs const args) {
   std::uint64_t const now = ptx::global_timer();
   if (static_cast<int>(threadIdx.x) < args.peers.world)
     gate_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank)->value = now;
-  raise_at_peers(args.peers, args.peers.control.gate, args.round);
-  if (!wait_for_peers(args.peers, args.waiting, args.peers.control.gate, args.round, Phase::gate)) return;
+  std::uint64_t const round =
+      args.round > 0 ? args.round : gate_of(args.peers, args.peers.rank, args.peers.rank)->epoch + 1;
+  __syncthreads();  // all have read it
+  raise_at_peers(args.peers, args.peers.control.gate, round);
+  if (!wait_for_peers(args.peers, args.waiting, args.peers.control.gate, round, Phase::gate)) return;
   // GPUs have clocks of their own; those that share one open at the same tick.
   std::uint64_t const begin = args.one_clock ? latest_arrival(args) : ptx::global_timer();
   // Peers say when the last one came: no longer than the deadline of a wait.

@@ -38,6 +38,38 @@ __device__ inline std::uint32_t load_relaxed(std::uint32_t const* at) {
   return value;
 }
 
+__device__ inline void store_relaxed(std::uint64_t* at, std::uint64_t value) {
+  asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
+}
+
+// Into the L2.
+__device__ inline void prefetch(void const* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
+
+// Nothing is loaded unless `wanted`. Loads by this are all asked for before any is used: the compiler would put
+// them off until the condition is looked at again.
+__device__ inline uint4 load_if(bool wanted, uint4 const* at) {
+  uint4 value;
+  asm volatile(
+      "{\n"
+      ".reg .pred wanted;\n"
+      "setp.ne.u32 wanted, %5, 0;\n"
+      "@wanted ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+      "}"
+      : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+      : "l"(at), "r"(static_cast<std::uint32_t>(wanted))
+      : "memory");
+  return value;
+}
+
+// Returns the value before.
+__device__ inline std::uint32_t add_relaxed(std::uint32_t* at, std::uint32_t value) {
+  std::uint32_t before;
+  asm volatile("atom.relaxed.sys.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(at), "r"(value) : "memory");
+  return before;
+}
+
 // Returns the value before.
 __device__ inline std::uint32_t add_acq_rel(std::uint32_t* at, std::uint32_t value) {
   std::uint32_t before;

@@ -1,0 +1,17 @@
+// Which engine a buffer gets.
+#pragma once
+
+#include "bootstrap/world.hpp"
+#include "switchyard/buffer.hpp"
+
+namespace switchyard {
+
+struct EngineWish {
+  char const* options = "";  // the type that it is a field of; goes into the error
+  EngineKind engine = EngineKind::automatic;
+};
+
+// Collective: all ranks take the same engine, or none goes on.
+EngineKind choose_engine(World& world, EngineWish const& wish);
+
+}  // namespace switchyard

@@ -1,0 +1,89 @@
+#include "api/engine_choice.hpp"
+#include "api/low_latency_state.hpp"
+#include "layout/experts.hpp"
+#include "switchyard/low_latency.hpp"
+
+namespace switchyard {
+
+namespace {
+
+std::shared_ptr<detail::LowLatencyState> make_state(Communicator const& communicator,
+                                                    LowLatencyOptions const& options) {
+  EngineKind const engine = choose_engine(*communicator.world(), {"LowLatencyOptions", options.engine});
+  return engine == EngineKind::cuda ? detail::make_cuda_low_latency(communicator, options)
+                                    : detail::make_cpu_low_latency(communicator, options);
+}
+
+// What the copies of a LowLatencyBuffer share: the last one to go waits for the queued work, whose inputs the
+// caller may free next. Hooks hold the state itself.
+std::shared_ptr<detail::LowLatencyState> draining(std::shared_ptr<detail::LowLatencyState> state) {
+  detail::LowLatencyState* const raw = state.get();
+  return {raw, [state = std::move(state)](detail::LowLatencyState*) { state->drain(); }};
+}
+
+}  // namespace
+
+LowLatencyBuffer::LowLatencyBuffer(Communicator const& communicator, LowLatencyOptions const& options)
+    : state_(draining(make_state(communicator, options))) {}
+
+LowLatencyReceived LowLatencyBuffer::dispatch(LowLatencyDispatchArgs const& args) {
+  return state_->dispatch(args);
+}
+
+LowLatencyReceived LowLatencyBuffer::send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) {
+  return state_->send_dispatch(args, receive);
+}
+
+void LowLatencyBuffer::combine(LowLatencyCombineArgs const& args) {
+  state_->combine(args);
+}
+
+void LowLatencyBuffer::send_combine(LowLatencyCombineArgs const& args, ReceiveHook& receive) {
+  state_->send_combine(args, receive);
+}
+
+Tensor LowLatencyBuffer::outputs(LowLatencyHandle const& handle, DType dtype) {
+  return state_->outputs(handle, dtype);
+}
+
+void LowLatencyBuffer::mask(int rank, bool masked) {
+  state_->mask(rank, masked);
+}
+
+std::vector<bool> LowLatencyBuffer::masked() {
+  return state_->masked();
+}
+
+void LowLatencyBuffer::reset() {
+  state_->reset();
+}
+
+void LowLatencyBuffer::synchronize() {
+  state_->synchronize();
+}
+
+void LowLatencyBuffer::gate(std::uintptr_t cuda_stream) {
+  state_->gate(cuda_stream);
+}
+
+EngineKind LowLatencyBuffer::engine() const noexcept {
+  return state_->engine();
+}
+
+Communicator const& LowLatencyBuffer::communicator() const noexcept {
+  return state_->communicator();
+}
+
+LowLatencyOptions const& LowLatencyBuffer::options() const noexcept {
+  return state_->options();
+}
+
+std::int64_t LowLatencyBuffer::num_local_experts() const noexcept {
+  return ExpertSplit(options().num_experts, communicator().size()).count(communicator().rank());
+}
+
+std::size_t LowLatencyBuffer::bytes() const noexcept {
+  return state_->bytes();
+}
+
+}  // namespace switchyard

@@ -1,0 +1,125 @@
+// Low-latency combine: the send half, the receive half, or both.
+#include "engine/cuda/kernels/launch_next.cuh"
+#include "engine/cuda/phases/slot_logfmt.cuh"
+#include "engine/cuda/slot_launch.hpp"
+
+namespace switchyard::cuda {
+
+namespace {
+
+struct SumMemory {
+  std::byte const* row[slot_threads];
+  float weight[slot_threads];
+  int count[slot_threads];
+  int rank[slot_threads];
+};
+
+// How outputs get into a frame, and out of it again.
+template <typename Element>
+struct Wide {
+  using Elements = Element;
+  using Outputs = WideOutputs<Element>;
+  __device__ static void put(SlotCombineArgs const& args) { copy_outputs<uint4>(args); }
+};
+
+template <typename Element>
+struct Any {
+  using Elements = Element;
+  using Outputs = AnyOutputs<Element>;
+  __device__ static void put(SlotCombineArgs const& args) { copy_outputs<std::uint16_t>(args); }
+};
+
+template <typename Element>
+struct Coded {
+  using Elements = Element;
+  using Outputs = CodedOutputs;
+  __device__ static void put(SlotCombineArgs const& args) { encode_outputs<Element>(args); }
+};
+
+// The outputs of this rank are in its frame; peers hear of it.
+template <typename Way>
+__device__ void send_outputs(SlotCombineArgs const& args, std::uint64_t epoch) {
+  bool last = blockIdx.x == 0;
+  if (args.x != nullptr) {
+    Way::put(args);
+    last = is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch));
+  }
+  // What earlier kernels wrote is there for this one, and so for whoever acquires what it releases.
+  if (last)
+    tell_frame(args, {.flags = args.at.ready, .epoch = epoch, .masked = masked_peers(args), .rows = nullptr});
+}
+
+template <typename Way>
+__device__ void sum_tokens(SlotCombineArgs const& args, std::uint64_t epoch) {
+  __shared__ SumMemory memory;
+  TokenRange const own = own_tokens(args);
+  int const at_once = tokens_at_once(args);
+  auto const sources_from = [&](std::int64_t first) {
+    return Sources{.row = memory.row,
+                   .weight = memory.weight,
+                   .count = memory.count,
+                   .first = first,
+                   .tokens = static_cast<int>(min(static_cast<std::int64_t>(at_once), own.end - first))};
+  };
+  // While peers' words are on their way.
+  Sources sources = sources_from(own.begin);
+  find_sources(args, sources, 0, memory.rank);
+  Attendance const all = call_roll(args, args.frame,
+                                   {.flags = args.at.ready,
+                                    .epoch = epoch,
+                                    .phase = Phase::slots_ready,
+                                    .check = true,
+                                    .account = blockIdx.x == 0});
+  if (all.failed) return;
+  if (all.masked != 0) find_sources(args, sources, all.masked, memory.rank);
+#pragma unroll 1
+  for (std::int64_t first = own.begin; first < own.end; first += at_once) {
+    if (first != own.begin) {
+      sources = sources_from(first);
+      find_sources(args, sources, all.masked, memory.rank);
+    }
+    sum_wave<typename Way::Elements, typename Way::Outputs>(args, sources);
+  }
+}
+
+template <typename Way>
+__global__ void __launch_bounds__(slot_threads, 1)
+    slot_combine_kernel(__grid_constant__ SlotCombineArgs const args) {
+  ptx::wait_for_kernel_before();
+  std::uint64_t const epoch = frame_state(args, args.frame)->epoch;
+  if (block_has_failed(args.peers)) return;
+  if (args.send) send_outputs<Way>(args, epoch);
+  // Of this call: not before its own rows were read, and those are held.
+  if (blockIdx.x == gridDim.x - 1) give_frames_back(args, Due::others);
+  if (args.receive) sum_tokens<Way>(args, epoch);
+}
+
+using Kernel = void (*)(SlotCombineArgs);
+
+template <template <typename> typename Way>
+Kernel kernel_of(DType dtype) {
+  return dtype == DType::bf16 ? slot_combine_kernel<Way<Bf16>> : slot_combine_kernel<Way<F16>>;
+}
+
+Kernel kernel_for(SlotCombineArgs const& args) {
+  if (args.coding == CombineCoding::logfmt10) return kernel_of<Coded>(args.dtype);
+  return args.width == 16 ? kernel_of<Wide>(args.dtype) : kernel_of<Any>(args.dtype);
+}
+
+}  // namespace
+
+cudaError_t launch_slot_combine(SlotCombineArgs const& args, int blocks, cudaStream_t stream) {
+  return launch_next(kernel_for(args), args, {blocks, slot_threads, 0}, stream);
+}
+
+cudaError_t load_slot_combine() {
+  for (DType const dtype : {DType::bf16, DType::f16}) {
+    for (Kernel const kernel : {kernel_of<Wide>(dtype), kernel_of<Any>(dtype), kernel_of<Coded>(dtype)}) {
+      cudaFuncAttributes attributes;
+      if (cudaError_t const error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess) return error;
+    }
+  }
+  return cudaSuccess;
+}
+
+}  // namespace switchyard::cuda

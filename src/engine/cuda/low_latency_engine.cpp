@@ -1,0 +1,259 @@
+#include "engine/cuda/low_latency_engine.hpp"
+
+#include <utility>
+
+#include "base/check.hpp"
+#include "base/refusal.hpp"
+#include "engine/cuda/launch.hpp"
+#include "engine/cuda/peers_of.hpp"
+#include "engine/cuda/slot_launch.hpp"
+
+namespace switchyard::cuda {
+
+namespace {
+
+// Loading a kernel may wait for the whole context, and so for a peer's kernel that waits for us.
+void load_kernels() {
+  check_cuda(load_slot_dispatch(), "loading the low-latency dispatch kernel");
+  check_cuda(load_slot_combine(), "loading the low-latency combine kernel");
+  check_cuda(load_slot_credit(), "loading the kernels of credits");
+  check_cuda(load_gate(), "loading the gate kernel");
+}
+
+// While a stream of any thread is being captured the driver refuses what could harm a capture. What the engine does
+// on its own stream does not.
+class HarmlessToCaptures {
+ public:
+  HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  ~HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  HarmlessToCaptures(HarmlessToCaptures const&) = delete;
+  HarmlessToCaptures& operator=(HarmlessToCaptures const&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+}  // namespace
+
+LowLatencyEngine::LowLatencyEngine(LowLatencyFoundation foundation, LowLatencyEngineOptions const& options)
+    : heap_(std::move(foundation.device_heap)),
+      world_(foundation.world),
+      options_(options),
+      at_(slot_layout(options.slots)),
+      peers_(peers_of(*heap_, device_control_layout(options.control))),
+      lookout_(std::move(foundation.host_heap), std::move(foundation.world), options.wait,
+               options.slots.max_local_experts),
+      aside_(options.device),
+      latest_done_(options.device) {
+  CurrentDevice const current(options.device);
+  load_kernels();
+  for (int frame = 0; frame < options.slots.frames; ++frame)
+    let_go_[static_cast<std::size_t>(frame)] = std::make_unique<DeviceEvent>(options.device);
+  clear_slots();
+  watch();
+}
+
+LowLatencyEngine::~LowLatencyEngine() {
+  // Kernels end by their own deadlines at the latest.
+  latest_done_.wait_quietly();
+  // Freeing GPU memory waits for all kernels of the context, also for those of peers (threads) that wait for this
+  // rank. They must hear that it leaves before.
+  lookout_.signals().leave();
+  releaser_.reset();
+  cudaStreamSynchronize(aside_.get());
+  lookout_.stop();
+}
+
+void LowLatencyEngine::watch() {
+  lookout_.watch();
+  releaser_ = std::make_unique<Watchdog>([this] { release_overdue(); });
+}
+
+// Every word that ranks tell one another begins at 0.
+void LowLatencyEngine::clear_slots() {
+  std::byte* const own = heap_->heap(heap_->rank());
+  check_cuda(cudaMemsetAsync(own, 0, at_.control_bytes, aside_.get()), "clearing the slots");
+  check_cuda(cudaMemsetAsync(heap_->control(heap_->rank()), 0, peers_.control.bytes, aside_.get()),
+             "clearing the control block");
+  check_cuda(cudaStreamSynchronize(aside_.get()), "clearing the slots");
+}
+
+std::byte* LowLatencyEngine::frame(int which) const noexcept {
+  return heap_->heap(heap_->rank()) + at_.frames + static_cast<std::size_t>(which) * at_.frame_bytes;
+}
+
+bool LowLatencyEngine::is_capturing(cudaStream_t stream) const {
+  cudaStreamCaptureStatus status{};
+  check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+SlotArgs LowLatencyEngine::common() const {
+  SlotArgs args{};
+  args.peers = peers_;
+  args.waiting = lookout_.waiting();
+  args.at = at_;
+  args.experts = ExpertSplit(options_.slots.num_experts, options_.slots.world);
+  args.max_tokens = options_.slots.max_tokens;
+  args.top_k = options_.slots.top_k;
+  args.frames = options_.slots.frames;
+  args.mask_late = options_.mask_late;
+  args.delays = signal_delays();
+  return args;
+}
+
+// What this kernel gives back, and what it comes after.
+void LowLatencyEngine::prepare(SlotArgs& args, cudaStream_t stream) {
+  if (args.captured) {
+    // A replay must not give back what a call outside of the graph received later.
+    if (released_.load(std::memory_order_relaxed) != 0) release_now(~0U);
+  } else {
+    args.released = released_.exchange(0, std::memory_order_acquire);  // pairs with the fetch_or in let_go()
+    if (any_call_ && stream != latest_stream_.load(std::memory_order_relaxed)) latest_done_.hold(stream);
+  }
+  args.released_captured = released_captured_.exchange(0, std::memory_order_acquire);  // likewise
+  args.abandoned = abandoned_.load(std::memory_order_relaxed);                         // of the frames above
+}
+
+void LowLatencyEngine::remember(cudaStream_t stream, bool captured) {
+  latest_stream_.store(stream, std::memory_order_relaxed);  // read by let_go()
+  if (captured) return;
+  any_call_ = true;
+  latest_done_.record(stream);
+}
+
+void LowLatencyEngine::launch(SlotDispatchArgs& args, Run const& run) {
+  CurrentDevice const current(options_.device);
+  prepare(args, run.stream);
+  check_cuda(launch_slot_dispatch(args, run.blocks, run.stream), "launching the low-latency dispatch kernel");
+  remember(run.stream, args.captured);
+}
+
+void LowLatencyEngine::launch(SlotCombineArgs& args, Run const& run) {
+  CurrentDevice const current(options_.device);
+  prepare(args, run.stream);
+  check_cuda(launch_slot_combine(args, run.blocks, run.stream), "launching the low-latency combine kernel");
+  remember(run.stream, args.captured);
+}
+
+void LowLatencyEngine::let_go(LetGo const& result) noexcept {
+  std::uint32_t const bit = 1U << result.frame;
+  // Before the bit that says that the frame is let go of. Relaxed: that one releases it.
+  if (result.received) {
+    abandoned_.fetch_and(~bit, std::memory_order_relaxed);
+  } else {
+    abandoned_.fetch_or(bit, std::memory_order_relaxed);
+  }
+  if (result.captured) {
+    released_captured_.fetch_or(bit, std::memory_order_release);  // pairs with the exchange in prepare()
+    return;
+  }
+  // Behind what reads the result, should no later call give it back.
+  HarmlessToCaptures const harmless;
+  cudaStreamCaptureStatus status{};
+  cudaStream_t const stream = latest_stream_.load(std::memory_order_relaxed);  // results go on the callers' threads
+  if (cudaStreamIsCapturing(stream, &status) == cudaSuccess && status == cudaStreamCaptureStatusNone)
+    let_go_[static_cast<std::size_t>(result.frame)]->record_quietly(stream);
+  released_.fetch_or(bit, std::memory_order_release);  // pairs with the exchange in prepare() and in release_now()
+}
+
+// Outside of any call: those of `frames` that are due.
+void LowLatencyEngine::release_now(std::uint32_t frames) {
+  HarmlessToCaptures const harmless;
+  CurrentDevice const current(options_.device);
+  SlotArgs args = common();
+  args.released = released_.fetch_and(~frames, std::memory_order_acquire) & frames;  // pairs with let_go()
+  if (args.released == 0) return;
+  args.abandoned = abandoned_.load(std::memory_order_relaxed);  // of these frames
+  latest_done_.hold(aside_.get());
+  for (int frame = 0; frame < args.frames; ++frame) {
+    if ((args.released >> frame & 1) != 0) let_go_[static_cast<std::size_t>(frame)]->hold(aside_.get());
+  }
+  check_cuda(launch_slot_release(args, aside_.get()), "giving frames back");
+  check_cuda(cudaStreamSynchronize(aside_.get()), "giving frames back");
+}
+
+// Of the releaser's thread: what no call has taken along for a while. Replays of graphs take nothing along.
+void LowLatencyEngine::release_overdue() noexcept {
+  std::uint32_t const due = released_.load(std::memory_order_relaxed);
+  if ((due & overdue_) != 0) static_cast<void>(refusal_of([&] { release_now(due & overdue_); }));
+  overdue_ = due;
+}
+
+void LowLatencyEngine::check_usable() {
+  lookout_.check_usable();
+  std::int64_t const bad = lookout_.mailbox().take_bad_slot();
+  require(bad < 0, "topk_idx[{}, {}] of an earlier call: expected -1 or 0..{}; the slot counted as not used",
+          bad / 64, bad % 64, options_.slots.num_experts - 1);
+}
+
+void LowLatencyEngine::mask(int peer, bool masked) {
+  CurrentDevice const current(options_.device);
+  auto args = with_common<SlotMaskArgs>();
+  args.peer = peer;
+  args.masked = masked;
+  if (any_call_) latest_done_.hold(aside_.get());
+  check_cuda(launch_slot_mask(args, aside_.get()), "masking a rank");
+  check_cuda(cudaStreamSynchronize(aside_.get()), "masking a rank");
+}
+
+std::vector<bool> LowLatencyEngine::masked() {
+  CurrentDevice const current(options_.device);
+  std::vector<std::uint32_t> words(static_cast<std::size_t>(options_.slots.world));
+  check_cuda(cudaMemcpyAsync(words.data(), heap_->heap(heap_->rank()) + at_.masked,
+                             words.size() * sizeof(std::uint32_t), cudaMemcpyDeviceToHost, aside_.get()),
+             "reading masks");
+  check_cuda(cudaStreamSynchronize(aside_.get()), "reading masks");
+  return {words.begin(), words.end()};
+}
+
+void LowLatencyEngine::synchronize() {
+  CurrentDevice const current(options_.device);
+  if (any_call_) latest_done_.wait();
+  check_usable();
+}
+
+void LowLatencyEngine::gate(cudaStream_t stream) {
+  CurrentDevice const current(options_.device);
+  // Longer than a host takes to queue a call, with all ranks at it.
+  constexpr std::chrono::nanoseconds hold = std::chrono::microseconds{150};
+  check_cuda(launch_gate({.peers = peers_,
+                          .waiting = lookout_.waiting(),
+                          .round = 0,
+                          .hold_ns = static_cast<std::uint64_t>(hold.count()),
+                          .one_clock = options_.ranks_per_gpu == heap_->world()},
+                         stream),
+             "launching the gate kernel");
+}
+
+void LowLatencyEngine::end_work() {
+  CurrentDevice const current(options_.device);
+  // Waiting kernels end by their deadlines, or when the watchdog tells them of a failure; it goes only then.
+  if (any_call_) latest_done_.wait();
+  releaser_.reset();
+  lookout_.stop();
+  check_cuda(cudaStreamSynchronize(aside_.get()), "ending the work before a reset");
+  try {
+    lookout_.check_usable();  // what kernels reported is told to the peers now or never
+  } catch (Error const&) {
+    lookout_.mailbox().clear_trouble();
+  }
+}
+
+void LowLatencyEngine::clean(Counters const& /*agreed*/) {
+  CurrentDevice const current(options_.device);
+  released_.store(0, std::memory_order_relaxed);  // no other thread makes calls during a reset
+  released_captured_.store(0, std::memory_order_relaxed);
+  clear_slots();
+  static_cast<void>(lookout_.mailbox().take_bad_slot());
+  lookout_.mailbox().clear_aborted();
+  lookout_.signals().reset();
+  watch();
+}
+
+void LowLatencyEngine::give_up(Error const& error) {
+  if (!lookout_.watches()) static_cast<void>(refusal_of([this] { lookout_.watch(); }));
+  lookout_.signals().fail(error);
+}
+
+}  // namespace switchyard::cuda

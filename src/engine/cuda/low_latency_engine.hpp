@@ -1,0 +1,111 @@
+// Dispatch and combine in low-latency mode, on GPU memory. Arguments arrive checked; see src/api/. Kernels run on
+// the caller's streams; the host waits for nothing.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "control/counters.hpp"
+#include "engine/cuda/device_event.hpp"
+#include "engine/cuda/lookout.hpp"
+#include "engine/cuda/slot_args.hpp"
+#include "memory/symmetric_heap.hpp"
+
+namespace switchyard::cuda {
+
+struct LowLatencyEngineOptions {
+  int device = 0;
+  int ranks_per_gpu = 1;
+  DeviceSizes control;
+  SlotSizes slots;
+  bool mask_late = false;
+  WaitPolicy wait;
+};
+
+struct LowLatencyFoundation {
+  std::shared_ptr<SymmetricHeap> device_heap;
+  std::shared_ptr<SymmetricHeap> host_heap;
+  std::shared_ptr<World> world;
+};
+
+class LowLatencyEngine {
+ public:
+  LowLatencyEngine(LowLatencyFoundation foundation, LowLatencyEngineOptions const& options);
+  ~LowLatencyEngine();
+  LowLatencyEngine(LowLatencyEngine const&) = delete;
+  LowLatencyEngine& operator=(LowLatencyEngine const&) = delete;
+
+  // Which part of a call, on which stream, with how many blocks.
+  struct Run {
+    int blocks = 1;
+    cudaStream_t stream = nullptr;
+  };
+  // What all kernels of a buffer are handed; the call's own fields are to be filled in.
+  [[nodiscard]] SlotArgs common() const;
+  template <typename Args>
+  [[nodiscard]] Args with_common() const {
+    Args args{};
+    static_cast<SlotArgs&>(args) = common();
+    return args;
+  }
+  void launch(SlotDispatchArgs& args, Run const& run);
+  void launch(SlotCombineArgs& args, Run const& run);
+
+  // The frame's result may be overwritten: told with the next kernel, or a little later. Any thread.
+  struct LetGo {
+    int frame = 0;
+    bool captured = false;
+    bool received = true;  // its receive half is queued
+  };
+  void let_go(LetGo const& result) noexcept;
+
+  void check_usable();
+  void mask(int peer, bool masked);
+  [[nodiscard]] std::vector<bool> masked();
+  void synchronize();
+  void gate(cudaStream_t stream);
+  [[nodiscard]] bool is_capturing(cudaStream_t stream) const;
+  [[nodiscard]] std::byte* frame(int which) const noexcept;  // of this rank
+  [[nodiscard]] SlotLayoutBytes const& layout() const noexcept { return at_; }
+
+  // The steps of a reset; see api/reset.hpp.
+  void end_work();
+  [[nodiscard]] static Counters counters() noexcept { return {}; }  // all begin at 0 again
+  void clean(Counters const& agreed);
+  [[noreturn]] void give_up(Error const& error);
+
+ private:
+  void prepare(SlotArgs& args, cudaStream_t stream);
+  void follow(cudaStream_t stream);
+  void remember(cudaStream_t stream, bool captured);
+  void release_now(std::uint32_t frames);
+  void release_overdue() noexcept;
+  void watch();
+  void clear_slots();
+
+  std::shared_ptr<SymmetricHeap> heap_;
+  std::shared_ptr<World> world_;
+  LowLatencyEngineOptions options_;
+  SlotLayoutBytes at_;
+  Peers peers_{};
+  Lookout lookout_;
+  DeviceStream aside_;  // for what belongs to no call
+  // Calls come one after another, whatever streams they are on.
+  DeviceEvent latest_done_;
+  std::atomic<cudaStream_t> latest_stream_{nullptr};
+  bool any_call_ = false;
+  // Bit per frame; see SlotArgs.
+  std::atomic<std::uint32_t> released_{0};
+  std::atomic<std::uint32_t> released_captured_{0};
+  std::atomic<std::uint32_t> abandoned_{0};
+  std::uint32_t overdue_ = 0;  // of the releaser's thread: what it saw the last time
+  std::array<std::unique_ptr<DeviceEvent>, max_frames> let_go_;  // behind which nobody reads the frame
+  // Not the lookout's thread: calls of the driver may wait for a peer (thread) that frees memory, which waits for
+  // kernels that wait for what the lookout tells them. Last: it uses all of the above.
+  std::unique_ptr<Watchdog> releaser_;
+};
+
+}  // namespace switchyard::cuda

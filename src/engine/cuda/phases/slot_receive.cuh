@@ -1,0 +1,76 @@
+// Low-latency dispatch, receive half, by one block: all rows are there; how many, and who is masked.
+#pragma once
+
+#include "engine/cuda/phases/slot_count.cuh"
+
+namespace switchyard::cuda {
+
+// A masked source sent nothing that counts; an old range may lie there.
+__device__ inline void clear_ranges_of(SlotArgs const& args, std::uint64_t masked) {
+  int const world = args.peers.world;
+  auto* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
+  int const local = args.experts.count(args.peers.rank);
+  for (int i = static_cast<int>(threadIdx.x); i < local * world; i += static_cast<int>(blockDim.x)) {
+    if ((masked >> (i % world) & 1) != 0) ranges[i] = 0;
+  }
+  __syncthreads();
+}
+
+__device__ inline void count_by_expert(SlotDispatchArgs const& args) {
+  int const world = args.peers.world;
+  int const local = args.experts.count(args.peers.rank);
+  auto const* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
+  auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
+  std::uint32_t const* const claims = claims_of(args, args.peers.rank, args.frame);
+  for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += static_cast<int>(blockDim.x)) {
+    // Sources' additions come before their flags, which this block has acquired. Rows that a masked source claimed
+    // and never wrote count, for the others' lie behind them.
+    counts[expert] = static_cast<std::int32_t>(ptx::load_relaxed(claims + expert));
+    if (args.received_per_expert == nullptr) continue;
+    std::int32_t received = 0;
+    for (int source = 0; source < world; ++source)
+      received += static_cast<std::int32_t>(ranges[expert * world + source] & 0xffffffff);
+    args.received_per_expert[expert] += received;
+  }
+}
+
+// rank_major: by the ids that came along; a token that has an expert twice counts once.
+__device__ inline void add_received(SlotDispatchArgs const& args, int source, std::int64_t rows) {
+  auto const* const ids =
+      frame_part<std::int32_t>(args, args.peers.rank, args.at.topk_idx) + source * args.max_tokens * args.top_k;
+#pragma unroll 1
+  for (std::int64_t i = threadIdx.x; i < rows * args.top_k; i += blockDim.x) {
+    std::int32_t const expert = ids[i];
+    bool counts = expert >= 0;
+    for (std::int64_t before = i - i % args.top_k; before < i; ++before) counts &= ids[before] != expert;
+    if (counts) atomicAdd(args.received_per_expert + expert, 1);
+  }
+}
+
+// `told`: by the source of this thread.
+__device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked, std::uint64_t told) {
+  auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
+  int const source = static_cast<int>(threadIdx.x);
+  if (source < args.peers.world) {
+    bool const there = (masked >> source & 1) == 0;
+    // Whatever a peer says.
+    counts[source] = there ? static_cast<std::int32_t>(min(told, static_cast<std::uint64_t>(args.max_tokens))) : 0;
+  }
+  if (args.received_per_expert == nullptr) return;
+  __syncthreads();
+#pragma unroll 1
+  for (int each = 0; each < args.peers.world; ++each) add_received(args, each, counts[each]);
+}
+
+// By all threads of one block.
+__device__ inline void receive_rows(SlotDispatchArgs const& args, std::uint64_t epoch) {
+  Attendance const all = call_roll(
+      args, args.frame,
+      {.flags = args.at.arrived, .epoch = epoch, .phase = Phase::slots_arrive, .check = true, .account = true});
+  if (all.failed) return;
+  if (args.rank_major) return count_by_source(args, all.masked, all.rows);
+  if (all.masked != 0) clear_ranges_of(args, all.masked);
+  count_by_expert(args);
+}
+
+}  // namespace switchyard::cuda

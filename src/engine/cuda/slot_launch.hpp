@@ -1,0 +1,23 @@
+// Launching the kernels of the low-latency mode from host code; as in launch.hpp.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "engine/cuda/slot_args.hpp"
+
+namespace switchyard::cuda {
+
+// Settles args.buffer_rows.
+cudaError_t launch_slot_dispatch(SlotDispatchArgs& args, int blocks, cudaStream_t stream);
+cudaError_t launch_slot_combine(SlotCombineArgs const& args, int blocks, cudaStream_t stream);
+// Gives frames back that no other call does.
+cudaError_t launch_slot_release(SlotArgs const& args, cudaStream_t stream);
+cudaError_t launch_slot_mask(SlotMaskArgs const& args, cudaStream_t stream);
+
+cudaError_t load_slot_dispatch();
+cudaError_t load_slot_combine();
+cudaError_t load_slot_credit();
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,257 @@
+// Low-latency mode: ranks that are masked, by the caller or because they are late; and the way back.
+#include <atomic>
+
+#include "support/casualty.hpp"
+#include "support/low_latency_trip.hpp"
+
+namespace switchyard::test {
+namespace {
+
+constexpr int ranks = 4;
+constexpr int outcast = 2;
+
+class LowLatencyMasks : public LowLatencyTest, public testing::WithParamInterface<SlotLayout> {
+ protected:
+  [[nodiscard]] static SlotCase base() {
+    return {.ranks = ranks, .tokens = 8, .hidden = 50, .experts = 10, .top_k = 4, .layout = GetParam()};
+  }
+};
+
+Peers all_but(int gone) {
+  Peers peers(ranks, Presence::here);
+  peers[index(gone)] = Presence::gone;
+  return peers;
+}
+
+// What `rank` can count on when nobody talks to the outcast.
+Peers without_outcast(int rank) {
+  if (rank != outcast) return all_but(outcast);
+  Peers alone(ranks, Presence::gone);
+  alone[outcast] = Presence::here;
+  return alone;
+}
+
+void check_masked(LowLatencyBuffer& buffer, Peers const& peers) {
+  std::vector<bool> const masked = buffer.masked();
+  check_equal(masked.size(), peers.size(), "masked().size");
+  for (std::size_t i = 0; i < peers.size(); ++i)
+    check_equal(masked[i], peers[i] == Presence::gone, "masked[", i, "] at rank ", buffer.communicator().rank());
+}
+
+void round_trips(SlotProblem const& p, SlotRank& rank, LowLatencyBuffer& buffer, Peers const& peers) {
+  for (int i = 0; i < 2; ++i) slot_round_trip(p, rank, buffer, peers);
+  check_masked(buffer, peers.empty() ? Peers(ranks, Presence::here) : peers);
+}
+
+TEST_P(LowLatencyMasks, NobodyAtFirst) {
+  run_slot_buffers(
+      base(), [&](SlotRank&, LowLatencyBuffer& buffer) { check_masked(buffer, Peers(ranks, Presence::here)); });
+}
+
+// The outcast is told by nobody, and finds out.
+TEST_P(LowLatencyMasks, ByEveryone) {
+  SlotProblem const p = make_slot_problem(base());
+  run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    slot_round_trip(p, rank, buffer);
+    if (rank.rank() != outcast) buffer.mask(outcast);
+    rank.communicator.barrier();
+    round_trips(p, rank, buffer, without_outcast(rank.rank()));
+  });
+}
+
+// The outcast makes no calls any more; in the one that it is still in it gets all that it was sent.
+TEST_P(LowLatencyMasks, OfARankThatDoesNotTakePart) {
+  SlotProblem const p = make_slot_problem(base());
+  run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    slot_round_trip(p, rank, buffer);
+    if (rank.rank() != outcast) buffer.mask(outcast);
+    if (rank.rank() != outcast) round_trips(p, rank, buffer, all_but(outcast));
+  });
+}
+
+// One rank masks another: the two do without each other, the rest is as before.
+TEST_P(LowLatencyMasks, OfOneByOne) {
+  SlotProblem const p = make_slot_problem(base());
+  run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    slot_round_trip(p, rank, buffer);
+    if (rank.rank() == 0) buffer.mask(outcast);
+    rank.communicator.barrier();
+    Peers peers(ranks, Presence::here);
+    if (rank.rank() == 0) peers = all_but(outcast);
+    if (rank.rank() == outcast) peers = all_but(0);
+    round_trips(p, rank, buffer, peers);
+  });
+}
+
+TEST_P(LowLatencyMasks, BetweenHalves) {
+  SlotProblem const p = make_slot_problem(base());
+  run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    SlotTrip trip(p, rank, buffer);
+    trip.send();
+    buffer.synchronize();
+    rank.communicator.barrier();
+    if (rank.rank() != outcast) buffer.mask(outcast);
+    if (rank.rank() != outcast) trip.expect(all_but(outcast));
+    if (rank.rank() == outcast) trip.expect(Peers(ranks, Presence::unsure));
+    trip.receive();
+    trip.check_received();
+    if (rank.rank() != outcast) trip.combine();
+    trip.release();
+    rank.communicator.barrier();
+    buffer.reset();
+    round_trips(p, rank, buffer, {});
+  });
+}
+
+// All ranks have made the same calls meanwhile.
+TEST_P(LowLatencyMasks, AreTakenOff) {
+  SlotProblem const p = make_slot_problem(base());
+  run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    for (int i = 0; i < 2; ++i) {
+      if (rank.rank() != outcast) buffer.mask(outcast);
+      rank.communicator.barrier();
+      round_trips(p, rank, buffer, without_outcast(rank.rank()));
+      rank.communicator.barrier();
+      std::vector<bool> const masked = buffer.masked();
+      rank.communicator.barrier();  // whoever looks while a peer still masks it masks that peer again
+      for (int peer = 0; peer < ranks; ++peer) {
+        if (masked[index(peer)]) buffer.mask(peer, false);
+      }
+      buffer.synchronize();
+      rank.communicator.barrier();
+      round_trips(p, rank, buffer, {});
+      rank.communicator.barrier();
+    }
+  });
+}
+
+TEST_P(LowLatencyMasks, AreForgottenByAReset) {
+  SlotProblem const p = make_slot_problem(base());
+  run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    for (int i = 0; i < 2; ++i) {
+      round_trips(p, rank, buffer, {});
+      rank.communicator.barrier();
+      if (rank.rank() != outcast) buffer.mask(outcast);
+      if (rank.rank() != outcast) round_trips(p, rank, buffer, all_but(outcast));
+      rank.communicator.barrier();
+      buffer.reset();
+      round_trips(p, rank, buffer, {});
+    }
+  });
+}
+
+// A rank that leaves the job: only its tokens are lost.
+TEST_P(LowLatencyMasks, OfARankThatLeft) {
+  // Freeing GPU memory waits for all kernels of the process, and holds up the others' launches meanwhile: of ranks
+  // that are threads (docs/low-latency.md). Ranks that are processes: tests/multiprocess/low_latency.cpp.
+  if (on_gpu()) GTEST_SKIP() << "ranks are threads of one CUDA context here";
+  SlotProblem const p = make_slot_problem(base());
+  std::atomic<int> ready{0};
+  std::atomic<int> done{0};
+  run_slots(
+      base(),
+      [&](SlotRank& rank) {
+        LowLatencyOptions options = rank.options();
+        options.mask_late_peers = true;
+        LowLatencyBuffer buffer(rank.communicator, options);
+        slot_round_trip(p, rank, buffer);
+        ++ready;
+        if (rank.rank() == outcast) check(wait_until([&] { return ready == ranks; }), "the others hang");
+        if (rank.rank() == outcast) return;
+        round_trips(p, rank, buffer, all_but(outcast));
+        ++done;
+        check(wait_until([&] { return done == ranks - 1; }), "the others never ended");
+      },
+      Ending::alone);
+}
+
+std::chrono::milliseconds short_timeout() {
+  return std::chrono::milliseconds{by_scale(2000, 500)};
+}
+
+// It comes when the others have given it up, finds itself alone, and after a reset all go on.
+TEST_P(LowLatencyMasks, OfARankThatIsLate) {
+  SlotProblem const p = make_slot_problem(base());
+  std::atomic<int> done{0};
+  run_slots(base(), [&](SlotRank& rank) {
+    LowLatencyOptions options = rank.options();
+    options.mask_late_peers = true;
+    options.timeout = short_timeout();
+    LowLatencyBuffer buffer(rank.communicator, options);
+    slot_round_trip(p, rank, buffer);
+    if (rank.rank() == outcast) check(wait_until([&] { return done == ranks - 1; }), "the others never gave up");
+    round_trips(p, rank, buffer, without_outcast(rank.rank()));
+    ++done;
+    check(wait_until([&] { return done == ranks; }), "the others never ended");
+    buffer.reset();
+    round_trips(p, rank, buffer, {});
+    rank.communicator.barrier();
+  });
+}
+
+// Without mask_late_peers all ranks are told, the buffer refuses, and comes back by a reset.
+TEST_P(LowLatencyMasks, ARankThatIsLateFailsTheBuffer) {
+  SlotProblem const p = make_slot_problem(base());
+  std::atomic<int> gave_up{0};
+  run_slots(base(), [&](SlotRank& rank) {
+    LowLatencyOptions options = rank.options();
+    options.timeout = short_timeout();
+    LowLatencyBuffer buffer(rank.communicator, options);
+    slot_round_trip(p, rank, buffer);
+    auto const call = [&] {
+      SlotTrip trip(p, rank, buffer);
+      (void)buffer.dispatch(trip.dispatch_args());
+      buffer.synchronize();
+    };
+    if (rank.rank() == outcast) check(wait_until([&] { return gave_up == ranks - 1; }), "the others never gave up");
+    auto const error = expect_throw<Timeout>("a call that one rank is late for", call);
+    check_equal(error.peer(), outcast, "peer of the error: ", error.what());
+    ++gave_up;
+    check(wait_until([&] { return gave_up == ranks; }), "the others never gave up");
+    (void)expect_throw<Timeout>("a call before the reset", call);
+    rank.communicator.barrier();
+    buffer.reset();
+    round_trips(p, rank, buffer, {});
+    rank.communicator.barrier();
+  });
+}
+
+TEST_P(LowLatencyMasks, ARankThatLeftFailsTheBuffer) {
+  SlotProblem const p = make_slot_problem(base());
+  std::atomic<int> ready{0};
+  std::atomic<int> done{0};
+  run_slot_buffers(
+      base(),
+      [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+        slot_round_trip(p, rank, buffer);
+        ++ready;
+        if (rank.rank() == outcast) check(wait_until([&] { return ready == ranks; }), "the others hang");
+        if (rank.rank() == outcast) return;
+        auto const error = expect_throw<PeerLost>("a dispatch", [&] {
+          SlotTrip trip(p, rank, buffer);
+          (void)buffer.dispatch(trip.dispatch_args());
+          buffer.synchronize();
+        });
+        check_equal(error.peer(), outcast, "peer of the error: ", error.what());
+        ++done;
+        check(wait_until([&] { return done == ranks - 1; }), "the others never ended");
+      },
+      Ending::alone);
+}
+
+TEST_P(LowLatencyMasks, ResetWithoutAFailureDoesNoHarm) {
+  SlotProblem const p = make_slot_problem(base());
+  run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    for (int i = 0; i < 3; ++i) {
+      buffer.reset();
+      round_trips(p, rank, buffer, {});
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, LowLatencyMasks,
+                         testing::Values(SlotLayout::expert_major, SlotLayout::rank_major),
+                         [](auto const& one) { return std::string(name_of(one.param)); });
+
+}  // namespace
+}  // namespace switchyard::test

@@ -1,0 +1,135 @@
+// Low-latency mode under stress: ranks that are held up at any of their signals, orders of halves, routings and
+// numbers of tokens that change from call to call, results that are held for as long as may be. Every byte is
+// checked.
+#include "control/signal_delay.hpp"
+#include "support/low_latency_plan.hpp"
+#include "support/low_latency_trip.hpp"
+
+namespace switchyard::test {
+namespace {
+
+class LowLatencyStress : public LowLatencyTest {};
+
+constexpr int trips_a_buffer = 250;  // two calls each
+
+class Delays {
+ public:
+  Delays(std::uint64_t seed, std::uint32_t max_us) { set_signal_delays(seed, max_us); }
+  ~Delays() { set_signal_delays(0, 0); }
+  Delays(Delays const&) = delete;
+  Delays& operator=(Delays const&) = delete;
+};
+
+SlotCase random_sizes(Random& random) {
+  SlotCase c;
+  c.ranks = random.between(2, 4);
+  c.tokens = random.between(1, 8);
+  c.hidden = random.between(1, 70);
+  c.experts = random.between(1, 12);
+  c.top_k = random.between(1, 4);
+  c.max_results = random.between(1, 4);
+  c.workers = random.between(1, 2);
+  return c;
+}
+
+SlotCase random_call(SlotCase c, Random& random) {
+  c.seed = random.bits();
+  c.routing = random.one_of({Routing::uniform, Routing::uniform, Routing::skewed, Routing::one_expert,
+                             Routing::sparse, Routing::none, Routing::repeated});
+  c.counts = random.one_of(
+      {Tokens::equal, Tokens::varied, Tokens::varied, Tokens::first_only, Tokens::last_none, Tokens::all_none});
+  c.cast = random.one_of({SendCast::none, SendCast::none, SendCast::fp8, SendCast::fp8_pow2, SendCast::fp8_ue8m0});
+  c.layout = random.one_of({SlotLayout::expert_major, SlotLayout::rank_major});
+  c.combine_dtype = random.one_of({DType::bf16, DType::f16});
+  c.zero_copy = random.chance(50);
+  c.weights = random.chance(70);
+  return c;
+}
+
+// What one rank does: the plan is that of all, what it does in between is its own affair.
+class StressedRank {
+ public:
+  StressedRank(std::vector<SlotProblem const*> const& problems, SlotRank& rank, LowLatencyBuffer& buffer)
+      : problems_(problems),
+        rank_(rank),
+        buffer_(buffer),
+        trips_(problems.size()),
+        own_(mix(rank.c.seed, static_cast<std::uint64_t>(rank.rank()), 31)) {}
+
+  void run(std::vector<PlannedHalf> const& plan) {
+    for (PlannedHalf const& planned : plan) {
+      step(planned);
+      wander();
+    }
+  }
+
+ private:
+  void step(PlannedHalf planned) {
+    std::unique_ptr<SlotTrip>& trip = trips_[index(planned.trip)];
+    switch (planned.half) {
+      case Half::send:
+        if (planned.trip >= rank_.c.max_results) release(planned.trip - rank_.c.max_results);
+        trip = std::make_unique<SlotTrip>(*problems_[index(planned.trip)], rank_, buffer_);
+        trip->send();
+        break;
+      case Half::receive:
+        trip->receive();
+        trip->check_received();
+        break;
+      case Half::send_outputs: trip->send_outputs(); break;
+      case Half::receive_outputs:
+        trip->receive_outputs();
+        trip->check_combined();
+        done_.push_back(planned.trip);
+        break;
+    }
+  }
+
+  void release(int trip) {
+    if (trips_[index(trip)]) trips_[index(trip)]->release();
+    trips_[index(trip)].reset();
+    std::erase(done_, trip);
+  }
+
+  void wander() {
+    if (own_.chance(10)) std::this_thread::sleep_for(std::chrono::microseconds{own_.below(300)});
+    if (done_.empty()) return;
+    int const any = done_[index(own_.below(static_cast<std::int64_t>(done_.size())))];
+    if (own_.chance(30)) trips_[index(any)]->check_received();
+    if (own_.chance(30)) release(any);
+  }
+
+  std::vector<SlotProblem const*> const& problems_;
+  SlotRank& rank_;
+  LowLatencyBuffer& buffer_;
+  std::vector<std::unique_ptr<SlotTrip>> trips_;
+  std::vector<int> done_;  // and not released
+  Random own_;
+};
+
+bool stress_one_buffer(Random& random) {
+  SlotCase c = random_sizes(random);
+  c.seed = random.bits();
+  std::vector<SlotProblem> pool;
+  for (int i = 0; i < 16; ++i) pool.push_back(make_slot_problem(random_call(c, random)));
+  std::vector<SlotProblem const*> problems;
+  for (int i = 0; i < trips_a_buffer; ++i) problems.push_back(&pool[index(random.below(16))]);
+  std::vector<PlannedHalf> const plan = plan_halves(trips_a_buffer, c.max_results, random);
+  return run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    StressedRank(problems, rank, buffer).run(plan);
+    buffer.synchronize();
+  });
+}
+
+TEST_F(LowLatencyStress, EveryByteOfTenThousandCalls) {
+  std::uint64_t const seed = fresh_seed();
+  SCOPED_TRACE(text("SWITCHYARD_TEST_SEED=", seed));
+  Delays const delays(seed | 1U, 60);
+  Random random(mix(seed, 5));
+  for (int calls = 0; calls < by_scale(1000, 10'000); calls += 2 * trips_a_buffer) {
+    if (!stress_one_buffer(random)) return;
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::test
