@@ -237,7 +237,7 @@ class Buffer {
   [[nodiscard]] std::uintptr_t cuda_stream() const noexcept;
   [[nodiscard]] EngineKind engine() const noexcept;  // cpu or cuda
   [[nodiscard]] Communicator const& communicator() const noexcept;
-  [[nodiscard]] BufferOptions const& options() const noexcept;
+  [[nodiscard]] BufferOptions const& options() const noexcept;  // CUDA engine: with the device that was chosen
   // Bytes of the heap in use and the most that were.
   [[nodiscard]] std::size_t heap_bytes_used() const noexcept;
   [[nodiscard]] std::size_t heap_bytes_peak() const noexcept;

@@ -182,9 +182,9 @@ class LowLatencyBuffer {
 
   [[nodiscard]] EngineKind engine() const noexcept;
   [[nodiscard]] Communicator const& communicator() const noexcept;
-  [[nodiscard]] LowLatencyOptions const& options() const noexcept;
-  [[nodiscard]] std::int64_t num_local_experts() const noexcept;  // L
-  [[nodiscard]] std::size_t bytes() const noexcept;               // of this rank's slots
+  [[nodiscard]] LowLatencyOptions const& options() const noexcept;  // CUDA engine: with the device that was chosen
+  [[nodiscard]] std::int64_t num_local_experts() const noexcept;    // L
+  [[nodiscard]] std::size_t bytes() const noexcept;                 // of this rank's slots
 
  private:
   std::shared_ptr<detail::LowLatencyState> state_;

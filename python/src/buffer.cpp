@@ -40,8 +40,9 @@ nb::tuple layout_of(nb::handle topk_idx, int num_experts, int num_ranks) {
 
 nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
   ConstTensorView const view = input("topk_idx", topk_idx);
-  Layout const layout = run_here([&, buffer = self.get()] { return buffer->get_layout(view, cuda_stream); });
-  return to_python(layout, Exporter(topk_idx));
+  auto const buffer = self.get();
+  Layout const layout = run_here([&] { return buffer->get_layout(view, cuda_stream); });
+  return to_python(layout, Exporter(topk_idx, gpu_of(*buffer)));
 }
 
 nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<std::int64_t> const& shape,
@@ -51,7 +52,7 @@ nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<
     throw InvalidArgument(
         "dtype: expected bfloat16, float16, float32, float8_e4m3fn, int32, int64 or uint8, seen " + dtype);
   auto const buffer = self.get();
-  Exporter const exporter(like);
+  Exporter const exporter(like, gpu_of(*buffer));
   switch (shape.size()) {
     case 1: return exporter(buffer->allocate(*type, {shape[0]}));
     case 2: return exporter(buffer->allocate(*type, {shape[0], shape[1]}));

@@ -63,7 +63,7 @@ PendingCombine start(PyBuffer& self, Inputs const& inputs, CallOptions const& op
     return buffer->combine_async(args);
   }();
   self.keep(pending.event(), inputs.kept());
-  return {pending, pending.event(), {{}, Exporter(inputs.x)}};
+  return {pending, pending.event(), {{}, Exporter(inputs.x, gpu_of(*buffer))}};
 }
 
 CombineResult combine(PyBuffer& self, Inputs const& inputs, CallOptions const& options) {
@@ -74,7 +74,7 @@ CombineResult combine(PyBuffer& self, Inputs const& inputs, CallOptions const& o
   }
   auto const buffer = self.get();
   CombineArgs const args = arguments(*buffer, inputs, options);
-  return {run_here([&] { return buffer->combine(args); }), Exporter(inputs.x)};
+  return {run_here([&] { return buffer->combine(args); }), Exporter(inputs.x, gpu_of(*buffer))};
 }
 
 }  // namespace

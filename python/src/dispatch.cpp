@@ -100,7 +100,7 @@ PendingDispatch start(PyBuffer& self, Inputs const& inputs, CallOptions const& o
   self.runs_here();  // lets go of what is done
   PendingDispatch pending = call_later(*buffer, args, options.keep_source_tokens);
   self.keep(pending.event, inputs.kept());
-  pending.result.exporter = Exporter(inputs.x);
+  pending.result.exporter = Exporter(inputs.x, gpu_of(*buffer));
   return pending;
 }
 
@@ -112,7 +112,7 @@ DispatchResult dispatch(PyBuffer& self, Inputs const& inputs, CallOptions const&
   }
   auto const buffer = self.get();
   DispatchResult result = call_now(*buffer, arguments(*buffer, inputs, options), options.keep_source_tokens);
-  result.exporter = Exporter(inputs.x);
+  result.exporter = Exporter(inputs.x, gpu_of(*buffer));
   return result;
 }
 

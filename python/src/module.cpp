@@ -7,6 +7,7 @@
 #include "errors.hpp"
 #include "event.hpp"
 #include "handle_tokens.hpp"
+#include "low_latency.hpp"
 #include "results.hpp"
 
 NB_MODULE(_core, module) {
@@ -23,4 +24,5 @@ NB_MODULE(_core, module) {
   py::bind_call_options(module);
   py::bind_buffer(module);
   py::bind_handle_tokens(module);
+  py::bind_low_latency(module);
 }

@@ -15,6 +15,14 @@ namespace switchyard::python {
 // How often this process, and those before it, were forked: tells a child from its parent without a system call.
 unsigned forks() noexcept;
 
+// In a forked child what it holds is left alone: freeing it there would reach the parent, by shared memory.
+template <typename T>
+std::shared_ptr<T> of_this_process(T&& value) {
+  return {new T(std::forward<T>(value)), [born = forks()](T* mine) {
+            if (forks() == born) delete mine;
+          }};
+}
+
 // Owns a T until destroy(). In a forked child the T is left alone: its threads do not exist there, and closing its
 // sockets would end the parent's.
 template <typename T>

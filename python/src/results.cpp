@@ -25,7 +25,11 @@ dlpack::DataType type_of(Tensor const& tensor, Looks looks) noexcept {
   return looks.as_bool ? dlpack::DataType{.code = 6, .bits = 8, .lanes = 1} : to_dlpack(tensor.dtype());
 }
 
-dlpack::ManagedTensor* manage(Tensor const& tensor, Looks looks) {
+int device_id(Tensor const& tensor, int gpu) noexcept {
+  return tensor.view().device == Device::cpu ? 0 : gpu;
+}
+
+dlpack::ManagedTensor* manage(Tensor const& tensor, Looks looks, int gpu) {
   auto owned = std::make_unique<Owned>();
   TensorView const view = tensor.view();
   owned->shape = view.shape;
@@ -36,7 +40,7 @@ dlpack::ManagedTensor* manage(Tensor const& tensor, Looks looks) {
                     .deleter = [](dlpack::ManagedTensor* self) { delete static_cast<Owned*>(self->context); },
                     .flags = 0,
                     .tensor = {.data = view.data,
-                               .device = {to_dlpack(view.device), 0},
+                               .device = {to_dlpack(view.device), device_id(tensor, gpu)},
                                .ndim = view.ndim,
                                .dtype = type_of(tensor, looks),
                                .shape = owned->shape.data(),
@@ -58,6 +62,13 @@ nb::tuple shape_of(Tensor const& tensor) {
   return nb::tuple(shape);
 }
 
+nb::tuple byte_strides_of(Tensor const& tensor) {
+  auto const size = static_cast<std::int64_t>(size_of(tensor.dtype()));
+  nb::list strides;
+  for (int d = 0; d < tensor.view().ndim; ++d) strides.append(tensor.view().stride(d) * size);
+  return nb::tuple(strides);
+}
+
 nb::object to_capsule(HeapTensor const& self) {
   Tensor const& tensor = self.tensor;
   TensorView const view = tensor.view();
@@ -69,7 +80,8 @@ nb::object to_capsule(HeapTensor const& self) {
   std::array<std::size_t, max_dims> shape{};
   for (int d = 0; d < view.ndim; ++d) shape[static_cast<std::size_t>(d)] = static_cast<std::size_t>(view.size(d));
   nb::ndarray<> const array(view.data, static_cast<std::size_t>(view.ndim), shape.data(),
-                            capsule_of(tensor.owner()), view.strides.data(), dtype, to_dlpack(view.device), 0);
+                            capsule_of(tensor.owner()), view.strides.data(), dtype, to_dlpack(view.device),
+                            device_id(tensor, self.gpu));
   return nb::cast(array);
 }
 
@@ -82,28 +94,32 @@ nb::object to_bytes(Tensor const& tensor) {
 
 }  // namespace
 
-Exporter::Exporter(nb::handle like) : api_(exchange_api_of(like)) {}
+Exporter::Exporter(nb::handle like, int gpu) : api_(exchange_api_of(like)), gpu_(gpu) {}
 
 nb::object Exporter::operator()(Tensor const& tensor, Looks looks) const {
   if (!tensor.given()) return nb::none();
-  if (api_ == nullptr) return nb::cast(HeapTensor{tensor, looks});
+  if (api_ == nullptr) return nb::cast(HeapTensor{tensor, looks, gpu_});
   void* object = nullptr;
-  if (api_->object_from_managed(manage(tensor, looks), &object) != 0) throw nb::python_error();
+  if (api_->object_from_managed(manage(tensor, looks, gpu_), &object) != 0) throw nb::python_error();
   return nb::steal(nb::handle(static_cast<PyObject*>(object)));
 }
 
 void bind_heap_tensor(nb::module_& module) {
   nb::class_<HeapTensor>(
       module, "HeapTensor",
-      "A contiguous tensor in the symmetric heap, for any framework that takes DLPack. The memory "
+      "A tensor without gaps in the symmetric heap, for any framework that takes DLPack. The memory "
       "is freed when its last owner goes.")
       .def_prop_ro("shape", [](HeapTensor const& self) { return shape_of(self.tensor); })
+      .def_prop_ro(
+          "strides", [](HeapTensor const& self) { return byte_strides_of(self.tensor); }, "In bytes.")
       .def_prop_ro(
           "dtype",
           [](HeapTensor const& self) { return self.looks.as_bool ? "bool" : numpy_name_of(self.tensor.dtype()); },
           "As NumPy and ml_dtypes call it.")
       .def("__dlpack_device__",
-           [](HeapTensor const& self) { return nb::make_tuple(to_dlpack(self.tensor.view().device), 0); })
+           [](HeapTensor const& self) {
+             return nb::make_tuple(to_dlpack(self.tensor.view().device), device_id(self.tensor, self.gpu));
+           })
       .def(
           "__dlpack__", [](HeapTensor const& self, nb::kwargs const&) { return to_capsule(self); },
           nb::sig("def __dlpack__(self, **options: object) -> object"))

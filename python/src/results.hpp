@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 
 #include "dlpack.hpp"
+#include "switchyard/buffer.hpp"
 #include "switchyard/tensor.hpp"
 
 namespace switchyard::python {
@@ -18,19 +19,28 @@ struct Looks {
 struct HeapTensor {
   Tensor tensor;
   Looks looks;
+  int gpu = 0;
 };
+
+// Of a buffer's results; 0 on the CPU engine.
+template <typename AnyBuffer>
+int gpu_of(AnyBuffer const& buffer) {
+  return buffer.engine() == EngineKind::cuda ? buffer.options().device : 0;
+}
 
 // Makes tensors of the kind that the caller handed in. With a C exchange table that is at once a tensor of the
 // framework; otherwise a HeapTensor, which switchyard/_frameworks.py turns into one.
 class Exporter {
  public:
   Exporter() = default;
-  explicit Exporter(nb::handle like);
+  // `gpu`: the index of the one that tensors in GPU memory are on.
+  explicit Exporter(nb::handle like, int gpu = 0);
   // None for a tensor that is not given.
   [[nodiscard]] nb::object operator()(Tensor const& tensor, Looks looks = {}) const;
 
  private:
   dlpack::ExchangeApi const* api_ = nullptr;
+  int gpu_ = 0;
 };
 
 void bind_heap_tensor(nb::module_& module);

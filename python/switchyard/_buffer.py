@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 from . import _core
 from ._communicator import Communicator
-from ._frameworks import current_cuda_stream, native
+from ._frameworks import current_cuda_stream, named_dtype, native
 from ._lifetime import track_buffer
-from ._options import CombineOptions, DispatchOptions, chosen, combine_options, dispatch_options
+from ._options import CombineOptions, DispatchOptions, combine_options, dispatch_options, engine_kind
 from ._results import Combined, Dispatched, Layout, PendingCombined, PendingDispatched
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["Buffer", "Combined", "Dispatched", "Layout", "PendingCombined", "PendingDispatched"]
-
-_engines = {
-    "auto": _core.EngineKind.automatic,
-    "cpu": _core.EngineKind.cpu,
-    "cuda": _core.EngineKind.cuda,
-}
 
 
 class Buffer:
@@ -68,7 +62,7 @@ class Buffer:
         timeout: float = 0.0,
     ) -> None:
         options = _core.BufferOptions()
-        options.engine = _engines[chosen("engine", engine, list(_engines))]
+        options.engine = engine_kind(engine)
         options.max_tokens = max_tokens
         options.hidden = hidden
         options.num_experts = num_experts
@@ -174,16 +168,7 @@ class Buffer:
 
         Raises OutOfMemory on this rank only.
         """
-        name = str(dtype)
-        if like is None and name.startswith("torch."):
-            import torch
-
-            like = torch.empty(0)
-        name = name.removeprefix("torch.")
-        if not isinstance(dtype, str) and not str(dtype).startswith("torch."):
-            import numpy
-
-            name = numpy.dtype(dtype).name
+        name, like = named_dtype(dtype, like)
         return native(self._core.allocate(name, list(shape), like), like)
 
     def synchronize(self) -> None:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from ._core import HeapTensor
+from ._errors import InvalidArgument
 
 
 def framework_of(tensor: object) -> str:
@@ -15,10 +16,12 @@ def framework_of(tensor: object) -> str:
 
 def _to_numpy(tensor: HeapTensor) -> Any:
     import ml_dtypes
+    import numpy as np
 
     data: Any = tensor.to_bytes()
     named = getattr(ml_dtypes, tensor.dtype, None)
-    return data.view(named or tensor.dtype).reshape(tensor.shape)
+    flat = data.view(named or tensor.dtype)
+    return np.lib.stride_tricks.as_strided(flat, tensor.shape, tensor.strides)
 
 
 def native(tensor: Any, like: object) -> Any:
@@ -35,6 +38,30 @@ def native(tensor: Any, like: object) -> Any:
 
         return jax.dlpack.from_dlpack(tensor)
     return _to_numpy(tensor)
+
+
+def named_dtype(dtype: Any, like: object) -> tuple[str, object]:
+    """The name of a dtype of PyTorch or NumPy, and what results are to be like when the caller does not say."""
+    name = str(dtype)
+    if like is None and name.startswith("torch."):
+        import torch
+
+        like = torch.empty(0)
+    if isinstance(dtype, str) or name.startswith("torch."):
+        return name.removeprefix("torch."), like
+    import numpy
+
+    return numpy.dtype(dtype).name, like
+
+
+def empty(shape: tuple[int, ...], like: Any) -> Any:
+    """A new tensor to be written to, of the framework, dtype and device of `like`."""
+    framework = framework_of(like)
+    if framework == "torch":
+        return like.new_empty(shape)
+    if framework in ("numpy", "cupy"):
+        return sys.modules[framework].empty(shape, like.dtype)
+    raise InvalidArgument(f"out: expected a tensor, since {framework} has none that may be written to, seen None")
 
 
 def current_cuda_stream(tensor: Any) -> int:

@@ -52,8 +52,13 @@ def chosen(name: str, value: object, choices: Sequence[str]) -> str:
     return value
 
 
-def _check_names(options: Mapping[str, Any], known: type) -> None:
-    names = known.__annotations__.keys() | CallOptions.__annotations__.keys()
+def engine_kind(name: object) -> _core.EngineKind:
+    engines = {"auto": _core.EngineKind.automatic, "cpu": _core.EngineKind.cpu, "cuda": _core.EngineKind.cuda}
+    return engines[chosen("engine", name, list(engines))]
+
+
+def check_names(options: Mapping[str, Any], *known: type) -> None:
+    names = set().union(*(each.__annotations__ for each in known))
     for name in options:
         if name not in names:
             raise TypeError(f"{name}: not a keyword argument of this call; expected {', '.join(sorted(names))}")
@@ -73,11 +78,12 @@ def _call_options(x: Any, options: Mapping[str, Any]) -> _core.CallOptions:
     if after is not None:
         call.after = after
     for name, value in plain.items():
-        _set(call, name, value)
+        set_option(call, name, value)
     return call
 
 
-def _set(call: _core.CallOptions, name: str, value: Any) -> None:
+def set_option(call: Any, name: str, value: Any) -> None:
+    """With an error that names the option."""
     try:
         setattr(call, name, value)
     except (TypeError, ValueError, OverflowError):
@@ -89,7 +95,7 @@ def dispatch_options(x: Any, options: Mapping[str, Any]) -> tuple[Any, Any, _cor
     """(scales, routing, the rest)."""
     if not options:
         return None, None, _call_options(x, options)
-    _check_names(options, DispatchOptions)
+    check_names(options, DispatchOptions, CallOptions)
     handle, in_rank = options.get("handle"), options.get("token_in_rank")
     if handle is not None and in_rank is not None:
         raise InvalidArgument("routing: expected exactly one of topk_idx, token_in_rank and handle, seen two of them")
@@ -102,7 +108,7 @@ def combine_options(x: Any, options: Mapping[str, Any]) -> tuple[Any, Any, Any, 
     """(topk_weights, row_weights, (bias0, bias1, out) or None, the rest)."""
     if not options:
         return None, None, None, _call_options(x, options)
-    _check_names(options, CombineOptions)
+    check_names(options, CombineOptions, CallOptions)
     rest = (options.get("bias0"), options.get("bias1"), options.get("out"))
     given = rest if any(each is not None for each in rest) else None
     return options.get("topk_weights"), options.get("row_weights"), given, _call_options(x, options)

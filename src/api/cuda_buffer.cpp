@@ -66,6 +66,7 @@ class CudaBuffer final : public BufferState {
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .sizes = sizes_of(options, world().size()),
                  .wait = decisions_.wait}) {
+    facts_.options.device = device_;
     SmProblem const problem = sm_problem(options, world().size(), connected_.ranks_per_gpu, device_);
     // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
     most_sms_ = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu));

@@ -73,6 +73,7 @@ class CudaLowLatency final : public LowLatencyState {
                  .slots = sizes_,
                  .mask_late = options.mask_late_peers,
                  .wait = decisions_.wait}) {
+    facts_.options.device = device_;
     // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
     most_sms_ = std::max(1, multiprocessors_of(device_) / std::max(1, connected_.ranks_per_gpu));
     agree(world(), refusal_of([&] {

@@ -6,7 +6,9 @@ import pytest
 import reference
 import switchyard
 import torch
+from deep_ep._layout import by_torch
 from ranks import ThreadComm, as_threads, with_comm
+from switchyard import _core
 
 ranks, tokens, hidden, experts, top_k = 3, 19, 256, 9, 4
 
@@ -364,3 +366,15 @@ def test_a_board_of_one():
     x, *_ = dispatch(buffer, mine)
     assert torch.equal(x, mine.x[(mine.topk_idx >= 0).any(1)])
     assert as_threads(1, lambda communicator: communicator.size) == [1]
+
+
+def test_the_layout_of_gpu_tensors():
+    """The same operations on CPU tensors: they are the ones of torch that run on both."""
+    for mine in all_inputs():
+        for size in (2, 3, 4):
+            expected = _core.get_layout(mine.topk_idx, experts, size)
+            for ids in (mine.topk_idx, mine.topk_idx.int()):
+                for seen, wanted in zip(by_torch(ids, experts, size), expected):
+                    assert torch.equal(seen, wanted) and seen.dtype == wanted.dtype
+    with pytest.raises(switchyard.InvalidArgument, match="topk_idx"):
+        by_torch(torch.zeros(3, 2), experts, 2)

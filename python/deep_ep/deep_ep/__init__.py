@@ -1,4 +1,4 @@
-"""Switchyard under the interface of DeepEP (V1, throughput mode), on CPU and CUDA tensors.
+"""Switchyard under the interface of DeepEP (V1), on CPU and CUDA tensors.
 
 This is not DeepEP: `deep_ep.engine` names what it is. It comes with the distribution `deep_ep`, version
 2.1.0+switchyard...; docs/python.md of Switchyard says what differs.

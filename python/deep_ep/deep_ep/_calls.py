@@ -8,17 +8,21 @@ import torch
 from switchyard import Event, InvalidArgument
 from switchyard._core import CallOptions
 
+from ._streams import stream_of
 from .config import Config
 from .utils import EventHandle, EventOverlap
 
 # Given alike in every step: made once.
-_options: dict[tuple[int, int, int, int], CallOptions] = {}
+_options: dict[tuple[int, int, int, int, bool], CallOptions] = {}
 
 
-def call_options(alignment: int, worst: int, config: Config | None, stream: int, after: Event | None) -> CallOptions:
-    """`stream`: 0 for CPU tensors, whose engine has no SMs."""
-    num_sms = config.num_sms if config is not None and stream else 0
-    key = (alignment, worst, num_sms, stream)
+def call_options(
+    alignment: int, worst: int, config: Config | None, x: torch.Tensor, after: Event | None
+) -> CallOptions:
+    """The CPU engine has no SMs; source tokens are copied where the host can read them."""
+    stream = stream_of(x)
+    num_sms = config.num_sms if config is not None and x.is_cuda else 0
+    key = (alignment, worst, num_sms, stream, x.is_cuda)
     found = _options.get(key)
     if found is not None and after is None:
         return found
@@ -27,7 +31,7 @@ def call_options(alignment: int, worst: int, config: Config | None, stream: int,
     made.num_worst_tokens = worst
     made.num_sms = num_sms
     made.cuda_stream = stream
-    made.keep_source_tokens = not stream
+    made.keep_source_tokens = not x.is_cuda
     if after is None:
         _options[key] = made
     else:
@@ -36,9 +40,12 @@ def call_options(alignment: int, worst: int, config: Config | None, stream: int,
 
 
 def event_before(
-    previous_event: EventOverlap | None, async_finish: bool, allocate_on_comm_stream: bool
+    previous_event: EventOverlap | None, async_finish: bool, allocate_on_comm_stream: bool, tensor: Any
 ) -> Event | None:
-    """What a call has to wait for; None: nothing."""
+    """What a call on such a tensor has to wait for; None: nothing more.
+
+    A captured event has a CUDA event: calls start after the current stream, so that stream waits for it.
+    """
     if allocate_on_comm_stream and (previous_event is None or not async_finish):
         raise InvalidArgument(
             "allocate_on_comm_stream: expected previous_event and async_finish beside it: memory of the "
@@ -46,6 +53,7 @@ def event_before(
         )
     if previous_event is None or previous_event.event is None:
         return None
+    previous_event.event.before_work_on(tensor)
     event = previous_event.event.event
     return None if event.done else event
 

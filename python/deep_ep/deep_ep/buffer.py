@@ -1,4 +1,4 @@
-"""DeepEP's Buffer (V1), throughput mode."""
+"""DeepEP's Buffer (V1): what both modes share, and the throughput mode."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from switchyard import InvalidArgument, _core
 
 from ._calls import biases, call_options, event_before, finished, packed_scales, unpacked_scales
 from ._engines import Engines, Shape
-from ._streams import stream_of
+from ._layout import layout_of
 from .config import Config
-from .handle import DispatchHandle, send_head
+from .handle import DispatchHandle, send_head, source_tokens
+from .low_latency import LowLatencyBuffers, LowLatencyCalls
 from .utils import EventHandle, EventOverlap
 
 Fp8Pair = tuple[torch.Tensor, torch.Tensor]
 
 
-class Buffer:
+class Buffer(LowLatencyCalls):
     """Dispatch and combine between the ranks of a group. Collective, as are dispatch and combine.
 
     N tokens of this rank, H hidden, K top-k, E experts, R ranks, L = E/R local experts.
@@ -27,10 +28,11 @@ class Buffer:
     Args:
         group: a torch.distributed process group of any back end.
         num_nvl_bytes: CUDA: bytes of GPU memory for results; CPU: no meaning, the heap grows as it needs.
-        num_rdma_bytes, num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric, enable_shrink:
-            taken, and without effect in throughput mode on one machine.
-        low_latency_mode: taken; this version has the throughput calls only.
+        num_rdma_bytes, num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric: taken, and
+            without effect on one machine.
+        low_latency_mode: the low-latency calls will be made, too.
         explicitly_destroy: `destroy()` will be called; else the buffer goes with its last reference.
+        enable_shrink: low-latency mode: a peer that ends or is late is masked, and others can be.
         comm: an mpi4py communicator, instead of group.
 
     Raises:
@@ -69,11 +71,12 @@ class Buffer:
         self.explicitly_destroy = explicitly_destroy
         self.enable_shrink = enable_shrink
         self._engines = Engines(self._communicator, num_nvl_bytes)
+        self._low_latency = LowLatencyBuffers(self._communicator, enable_shrink)
         self._local: torch.Tensor | None = None
-        self._check_agreement((num_nvl_bytes, num_rdma_bytes, low_latency_mode))
+        self._check_agreement((num_nvl_bytes, num_rdma_bytes, low_latency_mode, enable_shrink))
 
     def _check_agreement(self, mine: tuple[Any, ...]) -> None:
-        names = ("num_nvl_bytes", "num_rdma_bytes", "low_latency_mode")
+        names = ("num_nvl_bytes", "num_rdma_bytes", "low_latency_mode", "enable_shrink")
         everybody = self._communicator.all_gather(repr(mine).encode())
         for rank, theirs in enumerate(everybody):
             if theirs != everybody[0]:
@@ -84,6 +87,7 @@ class Buffer:
         """Waits for queued work and leaves the group. Needs explicitly_destroy=True."""
         if not self.explicitly_destroy:
             raise InvalidArgument("destroy: expected Buffer(..., explicitly_destroy=True), seen False")
+        self._low_latency.destroy()
         self._engines.destroy()
         self._communicator.destroy()
 
@@ -163,10 +167,10 @@ class Buffer:
             num_tokens_per_rank [R] int32; None (ranks are of one machine); num_tokens_per_expert [E] int32;
             is_token_in_rank [N, R] bool; the event.
         """
-        before = event_before(previous_event, async_finish, allocate_on_comm_stream)
+        before = event_before(previous_event, async_finish, allocate_on_comm_stream, topk_idx)
         if before is not None:
-            before.wait()
-        per_rank, per_expert, in_rank = _core.get_layout(topk_idx, num_experts, self.group_size)
+            EventHandle(before).current_stream_wait()
+        per_rank, per_expert, in_rank = layout_of(topk_idx, num_experts, self.group_size)
         return per_rank, None, per_expert, in_rank, finished(async_finish)
 
     # ---- dispatch ----
@@ -212,8 +216,8 @@ class Buffer:
 
         Raises what switchyard.Buffer.dispatch raises.
         """
-        after = event_before(previous_event, async_finish, allocate_on_comm_stream)
         x, scales = x if isinstance(x, tuple) else (x, None)
+        after = event_before(previous_event, async_finish, allocate_on_comm_stream, x)
         scales, columns = (None, 0) if scales is None else packed_scales(x, scales)
         if handle is not None:
             _check_cached(topk_idx, topk_weights, is_token_in_rank)
@@ -222,7 +226,7 @@ class Buffer:
         else:
             buffer = self._engines.of(_shape_of(x, topk_idx, num_tokens_per_expert))
             routing = is_token_in_rank if topk_idx is None else None
-        options = call_options(expert_alignment, num_worst_tokens, config, stream_of(x), after)
+        options = call_options(expert_alignment, num_worst_tokens, config, x, after)
         event: _core.Event | None = None
         if async_finish and (num_worst_tokens > 0 or x.is_cuda):
             pending = buffer._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, options)
@@ -252,7 +256,7 @@ class Buffer:
         def is_token_in_rank() -> torch.Tensor:
             if in_rank is not None:
                 return in_rank
-            return _core.get_layout(topk_idx, buffer.num_experts, self.group_size)[2]
+            return layout_of(topk_idx, buffer.num_experts, self.group_size)[2]
 
         return DispatchHandle(
             core,
@@ -261,7 +265,7 @@ class Buffer:
                 lambda: self._rank_prefix_matrix(core),
                 lambda: is_token_in_rank().sum(0, dtype=torch.int32).unsqueeze(1),
                 lambda: torch.zeros(self.group_size, 1, dtype=torch.int32),
-                lambda: torch.utils.dlpack.from_dlpack(core.source_tokens),
+                lambda: source_tokens(core),
                 is_token_in_rank,
                 lambda: send_head(is_token_in_rank()),
             ),
@@ -302,12 +306,12 @@ class Buffer:
 
         Raises what switchyard.Buffer.combine raises.
         """
-        after = event_before(previous_event, async_finish, allocate_on_comm_stream)
+        after = event_before(previous_event, async_finish, allocate_on_comm_stream, x)
         core, buffer = _own(handle)
         first, second = biases(bias)
         if isinstance(topk_weights, torch.Tensor):
             topk_weights = topk_weights.contiguous()  # gradients are often expanded
-        options = call_options(1, 0, config, stream_of(x), after)
+        options = call_options(1, 0, config, x, after)
         if async_finish and topk_weights is None and not x.is_cuda:
             out = torch.empty(core.num_tokens, buffer.hidden, dtype=x.dtype)
             pending = buffer._core.combine_async(x, core, None, None, (first, second, out), options)

@@ -52,6 +52,17 @@ class DispatchHandle(tuple):  # type: ignore[type-arg]
         return f"DispatchHandle(num_tokens={self.core.num_tokens}, num_recv_rows={self.core.num_recv_rows})"
 
 
+def source_tokens(handle: Handle) -> torch.Tensor:
+    """[n] int32: indices of the received rows' tokens on their source ranks."""
+    kept = handle.source_tokens
+    if kept is None:
+        raise NotImplementedError(
+            "recv_src_idx: not kept for CUDA tensors, where it would keep all received rows; "
+            "switchyard.Buffer.dispatch returns it as source_token"
+        )
+    return torch.utils.dlpack.from_dlpack(kept)
+
+
 def send_head(is_token_in_rank: torch.Tensor) -> torch.Tensor:
     """[N, R] int32: which of this rank's rows for a rank a token is; -1 where it does not go."""
     rows = is_token_in_rank.int().cumsum(0, dtype=torch.int32) - 1

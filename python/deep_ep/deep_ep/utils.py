@@ -38,6 +38,15 @@ class EventHandle:
         else:
             self.event.wait()
 
+    def before_work_on(self, tensor: Any) -> None:
+        """What is done next with such a tensor comes after a captured point; calls of the engine are not waited for."""
+        if self._cuda_event is None:
+            return
+        if isinstance(tensor, torch.Tensor) and tensor.is_cuda:
+            torch.cuda.current_stream(tensor.device).wait_event(self._cuda_event)
+        else:
+            self._cuda_event.synchronize()
+
 
 class EventOverlap:
     """What an asynchronous call returns, to be waited for; also as a context manager, which waits at its end.

@@ -1,0 +1,39 @@
+"""What a dispatch would send to whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from switchyard import InvalidArgument, _core
+
+Layout = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def layout_of(topk_idx: Any, num_experts: int, num_ranks: int) -> Layout:
+    """(num_tokens_per_rank, num_tokens_per_expert, is_token_in_rank), where topk_idx lies."""
+    if isinstance(topk_idx, torch.Tensor) and topk_idx.is_cuda:
+        return by_torch(topk_idx, num_experts, num_ranks)
+    return _core.get_layout(topk_idx, num_experts, num_ranks)
+
+
+def by_torch(topk_idx: torch.Tensor, num_experts: int, num_ranks: int) -> Layout:
+    """On the current stream, since the engine's buffer is not made before the first dispatch. Nothing waits: ids out
+    of range count as not used.
+    """
+    if topk_idx.ndim != 2 or topk_idx.dtype not in (torch.int64, torch.int32):
+        raise InvalidArgument(
+            f"topk_idx: expected int64 or int32 [tokens, top-k], seen {topk_idx.dtype} {list(topk_idx.shape)}"
+        )
+    used = (topk_idx >= 0) & (topk_idx < num_experts)
+    # What is not used goes to one more expert, or rank, that is cut off.
+    expert = topk_idx.long().where(used, num_experts)
+    each, more = divmod(num_experts, num_ranks)
+    sizes = torch.tensor([each + (rank < more) for rank in range(num_ranks)], dtype=torch.int64)
+    rank_of = torch.arange(num_ranks + 1).repeat_interleave(torch.cat([sizes, torch.ones(1, dtype=torch.int64)]))
+    rank = rank_of.to(topk_idx.device, non_blocking=True)[expert]
+    in_rank = torch.zeros(len(topk_idx), num_ranks + 1, dtype=torch.bool, device=topk_idx.device)
+    in_rank = in_rank.scatter_(1, rank, True)[:, :num_ranks].contiguous()
+    per_expert = torch.zeros(num_experts + 1, dtype=torch.int32, device=topk_idx.device)
+    per_expert.scatter_add_(0, expert.flatten(), torch.ones_like(expert, dtype=torch.int32).flatten())
+    return in_rank.sum(0, dtype=torch.int32), per_expert[:num_experts], in_rank

@@ -1,0 +1,204 @@
+"""Ranks of a gloo group that decode through deep_ep; each checks itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import deep_ep
+import torch
+import torch.distributed as dist
+from low_latency_reference import Job, check_received, dequantised, outputs_of, scales_of_exponents, sums
+
+
+def make_buffer(group: Any, job: Job, **options: Any) -> deep_ep.Buffer:
+    hint = deep_ep.Buffer.get_low_latency_rdma_size_hint(job.max_tokens, job.hidden, job.ranks, job.experts)
+    assert hint > 0
+    return deep_ep.Buffer(
+        group=group,
+        num_nvl_bytes=0,
+        num_rdma_bytes=hint,
+        low_latency_mode=True,
+        num_qps_per_rank=max(1, job.experts // job.ranks),
+        explicitly_destroy=True,
+        **options,
+    )
+
+
+def as_received(result: tuple[Any, ...]) -> tuple[Any, Any, Any, Any, Any]:
+    recv_x, counts, handle = result[:3]
+    x, scales = recv_x if isinstance(recv_x, tuple) else (recv_x, None)
+    return x, scales, counts, handle[0], handle[1]
+
+
+def rows_of(recv_x: Any, job: Job) -> torch.Tensor:
+    """[L, M*R, H]: what experts compute on."""
+    if not isinstance(recv_x, tuple):
+        return recv_x
+    x, scales = recv_x
+    wide = []
+    for rows, theirs in zip(x, scales):
+        own = scales_of_exponents(theirs, job.hidden // 128) if theirs.dtype == torch.int32 else theirs
+        wide.append(dequantised(rows, own))
+    return torch.stack(wide)
+
+
+def check_handle(job: Job, handle: Any) -> None:
+    local = job.experts // job.ranks
+    source, ranges, *sizes = handle
+    assert source.shape == (local, job.max_tokens * job.ranks) and source.dtype == torch.int32
+    assert ranges.shape == (local, job.ranks) and ranges.dtype == torch.int64
+    assert sizes == [job.max_tokens, job.hidden, job.experts] and len(handle) == 5
+
+
+def step_of(buffer: deep_ep.Buffer, job: Job, step: int, hooks: bool, zero_copy: bool, logfmt: bool) -> None:
+    """A decoding step in bfloat16."""
+    mine = job.inputs(buffer.rank, step)
+    sent = buffer.low_latency_dispatch(
+        mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False, return_recv_hook=hooks
+    )
+    recv_x, _, handle, event, hook = sent
+    assert (hook is not None) == hooks and event.event is None
+    if hook:
+        hook()
+    check_handle(job, handle)
+    check_received(job, buffer.rank, as_received(sent), step=step)
+    made = outputs_of(recv_x, buffer.rank, job)
+    if zero_copy:
+        buffer.get_next_low_latency_combine_buffer(handle)[:, :, :] = made
+    out = torch.empty_like(mine.x) if step % 2 else None
+    back, event, hook = buffer.low_latency_combine(
+        made,
+        mine.topk_idx,
+        mine.topk_weights,
+        handle,
+        use_logfmt=logfmt,
+        zero_copy=zero_copy,
+        return_recv_hook=hooks,
+        out=out,
+    )
+    if hook:
+        hook()
+    assert out is None or back is out
+    expected = sums(job, buffer.rank, step=step)
+    if logfmt:
+        torch.testing.assert_close(back.float(), expected.float(), rtol=0.1, atol=0.1)
+    else:
+        assert torch.equal(back, expected)
+
+
+def bf16_steps(group: Any) -> None:
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job)
+    buffer.clean_low_latency_buffer(job.max_tokens, job.hidden, job.experts)
+    for step in range(12):
+        step_of(buffer, job, step, hooks=step % 2 == 0, zero_copy=step % 3 == 0, logfmt=step % 3 == 1)
+    buffer.destroy()
+
+
+def fp8_steps(group: Any) -> None:
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job)
+    groups = job.hidden // 128
+    for step, (round_scale, ue8m0) in enumerate([(False, False), (True, False), (True, True)] * 2):
+        mine = job.inputs(buffer.rank, step)
+        sent = buffer.low_latency_dispatch(
+            mine.x, mine.topk_idx, job.max_tokens, job.experts, round_scale=round_scale, use_ue8m0=ue8m0,
+            async_finish=True,
+        )
+        (x, scales), _, handle, event, _ = sent
+        event.current_stream_wait()
+        slots = job.max_tokens * job.ranks
+        assert x.dtype == torch.float8_e4m3fn and scales.dtype == (torch.int32 if ue8m0 else torch.float32)
+        assert scales.shape[1:] == (slots, -(-groups // 4) if ue8m0 else groups) and scales.stride()[1:] == (1, slots)
+        check_received(job, buffer.rank, as_received(sent), step=step, rounded=round_scale)
+        made = outputs_of(rows_of(sent[0], job), buffer.rank, job)
+        back, event, _ = buffer.low_latency_combine(
+            made, mine.topk_idx, mine.topk_weights, handle, async_finish=True
+        )
+        event.current_stream_wait()
+        # A token's terms may cancel one another: the error is that of the terms.
+        torch.testing.assert_close(back.float(), sums(job, buffer.rank, step=step).float(), rtol=0.07, atol=0.6)
+    buffer.destroy()
+
+
+def two_micro_batches(group: Any) -> None:
+    """Two results outstanding, halves interleaved, variables that hold on to the results before."""
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job)
+    a: Any = None
+    b: Any = None
+    for step in range(0, 12, 2):
+        batches = [job.inputs(buffer.rank, step), job.inputs(buffer.rank, step + 1)]
+        a = dispatch_and_receive_later(buffer, job, batches[0])
+        a[4]()
+        b = dispatch_and_receive_later(buffer, job, batches[1])
+        check_received(job, buffer.rank, as_received(a), step=step)
+        b[4]()
+        check_received(job, buffer.rank, as_received(b), step=step + 1)
+        backs = []
+        for each, mine in zip((a, b), batches):
+            made = outputs_of(each[0], buffer.rank, job)
+            back, _, hook = buffer.low_latency_combine(
+                made, mine.topk_idx, mine.topk_weights, each[2], return_recv_hook=True
+            )
+            hook()
+            backs.append(back)
+        for i, back in enumerate(backs):
+            assert torch.equal(back, sums(job, buffer.rank, step=step + i))
+    buffer.destroy()
+
+
+def dispatch_and_receive_later(buffer: deep_ep.Buffer, job: Job, mine: Any) -> Any:
+    return buffer.low_latency_dispatch(
+        mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False, return_recv_hook=True
+    )
+
+
+def statistics(group: Any) -> None:
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job)
+    stats = torch.zeros(job.experts // job.ranks, dtype=torch.int32)
+    waits, combine_waits = (torch.zeros(job.ranks, dtype=torch.int64) for _ in range(2))
+    expected = torch.zeros_like(stats)
+    for step in range(3):
+        mine = job.inputs(buffer.rank, step)
+        recv_x, counts, handle, _, _ = buffer.low_latency_dispatch(
+            mine.x, mine.topk_idx, job.max_tokens, job.experts, stats, waits, use_fp8=False
+        )
+        expected += counts
+        buffer.low_latency_combine(
+            recv_x, mine.topk_idx, mine.topk_weights, handle, combine_wait_recv_cost_stats=combine_waits
+        )
+    assert torch.equal(stats, expected)
+    assert (waits >= 0).all() and waits.sum() > 0 and (combine_waits >= 0).all()
+    buffer.destroy()
+
+
+def masks(group: Any) -> None:
+    """The last rank is masked by the others, which go on without it; then it comes back."""
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job, enable_shrink=True)
+    step_of(buffer, job, 0, hooks=False, zero_copy=False, logfmt=False)
+    dist.barrier(group)
+    out = job.ranks - 1
+    others = frozenset(range(job.ranks)) - {out}
+    status = torch.full((job.ranks,), 7, dtype=torch.int32)
+    for peer in others if buffer.rank == out else {out}:
+        buffer.low_latency_update_mask_buffer(peer, True)
+    buffer.low_latency_query_mask_buffer(status)
+    missing = others if buffer.rank == out else frozenset({out})
+    assert status.tolist() == [int(r in missing) for r in range(job.ranks)]
+    mine = job.inputs(buffer.rank, 1)
+    sent = buffer.low_latency_dispatch(mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False)
+    check_received(job, buffer.rank, as_received(sent), step=1, missing=missing)
+    made = outputs_of(sent[0], buffer.rank, job)
+    back, _, _ = buffer.low_latency_combine(made, mine.topk_idx, mine.topk_weights, sent[2])
+    assert torch.equal(back, sums(job, buffer.rank, step=1, missing=missing))
+    dist.barrier(group)
+    buffer.low_latency_clean_mask_buffer()
+    dist.barrier(group)  # a rank that looks sooner finds itself masked by a peer, and masks that peer again
+    buffer.low_latency_query_mask_buffer(status)
+    assert status.tolist() == [0] * job.ranks
+    dist.barrier(group)
+    step_of(buffer, job, 2, hooks=True, zero_copy=True, logfmt=False)
+    buffer.destroy()

@@ -1,0 +1,74 @@
+"""The drop-in's low-latency calls, as processes of a gloo group; bad input as threads."""
+
+import deep_ep
+import low_latency_clients
+import pytest
+import switchyard
+import torch
+from low_latency_reference import Job
+from ranks import as_processes, with_comm
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("body", ["bf16_steps", "fp8_steps", "two_micro_batches", "statistics", "masks"])
+def test_decoding(body, ranks):
+    as_processes(ranks, getattr(low_latency_clients, body))
+
+
+def refused(kind, text, call):
+    with pytest.raises(kind, match=text):
+        call()
+
+
+def test_bad_input_is_refused_and_the_buffer_goes_on():
+    job = Job(2)
+
+    def body(comm):
+        buffer = deep_ep.Buffer(comm=comm, low_latency_mode=True, explicitly_destroy=True)
+        mine = job.inputs(comm.rank, 0)
+        m, e, invalid = job.max_tokens, job.experts, switchyard.InvalidArgument
+
+        def dispatch(x=mine.x, ids=mine.topk_idx, **options):
+            return buffer.low_latency_dispatch(x, ids, m, e, **options)
+
+        recv_x, _, handle, _, _ = dispatch(use_fp8=False)
+        # Only one rank errs: nothing was sent, and its peer is none the wiser.
+        if comm.rank == 0:
+            refused(invalid, "bfloat16", lambda: dispatch(mine.x.float()))
+            refused(invalid, "round_scale", lambda: dispatch(use_ue8m0=True))
+            refused(invalid, "async_finish", lambda: dispatch(async_finish=True, return_recv_hook=True))
+            refused(TypeError, "x: expected", lambda: dispatch([1]))
+            refused(invalid, "topk_idx", lambda: dispatch(ids=mine.topk_idx.float()))
+            refused(invalid, "max_tokens", lambda: dispatch(mine.x.repeat(2, 1), mine.topk_idx.repeat(2, 1)))
+
+        def combine(x=recv_x, ids=mine.topk_idx, the=handle, **options):
+            return buffer.low_latency_combine(x, ids, mine.topk_weights, the, **options)
+
+        if comm.rank == 0:
+            refused(invalid, "zero_copy", lambda: combine(zero_copy=True, use_logfmt=True))
+            refused(TypeError, "handle", lambda: combine(the=tuple(handle)))
+            refused(invalid, "those of the dispatch", lambda: combine(ids=torch.full_like(mine.topk_idx, -1)))
+            refused(invalid, "x:", lambda: combine(recv_x[:, 1:]))
+            refused(invalid, "enable_shrink", lambda: buffer.low_latency_update_mask_buffer(1, True))
+            inside = buffer.get_next_low_latency_combine_buffer(handle)
+            refused(invalid, "elsewhere", lambda: combine(inside, use_logfmt=True))
+            del inside
+        combine()
+        refused(invalid, "combine", combine)  # a dispatch is combined once
+        buffer.destroy()
+        refused(switchyard.Unusable, "destroyed", lambda: dispatch(use_fp8=False))
+
+    with_comm(2, body)
+
+
+def test_the_mode_must_have_been_asked_for():
+    def body(comm):
+        buffer = deep_ep.Buffer(comm=comm)
+        mine = Job(1).inputs(0)
+        refused(
+            switchyard.InvalidArgument,
+            "low_latency_mode=True",
+            lambda: buffer.low_latency_dispatch(mine.x, mine.topk_idx, 12, 8),
+        )
+
+    with_comm(1, body)
