@@ -58,9 +58,9 @@ TEST(BenchOptions, OfTheLatencyMode) {
 
 TEST(BenchOptions, RefusesWhatIsOutOfRange) {
   for (char const* const text :
-       {"--ranks 0", "--ranks 65", "--ranks two", "--tokens 0", "--tokens 4k", "--tokens 8,,9", "--coding zip", "--hidden -1", "--top-k 65",
-        "--experts 0", "--dtype int8", "--iterations 0", "--routing random", "--layout", "--timeout-ms -1",
-        "--seed -1", "--unknown 1", "stray"}) {
+       {"--ranks 0", "--ranks 65", "--ranks two", "--tokens 0", "--tokens 4k", "--tokens 8,,9", "--coding zip",
+        "--hidden -1", "--top-k 65", "--experts 0", "--dtype int8", "--iterations 0", "--routing random",
+        "--layout", "--timeout-ms -1", "--seed -1", "--unknown 1", "stray"}) {
     EXPECT_THROW(parse(text), CLI::ParseError) << text;
   }
 }
