@@ -174,7 +174,7 @@ void LowLatencyEngine::release_now(std::uint32_t frames) {
 }
 
 // Of the releaser's thread: what no call has taken along for a while. Replays of graphs take nothing along.
-void LowLatencyEngine::release_overdue() noexcept {
+void LowLatencyEngine::release_overdue() {
   std::uint32_t const due = released_.load(std::memory_order_relaxed);
   if ((due & overdue_) != 0) static_cast<void>(refusal_of([&] { release_now(due & overdue_); }));
   overdue_ = due;

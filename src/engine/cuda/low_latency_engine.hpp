@@ -82,7 +82,7 @@ class LowLatencyEngine {
   void follow(cudaStream_t stream);
   void remember(cudaStream_t stream, bool captured);
   void release_now(std::uint32_t frames);
-  void release_overdue() noexcept;
+  void release_overdue();
   void watch();
   void clear_slots();
 
