@@ -5,6 +5,7 @@
  *   BUG=2  the flag may overtake the rows
  *   BUG=3  a receiver gives its frame back while its owner still holds the result
  *   BUG=4  a flag says "something came", not which epoch
+ *   BUG=5  a result is let go of, and its frame used again, before its combine is received
  */
 #ifndef RANKS
 #define RANKS 3
@@ -25,8 +26,8 @@
 byte rows[RANKS * RANKS * FRAMES];     /* AT(receiver, source, frame): whose rows lie in the slots */
 byte arrived[RANKS * RANKS * FRAMES];  /* the same: flag beside the rows */
 byte credit[RANKS * RANKS * FRAMES];   /* AT(source, receiver, frame): epochs + FRAMES that may be written */
-byte back[RANKS * RANKS * FRAMES];     /* AT(owner, receiver, frame): outputs that came back */
-byte returned[RANKS * RANKS * FRAMES]; /* the same: flag beside them */
+byte outputs[RANKS * FRAMES];          /* what the experts of a rank made of a frame's rows */
+byte ready[RANKS * RANKS * FRAMES];    /* AT(owner of tokens, receiver, frame): these outputs can be read */
 
 #if BUG == 4
 #define HAS(flag, e) (flag != 0)
@@ -77,17 +78,17 @@ inline give_back(e) {
   od
 }
 
-/* Send half of a combine: what the experts made of the rows goes back. Rows and flag in one step: what the order of the
- * two is for, the dispatch shows. */
+/* Send half of a combine: what the experts made of the rows lies in the frame, and all hear of it. Outputs and flag in
+ * one step: what the order of the two is for, the dispatch shows. */
 inline send_outputs(e) {
 #if BUG == 3
   give_back(e);
 #endif
+  outputs[me * FRAMES + FRAME(e)] = e + 1;
   do
   :: atomic { peer < RANKS ->
      assert(rows[AT(me, peer, FRAME(e))] == e + 1);
-     back[AT(peer, me, FRAME(e))] = e + 1;
-     returned[AT(peer, me, FRAME(e))] = e + 1;
+     ready[AT(peer, me, FRAME(e))] = e + 1;
      peer++ }
   :: peer == RANKS -> peer = 0; break
   od
@@ -104,11 +105,13 @@ inline release(e) {
 #endif
 }
 
+/* Receive half of a combine: outputs are read where they lie. The flag first, and then, others having moved on, the
+ * outputs. */
 inline receive_outputs(e) {
   do
-  :: atomic { peer < RANKS && HAS(returned[AT(me, peer, FRAME(e))], e) ->
-     assert(back[AT(me, peer, FRAME(e))] == e + 1);
-     peer++ }
+  :: peer < RANKS && HAS(ready[AT(me, peer, FRAME(e))], e) ->
+     assert(outputs[peer * FRAMES + FRAME(e)] == e + 1);
+     peer++
   :: peer == RANKS -> peer = 0; break
   od
 }
@@ -135,12 +138,16 @@ active [RANKS] proctype rank_() {
 #endif
        if
        :: next != 0
-       :: next == 0 && sent < EPOCHS && sent - done < FRAMES && sent - released < FRAMES -> next = send
+       :: next == 0 && sent < EPOCHS && sent - released < FRAMES -> next = send
 #ifdef ANY_ORDER
        :: next == 0 && received < sent -> next = receive
        :: next == 0 && combined < received -> next = combine
        :: next == 0 && done < combined -> next = finish
+#if BUG == 5
        :: next == 0 && released < combined -> next = let_go
+#else
+       :: next == 0 && released < done -> next = let_go
+#endif
 #else
        :: next == 0 && received < sent && received == released -> next = receive
        :: next == 0 && combined < received -> next = combine

@@ -158,7 +158,8 @@ class LowLatencyBuffer {
 
   // Both halves. Throws InvalidArgument when all F results are still held.
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args);
-  // CUDA graphs: a captured result is that of the latest replay, and lasts until the next one.
+  // CUDA graphs: a captured result is that of the latest replay, and lasts until the next replay of any graph of
+  // this buffer. Replays must come in the order of the calls around them: on the same stream, or joined by events.
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive);
 
   void combine(LowLatencyCombineArgs const& args);

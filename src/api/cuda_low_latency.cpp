@@ -75,10 +75,15 @@ class CudaLowLatency final : public LowLatencyState {
                  .wait = decisions_.wait}) {
     facts_.options.device = device_;
     // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
-    most_sms_ = std::max(1, multiprocessors_of(device_) / std::max(1, connected_.ranks_per_gpu));
+    // One SM stays free for the kernels that give frames back beside a call.
+    most_sms_ = std::max(1, (multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu));
     agree(world(), refusal_of([&] {
             check_sms(options.num_sms);
             constexpr auto most = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
+            constexpr int most_experts = 16384;  // counted in shared memory
+            require(options.num_experts <= most_experts,
+                    "num_experts: expected at most {} in low-latency mode on the CUDA engine, seen {}",
+                    most_experts, options.num_experts);
             require(sizes_.rows() <= most, "max_tokens: expected at most {} slots, seen {}", most, sizes_.rows());
           }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : most_sms_;
@@ -91,10 +96,10 @@ class CudaLowLatency final : public LowLatencyState {
     auto [received, kernel] = start(args, false);
     receive = once([this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
       if (lease->era != facts_.era) return;  // void since a reset
-      lease->received = true;
       kernel.send = false;
       kernel.receive = true;
       run(kernel, 1, stream);
+      lease->received = true;
     });
     return received;
   }
@@ -204,9 +209,10 @@ class CudaLowLatency final : public LowLatencyState {
     lease->buffer_id = facts_.buffer_id;
     lease->era = facts_.era;
     held = lease;
-    lease->give_back = [this, self = shared_from_this(), raw = lease.get(), captured] {
-      if (raw->era == facts_.era)
-        engine_.let_go({.frame = raw->frame, .captured = captured, .received = raw->received});
+    std::uint64_t const number = ++dispatches_;
+    engine_.begin(frame, number);
+    lease->give_back = [this, self = shared_from_this(), frame, number, captured] {
+      engine_.let_go({.frame = frame, .number = number, .captured = captured});
     };
     ++calls_;
     return lease;
@@ -309,15 +315,14 @@ class CudaLowLatency final : public LowLatencyState {
     auto todo = std::make_shared<std::optional<Receive>>(std::move(receive));
     return [self = shared_from_this(), todo](std::uintptr_t stream) {
       if (!*todo) return;
-      Receive now = std::move(**todo);
+      (**todo)(stream);  // what throws may be called again
       todo->reset();
-      now(stream);
     };
   }
 
   template <typename Kernel>
   void run(Kernel& kernel, int blocks, std::uintptr_t stream) {
-    engine_.check_usable();
+    engine_.check_alive();
     kernel.captured = engine_.is_capturing(stream_of(stream));
     engine_.launch(kernel, {blocks, stream_of(stream)});
   }
@@ -331,7 +336,8 @@ class CudaLowLatency final : public LowLatencyState {
   LowLatencyFacts facts_;
   std::array<std::weak_ptr<Lease>, max_frames> held_;
   cuda::LowLatencyEngine engine_;
-  std::uint64_t calls_ = 0;
+  std::uint64_t calls_ = 0;       // since the last reset
+  std::uint64_t dispatches_ = 0;  // ever
   int num_sms_ = 0;
   int most_sms_ = 0;
 };

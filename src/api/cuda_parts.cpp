@@ -33,11 +33,11 @@ int choose_device(World& world, int wanted) {
   return device;
 }
 
-ConnectedHeap connect_host_heap(World& world, SizeOptions const& options, BufferPlan plan) {
+ConnectedHeap connect_host_heap(World& world, SizeOptions const& options, BufferPlan const& plan) {
   return connect_heap(world, options, without_heap(plan));
 }
 
-ConnectedHeap connect_host_heap(World& world, BufferOptions const& options, BufferPlan plan) {
+ConnectedHeap connect_host_heap(World& world, BufferOptions const& options, BufferPlan const& plan) {
   return connect_heap(world, options, without_heap(plan));
 }
 

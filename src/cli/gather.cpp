@@ -65,7 +65,7 @@ std::vector<std::vector<double>> gather_numbers(Communicator& communicator, std:
   std::vector<std::vector<double>> all;
   for (auto const& bytes : communicator.all_gather(std::as_bytes(mine))) {
     all.emplace_back(bytes.size() / sizeof(double));
-    std::memcpy(all.back().data(), bytes.data(), all.back().size() * sizeof(double));
+    if (!all.back().empty()) std::memcpy(all.back().data(), bytes.data(), all.back().size() * sizeof(double));
   }
   return all;
 }

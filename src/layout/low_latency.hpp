@@ -28,6 +28,7 @@ inline constexpr std::uint64_t credit_revoked = ~std::uint64_t{0};
 struct alignas(cache_line) FrameState {
   std::uint64_t epoch;     // dispatches that used the frame so far, a running one included
   std::uint64_t given;     // epoch up to which the frame was given back to its sources
+  std::uint64_t received;  // epoch of the latest dispatch whose receive half is done
   std::uint32_t captured;  // 1: the latest dispatch is part of a CUDA graph
 };
 static_assert(sizeof(FrameState) == cache_line);

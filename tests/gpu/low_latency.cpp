@@ -37,6 +37,22 @@ TEST_F(GpuLowLatency, IdsOutOfRangeCountAsUnusedAndALaterCallThrows) {
   }
 }
 
+// Small, for compute-sanitizer (tools/gpu_round), under which kernels of several ranks do not run side by side.
+TEST_F(GpuLowLatency, OneRank) {
+  for (SlotLayout const layout : {SlotLayout::expert_major, SlotLayout::rank_major}) {
+    for (SendCast const cast : {SendCast::none, SendCast::fp8, SendCast::fp8_ue8m0}) {
+      for (std::int64_t const hidden : {133, 512}) {
+        SlotCase const c{
+            .ranks = 1, .tokens = 9, .hidden = hidden, .experts = 6, .top_k = 3, .cast = cast, .layout = layout};
+        SlotProblem const p = make_slot_problem(c);
+        run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+          for (int call = 0; call < 3; ++call) slot_round_trip(p, rank, buffer);
+        });
+      }
+    }
+  }
+}
+
 TEST_F(GpuLowLatency, AnyNumberOfSms) {
   SlotProblem const p = make_slot_problem({.tokens = 60, .hidden = 512, .experts = 16, .top_k = 6});
   run_slots(p.the, [&](SlotRank& rank) {

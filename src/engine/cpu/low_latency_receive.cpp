@@ -38,13 +38,16 @@ void LowLatency::take_expert_rows(FrameUse const& use, TensorView const& per_exp
     // Relaxed: the acquires of the sources' flags order their additions before.
     std::int64_t const claimed = slots_.claim(rank, use.frame, local).load(std::memory_order_relaxed);
     counts[local] = static_cast<std::int32_t>(std::min(claimed, slots_.expert_slots()));
-    if (per_expert.given()) static_cast<std::int32_t*>(per_expert.data)[local] += counts[local];
+    std::int64_t received = 0;  // without what masked sources claimed
     for (int source = 0; source < slots_.world(); ++source) {
       std::int64_t& range = ranges[local * slots_.world() + source];
       if (masked(source)) range = 0;
-      if (SlotRange::unpack(range).within(slots_.expert_slots())) continue;
-      broken("low_latency/receive", source, "range", range);
+      SlotRange const rows = SlotRange::unpack(range);
+      if (!rows.within(slots_.expert_slots())) broken("low_latency/receive", source, "range", range);
+      received += rows.count;
     }
+    if (per_expert.given())
+      static_cast<std::int32_t*>(per_expert.data)[local] += static_cast<std::int32_t>(received);
   }
 }
 

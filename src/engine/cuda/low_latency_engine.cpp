@@ -44,7 +44,8 @@ LowLatencyEngine::LowLatencyEngine(LowLatencyFoundation foundation, LowLatencyEn
       lookout_(std::move(foundation.host_heap), std::move(foundation.world), options.wait,
                options.slots.max_local_experts),
       aside_(options.device),
-      latest_done_(options.device) {
+      latest_done_(options.device),
+      aside_done_(options.device) {
   CurrentDevice const current(options.device);
   load_kernels();
   for (int frame = 0; frame < options.slots.frames; ++frame)
@@ -102,82 +103,102 @@ SlotArgs LowLatencyEngine::common() const {
   return args;
 }
 
-// What this kernel gives back, and what it comes after.
+// What this kernel gives back, and what it comes after. With launching_ held.
 void LowLatencyEngine::prepare(SlotArgs& args, cudaStream_t stream) {
   if (args.captured) {
-    // A replay must not give back what a call outside of the graph received later.
-    if (released_.load(std::memory_order_relaxed) != 0) release_now(~0U);
+    // What a call outside of the graph received must be given back outside of it.
+    launch_release(~0U);
+    check_cuda(synchronize_aside(), "giving frames back");
   } else {
-    args.released = released_.exchange(0, std::memory_order_acquire);  // pairs with the fetch_or in let_go()
     if (any_call_ && stream != latest_stream_.load(std::memory_order_relaxed)) latest_done_.hold(stream);
+    if (std::exchange(released_aside_, false)) aside_done_.hold(stream);
   }
-  args.released_captured = released_captured_.exchange(0, std::memory_order_acquire);  // likewise
-  args.abandoned = abandoned_.load(std::memory_order_relaxed);                         // of the frames above
+  FrameBook::Frames const frames = book_.take(args.captured);
+  args.released = frames.eager;
+  args.released_captured = frames.captured;
 }
 
 void LowLatencyEngine::remember(cudaStream_t stream, bool captured) {
-  latest_stream_.store(stream, std::memory_order_relaxed);  // read by let_go()
   if (captured) return;
+  latest_stream_.store(stream, std::memory_order_relaxed);  // read by let_go()
   any_call_ = true;
   latest_done_.record(stream);
 }
 
-void LowLatencyEngine::launch(SlotDispatchArgs& args, Run const& run) {
+// A call that is lost on one rank only would leave ranks with different counts of calls.
+template <typename Launch>
+void LowLatencyEngine::launch_or_fail(SlotArgs& args, cudaStream_t stream, Launch const& launch) {
   CurrentDevice const current(options_.device);
-  prepare(args, run.stream);
-  check_cuda(launch_slot_dispatch(args, run.blocks, run.stream), "launching the low-latency dispatch kernel");
-  remember(run.stream, args.captured);
+  try {
+    std::lock_guard const lock(launching_);
+    prepare(args, stream);
+    check_cuda(launch(), "launching a low-latency kernel");
+    remember(stream, args.captured);
+  } catch (Error const& error) {
+    lookout_.signals().fail(error);
+  }
+}
+
+void LowLatencyEngine::launch(SlotDispatchArgs& args, Run const& run) {
+  launch_or_fail(args, run.stream, [&] { return launch_slot_dispatch(args, run.blocks, run.stream); });
 }
 
 void LowLatencyEngine::launch(SlotCombineArgs& args, Run const& run) {
-  CurrentDevice const current(options_.device);
-  prepare(args, run.stream);
-  check_cuda(launch_slot_combine(args, run.blocks, run.stream), "launching the low-latency combine kernel");
-  remember(run.stream, args.captured);
+  launch_or_fail(args, run.stream, [&] { return launch_slot_combine(args, run.blocks, run.stream); });
 }
 
 void LowLatencyEngine::let_go(LetGo const& result) noexcept {
-  std::uint32_t const bit = 1U << result.frame;
-  // Before the bit that says that the frame is let go of. Relaxed: that one releases it.
-  if (result.received) {
-    abandoned_.fetch_and(~bit, std::memory_order_relaxed);
-  } else {
-    abandoned_.fetch_or(bit, std::memory_order_relaxed);
+  bool recorded = false;
+  if (!result.captured) {
+    // Behind what reads the result, should no later call give it back.
+    static_cast<void>(refusal_of([&] {
+      HarmlessToCaptures const harmless;
+      CurrentDevice const current(options_.device);
+      cudaStream_t const stream = latest_stream_.load(std::memory_order_relaxed);  // results go on any thread
+      if (is_capturing(stream)) return;
+      let_go_[static_cast<std::size_t>(result.frame)]->record(stream);
+      recorded = true;
+    }));
   }
-  if (result.captured) {
-    released_captured_.fetch_or(bit, std::memory_order_release);  // pairs with the exchange in prepare()
-    return;
-  }
-  // Behind what reads the result, should no later call give it back.
-  HarmlessToCaptures const harmless;
-  cudaStreamCaptureStatus status{};
-  cudaStream_t const stream = latest_stream_.load(std::memory_order_relaxed);  // results go on the callers' threads
-  if (cudaStreamIsCapturing(stream, &status) == cudaSuccess && status == cudaStreamCaptureStatusNone)
-    let_go_[static_cast<std::size_t>(result.frame)]->record_quietly(stream);
-  released_.fetch_or(bit, std::memory_order_release);  // pairs with the exchange in prepare() and in release_now()
+  book_.let_go(result.frame, result.number, result.captured, recorded);
 }
 
-// Outside of any call: those of `frames` that are due.
-void LowLatencyEngine::release_now(std::uint32_t frames) {
+// Outside of any call: those of `frames` that are due. With launching_ held, so that no call comes between what it
+// takes and what it launches.
+void LowLatencyEngine::launch_release(std::uint32_t frames) {
   HarmlessToCaptures const harmless;
   CurrentDevice const current(options_.device);
   SlotArgs args = common();
-  args.released = released_.fetch_and(~frames, std::memory_order_acquire) & frames;  // pairs with let_go()
+  args.released = book_.take_behind_events(frames);
   if (args.released == 0) return;
-  args.abandoned = abandoned_.load(std::memory_order_relaxed);  // of these frames
   latest_done_.hold(aside_.get());
   for (int frame = 0; frame < args.frames; ++frame) {
     if ((args.released >> frame & 1) != 0) let_go_[static_cast<std::size_t>(frame)]->hold(aside_.get());
   }
   check_cuda(launch_slot_release(args, aside_.get()), "giving frames back");
-  check_cuda(cudaStreamSynchronize(aside_.get()), "giving frames back");
+  aside_done_.record(aside_.get());
+  released_aside_ = true;  // the next call comes after it: it may use these frames
+}
+
+cudaError_t LowLatencyEngine::synchronize_aside() const {
+  HarmlessToCaptures const harmless;
+  return cudaStreamSynchronize(aside_.get());
 }
 
 // Of the releaser's thread: what no call has taken along for a while. Replays of graphs take nothing along.
-void LowLatencyEngine::release_overdue() noexcept {
-  std::uint32_t const due = released_.load(std::memory_order_relaxed);
-  if ((due & overdue_) != 0) static_cast<void>(refusal_of([&] { release_now(due & overdue_); }));
+void LowLatencyEngine::release_overdue() {
+  std::uint32_t const due = book_.eager();
+  if ((due & overdue_) != 0) {
+    static_cast<void>(refusal_of([&] {
+      std::lock_guard const lock(launching_);
+      launch_release(due & overdue_);
+    }));
+  }
   overdue_ = due;
+}
+
+void LowLatencyEngine::check_alive() {
+  lookout_.check_usable();
 }
 
 void LowLatencyEngine::check_usable() {
@@ -242,8 +263,7 @@ void LowLatencyEngine::end_work() {
 
 void LowLatencyEngine::clean(Counters const& /*agreed*/) {
   CurrentDevice const current(options_.device);
-  released_.store(0, std::memory_order_relaxed);  // no other thread makes calls during a reset
-  released_captured_.store(0, std::memory_order_relaxed);
+  book_.forget();
   clear_slots();
   static_cast<void>(lookout_.mailbox().take_bad_slot());
   lookout_.mailbox().clear_aborted();

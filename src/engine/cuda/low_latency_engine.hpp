@@ -6,10 +6,12 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "control/counters.hpp"
 #include "engine/cuda/device_event.hpp"
+#include "engine/cuda/frame_book.hpp"
 #include "engine/cuda/lookout.hpp"
 #include "engine/cuda/slot_args.hpp"
 #include "memory/symmetric_heap.hpp"
@@ -54,14 +56,18 @@ class LowLatencyEngine {
   void launch(SlotDispatchArgs& args, Run const& run);
   void launch(SlotCombineArgs& args, Run const& run);
 
-  // The frame's result may be overwritten: told with the next kernel, or a little later. Any thread.
+  // From here on the frame has this dispatch's result; `number` counts dispatches from 1.
+  void begin(int frame, std::uint64_t number) { book_.begin(frame, number); }
+  // The result may be overwritten: told with the next kernel, or a little later. Any thread.
   struct LetGo {
     int frame = 0;
+    std::uint64_t number = 0;
     bool captured = false;
-    bool received = true;  // its receive half is queued
   };
   void let_go(LetGo const& result) noexcept;
 
+  // Throws what kernels or peers have reported, without and with ids of earlier calls that were out of range.
+  void check_alive();
   void check_usable();
   void mask(int peer, bool masked);
   [[nodiscard]] std::vector<bool> masked();
@@ -81,8 +87,11 @@ class LowLatencyEngine {
   void prepare(SlotArgs& args, cudaStream_t stream);
   void follow(cudaStream_t stream);
   void remember(cudaStream_t stream, bool captured);
-  void release_now(std::uint32_t frames);
-  void release_overdue() noexcept;
+  void launch_release(std::uint32_t frames);
+  [[nodiscard]] cudaError_t synchronize_aside() const;
+  template <typename Launch>
+  void launch_or_fail(SlotArgs& args, cudaStream_t stream, Launch const& launch);
+  void release_overdue();
   void watch();
   void clear_slots();
 
@@ -97,10 +106,10 @@ class LowLatencyEngine {
   DeviceEvent latest_done_;
   std::atomic<cudaStream_t> latest_stream_{nullptr};
   bool any_call_ = false;
-  // Bit per frame; see SlotArgs.
-  std::atomic<std::uint32_t> released_{0};
-  std::atomic<std::uint32_t> released_captured_{0};
-  std::atomic<std::uint32_t> abandoned_{0};
+  std::mutex launching_;  // what is taken from the book is launched before anything else is
+  FrameBook book_;
+  DeviceEvent aside_done_;  // of the latest release outside of a call
+  bool released_aside_ = false;
   std::uint32_t overdue_ = 0;  // of the releaser's thread: what it saw the last time
   std::array<std::unique_ptr<DeviceEvent>, max_frames> let_go_;  // behind which nobody reads the frame
   // Not the lookout's thread: calls of the driver may wait for a peer (thread) that frees memory, which waits for

@@ -22,8 +22,6 @@ struct SlotArgs {
   // Bit per frame that the host has let go of: of calls outside of CUDA graphs, and of captured ones.
   std::uint32_t released;
   std::uint32_t released_captured;
-  // Of these, those that were never received: their sources may still write.
-  std::uint32_t abandoned;
 
   int frame;  // of this call
   bool captured;

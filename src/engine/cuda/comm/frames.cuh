@@ -55,7 +55,7 @@ __device__ inline bool is_masked(SlotArgs const& args, int peer) {
 // The peer hears of it by its credits: it need not wait for rows that do not come.
 __device__ inline void mask_peer(SlotArgs const& args, int peer) {
   atomicExch(masked_word(args, peer), 1U);  // read by is_masked()
-  if (peer == args.peers.rank) return;
+  __threadfence_system();  // with the one in give_frame_back(): one of the two sees what the other has stored
   for (int frame = 0; frame < args.frames; ++frame) {
     delay_signal(args, static_cast<std::uint64_t>(peer));
     // Pairs with the load_acquire() of the peer's wait_frame().
@@ -74,7 +74,8 @@ enum class Came : std::uint32_t { yes, masked, failed };
 // What to do when a flag does not come.
 __device__ inline Came give_up_waiting(SlotArgs const& args, Awaited const& awaited, TroubleKind reason,
                                        std::uint64_t seen) {
-  if (args.mask_late && (reason == TroubleKind::timeout || reason == TroubleKind::peer_lost)) {
+  bool const is_peer = awaited.peer != args.peers.rank;  // a rank that masked itself would lose rows silently
+  if (args.mask_late && is_peer && (reason == TroubleKind::timeout || reason == TroubleKind::peer_lost)) {
     mask_peer(args, awaited.peer);
     return Came::masked;
   }
@@ -265,37 +266,46 @@ static __device__ __noinline__ void give_frame_back(SlotArgs const& args, int fr
   delay_signal(args, threadIdx.x);
   // Pairs with the load_acquire() in wait_frame() of the peer's next dispatch into this frame: after it the peer
   // adds to claims that are zero.
-  if (peer < args.peers.world && !is_masked(args, peer))
-    ptx::store_release(&frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch, epoch);
+  if (peer >= args.peers.world || is_masked(args, peer)) return;
+  FrameFlag* const credit = frame_flag(args, args.at.credit, frame, peer, args.peers.rank);
+  ptx::store_release(&credit->epoch, epoch);
+  __threadfence_system();
+  // Another block may have masked the peer meanwhile, and this have taken its word away.
+  if (is_masked(args, peer)) ptx::store_release(&credit->epoch, credit_revoked);  // likewise
 }
 
 // By all threads of a block, of a frame that was never received: nobody writes it any more.
-static __device__ __noinline__ void await_sources(SlotArgs const& args, int frame, std::uint64_t epoch) {
-  call_roll(args, frame, {.flags = args.at.arrived, .epoch = epoch, .phase = Phase::slots_arrive});
+// False when sources are missing, and the buffer has failed.
+static __device__ __noinline__ bool await_sources(SlotArgs const& args, int frame, std::uint64_t epoch) {
+  return !call_roll(args, frame, {.flags = args.at.arrived, .epoch = epoch, .phase = Phase::slots_arrive}).failed;
 }
 
-// Frames that a kernel gives back: what the host has let go of, and what a replay of a graph takes over from the
-// last one.
-enum class Due { of_this_call, others };
+// By all threads of a block. `state`: of the frame, as all of them have read it.
+__device__ inline void give_back_received(SlotArgs const& args, int frame, FrameState const& state) {
+  if (state.given == state.epoch) return;
+  if (state.received != state.epoch && !await_sources(args, frame, state.epoch)) return;
+  give_frame_back(args, frame, state.epoch);
+}
 
-// By one block. Those of this call come first of all, for its own send half waits for them; the others when there
-// is time, but before a wait for what peers send later.
-__device__ inline void give_frames_back(SlotArgs const& args, Due which) {
-  std::uint32_t const mine = 1U << args.frame;
-  std::uint32_t const told = args.released | args.released_captured;
-  std::uint32_t due =
-      which == Due::of_this_call ? (told | (args.captured && args.send ? mine : 0)) & mine : told & ~mine;
+// By one block, first of all in a send half: which waits for the credits of its own rank, too. The host has seen
+// that nobody holds the frame's result. If that was of a graph, a call outside of one takes it over, and so does a
+// replay; a replay waits while a result of outside is held.
+__device__ inline void take_frame_over(SlotArgs const& args, FrameState const& state) {
+  bool const captured = state.captured != 0;
+  bool const released = ((captured ? args.released_captured : args.released) >> args.frame & 1) != 0;
+  if (released || captured || !args.captured) give_back_received(args, args.frame, state);
+}
+
+// By one block, when there is time: all that the host has let go of but the frame of a call that sends into it.
+__device__ inline void give_frames_back(SlotArgs const& args) {
+  std::uint32_t due = (args.released | args.released_captured) & (args.send ? ~(1U << args.frame) : ~0U);
 #pragma unroll 1
   for (; due != 0; due &= due - 1) {
     int const frame = __ffs(static_cast<int>(due)) - 1;
     FrameState const state = *frame_state(args, frame);
     __syncthreads();  // all have read it
-    bool const captured = state.captured != 0;
-    std::uint32_t const released = captured ? args.released_captured : args.released;
-    bool const replayed = which == Due::of_this_call && args.captured && args.send && captured;
-    if (state.given == state.epoch || ((released >> frame & 1) == 0 && !replayed)) continue;
-    if ((args.abandoned >> frame & 1) != 0) await_sources(args, frame, state.epoch);
-    give_frame_back(args, frame, state.epoch);
+    bool const released = ((state.captured != 0 ? args.released_captured : args.released) >> frame & 1) != 0;
+    if (released) give_back_received(args, frame, state);
   }
 }
 

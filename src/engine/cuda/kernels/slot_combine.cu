@@ -89,8 +89,8 @@ __global__ void __launch_bounds__(slot_threads, 1)
   std::uint64_t const epoch = frame_state(args, args.frame)->epoch;
   if (block_has_failed(args.peers)) return;
   if (args.send) send_outputs<Way>(args, epoch);
-  // Of this call: not before its own rows were read, and those are held.
-  if (blockIdx.x == gridDim.x - 1) give_frames_back(args, Due::others);
+  // Its own frame is held.
+  if (blockIdx.x == gridDim.x - 1) give_frames_back(args);
   if (args.receive) sum_tokens<Way>(args, epoch);
 }
 

@@ -11,9 +11,7 @@ inline constexpr int credit_threads = 128;
 
 __global__ void slot_release_kernel(__grid_constant__ SlotArgs const args) {
   ptx::wait_for_kernel_before();
-  // No call of its own: all of them.
-  give_frames_back(args, Due::of_this_call);
-  give_frames_back(args, Due::others);
+  give_frames_back(args);
 }
 
 __global__ void slot_mask_kernel(__grid_constant__ SlotMaskArgs const args) {

@@ -20,6 +20,7 @@ struct SendMemory {
   std::byte* row[slot_threads];
   std::byte* scales[slot_threads];
   std::uint64_t loaded;  // barrier
+  int failed;
 };
 
 template <bool bulk>
@@ -58,7 +59,7 @@ struct SendRoom {
 
 __device__ SendRoom room_of(SlotDispatchArgs const& args, std::uint32_t* shared) {
   int const streams = num_streams(args);
-  return {.counts = {.total = shared, .before = shared + streams},
+  return {.counts = {.total = shared, .before = shared + streams, .failed = nullptr},
           .buffer = align_ring(reinterpret_cast<std::byte*>(shared + 2 * streams))};
 }
 
@@ -84,39 +85,45 @@ __device__ Sent send_tokens(SlotDispatchArgs const& args, std::uint64_t epoch, S
   std::uint64_t const early = look_early(args, args.at.credit);
   std::int64_t const first_id = ask_for_ids(args);
   prepare_barrier<Payload::bulk>(&memory.loaded);
+  if (threadIdx.x == 0) memory.failed = 0;  // barriers follow
+  StreamCounts const counts{.total = room.counts.total, .before = room.counts.before, .failed = &memory.failed};
   Wave wave = wave_from(own.begin, 0);
   Payload::ahead(args, wave);
   Attendance const credits =
       call_roll(args, args.frame,
                 {.flags = args.at.credit, .epoch = epoch - 1, .phase = Phase::slots_credit, .early = early});
   if (credits.failed) return {.well = false, .masked = credits.masked};
-  count_streams(args, own.begin, room.counts, memory.stream, wave.at_first, first_id);
-  if (!args.rank_major) claim_rows(args, epoch, room.counts, credits.masked);
+  count_streams(args, own.begin, counts, memory.stream, wave.at_first, first_id);
+  if (!args.rank_major) claim_rows(args, epoch, counts, credits.masked);
 #pragma unroll 1
   for (std::int64_t first = own.begin; first < own.end; first += at_once) {
     if (first != own.begin) {
       wave = wave_from(first, wave.parity ^ 1);
       Payload::ahead(args, wave);
     }
-    place_wave(args, wave, room.counts, epoch, credits.masked);
+    place_wave(args, wave, counts, epoch, credits.masked);
     Payload::send(args, wave);
     send_facts(args, wave);
     end_wave<Payload::bulk>();
   }
-  return {.well = true, .masked = credits.masked};
+  __syncthreads();
+  return {.well = memory.failed == 0, .masked = credits.masked};
 }
 
 // True in all threads of the block that goes on with the receive half.
 template <typename Payload>
-__device__ bool send_half(SlotDispatchArgs const& args, std::uint64_t epoch, std::uint32_t* shared) {
-  if (blockIdx.x == 0) give_frames_back(args, Due::of_this_call);
+__device__ bool send_half(SlotDispatchArgs const& args, FrameState const& before, std::uint32_t* shared) {
+  std::uint64_t const epoch = before.epoch + 1;
+  if (blockIdx.x == 0) take_frame_over(args, before);
   SendRoom const room = room_of(args, shared);
   Sent const sent = send_tokens<Payload>(args, epoch, room);
   BlockEnd const end = end_block(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch), sent.well);
   if (!end.last || !end.all_well) return false;
+  // A peer that another block has masked got nothing from it.
+  std::uint64_t const masked = args.mask_late ? sent.masked | masked_peers(args) : sent.masked;
   tell_frame(args, {.flags = args.at.arrived,
                     .epoch = epoch,
-                    .masked = sent.masked,
+                    .masked = masked,
                     .rows = args.rank_major ? room.counts.total : nullptr});
   if (threadIdx.x == 0) {
     FrameState* const state = frame_state(args, args.frame);
@@ -131,12 +138,12 @@ __global__ void __launch_bounds__(slot_threads, 1)
     slot_dispatch_kernel(__grid_constant__ SlotDispatchArgs const args) {
   extern __shared__ std::uint32_t stream_counts[];
   ptx::wait_for_kernel_before();
-  std::uint64_t const epoch = frame_state(args, args.frame)->epoch + (args.send ? 1 : 0);
+  FrameState const state = *frame_state(args, args.frame);
   if (block_has_failed(args.peers)) return;
-  bool const goes_on = !args.send || send_half<Payload>(args, epoch, stream_counts);
+  bool const goes_on = !args.send || send_half<Payload>(args, state, stream_counts);
   // While rows are on their way.
-  if (blockIdx.x == 0) give_frames_back(args, Due::others);
-  if (args.receive && goes_on) receive_rows(args, epoch);
+  if (blockIdx.x == 0) give_frames_back(args);
+  if (args.receive && goes_on) receive_rows(args, state.epoch + (args.send ? 1 : 0));
 }
 
 using Kernel = void (*)(SlotDispatchArgs);

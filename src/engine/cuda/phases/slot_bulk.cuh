@@ -15,6 +15,7 @@ namespace switchyard::cuda {
 __device__ inline void start_rows(SlotDispatchArgs const& args, Wave const& wave) {
   int const slot = static_cast<int>(threadIdx.x);
   if (slot >= wave.tokens * args.top_k || wave.row[slot] == nullptr) return;
+  ptx::fence_proxy_async();  // what others read there before they gave credit, they read through the other proxy
   ptx::bulk_store(wave.row[slot], wave.buffer + static_cast<std::size_t>(slot / args.top_k) * args.row_bytes,
                   args.row_bytes);
   ptx::bulk_commit();

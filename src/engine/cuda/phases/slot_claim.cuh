@@ -39,6 +39,7 @@ __device__ inline void claim_rows(SlotArgs const& args, std::uint64_t epoch, Str
     bool const reachable = (masked >> owner & 1) == 0;
     std::uint32_t const count = counts.total[expert];
     std::uint32_t const base = !reachable ? no_base : count == 0 ? 0 : claim(args, expert, owner, count);
+    if (reachable && base == no_base) *counts.failed = 1;
     // Pairs with the load_relaxed() in await_base(): it carries its value with it.
     ptx::store_relaxed(bases_of(args) + expert, epoch << 32 | base);
     if (!reachable) continue;
@@ -49,18 +50,30 @@ __device__ inline void claim_rows(SlotArgs const& args, std::uint64_t epoch, Str
 }
 
 // What the block in charge of the expert has claimed; no_base: nothing is sent there.
-__device__ inline std::uint32_t await_base(SlotArgs const& args, std::uint64_t epoch, int expert) {
+__device__ inline std::uint32_t await_base(SlotArgs const& args, std::uint64_t epoch, int expert, int* failed) {
   std::uint64_t const* const word = bases_of(args) + expert;
   auto const tag = static_cast<std::uint32_t>(epoch);
   constexpr unsigned turns_between_looks = 256;
   std::uint64_t begin = 0;
+#pragma unroll 1
   for (unsigned turn = 1;; ++turn) {
     std::uint64_t const seen = ptx::load_relaxed(word);  // pairs with the store_relaxed() in claim_rows()
     if (static_cast<std::uint32_t>(seen >> 32) == tag) return static_cast<std::uint32_t>(seen);
     if (turn % turns_between_looks != 0) continue;
     if (begin == 0) begin = ptx::global_timer();
-    // The block in charge may wait for a credit itself, as long as a wait may take.
-    if (has_failed(args.peers) || ptx::global_timer() - begin > 2 * args.waiting.timeout_ns) return no_base;
+    if (!has_failed(args.peers)) {
+      // The block in charge may wait for a credit itself, as long as a wait may take, and once more.
+      if (ptx::global_timer() - begin <= 3 * args.waiting.timeout_ns) continue;
+      report(args.peers, args.waiting,
+             {.state = 0,
+              .kind = TroubleKind::timeout,
+              .phase = Phase::slots_claim,
+              .peer = args.peers.rank,
+              .expected = epoch,
+              .seen = seen >> 32});
+    }
+    *failed = 1;
+    return no_base;
   }
 }
 

@@ -27,6 +27,7 @@ __device__ inline TokenRange own_tokens(SlotArgs const& args) {
 struct StreamCounts {
   std::uint32_t* total;   // rows of all tokens
   std::uint32_t* before;  // rows of tokens before those that are looked at
+  int* failed;            // 1: a thread of the block found that the call fails
 };
 
 __device__ inline int num_streams(SlotArgs const& args) {

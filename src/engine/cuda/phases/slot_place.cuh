@@ -65,11 +65,17 @@ __device__ inline int earlier_in_wave(int const* streams, int top_k, int token, 
   return count;
 }
 
+struct PlaceFacts {
+  std::uint64_t epoch;
+  std::uint64_t masked;
+  int* failed;
+};
+
 // `number`: of the row within its stream. -1: nothing can be sent there.
 __device__ inline std::int32_t position_of(SlotDispatchArgs const& args, int expert, int number,
-                                           std::uint64_t epoch, std::uint64_t masked) {
-  if (args.rank_major) return (masked >> args.experts.rank_of(expert) & 1) == 0 ? number : -1;
-  std::uint32_t const base = await_base(args, epoch, expert);
+                                           PlaceFacts const& facts) {
+  if (args.rank_major) return (facts.masked >> args.experts.rank_of(expert) & 1) == 0 ? number : -1;
+  std::uint32_t const base = await_base(args, facts.epoch, expert, facts.failed);
   return base == no_base ? -1 : static_cast<std::int32_t>(base) + number;
 }
 
@@ -91,7 +97,7 @@ __device__ inline void place_wave(SlotDispatchArgs const& args, Wave const& wave
     first = first_alike(wave.stream, local * args.top_k, slot) == slot;
     int const number =
         static_cast<int>(counts.before[stream]) + earlier_in_wave(wave.stream, args.top_k, local, stream);
-    position = position_of(args, expert, number, epoch, masked);
+    position = position_of(args, expert, number, {.epoch = epoch, .masked = masked, .failed = counts.failed});
   }
   std::byte* row = nullptr;
   std::byte* scales = nullptr;

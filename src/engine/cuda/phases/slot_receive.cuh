@@ -25,7 +25,8 @@ __device__ inline void count_by_expert(SlotDispatchArgs const& args) {
   for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += static_cast<int>(blockDim.x)) {
     // Sources' additions come before their flags, which this block has acquired. Rows that a masked source claimed
     // and never wrote count, for the others' lie behind them.
-    counts[expert] = static_cast<std::int32_t>(ptx::load_relaxed(claims + expert));
+    counts[expert] = static_cast<std::int32_t>(
+        min(static_cast<std::int64_t>(ptx::load_relaxed(claims + expert)), args.rows_of_expert()));
     if (args.received_per_expert == nullptr) continue;
     std::int32_t received = 0;
     for (int source = 0; source < world; ++source)
@@ -43,7 +44,8 @@ __device__ inline void add_received(SlotDispatchArgs const& args, int source, st
     std::int32_t const expert = ids[i];
     bool counts = expert >= 0;
     for (std::int64_t before = i - i % args.top_k; before < i; ++before) counts &= ids[before] != expert;
-    if (counts) atomicAdd(args.received_per_expert + expert, 1);
+    // Whatever a peer says.
+    if (counts && expert < args.experts.count(args.peers.rank)) atomicAdd(args.received_per_expert + expert, 1);
   }
 }
 
@@ -68,6 +70,7 @@ __device__ inline void receive_rows(SlotDispatchArgs const& args, std::uint64_t 
       args, args.frame,
       {.flags = args.at.arrived, .epoch = epoch, .phase = Phase::slots_arrive, .check = true, .account = true});
   if (all.failed) return;
+  if (threadIdx.x == 0) frame_state(args, args.frame)->received = epoch;
   if (args.rank_major) return count_by_source(args, all.masked, all.rows);
   if (all.masked != 0) clear_ranges_of(args, all.masked);
   count_by_expert(args);
