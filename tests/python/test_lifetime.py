@@ -14,6 +14,7 @@ from ranks import as_threads
 
 header = """
 import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 import numpy
 import switchyard
 address, rank = sys.argv[1], int(sys.argv[2])
