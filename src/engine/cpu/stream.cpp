@@ -11,12 +11,25 @@
 #include <thread>
 #include <utility>
 
+#include "base/check.hpp"
 #include "base/deadline.hpp"
 #include "control/event_state.hpp"
+#include "switchyard/error.hpp"
 
 namespace switchyard {
 
 namespace detail {
+
+// Throws an error of the caller's own: one that threads share is freed by whichever lets go of it last, in an order
+// that only the C++ runtime knows.
+[[noreturn]] void throw_copy(std::exception_ptr const& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (Error const& shared) {
+    throw_error(shared.code(), shared.what(),
+                {.rank = shared.rank(), .peer = shared.peer(), .phase = shared.phase()});
+  }
+}
 
 class TaskEvent final : public EventState {
  public:
@@ -35,7 +48,7 @@ class TaskEvent final : public EventState {
   void wait() const override {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return done_; });
-    if (error_) std::rethrow_exception(error_);
+    if (error_) throw_copy(error_);
   }
   void wait_quietly() const override {
     std::unique_lock lock(mutex_);
@@ -44,7 +57,7 @@ class TaskEvent final : public EventState {
   bool wait_for(std::chrono::milliseconds timeout) const override {
     std::unique_lock lock(mutex_);
     if (!changed_.wait_for(lock, timeout, [this] { return done_; })) return false;
-    if (error_) std::rethrow_exception(error_);
+    if (error_) throw_copy(error_);
     return true;
   }
 

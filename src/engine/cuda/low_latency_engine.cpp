@@ -147,20 +147,24 @@ void LowLatencyEngine::launch(SlotCombineArgs& args, Run const& run) {
   launch_or_fail(args, run.stream, [&] { return launch_slot_combine(args, run.blocks, run.stream); });
 }
 
+// An event behind what reads the frame, should no later call give it back. False when there can be none.
+bool LowLatencyEngine::mark_readers(int frame) {
+  HarmlessToCaptures const harmless;
+  CurrentDevice const current(options_.device);
+  cudaStream_t const stream = latest_stream_.load(std::memory_order_relaxed);  // results go on any thread
+  if (is_capturing(stream)) return false;
+  let_go_[static_cast<std::size_t>(frame)]->record(stream);
+  return true;
+}
+
 void LowLatencyEngine::let_go(LetGo const& result) noexcept {
-  bool recorded = false;
-  if (!result.captured) {
-    // Behind what reads the result, should no later call give it back.
-    static_cast<void>(refusal_of([&] {
-      HarmlessToCaptures const harmless;
-      CurrentDevice const current(options_.device);
-      cudaStream_t const stream = latest_stream_.load(std::memory_order_relaxed);  // results go on any thread
-      if (is_capturing(stream)) return;
-      let_go_[static_cast<std::size_t>(result.frame)]->record(stream);
-      recorded = true;
-    }));
+  bool marked = false;
+  try {
+    marked = !result.captured && mark_readers(result.frame);
+  } catch (std::exception const&) {
+    marked = false;  // the next call gives it back
   }
-  book_.let_go(result.frame, result.number, result.captured, recorded);
+  book_.let_go(result.frame, result.number, result.captured, marked);
 }
 
 // Outside of any call: those of `frames` that are due. With launching_ held, so that no call comes between what it

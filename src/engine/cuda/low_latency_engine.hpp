@@ -88,6 +88,7 @@ class LowLatencyEngine {
   void follow(cudaStream_t stream);
   void remember(cudaStream_t stream, bool captured);
   void launch_release(std::uint32_t frames);
+  [[nodiscard]] bool mark_readers(int frame);
   [[nodiscard]] cudaError_t synchronize_aside() const;
   template <typename Launch>
   void launch_or_fail(SlotArgs& args, cudaStream_t stream, Launch const& launch);
