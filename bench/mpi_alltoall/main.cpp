@@ -3,12 +3,12 @@
 #include <mpi.h>
 
 #include <cstdio>
-#include <exception>
 #include <vector>
 
 #include "check.hpp"
 #include "exchange.hpp"
 #include "measure.hpp"
+#include "program.hpp"
 
 namespace mpi_alltoall {
 
@@ -73,12 +73,5 @@ void run(int argc, char** argv) {
 }  // namespace mpi_alltoall
 
 int main(int argc, char** argv) {
-  MPI_Init(&argc, &argv);
-  try {
-    mpi_alltoall::run(argc, argv);
-  } catch (std::exception const& error) {
-    std::fprintf(stderr, "mpi-alltoall: %s\n", error.what());
-    MPI_Abort(MPI_COMM_WORLD, 1);
-  }
-  MPI_Finalize();
+  return mpi_alltoall::run_program("mpi-alltoall", argc, argv, mpi_alltoall::run);
 }

@@ -4,13 +4,13 @@
 
 #include <array>
 #include <cstdio>
-#include <exception>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "check.hpp"
 #include "measure.hpp"
+#include "program.hpp"
 #include "step.hpp"
 
 namespace mpi_alltoall {
@@ -115,12 +115,5 @@ void run(int argc, char** argv) {
 }  // namespace mpi_alltoall
 
 int main(int argc, char** argv) {
-  MPI_Init(&argc, &argv);
-  try {
-    mpi_alltoall::run(argc, argv);
-  } catch (std::exception const& error) {
-    std::fprintf(stderr, "mpi-step: %s\n", error.what());
-    MPI_Abort(MPI_COMM_WORLD, 1);
-  }
-  MPI_Finalize();
+  return mpi_alltoall::run_program("mpi-step", argc, argv, mpi_alltoall::run);
 }

@@ -2,7 +2,9 @@
 // the peers wait for the corrected one.
 #include <nanobind/stl/tuple.h>
 
+#include <initializer_list>
 #include <tuple>
+#include <vector>
 
 #include "buffer.hpp"
 #include "inputs.hpp"
@@ -11,6 +13,12 @@
 namespace switchyard::python {
 
 namespace {
+
+std::vector<nb::object> kept_alive(std::initializer_list<nb::handle> inputs) {
+  std::vector<nb::object> all;
+  for (nb::handle const each : inputs) all.push_back(nb::borrow(each));
+  return all;
+}
 
 struct DispatchInputs {
   nb::handle x;
@@ -21,10 +29,7 @@ struct DispatchInputs {
   nb::handle wait_ns_per_source;
 
   [[nodiscard]] std::vector<nb::object> kept() const {
-    std::vector<nb::object> all;
-    for (nb::handle const each : {x, scales, topk_idx, topk_weights, received_per_expert, wait_ns_per_source})
-      all.push_back(nb::borrow(each));
-    return all;
+    return kept_alive({x, scales, topk_idx, topk_weights, received_per_expert, wait_ns_per_source});
   }
 };
 
@@ -36,10 +41,7 @@ struct CombineInputs {
   nb::handle wait_ns_per_source;
 
   [[nodiscard]] std::vector<nb::object> kept() const {
-    std::vector<nb::object> all;
-    for (nb::handle const each : {x, handle, topk_weights, out, wait_ns_per_source})
-      all.push_back(nb::borrow(each));
-    return all;
+    return kept_alive({x, handle, topk_weights, out, wait_ns_per_source});
   }
 };
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Sequence
 
 from . import _core
@@ -10,6 +9,7 @@ from ._communicator import Communicator
 from ._frameworks import current_cuda_stream, named_dtype, native
 from ._lifetime import track_buffer
 from ._options import CombineOptions, DispatchOptions, combine_options, dispatch_options, engine_kind
+from ._owner import Owner
 from ._results import Combined, Dispatched, Layout, PendingCombined, PendingDispatched
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Buffer", "Combined", "Dispatched", "Layout", "PendingCombined", "PendingDispatched"]
 
 
-class Buffer:
+class Buffer(Owner):
     """Sends tokens to their experts and back; collective: every rank makes the same calls in the same order.
 
     N tokens of this rank, H hidden, K top_k, E experts, R ranks, L experts of this rank, n rows received. Experts are
@@ -193,11 +193,6 @@ class Buffer:
         return each + (1 if self.communicator.rank < more else 0)
 
     @property
-    def engine(self) -> str:
-        """ "cpu" or "cuda"."""
-        return self._core.engine
-
-    @property
     def cuda_stream(self) -> int:
         """The stream that calls run on, as an integer; 0 on the CPU engine."""
         return self._core.cuda_stream
@@ -211,16 +206,3 @@ class Buffer:
     def heap_bytes_peak(self) -> int:
         """The most that were."""
         return self._core.heap_bytes_peak
-
-    def destroy(self) -> None:
-        """Waits for queued work and lets go of the memory; later calls raise Unusable. Tensors stay valid."""
-        self._core.destroy()
-
-    def __enter__(self) -> Buffer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.destroy()
-

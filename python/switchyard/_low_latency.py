@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -17,6 +16,7 @@ from ._low_latency_options import (
 )
 from ._low_latency_results import LowLatencyReceived, ReceiveHook
 from ._options import engine_kind
+from ._owner import Owner
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["LowLatencyBuffer", "LowLatencyReceived", "ReceiveHook"]
 
 
-class LowLatencyBuffer:
+class LowLatencyBuffer(Owner):
     """For decoding, with few tokens a rank: no round for counts; rows go into fixed slots of the receiver.
 
     N tokens of this rank, M max_tokens, H hidden, K top_k, E experts, R ranks, L experts of this rank. Experts are
@@ -211,20 +211,3 @@ class LowLatencyBuffer:
     def num_bytes(self) -> int:
         """Bytes of this rank's slots."""
         return self._core.num_bytes
-
-    @property
-    def engine(self) -> str:
-        """ "cpu" or "cuda"."""
-        return self._core.engine
-
-    def destroy(self) -> None:
-        """Waits for queued work and lets go of the memory; later calls raise Unusable. Tensors stay valid."""
-        self._core.destroy()
-
-    def __enter__(self) -> LowLatencyBuffer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.destroy()

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cli/check_sums.hpp"
 #include "cli/mismatch.hpp"
 
 namespace switchyard::cli {
@@ -117,19 +118,8 @@ void Checker::add_expected(std::int64_t token, std::span<float> sum) const {
 }
 
 Mismatch Checker::check_combine(std::span<std::uint16_t const> got) const {
-  auto const hidden = static_cast<std::size_t>(problem_.hidden);
-  std::vector<float> sum(hidden);
-  std::vector<std::uint16_t> expected(hidden);
-  for (std::int64_t t = 0; t < problem_.tokens; ++t) {
-    std::fill(sum.begin(), sum.end(), 0.0F);
-    add_expected(t, sum);
-    std::transform(sum.begin(), sum.end(), expected.begin(), float_to_bf16);
-    auto const row = static_cast<std::size_t>(t);
-    auto const seen = std::as_bytes(got.subspan(row * hidden, hidden));
-    Place const place{"combined x", rank_, row, -1, problem_.seed};
-    if (auto fault = compare_row(place, std::as_bytes(std::span(expected)), seen.data(), 2)) return fault;
-  }
-  return std::nullopt;
+  return check_sums(problem_, rank_, got,
+                    [&](std::int64_t token, std::span<float> sum) { add_expected(token, sum); });
 }
 
 }  // namespace switchyard::cli

@@ -42,7 +42,7 @@ class LatencyChecker {
   [[nodiscard]] std::optional<std::string> check_scales(Tensor const& scales, std::size_t row,
                                                         std::vector<std::byte> const& expected) const;
   [[nodiscard]] std::optional<std::string> check_ids(LowLatencyReceived const& host, std::size_t row) const;
-  void add_expected(std::int64_t token, std::vector<float>& sum) const;
+  void add_expected(std::int64_t token, std::span<float> sum) const;
 
   LatencyCase const& case_;
   Problem problem_;
