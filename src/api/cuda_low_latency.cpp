@@ -15,6 +15,7 @@
 #include "base/check.hpp"
 #include "engine/cuda/low_latency_engine.hpp"
 #include "engine/cuda/rows.hpp"
+#include "engine/cuda/slot_launch.hpp"
 #include "layout/logfmt.hpp"
 
 namespace switchyard::detail {
@@ -51,16 +52,24 @@ cuda::WeightView weights_of(ConstTensorView const& view) {
   return {static_cast<float const*>(view.data), view.stride(0), view.stride(1)};
 }
 
+SlotSizes cuda_slot_sizes_of(LowLatencyOptions const& options, int world) {
+  SlotSizes sizes = slot_sizes_of(options, world);
+  sizes.blocks_tell = true;
+  return sizes;
+}
+
 class CudaLowLatency final : public LowLatencyState {
  public:
   CudaLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
         decisions_(decide(options)),
         device_(choose_device(world(), options.device)),
-        sizes_(slot_sizes_of(options, world().size())),
+        sizes_(cuda_slot_sizes_of(options, world().size())),
         host_(connect_host(options)),
-        connected_(connect_device_heap(
-            world(), {.device = device_, .sizes = control_sizes(sizes_), .heap_bytes = slot_layout(sizes_).bytes})),
+        connected_(connect_device_heap(world(), {.device = device_,
+                                                 .sizes = control_sizes(sizes_),
+                                                 .heap_bytes = slot_layout(sizes_).bytes,
+                                                 .atomics = true})),
         facts_{.options = options,
                .world = world().size(),
                .rank = world().rank(),
@@ -76,11 +85,13 @@ class CudaLowLatency final : public LowLatencyState {
     facts_.options.device = device_;
     // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
     // One SM stays free for the kernels that give frames back beside a call.
-    most_sms_ = std::max(1, (multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu));
+    most_sms_ =
+        std::clamp((multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu), 1, max_send_blocks);
     agree(world(), refusal_of([&] {
+            CurrentDevice const current(device_);
             check_sms(options.num_sms);
             constexpr auto most = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
-            constexpr int most_experts = 16384;  // counted in shared memory
+            int const most_experts = cuda::most_slot_experts();  // counted in shared memory
             require(options.num_experts <= most_experts,
                     "num_experts: expected at most {} in low-latency mode on the CUDA engine, seen {}",
                     most_experts, options.num_experts);

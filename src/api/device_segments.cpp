@@ -47,8 +47,12 @@ std::vector<DeviceIntroduction> introduce(World& world, DeviceIntroduction const
 // Maps the segments of all ranks for one rank's GPU.
 class SegmentMapper {
  public:
-  SegmentMapper(int device, GpuMemoryKind kind, std::size_t control_bytes)
-      : device_(device), kind_(kind), control_bytes_(control_bytes), visible_(visible_gpus()) {}
+  SegmentMapper(DeviceHeapRequest const& request, GpuMemoryKind kind, std::size_t control_bytes)
+      : device_(request.device),
+        atomics_(request.atomics),
+        kind_(kind),
+        control_bytes_(control_bytes),
+        visible_(visible_gpus()) {}
 
   // Errors name the peer.
   [[nodiscard]] std::shared_ptr<DeviceSegment> map(std::size_t rank, DeviceIntroduction const& peer, int fd) const {
@@ -73,6 +77,8 @@ class SegmentMapper {
             peer.segment_bytes);
     if (!may_reach(visible_, device_, peer.gpu))
       throw Unsupported("these GPUs cannot reach each other's memory (no peer access)");
+    if (atomics_ && !may_add(visible_, device_, peer.gpu))
+      throw Unsupported("atomic operations on each other's memory: expected GPUs that have them (by NVLink)");
   }
 
   // Ranks that are threads of this process share one mapping.
@@ -87,6 +93,7 @@ class SegmentMapper {
   }
 
   int device_;
+  bool atomics_;
   GpuMemoryKind kind_;
   std::size_t control_bytes_;
   std::vector<GpuId> visible_;
@@ -116,7 +123,7 @@ ConnectedDeviceHeap connect_device_heap(World& world, DeviceHeapRequest const& r
   ConnectedDeviceHeap connected{.heap = nullptr, .ranks_per_gpu = 0};
   std::vector<std::shared_ptr<Segment>> segments;
   auto const refusal = refusal_of([&] {
-    SegmentMapper const mapper(device, kind, control);
+    SegmentMapper const mapper(request, kind, control);
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       segments.push_back(mapper.map(rank, all[rank], descriptors[rank].get()));
       if (all[rank].gpu == mine.gpu) ++connected.ranks_per_gpu;

@@ -13,6 +13,7 @@ struct DeviceHeapRequest {
   int device = 0;
   DeviceSizes sizes;
   std::size_t heap_bytes = 0;
+  bool atomics = false;  // kernels add to words of peers
 };
 
 struct ConnectedDeviceHeap {

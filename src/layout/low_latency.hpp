@@ -13,11 +13,14 @@ namespace switchyard {
 
 inline constexpr int max_frames = 16;
 
+// CUDA engine: blocks of a send half, at most. Each tells its peers itself.
+inline constexpr int max_send_blocks = 256;
+
 // Told by one rank to another, for one frame.
 struct alignas(cache_line) FrameFlag {
-  std::uint64_t epoch;   // of the frame; written last (release)
-  std::uint64_t digest;  // arrived, ready: of what all ranks must have asked alike
-  std::uint64_t rows;    // arrived, rank_major: rows sent
+  std::uint64_t epoch;   // of the frame; written last (release). On the CUDA engine, ready: see told_word()
+  std::uint64_t digest;  // CPU engine; arrived, ready: of what all ranks must have asked alike
+  std::uint64_t rows;    // arrived, rank_major: rows sent; on the CUDA engine below the epoch
 };
 static_assert(sizeof(FrameFlag) == cache_line);
 
@@ -42,6 +45,7 @@ struct SlotSizes {
   std::int64_t max_tokens = 0;
   std::size_t row_bytes = 0;     // of a dispatch, at most
   std::size_t scale_bytes = 0;   // likewise
+  bool blocks_tell = false;      // the CUDA engine
   std::size_t output_bytes = 0;  // of a row that a combine reads, at most
   // Slots of the one layout and of the other.
   [[nodiscard]] constexpr std::size_t sources_rows() const noexcept {
@@ -57,9 +61,11 @@ struct SlotSizes {
 struct SlotLayoutBytes {
   // FrameFlag[frames][world].
   std::size_t arrived = 0;  // by source: its rows are in the frame
-  std::size_t credit = 0;   // by receiver: epoch up to which this rank has got the receiver's frame back
-  std::size_t ready = 0;    // by receiver: its outputs can be read
-  std::size_t claims = 0;   // u32[frames][max local experts]: rows that sources have claimed of each expert
+  // u64[frames][world][max_send_blocks], where blocks tell: by source, likewise, a word a block.
+  std::size_t sent = 0;
+  std::size_t credit = 0;  // by receiver: epoch up to which this rank has got the receiver's frame back
+  std::size_t ready = 0;   // by receiver: its outputs can be read
+  std::size_t claims = 0;  // u32[frames][max local experts]: rows that sources have claimed of each expert
   // From here on only the owner reads and writes.
   std::size_t states = 0;  // FrameState[frames]
   std::size_t masked = 0;  // u32[world]: 1: masked
@@ -99,6 +105,7 @@ constexpr SlotLayoutBytes slot_layout(SlotSizes const& sizes) noexcept {
   auto const local = static_cast<std::size_t>(sizes.max_local_experts);
   auto const slots = static_cast<std::size_t>(sizes.max_tokens) * static_cast<std::size_t>(sizes.top_k);
   at.arrived = place(frames * world * sizeof(FrameFlag));
+  at.sent = place(sizes.blocks_tell ? frames * world * max_send_blocks * sizeof(std::uint64_t) : 0);
   at.credit = place(frames * world * sizeof(FrameFlag));
   at.ready = place(frames * world * sizeof(FrameFlag));
   at.claims = place(frames * local * sizeof(std::uint32_t));
@@ -137,7 +144,9 @@ struct SlotDigest {
 
 constexpr std::uint64_t digest_of(SlotDigest const& d) noexcept {
   std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a's offset and prime, over whole words
-  for (std::uint64_t const word : {d.operation, d.layout, d.row_bytes, d.scale_bytes, d.dtype, d.cast, d.weights}) {
+  // Its low bits depend on the low bits of all words only; the CUDA engine sends 22 of them.
+  for (std::uint64_t const word : {d.operation, d.layout, d.row_bytes, d.scale_bytes, d.dtype, d.cast, d.weights,
+                                   d.row_bytes >> 22U, d.scale_bytes >> 22U}) {
     hash = (hash ^ word) * 0x100000001b3;
   }
   return hash;

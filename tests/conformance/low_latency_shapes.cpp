@@ -39,6 +39,15 @@ TEST_P(LowLatencyShapes, TokenCounts) {
   }
 }
 
+// More than are looked at together.
+TEST_P(LowLatencyShapes, SeveralBatchesOfTokens) {
+  for (Routing const routing : {Routing::uniform, Routing::skewed, Routing::repeated}) {
+    run({{.tokens = 129, .hidden = 16, .experts = 21, .top_k = 4, .routing = routing},
+         {.tokens = 300, .hidden = 16, .experts = 40, .top_k = 9, .routing = routing}});
+  }
+  run({{.tokens = 257, .counts = Tokens::equal, .hidden = 16, .experts = 70, .top_k = 64}});
+}
+
 TEST_P(LowLatencyShapes, Slots) {
   for (int const top_k : {1, 2, 9, 64}) run({{.tokens = 5, .experts = 70, .top_k = top_k}});
   run({{.tokens = 5, .experts = 4, .top_k = 8}});  // more slots than experts

@@ -54,16 +54,22 @@ TEST_F(GpuLowLatency, OneRank) {
 }
 
 TEST_F(GpuLowLatency, AnyNumberOfSms) {
-  SlotProblem const p = make_slot_problem({.tokens = 60, .hidden = 512, .experts = 16, .top_k = 6});
-  run_slots(p.the, [&](SlotRank& rank) {
-    for (int const sms : {1, 2, 5, 16}) {
-      LowLatencyOptions options = rank.options();
-      options.num_sms = sms;
-      LowLatencyBuffer buffer(rank.communicator, options);
-      slot_round_trip(p, rank, buffer);
-      rank.communicator.barrier();
+  for (SlotLayout const layout : {SlotLayout::expert_major, SlotLayout::rank_major}) {
+    // With few blocks each has tokens of several batches.
+    for (std::int64_t const tokens : {60, 400}) {
+      SlotProblem const p = make_slot_problem(
+          {.tokens = tokens, .hidden = 512, .experts = 16, .top_k = 6, .cast = SendCast::fp8, .layout = layout});
+      run_slots(p.the, [&](SlotRank& rank) {
+        for (int const sms : {1, 2, 5, 16}) {
+          LowLatencyOptions options = rank.options();
+          options.num_sms = sms;
+          LowLatencyBuffer buffer(rank.communicator, options);
+          slot_round_trip(p, rank, buffer);
+          rank.communicator.barrier();
+        }
+      });
     }
-  });
+  }
 }
 
 // A hook takes the stream that it is to run on: what comes later there starts after it.

@@ -95,6 +95,8 @@ SlotArgs LowLatencyEngine::common() const {
   args.waiting = lookout_.waiting();
   args.at = at_;
   args.experts = ExpertSplit(options_.slots.num_experts, options_.slots.world);
+  args.owners = ExpertOwners(args.experts, options_.slots.world);
+  args.by_top_k = QuickDivisor(static_cast<std::uint32_t>(options_.slots.top_k));
   args.max_tokens = options_.slots.max_tokens;
   args.top_k = options_.slots.top_k;
   args.frames = options_.slots.frames;

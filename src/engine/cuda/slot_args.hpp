@@ -2,7 +2,9 @@
 #pragma once
 
 #include "control/signal_delay.hpp"
+#include "engine/cuda/expert_owners.hpp"
 #include "engine/cuda/kernel_args.hpp"
+#include "engine/cuda/quick_divisor.hpp"
 #include "layout/low_latency.hpp"
 #include "switchyard/low_latency.hpp"
 
@@ -14,6 +16,8 @@ struct SlotArgs {
   Waiting waiting;
   SlotLayoutBytes at;  // in the heaps of all ranks
   ExpertSplit experts{0, 1};
+  ExpertOwners owners;
+  QuickDivisor by_top_k;  // of slots of tokens
   std::int64_t max_tokens;
   int top_k;
   int frames;

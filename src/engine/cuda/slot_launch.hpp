@@ -16,6 +16,9 @@ cudaError_t launch_slot_combine(SlotCombineArgs const& args, int blocks, cudaStr
 cudaError_t launch_slot_release(SlotArgs const& args, cudaStream_t stream);
 cudaError_t launch_slot_mask(SlotMaskArgs const& args, cudaStream_t stream);
 
+// Experts that a block of the current GPU can count.
+int most_slot_experts();
+
 cudaError_t load_slot_dispatch();
 cudaError_t load_slot_combine();
 cudaError_t load_slot_credit();

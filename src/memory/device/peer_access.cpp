@@ -33,13 +33,33 @@ std::vector<GpuId> visible_gpus() {
   return ids;
 }
 
-bool may_reach(std::vector<GpuId> const& visible, int device, GpuId const& peer) {
+namespace {
+
+// Asks about a pair of ordinals; true when there is nothing to ask.
+template <typename Ask>
+bool ask_of_peer(std::vector<GpuId> const& visible, int device, GpuId const& peer, Ask const& ask) {
   auto const found = std::find(visible.begin(), visible.end(), peer);
   int const ordinal = static_cast<int>(found - visible.begin());
-  if (found == visible.end() || ordinal == device) return true;
-  int can = 0;
-  check_cuda(cudaDeviceCanAccessPeer(&can, device, ordinal), "cudaDeviceCanAccessPeer");
-  return can != 0;
+  return found == visible.end() || ordinal == device || ask(ordinal);
+}
+
+}  // namespace
+
+bool may_reach(std::vector<GpuId> const& visible, int device, GpuId const& peer) {
+  return ask_of_peer(visible, device, peer, [device](int ordinal) {
+    int can = 0;
+    check_cuda(cudaDeviceCanAccessPeer(&can, device, ordinal), "cudaDeviceCanAccessPeer");
+    return can != 0;
+  });
+}
+
+bool may_add(std::vector<GpuId> const& visible, int device, GpuId const& peer) {
+  return ask_of_peer(visible, device, peer, [device](int ordinal) {
+    int can = 0;
+    check_cuda(cudaDeviceGetP2PAttribute(&can, cudaDevP2PAttrNativeAtomicSupported, device, ordinal),
+               "cudaDeviceGetP2PAttribute");
+    return can != 0;
+  });
 }
 
 }  // namespace switchyard

@@ -20,5 +20,7 @@ std::vector<GpuId> visible_gpus();
 // False when the driver says that `device` cannot reach the memory of GPU `peer`. A GPU that this process does not
 // see cannot be asked about; mapping its memory will tell.
 bool may_reach(std::vector<GpuId> const& visible, int device, GpuId const& peer);
+// Likewise, of atomic additions there: NVLink has them, PCIe has not.
+bool may_add(std::vector<GpuId> const& visible, int device, GpuId const& peer);
 
 }  // namespace switchyard

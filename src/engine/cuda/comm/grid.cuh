@@ -45,9 +45,14 @@ __device__ inline BlockEnd end_block(std::uint32_t* counter, bool well) {
   return {.last = before % failure + 1 == gridDim.x, .all_well = well && before < failure};
 }
 
+// By all threads of a block: the same answer in all of them.
+__device__ inline bool any_thread(bool yes) {
+  return __syncthreads_or(yes ? 1 : 0) != 0;
+}
+
 // By all threads of a block, before it does anything: has the buffer failed? The same answer in all of them.
 __device__ inline bool block_has_failed(Peers const& peers) {
-  return __syncthreads_or(threadIdx.x == 0 && has_failed(peers) ? 1 : 0) != 0;
+  return any_thread(threadIdx.x == 0 && has_failed(peers));
 }
 
 // A block that does nothing in this call: one that began when another had already found that it fails. All count,

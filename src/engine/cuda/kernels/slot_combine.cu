@@ -38,47 +38,53 @@ struct Coded {
 
 // The outputs of this rank are in its frame; peers hear of it.
 template <typename Way>
-__device__ void send_outputs(SlotCombineArgs const& args, std::uint64_t epoch) {
+__device__ void send_outputs(SlotCombineArgs const& args, std::uint64_t epoch, EarlyLook const& look) {
   bool last = blockIdx.x == 0;
   if (args.x != nullptr) {
     Way::put(args);
     last = is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch));
   }
   // What earlier kernels wrote is there for this one, and so for whoever acquires what it releases.
-  if (last)
-    tell_frame(args, {.flags = args.at.ready, .epoch = epoch, .masked = masked_peers(args), .rows = nullptr});
+  if (last) tell_outputs(args, epoch, look.masked != 0);
+}
+
+// Tokens whose rows are summed up together, and what is known of this thread's slot of them.
+struct SumWave {
+  std::int64_t first;
+  int tokens;
+  AskedSlot slot;
+};
+
+// The wave from `first` on; nothing is on its way when a kernel does not receive.
+__device__ SumWave ask_for_wave(SlotCombineArgs const& args, std::int64_t first, std::int64_t end) {
+  if (!args.receive) return {0, 0, {-1, -1, 0}};
+  auto const tokens = static_cast<int>(min(static_cast<std::int64_t>(tokens_at_once(args)), end - first));
+  return {first, tokens, ask_for_slot(args, first, tokens)};
 }
 
 template <typename Way>
-__device__ void sum_tokens(SlotCombineArgs const& args, std::uint64_t epoch) {
+__device__ void sum_tokens(SlotCombineArgs const& args, std::uint64_t epoch, SumWave wave, std::int64_t end) {
   __shared__ SumMemory memory;
-  TokenRange const own = own_tokens(args);
-  int const at_once = tokens_at_once(args);
-  auto const sources_from = [&](std::int64_t first) {
-    return Sources{.row = memory.row,
-                   .weight = memory.weight,
-                   .count = memory.count,
-                   .first = first,
-                   .tokens = static_cast<int>(min(static_cast<std::int64_t>(at_once), own.end - first))};
+  auto const sources_of = [&](SumWave const& of) {
+    return Sources{
+        .row = memory.row, .weight = memory.weight, .count = memory.count, .first = of.first, .tokens = of.tokens};
   };
   // While peers' words are on their way.
-  Sources sources = sources_from(own.begin);
-  find_sources(args, sources, 0, memory.rank);
+  find_sources(args, sources_of(wave), wave.slot, 0, memory.rank);
   Attendance const all = call_roll(args, args.frame,
                                    {.flags = args.at.ready,
-                                    .epoch = epoch,
+                                    .word = word_of_call(args, epoch),
                                     .phase = Phase::slots_ready,
-                                    .check = true,
-                                    .account = blockIdx.x == 0});
+                                    .account = blockIdx.x == 0},
+                                   look_at(args, args.frame, args.at.ready));
   if (all.failed) return;
-  if (all.masked != 0) find_sources(args, sources, all.masked, memory.rank);
+  if (all.masked != 0) find_sources(args, sources_of(wave), wave.slot, all.masked, memory.rank);
 #pragma unroll 1
-  for (std::int64_t first = own.begin; first < own.end; first += at_once) {
-    if (first != own.begin) {
-      sources = sources_from(first);
-      find_sources(args, sources, all.masked, memory.rank);
-    }
-    sum_wave<typename Way::Elements, typename Way::Outputs>(args, sources);
+  while (true) {
+    sum_wave<typename Way::Elements, typename Way::Outputs>(args, sources_of(wave));
+    if (wave.first + wave.tokens >= end) return;
+    wave = ask_for_wave(args, wave.first + wave.tokens, end);
+    find_sources(args, sources_of(wave), wave.slot, all.masked, memory.rank);
   }
 }
 
@@ -86,12 +92,16 @@ template <typename Way>
 __global__ void __launch_bounds__(slot_threads, 1)
     slot_combine_kernel(__grid_constant__ SlotCombineArgs const args) {
   ptx::wait_for_kernel_before();
+  // Memory is slow: what is needed later is asked for first.
   std::uint64_t const epoch = frame_state(args, args.frame)->epoch;
-  if (block_has_failed(args.peers)) return;
-  if (args.send) send_outputs<Way>(args, epoch);
+  EarlyLook const look = look_around(args);
+  TokenRange const own = own_tokens(args);
+  SumWave const wave = ask_for_wave(args, own.begin, own.end);
+  if (any_thread(look.failed != 0)) return;
+  if (args.send) send_outputs<Way>(args, epoch, look);
   // Its own frame is held.
   if (blockIdx.x == gridDim.x - 1) give_frames_back(args);
-  if (args.receive) sum_tokens<Way>(args, epoch);
+  if (args.receive) sum_tokens<Way>(args, epoch, wave, own.end);
 }
 
 using Kernel = void (*)(SlotCombineArgs);

@@ -16,7 +16,6 @@ struct SendMemory {
   int expert[slot_threads];
   int stream[slot_threads];
   int position[slot_threads];
-  int first_expert[slot_threads];
   std::byte* row[slot_threads];
   std::byte* scales[slot_threads];
   std::uint64_t loaded;  // barrier
@@ -46,104 +45,177 @@ __device__ void end_wave() {
 #endif
 }
 
+// What a block has in dynamic shared memory: rows by stream, then rows for the copy engine.
+struct SendRoom {
+  StreamRows rows;
+  std::byte* buffer;
+};
+
+inline constexpr std::size_t stream_bytes = sizeof(uint4) + 2 * sizeof(std::uint32_t);
+
+__device__ SendRoom room_of(SlotDispatchArgs const& args, uint4* shared, int* failed) {
+  int const streams = num_streams(args);
+  auto* const totals = reinterpret_cast<std::uint32_t*>(shared + streams);
+  return {.rows = {.bits = shared,
+                   .total = totals,
+                   .before = totals + streams,
+                   .failed = failed,
+                   .one_batch = args.tokens <= batch_tokens},
+          .buffer = align_ring(reinterpret_cast<std::byte*>(totals + 2 * streams))};
+}
+
+// rank_major, by one block: how many rows each receiver gets.
+__device__ void tell_counts(SlotDispatchArgs const& args, std::uint64_t epoch, StreamRows const& rows,
+                            std::uint64_t masked) {
+  int const peer = static_cast<int>(threadIdx.x);
+  if (peer >= args.peers.world || (masked >> peer & 1) != 0) return;
+  // Pairs with the load_relaxed() in rows_word(). The same thread's word of this block comes after it.
+  ptx::store_relaxed(&frame_flag(args, args.at.arrived, args.frame, peer, args.peers.rank)->rows,
+                     epoch << 32 | rows.total_of(peer));
+}
+
+// The waves that a block sends its tokens in.
+template <typename Payload>
+class Waves {
+ public:
+  __device__ Waves(SlotDispatchArgs const& args, SendMemory& memory, std::byte* buffer)
+      : own_(own_tokens(args)),
+        at_once_(Payload::bulk ? min(tokens_at_once(args), args.buffer_rows) : tokens_at_once(args)),
+        wave_{.expert = memory.expert,
+              .stream = memory.stream,
+              .position = memory.position,
+              .row = memory.row,
+              .scales = memory.scales,
+              .buffer = buffer,
+              .loaded = &memory.loaded,
+              .parity = 0,
+              .first = own_.begin,
+              .tokens = tokens_from(own_.begin)} {}
+
+  [[nodiscard]] __device__ Wave const& now() const { return wave_; }
+  [[nodiscard]] __device__ std::int64_t batch() const { return wave_.first / batch_tokens; }
+  [[nodiscard]] __device__ bool over() const { return wave_.tokens <= 0; }
+  __device__ void advance() {
+    wave_.first += wave_.tokens;
+    wave_.tokens = tokens_from(wave_.first);
+    wave_.parity ^= 1U;
+  }
+
+ private:
+  // Those of a wave are of one batch.
+  [[nodiscard]] __device__ int tokens_from(std::int64_t first) const {
+    std::int64_t const of_batch = batch_tokens - first % batch_tokens;
+    return static_cast<int>(min(min(static_cast<std::int64_t>(at_once_), of_batch), own_.end - first));
+  }
+
+  TokenRange own_;
+  int at_once_;
+  Wave wave_;
+};
+
+// What the send half of a block has come to.
 struct Sent {
   bool well;
   std::uint64_t masked;  // peers that nothing was sent to
 };
 
-// What a block has in dynamic shared memory: counts by stream, then rows for the copy engine.
-struct SendRoom {
-  StreamCounts counts;
-  std::byte* buffer;
-};
-
-__device__ SendRoom room_of(SlotDispatchArgs const& args, std::uint32_t* shared) {
-  int const streams = num_streams(args);
-  return {.counts = {.total = shared, .before = shared + streams, .failed = nullptr},
-          .buffer = align_ring(reinterpret_cast<std::byte*>(shared + 2 * streams))};
-}
-
+// `own`: of the first wave.
 template <typename Payload>
-__device__ Sent send_tokens(SlotDispatchArgs const& args, std::uint64_t epoch, SendRoom const& room) {
-  __shared__ SendMemory memory;
-  TokenRange const own = own_tokens(args);
-  int const at_once = Payload::bulk ? min(tokens_at_once(args), args.buffer_rows) : tokens_at_once(args);
-  auto const wave_from = [&](std::int64_t first, std::uint32_t parity) {
-    return Wave{.expert = memory.expert,
-                .stream = memory.stream,
-                .position = memory.position,
-                .row = memory.row,
-                .scales = memory.scales,
-                .at_first = {.expert = memory.first_expert, .tokens = tokens_at_once(args)},
-                .buffer = room.buffer,
-                .loaded = &memory.loaded,
-                .parity = parity,
-                .first = first,
-                .tokens = static_cast<int>(min(static_cast<std::int64_t>(at_once), own.end - first))};
-  };
-  // Memory is slow: what is needed later is asked for first.
-  std::uint64_t const early = look_early(args, args.at.credit);
-  std::int64_t const first_id = ask_for_ids(args);
-  prepare_barrier<Payload::bulk>(&memory.loaded);
-  if (threadIdx.x == 0) memory.failed = 0;  // barriers follow
-  StreamCounts const counts{.total = room.counts.total, .before = room.counts.before, .failed = &memory.failed};
-  Wave wave = wave_from(own.begin, 0);
-  Payload::ahead(args, wave);
-  Attendance const credits =
-      call_roll(args, args.frame,
-                {.flags = args.at.credit, .epoch = epoch - 1, .phase = Phase::slots_credit, .early = early});
-  if (credits.failed) return {.well = false, .masked = credits.masked};
-  count_streams(args, own.begin, counts, memory.stream, wave.at_first, first_id);
-  if (!args.rank_major) claim_rows(args, epoch, counts, credits.masked);
+__device__ void send_waves(SlotDispatchArgs const& args, Waves<Payload>& waves, StreamRows const& rows, OwnSlot own,
+                           PlaceFacts const& facts) {
 #pragma unroll 1
-  for (std::int64_t first = own.begin; first < own.end; first += at_once) {
-    if (first != own.begin) {
-      wave = wave_from(first, wave.parity ^ 1);
-      Payload::ahead(args, wave);
-    }
-    place_wave(args, wave, counts, epoch, credits.masked);
+  while (!waves.over()) {
+    Wave const& wave = waves.now();
+    place_wave(args, wave, own, facts, rows.failed);
     Payload::send(args, wave);
     send_facts(args, wave);
     end_wave<Payload::bulk>();
+    std::int64_t const batch = waves.batch();
+    waves.advance();
+    if (waves.over()) return;
+    std::int64_t const id = ask_for_id(args, wave.first, wave.tokens);
+    Payload::ahead(args, wave);
+    if (waves.batch() != batch) next_batch(args, rows, waves.batch());
+    own = number_wave(args, wave, rows, id);
   }
+}
+
+template <typename Payload>
+__device__ Sent send_tokens(SlotDispatchArgs const& args, FrameState const& before, uint4* shared) {
+  __shared__ SendMemory memory;
+  SendRoom const room = room_of(args, shared, &memory.failed);
+  Waves<Payload> waves(args, memory, room.buffer);
+  // Memory is slow: what is needed later is asked for first.
+  std::int64_t const first_id = ask_for_id_of_batch(args, 0);
+  std::int64_t const own_id = ask_for_id(args, waves.now().first, waves.now().tokens);
+  prepare_barrier<Payload::bulk>(&memory.loaded);
+  clear_bits(args, room.rows);
+  if (threadIdx.x == 0) memory.failed = 0;
+  __syncthreads();
+  Payload::ahead(args, waves.now());
+  EarlyLook const look = look_at(args, args.frame, args.at.credit);
+  look_at_batch(args, room.rows, 0, first_id);
+  std::uint64_t const epoch = before.epoch + 1;
+  if (blockIdx.x == 0 && !any_thread(look.failed != 0)) take_frame_over(args, before);
+  Attendance const credits =
+      call_roll(args, args.frame,
+                {.flags = args.at.credit, .word = credit_word(before.epoch), .phase = Phase::slots_credit}, look);
+  if (credits.failed) {
+    Payload::abandon(waves.now());
+    return {.well = false, .masked = credits.masked};
+  }
+  if (!room.rows.one_batch) count_batches(args, waves.batch(), room.rows);
+  Claim const claim = ask_for_first_rows(args, room.rows, credits.masked);
+  OwnSlot const own = number_wave(args, waves.now(), room.rows, own_id);
+  claim_rows(args, room.rows, claim, epoch, credits.masked);
+  if (args.rank_major && blockIdx.x == 0) tell_counts(args, epoch, room.rows, credits.masked);
+  send_waves(args, waves, room.rows, own, {.epoch = epoch, .masked = credits.masked});
   __syncthreads();
   return {.well = memory.failed == 0, .masked = credits.masked};
 }
 
-// True in all threads of the block that goes on with the receive half.
+// By one thread of each block: the last one moves the frame on. All blocks have looked at its state by then (each
+// one's release in the addition, the last one's acquire).
+__device__ void end_send(SlotDispatchArgs const& args, std::uint64_t epoch) {
+  // Of its own: blocks of a combine that fails may leave theirs as it is.
+  auto* const counter = slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch) + 1;
+  if (ptx::add_acq_rel(counter, 1) + 1 != gridDim.x) return;
+  *counter = 0;  // for the next kernel in the stream
+  FrameState* const state = frame_state(args, args.frame);
+  state->epoch = epoch;
+  state->captured = args.captured ? 1 : 0;
+}
+
+// False: the block has failed.
 template <typename Payload>
-__device__ bool send_half(SlotDispatchArgs const& args, FrameState const& before, std::uint32_t* shared) {
+__device__ bool send_half(SlotDispatchArgs const& args, FrameState const& before, uint4* shared) {
   std::uint64_t const epoch = before.epoch + 1;
-  if (blockIdx.x == 0) take_frame_over(args, before);
-  SendRoom const room = room_of(args, shared);
-  Sent const sent = send_tokens<Payload>(args, epoch, room);
-  BlockEnd const end = end_block(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch), sent.well);
-  if (!end.last || !end.all_well) return false;
-  // A peer that another block has masked got nothing from it.
-  std::uint64_t const masked = args.mask_late ? sent.masked | masked_peers(args) : sent.masked;
-  tell_frame(args, {.flags = args.at.arrived,
-                    .epoch = epoch,
-                    .masked = masked,
-                    .rows = args.rank_major ? room.counts.total : nullptr});
-  if (threadIdx.x == 0) {
-    FrameState* const state = frame_state(args, args.frame);
-    state->epoch = epoch;
-    state->captured = args.captured ? 1 : 0;
-  }
-  return true;
+  Sent const sent = send_tokens<Payload>(args, before, shared);
+  if (sent.well) tell_rows_sent(args, epoch, sent.masked);
+  // A thread that has nothing to wait for.
+  if (threadIdx.x == slot_threads - 1) end_send(args, epoch);
+  return sent.well;
 }
 
 template <typename Payload>
 __global__ void __launch_bounds__(slot_threads, 1)
     slot_dispatch_kernel(__grid_constant__ SlotDispatchArgs const args) {
-  extern __shared__ std::uint32_t stream_counts[];
+  extern __shared__ uint4 room[];
   ptx::wait_for_kernel_before();
-  FrameState const state = *frame_state(args, args.frame);
-  if (block_has_failed(args.peers)) return;
-  bool const goes_on = !args.send || send_half<Payload>(args, state, stream_counts);
-  // While rows are on their way.
+  FrameState state{};
+  if (blockIdx.x == 0) {
+    state = *frame_state(args, args.frame);
+  } else {
+    state.epoch = frame_state(args, args.frame)->epoch;  // the first block may write the rest
+  }
+  if (args.send) {
+    if (!send_half<Payload>(args, state, room)) return;
+  } else if (block_has_failed(args.peers)) {
+    return;
+  }
+  // While rows are on their way; by another block than the one that receives, if there is one.
   if (blockIdx.x == 0) give_frames_back(args);
-  if (args.receive && goes_on) receive_rows(args, state.epoch + (args.send ? 1 : 0));
+  if (args.receive && blockIdx.x == gridDim.x - 1) receive_rows(args, state.epoch + (args.send ? 1 : 0));
 }
 
 using Kernel = void (*)(SlotDispatchArgs);
@@ -168,9 +240,8 @@ Kernel kernel_for(SlotDispatchArgs const& args) {
 }
 
 std::size_t counts_bytes(SlotDispatchArgs const& args) {
-  std::size_t const streams =
-      static_cast<std::size_t>(args.rank_major ? args.peers.world : args.experts.num_experts());
-  return args.send ? 2 * streams * sizeof(std::uint32_t) : 0;
+  int const streams = args.rank_major ? args.peers.world : args.experts.num_experts();
+  return args.send ? static_cast<std::size_t>(streams) * stream_bytes : 0;
 }
 
 cudaError_t load(Kernel kernel) {
@@ -197,6 +268,11 @@ cudaError_t launch_slot_dispatch(SlotDispatchArgs& args, int blocks, cudaStream_
   std::size_t const buffer = static_cast<std::size_t>(args.buffer_rows) * args.row_bytes;
   std::size_t const shared = counts_bytes(args) + (buffer > 0 ? buffer + ring_alignment : 0);
   return launch_next(kernel_for(args), args, {blocks, slot_threads, shared}, stream);
+}
+
+int most_slot_experts() {
+  std::size_t const limit = dynamic_limit(slot_dispatch_kernel<BulkRows>);
+  return static_cast<int>((limit - std::min(limit, ring_alignment)) / stream_bytes);
 }
 
 cudaError_t load_slot_dispatch() {

@@ -16,7 +16,8 @@ __device__ inline void start_rows(SlotDispatchArgs const& args, Wave const& wave
   int const slot = static_cast<int>(threadIdx.x);
   if (slot >= wave.tokens * args.top_k || wave.row[slot] == nullptr) return;
   ptx::fence_proxy_async();  // what others read there before they gave credit, they read through the other proxy
-  ptx::bulk_store(wave.row[slot], wave.buffer + static_cast<std::size_t>(slot / args.top_k) * args.row_bytes,
+  ptx::bulk_store(wave.row[slot],
+                  wave.buffer + static_cast<std::size_t>(slot_of_token(args, slot).token) * args.row_bytes,
                   args.row_bytes);
   ptx::bulk_commit();
 }
@@ -34,6 +35,8 @@ __device__ inline void load_rows(SlotDispatchArgs const& args, Wave const& wave)
 struct BulkRows {
   static constexpr bool bulk = true;
   __device__ static void ahead(SlotDispatchArgs const& args, Wave const& wave) { load_rows(args, wave); }
+  // Before the block ends nothing may be on its way into its shared memory.
+  __device__ static void abandon(Wave const& wave) { ptx::barrier_wait(wave.loaded, wave.parity); }
   __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
     // Small writes first: behind the large ones they would wait.
     if (args.scale_rows.bytes > 0) send_pieces<uint4, 1>(args, wave, args.scale_rows, wave.scales);
@@ -49,6 +52,7 @@ struct BulkRows {
 struct BulkRows {
   static constexpr bool bulk = true;
   __device__ static void ahead(SlotDispatchArgs const&, Wave const&) {}
+  __device__ static void abandon(Wave const&) {}
   __device__ static void send(SlotDispatchArgs const&, Wave const&) {}
 };
 

@@ -9,23 +9,15 @@ namespace switchyard::cuda {
 struct Wave {
   int* expert;  // -1: not used
   int* stream;
-  int* position;       // within the expert, or within this source's slots; -1: nothing is sent
-  std::byte** row;     // where the token's row goes; null: nowhere
-  std::byte** scales;  // where its first scale goes
-  FirstSlots at_first;
+  int* position;          // within the expert, or within this source's slots; -1: nothing is sent
+  std::byte** row;        // where the token's row goes; null: nowhere
+  std::byte** scales;     // where its first scale goes
   std::byte* buffer;      // rows of the wave's tokens, for the copy engine
   std::uint64_t* loaded;  // barrier of loads into it
   std::uint32_t parity;   // likewise
   std::int64_t first;     // token
   int tokens;
 };
-
-// -1: not used.
-__device__ inline int expert_of_slot(SlotDispatchArgs const& args, FirstSlots const& first, std::int64_t token,
-                                     int slot) {
-  if (token < first.tokens) return first.expert[token * args.top_k + slot];
-  return checked_slot(args, id_at(args.ids, token, slot), token, slot);
-}
 
 // In the frame of the rank that has the expert.
 __device__ inline std::int32_t row_in_frame(SlotArgs const& args, int rank, int expert, std::int32_t position) {
@@ -52,82 +44,99 @@ __device__ inline std::byte* scales_of(SlotDispatchArgs const& args, SlotPlace c
   return frame_part<std::byte>(args, place.rank, args.at.scales) + at;
 }
 
-// Rows of the stream that earlier tokens of the wave have.
-__device__ inline int earlier_in_wave(int const* streams, int top_k, int token, int stream) {
-  int count = 0;
+// Has an earlier slot of the token the same stream? `streams`: of the token.
+__device__ inline bool has_earlier(int const* streams, int slot) {
+  constexpr int at_once = 8;
+  int const stream = streams[slot];
+  bool found = false;
 #pragma unroll 1
-  for (int before = 0; before < token; ++before) {
-    int found = 0;
-#pragma unroll 4
-    for (int slot = 0; slot < top_k; ++slot) found |= streams[before * top_k + slot] == stream ? 1 : 0;
-    count += found;  // once a token
+  for (int first = 0; first < slot; first += at_once) {
+#pragma unroll
+    for (int i = 0; i < at_once; ++i) {
+      if (first + i < slot) found |= streams[first + i] == stream;
+    }
   }
-  return count;
+  return found;
 }
 
 struct PlaceFacts {
   std::uint64_t epoch;
   std::uint64_t masked;
-  int* failed;
 };
 
-// `number`: of the row within its stream. -1: nothing can be sent there.
-__device__ inline std::int32_t position_of(SlotDispatchArgs const& args, int expert, int number,
-                                           PlaceFacts const& facts) {
-  if (args.rank_major) return (facts.masked >> args.experts.rank_of(expert) & 1) == 0 ? number : -1;
-  std::uint32_t const base = await_base(args, facts.epoch, expert, facts.failed);
-  return base == no_base ? -1 : static_cast<std::int32_t>(base) + number;
+// A thread's slot of a wave; -1: not used.
+struct OwnSlot {
+  bool there;
+  int expert;
+  int rank;
+  int stream;
+  std::uint32_t number;  // of the row within its stream
+  bool first;            // of the token's slots with this stream
+};
+
+// -1: nothing can be sent there.
+__device__ inline std::int32_t position_of(SlotDispatchArgs const& args, OwnSlot const& own,
+                                           PlaceFacts const& facts, int* failed) {
+  if (args.rank_major) return (facts.masked >> own.rank & 1) == 0 ? static_cast<std::int32_t>(own.number) : -1;
+  std::uint32_t const base = await_base(args, facts.epoch, own.expert, failed);
+  return base == no_base ? -1 : static_cast<std::int32_t>(base + own.number);
 }
 
-// By all threads of a block: rows can go afterwards.
-__device__ inline void place_wave(SlotDispatchArgs const& args, Wave const& wave, StreamCounts const& counts,
-                                  std::uint64_t epoch, std::uint64_t masked) {
+// By all threads of a block, of this thread's slot: what does not depend on claims. `id`: as ask_for_id() gave it
+// for the wave, whose tokens are of the batch that was looked at last.
+__device__ inline OwnSlot number_wave(SlotDispatchArgs const& args, Wave const& wave, StreamRows const& rows,
+                                      std::int64_t id) {
   int const thread = static_cast<int>(threadIdx.x);
-  int const local = thread / args.top_k;
-  int const slot = thread % args.top_k;
-  bool const there = local < wave.tokens;
-  int const expert = there ? expert_of_slot(args, wave.at_first, wave.first + local, slot) : -1;
-  int const stream = stream_of(args, expert);
-  __syncthreads();  // the wave before is through
-  wave.stream[thread] = stream;
-  __syncthreads();
-  bool first = false;
-  std::int32_t position = -1;
-  if (stream >= 0) {
-    first = first_alike(wave.stream, local * args.top_k, slot) == slot;
-    int const number =
-        static_cast<int>(counts.before[stream]) + earlier_in_wave(wave.stream, args.top_k, local, stream);
-    position = position_of(args, expert, number, {.epoch = epoch, .masked = masked, .failed = counts.failed});
+  SlotOfToken const at = slot_of_token(args, thread);
+  OwnSlot own{.there = at.token < wave.tokens, .expert = -1, .rank = -1, .stream = -1, .number = 0, .first = false};
+  if (own.there) {
+    own.expert = checked_slot(args, id, wave.first + at.token, at.slot);
+    own.rank = own.expert < 0 ? -1 : args.owners.rank_of(own.expert);
+    own.stream = args.rank_major ? own.rank : own.expert;
+    wave.stream[thread] = own.stream;  // nobody reads those of the wave before any more
   }
-  std::byte* row = nullptr;
-  std::byte* scales = nullptr;
-  if (first && position >= 0) {
-    int const rank = args.experts.rank_of(expert);
-    SlotPlace const place{.rank = rank,
-                          .local = expert - args.experts.first(rank),
-                          .row = row_in_frame(args, rank, expert, position),
-                          .position = position};
-    row = frame_part<std::byte>(args, rank, args.at.x) + static_cast<std::int64_t>(place.row) * args.row_bytes;
-    scales = scales_of(args, place);
-  }
-  wave.expert[thread] = expert;
-  wave.row[thread] = row;
-  wave.scales[thread] = scales;
-  // rank_major: a combine reads one row a rank.
-  wave.position[thread] = first || !args.rank_major ? position : -1;
   __syncthreads();
-  if (stream >= 0 && first) atomicAdd(&counts.before[stream], 1U);  // for the next wave
+  if (own.stream >= 0) {
+    own.first = !has_earlier(wave.stream + at.token * args.top_k, at.slot);
+    own.number = rows.before_of(own.stream, static_cast<int>((wave.first + at.token) % batch_tokens));
+  }
+  return own;
+}
+
+// By all threads of a block, after number_wave(): rows can go afterwards.
+__device__ inline void place_wave(SlotDispatchArgs const& args, Wave const& wave, OwnSlot const& own,
+                                  PlaceFacts const& facts, int* failed) {
+  int const thread = static_cast<int>(threadIdx.x);
+  if (own.there) {
+    std::int32_t const position = own.stream >= 0 ? position_of(args, own, facts, failed) : -1;
+    std::byte* row = nullptr;
+    std::byte* scales = nullptr;
+    if (own.first && position >= 0) {
+      SlotPlace const place{.rank = own.rank,
+                            .local = own.expert - args.experts.first(own.rank),
+                            .row = row_in_frame(args, own.rank, own.expert, position),
+                            .position = position};
+      row =
+          frame_part<std::byte>(args, own.rank, args.at.x) + static_cast<std::int64_t>(place.row) * args.row_bytes;
+      scales = scales_of(args, place);
+    }
+    wave.expert[thread] = own.expert;
+    wave.row[thread] = row;
+    wave.scales[thread] = scales;
+    // rank_major: a combine reads one row a rank.
+    wave.position[thread] = own.first || !args.rank_major ? position : -1;
+  }
+  __syncthreads();
 }
 
 // rank_major: what the receivers' experts need to know of a wave's tokens. A thread has a slot of a slot.
 __device__ inline void send_topk(SlotDispatchArgs const& args, Wave const& wave) {
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < wave.tokens * args.top_k * args.top_k; i += slot_threads) {
-    int const at = i / args.top_k;
+    auto const [at, slot] = slot_of_token(args, i);  // of a slot of a slot
     if (wave.row[at] == nullptr) continue;
-    int const slot = i % args.top_k;
-    std::int64_t const token = at / args.top_k;
-    int const rank = args.experts.rank_of(wave.expert[at]);
+    std::int64_t const token = slot_of_token(args, at).token;
+    int const rank = args.owners.rank_of(wave.expert[at]);
     int const local = wave.expert[token * args.top_k + slot] - args.experts.first(rank);
     bool const ours = local >= 0 && local < args.experts.count(rank);
     std::int64_t const to =
@@ -150,9 +159,9 @@ __device__ inline void send_facts(SlotDispatchArgs const& args, Wave const& wave
     frame_part<std::int32_t>(args, args.peers.rank, args.at.positions)[at] = position;
     frame_part<std::int32_t>(args, args.peers.rank, args.at.slot_expert)[at] = expert;
     if (wave.row[thread] != nullptr) {
-      int const rank = args.experts.rank_of(expert);
+      int const rank = args.owners.rank_of(expert);
       frame_part<std::int32_t>(args, rank, args.at.source_token)[row_in_frame(args, rank, expert, position)] =
-          static_cast<std::int32_t>(wave.first + thread / args.top_k);
+          static_cast<std::int32_t>(wave.first + slot_of_token(args, thread).token);
     }
   }
   if (args.rank_major) send_topk(args, wave);

@@ -5,6 +5,14 @@
 
 namespace switchyard::cuda {
 
+// rank_major, by threads 0..world-1: how many rows their source has sent, with the epoch above it.
+__device__ inline std::uint64_t rows_word(SlotDispatchArgs const& args) {
+  int const source = static_cast<int>(threadIdx.x);
+  if (!args.rank_major || source >= args.peers.world) return 0;
+  // Pairs with the store_relaxed() in tell_counts(), which comes before the words of the source.
+  return ptx::load_relaxed(&frame_flag(args, args.at.arrived, args.frame, args.peers.rank, source)->rows);
+}
+
 // A masked source sent nothing that counts; an old range may lie there.
 __device__ inline void clear_ranges_of(SlotArgs const& args, std::uint64_t masked) {
   int const world = args.peers.world;
@@ -49,14 +57,14 @@ __device__ inline void add_received(SlotDispatchArgs const& args, int source, st
   }
 }
 
-// `told`: by the source of this thread.
-__device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked, std::uint64_t told) {
+// `told`: of the source of this thread.
+__device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked, std::uint32_t told) {
   auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
   int const source = static_cast<int>(threadIdx.x);
   if (source < args.peers.world) {
     bool const there = (masked >> source & 1) == 0;
     // Whatever a peer says.
-    counts[source] = there ? static_cast<std::int32_t>(min(told, static_cast<std::uint64_t>(args.max_tokens))) : 0;
+    counts[source] = there ? static_cast<std::int32_t>(min(static_cast<std::int64_t>(told), args.max_tokens)) : 0;
   }
   if (args.received_per_expert == nullptr) return;
   __syncthreads();
@@ -66,12 +74,15 @@ __device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64
 
 // By all threads of one block.
 __device__ inline void receive_rows(SlotDispatchArgs const& args, std::uint64_t epoch) {
-  Attendance const all = call_roll(
-      args, args.frame,
-      {.flags = args.at.arrived, .epoch = epoch, .phase = Phase::slots_arrive, .check = true, .account = true});
+  std::uint64_t const early = rows_word(args);
+  Attendance const all = await_sources(args, args.frame, word_of_call(args, epoch), true);
   if (all.failed) return;
   if (threadIdx.x == 0) frame_state(args, args.frame)->received = epoch;
-  if (args.rank_major) return count_by_source(args, all.masked, all.rows);
+  if (args.rank_major) {
+    // It was stored before the words that have been acquired.
+    std::uint64_t const told = early >> 32 == (epoch & 0xffffffff) ? early : rows_word(args);
+    return count_by_source(args, all.masked, static_cast<std::uint32_t>(told));
+  }
   if (all.masked != 0) clear_ranges_of(args, all.masked);
   count_by_expert(args);
 }

@@ -16,11 +16,12 @@ inline constexpr int slot_warps = slot_threads / 32;
 // Brings rows nearer that will be read soon. By all threads of a block.
 __device__ inline void fetch_rows(ByteRows const& rows, TokenRange const& tokens) {
   constexpr std::uint32_t line = 128;
-  std::uint32_t const lines = (rows.bytes + line - 1) / line;
-  auto const all = static_cast<std::uint32_t>(tokens.end - tokens.begin) * lines;
 #pragma unroll 1
-  for (std::uint32_t i = threadIdx.x; i < all; i += slot_threads)
-    ptx::prefetch(rows.from + (tokens.begin + i / lines) * rows.stride + i % lines * line);
+  for (std::int64_t token = tokens.begin + warp_of_block(); token < tokens.end; token += slot_warps) {
+    std::byte const* const row = rows.from + token * rows.stride;
+#pragma unroll 1
+    for (std::uint32_t at = lane_of_warp() * line; at < rows.bytes; at += 32 * line) ptx::prefetch(row + at);
+  }
 }
 
 // Calls visit(slot) for the slots of a token of the wave that its row goes to.
@@ -82,6 +83,7 @@ struct DirectRows {
   __device__ static void ahead(SlotDispatchArgs const& args, Wave const& wave) {
     fetch_rows(args.x, {wave.first, wave.first + wave.tokens});
   }
+  __device__ static void abandon(Wave const&) {}
 };
 
 // Rows and scales that suit 16-byte accesses, or have f32 scales. By all threads of a block, after place_wave().

@@ -16,52 +16,69 @@ struct Sources {
   int tokens;
 };
 
+// What a thread has asked for of its slot of a wave of tokens; -1: it adds nothing.
+struct AskedSlot {
+  int expert;
+  int position;
+  float weight;
+};
+
+// By all threads of a block. Loads only, which need not be there when it returns.
+__device__ inline AskedSlot ask_for_slot(SlotCombineArgs const& args, std::int64_t first, int tokens) {
+  int const thread = static_cast<int>(threadIdx.x);
+  SlotOfToken const own = slot_of_token(args, thread);
+  if (own.token >= tokens) return {-1, -1, 0};
+  std::int64_t const at = first * args.top_k + thread;
+  AskedSlot asked{.expert = frame_part<std::int32_t>(args, args.peers.rank, args.at.slot_expert)[at],
+                  .position = frame_part<std::int32_t>(args, args.peers.rank, args.at.positions)[at],
+                  .weight = 1.0F};
+  if (args.weights.data != nullptr)
+    asked.weight =
+        args.weights.data[(first + own.token) * args.weights.row_stride + own.slot * args.weights.column_stride];
+  return asked;
+}
+
 struct SumSlot {
-  int rank = 0;
+  int rank = -1;
   std::byte const* row = nullptr;  // null: adds nothing
 };
 
-__device__ inline SumSlot sum_slot(SlotCombineArgs const& args, std::int64_t token, int slot,
-                                   std::uint64_t masked) {
-  std::int64_t const at = token * args.top_k + slot;
-  int const expert = frame_part<std::int32_t>(args, args.peers.rank, args.at.slot_expert)[at];
-  int const position = frame_part<std::int32_t>(args, args.peers.rank, args.at.positions)[at];
-  if (expert < 0 || position < 0) return {};
-  int const rank = args.experts.rank_of(expert);
+__device__ inline SumSlot sum_slot(SlotCombineArgs const& args, AskedSlot const& asked, std::uint64_t masked) {
+  if (asked.expert < 0 || asked.position < 0) return {};
+  int const rank = args.owners.rank_of(asked.expert);
   if ((masked >> rank & 1) != 0) return {};
-  std::int64_t const row = args.rank_major ? args.peers.rank * args.max_tokens + position
-                                           : (expert - args.experts.first(rank)) * args.rows_of_expert() + position;
+  std::int64_t const row = args.rank_major
+                               ? args.peers.rank * args.max_tokens + asked.position
+                               : (asked.expert - args.experts.first(rank)) * args.rows_of_expert() + asked.position;
   return {rank, frame_part<std::byte>(args, rank, args.at.outputs) + row * args.output_bytes};
 }
 
 // By all threads of a block.
-__device__ inline void find_sources(SlotCombineArgs const& args, Sources const& to, std::uint64_t masked,
-                                    int* ranks) {
+__device__ inline void find_sources(SlotCombineArgs const& args, Sources const& to, AskedSlot const& asked,
+                                    std::uint64_t masked, int* ranks) {
   int const thread = static_cast<int>(threadIdx.x);
-  int const local = thread / args.top_k;
-  int const slot = thread % args.top_k;
-  bool const there = local < to.tokens;
-  SumSlot const own = there ? sum_slot(args, to.first + local, slot, masked) : SumSlot{};
+  SlotOfToken const at = slot_of_token(args, thread);
+  bool const there = at.token < to.tokens;
+  SumSlot const own = sum_slot(args, asked, masked);
   __syncthreads();  // the wave before is through
-  ranks[thread] = own.row != nullptr ? own.rank : -1;
+  if (there) ranks[thread] = own.rank;
   __syncthreads();
-  // How many of the token's rows come before this one: by rank (rank_major: one a rank), or by slot.
-  int before = 0;
-  int all = 0;
-  for (int other = 0; there && other < args.top_k; ++other) {
-    int const rank = ranks[local * args.top_k + other];
-    if (rank < 0) continue;
-    ++all;
-    if (args.rank_major ? rank < own.rank : other < slot) ++before;
+  if (there) {
+    // How many of the token's rows come before this one: by rank (rank_major: one a rank), or by slot.
+    int before = 0;
+    int all = 0;
+    for (int other = 0; other < args.top_k; ++other) {
+      int const rank = ranks[at.token * args.top_k + other];
+      if (rank < 0) continue;
+      ++all;
+      if (args.rank_major ? rank < own.rank : other < at.slot) ++before;
+    }
+    if (own.row != nullptr) {
+      to.row[at.token * args.top_k + before] = own.row;
+      to.weight[at.token * args.top_k + before] = asked.weight;
+    }
+    if (at.slot == 0) to.count[at.token] = all;
   }
-  if (own.row != nullptr) {
-    int const at = local * args.top_k + before;
-    to.row[at] = own.row;
-    if (args.weights.data != nullptr)
-      to.weight[at] =
-          args.weights.data[(to.first + local) * args.weights.row_stride + slot * args.weights.column_stride];
-  }
-  if (there && slot == 0) to.count[local] = all;
   __syncthreads();
 }
 

@@ -42,6 +42,11 @@ __device__ inline void store_relaxed(std::uint64_t* at, std::uint64_t value) {
   asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
 }
 
+// The greater of both stays.
+__device__ inline void max_release(std::uint64_t* at, std::uint64_t value) {
+  asm volatile("red.release.sys.global.max.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
+}
+
 // Into the L2.
 __device__ inline void prefetch(void const* at) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
