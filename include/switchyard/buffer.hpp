@@ -30,6 +30,9 @@ enum class EngineKind : std::uint8_t {
   cuda,
 };
 
+// The calling thread's current GPU; -1 where there is none that can be used.
+[[nodiscard]] int current_gpu() noexcept;
+
 // Sizes must be equal on all ranks; construction checks that.
 struct BufferOptions {
   std::int64_t max_tokens = 0;  // most tokens that any rank dispatches in one call
@@ -175,8 +178,8 @@ class Pending {
     event_.wait();
     return std::move(*value_);
   }
-  // Without waiting: the handle, and tensors that are known beforehand (worst-case mode). Contents are valid after
-  // event().
+  // Without waiting: the handle, and tensors that are known beforehand (worst-case mode; CUDA engine: all). Contents
+  // are valid after event().
   [[nodiscard]] T const& early() const noexcept { return *value_; }
 
  private:

@@ -205,7 +205,7 @@ class CudaBuffer final : public BufferState {
     CurrentDevice const current(device_);
     engine_.follow(stream_of(args.cuda_stream), args.num_worst_tokens > 0);
     if (ran_in_rounds(args.handle)) {
-      args.after.wait();
+      args.after.wait_on(cuda_stream());
       return dispatch_in_same_rounds(tools(), args, refusal_of([&] { check(args); }));
     }
     auto fresh = args.handle.given() ? nullptr : std::make_shared<Routing>();
@@ -235,7 +235,7 @@ class CudaBuffer final : public BufferState {
       if (args.num_worst_tokens > 0) allocate_worst(call);
     });
     if (call.refusal) call.workers = 1;
-    args.after.wait();
+    args.after.wait_on(cuda_stream());
     engine_.dispatch(call, stream_of(args.cuda_stream));
     fill_tensors(call, Device::cuda, result);
     result.handle = Handle(call.routing);
@@ -267,7 +267,7 @@ class CudaBuffer final : public BufferState {
     bool const given = args.handle.given();
     engine_.follow(stream_of(args.cuda_stream), given && args.handle.routing()->worst);
     if (!ran_in_rounds(args.handle)) return launch(args, {});
-    args.after.wait();
+    args.after.wait_on(cuda_stream());
     return combine_in_rounds(tools(), args, refusal_of([&] { check(args); }));
   }
 
@@ -282,7 +282,7 @@ class CudaBuffer final : public BufferState {
       });
     });
     if (call.refusal) call.workers = 1;
-    args.after.wait();
+    args.after.wait_on(cuda_stream());
     engine_.combine(call, stream_of(args.cuda_stream));
     keep(result.x);
     keep(result.topk_weights);

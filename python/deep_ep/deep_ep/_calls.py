@@ -9,19 +9,15 @@ from switchyard import Event, InvalidArgument
 from switchyard._core import CallOptions
 
 from ._streams import stream_of
-from .config import Config
 from .utils import EventHandle, EventOverlap
 
 # Given alike in every step: made once.
 _options: dict[tuple[int, int, int, int, bool], CallOptions] = {}
 
 
-def call_options(
-    alignment: int, worst: int, config: Config | None, x: torch.Tensor, after: Event | None
-) -> CallOptions:
-    """The CPU engine has no SMs; source tokens are copied where the host can read them."""
+def call_options(alignment: int, worst: int, num_sms: int, x: torch.Tensor, after: Event | None) -> CallOptions:
+    """Source tokens are copied where the host can read them."""
     stream = stream_of(x)
-    num_sms = config.num_sms if config is not None and x.is_cuda else 0
     key = (alignment, worst, num_sms, stream, x.is_cuda)
     found = _options.get(key)
     if found is not None and after is None:
@@ -58,8 +54,9 @@ def event_before(
     return None if event.done else event
 
 
-def finished(async_finish: bool, event: Event | None = None) -> EventOverlap:
-    return EventOverlap(EventHandle(event) if async_finish else None)
+def finished(async_finish: bool, event: Event | None = None, on_gpu: bool = False) -> EventOverlap:
+    """`event`: of a call that may still run; None: what was queued on the current stream."""
+    return EventOverlap(EventHandle(event, on_gpu) if async_finish else None)
 
 
 def packed_scales(x: torch.Tensor, scales: Any) -> tuple[Any, int]:

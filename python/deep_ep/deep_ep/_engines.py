@@ -35,6 +35,7 @@ class Engines:
         self._communicator = communicator
         self._num_bytes = num_bytes
         self._buffers: dict[Shape, switchyard.Buffer] = {}
+        self._most_sms: dict[torch.device, int] = {}
         self.destroyed = False
 
     def of(self, shape: Shape) -> switchyard.Buffer:
@@ -50,6 +51,7 @@ class Engines:
         options: dict[str, Any] = {"engine": "cuda" if on_gpu else "cpu"}
         if on_gpu:
             options["device"] = shape.device.index
+            self._most_sms[shape.device] = self._share_of_sms(shape.device)
         # Ranks may have any number of tokens, which the others do not know beforehand.
         return switchyard.Buffer(
             self._communicator,
@@ -61,8 +63,20 @@ class Engines:
             **options,
         )
 
-    def __iter__(self) -> Any:
-        return iter(self._buffers.values())
+    def _share_of_sms(self, device: torch.device) -> int:
+        """Ranks that share a GPU have an equal part each. Collective."""
+        properties = torch.cuda.get_device_properties(device)
+        mine = str(properties.uuid).encode()
+        return max(1, int(properties.multi_processor_count) // self._communicator.all_gather(mine).count(mine))
+
+    def num_sms(self, wanted: int, device: torch.device) -> int:
+        """What a call may take of what its config says; 0: the engine chooses."""
+        return min(wanted, self._most_sms.get(device, wanted)) if device.type == "cuda" else 0
+
+    def cuda_stream(self) -> tuple[int, torch.device] | None:
+        """Of the first buffer on a GPU."""
+        of_gpus = ((each.cuda_stream, shape.device) for shape, each in self._buffers.items() if each.cuda_stream)
+        return next(of_gpus, None)
 
     def destroy(self) -> None:
         self.destroyed = True

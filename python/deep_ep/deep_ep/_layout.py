@@ -28,12 +28,16 @@ def by_torch(topk_idx: torch.Tensor, num_experts: int, num_ranks: int) -> Layout
     used = (topk_idx >= 0) & (topk_idx < num_experts)
     # What is not used goes to one more expert, or rank, that is cut off.
     expert = topk_idx.long().where(used, num_experts)
-    each, more = divmod(num_experts, num_ranks)
-    sizes = torch.tensor([each + (rank < more) for rank in range(num_ranks)], dtype=torch.int64)
-    rank_of = torch.arange(num_ranks + 1).repeat_interleave(torch.cat([sizes, torch.ones(1, dtype=torch.int64)]))
-    rank = rank_of.to(topk_idx.device, non_blocking=True)[expert]
+    rank = _ranks_of(expert, num_experts, num_ranks).where(used, num_ranks)
     in_rank = torch.zeros(len(topk_idx), num_ranks + 1, dtype=torch.bool, device=topk_idx.device)
     in_rank = in_rank.scatter_(1, rank, True)[:, :num_ranks].contiguous()
     per_expert = torch.zeros(num_experts + 1, dtype=torch.int32, device=topk_idx.device)
     per_expert.scatter_add_(0, expert.flatten(), torch.ones_like(expert, dtype=torch.int32).flatten())
     return in_rank.sum(0, dtype=torch.int32), per_expert[:num_experts], in_rank
+
+
+def _ranks_of(expert: torch.Tensor, num_experts: int, num_ranks: int) -> torch.Tensor:
+    """By arithmetic: a table would have to be copied to the GPU. The first ranks hold one more."""
+    each, more = divmod(num_experts, num_ranks)
+    wide = more * (each + 1)
+    return torch.where(expert < wide, expert // (each + 1), more + (expert - wide) // max(each, 1))

@@ -42,6 +42,7 @@ class Buffer(LowLatencyCalls):
     """
 
     num_sms: ClassVar[int] = 20
+    _sms_were_set: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -100,10 +101,13 @@ class Buffer(LowLatencyCalls):
 
     @classmethod
     def set_num_sms(cls, new_num_sms: int) -> None:
-        """SMs that later calls without a config take (CUDA). Raises InvalidArgument unless even and positive."""
+        """SMs that later calls without a config take (CUDA), at most this rank's part of the GPU; until it is called
+        the engine chooses. Raises InvalidArgument unless even and positive.
+        """
         if new_num_sms <= 0 or new_num_sms % 2:
             raise InvalidArgument(f"num_sms: expected an even number above 0, seen {new_num_sms}")
         Buffer.num_sms = new_num_sms
+        Buffer._sms_were_set = True
 
     @staticmethod
     def capture() -> EventOverlap:
@@ -121,11 +125,9 @@ class Buffer(LowLatencyCalls):
         return Config(Buffer.num_sms)
 
     def get_comm_stream(self) -> Any:
-        """CUDA: the stream that calls run on. CPU: PyTorch's stand-in for one."""
-        for each in self._engines:
-            if each.cuda_stream:
-                return torch.cuda.ExternalStream(each.cuda_stream)
-        return torch.cpu.current_stream()
+        """CUDA: the stream that calls run on. CPU, and before the first dispatch: PyTorch's stand-in for one."""
+        found = self._engines.cuda_stream()
+        return torch.cpu.current_stream() if found is None else torch.cuda.ExternalStream(found[0], device=found[1])
 
     def get_local_buffer_tensor(
         self,
@@ -143,7 +145,9 @@ class Buffer(LowLatencyCalls):
             use_rdma_buffer: num_rdma_bytes instead of num_nvl_bytes.
         """
         if self._local is None:
-            self._local = torch.zeros(max(self.num_nvl_bytes, self.num_rdma_bytes), dtype=torch.uint8)
+            where = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else None
+            most = max(self.num_nvl_bytes, self.num_rdma_bytes)
+            self._local = torch.zeros(most, dtype=torch.uint8, device=where)
         num_bytes = self.num_rdma_bytes if use_rdma_buffer else self.num_nvl_bytes
         width = dtype.itemsize
         flat = self._local[offset : offset + (num_bytes - offset) // width * width].view(dtype)
@@ -168,8 +172,8 @@ class Buffer(LowLatencyCalls):
             is_token_in_rank [N, R] bool; the event.
         """
         before = event_before(previous_event, async_finish, allocate_on_comm_stream, topk_idx)
-        if before is not None:
-            EventHandle(before).current_stream_wait()
+        if before is not None and previous_event is not None:
+            previous_event.current_stream_wait()
         per_rank, per_expert, in_rank = layout_of(topk_idx, num_experts, self.group_size)
         return per_rank, None, per_expert, in_rank, finished(async_finish)
 
@@ -226,18 +230,18 @@ class Buffer(LowLatencyCalls):
         else:
             buffer = self._engines.of(_shape_of(x, topk_idx, num_tokens_per_expert))
             routing = is_token_in_rank if topk_idx is None else None
-        options = call_options(expert_alignment, num_worst_tokens, config, x, after)
+        options = call_options(expert_alignment, num_worst_tokens, self._sms(config, x), x, after)
         event: _core.Event | None = None
         if async_finish and (num_worst_tokens > 0 or x.is_cuda):
             pending = buffer._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, options)
             event = pending.event
-            received = pending.early() if num_worst_tokens > 0 else pending.get()
+            received = pending.early()  # a GPU's host knows the counts by now
         else:
             received = buffer._core.dispatch(x, scales, topk_idx, topk_weights, routing, options)
         recv_x: Any = received.x
         if scales is not None:
             recv_x = (recv_x, unpacked_scales(received.scales, columns))
-        overlap = finished(async_finish, event)
+        overlap = finished(async_finish, event, x.is_cuda)
         if handle is not None:
             return recv_x, None, None, None, None, overlap
         made = self._handle(buffer, received, topk_idx, is_token_in_rank)
@@ -262,21 +266,24 @@ class Buffer(LowLatencyCalls):
             core,
             buffer,
             (
-                lambda: self._rank_prefix_matrix(core),
+                lambda: self._rank_prefix_matrix(is_token_in_rank()),
                 lambda: is_token_in_rank().sum(0, dtype=torch.int32).unsqueeze(1),
-                lambda: torch.zeros(self.group_size, 1, dtype=torch.int32),
+                lambda: torch.zeros(self.group_size, 1, dtype=torch.int32, device=is_token_in_rank().device),
                 lambda: source_tokens(core),
                 is_token_in_rank,
                 lambda: send_head(is_token_in_rank()),
             ),
         )
 
-    def _rank_prefix_matrix(self, handle: _core.Handle) -> torch.Tensor:
+    def _sms(self, config: Config | None, x: torch.Tensor) -> int:
+        wanted = config.num_sms if config is not None else Buffer.num_sms if Buffer._sms_were_set else 0
+        return self._engines.num_sms(wanted, x.device)
+
+    def _rank_prefix_matrix(self, in_rank: torch.Tensor) -> torch.Tensor:
         """[R, R] int32: rows that a rank (column) received from all sources up to one (row)."""
-        ends = handle.recv_rows_end_by_rank
-        columns = self._communicator.all_gather(struct.pack(f"{len(ends)}q", *ends))
-        rows = [list(each) for each in zip(*(struct.unpack(f"{len(ends)}q", column) for column in columns))]
-        return torch.tensor(rows, dtype=torch.int32)
+        sent = self._communicator.all_gather(struct.pack(f"{self.group_size}q", *in_rank.sum(0).tolist()))
+        rows = [struct.unpack(f"{self.group_size}q", each) for each in sent]
+        return torch.tensor(rows, dtype=torch.int64).cumsum(0).to(in_rank.device, torch.int32)
 
     # ---- combine ----
 
@@ -311,7 +318,7 @@ class Buffer(LowLatencyCalls):
         first, second = biases(bias)
         if isinstance(topk_weights, torch.Tensor):
             topk_weights = topk_weights.contiguous()  # gradients are often expanded
-        options = call_options(1, 0, config, x, after)
+        options = call_options(1, 0, self._sms(config, x), x, after)
         if async_finish and topk_weights is None and not x.is_cuda:
             out = torch.empty(core.num_tokens, buffer.hidden, dtype=x.dtype)
             pending = buffer._core.combine_async(x, core, None, None, (first, second, out), options)
@@ -321,10 +328,10 @@ class Buffer(LowLatencyCalls):
         if async_finish and x.is_cuda:
             later = buffer._core.combine_async(x, core, topk_weights, None, rest, options)
             event = later.event
-            combined: Any = later.get()
+            combined: Any = later.early()
         else:
             combined = buffer._core.combine(x, core, topk_weights, None, rest, options)
-        return combined.x, combined.topk_weights, finished(async_finish, event)
+        return combined.x, combined.topk_weights, finished(async_finish, event, x.is_cuda)
 
 
 def _own(handle: Any) -> tuple[_core.Handle, switchyard.Buffer]:
