@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import deep_ep
+import devices
 import reference
 import torch
 import torch.distributed as dist
@@ -17,8 +18,10 @@ hidden, experts, top_k, tokens = 256, 8, 2, 16
 
 
 def inputs(group: Any, dtype: torch.dtype = torch.bfloat16) -> reference.Inputs:
-    return reference.make_inputs(
-        dist.get_rank(group), tokens=tokens, hidden=hidden, experts=experts, top_k=top_k, dtype=dtype
+    return devices.here(
+        reference.make_inputs(
+            dist.get_rank(group), tokens=tokens, hidden=hidden, experts=experts, top_k=top_k, dtype=dtype
+        )
     )
 
 
@@ -195,7 +198,7 @@ def config_from_json(group: Any) -> None:
     config = deep_ep.Config(**json.loads(text))
     buffer = deep_ep.Buffer(group, 1 << 20, 0, low_latency_mode=False, num_qps_per_rank=2, allow_mnnvl=True)
     mine = inputs(group)
-    x = mine.x.to(torch.float8_e4m3fn), torch.ones(tokens, hidden // 128)
+    x = mine.x.to(torch.float8_e4m3fn), devices.here(torch.ones(tokens, hidden // 128))
     previous = deep_ep.Buffer.capture()
     per_rank, per_rdma, per_expert, in_rank, previous = buffer.get_dispatch_layout(
         mine.topk_idx, experts, previous_event=previous, async_finish=True, allocate_on_comm_stream=True
