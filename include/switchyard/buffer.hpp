@@ -178,8 +178,8 @@ class Pending {
     event_.wait();
     return std::move(*value_);
   }
-  // Without waiting: the handle, and tensors that are known beforehand (worst-case mode; CUDA engine: all). Contents
-  // are valid after event().
+  // Without waiting: the handle, and tensors that are known beforehand (worst-case mode; CUDA engine: all).
+  // Contents are valid after event().
   [[nodiscard]] T const& early() const noexcept { return *value_; }
 
  private:

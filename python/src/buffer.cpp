@@ -24,7 +24,8 @@ void drain(Buffer& buffer) noexcept {
 }
 
 PyBuffer make(OwnedCommunicator const& communicator, BufferOptions const& options) {
-  return PyBuffer(aside([member = communicator.get(), chosen = on_this_gpu(options)] { return Buffer(*member, chosen); }));
+  return PyBuffer(
+      aside([member = communicator.get(), chosen = on_this_gpu(options)] { return Buffer(*member, chosen); }));
 }
 
 nb::tuple to_python(Layout const& layout, Exporter const& exporter) {

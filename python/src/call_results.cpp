@@ -41,7 +41,9 @@ void bind_handle(nb::module_& module) {
       .def_prop_ro(
           "recv_rows_end_by_rank", [](DispatchHandle const& self) { return ready(self).recv_rows_end_by_rank(); },
           "Rows received from all ranks up to each; flat layout only.")
-      .def_prop_ro("source_tokens", &source_tokens, "[n] int32 as a HeapTensor: a copy, if it was asked for; else None when the received rows are gone.");
+      .def_prop_ro(
+          "source_tokens", &source_tokens,
+          "[n] int32 as a HeapTensor: a copy, if it was asked for; else None when the received rows are gone.");
 }
 
 void bind_dispatched(nb::module_& module) {

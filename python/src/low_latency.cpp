@@ -12,8 +12,7 @@ namespace switchyard::python {
 namespace {
 
 OwnedLowLatency make(OwnedCommunicator const& communicator, LowLatencyOptions const& options) {
-  return {"LowLatencyBuffer",
-          aside([member = communicator.get(), chosen = on_this_gpu(options)] {
+  return {"LowLatencyBuffer", aside([member = communicator.get(), chosen = on_this_gpu(options)] {
             return LowLatencyBuffer(*member, chosen);
           })};
 }

@@ -64,8 +64,8 @@ class DeviceEvent {
   cudaEvent_t event_ = nullptr;
 };
 
-// A point in the engine's stream, for callers. `check` throws what the kernels before it have reported. In a capture
-// it is a point of the graph, which only streams can wait for: to the host it is done.
+// A point in the engine's stream, for callers. `check` throws what the kernels before it have reported. In a
+// capture it is a point of the graph, which only streams can wait for: to the host it is done.
 class StreamPoint final : public detail::EventState {
  public:
   StreamPoint(int device, cudaStream_t stream, std::function<void()> check);
