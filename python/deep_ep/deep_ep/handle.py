@@ -56,7 +56,7 @@ def source_tokens(handle: Handle) -> torch.Tensor:
     """[n] int32: indices of the received rows' tokens on their source ranks."""
     kept = handle.source_tokens
     if kept is None:
-        raise Unusable("recv_src_idx: it lies beside the received rows, which are gone: read it before letting go of them")
+        raise Unusable("recv_src_idx: it lay beside the received rows, which are gone: read it before they go")
     tokens = torch.utils.dlpack.from_dlpack(kept)
     return tokens.clone() if tokens.is_cuda else tokens  # which does not keep the rows
 
