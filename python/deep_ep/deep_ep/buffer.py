@@ -125,9 +125,13 @@ class Buffer(LowLatencyCalls):
         return Config(Buffer.num_sms)
 
     def get_comm_stream(self) -> Any:
-        """CUDA: the stream that calls run on. CPU, and before the first dispatch: PyTorch's stand-in for one."""
+        """CUDA: the stream that calls run on; before the first dispatch the current one, which calls follow. CPU:
+        PyTorch's stand-in for one.
+        """
         found = self._engines.cuda_stream()
-        return torch.cpu.current_stream() if found is None else torch.cuda.ExternalStream(found[0], device=found[1])
+        if found is not None:
+            return torch.cuda.ExternalStream(found[0], device=found[1])
+        return torch.cuda.current_stream() if torch.cuda.is_initialized() else torch.cpu.current_stream()
 
     def get_local_buffer_tensor(
         self,
