@@ -9,20 +9,27 @@ from switchyard import Event, InvalidArgument
 from switchyard._core import CallOptions
 
 from ._streams import stream_of
-from .config import Config
 from .utils import EventHandle, EventOverlap
 
 # Given alike in every step: made once.
-_options: dict[tuple[int, int, int, int, bool], CallOptions] = {}
+_options: dict[tuple[int, ...], CallOptions] = {}
 
 
 def call_options(
-    alignment: int, worst: int, config: Config | None, x: torch.Tensor, after: Event | None
+    x: torch.Tensor,
+    after: Event | None,
+    num_sms: int = 0,
+    alignment: int = 1,
+    worst: int = 0,
+    expanded: bool = False,
+    zero_padding: bool = False,
+    source_tokens: bool = False,
 ) -> CallOptions:
     """The CPU engine has no SMs; source tokens are copied where the host can read them."""
     stream = stream_of(x)
-    num_sms = config.num_sms if config is not None and x.is_cuda else 0
-    key = (alignment, worst, num_sms, stream, x.is_cuda)
+    num_sms = num_sms if x.is_cuda else 0
+    source_tokens = source_tokens and not x.is_cuda
+    key = (alignment, worst, num_sms, stream, expanded, zero_padding, source_tokens)
     found = _options.get(key)
     if found is not None and after is None:
         return found
@@ -31,7 +38,9 @@ def call_options(
     made.num_worst_tokens = worst
     made.num_sms = num_sms
     made.cuda_stream = stream
-    made.keep_source_tokens = not x.is_cuda
+    made.expanded = expanded
+    made.zero_padding = zero_padding
+    made.keep_source_tokens = source_tokens
     if after is None:
         _options[key] = made
     else:
@@ -58,27 +67,18 @@ def event_before(
     return None if event.done else event
 
 
+def event_of_both(first: EventOverlap | None, second: EventOverlap | None, tensor: Any) -> Event | None:
+    """As event_before, for a call that starts after both."""
+    before = event_before(first, False, False, tensor)
+    also = event_before(second, False, False, tensor)
+    if before is None or also is None:
+        return also if before is None else before
+    EventHandle(before).current_stream_wait()  # CUDA: calls start after the current stream
+    return also
+
+
 def finished(async_finish: bool, event: Event | None = None) -> EventOverlap:
     return EventOverlap(EventHandle(event) if async_finish else None)
-
-
-def packed_scales(x: torch.Tensor, scales: Any) -> tuple[Any, int]:
-    """Scales as the engine moves them, float32 [N, ceil(H/128)], and the columns that int32 ones had (else 0).
-
-    int32 scales hold four exponents each: their bits travel in the first columns.
-    """
-    if not isinstance(scales, torch.Tensor) or scales.dtype != torch.int32 or scales.ndim != 2:
-        return scales, 0
-    columns = scales.shape[1]
-    padded = torch.zeros(scales.shape[0], -(-x.shape[1] // 128), dtype=torch.int32, device=scales.device)
-    if columns > padded.shape[1]:
-        raise InvalidArgument(f"scales: dimension 1: expected at most {padded.shape[1]}, seen {columns}")
-    padded[:, :columns] = scales
-    return padded.view(torch.float32), columns
-
-
-def unpacked_scales(scales: torch.Tensor, columns: int) -> torch.Tensor:
-    return scales[:, :columns].view(torch.int32) if columns else scales
 
 
 def biases(bias: Any) -> tuple[Any, Any]:

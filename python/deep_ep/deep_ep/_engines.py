@@ -16,6 +16,8 @@ class Shape(NamedTuple):
     num_experts: int
     top_k: int
     device: torch.device
+    max_tokens: int = 0
+    """Of a rank; 0: any number, which the others do not know beforehand."""
 
 
 _most_rows = 2**31 - 1
@@ -29,11 +31,20 @@ def _heap_bytes(communicator: switchyard.Communicator) -> int:
 
 
 class Engines:
-    """Buffers by shape. Making one is collective, as is the call that needs it."""
+    """Buffers by shape. Making one is collective, as is the call that needs it.
 
-    def __init__(self, communicator: switchyard.Communicator, num_bytes: int) -> None:
+    Args:
+        communicator: the ranks.
+        num_bytes: CUDA: of the heap; 0: as switchyard.Buffer chooses.
+        timeouts: seconds that a wait for a peer may take, by type of device; 0: as switchyard.Buffer chooses.
+    """
+
+    def __init__(
+        self, communicator: switchyard.Communicator, num_bytes: int, timeouts: dict[str, float] | None = None
+    ) -> None:
         self._communicator = communicator
         self._num_bytes = num_bytes
+        self._timeouts = timeouts or {}
         self._buffers: dict[Shape, switchyard.Buffer] = {}
         self.destroyed = False
 
@@ -50,13 +61,13 @@ class Engines:
         options: dict[str, Any] = {"engine": "cuda" if on_gpu else "cpu"}
         if on_gpu:
             options["device"] = shape.device.index
-        # Ranks may have any number of tokens, which the others do not know beforehand.
         return switchyard.Buffer(
             self._communicator,
-            max_tokens=_most_rows // self._communicator.size // 64,
+            max_tokens=shape.max_tokens or _most_rows // self._communicator.size // 64,
             hidden=shape.hidden,
             num_experts=shape.num_experts,
             top_k=shape.top_k,
+            timeout=self._timeouts.get(shape.device.type, 0.0),
             heap_bytes=self._num_bytes if on_gpu else _heap_bytes(self._communicator),
             **options,
         )
