@@ -31,8 +31,8 @@ def unpacked_scales(scales: torch.Tensor, columns: int) -> torch.Tensor:
 
 
 def column_major(scales: torch.Tensor) -> torch.Tensor:
-    """A copy [n, columns] with strides (1, n rounded up to 16 bytes)."""
+    """A copy [n, columns] with strides (1, n rounded up to 16 bytes, at least that)."""
     rows, columns = scales.shape
     each = _tma_alignment // scales.element_size()
-    made = scales.new_empty(columns, -(-rows // each) * each)[:, :rows].t()
+    made = scales.new_empty(columns, max(1, -(-rows // each)) * each)[:, :rows].t()
     return made.copy_(scales)
