@@ -123,10 +123,27 @@ def trainer_expanded(group: Any) -> None:
     buffer.destroy()
 
 
+def trainer_by_hand(group: Any) -> None:
+    """DeepSpeed: sized by the hint, expanded, synchronous; gradients by a cached dispatch and a combine."""
+    num_bytes = deep_ep.ElasticBuffer.get_buffer_size_hint(group, tokens, hidden, num_topk=top_k)
+    buffer = deep_ep.ElasticBuffer(group, num_bytes=num_bytes, num_cpu_timeout_secs=20)
+    mine = inputs(group, torch.float32)
+    rows, _, row_weights, handle, event = buffer.dispatch(
+        mine.x, mine.topk_idx, mine.topk_weights, num_experts=experts, num_max_tokens_per_rank=tokens, do_expand=True
+    )
+    assert event.event is None and len(rows) == sum(handle.num_recv_tokens_per_expert_list)
+    ends = handle.psum_num_recv_tokens_per_expert
+    factors = gains(group).repeat_interleave(ends.diff(prepend=torch.zeros_like(ends[:1]))) * row_weights
+    y, _, _ = buffer.combine(rows * factors.unsqueeze(1), handle)
+    torch.testing.assert_close(y, dense(mine, mine.x, mine.topk_weights), rtol=1e-4, atol=1e-4)
+    grad_rows, *_ = buffer.dispatch(torch.ones_like(y), handle=handle, do_expand=True)
+    grad, _, _ = buffer.combine(grad_rows * factors.unsqueeze(1), handle)
+    torch.testing.assert_close(grad, dense(mine, torch.ones_like(y), mine.topk_weights), rtol=1e-4, atol=1e-4)
+    buffer.barrier()
+
+
 def trainer_flat(group: Any) -> None:
-    """DeepSpeed: sized by the hint, rows once a rank, the experts' weights applied there, a cached dispatch of
-    gradients.
-    """
+    """Whoever permutes rows himself: once a rank, the experts' weights applied there, a cached dispatch."""
     num_bytes = deep_ep.ElasticBuffer.get_buffer_size_hint(group, tokens, hidden, num_topk=top_k)
     buffer = deep_ep.ElasticBuffer(group, num_bytes=num_bytes, num_cpu_timeout_secs=20)
     mine = inputs(group, torch.bfloat16)
@@ -200,3 +217,9 @@ def receive(buffer: Any, mine: reference.Inputs, num_sms: int, stats: torch.Tens
     event.current_stream_wait()
     assert ids is None and row_scales.stride(0) == 1 and len(rows) == handle.num_expanded_tokens
     return rows, row_scales, row_weights, handle
+
+
+def every_client(group: Any) -> None:
+    for sequence in (trainer_expanded, trainer_by_hand, trainer_flat, inference):
+        sequence(group)
+        dist.barrier(group)

@@ -84,6 +84,9 @@ def flat_case(buffer: deep_ep.ElasticBuffer, case: Case, rank: int, alignment: i
     assert event.event is None
     assert torch.equal(back, reference.combined([each.x for each in everybody], everybody, rank, len(mine.x)))
     assert torch.equal(back_weights, mine.topk_weights * (mine.topk_idx >= 0))
+    narrow = mine.topk_idx.int()
+    same_x, same_ids, no_weights, *_ = buffer.dispatch(mine.x, narrow, num_experts=case.experts)
+    assert torch.equal(same_x, x) and torch.equal(same_ids, ids.int()) and no_weights is None
     again, none, no_weights, same, _ = buffer.dispatch(mine.x * 2, handle=handle)
     assert torch.equal(again, wanted.x * 2) and none is None and no_weights is None and same is handle
 
@@ -218,8 +221,18 @@ def no_sync_case(buffer: deep_ep.ElasticBuffer, case: Case, rank: int, **options
         check_bounded_flat(case, inputs, rank, (x, ids, weights))
         received = [reference.flat(inputs, r, case.experts) for r in range(case.ranks)]
         assert torch.equal(back, reference.combined([each.x for each in received], received, rank, len(mine.x)))
-    again, *_, same, cached = buffer.dispatch(mine.x * 2, handle=handle, async_with_compute_stream=True)
+    zeros = {"handle": handle, "do_zero_padding": True}
+    again, *_, same, cached = buffer.dispatch(mine.x * 2, **zeros, async_with_compute_stream=True)
     cached.current_stream_wait()
+    assert_doubled(x, again, handle, same)
+    with pytest.MonkeyPatch.context() as patch:  # as for GPU tensors
+        patch.setattr(deep_ep.elastic, "_routes_anew", lambda call: True)
+        again, none, no_weights, same, _ = buffer.dispatch(mine.x * 2, **zeros)
+    assert_doubled(x, again, handle, same)
+    assert none is None and no_weights is None
+
+
+def assert_doubled(x: torch.Tensor, again: torch.Tensor, handle: Any, same: Any) -> None:
     real = int(handle.core.num_recv_rows)
     assert torch.equal(again[:real], x[:real] * 2) and again.shape == x.shape and same is handle
 
@@ -238,7 +251,8 @@ def check_bounded_expanded(
 ) -> None:
     wanted = expanded(inputs, rank, case.experts, handle.expert_alignment)
     local = -(-case.experts // case.ranks)
-    most = case.ranks * case.max_tokens * min(case.top_k, local) + local * (handle.expert_alignment - 1)
+    slots = case.ranks * case.max_tokens * min(case.top_k, local)
+    most = slots + min(slots, local) * (handle.expert_alignment - 1)
     assert wanted.rows <= len(x) == len(weights) == handle.num_expanded_tokens <= most
     check_rows(x, wanted, wanted.x)
     assert torch.equal(weights[wanted.at], wanted.weights)

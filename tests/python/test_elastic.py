@@ -31,9 +31,8 @@ def test_deadlines():
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-@pytest.mark.parametrize("client", ["trainer_expanded", "trainer_flat", "inference"])
-def test_clients(client, ranks):
-    as_processes(ranks, getattr(elastic_clients, client))
+def test_every_client(ranks):
+    as_processes(ranks, elastic_clients.every_client)
 
 
 def counts_in_gpu_memory(inputs, case, rank):

@@ -28,8 +28,9 @@ class ElasticBuffer:
 
     Args:
         group: a torch.distributed process group of any back end.
-        num_bytes: CUDA: bytes of GPU memory for results; None: get_buffer_size_hint of what follows, if that says M and
-            H, else as switchyard.Buffer chooses. CPU: no meaning, the heap grows as it needs.
+        num_bytes: CUDA: bytes of GPU memory for results, which take it as long as their tensors live; None:
+            get_buffer_size_hint of what follows, if that says M and H, else as switchyard.Buffer chooses. CPU: no
+            meaning, the heap grows as it needs.
         num_max_tokens_per_rank: M, for dispatches that do not say; 0: any number, and then none without CPU sync.
         hidden, num_topk, use_fp8_dispatch: for num_bytes alone; calls may have others.
         num_cpu_timeout_secs, num_gpu_timeout_secs: seconds that a wait for a peer may take, for CPU and for CUDA
@@ -102,10 +103,11 @@ class ElasticBuffer:
         allow_hybrid_mode: bool = True,
         allow_multiple_reduction: bool = True,
     ) -> int:
-        """Bytes for `ElasticBuffer(num_bytes=...)`: all tokens go to all ranks, and with num_topk to that many experts
-        of one. 0 unless M and H are given.
+        """Bytes for `ElasticBuffer(num_bytes=...)`: one dispatch and its combine, when all tokens go to all ranks, and
+        with num_topk all to that many experts of one, counts padded to 128 for up to 512 experts. 0 unless M and H are
+        given.
 
-        With less, dispatches with CPU sync run in rounds when results do not fit, and the others raise OutOfMemory.
+        When results do not fit, dispatches with CPU sync run in rounds, and those without raise OutOfMemory.
 
         Args:
             group: the process group.
@@ -207,16 +209,19 @@ class ElasticBuffer:
         stats = cumulative_local_expert_recv_stats
         queued = async_with_compute_stream and stats is None and not use_tma_aligned_col_major_sf
         call = _Call(plan, source, after, do_zero_padding, queued)
-        if handle is not None and topk_weights is None:
-            received, event = _dispatch_cached(handle, call)
-            made = handle
+        if handle is None:
+            received, event, made = self._dispatch_fresh(topk_idx, topk_weights, call)
+        elif topk_weights is not None:
+            received, event, made = self._dispatch_fresh(handle.topk_idx, topk_weights, call)
         else:
-            ids = topk_idx if handle is None else handle.topk_idx
-            received, event, made = self._dispatch_fresh(ids, topk_weights, call)
+            received, event = self._dispatch_cached(handle, call)
+            made = handle
         if stats is not None:
             add_rows(stats, made.num_recv_tokens_per_expert)
         recv_x = received_x(source, received, use_tma_aligned_col_major_sf)
         overlap = finished(async_with_compute_stream, event)
+        if made is handle:
+            return recv_x, None, None, made, overlap
         return recv_x, received.topk_idx, received.topk_weights, made, overlap
 
     def _fresh_plan(self, topk_idx: Any, asked: Asked) -> Plan:
@@ -234,6 +239,12 @@ class ElasticBuffer:
         received, event = run_dispatch(buffer, inputs, call.options(plan.num_worst_tokens), call.queued)
         expanded = num_expanded_tokens(plan, self.group_size, top_k, received.tokens_per_expert)
         return received, event, EPHandle(plan, topk_idx, buffer, received, expanded)
+
+    def _dispatch_cached(self, handle: EPHandle, call: _Call) -> tuple[Any, Event | None]:
+        if _routes_anew(call):
+            return self._dispatch_fresh(handle.topk_idx, None, call)[:2]
+        inputs = (call.source.x, call.source.scales, None, None, handle.core)
+        return run_dispatch(handle.buffer, inputs, call.options(0), call.queued)
 
     # ---- combine ----
 
@@ -301,6 +312,8 @@ class _Call(NamedTuple):
         )
 
 
-def _dispatch_cached(handle: EPHandle, call: _Call) -> tuple[Any, Event | None]:
-    inputs = (call.source.x, call.source.scales, None, None, handle.core)
-    return run_dispatch(handle.buffer, inputs, call.options(0), call.queued)
+def _routes_anew(call: _Call) -> bool:
+    """The CUDA engine's cached dispatches wait on the host until no rank refuses; those without CPU sync must not, and
+    the same ids make the same rows.
+    """
+    return call.plan.num_worst_tokens > 0 and call.source.x.is_cuda
