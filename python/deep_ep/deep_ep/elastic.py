@@ -207,7 +207,8 @@ class ElasticBuffer:
         plan = self._fresh_plan(topk_idx, asked) if handle is None else repeated_plan(handle, topk_idx, asked)
         after = event_of_both(previous_event, previous_event_before_epilogue, source.x)
         stats = cumulative_local_expert_recv_stats
-        queued = async_with_compute_stream and stats is None and not use_tma_aligned_col_major_sf
+        reads = stats is not None or (use_tma_aligned_col_major_sf and source.scales is not None)
+        queued = async_with_compute_stream and not reads
         call = _Call(plan, source, after, do_zero_padding, queued)
         if handle is None:
             received, event, made = self._dispatch_fresh(topk_idx, topk_weights, call)
