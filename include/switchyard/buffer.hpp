@@ -70,6 +70,12 @@ class Handle {
   // [L], rounded up to expert_alignment; empty without topk_idx. In worst-case mode the only place that tells
   // (CPU engine; empty on the CUDA engine, whose host does not learn it).
   [[nodiscard]] std::vector<std::int64_t> const& tokens_per_expert() const noexcept;
+  // [L], without the rounding; known where tokens_per_expert is.
+  [[nodiscard]] std::vector<std::int64_t> const& real_tokens_per_expert() const noexcept;
+  // CUDA engine: [R, 1 + most local experts of a rank] i32 in GPU memory, what came from each source: rows (flat
+  // layout only), then top-k slots of each local expert. Written by the call, so that a stream may read after it
+  // what the host does not know. Not given on the CPU engine, nor after a dispatch that ran in rounds.
+  [[nodiscard]] Tensor recv_counts() const noexcept;
   // Cumulative rows received by source rank (R values); flat layout only.
   [[nodiscard]] std::vector<std::int64_t> const& recv_rows_end_by_rank() const noexcept;
   [[nodiscard]] std::shared_ptr<detail::Routing const> const& routing() const noexcept { return routing_; }

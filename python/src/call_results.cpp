@@ -39,6 +39,9 @@ void bind_handle(nb::module_& module) {
           "tokens_per_expert", [](DispatchHandle const& self) { return ready(self).tokens_per_expert(); },
           "Rows of each local expert, rounded up to expert_alignment; empty without topk_idx.")
       .def_prop_ro(
+          "real_tokens_per_expert", [](DispatchHandle const& self) { return ready(self).real_tokens_per_expert(); },
+          "The same without the rounding.")
+      .def_prop_ro(
           "recv_rows_end_by_rank", [](DispatchHandle const& self) { return ready(self).recv_rows_end_by_rank(); },
           "Rows received from all ranks up to each; flat layout only.")
       .def_prop_ro(
@@ -56,6 +59,8 @@ void bind_dispatched(nb::module_& module) {
       .def_prop_ro("source_token",
                    [](DispatchResult const& self) { return self.exporter(self.value.source_token); })
       .def_prop_ro("tokens_per_expert", [](DispatchResult const& self) { return self.value.tokens_per_expert; })
+      .def_prop_ro("recv_counts",
+                   [](DispatchResult const& self) { return self.exporter(self.value.handle.recv_counts()); })
       .def_prop_ro("handle", [](DispatchResult const& self) { return self.handle; });
   nb::class_<PendingDispatch>(module, "PendingDispatch")
       .def_prop_ro("event", [](PendingDispatch const& self) { return self.event; })

@@ -1,4 +1,4 @@
-"""The engine's buffers behind a deep_ep.Buffer, made when the shapes of calls become known."""
+"""The engine's buffers behind one of deep_ep's, made when the shapes of calls become known."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class Shape(NamedTuple):
     num_experts: int
     top_k: int
     device: torch.device
+    max_tokens: int = 0
+    """Of a rank; 0: any number, which the others do not know beforehand."""
 
 
 _most_rows = 2**31 - 1
@@ -29,11 +31,20 @@ def _heap_bytes(communicator: switchyard.Communicator) -> int:
 
 
 class Engines:
-    """Buffers by shape. Making one is collective, as is the call that needs it."""
+    """Buffers by shape. Making one is collective, as is the call that needs it.
 
-    def __init__(self, communicator: switchyard.Communicator, num_bytes: int) -> None:
+    Args:
+        communicator: the ranks.
+        num_bytes: CUDA: of the heap; 0: as switchyard.Buffer chooses.
+        timeouts: seconds that a wait for a peer may take, by type of device; 0: as switchyard.Buffer chooses.
+    """
+
+    def __init__(
+        self, communicator: switchyard.Communicator, num_bytes: int, timeouts: dict[str, float] | None = None
+    ) -> None:
         self._communicator = communicator
         self._num_bytes = num_bytes
+        self._timeouts = timeouts or {}
         self._buffers: dict[Shape, switchyard.Buffer] = {}
         self._most_sms: dict[torch.device, int] = {}
         self.destroyed = False
@@ -52,13 +63,13 @@ class Engines:
         if on_gpu:
             options["device"] = shape.device.index
             self._most_sms[shape.device] = self._share_of_sms(shape.device)
-        # Ranks may have any number of tokens, which the others do not know beforehand.
         return switchyard.Buffer(
             self._communicator,
-            max_tokens=_most_rows // self._communicator.size // 64,
+            max_tokens=shape.max_tokens or _most_rows // self._communicator.size // 64,
             hidden=shape.hidden,
             num_experts=shape.num_experts,
             top_k=shape.top_k,
+            timeout=self._timeouts.get(shape.device.type, 0.0),
             heap_bytes=self._num_bytes if on_gpu else _heap_bytes(self._communicator),
             **options,
         )
@@ -73,10 +84,16 @@ class Engines:
         """What a call may take of what its config says; 0: the engine chooses."""
         return min(wanted, self._most_sms.get(device, wanted)) if device.type == "cuda" else 0
 
-    def cuda_stream(self) -> tuple[int, torch.device] | None:
-        """Of the first buffer on a GPU."""
-        of_gpus = ((each.cuda_stream, shape.device) for shape, each in self._buffers.items() if each.cuda_stream)
-        return next(of_gpus, None)
+    def comm_stream(self) -> Any:
+        """See Buffer.get_comm_stream; of the first buffer on a GPU."""
+        for shape, each in self._buffers.items():
+            if each.cuda_stream:
+                return torch.cuda.ExternalStream(each.cuda_stream, device=shape.device)
+        return torch.cuda.current_stream() if torch.cuda.is_initialized() else torch.cpu.current_stream()
+
+    def synchronize(self) -> None:
+        for buffer in self._buffers.values():
+            buffer.synchronize()
 
     def destroy(self) -> None:
         self.destroyed = True
