@@ -129,6 +129,19 @@ def test_results_are_not_copies_and_may_be_donated():
     on_ranks(body)
 
 
+def test_int64_where_jax_has_it():
+    inputs = inputs_of()
+
+    def body(buffer, rank):
+        with jax.enable_x64(True):
+            ids = jnp.asarray(inputs[rank].topk_idx.numpy())
+            result = buffer.dispatch(to_jax(inputs[rank].x), ids)
+            assert isinstance(result.topk_idx, jax.Array) and result.topk_idx.dtype == jnp.int64
+            assert torch.equal(to_torch(result.topk_idx), reference.flat(inputs, rank, experts).topk_idx)
+
+    on_ranks(body)
+
+
 def test_an_immutable_array_is_not_written_to():
     def body(buffer, rank):
         mine = inputs_of()[rank]
