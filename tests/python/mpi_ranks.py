@@ -62,7 +62,9 @@ def main() -> None:
     decoding(world)
     started = switchyard.Communicator.from_environment()  # as mpirun says
     assert (started.rank, started.size) == (world.Get_rank(), world.Get_size())
-    print(f"rank {world.Get_rank()} of {world.Get_size()}: ok", flush=True)
+    world.Barrier()
+    if world.Get_rank() == 0:  # alone: mpirun may mix what several print
+        print(f"{world.Get_size()} ranks: ok", flush=True)
 
 
 if __name__ == "__main__":

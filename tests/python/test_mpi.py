@@ -19,4 +19,4 @@ def test_ranks_of_mpi4py():
         [*command, sys.executable, str(program)], capture_output=True, text=True, env=environment, timeout=150
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert sorted(result.stdout.splitlines()) == [f"rank {rank} of 2: ok" for rank in range(2)]
+    assert result.stdout.strip() == "2 ranks: ok"
