@@ -109,8 +109,12 @@ class FusedCombine(torch.autograd.Function):
 
 
 def trainer(group: Any) -> None:
-    """Megatron-LM: layout, dispatch, combine, and autograd both ways."""
-    buffer = sized_buffer(group)
+    """Megatron-LM: configs and size hints, then layers."""
+    train_a_layer(group, sized_buffer(group))
+
+
+def train_a_layer(group: Any, buffer: deep_ep.Buffer) -> None:
+    """Layout, dispatch, combine, and autograd both ways."""
     mine = inputs(group, torch.float32)
     x, weights = mine.x.clone().requires_grad_(), mine.topk_weights.clone().requires_grad_()
     received, ids, recv_weights, counts, handle = FusedDispatch.apply(x, mine.topk_idx, weights, buffer)
@@ -126,10 +130,12 @@ def trainer(group: Any) -> None:
 
 
 def trainer_that_destroys(group: Any) -> None:
-    """NeMo Automodel: is_sm90_compiled, explicitly_destroy, the number of SMs."""
+    """NeMo Automodel: the same, is_sm90_compiled, explicitly_destroy, the number of SMs."""
     assert deep_ep.Buffer.is_sm90_compiled() in (True, False)
     deep_ep.Buffer.set_num_sms(16)
+    assert deep_ep.Buffer.get_dispatch_config(group.size()).num_sms == 16
     buffer = deep_ep.Buffer(group, 1 << 20, 0, explicitly_destroy=True)
+    train_a_layer(group, buffer)
     mine = inputs(group)
     per_rank, _, per_expert, in_rank, _ = buffer.get_dispatch_layout(mine.topk_idx, experts)
     x, _, _, _, handle, _ = buffer.dispatch(
@@ -145,7 +151,7 @@ def trainer_that_destroys(group: Any) -> None:
 
 
 def all_keywords(group: Any) -> None:
-    """vLLM: everything by keyword, config=, a synchronous call's event is None."""
+    """vLLM, deepep_ht: everything by keyword, config=, a synchronous call's event is None."""
     buffer = deep_ep.Buffer(
         group=group,
         num_nvl_bytes=1 << 20,

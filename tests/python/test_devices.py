@@ -14,6 +14,7 @@ deep_ep = [f"device_deep_ep.{name}" for name in (
 )] + [f"clients.{name}" for name in (
     "trainer", "trainer_that_destroys", "all_keywords", "config_from_json", "constructor_retries", "subgroups",
 )]
+decoding = [f"decoding_clients.{name}" for name in ("vllm", "sglang", "lmdeploy")]
 elastic = [f"device_elastic.{name}" for name in (
     "flat", "expanded", "cached", "without_cpu_sync", "fp8_column_major", "late_inputs", "events_and_streams",
     "shares_of_sms",
@@ -26,7 +27,7 @@ gradients = [f"device_torch.{name}" for name in ("layer", "transposed_maps", "co
 errors = [f"device_errors.{name}" for name in (
     "mixed_devices", "wrong_gpu", "ids_out_of_range", "low_latency_on_one_rank_only", "left_at_exit",
 )]
-everything = buffer + deep_ep + elastic + low_latency + graphs + gradients + errors
+everything = buffer + deep_ep + elastic + low_latency + decoding + graphs + gradients + errors
 
 
 @pytest.fixture(scope="module", params=[("cpu", 4), ("cuda", 4), ("cuda", 8)], ids=lambda p: f"{p[0]}-{p[1]}")
