@@ -205,6 +205,8 @@ class Buffer {
   // InvalidArgument on the CPU engine; on the CUDA engine, whose host does not wait for the result, it counts as
   // not used. `cuda_stream`: as in DispatchArgs.
   [[nodiscard]] Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream = 0) const;
+  // On the CPU engine it is done when it returns.
+  [[nodiscard]] Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream = 0) const;
 
   Dispatched dispatch(ConstTensorView x, ConstTensorView topk_idx, ConstTensorView topk_weights = {});
   Dispatched dispatch(DispatchArgs const& args);

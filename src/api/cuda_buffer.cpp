@@ -76,22 +76,14 @@ class CudaBuffer final : public BufferState {
   }
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
-    engine_.check_usable();
-    check_topk_idx(topk_idx, facts_);
-    check_memory("topk_idx", topk_idx, device_);
-    auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
-      return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
-    };
-    Layout layout = with_room([&] {
-      return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
-                    .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
-                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
-    });
-    engine_.get_layout({.topk_idx = topk_idx, .workers = num_sms_}, layout, stream_of(cuda_stream));
-    keep(layout.num_tokens_per_rank);
-    keep(layout.num_tokens_per_expert);
-    keep(layout.is_token_in_rank);
-    return layout;
+    Layout result = launch(topk_idx, cuda_stream);
+    engine_.hold(stream_of(cuda_stream));
+    return result;
+  }
+
+  Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
+    auto result = std::make_shared<Layout>(launch(topk_idx, cuda_stream));
+    return {Event(engine_.record(weak_from_this())), result};
   }
 
   Dispatched dispatch(DispatchArgs const& args) override {
@@ -199,6 +191,25 @@ class CudaBuffer final : public BufferState {
     require(num_sms >= 0 && num_sms <= most_sms_,
             "num_sms: expected 0..{} (what {} ranks that share the GPU have each), seen {}", most_sms_,
             connected_.ranks_per_gpu, num_sms);
+  }
+
+  Layout launch(ConstTensorView topk_idx, std::uintptr_t cuda_stream) {
+    engine_.check_usable();
+    check_topk_idx(topk_idx, facts_);
+    check_memory("topk_idx", topk_idx, device_);
+    auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
+      return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
+    };
+    Layout layout = with_room([&] {
+      return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
+                    .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
+                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
+    });
+    engine_.get_layout({.topk_idx = topk_idx, .workers = num_sms_}, layout, stream_of(cuda_stream));
+    keep(layout.num_tokens_per_rank);
+    keep(layout.num_tokens_per_expert);
+    keep(layout.is_token_in_rank);
+    return layout;
   }
 
   Dispatched launch(DispatchArgs const& args) {
