@@ -162,6 +162,31 @@ def events_and_streams(group: Any) -> None:
     job.buffer.destroy()
 
 
+def layouts(group: Any) -> None:
+    """Before the first dispatch by PyTorch, then by the engine: both alike, and on whatever stream."""
+    job = Job(group)
+    ids = job.inputs[job.rank].topk_idx
+    counts = torch.bincount(ids[ids >= 0], minlength=experts).int()
+    for made in (False, True):
+        assert (job.buffer._engines.for_layout(job.mine.topk_idx, experts) is not None) == (made and on_gpu())
+        for asynchronous in (False, True):
+            with another_stream():
+                late = torch.full_like(job.mine.topk_idx, -1)
+                busy()
+                late.copy_(job.mine.topk_idx)
+                per_rank, _, per_expert, in_rank, event = job.buffer.get_dispatch_layout(
+                    late, experts, async_finish=asynchronous
+                )
+                if asynchronous:
+                    event.current_stream_wait()
+                late.fill_(-1)
+                same(in_rank * 1, job.table * 1)
+                same(per_rank * 1, job.table.sum(0, dtype=torch.int32))
+                same(per_expert * 1, counts)
+        job.dispatch()
+    job.buffer.destroy()
+
+
 def worst_case(group: Any) -> None:
     """On a GPU the host waits for nothing at all."""
     job = Job(group)

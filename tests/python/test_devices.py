@@ -9,8 +9,8 @@ buffer = [f"device_buffer.{name}" for name in (
     "own_memory",
 )]
 deep_ep = [f"device_deep_ep.{name}" for name in (
-    "every_result", "fp8_and_cached", "late_inputs", "events_and_streams", "worst_case", "memory_is_reused_in_order",
-    "shares_of_sms",
+    "every_result", "fp8_and_cached", "late_inputs", "events_and_streams", "layouts", "worst_case",
+    "memory_is_reused_in_order", "shares_of_sms",
 )] + [f"clients.{name}" for name in (
     "trainer", "trainer_that_destroys", "all_keywords", "config_from_json", "constructor_retries", "subgroups",
 )]

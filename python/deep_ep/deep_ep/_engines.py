@@ -17,11 +17,17 @@ class Shape(NamedTuple):
     top_k: int
     device: torch.device
     max_tokens: int = 0
-    """Of a rank; 0: any number, which the others do not know beforehand."""
+    """Of a rank; 0: as many as the engine can take, since nobody knows beforehand."""
 
 
 _most_rows = 2**31 - 1
+_most_tokens_on_gpus = 1 << 20  # there each takes memory beforehand: 8 bytes for each rank, or each of top_k
 _address_space = 8 << 40
+
+
+def _most_tokens(num_ranks: int, on_gpu: bool) -> int:
+    most = _most_rows // num_ranks // 64
+    return min(most, _most_tokens_on_gpus) if on_gpu else most
 
 
 def _heap_bytes(communicator: switchyard.Communicator) -> int:
@@ -46,6 +52,8 @@ class Engines:
         self._num_bytes = num_bytes
         self._timeouts = timeouts or {}
         self._buffers: dict[Shape, switchyard.Buffer] = {}
+        self._on_gpus: dict[tuple[torch.device, int, int], switchyard.Buffer] = {}
+        """By device, experts and top-k: the first one, since to a layout nothing else matters."""
         self._most_sms: dict[torch.device, int] = {}
         self.destroyed = False
 
@@ -53,7 +61,18 @@ class Engines:
         found = self._buffers.get(shape)
         if found is None:
             found = self._buffers[shape] = self._make(shape)
+            if shape.device.type == "cuda":
+                self._on_gpus.setdefault((shape.device, shape.num_experts, shape.top_k), found)
         return found
+
+    def for_layout(self, topk_idx: Any, num_experts: int) -> switchyard.Buffer | None:
+        """One that has a kernel for it: on a GPU, once a dispatch has made it. None while a graph is captured, since
+        what a graph writes must live as long as the graph.
+        """
+        if not isinstance(topk_idx, torch.Tensor) or not topk_idx.is_cuda or topk_idx.ndim != 2:
+            return None
+        found = self._on_gpus.get((topk_idx.device, num_experts, topk_idx.shape[1]))
+        return None if found is None or torch.cuda.is_current_stream_capturing() else found
 
     def _make(self, shape: Shape) -> switchyard.Buffer:
         if self.destroyed:
@@ -65,7 +84,7 @@ class Engines:
             self._most_sms[shape.device] = self._share_of_sms(shape.device)
         return switchyard.Buffer(
             self._communicator,
-            max_tokens=shape.max_tokens or _most_rows // self._communicator.size // 64,
+            max_tokens=shape.max_tokens or _most_tokens(self._communicator.size, on_gpu),
             hidden=shape.hidden,
             num_experts=shape.num_experts,
             top_k=shape.top_k,
@@ -100,3 +119,4 @@ class Engines:
         for buffer in self._buffers.values():
             buffer.destroy()
         self._buffers.clear()
+        self._on_gpus.clear()

@@ -4,10 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
+import switchyard
 import torch
-from switchyard import InvalidArgument, _core
+from switchyard import Event, InvalidArgument, OutOfMemory, _core
+
+from ._streams import stream_of
 
 Layout = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def queued_layout(buffer: switchyard.Buffer, topk_idx: torch.Tensor, asynchronous: bool) -> tuple[Layout, Event | None]:
+    """By one kernel of the engine, where by_torch takes many. The event is what its contents come with; None: the
+    current stream. That waits for nothing with one.
+    """
+    if asynchronous:
+        return buffer._core.get_layout_async(topk_idx, stream_of(topk_idx))
+    return buffer._core.get_layout(topk_idx, stream_of(topk_idx)), None
+
+
+def any_layout(
+    buffer: switchyard.Buffer | None, topk_idx: Any, sizes: tuple[int, int], asynchronous: bool
+) -> tuple[Layout, Event | None]:
+    """As queued_layout if there is a buffer and room in it, else as layout_of.
+
+    Args:
+        sizes: num_experts, num_ranks.
+    """
+    if buffer is not None:
+        try:
+            return queued_layout(buffer, topk_idx, asynchronous)
+        except OutOfMemory:
+            pass  # results that the caller holds fill its heap
+    return layout_of(topk_idx, *sizes), None
 
 
 def layout_of(topk_idx: Any, num_experts: int, num_ranks: int) -> Layout:
@@ -18,8 +46,8 @@ def layout_of(topk_idx: Any, num_experts: int, num_ranks: int) -> Layout:
 
 
 def by_torch(topk_idx: torch.Tensor, num_experts: int, num_ranks: int) -> Layout:
-    """On the current stream, since the engine's buffer is not made before the first dispatch. Nothing waits: ids out
-    of range count as not used.
+    """On the current stream, and in PyTorch's memory. Nothing waits: ids out of range count as not used, as by the
+    engine.
     """
     if topk_idx.ndim != 2 or topk_idx.dtype not in (torch.int64, torch.int32):
         raise InvalidArgument(

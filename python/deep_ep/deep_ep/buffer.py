@@ -12,7 +12,7 @@ from ._calls import Rows, biases, call_options, event_before, finished
 from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape
 from ._group import check_agreement
-from ._layout import layout_of
+from ._layout import any_layout, layout_of
 from ._prefix_sums import exchanged_ends
 from ._source import Fp8Pair, received_x, source_of
 from .config import Config
@@ -169,8 +169,10 @@ class Buffer(LowLatencyCalls):
         before = event_before(previous_event, async_finish, allocate_on_comm_stream, topk_idx)
         if before is not None and previous_event is not None:
             previous_event.current_stream_wait()
-        per_rank, per_expert, in_rank = layout_of(topk_idx, num_experts, self.group_size)
-        return per_rank, None, per_expert, in_rank, finished(async_finish)
+        buffer = self._engines.for_layout(topk_idx, num_experts)
+        layout, event = any_layout(buffer, topk_idx, (num_experts, self.group_size), async_finish)
+        per_rank, per_expert, in_rank = layout
+        return per_rank, None, per_expert, in_rank, finished(async_finish, event, event is not None)
 
     # ---- dispatch ----
 
