@@ -1,7 +1,9 @@
 """Host time of a call through deep_ep, and of the same call in C++, on tiny tensors.
 
 The job is one rank: nothing is waited for, so that what Python adds is seen alone. The C++ figures are of overhead.cpp,
-which `--cpp PROGRAM` (build/release/bench/overhead) runs. Prints medians of rounds, and what Python adds.
+which `--cpp PROGRAM` (build/release/bench/overhead) runs. Prints medians of rounds, and what Python adds. "low latency"
+is a dispatch and its combine together; with hooks each is two calls. On a GPU (--device cuda) it is the time until the
+call has returned, and each call finds the GPU idle.
 """
 
 from __future__ import annotations
@@ -33,21 +35,36 @@ class Alone:
         return [mine]
 
 
-def rounds_of(call: Callable[[], Any], rounds: int, calls: int) -> float:
-    """Microseconds a call: the median over rounds of the mean of a round."""
-    times = []
-    for _ in range(rounds + 1):
-        begin = time.perf_counter_ns()
-        for _ in range(calls):
+class Timer:
+    """Microseconds a call: the median over rounds of the mean of a round. Only the calls are in the times."""
+
+    def __init__(self, device: torch.device, rounds: int, calls: int) -> None:
+        self.rounds, self.calls = rounds, calls
+        self.settle: Callable[[], Any] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+
+    def __call__(self, call: Callable[[], Any]) -> float:
+        times = [self.mean(call) for _ in range(self.rounds + 1)]
+        return statistics.median(times[1:])
+
+    def mean(self, call: Callable[[], Any]) -> float:
+        total = 0
+        for _ in range(self.calls):
+            self.settle()
+            begin = time.perf_counter_ns()
             call()
-        times.append((time.perf_counter_ns() - begin) / calls / 1000)
-    return statistics.median(times[1:])
+            total += time.perf_counter_ns() - begin
+        return total / self.calls / 1000
 
 
-def measure(buffer: deep_ep.Buffer, rounds: int, calls: int) -> dict[str, float]:
-    x = torch.ones(tokens, hidden, dtype=torch.bfloat16)
-    ids = torch.arange(tokens * top_k).view(tokens, top_k) % experts
-    weights = torch.ones(tokens, top_k)
+class Inputs:
+    def __init__(self, device: torch.device) -> None:
+        self.x = torch.ones(tokens, hidden, dtype=torch.bfloat16, device=device)
+        self.ids = torch.arange(tokens * top_k, device=device).view(tokens, top_k) % experts
+        self.weights = torch.ones(tokens, top_k, device=device)
+
+
+def throughput(buffer: deep_ep.Buffer, inputs: Inputs, timed: Timer) -> dict[str, float]:
+    x, ids = inputs.x, inputs.ids
     per_rank, _, per_expert, in_rank, _ = buffer.get_dispatch_layout(ids, experts)
 
     def dispatch() -> Any:
@@ -57,20 +74,41 @@ def measure(buffer: deep_ep.Buffer, rounds: int, calls: int) -> dict[str, float]
             is_token_in_rank=in_rank,
             num_tokens_per_expert=per_expert,
             topk_idx=ids,
-            topk_weights=weights,
+            topk_weights=inputs.weights,
         )
 
     received, _, recv_weights, _, handle, _ = dispatch()
     return {
-        "layout": rounds_of(lambda: buffer.get_dispatch_layout(ids, experts), rounds, calls),
-        "dispatch": rounds_of(dispatch, rounds, calls),
-        "cached dispatch": rounds_of(lambda: buffer.dispatch(x, handle=handle), rounds, calls),
-        "combine": rounds_of(lambda: buffer.combine(received, handle, topk_weights=recv_weights), rounds, calls),
+        "layout": timed(lambda: buffer.get_dispatch_layout(ids, experts)),
+        "dispatch": timed(dispatch),
+        "cached dispatch": timed(lambda: buffer.dispatch(x, handle=handle)),
+        "combine": timed(lambda: buffer.combine(received, handle, topk_weights=recv_weights)),
     }
 
 
-def in_cpp(program: str, rounds: int, calls: int) -> dict[str, float]:
-    done = subprocess.run([program, str(rounds), str(calls)], capture_output=True, text=True, check=True)
+def low_latency(buffer: deep_ep.Buffer, inputs: Inputs, timed: Timer) -> dict[str, float]:
+    x, ids, weights = inputs.x, inputs.ids, inputs.weights
+
+    def step() -> None:
+        rows, _, handle, _, _ = buffer.low_latency_dispatch(x, ids, tokens, experts, use_fp8=False)
+        buffer.low_latency_combine(rows, ids, weights, handle)
+
+    def step_with_hooks() -> None:
+        rows, _, handle, _, hook = buffer.low_latency_dispatch(
+            x, ids, tokens, experts, use_fp8=False, return_recv_hook=True
+        )
+        assert hook is not None
+        hook()
+        _, _, hook = buffer.low_latency_combine(rows, ids, weights, handle, return_recv_hook=True)
+        assert hook is not None
+        hook()
+
+    return {"low latency": timed(step), "low latency, hooks": timed(step_with_hooks)}
+
+
+def in_cpp(program: str, timed: Timer, engine: str) -> dict[str, float]:
+    command = [program, str(timed.rounds), str(timed.calls), engine]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
     return dict(json.loads(done.stdout))
 
 
@@ -80,16 +118,21 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--calls", type=int, default=300)
     parser.add_argument("--limit", type=float, help="fail when a call adds more microseconds than this")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    python = measure(deep_ep.Buffer(comm=Alone()), arguments.rounds, arguments.calls)
-    cpp = in_cpp(arguments.cpp, arguments.rounds, arguments.calls) if arguments.cpp else {}
+    device = torch.device("cuda", 0) if arguments.device == "cuda" else torch.device("cpu")
+    timed = Timer(device, arguments.rounds, arguments.calls)
+    buffer = deep_ep.Buffer(comm=Alone(), num_nvl_bytes=64 << 20, low_latency_mode=True)
+    inputs = Inputs(device)
+    python = throughput(buffer, inputs, timed) | low_latency(buffer, inputs, timed)
+    cpp = in_cpp(arguments.cpp, timed, arguments.device) if arguments.cpp else {}
     worst = 0.0
-    print(f"{'call':16s} {'deep_ep us':>11s} {'C++ us':>8s} {'added us':>9s}")
+    print(f"{'call':18s} {'deep_ep us':>11s} {'C++ us':>8s} {'added us':>9s}")
     for name, took in python.items():
         added = took - cpp[name] if name in cpp else float("nan")
         worst = max(worst, added)
-        print(f"{name:16s} {took:11.2f} {cpp.get(name, float('nan')):8.2f} {added:9.2f}")
+        print(f"{name:18s} {took:11.2f} {cpp.get(name, float('nan')):8.2f} {added:9.2f}")
     return int(arguments.limit is not None and worst > arguments.limit)
 
 

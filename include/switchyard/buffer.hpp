@@ -30,6 +30,9 @@ enum class EngineKind : std::uint8_t {
   cuda,
 };
 
+// The calling thread's current GPU; -1 where there is none that can be used.
+[[nodiscard]] int current_gpu() noexcept;
+
 // Sizes must be equal on all ranks; construction checks that.
 struct BufferOptions {
   std::int64_t max_tokens = 0;  // most tokens that any rank dispatches in one call
@@ -67,6 +70,12 @@ class Handle {
   // [L], rounded up to expert_alignment; empty without topk_idx. In worst-case mode the only place that tells
   // (CPU engine; empty on the CUDA engine, whose host does not learn it).
   [[nodiscard]] std::vector<std::int64_t> const& tokens_per_expert() const noexcept;
+  // [L], without the rounding; known where tokens_per_expert is.
+  [[nodiscard]] std::vector<std::int64_t> const& real_tokens_per_expert() const noexcept;
+  // CUDA engine: [R, 1 + most local experts of a rank] i32 in GPU memory, what came from each source: rows (flat
+  // layout only), then top-k slots of each local expert. Written by the call, so that a stream may read after it
+  // what the host does not know. Not given on the CPU engine, nor after a dispatch that ran in rounds.
+  [[nodiscard]] Tensor recv_counts() const noexcept;
   // Cumulative rows received by source rank (R values); flat layout only.
   [[nodiscard]] std::vector<std::int64_t> const& recv_rows_end_by_rank() const noexcept;
   [[nodiscard]] std::shared_ptr<detail::Routing const> const& routing() const noexcept { return routing_; }
@@ -175,8 +184,8 @@ class Pending {
     event_.wait();
     return std::move(*value_);
   }
-  // Without waiting: the handle, and tensors that are known beforehand (worst-case mode). Contents are valid after
-  // event().
+  // Without waiting: the handle, and tensors that are known beforehand (worst-case mode; CUDA engine: all).
+  // Contents are valid after event().
   [[nodiscard]] T const& early() const noexcept { return *value_; }
 
  private:
@@ -196,6 +205,8 @@ class Buffer {
   // InvalidArgument on the CPU engine; on the CUDA engine, whose host does not wait for the result, it counts as
   // not used. `cuda_stream`: as in DispatchArgs.
   [[nodiscard]] Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream = 0) const;
+  // On the CPU engine it is done when it returns.
+  [[nodiscard]] Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream = 0) const;
 
   Dispatched dispatch(ConstTensorView x, ConstTensorView topk_idx, ConstTensorView topk_weights = {});
   Dispatched dispatch(DispatchArgs const& args);

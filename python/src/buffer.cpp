@@ -24,7 +24,8 @@ void drain(Buffer& buffer) noexcept {
 }
 
 PyBuffer make(OwnedCommunicator const& communicator, BufferOptions const& options) {
-  return PyBuffer(aside([member = communicator.get(), options] { return Buffer(*member, options); }));
+  return PyBuffer(
+      aside([member = communicator.get(), chosen = on_this_gpu(options)] { return Buffer(*member, chosen); }));
 }
 
 nb::tuple to_python(Layout const& layout, Exporter const& exporter) {
@@ -43,6 +44,16 @@ nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t c
   auto const buffer = self.get();
   Layout const layout = run_here([&] { return buffer->get_layout(view, cuda_stream); });
   return to_python(layout, Exporter(topk_idx, gpu_of(*buffer)));
+}
+
+// With the event that their contents come with.
+nb::tuple get_layout_async(PyBuffer& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
+  ConstTensorView const view = input("topk_idx", topk_idx);
+  auto const buffer = self.get();
+  self.runs_here();  // lets go of what is done
+  Pending<Layout> const pending = run_here([&] { return buffer->get_layout_async(view, cuda_stream); });
+  self.keep(pending.event(), {nb::borrow(topk_idx)});
+  return nb::make_tuple(to_python(pending.early(), Exporter(topk_idx, gpu_of(*buffer))), pending.event());
 }
 
 nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<std::int64_t> const& shape,
@@ -110,6 +121,7 @@ void bind_buffer(nb::module_& module) {
   nb::class_<PyBuffer> buffer(module, "Buffer");
   buffer.def_static("make", &make, nb::arg("communicator"), nb::arg("options"))
       .def("get_layout", &get_layout, nb::arg("topk_idx"), nb::arg("cuda_stream"))
+      .def("get_layout_async", &get_layout_async, nb::arg("topk_idx"), nb::arg("cuda_stream"))
       .def("allocate", &allocate, nb::arg("dtype"), nb::arg("shape"), nb::arg("like").none())
       .def("synchronize", [](PyBuffer const& self) { aside([buffer = self.get()] { buffer->synchronize(); }); })
       .def("reset", [](PyBuffer const& self) { aside([buffer = self.get()] { buffer->reset(); }); })

@@ -15,7 +15,8 @@ namespace switchyard::python {
 
 class PyBuffer {
  public:
-  explicit PyBuffer(Buffer&& buffer) : buffer_("Buffer", std::move(buffer)) {}
+  explicit PyBuffer(Buffer&& buffer)
+      : on_gpu_(buffer.engine() == EngineKind::cuda), buffer_("Buffer", std::move(buffer)) {}
   PyBuffer(PyBuffer&&) noexcept = default;
   PyBuffer& operator=(PyBuffer&&) = delete;
   ~PyBuffer();
@@ -25,12 +26,13 @@ class PyBuffer {
   void destroy();
 
   // Whether a synchronous call would run at once, in this thread. Behind asynchronous calls it would block where no
-  // signal ends the wait: in the main thread it is then queued, too.
-  bool runs_here() { return in_flight_.prune() || !in_main_thread(); }
+  // signal ends the wait: in the main thread it is then queued, too. On a GPU it is queued behind them by itself.
+  bool runs_here() { return in_flight_.prune() || on_gpu_ || !in_main_thread(); }
   // Of an asynchronous call.
   void keep(Event const& event, std::vector<nb::object> inputs) { in_flight_.add(event, std::move(inputs)); }
 
  private:
+  bool on_gpu_;
   InFlight in_flight_;  // goes last: queued work reads it
   Owned<Buffer> buffer_;
 };

@@ -17,6 +17,8 @@ Handle const& ready(DispatchHandle const& self) {
 
 nb::object source_tokens(DispatchHandle const& self) {
   ready(self);
+  if (auto owner = self.source_token.owner.lock(); owner && !self.source_tokens)
+    return nb::cast(HeapTensor{Tensor(self.source_token.view, std::move(owner)), {}, self.source_token.gpu});
   if (!self.source_tokens) return nb::none();
   auto const rows = static_cast<std::int64_t>(self.source_tokens->size());
   return nb::cast(
@@ -37,9 +39,14 @@ void bind_handle(nb::module_& module) {
           "tokens_per_expert", [](DispatchHandle const& self) { return ready(self).tokens_per_expert(); },
           "Rows of each local expert, rounded up to expert_alignment; empty without topk_idx.")
       .def_prop_ro(
+          "real_tokens_per_expert", [](DispatchHandle const& self) { return ready(self).real_tokens_per_expert(); },
+          "The same without the rounding.")
+      .def_prop_ro(
           "recv_rows_end_by_rank", [](DispatchHandle const& self) { return ready(self).recv_rows_end_by_rank(); },
           "Rows received from all ranks up to each; flat layout only.")
-      .def_prop_ro("source_tokens", &source_tokens, "[n] int32 as a HeapTensor, when it was asked for.");
+      .def_prop_ro(
+          "source_tokens", &source_tokens,
+          "[n] int32 as a HeapTensor: a copy, if it was asked for; else None when the received rows are gone.");
 }
 
 void bind_dispatched(nb::module_& module) {
@@ -52,6 +59,8 @@ void bind_dispatched(nb::module_& module) {
       .def_prop_ro("source_token",
                    [](DispatchResult const& self) { return self.exporter(self.value.source_token); })
       .def_prop_ro("tokens_per_expert", [](DispatchResult const& self) { return self.value.tokens_per_expert; })
+      .def_prop_ro("recv_counts",
+                   [](DispatchResult const& self) { return self.exporter(self.value.handle.recv_counts()); })
       .def_prop_ro("handle", [](DispatchResult const& self) { return self.handle; });
   nb::class_<PendingDispatch>(module, "PendingDispatch")
       .def_prop_ro("event", [](PendingDispatch const& self) { return self.event; })
@@ -73,6 +82,10 @@ void bind_combined(nb::module_& module) {
                    [](CombineResult const& self) { return self.exporter(self.value.topk_weights); });
   nb::class_<PendingCombine>(module, "PendingCombine")
       .def_prop_ro("event", [](PendingCombine const& self) { return self.event; })
+      .def("early",
+           [](PendingCombine const& self) {
+             return CombineResult{self.pending.early(), self.result.exporter};
+           })
       .def("get", [](PendingCombine const& self) {
         wait_for(self.event, std::nullopt);
         return CombineResult{self.pending.early(), self.result.exporter};

@@ -12,12 +12,20 @@
 
 namespace switchyard::python {
 
+// The tensor that shares a block with the received rows, and does not keep them.
+struct Glimpse {
+  std::weak_ptr<void> owner;
+  TensorView view;
+  int gpu = 0;
+};
+
 // Handle, and what else Python is told of a dispatch.
 struct DispatchHandle {
   Handle handle;
   Event ready;  // before it, only a combine that is queued may use the handle
-  // The received rows' tokens on their source ranks, when asked for: a copy, since the tensor keeps all rows.
+  // The received rows' tokens on their source ranks. When asked for: a copy, since the tensor keeps all rows.
   std::shared_ptr<std::vector<std::int32_t>> source_tokens;
+  Glimpse source_token;
 };
 
 // What is seldom given, and given alike for many calls.

@@ -66,6 +66,10 @@ std::shared_ptr<std::vector<std::int32_t>> copy_of(Tensor const& source_token) {
   return std::make_shared<std::vector<std::int32_t>>(begin, begin + source_token.view().numel());
 }
 
+Glimpse glimpse_of(Tensor const& tensor, Buffer const& buffer) {
+  return {tensor.owner(), tensor.view(), gpu_of(buffer)};
+}
+
 DispatchResult call_now(Buffer& buffer, DispatchArgs const& args, bool keep_source_tokens) {
   DispatchResult result;
   run_here([&] {
@@ -73,6 +77,7 @@ DispatchResult call_now(Buffer& buffer, DispatchArgs const& args, bool keep_sour
     if (keep_source_tokens) result.handle.source_tokens = copy_of(result.value.source_token);
     return true;
   });
+  result.handle.source_token = glimpse_of(result.value.source_token, buffer);
   result.handle.handle = result.value.handle;
   return result;
 }
@@ -90,6 +95,9 @@ PendingDispatch call_later(Buffer& buffer, DispatchArgs const& args, bool keep_s
     });
   }
   later.result.handle.handle = pending.early().handle;
+  // On the CPU the tensor is being made.
+  if (buffer.engine() == EngineKind::cuda)
+    later.result.handle.source_token = glimpse_of(pending.early().source_token, buffer);
   later.result.handle.ready = later.event;
   return later;
 }

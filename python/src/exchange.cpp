@@ -23,8 +23,8 @@ dlpack::ExchangeApi const* exchange_api_of(nb::handle object) {
   if (type == known) return api;
   dlpack::ExchangeApi const* const found = look_up(type);
   if (found == nullptr) return nullptr;
-  Py_INCREF(type);
-  Py_XDECREF(known);
+  Py_INCREF(reinterpret_cast<PyObject*>(type));
+  Py_XDECREF(reinterpret_cast<PyObject*>(known));
   known = type;
   api = found;
   return api;

@@ -97,7 +97,15 @@ TensorView numpy_view(char const* name, nb::handle array, bool written) {
   return with_sane_strides(view);
 }
 
-TensorView dlpack_view(char const* name, nb::handle object) {
+// JAX's arrays are not to be written to, and their DLPack does not say so.
+bool is_of_jax(nb::handle object) {
+  return nb::cast<std::string>(nb::str(object.type().attr("__module__"))).starts_with("jax");
+}
+
+TensorView dlpack_view(char const* name, nb::handle object, bool written) {
+  if (written && is_of_jax(object))
+    throw InvalidArgument(std::string(name) +
+                          ": expected a tensor that may be written to, seen a JAX array, which is immutable");
   nb::ndarray<nb::ro> array;
   if (!nb::try_cast(object, array)) {
     PyErr_Clear();
@@ -123,7 +131,7 @@ TensorView view_of_object(char const* name, nb::handle object, bool written) {
     return view_of(name, tensor);
   }
   if (nb::hasattr(object, "__array_interface__")) return numpy_view(name, object, written);
-  if (nb::hasattr(object, "__dlpack__")) return dlpack_view(name, object);
+  if (nb::hasattr(object, "__dlpack__")) return dlpack_view(name, object, written);
   std::string const text =
       std::string(name) + ": expected a tensor (of NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__), seen " +
       nb::type_name(object.type()).c_str();

@@ -12,8 +12,9 @@ namespace switchyard::python {
 namespace {
 
 OwnedLowLatency make(OwnedCommunicator const& communicator, LowLatencyOptions const& options) {
-  return {"LowLatencyBuffer",
-          aside([member = communicator.get(), options] { return LowLatencyBuffer(*member, options); })};
+  return {"LowLatencyBuffer", aside([member = communicator.get(), chosen = on_this_gpu(options)] {
+            return LowLatencyBuffer(*member, chosen);
+          })};
 }
 
 nb::object outputs(OwnedLowLatency const& self, PyLowLatencyHandle const& handle, std::string const& dtype,

@@ -28,6 +28,13 @@ int gpu_of(AnyBuffer const& buffer) {
   return buffer.engine() == EngineKind::cuda ? buffer.options().device : 0;
 }
 
+// Buffers are made in another thread, and -1 means the current GPU of the caller's.
+template <typename Options>
+Options on_this_gpu(Options options) {
+  if (options.device < 0 && options.engine != EngineKind::cpu) options.device = current_gpu();
+  return options;
+}
+
 // Makes tensors of the kind that the caller handed in. With a C exchange table that is at once a tensor of the
 // framework; otherwise a HeapTensor, which switchyard/_frameworks.py turns into one.
 class Exporter {

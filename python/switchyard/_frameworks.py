@@ -6,7 +6,9 @@ import sys
 from typing import Any
 
 from ._core import HeapTensor
-from ._errors import InvalidArgument
+from ._errors import InvalidArgument, Unsupported
+
+_cpu = 1  # DLPack's number of it
 
 
 def framework_of(tensor: object) -> str:
@@ -34,10 +36,19 @@ def native(tensor: Any, like: object) -> Any:
     if framework == "cupy":
         return sys.modules["cupy"].from_dlpack(tensor)
     if framework in ("jax", "jaxlib"):
-        import jax.dlpack
-
-        return jax.dlpack.from_dlpack(tensor)
+        return _to_jax(tensor)
     return _to_numpy(tensor)
+
+
+def _to_jax(tensor: HeapTensor) -> Any:
+    """JAX would cut int64 down to int32 unless it is told not to: then NumPy has them."""
+    import jax
+
+    if tensor.dtype == "int64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        if tensor.__dlpack_device__()[0] != _cpu:
+            raise Unsupported("int64 results: expected jax_enable_x64, seen that it is off")
+        return _to_numpy(tensor)
+    return jax.dlpack.from_dlpack(tensor)
 
 
 def named_dtype(dtype: Any, like: object) -> tuple[str, object]:
@@ -54,13 +65,33 @@ def named_dtype(dtype: Any, like: object) -> tuple[str, object]:
     return numpy.dtype(dtype).name, like
 
 
-def empty(shape: tuple[int, ...], like: Any) -> Any:
-    """A new tensor to be written to, of the framework, dtype and device of `like`."""
+class _Fresh:
+    """A new JAX array that nobody has seen yet, so that it may still be written to."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __dlpack__(self, **_: object) -> object:
+        return self._array.__dlpack__()
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+def empty(shape: tuple[int, ...], like: Any) -> tuple[Any, Any]:
+    """A new tensor of the framework, dtype and device of `like`; and that as something to be written to."""
     framework = framework_of(like)
     if framework == "torch":
-        return like.new_empty(shape)
+        made = like.new_empty(shape)
+        return made, made
     if framework in ("numpy", "cupy"):
-        return sys.modules[framework].empty(shape, like.dtype)
+        made = sys.modules[framework].empty(shape, like.dtype)
+        return made, made
+    if framework in ("jax", "jaxlib"):
+        import jax.numpy
+
+        made = jax.block_until_ready(jax.numpy.zeros(shape, like.dtype, device=like.sharding))
+        return made, _Fresh(made)
     raise InvalidArgument(f"out: expected a tensor, since {framework} has none that may be written to, seen None")
 
 

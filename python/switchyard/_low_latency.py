@@ -150,21 +150,22 @@ class LowLatencyBuffer(Owner):
 
         Sums are in float32, in slot order (expert_major) or by rank. A slot whose rank is masked adds nothing.
         """
-        out = self._out(x, handle, options)
-        self._core.combine(*combine_arguments(x, handle, out, options))
+        out, memory = self._out(x, handle, options)
+        self._core.combine(*combine_arguments(x, handle, memory, options))
         return out
 
     def send_combine(
         self, x: Any, handle: _core.LowLatencyHandle, **options: Unpack[LowLatencyCombineOptions]
     ) -> tuple[Any, ReceiveHook]:
         """The send half of `combine`; the hook is the receive half, which writes the sums."""
-        out = self._out(x, handle, options)
-        return out, ReceiveHook(self._core.send_combine(*combine_arguments(x, handle, out, options)), x)
+        out, memory = self._out(x, handle, options)
+        return out, ReceiveHook(self._core.send_combine(*combine_arguments(x, handle, memory, options)), x)
 
-    def _out(self, x: Any, handle: _core.LowLatencyHandle, options: LowLatencyCombineOptions) -> Any:
+    def _out(self, x: Any, handle: _core.LowLatencyHandle, options: LowLatencyCombineOptions) -> tuple[Any, Any]:
+        """What is returned, and what the engine writes to: the same memory."""
         out = options.get("out")
         if out is not None or not isinstance(handle, _core.LowLatencyHandle):
-            return out
+            return out, out
         return empty((handle.num_tokens, self.hidden), x)
 
     def outputs(self, handle: _core.LowLatencyHandle, dtype: Any, *, like: object = None) -> Any:

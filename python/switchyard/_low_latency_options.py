@@ -35,10 +35,10 @@ class LowLatencyCombineOptions(LowLatencyCallOptions, total=False):
     out: Any
 
 
-_choices: dict[str, Any] = {
-    "cast": _core.SendCast,
-    "layout": _core.SlotLayout,
-    "coding": _core.CombineCoding,
+_choices: dict[str, dict[str, Any]] = {
+    "cast": dict(_core.SendCast.__members__),
+    "layout": dict(_core.SlotLayout.__members__),
+    "coding": dict(_core.CombineCoding.__members__),
 }
 
 
@@ -46,9 +46,9 @@ def _call_options(x: Any, options: Mapping[str, Any]) -> _core.LowLatencyCallOpt
     call = _core.LowLatencyCallOptions()
     stream = options.get("cuda_stream")
     call.cuda_stream = current_cuda_stream(x) if stream is None else stream
-    for name, kind in _choices.items():
+    for name, choices in _choices.items():
         if name in options:
-            setattr(call, name, kind[chosen(name, options[name], list(kind.__members__))])
+            setattr(call, name, choices[chosen(name, options[name], choices)])
     for name in ("num_workers", "num_sms"):
         if name in options:
             set_option(call, name, options[name])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence, TypedDict
+from functools import lru_cache
+from typing import Any, Collection, Mapping, TypedDict
 
 from . import _core
 from ._errors import InvalidArgument
@@ -45,7 +46,7 @@ _tensors = ("scales", "token_in_rank", "handle", "row_weights", "topk_weights", 
 _defaults = _core.CallOptions()
 
 
-def chosen(name: str, value: object, choices: Sequence[str]) -> str:
+def chosen(name: str, value: object, choices: Collection[str]) -> str:
     """`value`, if it is one of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise InvalidArgument(f"{name}: expected {' or '.join(map(repr, choices))}, seen {value!r}")
@@ -57,8 +58,13 @@ def engine_kind(name: object) -> _core.EngineKind:
     return engines[chosen("engine", name, list(engines))]
 
 
+@lru_cache(maxsize=None)
+def _names(known: tuple[type, ...]) -> frozenset[str]:
+    return frozenset().union(*(each.__annotations__ for each in known))
+
+
 def check_names(options: Mapping[str, Any], *known: type) -> None:
-    names = set().union(*(each.__annotations__ for each in known))
+    names = _names(known)
     for name in options:
         if name not in names:
             raise TypeError(f"{name}: not a keyword argument of this call; expected {', '.join(sorted(names))}")

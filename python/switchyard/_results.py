@@ -107,7 +107,7 @@ class PendingDispatched:
         return self._core.handle
 
     def early(self) -> Dispatched:
-        """Without waiting: in worst-case mode the tensors, whose contents are valid after `event`."""
+        """Without waiting: tensors whose contents are valid after `event`: in worst-case mode, on a GPU always."""
         return Dispatched(self._core.early(), self._like)
 
     def get(self) -> Dispatched:
@@ -127,6 +127,10 @@ class PendingCombined:
     def event(self) -> _core.Event:
         """Completes with the call."""
         return self._core.event
+
+    def early(self) -> Combined:
+        """Without waiting, on a GPU: tensors whose contents are valid after `event`. CPU engine: `out`, if given."""
+        return Combined(self._core.early(), self._like, self._out)
 
     def get(self) -> Combined:
         """Waits for the result, and raises what the call raised."""

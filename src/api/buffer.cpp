@@ -25,6 +25,10 @@ Layout Buffer::get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) 
   return state_->get_layout(topk_idx, cuda_stream);
 }
 
+Pending<Layout> Buffer::get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) const {
+  return state_->get_layout_async(topk_idx, cuda_stream);
+}
+
 Dispatched Buffer::dispatch(ConstTensorView x, ConstTensorView topk_idx, ConstTensorView topk_weights) {
   return dispatch({.x = x, .topk_idx = topk_idx, .topk_weights = topk_weights});
 }

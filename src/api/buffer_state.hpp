@@ -17,6 +17,7 @@ class BufferState : public std::enable_shared_from_this<BufferState> {
   BufferState& operator=(BufferState const&) = delete;
 
   virtual Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) = 0;
+  virtual Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) = 0;
   virtual Dispatched dispatch(DispatchArgs const& args) = 0;
   virtual Pending<Dispatched> dispatch_async(DispatchArgs const& args) = 0;
   virtual Combined combine(CombineArgs const& args) = 0;

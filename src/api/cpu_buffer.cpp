@@ -40,6 +40,10 @@ class CpuBuffer final : public BufferState {
     return host_layout(topk_idx, facts_.options.num_experts, facts_.world);
   }
 
+  Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
+    return {Event(), std::make_shared<Layout>(get_layout(topk_idx, cuda_stream))};
+  }
+
   Dispatched dispatch(DispatchArgs const& args) override {
     Dispatched result;
     DispatchCall call = begin(args, result);

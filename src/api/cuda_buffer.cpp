@@ -76,22 +76,14 @@ class CudaBuffer final : public BufferState {
   }
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
-    engine_.check_usable();
-    check_topk_idx(topk_idx, facts_);
-    check_memory("topk_idx", topk_idx, device_);
-    auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
-      return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
-    };
-    Layout layout = with_room([&] {
-      return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
-                    .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
-                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
-    });
-    engine_.get_layout({.topk_idx = topk_idx, .workers = num_sms_}, layout, stream_of(cuda_stream));
-    keep(layout.num_tokens_per_rank);
-    keep(layout.num_tokens_per_expert);
-    keep(layout.is_token_in_rank);
-    return layout;
+    Layout result = launch(topk_idx, cuda_stream);
+    engine_.hold(stream_of(cuda_stream));
+    return result;
+  }
+
+  Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
+    auto result = std::make_shared<Layout>(launch(topk_idx, cuda_stream));
+    return {Event(engine_.record(weak_from_this())), result};
   }
 
   Dispatched dispatch(DispatchArgs const& args) override {
@@ -201,11 +193,30 @@ class CudaBuffer final : public BufferState {
             connected_.ranks_per_gpu, num_sms);
   }
 
+  Layout launch(ConstTensorView topk_idx, std::uintptr_t cuda_stream) {
+    engine_.check_usable();
+    check_topk_idx(topk_idx, facts_);
+    check_memory("topk_idx", topk_idx, device_);
+    auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
+      return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
+    };
+    Layout layout = with_room([&] {
+      return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
+                    .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
+                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
+    });
+    engine_.get_layout({.topk_idx = topk_idx, .workers = num_sms_}, layout, stream_of(cuda_stream));
+    keep(layout.num_tokens_per_rank);
+    keep(layout.num_tokens_per_expert);
+    keep(layout.is_token_in_rank);
+    return layout;
+  }
+
   Dispatched launch(DispatchArgs const& args) {
     CurrentDevice const current(device_);
     engine_.follow(stream_of(args.cuda_stream), args.num_worst_tokens > 0);
     if (ran_in_rounds(args.handle)) {
-      args.after.wait();
+      args.after.wait_on(cuda_stream());
       return dispatch_in_same_rounds(tools(), args, refusal_of([&] { check(args); }));
     }
     auto fresh = args.handle.given() ? nullptr : std::make_shared<Routing>();
@@ -235,7 +246,7 @@ class CudaBuffer final : public BufferState {
       if (args.num_worst_tokens > 0) allocate_worst(call);
     });
     if (call.refusal) call.workers = 1;
-    args.after.wait();
+    args.after.wait_on(cuda_stream());
     engine_.dispatch(call, stream_of(args.cuda_stream));
     fill_tensors(call, Device::cuda, result);
     result.handle = Handle(call.routing);
@@ -267,7 +278,7 @@ class CudaBuffer final : public BufferState {
     bool const given = args.handle.given();
     engine_.follow(stream_of(args.cuda_stream), given && args.handle.routing()->worst);
     if (!ran_in_rounds(args.handle)) return launch(args, {});
-    args.after.wait();
+    args.after.wait_on(cuda_stream());
     return combine_in_rounds(tools(), args, refusal_of([&] { check(args); }));
   }
 
@@ -282,7 +293,7 @@ class CudaBuffer final : public BufferState {
       });
     });
     if (call.refusal) call.workers = 1;
-    args.after.wait();
+    args.after.wait_on(cuda_stream());
     engine_.combine(call, stream_of(args.cuda_stream));
     keep(result.x);
     keep(result.topk_weights);

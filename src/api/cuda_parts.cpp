@@ -41,6 +41,13 @@ ConnectedHeap connect_host_heap(World& world, BufferOptions const& options, Buff
   return connect_heap(world, options, without_heap(plan));
 }
 
+int current_gpu() noexcept {
+  int device = -1;
+  if (cudaGetDevice(&device) == cudaSuccess) return device;
+  static_cast<void>(cudaGetLastError());
+  return -1;
+}
+
 void check_memory(char const* name, ConstTensorView const& view, int device) {
   if (!view.given() || view.numel() == 0) return;
   cudaPointerAttributes attributes{};

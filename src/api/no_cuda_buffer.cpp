@@ -38,6 +38,10 @@ std::string why_no_gpu_memory(GpuMemoryKind /*kind*/) {
 
 void use_gpu_of(int /*rank*/) {}
 
+int current_gpu() noexcept {
+  return -1;
+}
+
 std::shared_ptr<void> device_memory(std::size_t /*bytes*/) {
   refuse();
 }

@@ -41,9 +41,10 @@ class Routing {
 
   // CUDA engine: the same in GPU memory; see DeviceHandleLayout. `table` is then empty.
   std::byte* device = nullptr;
-  int width = 0;         // most routes of a token
-  bool counted = false;  // `placement` is known
-  bool worst = false;    // of a dispatch that did not wait for counts
+  TensorView recv_counts{};  // in it; see Handle
+  int width = 0;             // most routes of a token
+  bool counted = false;      // `placement` is known
+  bool worst = false;        // of a dispatch that did not wait for counts
   std::shared_ptr<void> device_owner;
   std::vector<Round> rounds;  // not empty: it ran in rounds; the whole has nothing in GPU memory
 };

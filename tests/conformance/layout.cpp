@@ -10,6 +10,7 @@ void run_layout(Case const& c) {
     Buffer const buffer(communicator, options_for(problem));
     RankInputs const inputs(problem, communicator.rank());
     check_layout(problem, communicator.rank(), buffer.get_layout(inputs.ids()));
+    check_layout(problem, communicator.rank(), buffer.get_layout_async(inputs.ids()).get());
   });
 }
 

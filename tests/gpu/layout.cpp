@@ -17,6 +17,7 @@ void run_layout(Case const& c) {
     ConstTensorView const ids = device.upload(inputs.ids());
     for (int i = 0; i < 2; ++i)
       check_layout(p, communicator.rank(), device.download(buffer.get_layout(ids, device.stream())));
+    check_layout(p, communicator.rank(), device.download(buffer.get_layout_async(ids, device.stream()).get()));
     gpu_round_trip(p, buffer, device);  // they share counters
     ConstTensorView const again = device.upload(inputs.ids());
     check_layout(p, communicator.rank(), device.download(buffer.get_layout(again, device.stream())));

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import deep_ep
+import devices
 import reference
 import torch
 import torch.distributed as dist
@@ -17,8 +18,10 @@ hidden, experts, top_k, tokens = 256, 8, 2, 16
 
 
 def inputs(group: Any, dtype: torch.dtype = torch.bfloat16) -> reference.Inputs:
-    return reference.make_inputs(
-        dist.get_rank(group), tokens=tokens, hidden=hidden, experts=experts, top_k=top_k, dtype=dtype
+    return devices.here(
+        reference.make_inputs(
+            dist.get_rank(group), tokens=tokens, hidden=hidden, experts=experts, top_k=top_k, dtype=dtype
+        )
     )
 
 
@@ -106,8 +109,12 @@ class FusedCombine(torch.autograd.Function):
 
 
 def trainer(group: Any) -> None:
-    """Megatron-LM: layout, dispatch, combine, and autograd both ways."""
-    buffer = sized_buffer(group)
+    """Megatron-LM: configs and size hints, then layers."""
+    train_a_layer(group, sized_buffer(group))
+
+
+def train_a_layer(group: Any, buffer: deep_ep.Buffer) -> None:
+    """Layout, dispatch, combine, and autograd both ways."""
     mine = inputs(group, torch.float32)
     x, weights = mine.x.clone().requires_grad_(), mine.topk_weights.clone().requires_grad_()
     received, ids, recv_weights, counts, handle = FusedDispatch.apply(x, mine.topk_idx, weights, buffer)
@@ -123,10 +130,12 @@ def trainer(group: Any) -> None:
 
 
 def trainer_that_destroys(group: Any) -> None:
-    """NeMo Automodel: is_sm90_compiled, explicitly_destroy, the number of SMs."""
+    """NeMo Automodel: the same, is_sm90_compiled, explicitly_destroy, the number of SMs."""
     assert deep_ep.Buffer.is_sm90_compiled() in (True, False)
     deep_ep.Buffer.set_num_sms(16)
+    assert deep_ep.Buffer.get_dispatch_config(group.size()).num_sms == 16
     buffer = deep_ep.Buffer(group, 1 << 20, 0, explicitly_destroy=True)
+    train_a_layer(group, buffer)
     mine = inputs(group)
     per_rank, _, per_expert, in_rank, _ = buffer.get_dispatch_layout(mine.topk_idx, experts)
     x, _, _, _, handle, _ = buffer.dispatch(
@@ -142,7 +151,7 @@ def trainer_that_destroys(group: Any) -> None:
 
 
 def all_keywords(group: Any) -> None:
-    """vLLM: everything by keyword, config=, a synchronous call's event is None."""
+    """vLLM, deepep_ht: everything by keyword, config=, a synchronous call's event is None."""
     buffer = deep_ep.Buffer(
         group=group,
         num_nvl_bytes=1 << 20,
@@ -195,7 +204,7 @@ def config_from_json(group: Any) -> None:
     config = deep_ep.Config(**json.loads(text))
     buffer = deep_ep.Buffer(group, 1 << 20, 0, low_latency_mode=False, num_qps_per_rank=2, allow_mnnvl=True)
     mine = inputs(group)
-    x = mine.x.to(torch.float8_e4m3fn), torch.ones(tokens, hidden // 128)
+    x = mine.x.to(torch.float8_e4m3fn), devices.here(torch.ones(tokens, hidden // 128))
     previous = deep_ep.Buffer.capture()
     per_rank, per_rdma, per_expert, in_rank, previous = buffer.get_dispatch_layout(
         mine.topk_idx, experts, previous_event=previous, async_finish=True, allocate_on_comm_stream=True

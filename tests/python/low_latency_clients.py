@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import deep_ep
+import devices
 import torch
 import torch.distributed as dist
 from low_latency_reference import Job, check_received, dequantised, outputs_of, scales_of_exponents, sums
@@ -27,16 +28,17 @@ def make_buffer(group: Any, job: Job, **options: Any) -> deep_ep.Buffer:
 def as_received(result: tuple[Any, ...]) -> tuple[Any, Any, Any, Any, Any]:
     recv_x, counts, handle = result[:3]
     x, scales = recv_x if isinstance(recv_x, tuple) else (recv_x, None)
-    return x, scales, counts, handle[0], handle[1]
+    assert x.device == devices.device()
+    return x.cpu(), None if scales is None else scales.cpu(), counts.cpu(), handle[0].cpu(), handle[1].cpu()
 
 
 def rows_of(recv_x: Any, job: Job) -> torch.Tensor:
-    """[L, M*R, H]: what experts compute on."""
+    """[L, M*R, H] on the CPU: what experts compute on."""
     if not isinstance(recv_x, tuple):
-        return recv_x
+        return recv_x.cpu()
     x, scales = recv_x
     wide = []
-    for rows, theirs in zip(x, scales):
+    for rows, theirs in zip(x.cpu(), scales.cpu()):
         own = scales_of_exponents(theirs, job.hidden // 128) if theirs.dtype == torch.int32 else theirs
         wide.append(dequantised(rows, own))
     return torch.stack(wide)
@@ -52,7 +54,7 @@ def check_handle(job: Job, handle: Any) -> None:
 
 def step_of(buffer: deep_ep.Buffer, job: Job, step: int, hooks: bool, zero_copy: bool, logfmt: bool) -> None:
     """A decoding step in bfloat16."""
-    mine = job.inputs(buffer.rank, step)
+    mine = devices.here(job.inputs(buffer.rank, step))
     sent = buffer.low_latency_dispatch(
         mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False, return_recv_hook=hooks
     )
@@ -62,7 +64,7 @@ def step_of(buffer: deep_ep.Buffer, job: Job, step: int, hooks: bool, zero_copy:
         hook()
     check_handle(job, handle)
     check_received(job, buffer.rank, as_received(sent), step=step)
-    made = outputs_of(recv_x, buffer.rank, job)
+    made = devices.here(outputs_of(rows_of(recv_x, job), buffer.rank, job))
     if zero_copy:
         buffer.get_next_low_latency_combine_buffer(handle)[:, :, :] = made
     out = torch.empty_like(mine.x) if step % 2 else None
@@ -81,9 +83,9 @@ def step_of(buffer: deep_ep.Buffer, job: Job, step: int, hooks: bool, zero_copy:
     assert out is None or back is out
     expected = sums(job, buffer.rank, step=step)
     if logfmt:
-        torch.testing.assert_close(back.float(), expected.float(), rtol=0.1, atol=0.1)
+        torch.testing.assert_close(back.cpu().float(), expected.float(), rtol=0.1, atol=0.1)
     else:
-        assert torch.equal(back, expected)
+        devices.same(back, expected)
 
 
 def bf16_steps(group: Any) -> None:
@@ -100,7 +102,7 @@ def fp8_steps(group: Any) -> None:
     buffer = make_buffer(group, job)
     groups = job.hidden // 128
     for step, (round_scale, ue8m0) in enumerate([(False, False), (True, False), (True, True)] * 2):
-        mine = job.inputs(buffer.rank, step)
+        mine = devices.here(job.inputs(buffer.rank, step))
         sent = buffer.low_latency_dispatch(
             mine.x, mine.topk_idx, job.max_tokens, job.experts, round_scale=round_scale, use_ue8m0=ue8m0,
             async_finish=True,
@@ -111,13 +113,13 @@ def fp8_steps(group: Any) -> None:
         assert x.dtype == torch.float8_e4m3fn and scales.dtype == (torch.int32 if ue8m0 else torch.float32)
         assert scales.shape[1:] == (slots, -(-groups // 4) if ue8m0 else groups) and scales.stride()[1:] == (1, slots)
         check_received(job, buffer.rank, as_received(sent), step=step, rounded=round_scale)
-        made = outputs_of(rows_of(sent[0], job), buffer.rank, job)
+        made = devices.here(outputs_of(rows_of(sent[0], job), buffer.rank, job))
         back, event, _ = buffer.low_latency_combine(
             made, mine.topk_idx, mine.topk_weights, handle, async_finish=True
         )
         event.current_stream_wait()
         # A token's terms may cancel one another: the error is that of the terms.
-        torch.testing.assert_close(back.float(), sums(job, buffer.rank, step=step).float(), rtol=0.07, atol=0.6)
+        torch.testing.assert_close(back.cpu().float(), sums(job, buffer.rank, step=step).float(), rtol=0.07, atol=0.6)
     buffer.destroy()
 
 
@@ -128,7 +130,7 @@ def two_micro_batches(group: Any) -> None:
     a: Any = None
     b: Any = None
     for step in range(0, 12, 2):
-        batches = [job.inputs(buffer.rank, step), job.inputs(buffer.rank, step + 1)]
+        batches = [devices.here(job.inputs(buffer.rank, step + i)) for i in range(2)]
         a = dispatch_and_receive_later(buffer, job, batches[0])
         a[4]()
         b = dispatch_and_receive_later(buffer, job, batches[1])
@@ -137,14 +139,14 @@ def two_micro_batches(group: Any) -> None:
         check_received(job, buffer.rank, as_received(b), step=step + 1)
         backs = []
         for each, mine in zip((a, b), batches):
-            made = outputs_of(each[0], buffer.rank, job)
+            made = devices.here(outputs_of(rows_of(each[0], job), buffer.rank, job))
             back, _, hook = buffer.low_latency_combine(
                 made, mine.topk_idx, mine.topk_weights, each[2], return_recv_hook=True
             )
             hook()
             backs.append(back)
         for i, back in enumerate(backs):
-            assert torch.equal(back, sums(job, buffer.rank, step=step + i))
+            devices.same(back, sums(job, buffer.rank, step=step + i))
     buffer.destroy()
 
 
@@ -157,11 +159,11 @@ def dispatch_and_receive_later(buffer: deep_ep.Buffer, job: Job, mine: Any) -> A
 def statistics(group: Any) -> None:
     job = Job(dist.get_world_size(group))
     buffer = make_buffer(group, job)
-    stats = torch.zeros(job.experts // job.ranks, dtype=torch.int32)
-    waits, combine_waits = (torch.zeros(job.ranks, dtype=torch.int64) for _ in range(2))
+    stats = devices.here(torch.zeros(job.experts // job.ranks, dtype=torch.int32))
+    waits, combine_waits = (devices.here(torch.zeros(job.ranks, dtype=torch.int64)) for _ in range(2))
     expected = torch.zeros_like(stats)
     for step in range(3):
-        mine = job.inputs(buffer.rank, step)
+        mine = devices.here(job.inputs(buffer.rank, step))
         recv_x, counts, handle, _, _ = buffer.low_latency_dispatch(
             mine.x, mine.topk_idx, job.max_tokens, job.experts, stats, waits, use_fp8=False
         )
@@ -182,18 +184,18 @@ def masks(group: Any) -> None:
     dist.barrier(group)
     out = job.ranks - 1
     others = frozenset(range(job.ranks)) - {out}
-    status = torch.full((job.ranks,), 7, dtype=torch.int32)
+    status = devices.here(torch.full((job.ranks,), 7, dtype=torch.int32))
     for peer in others if buffer.rank == out else {out}:
         buffer.low_latency_update_mask_buffer(peer, True)
     buffer.low_latency_query_mask_buffer(status)
     missing = others if buffer.rank == out else frozenset({out})
     assert status.tolist() == [int(r in missing) for r in range(job.ranks)]
-    mine = job.inputs(buffer.rank, 1)
+    mine = devices.here(job.inputs(buffer.rank, 1))
     sent = buffer.low_latency_dispatch(mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False)
     check_received(job, buffer.rank, as_received(sent), step=1, missing=missing)
-    made = outputs_of(sent[0], buffer.rank, job)
+    made = devices.here(outputs_of(rows_of(sent[0], job), buffer.rank, job))
     back, _, _ = buffer.low_latency_combine(made, mine.topk_idx, mine.topk_weights, sent[2])
-    assert torch.equal(back, sums(job, buffer.rank, step=1, missing=missing))
+    devices.same(back, sums(job, buffer.rank, step=1, missing=missing))
     dist.barrier(group)
     buffer.low_latency_clean_mask_buffer()
     dist.barrier(group)  # a rank that looks sooner finds itself masked by a peer, and masks that peer again

@@ -191,6 +191,21 @@ def test_cast_to_fp8():
         torch.testing.assert_close(back, groups, rtol=0.07, atol=1e-3)
 
 
+def test_a_handle_shows_source_tokens_as_long_as_rows_live():
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        result = buffer.dispatch(inputs[rank].x, inputs[rank].topk_idx)
+        handle, x = result.handle, result.x
+        del result
+        seen = torch.from_dlpack(handle.source_tokens).clone()
+        assert torch.equal(seen, reference.flat(inputs, rank, experts).source_token)
+        del x
+        assert handle.source_tokens is None
+
+    on_ranks(body)
+
+
 def test_token_in_rank_instead_of_ids():
     inputs = all_inputs()
 

@@ -6,7 +6,7 @@ import pytest
 import reference
 import switchyard
 import torch
-from deep_ep._layout import by_torch
+from deep_ep._layout import any_layout, by_torch
 from ranks import ThreadComm, as_threads, with_comm
 from switchyard import _core
 
@@ -371,10 +371,38 @@ def test_a_board_of_one():
 def test_the_layout_of_gpu_tensors():
     """The same operations on CPU tensors: they are the ones of torch that run on both."""
     for mine in all_inputs():
-        for size in (2, 3, 4):
-            expected = _core.get_layout(mine.topk_idx, experts, size)
-            for ids in (mine.topk_idx, mine.topk_idx.int()):
-                for seen, wanted in zip(by_torch(ids, experts, size), expected):
+        for count, size in ((experts, 2), (experts, 3), (experts, 4), (2, 3), (3, 3)):
+            few = mine.topk_idx.where(mine.topk_idx < count, -1)
+            expected = _core.get_layout(few, count, size)
+            for ids in (few, few.int()):
+                for seen, wanted in zip(by_torch(ids, count, size), expected):
                     assert torch.equal(seen, wanted) and seen.dtype == wanted.dtype
     with pytest.raises(switchyard.InvalidArgument, match="topk_idx"):
         by_torch(torch.zeros(3, 2), experts, 2)
+
+
+def test_the_layout_of_an_engine():
+    """As get_dispatch_layout calls it on a GPU: the same by either way, and without room by torch."""
+    inputs = all_inputs()
+
+    def body(communicator):
+        ids = inputs[communicator.rank].topk_idx
+        sizes = (experts, communicator.size)
+        with switchyard.Buffer(
+            communicator, max_tokens=tokens, hidden=hidden, num_experts=experts, top_k=top_k
+        ) as buffer:
+            found = [any_layout(buffer, ids, sizes, asynchronous) for asynchronous in (False, True)]
+            found.append(any_layout(FullBuffer(), ids, sizes, True))
+        (_, none), (_, event), (_, instead) = found
+        assert none is None and event.done and instead is None
+        for layout, _ in found:
+            for seen, wanted in zip(layout, by_torch(ids, *sizes)):
+                assert torch.equal(seen, wanted) and seen.dtype == wanted.dtype
+
+    as_threads(ranks, body)
+
+
+class FullBuffer:
+    @property
+    def _core(self):
+        raise switchyard.OutOfMemory("full")

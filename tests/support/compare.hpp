@@ -68,9 +68,13 @@ class DispatchChecker {
     if (!cached_) check_vector(seen.tokens_per_expert, tokens_per_expert(p_, rank_), "tokens_per_expert");
     check(seen.handle.given(), "handle: not given");
     // The CUDA engine's host never learns them in worst-case mode.
-    if (!c_.worst || buffer_is_cpu_)
+    if (!c_.worst || buffer_is_cpu_) {
       check_vector(seen.handle.tokens_per_expert(), padded_tokens_per_expert(p_, rank_),
                    "handle.tokens_per_expert");
+      check_vector(seen.handle.real_tokens_per_expert(), real_tokens_per_expert(p_, rank_),
+                   "handle.real_tokens_per_expert");
+    }
+    if (buffer_is_cpu_) check(!seen.handle.recv_counts().given(), "handle.recv_counts: given");
     check_equal(seen.handle.num_tokens(), p_.inputs[index(rank_)].tokens, "handle.num_tokens");
     if (!c_.worst) check_equal(seen.handle.num_recv_rows(), count(), "handle.num_recv_rows");
     if (!c_.worst && !c_.expanded()) {

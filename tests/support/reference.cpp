@@ -89,14 +89,18 @@ std::vector<Row> received_rows(Problem const& p, int receiver) {
   return rows;
 }
 
-std::vector<std::int64_t> padded_tokens_per_expert(Problem const& p, int receiver) {
+std::vector<std::int64_t> real_tokens_per_expert(Problem const& p, int receiver) {
   std::vector<std::int64_t> counts;
   if (p.the.by_rank) return counts;
   ExpertRange const ours = experts_of(p.the, receiver);
-  for (std::int64_t expert = ours.begin; expert < ours.end; ++expert) {
-    auto const count = static_cast<std::int64_t>(rows_of_expert(p, expert).size());
-    counts.push_back(round_up(count, p.the.alignment));
-  }
+  for (std::int64_t expert = ours.begin; expert < ours.end; ++expert)
+    counts.push_back(static_cast<std::int64_t>(rows_of_expert(p, expert).size()));
+  return counts;
+}
+
+std::vector<std::int64_t> padded_tokens_per_expert(Problem const& p, int receiver) {
+  std::vector<std::int64_t> counts = real_tokens_per_expert(p, receiver);
+  for (std::int64_t& count : counts) count = round_up(count, p.the.alignment);
   return counts;
 }
 

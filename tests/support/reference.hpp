@@ -44,6 +44,8 @@ std::vector<Row> received_rows(Problem const& p, int receiver);
 // is silent in worst-case mode.
 std::vector<std::int64_t> padded_tokens_per_expert(Problem const& p, int receiver);
 std::vector<std::int64_t> tokens_per_expert(Problem const& p, int receiver);
+// Not rounded.
+std::vector<std::int64_t> real_tokens_per_expert(Problem const& p, int receiver);
 
 // Cumulative rows by source rank, flat layout.
 std::vector<std::int64_t> rows_end_by_rank(Problem const& p, int receiver);

@@ -1,4 +1,4 @@
-"""Switchyard under the interface of DeepEP (V1), on CPU and CUDA tensors.
+"""Switchyard under the interface of DeepEP (V1 and V2), on CPU and CUDA tensors.
 
 This is not DeepEP: `deep_ep.engine` names what it is. It comes with the distribution `deep_ep`, version
 2.1.0+switchyard...; docs/python.md of Switchyard says what differs.
@@ -9,6 +9,8 @@ import torch
 from ._installed import warn_of_others
 from .buffer import Buffer
 from .config import Config
+from .elastic import ElasticBuffer
+from .ep_handle import EPHandle
 from .utils import EventHandle, EventOverlap
 
 topk_idx_t = torch.int64
@@ -16,4 +18,4 @@ engine = "switchyard"
 
 warn_of_others()
 
-__all__ = ["Buffer", "Config", "EventHandle", "EventOverlap", "topk_idx_t"]
+__all__ = ["Buffer", "Config", "EPHandle", "ElasticBuffer", "EventHandle", "EventOverlap", "topk_idx_t"]

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from switchyard import Event, InvalidArgument
 from switchyard._core import CallOptions
 
 from ._streams import stream_of
-from .config import Config
 from .utils import EventHandle, EventOverlap
 
+
+class Rows(NamedTuple):
+    """How the rows of a dispatch are asked for."""
+
+    alignment: int = 1
+    """What counts of experts are rounded up to."""
+    num_worst_tokens: int = 0
+    """Rows of the result; 0: as many as come."""
+    expanded: bool = False
+    zero_padding: bool = False
+    source_tokens: bool = False
+    """A copy stays with the handle. Only on the CPU can the host read them."""
+
+
+_any_rows = Rows()
 # Given alike in every step: made once.
-_options: dict[tuple[int, int, int, int, bool], CallOptions] = {}
+_options: dict[tuple[int, int, Rows], CallOptions] = {}
 
 
-def call_options(
-    alignment: int, worst: int, config: Config | None, x: torch.Tensor, after: Event | None
-) -> CallOptions:
-    """The CPU engine has no SMs; source tokens are copied where the host can read them."""
+def call_options(x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows = _any_rows) -> CallOptions:
+    """num_sms: as Engines.num_sms says."""
     stream = stream_of(x)
-    num_sms = config.num_sms if config is not None and x.is_cuda else 0
-    key = (alignment, worst, num_sms, stream, x.is_cuda)
+    key = (num_sms, stream, rows)
     found = _options.get(key)
     if found is not None and after is None:
         return found
     made = CallOptions()
-    made.expert_alignment = alignment
-    made.num_worst_tokens = worst
+    made.expert_alignment = rows.alignment
+    made.num_worst_tokens = rows.num_worst_tokens
     made.num_sms = num_sms
     made.cuda_stream = stream
-    made.keep_source_tokens = not x.is_cuda
+    made.expanded = rows.expanded
+    made.zero_padding = rows.zero_padding
+    made.keep_source_tokens = rows.source_tokens
     if after is None:
         _options[key] = made
     else:
@@ -58,27 +71,22 @@ def event_before(
     return None if event.done else event
 
 
-def finished(async_finish: bool, event: Event | None = None) -> EventOverlap:
-    return EventOverlap(EventHandle(event) if async_finish else None)
+def event_of_both(first: EventOverlap | None, second: EventOverlap | None, tensor: torch.Tensor) -> Event | None:
+    """As event_before, for a call that starts after both."""
+    before = event_before(first, False, False, tensor)
+    also = event_before(second, False, False, tensor)
+    if before is None or also is None:
+        return also if before is None else before
+    if tensor.is_cuda:
+        before.wait_on(stream_of(tensor))  # which calls start after
+    else:
+        before.wait()
+    return also
 
 
-def packed_scales(x: torch.Tensor, scales: Any) -> tuple[Any, int]:
-    """Scales as the engine moves them, float32 [N, ceil(H/128)], and the columns that int32 ones had (else 0).
-
-    int32 scales hold four exponents each: their bits travel in the first columns.
-    """
-    if not isinstance(scales, torch.Tensor) or scales.dtype != torch.int32 or scales.ndim != 2:
-        return scales, 0
-    columns = scales.shape[1]
-    padded = torch.zeros(scales.shape[0], -(-x.shape[1] // 128), dtype=torch.int32, device=scales.device)
-    if columns > padded.shape[1]:
-        raise InvalidArgument(f"scales: dimension 1: expected at most {padded.shape[1]}, seen {columns}")
-    padded[:, :columns] = scales
-    return padded.view(torch.float32), columns
-
-
-def unpacked_scales(scales: torch.Tensor, columns: int) -> torch.Tensor:
-    return scales[:, :columns].view(torch.int32) if columns else scales
+def finished(async_finish: bool, event: Event | None = None, on_gpu: bool = False) -> EventOverlap:
+    """`event`: of a call that may still run; None: what was queued on the current stream."""
+    return EventOverlap(EventHandle(event, on_gpu) if async_finish else None)
 
 
 def biases(bias: Any) -> tuple[Any, Any]:

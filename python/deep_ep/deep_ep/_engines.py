@@ -1,4 +1,4 @@
-"""The engine's buffers behind a deep_ep.Buffer, made when the shapes of calls become known."""
+"""The engine's buffers behind one of deep_ep's, made when the shapes of calls become known."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ class Shape(NamedTuple):
     num_experts: int
     top_k: int
     device: torch.device
+    max_tokens: int = 0
+    """Of a rank; 0: as many as the engine can take, since nobody knows beforehand."""
 
 
 _most_rows = 2**31 - 1
+_most_tokens_on_gpus = 1 << 20  # there each takes memory beforehand: 8 bytes for each rank, or each of top_k
 _address_space = 8 << 40
+
+
+def _most_tokens(num_ranks: int, on_gpu: bool) -> int:
+    most = _most_rows // num_ranks // 64
+    return min(most, _most_tokens_on_gpus) if on_gpu else most
 
 
 def _heap_bytes(communicator: switchyard.Communicator) -> int:
@@ -29,19 +37,42 @@ def _heap_bytes(communicator: switchyard.Communicator) -> int:
 
 
 class Engines:
-    """Buffers by shape. Making one is collective, as is the call that needs it."""
+    """Buffers by shape. Making one is collective, as is the call that needs it.
 
-    def __init__(self, communicator: switchyard.Communicator, num_bytes: int) -> None:
+    Args:
+        communicator: the ranks.
+        num_bytes: CUDA: of the heap; 0: as switchyard.Buffer chooses.
+        timeouts: seconds that a wait for a peer may take, by type of device; 0: as switchyard.Buffer chooses.
+    """
+
+    def __init__(
+        self, communicator: switchyard.Communicator, num_bytes: int, timeouts: dict[str, float] | None = None
+    ) -> None:
         self._communicator = communicator
         self._num_bytes = num_bytes
+        self._timeouts = timeouts or {}
         self._buffers: dict[Shape, switchyard.Buffer] = {}
+        self._on_gpus: dict[tuple[torch.device, int, int], switchyard.Buffer] = {}
+        """By device, experts and top-k: the first one, since to a layout nothing else matters."""
+        self._most_sms: dict[torch.device, int] = {}
         self.destroyed = False
 
     def of(self, shape: Shape) -> switchyard.Buffer:
         found = self._buffers.get(shape)
         if found is None:
             found = self._buffers[shape] = self._make(shape)
+            if shape.device.type == "cuda":
+                self._on_gpus.setdefault((shape.device, shape.num_experts, shape.top_k), found)
         return found
+
+    def for_layout(self, topk_idx: Any, num_experts: int) -> switchyard.Buffer | None:
+        """One that has a kernel for it: on a GPU, once a dispatch has made it. None while a graph is captured, since
+        what a graph writes must live as long as the graph.
+        """
+        if not isinstance(topk_idx, torch.Tensor) or not topk_idx.is_cuda or topk_idx.ndim != 2:
+            return None
+        found = self._on_gpus.get((topk_idx.device, num_experts, topk_idx.shape[1]))
+        return None if found is None or torch.cuda.is_current_stream_capturing() else found
 
     def _make(self, shape: Shape) -> switchyard.Buffer:
         if self.destroyed:
@@ -50,22 +81,42 @@ class Engines:
         options: dict[str, Any] = {"engine": "cuda" if on_gpu else "cpu"}
         if on_gpu:
             options["device"] = shape.device.index
-        # Ranks may have any number of tokens, which the others do not know beforehand.
+            self._most_sms[shape.device] = self._share_of_sms(shape.device)
         return switchyard.Buffer(
             self._communicator,
-            max_tokens=_most_rows // self._communicator.size // 64,
+            max_tokens=shape.max_tokens or _most_tokens(self._communicator.size, on_gpu),
             hidden=shape.hidden,
             num_experts=shape.num_experts,
             top_k=shape.top_k,
+            timeout=self._timeouts.get(shape.device.type, 0.0),
             heap_bytes=self._num_bytes if on_gpu else _heap_bytes(self._communicator),
             **options,
         )
 
-    def __iter__(self) -> Any:
-        return iter(self._buffers.values())
+    def _share_of_sms(self, device: torch.device) -> int:
+        """Ranks that share a GPU have an equal part each. Collective."""
+        properties = torch.cuda.get_device_properties(device)
+        mine = str(properties.uuid).encode()
+        return max(1, int(properties.multi_processor_count) // self._communicator.all_gather(mine).count(mine))
+
+    def num_sms(self, wanted: int, device: torch.device) -> int:
+        """What a call may take of what its config says; 0: the engine chooses."""
+        return min(wanted, self._most_sms.get(device, wanted)) if device.type == "cuda" else 0
+
+    def comm_stream(self) -> Any:
+        """See Buffer.get_comm_stream; of the first buffer on a GPU."""
+        for shape, each in self._buffers.items():
+            if each.cuda_stream:
+                return torch.cuda.ExternalStream(each.cuda_stream, device=shape.device)
+        return torch.cuda.current_stream() if torch.cuda.is_initialized() else torch.cpu.current_stream()
+
+    def synchronize(self) -> None:
+        for buffer in self._buffers.values():
+            buffer.synchronize()
 
     def destroy(self) -> None:
         self.destroyed = True
         for buffer in self._buffers.values():
             buffer.destroy()
         self._buffers.clear()
+        self._on_gpus.clear()

@@ -8,7 +8,3 @@ import torch
 def stream_of(tensor: torch.Tensor) -> int:
     """The current stream where the tensor lies."""
     return int(torch.cuda.current_stream(tensor.device).cuda_stream) if tensor.is_cuda else 0
-
-
-def current_stream() -> int:
-    return int(torch.cuda.current_stream().cuda_stream) if torch.cuda.is_initialized() else 0

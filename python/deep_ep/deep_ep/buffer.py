@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any, ClassVar
 
 import switchyard
 import torch
 from switchyard import InvalidArgument, _core
 
-from ._calls import biases, call_options, event_before, finished, packed_scales, unpacked_scales
+from ._calls import Rows, biases, call_options, event_before, finished
+from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape
-from ._layout import layout_of
+from ._group import check_agreement
+from ._layout import any_layout, layout_of
+from ._prefix_sums import exchanged_ends
+from ._source import Fp8Pair, received_x, source_of
 from .config import Config
 from .handle import DispatchHandle, send_head, source_tokens
 from .low_latency import LowLatencyBuffers, LowLatencyCalls
 from .utils import EventHandle, EventOverlap
-
-Fp8Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class Buffer(LowLatencyCalls):
@@ -42,6 +43,7 @@ class Buffer(LowLatencyCalls):
     """
 
     num_sms: ClassVar[int] = 20
+    _sms_were_set: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -73,15 +75,8 @@ class Buffer(LowLatencyCalls):
         self._engines = Engines(self._communicator, num_nvl_bytes)
         self._low_latency = LowLatencyBuffers(self._communicator, enable_shrink)
         self._local: torch.Tensor | None = None
-        self._check_agreement((num_nvl_bytes, num_rdma_bytes, low_latency_mode, enable_shrink))
-
-    def _check_agreement(self, mine: tuple[Any, ...]) -> None:
         names = ("num_nvl_bytes", "num_rdma_bytes", "low_latency_mode", "enable_shrink")
-        everybody = self._communicator.all_gather(repr(mine).encode())
-        for rank, theirs in enumerate(everybody):
-            if theirs != everybody[0]:
-                expected, seen = everybody[0].decode(), theirs.decode()
-                raise InvalidArgument(f"rank {rank}: {names}: expected {expected} as on rank 0, seen {seen}")
+        check_agreement(self._communicator, names, (num_nvl_bytes, num_rdma_bytes, low_latency_mode, enable_shrink))
 
     def destroy(self) -> None:
         """Waits for queued work and leaves the group. Needs explicitly_destroy=True."""
@@ -100,10 +95,13 @@ class Buffer(LowLatencyCalls):
 
     @classmethod
     def set_num_sms(cls, new_num_sms: int) -> None:
-        """SMs that later calls without a config take (CUDA). Raises InvalidArgument unless even and positive."""
+        """SMs that later calls without a config take (CUDA), at most this rank's part of the GPU; until it is called
+        the engine chooses. Raises InvalidArgument unless even and positive.
+        """
         if new_num_sms <= 0 or new_num_sms % 2:
             raise InvalidArgument(f"num_sms: expected an even number above 0, seen {new_num_sms}")
         Buffer.num_sms = new_num_sms
+        Buffer._sms_were_set = True
 
     @staticmethod
     def capture() -> EventOverlap:
@@ -121,11 +119,10 @@ class Buffer(LowLatencyCalls):
         return Config(Buffer.num_sms)
 
     def get_comm_stream(self) -> Any:
-        """CUDA: the stream that calls run on. CPU: PyTorch's stand-in for one."""
-        for each in self._engines:
-            if each.cuda_stream:
-                return torch.cuda.ExternalStream(each.cuda_stream)
-        return torch.cpu.current_stream()
+        """CUDA: the stream that calls run on; before the first dispatch the current one, which calls follow. CPU:
+        PyTorch's stand-in for one.
+        """
+        return self._engines.comm_stream()
 
     def get_local_buffer_tensor(
         self,
@@ -143,7 +140,9 @@ class Buffer(LowLatencyCalls):
             use_rdma_buffer: num_rdma_bytes instead of num_nvl_bytes.
         """
         if self._local is None:
-            self._local = torch.zeros(max(self.num_nvl_bytes, self.num_rdma_bytes), dtype=torch.uint8)
+            where = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else None
+            most = max(self.num_nvl_bytes, self.num_rdma_bytes)
+            self._local = torch.zeros(most, dtype=torch.uint8, device=where)
         num_bytes = self.num_rdma_bytes if use_rdma_buffer else self.num_nvl_bytes
         width = dtype.itemsize
         flat = self._local[offset : offset + (num_bytes - offset) // width * width].view(dtype)
@@ -168,10 +167,12 @@ class Buffer(LowLatencyCalls):
             is_token_in_rank [N, R] bool; the event.
         """
         before = event_before(previous_event, async_finish, allocate_on_comm_stream, topk_idx)
-        if before is not None:
-            EventHandle(before).current_stream_wait()
-        per_rank, per_expert, in_rank = layout_of(topk_idx, num_experts, self.group_size)
-        return per_rank, None, per_expert, in_rank, finished(async_finish)
+        if before is not None and previous_event is not None:
+            previous_event.current_stream_wait()
+        buffer = self._engines.for_layout(topk_idx, num_experts)
+        layout, event = any_layout(buffer, topk_idx, (num_experts, self.group_size), async_finish)
+        per_rank, per_expert, in_rank = layout
+        return per_rank, None, per_expert, in_rank, finished(async_finish, event, event is not None)
 
     # ---- dispatch ----
 
@@ -216,28 +217,22 @@ class Buffer(LowLatencyCalls):
 
         Raises what switchyard.Buffer.dispatch raises.
         """
-        x, scales = x if isinstance(x, tuple) else (x, None)
-        after = event_before(previous_event, async_finish, allocate_on_comm_stream, x)
-        scales, columns = (None, 0) if scales is None else packed_scales(x, scales)
+        source = source_of(x)
+        after = event_before(previous_event, async_finish, allocate_on_comm_stream, source.x)
         if handle is not None:
             _check_cached(topk_idx, topk_weights, is_token_in_rank)
             buffer = handle.buffer
             routing: Any = handle.core
         else:
-            buffer = self._engines.of(_shape_of(x, topk_idx, num_tokens_per_expert))
+            buffer = self._engines.of(_shape_of(source.x, topk_idx, num_tokens_per_expert))
             routing = is_token_in_rank if topk_idx is None else None
-        options = call_options(expert_alignment, num_worst_tokens, config, x, after)
-        event: _core.Event | None = None
-        if async_finish and (num_worst_tokens > 0 or x.is_cuda):
-            pending = buffer._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, options)
-            event = pending.event
-            received = pending.early() if num_worst_tokens > 0 else pending.get()
-        else:
-            received = buffer._core.dispatch(x, scales, topk_idx, topk_weights, routing, options)
-        recv_x: Any = received.x
-        if scales is not None:
-            recv_x = (recv_x, unpacked_scales(received.scales, columns))
-        overlap = finished(async_finish, event)
+        keep = handle is None and not source.x.is_cuda
+        rows = Rows(expert_alignment, num_worst_tokens, source_tokens=keep)
+        options = call_options(source.x, after, self._sms(config, source.x), rows)
+        inputs = (source.x, source.scales, topk_idx, topk_weights, routing)
+        received, event = run_dispatch(buffer, inputs, options, async_finish)
+        recv_x = received_x(source, received, column_major_scales=False)
+        overlap = finished(async_finish, event, source.x.is_cuda)
         if handle is not None:
             return recv_x, None, None, None, None, overlap
         made = self._handle(buffer, received, topk_idx, is_token_in_rank)
@@ -262,21 +257,18 @@ class Buffer(LowLatencyCalls):
             core,
             buffer,
             (
-                lambda: self._rank_prefix_matrix(core),
+                lambda: exchanged_ends(is_token_in_rank().sum(0), self._communicator),
                 lambda: is_token_in_rank().sum(0, dtype=torch.int32).unsqueeze(1),
-                lambda: torch.zeros(self.group_size, 1, dtype=torch.int32),
+                lambda: torch.zeros(self.group_size, 1, dtype=torch.int32, device=is_token_in_rank().device),
                 lambda: source_tokens(core),
                 is_token_in_rank,
                 lambda: send_head(is_token_in_rank()),
             ),
         )
 
-    def _rank_prefix_matrix(self, handle: _core.Handle) -> torch.Tensor:
-        """[R, R] int32: rows that a rank (column) received from all sources up to one (row)."""
-        ends = handle.recv_rows_end_by_rank
-        columns = self._communicator.all_gather(struct.pack(f"{len(ends)}q", *ends))
-        rows = [list(each) for each in zip(*(struct.unpack(f"{len(ends)}q", column) for column in columns))]
-        return torch.tensor(rows, dtype=torch.int32)
+    def _sms(self, config: Config | None, x: torch.Tensor) -> int:
+        wanted = config.num_sms if config is not None else Buffer.num_sms if Buffer._sms_were_set else 0
+        return self._engines.num_sms(wanted, x.device)
 
     # ---- combine ----
 
@@ -308,23 +300,9 @@ class Buffer(LowLatencyCalls):
         """
         after = event_before(previous_event, async_finish, allocate_on_comm_stream, x)
         core, buffer = _own(handle)
-        first, second = biases(bias)
-        if isinstance(topk_weights, torch.Tensor):
-            topk_weights = topk_weights.contiguous()  # gradients are often expanded
-        options = call_options(1, 0, config, x, after)
-        if async_finish and topk_weights is None and not x.is_cuda:
-            out = torch.empty(core.num_tokens, buffer.hidden, dtype=x.dtype)
-            pending = buffer._core.combine_async(x, core, None, None, (first, second, out), options)
-            return out, None, finished(True, pending.event)
-        rest = None if first is None and second is None else (first, second, None)
-        event: _core.Event | None = None
-        if async_finish and x.is_cuda:
-            later = buffer._core.combine_async(x, core, topk_weights, None, rest, options)
-            event = later.event
-            combined: Any = later.get()
-        else:
-            combined = buffer._core.combine(x, core, topk_weights, None, rest, options)
-        return combined.x, combined.topk_weights, finished(async_finish, event)
+        options = call_options(x, after, self._sms(config, x))
+        combined, weights, event = run_combine(buffer, (x, core, topk_weights), biases(bias), options, async_finish)
+        return combined, weights, finished(async_finish, event, x.is_cuda)
 
 
 def _own(handle: Any) -> tuple[_core.Handle, switchyard.Buffer]:
@@ -339,14 +317,8 @@ def _check_cached(*routing: Any) -> None:
 
 
 def _shape_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.Tensor | None) -> Shape:
-    if not isinstance(x, torch.Tensor) or x.ndim != 2:
-        raise InvalidArgument(f"x: expected a tensor [tokens, hidden], seen {_seen(x)}")
     if per_expert is None:
         raise InvalidArgument("num_tokens_per_expert: expected it of get_dispatch_layout, seen None")
     if topk_idx is not None and topk_idx.ndim != 2:
-        raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen {_seen(topk_idx)}")
+        raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
     return Shape(x.shape[1], per_expert.shape[0], 1 if topk_idx is None else topk_idx.shape[1], x.device)
-
-
-def _seen(value: Any) -> str:
-    return f"shape {list(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__

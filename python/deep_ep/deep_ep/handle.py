@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator
 
 import torch
-from switchyard import Handle
+from switchyard import Handle, Unusable
 
 Field = Callable[[], Any]
 
@@ -56,11 +56,9 @@ def source_tokens(handle: Handle) -> torch.Tensor:
     """[n] int32: indices of the received rows' tokens on their source ranks."""
     kept = handle.source_tokens
     if kept is None:
-        raise NotImplementedError(
-            "recv_src_idx: not kept for CUDA tensors, where it would keep all received rows; "
-            "switchyard.Buffer.dispatch returns it as source_token"
-        )
-    return torch.utils.dlpack.from_dlpack(kept)
+        raise Unusable("recv_src_idx: it lay beside the received rows, which are gone: read it before they go")
+    tokens = torch.utils.dlpack.from_dlpack(kept)
+    return tokens.clone() if tokens.is_cuda else tokens  # which does not keep the rows
 
 
 def send_head(is_token_in_rank: torch.Tensor) -> torch.Tensor:

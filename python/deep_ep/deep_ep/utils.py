@@ -8,21 +8,24 @@ from typing import Any
 import switchyard
 import torch
 
-from ._streams import current_stream
-
 
 class EventHandle:
     """A point in the order of work: all that was queued before it on the stream it was made on.
 
     `EventHandle()` takes the current stream's latest work; on the CPU that is done already.
+
+    Args:
+        event: of a call; None: the current stream's latest work.
+        on_gpu: whether the call works on CUDA tensors.
     """
 
-    def __init__(self, event: switchyard.Event | None = None, cuda_event: Any = None) -> None:
+    def __init__(self, event: switchyard.Event | None = None, on_gpu: bool = False) -> None:
         self.event = event if event is not None else switchyard.Event()
-        if event is None and cuda_event is None and torch.cuda.is_available() and torch.cuda.is_initialized():
-            cuda_event = torch.cuda.Event()
-            cuda_event.record()
-        self._cuda_event = cuda_event
+        self._on_gpu = on_gpu
+        self._cuda_event: torch.cuda.Event | None = None
+        if event is None and torch.cuda.is_initialized():
+            self._cuda_event = torch.cuda.Event()
+            self._cuda_event.record()
 
     def current_stream_wait(self) -> None:
         """What the caller does next on the current stream comes after this point.
@@ -31,10 +34,8 @@ class EventHandle:
         """
         if self._cuda_event is not None:
             torch.cuda.current_stream().wait_event(self._cuda_event)
-            return
-        stream = current_stream()
-        if stream:
-            self.event.wait_on(stream)
+        elif self._on_gpu:
+            self.event.wait_on(torch.cuda.current_stream().cuda_stream)
         else:
             self.event.wait()
 

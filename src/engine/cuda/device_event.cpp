@@ -29,6 +29,9 @@ DeviceEvent::~DeviceEvent() {
 
 StreamPoint::StreamPoint(int device, cudaStream_t stream, std::function<void()> check)
     : event_(device), check_(std::move(check)) {
+  cudaStreamCaptureStatus status{};
+  check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
+  captured_ = status != cudaStreamCaptureStatusNone;
   event_.record(stream);
 }
 
@@ -43,7 +46,7 @@ void StreamPoint::wait_quietly() const {
 
 bool StreamPoint::completes(std::chrono::milliseconds timeout) const {
   Deadline const deadline(timeout);
-  while (!event_.done()) {
+  while (!done()) {
     if (deadline.expired()) return false;
     std::this_thread::yield();
   }

@@ -24,6 +24,19 @@ class DeviceStream {
   cudaStream_t stream_ = nullptr;
 };
 
+// While a stream of any thread is being captured the driver refuses what could harm a capture. What the engine asks
+// of its own streams and events does not.
+class HarmlessToCaptures {
+ public:
+  HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  ~HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  HarmlessToCaptures(HarmlessToCaptures const&) = delete;
+  HarmlessToCaptures& operator=(HarmlessToCaptures const&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 class DeviceEvent {
  public:
   explicit DeviceEvent(int device);
@@ -42,17 +55,21 @@ class DeviceEvent {
   // Kernels end by their own deadlines; work of the caller's before them may take as long as it likes.
   void wait() const { check_cuda(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
   void wait_quietly() const noexcept { cudaEventSynchronize(event_); }
-  [[nodiscard]] bool done() const noexcept { return cudaEventQuery(event_) != cudaErrorNotReady; }
+  [[nodiscard]] bool done() const noexcept {
+    HarmlessToCaptures const harmless;
+    return cudaEventQuery(event_) != cudaErrorNotReady;
+  }
 
  private:
   cudaEvent_t event_ = nullptr;
 };
 
-// A point in the engine's stream, for callers. `check` throws what the kernels before it have reported.
+// A point in the engine's stream, for callers. `check` throws what the kernels before it have reported. In a
+// capture it is a point of the graph, which only streams can wait for: to the host it is done.
 class StreamPoint final : public detail::EventState {
  public:
   StreamPoint(int device, cudaStream_t stream, std::function<void()> check);
-  [[nodiscard]] bool done() const override { return event_.done(); }
+  [[nodiscard]] bool done() const override { return captured_ || event_.done(); }
   void wait() const override;
   void wait_quietly() const override;
   bool wait_for(std::chrono::milliseconds timeout) const override;
@@ -63,6 +80,7 @@ class StreamPoint final : public detail::EventState {
 
   DeviceEvent event_;
   std::function<void()> check_;
+  bool captured_ = false;
 };
 
 }  // namespace switchyard::cuda

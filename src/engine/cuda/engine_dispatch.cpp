@@ -72,6 +72,9 @@ void Engine::prepare_handle(DispatchCall& call) {
     return;
   }
   routing.device = block->data;
+  routing.recv_counts =
+      TensorView(device_handle(routing).recv_counts, DType::i32, {world, 1 + options_.sizes.max_local_experts});
+  routing.recv_counts.device = Device::cuda;
   routing.device_owner = block->owner;
   keep_until_done(std::move(*block));
 }

@@ -20,7 +20,6 @@ void Engine::get_layout(LayoutCall const& call, Layout const& to, cudaStream_t c
   args.tokens_per_expert = to.num_tokens_per_expert.data<std::int32_t>();
   args.is_token_in_rank = to.is_token_in_rank.data<std::uint8_t>();
   check_cuda(launch_layout(args, stream_.get()), "launching the layout kernel");
-  hold(caller);
 }
 
 }  // namespace switchyard::cuda

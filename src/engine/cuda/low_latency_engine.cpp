@@ -20,19 +20,6 @@ void load_kernels() {
   check_cuda(load_gate(), "loading the gate kernel");
 }
 
-// While a stream of any thread is being captured the driver refuses what could harm a capture. What the engine does
-// on its own stream does not.
-class HarmlessToCaptures {
- public:
-  HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  ~HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  HarmlessToCaptures(HarmlessToCaptures const&) = delete;
-  HarmlessToCaptures& operator=(HarmlessToCaptures const&) = delete;
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
-
 }  // namespace
 
 LowLatencyEngine::LowLatencyEngine(LowLatencyFoundation foundation, LowLatencyEngineOptions const& options)
@@ -226,6 +213,7 @@ void LowLatencyEngine::mask(int peer, bool masked) {
 
 std::vector<bool> LowLatencyEngine::masked() {
   CurrentDevice const current(options_.device);
+  if (any_call_) latest_done_.hold(aside_.get());
   std::vector<std::uint32_t> words(static_cast<std::size_t>(options_.slots.world));
   check_cuda(cudaMemcpyAsync(words.data(), heap_->heap(heap_->rank()) + at_.masked,
                              words.size() * sizeof(std::uint32_t), cudaMemcpyDeviceToHost, aside_.get()),

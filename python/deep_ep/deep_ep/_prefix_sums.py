@@ -1,0 +1,64 @@
+"""Where the rows of experts and of ranks end, in the memory of the tensors that were dispatched.
+
+On the GPU the sums are of counts that the engine keeps there: nothing waits for the host.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import torch
+from switchyard import Communicator, Handle, InvalidArgument
+
+
+def rows_of_experts(handle: Handle, counts: torch.Tensor | None, num_local_experts: int) -> torch.Tensor:
+    """[L] int32: rows of each local expert, without padding.
+
+    Args:
+        handle: of the dispatch.
+        counts: what the engine keeps in GPU memory, [R, 1 + most local experts of a rank]; None: the host knows.
+        num_local_experts: L.
+    """
+    if counts is None:
+        return torch.tensor(handle.real_tokens_per_expert, dtype=torch.int32)
+    return counts[:, 1 : 1 + num_local_experts].sum(0, dtype=torch.int32)
+
+
+def ends_of_experts(rows: torch.Tensor, alignment: int) -> torch.Tensor:
+    """[L] int32: where each expert's rows end, given how many it has; each starts at a multiple of alignment."""
+    padded = (rows + alignment - 1) // alignment * alignment
+    return (padded.cumsum(0, dtype=torch.int32) - padded + rows).int()
+
+
+def ends_of_ranks(handle: Handle, counts: torch.Tensor | None, expanded: bool) -> torch.Tensor | None:
+    """[R] int32: tokens received from all ranks up to each. None: the engine does not know.
+
+    Args:
+        handle, counts: as in rows_of_experts.
+        expanded: the layout. Column 0 of counts is of the flat one.
+    """
+    if counts is not None:
+        return None if expanded else counts[:, 0].cumsum(0, dtype=torch.int32)
+    known = handle.recv_rows_end_by_rank
+    return torch.tensor(known, dtype=torch.int32) if known else None
+
+
+def exchanged_ends(sent: torch.Tensor, communicator: Communicator) -> torch.Tensor:
+    """[R, R] int32: tokens that a rank (column) received from all ranks up to one (row). An exchange between the ranks:
+    collective, and it waits on the host.
+
+    Args:
+        sent: [R] tokens that go from here to each rank.
+    """
+    everybody = communicator.all_gather(struct.pack(f"{len(sent)}q", *sent.tolist()))
+    rows = [struct.unpack(f"{len(sent)}q", theirs) for theirs in everybody]
+    return torch.tensor(rows, dtype=torch.int64).cumsum(0).to(sent.device, torch.int32)
+
+
+def add_rows(stats: torch.Tensor, rows: torch.Tensor) -> None:
+    """Raises InvalidArgument unless stats is as long as rows, [L]."""
+    if stats.shape != rows.shape:
+        raise InvalidArgument(
+            f"cumulative_local_expert_recv_stats: expected shape {list(rows.shape)}, seen {list(stats.shape)}"
+        )
+    stats.add_(rows.to(stats.device))

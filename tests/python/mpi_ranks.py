@@ -1,0 +1,71 @@
+"""Run by mpirun: ranks of the real mpi4py; each checks itself."""
+
+import os
+
+os.environ.setdefault("SWITCHYARD_ENGINE", "cpu")
+os.environ.setdefault("SWITCHYARD_TIMEOUT_MS", "20000")
+
+import deep_ep  # noqa: E402
+import reference  # noqa: E402
+import switchyard  # noqa: E402
+import torch  # noqa: E402
+from low_latency_reference import Job, outputs_of, sums  # noqa: E402
+from mpi4py import MPI  # noqa: E402
+
+tokens, hidden, experts, top_k = 16, 256, 8, 2
+
+
+def inputs(rank: int) -> reference.Inputs:
+    return reference.make_inputs(
+        rank, tokens=tokens, hidden=hidden, experts=experts, top_k=top_k, dtype=torch.bfloat16
+    )
+
+
+def both_ways(communicator: switchyard.Communicator) -> None:
+    everybody = [inputs(rank) for rank in range(communicator.size)]
+    mine = everybody[communicator.rank]
+    with switchyard.Buffer(
+        communicator, max_tokens=tokens, hidden=hidden, num_experts=experts, top_k=top_k
+    ) as buffer:
+        result = buffer.dispatch(mine.x, mine.topk_idx, mine.topk_weights)
+        received = [reference.flat(everybody, rank, experts) for rank in range(communicator.size)]
+        assert torch.equal(result.x, received[communicator.rank].x)
+        wanted = reference.combined([each.x for each in received], received, communicator.rank, tokens)
+        assert torch.equal(buffer.combine(result.x, result.handle).x, wanted)
+
+
+def decoding(comm: MPI.Comm) -> None:
+    job = Job(comm.Get_size())
+    buffer = deep_ep.Buffer(comm=comm, low_latency_mode=True, explicitly_destroy=True)
+    mine = job.inputs(buffer.rank)
+    rows, _, handle, _, _ = buffer.low_latency_dispatch(
+        mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False
+    )
+    made = outputs_of(rows, buffer.rank, job)
+    back, _, _ = buffer.low_latency_combine(made, mine.topk_idx, mine.topk_weights, handle)
+    assert torch.equal(back, sums(job, buffer.rank))
+    buffer.destroy()
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    world = MPI.COMM_WORLD
+    communicator = switchyard.Communicator.from_mpi(world)
+    assert (communicator.rank, communicator.size) == (world.Get_rank(), world.Get_size())
+    assert communicator.all_gather(b"%d" % world.Get_rank()) == [b"%d" % rank for rank in range(world.Get_size())]
+    both_ways(communicator)
+    # A communicator of MPI's that is a part of all, in another order.
+    back_to_front = world.Split(0, world.Get_size() - world.Get_rank())
+    turned = switchyard.Communicator.from_mpi(back_to_front)
+    assert turned.rank == world.Get_size() - 1 - world.Get_rank()
+    both_ways(turned)
+    decoding(world)
+    started = switchyard.Communicator.from_environment()  # as mpirun says
+    assert (started.rank, started.size) == (world.Get_rank(), world.Get_size())
+    world.Barrier()
+    if world.Get_rank() == 0:  # alone: mpirun may mix what several print
+        print(f"{world.Get_size()} ranks: ok", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Many checks in one set of processes: a rank of a GPU takes seconds to start."""
+
+from __future__ import annotations
+
+import datetime
+import faulthandler
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import devices
+from ranks import free_port
+
+seconds_each = 60
+most_characters = 1800
+
+
+def _run_one(name: str, group: Any) -> str:
+    """ "module.function"; returns what went wrong."""
+    import torch
+
+    module, _, function = name.rpartition(".")
+    try:
+        getattr(importlib.import_module(module), function)(group)
+        if devices.on_gpu():
+            torch.cuda.synchronize()
+    except BaseException:
+        return traceback.format_exc()[-most_characters:]
+    return ""
+
+
+def _child(rank: int, size: int, port: int, device: str, names: list[str], report: str) -> None:
+    # Before the library is used: what fails on one rank is soon known on the others.
+    os.environ.update(SWITCHYARD_ENGINE=device, SWITCHYARD_TIMEOUT_MS="10000")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(size))
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    devices.use(device)
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=seconds_each))
+    outcomes = dist.new_group(backend="gloo")  # of its own: a rank that failed may have left a collective out
+    for name in names:
+        faulthandler.dump_traceback_later(seconds_each, exit=True, file=sys.stderr)
+        mine = _run_one(name, dist.group.WORLD)
+        everybody: list[Any] = [None] * size
+        dist.all_gather_object(everybody, mine, group=outcomes)
+        if rank == 0:
+            wrong = "\n".join(f"rank {r}: {text}" for r, text in enumerate(everybody) if text)
+            with Path(report).open("a") as file:
+                print(json.dumps([name, wrong]), file=file, flush=True)
+    faulthandler.cancel_dump_traceback_later()
+    dist.destroy_process_group()
+
+
+def run(size: int, device: str, names: list[str], report: Path) -> dict[str, str]:
+    """What went wrong, by name: functions that take a group; those that were not reached have no entry."""
+    import torch.multiprocessing as mp
+
+    try:
+        mp.spawn(_child, args=(size, free_port(), device, names, str(report)), nprocs=size, join=True)
+    except mp.ProcessException as error:
+        print(error, file=sys.stderr)
+    lines = report.read_text().splitlines() if report.exists() else []
+    return dict(json.loads(line) for line in lines)

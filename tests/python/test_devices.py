@@ -1,0 +1,46 @@
+"""The same checks on the CPU and on a GPU that all ranks share: in one set of processes each."""
+
+import devices
+import pytest
+import sequences
+
+buffer = [f"device_buffer.{name}" for name in (
+    "rows_of_each_dtype", "fp8_pairs_and_casts", "expanded_rows", "worst_case", "cached_and_masks", "asynchronous",
+    "own_memory",
+)]
+deep_ep = [f"device_deep_ep.{name}" for name in (
+    "every_result", "fp8_and_cached", "late_inputs", "events_and_streams", "layouts", "worst_case",
+    "memory_is_reused_in_order", "shares_of_sms",
+)] + [f"clients.{name}" for name in (
+    "trainer", "trainer_that_destroys", "all_keywords", "config_from_json", "constructor_retries", "subgroups",
+)]
+decoding = [f"decoding_clients.{name}" for name in ("vllm", "sglang", "lmdeploy")]
+elastic = [f"device_elastic.{name}" for name in (
+    "flat", "expanded", "cached", "without_cpu_sync", "fp8_column_major", "late_inputs", "events_and_streams",
+    "shares_of_sms",
+)] + [f"elastic_clients.{name}" for name in ("trainer_expanded", "trainer_by_hand", "trainer_flat", "inference")]
+low_latency = [f"low_latency_clients.{name}" for name in (
+    "bf16_steps", "fp8_steps", "two_micro_batches", "statistics", "masks",
+)] + ["device_low_latency.halves_on_streams", "device_low_latency.all_options_of_the_buffer"]
+graphs = [f"device_graphs.{name}" for name in ("decoding", "decoding_in_fp8", "worst_case")]
+gradients = [f"device_torch.{name}" for name in ("layer", "transposed_maps", "compiled")]
+errors = [f"device_errors.{name}" for name in (
+    "mixed_devices", "wrong_gpu", "ids_out_of_range", "low_latency_on_one_rank_only", "left_at_exit",
+)]
+everything = buffer + deep_ep + elastic + low_latency + decoding + graphs + gradients + errors
+
+
+@pytest.fixture(scope="module", params=[("cpu", 4), ("cuda", 4), ("cuda", 8)], ids=lambda p: f"{p[0]}-{p[1]}")
+def outcomes(request, tmp_path_factory):
+    device, size = request.param
+    why = devices.why_not(device)
+    if why:
+        pytest.skip(why)
+    return sequences.run(size, device, everything, tmp_path_factory.mktemp("devices") / "report")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("body", everything)
+def test_on_processes(outcomes, body):
+    wrong = outcomes.get(body, "not reached: a process ended before it")
+    assert not wrong, wrong

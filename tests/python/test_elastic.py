@@ -1,0 +1,97 @@
+"""The drop-in's ElasticBuffer (V2), as processes of a gloo group; what needs no ranks here."""
+
+import deep_ep
+import elastic_clients
+import elastic_ranks
+import pytest
+import reference
+import torch
+from deep_ep._elastic_sizes import Routing, most_rows
+from deep_ep._prefix_sums import add_rows, ends_of_experts, ends_of_ranks, rows_of_experts
+from deep_ep._scales import column_major
+from elastic_reference import cases, expanded, tokens_from
+from ranks import as_processes
+
+seed = 11
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("body", ["flat", "expand", "no_cpu_sync"])
+def test_calls(body, ranks):
+    as_processes(ranks, getattr(elastic_ranks, body), seed)
+
+
+@pytest.mark.parametrize("body", ["statistics", "fp8", "order", "mistakes", "construction"])
+def test_the_rest_of_it(body):
+    as_processes(3, getattr(elastic_ranks, body), seed)
+
+
+def test_deadlines():
+    as_processes(2, elastic_ranks.late_peer, seed)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_every_client(ranks):
+    as_processes(ranks, elastic_clients.every_client)
+
+
+def counts_in_gpu_memory(inputs, case, rank):
+    """The table that the CUDA engine keeps: by source, rows and then slots of each expert. One more column, too."""
+    rows = torch.tensor(tokens_from(inputs, rank, case.experts), dtype=torch.int32)
+    table = torch.full((case.ranks, 2 + -(-case.experts // case.ranks)), 77, dtype=torch.int32)
+    table[:, 0] = rows.diff(prepend=torch.zeros(1, dtype=torch.int32))
+    for source in range(case.ranks):
+        for local, expert in enumerate(reference.experts_of(rank, case.experts, case.ranks)):
+            table[source, 1 + local] = (inputs[source].topk_idx == expert).sum()
+    return table
+
+
+def test_sums_of_counts_in_gpu_memory():
+    """The same operations on CPU tensors: they are the ones of torch that run on both."""
+    for case in cases(3, seed):
+        inputs = case.inputs()
+        for rank in range(case.ranks):
+            table = counts_in_gpu_memory(inputs, case, rank)
+            wanted = expanded(inputs, rank, case.experts, 4)
+            rows = rows_of_experts(None, table, len(wanted.counts))
+            assert rows.tolist() == wanted.counts and rows.dtype == torch.int32, case
+            ends = ends_of_experts(rows, 4)
+            assert ends.tolist() == wanted.ends and ends.dtype == torch.int32, case
+            of_ranks = ends_of_ranks(None, table, expanded=False)
+            assert of_ranks.tolist() == tokens_from(inputs, rank, case.experts) and of_ranks.dtype == torch.int32
+            assert ends_of_ranks(None, table, expanded=True) is None
+
+
+def test_most_rows_hold_what_may_come():
+    """Everybody sends all tokens to the experts of one rank, distinct ones; counts end just past a multiple."""
+    sizes = ((2, 8, 3, 5, 4), (4, 7, 5, 3, 16), (3, 1, 1, 9, 1), (2, 2, 2, 0, 8))
+    for ranks, experts, top_k, tokens, alignment in sizes:
+        routing = Routing(ranks, experts, top_k, tokens)
+        local = -(-experts // ranks)
+        slots = ranks * tokens * min(top_k, local)
+        counts = [slots // local + (1 if expert < slots % local else 0) for expert in range(local)]
+        padded = sum(-(-count // alignment) * alignment for count in counts)
+        assert padded <= most_rows(routing, True, alignment) <= slots + local * alignment
+        assert most_rows(routing, True, alignment) % alignment == 0 or most_rows(routing, True, alignment) == 1
+        assert most_rows(routing, False, alignment) == max(1, ranks * tokens)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int32])
+def test_column_major_scales(dtype):
+    for rows in (0, 1, 4, 7):
+        scales = torch.arange(rows * 3).view(rows, 3).to(dtype)
+        made = column_major(scales)
+        assert torch.equal(made, scales) and made.dtype == dtype
+        assert made.stride() == (1, max(4, -(-rows // 4) * 4))
+
+
+def test_statistics_must_have_the_shape_of_the_counts():
+    stats = torch.zeros(2, dtype=torch.int64)
+    add_rows(stats, torch.tensor([1, 2], dtype=torch.int32))
+    assert stats.tolist() == [1, 2]
+    with pytest.raises(ValueError, match=r"recv_stats: expected shape \[1\], seen \[2\]"):
+        add_rows(stats, torch.zeros(1, dtype=torch.int32))
+
+
+def test_top_level_names():
+    assert {"ElasticBuffer", "EPHandle"} <= set(deep_ep.__all__)
