@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/deadline.hpp"
 
@@ -17,6 +18,10 @@ constexpr std::array whole{Part::dispatch, Part::combine};
 constexpr std::array halves{Part::dispatch_send, Part::dispatch_receive, Part::combine_send, Part::combine_receive};
 constexpr std::array together{Part::both};
 constexpr std::array<std::span<Part const>, 4> sequences{alone, whole, halves, together};
+
+// Calls of a model's layers, which use the buffer's frames in turn: of a frame that is used again, the result was
+// let go of layers ago.
+constexpr int graph_layers = 8;
 
 class LatencyTimes {
  public:
@@ -32,6 +37,8 @@ class LatencyTimes {
   using Measure = std::function<double(Part)>;
   void iterate(Clock clock, Measure const& measure, LatencySamples& samples);
   void queue_stamped(Part part);
+  using Layer = std::vector<std::unique_ptr<DeviceGraph>>;
+  Layer capture(std::span<Part const> sequence);
   void replay(std::span<Part const> sequence, LatencySamples& samples);
 
   LatencyCase const& case_;
@@ -87,24 +94,32 @@ void LatencyTimes::queue_stamped(Part part) {
   stamps_->write(1, calls_.stream());
 }
 
+// A graph for each part.
+LatencyTimes::Layer LatencyTimes::capture(std::span<Part const> sequence) {
+  Layer layer;
+  for (Part const part : sequence)
+    layer.push_back(std::make_unique<DeviceGraph>(calls_.stream(), [this, part] { queue_stamped(part); }));
+  calls_.release();
+  return layer;
+}
+
 void LatencyTimes::replay(std::span<Part const> sequence, LatencySamples& samples) {
   LatencyOptions const& options = case_.latency();
   calls_.stage(0);
-  std::vector<std::unique_ptr<DeviceGraph>> graphs;
-  for (Part const part : sequence)
-    graphs.push_back(std::make_unique<DeviceGraph>(calls_.stream(), [this, part] { queue_stamped(part); }));
+  std::vector<Layer> layers;
+  for (int layer = 0; layer < graph_layers; ++layer) layers.push_back(capture(sequence));
   start_line_.align(check_allowance);
   for (int i = -options.warmup; i < options.iterations; ++i) {
     calls_.stage((i + options.warmup) % case_.sets());
+    Layer const& layer = layers[static_cast<std::size_t>(i + options.warmup) % layers.size()];
     for (std::size_t at = 0; at < sequence.size(); ++at) {
       start_line_.align();
-      graphs[at]->replay();
+      layer[at]->replay();
       calls_.stream().wait();
       if (i >= 0) samples.of(Clock::graph, sequence[at]).push_back(stamps_->microseconds(0, 1));
     }
     calls_.wait();
   }
-  calls_.release();
 }
 
 // The stages are inputs that were written just before, as a layer's are.
