@@ -32,6 +32,8 @@ enum class EngineKind : std::uint8_t {
 
 // The calling thread's current GPU; -1 where there is none that can be used.
 [[nodiscard]] int current_gpu() noexcept;
+// Waits until what is queued on a cudaStream_t of a GPU is done; 0: its default stream.
+void wait_for_stream(int device, std::uintptr_t cuda_stream);
 
 // Sizes must be equal on all ranks; construction checks that.
 struct BufferOptions {

@@ -10,6 +10,7 @@
 #include "dtypes.hpp"
 #include "inputs.hpp"
 #include "results.hpp"
+#include "settle.hpp"
 
 namespace switchyard::python {
 
@@ -43,6 +44,7 @@ nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t c
   ConstTensorView const view = input("topk_idx", topk_idx);
   auto const buffer = self.get();
   Layout const layout = run_here([&] { return buffer->get_layout(view, cuda_stream); });
+  settle(*buffer, topk_idx);
   return to_python(layout, Exporter(topk_idx, gpu_of(*buffer)));
 }
 
@@ -53,6 +55,7 @@ nb::tuple get_layout_async(PyBuffer& self, nb::handle topk_idx, std::uintptr_t c
   self.runs_here();  // lets go of what is done
   Pending<Layout> const pending = run_here([&] { return buffer->get_layout_async(view, cuda_stream); });
   self.keep(pending.event(), {nb::borrow(topk_idx)});
+  settle(*buffer, topk_idx);
   return nb::make_tuple(to_python(pending.early(), Exporter(topk_idx, gpu_of(*buffer))), pending.event());
 }
 

@@ -1,8 +1,11 @@
 #include <nanobind/nanobind.h>
 
+#include <utility>
+
 #include "buffer.hpp"
 #include "calls.hpp"
 #include "inputs.hpp"
+#include "settle.hpp"
 
 namespace switchyard::python {
 
@@ -63,6 +66,7 @@ PendingCombine start(PyBuffer& self, Inputs const& inputs, CallOptions const& op
     return buffer->combine_async(args);
   }();
   self.keep(pending.event(), inputs.kept());
+  settle(*buffer, inputs.x);
   return {pending, pending.event(), {{}, Exporter(inputs.x, gpu_of(*buffer))}};
 }
 
@@ -74,7 +78,9 @@ CombineResult combine(PyBuffer& self, Inputs const& inputs, CallOptions const& o
   }
   auto const buffer = self.get();
   CombineArgs const args = arguments(*buffer, inputs, options);
-  return {run_here([&] { return buffer->combine(args); }), Exporter(inputs.x, gpu_of(*buffer))};
+  Combined combined = run_here([&] { return buffer->combine(args); });
+  settle(*buffer, inputs.x);
+  return {std::move(combined), Exporter(inputs.x, gpu_of(*buffer))};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "buffer.hpp"
 #include "calls.hpp"
 #include "inputs.hpp"
+#include "settle.hpp"
 
 namespace switchyard::python {
 
@@ -108,6 +109,7 @@ PendingDispatch start(PyBuffer& self, Inputs const& inputs, CallOptions const& o
   self.runs_here();  // lets go of what is done
   PendingDispatch pending = call_later(*buffer, args, options.keep_source_tokens);
   self.keep(pending.event, inputs.kept());
+  settle(*buffer, inputs.x);
   pending.result.exporter = Exporter(inputs.x, gpu_of(*buffer));
   return pending;
 }
@@ -120,6 +122,7 @@ DispatchResult dispatch(PyBuffer& self, Inputs const& inputs, CallOptions const&
   }
   auto const buffer = self.get();
   DispatchResult result = call_now(*buffer, arguments(*buffer, inputs, options), options.keep_source_tokens);
+  settle(*buffer, inputs.x);
   result.exporter = Exporter(inputs.x, gpu_of(*buffer));
   return result;
 }

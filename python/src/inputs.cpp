@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 
 #include <string>
+#include <string_view>
 
 #include "dtypes.hpp"
 #include "exchange.hpp"
@@ -97,21 +98,36 @@ TensorView numpy_view(char const* name, nb::handle array, bool written) {
   return with_sane_strides(view);
 }
 
-// JAX's arrays are not to be written to, and their DLPack does not say so.
-bool is_of_jax(nb::handle object) {
-  return nb::cast<std::string>(nb::str(object.type().attr("__module__"))).starts_with("jax");
+bool is_of(nb::handle object, std::string_view framework) {
+  return nb::cast<std::string>(nb::str(object.type().attr("__module__"))).starts_with(framework);
+}
+
+// What the array is made from. Calls start after the stream that they are given, so that CuPy has nothing to wait
+// for (-1): else it would have the default stream wait for its current one, which no graph can capture.
+nb::object exported(nb::handle object) {
+  if (!is_of(object, "cupy")) return nb::borrow(object);
+  try {
+    return object.attr("__dlpack__")(nb::arg("stream") = -1);
+  } catch (nb::python_error const&) {
+    return nb::none();  // a dtype that DLPack has no word for
+  }
 }
 
 TensorView dlpack_view(char const* name, nb::handle object, bool written) {
-  if (written && is_of_jax(object))
+  bool const of_jax = is_of_jax(object);
+  // Their DLPack does not say so.
+  if (written && of_jax)
     throw InvalidArgument(std::string(name) +
                           ": expected a tensor that may be written to, seen a JAX array, which is immutable");
+  nb::object const source = exported(object);
   nb::ndarray<nb::ro> array;
-  if (!nb::try_cast(object, array)) {
+  if (source.is_none() || !nb::try_cast(source, array)) {
     PyErr_Clear();
     throw InvalidArgument(std::string(name) +
                           ": expected a tensor that DLPack can describe, seen one that it cannot");
   }
+  // JAX returns before an array is there, and has no stream to wait for.
+  if (of_jax) object.attr("block_until_ready")();
   auto const type = array.dtype();
   dlpack::Tensor tensor{.data = const_cast<void*>(array.data()),
                         .device = {array.device_type(), array.device_id()},
@@ -139,6 +155,10 @@ TensorView view_of_object(char const* name, nb::handle object, bool written) {
 }
 
 }  // namespace
+
+bool is_of_jax(nb::handle object) {
+  return is_of(object, "jax");
+}
 
 ConstTensorView input(char const* name, nb::handle object) {
   return view_of_object(name, object, false);

@@ -14,5 +14,6 @@ namespace nb = nanobind;
 ConstTensorView input(char const* name, nb::handle object);
 // The same for what is written to.
 TensorView output(char const* name, nb::handle object);
+bool is_of_jax(nb::handle object);
 
 }  // namespace switchyard::python

@@ -9,6 +9,7 @@
 #include "buffer.hpp"
 #include "inputs.hpp"
 #include "low_latency.hpp"
+#include "settle.hpp"
 
 namespace switchyard::python {
 
@@ -80,7 +81,9 @@ LowLatencyResult dispatch(OwnedLowLatency const& self, DispatchInputs const& inp
                           LowLatencyCallOptions const& options) {
   auto const buffer = self.get();
   LowLatencyDispatchArgs const args = arguments(inputs, options);
-  return result_of(run_here([&] { return buffer->dispatch(args); }), *buffer, inputs.x, args.x.size(0));
+  LowLatencyReceived received = run_here([&] { return buffer->dispatch(args); });
+  settle(*buffer, inputs.x, args.cuda_stream);
+  return result_of(std::move(received), *buffer, inputs.x, args.x.size(0));
 }
 
 std::tuple<LowLatencyResult, PyReceiveHook> send_dispatch(nb::handle self, DispatchInputs const& inputs,
@@ -97,6 +100,7 @@ void combine(OwnedLowLatency const& self, CombineInputs const& inputs, LowLatenc
   auto const buffer = self.get();
   LowLatencyCombineArgs const args = arguments(inputs, options);
   run_here([&] { buffer->combine(args); });
+  settle(*buffer, inputs.x, args.cuda_stream);
 }
 
 PyReceiveHook send_combine(nb::handle self, CombineInputs const& inputs, LowLatencyCallOptions const& options) {

@@ -3,6 +3,7 @@
 
 #include "buffer.hpp"
 #include "low_latency.hpp"
+#include "settle.hpp"
 
 namespace switchyard::python {
 
@@ -10,7 +11,9 @@ void PyReceiveHook::operator()(std::uintptr_t cuda_stream) {
   auto const buffer = nb::cast<OwnedLowLatency&>(buffer_).get();  // throws when it was destroyed
   auto const hook = std::exchange(hook_, nullptr);
   auto const kept = std::exchange(kept_, {});
-  if (hook) run_here([&] { (*hook)(cuda_stream); });
+  if (!hook) return;
+  run_here([&] { (*hook)(cuda_stream); });
+  settle(*buffer, kept.front(), cuda_stream);  // of x
 }
 
 namespace {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 from ._core import HeapTensor
@@ -37,18 +38,24 @@ def native(tensor: Any, like: object) -> Any:
         return sys.modules["cupy"].from_dlpack(tensor)
     if framework in ("jax", "jaxlib"):
         return _to_jax(tensor)
-    return _to_numpy(tensor)
+    # NumPy is on the CPU; elsewhere the caller knows what takes a DLPack tensor.
+    return _to_numpy(tensor) if tensor.__dlpack_device__()[0] == _cpu else tensor
 
 
 def _to_jax(tensor: HeapTensor) -> Any:
-    """JAX would cut int64 down to int32 unless it is told not to: then NumPy has them."""
+    """JAX would cut int64 down to int32 unless it is told not to: then NumPy has them.
+
+    On a GPU a copy: JAX lets go of an array when what reads it is queued, on a stream that no call can wait for.
+    """
     import jax
 
+    on_cpu = tensor.__dlpack_device__()[0] == _cpu
     if tensor.dtype == "int64" and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        if tensor.__dlpack_device__()[0] != _cpu:
+        if not on_cpu:
             raise Unsupported("int64 results: expected jax_enable_x64, seen that it is off")
         return _to_numpy(tensor)
-    return jax.dlpack.from_dlpack(tensor)
+    shared = jax.dlpack.from_dlpack(tensor)
+    return shared if on_cpu else jax.block_until_ready(jax.numpy.array(shared, copy=True))
 
 
 def named_dtype(dtype: Any, like: object) -> tuple[str, object]:
@@ -85,7 +92,8 @@ def empty(shape: tuple[int, ...], like: Any) -> tuple[Any, Any]:
         made = like.new_empty(shape)
         return made, made
     if framework in ("numpy", "cupy"):
-        made = sys.modules[framework].empty(shape, like.dtype)
+        with like.device if framework == "cupy" else nullcontext():
+            made = sys.modules[framework].empty(shape, like.dtype)
         return made, made
     if framework in ("jax", "jaxlib"):
         import jax.numpy
@@ -101,5 +109,5 @@ def current_cuda_stream(tensor: Any) -> int:
     if framework == "torch" and tensor.is_cuda:
         return int(sys.modules["torch"].cuda.current_stream(tensor.device).cuda_stream)
     if framework == "cupy":
-        return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
+        return int(sys.modules["cupy"].cuda.get_current_stream(tensor.device.id).ptr)
     return 0

@@ -48,6 +48,11 @@ int current_gpu() noexcept {
   return -1;
 }
 
+void wait_for_stream(int device, std::uintptr_t cuda_stream) {
+  CurrentDevice const current(device);
+  check_cuda(cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(cuda_stream)), "cudaStreamSynchronize");
+}
+
 void check_memory(char const* name, ConstTensorView const& view, int device) {
   if (!view.given() || view.numel() == 0) return;
   cudaPointerAttributes attributes{};

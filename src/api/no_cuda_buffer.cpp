@@ -42,6 +42,10 @@ int current_gpu() noexcept {
   return -1;
 }
 
+void wait_for_stream(int /*device*/, std::uintptr_t /*cuda_stream*/) {
+  refuse();
+}
+
 std::shared_ptr<void> device_memory(std::size_t /*bytes*/) {
   refuse();
 }

@@ -18,6 +18,7 @@ class Job:
     hidden: int = 640
     experts: int = 8
     top_k: int = 3
+    dtype: torch.dtype = torch.bfloat16
 
     def inputs(self, rank: int, step: int = 0) -> Inputs:
         # Some ranks have fewer tokens than others, or none.
@@ -28,7 +29,7 @@ class Job:
             hidden=self.hidden,
             experts=self.experts,
             top_k=self.top_k,
-            dtype=torch.bfloat16,
+            dtype=self.dtype,
         )
 
 
@@ -99,7 +100,7 @@ def check_received(
 def outputs_of(rows: torch.Tensor, rank: int, job: Job) -> torch.Tensor:
     """[L, n, H] of [L, n, H]: what this rank's experts make of rows, each something else."""
     factors = torch.tensor([1 + e / 8 for e in experts_of(rank, job.experts, job.ranks)])
-    return (rows.float() * factors.view(-1, 1, 1)).bfloat16()
+    return (rows.float() * factors.view(-1, 1, 1)).to(job.dtype)
 
 
 def sums(job: Job, rank: int, *, step: int = 0, missing: frozenset[int] = frozenset()) -> torch.Tensor:
@@ -112,6 +113,6 @@ def sums(job: Job, rank: int, *, step: int = 0, missing: frozenset[int] = frozen
             expert = int(mine.topk_idx[token, k])
             if expert < 0 or owner[expert] in missing:
                 continue
-            row = (mine.x[token].float() * (1 + expert / 8)).bfloat16()
+            row = (mine.x[token].float() * (1 + expert / 8)).to(job.dtype)
             total[token] += mine.topk_weights[token, k] * row.float()
-    return total.bfloat16()
+    return total.to(job.dtype)

@@ -11,11 +11,13 @@ import sys
 import traceback
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 import devices
 from ranks import free_port
 
 seconds_each = 60
+skipped = "skipped: "
 most_characters = 1800
 
 
@@ -28,6 +30,8 @@ def _run_one(name: str, group: Any) -> str:
         getattr(importlib.import_module(module), function)(group)
         if devices.on_gpu():
             torch.cuda.synchronize()
+    except SkipTest as why:
+        return f"{skipped}{why}"
     except BaseException:
         return traceback.format_exc()[-most_characters:]
     return ""
@@ -51,6 +55,8 @@ def _child(rank: int, size: int, port: int, device: str, names: list[str], repor
         dist.all_gather_object(everybody, mine, group=outcomes)
         if rank == 0:
             wrong = "\n".join(f"rank {r}: {text}" for r, text in enumerate(everybody) if text)
+            if all(text.startswith(skipped) for text in everybody):
+                wrong = everybody[0]
             with Path(report).open("a") as file:
                 print(json.dumps([name, wrong]), file=file, flush=True)
     faulthandler.cancel_dump_traceback_later()
@@ -58,7 +64,10 @@ def _child(rank: int, size: int, port: int, device: str, names: list[str], repor
 
 
 def run(size: int, device: str, names: list[str], report: Path) -> dict[str, str]:
-    """What went wrong, by name: functions that take a group; those that were not reached have no entry."""
+    """What went wrong, by name: functions that take a group; those that were not reached have no entry.
+
+    One that cannot be run here raises SkipTest on all ranks; it comes as `skipped` and the reason.
+    """
     import torch.multiprocessing as mp
 
     try:
