@@ -1,4 +1,5 @@
-"""Where the tensors of a test lie: on the CPU, or, of all ranks, on one GPU. References stay on the CPU."""
+"""Where the tensors of a test lie: on the CPU ("cpu"), of all ranks on one GPU ("cuda"), or on a GPU of each rank's
+own, in a process group of NCCL ("nccl"). References stay on the CPU."""
 
 from __future__ import annotations
 
@@ -11,9 +12,22 @@ from reference import Inputs
 _in_use = [torch.device("cpu")]
 
 
-def use(name: str) -> None:
+def use(name: str, rank: int) -> None:
     """Of this process."""
-    _in_use[0] = torch.device(name, 0) if name == "cuda" else torch.device(name)
+    if name == "cpu":
+        _in_use[0] = torch.device(name)
+        return
+    _in_use[0] = torch.device("cuda", rank if name == "nccl" else 0)
+    torch.cuda.set_device(_in_use[0])
+
+
+def backend(name: str) -> str:
+    """Of the process group."""
+    return "nccl" if name == "nccl" else "gloo"
+
+
+def engine(name: str) -> str:
+    return "cpu" if name == "cpu" else "cuda"
 
 
 def device() -> torch.device:
@@ -61,8 +75,10 @@ def why_not(name: str) -> str:
     """Why a device cannot be tested; empty if it can."""
     import switchyard._core
 
-    if name != "cuda":
+    if name == "cpu":
         return ""
     if not torch.cuda.is_available():
         return "torch sees no GPU"
+    if name == "nccl" and torch.cuda.device_count() < 2:
+        return "torch sees one GPU only: ranks of NCCL need one each"
     return "" if switchyard._core.has_cuda else "switchyard was built without its CUDA engine"

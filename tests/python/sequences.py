@@ -39,14 +39,14 @@ def _run_one(name: str, group: Any) -> str:
 
 def _child(rank: int, size: int, port: int, device: str, names: list[str], report: str) -> None:
     # Before the library is used: what fails on one rank is soon known on the others.
-    os.environ.update(SWITCHYARD_ENGINE=device, SWITCHYARD_TIMEOUT_MS="10000")
+    os.environ.update(SWITCHYARD_ENGINE=devices.engine(device), SWITCHYARD_TIMEOUT_MS="10000")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(size))
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    devices.use(device)
-    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=seconds_each))
+    devices.use(device, rank)
+    dist.init_process_group(devices.backend(device), timeout=datetime.timedelta(seconds=seconds_each))
     outcomes = dist.new_group(backend="gloo")  # of its own: a rank that failed may have left a collective out
     for name in names:
         faulthandler.dump_traceback_later(seconds_each, exit=True, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The same checks on the CPU and on a GPU that all ranks share: in one set of processes each."""
+"""The same checks on the CPU, on a GPU that all ranks share, and on GPUs of their own: in one set of processes each."""
 
 import devices
 import pytest
@@ -31,7 +31,9 @@ frameworks = [f"device_frameworks.{name}" for name in ("cupy_arrays", "jax_array
 everything = buffer + deep_ep + elastic + low_latency + decoding + graphs + gradients + errors + frameworks
 
 
-@pytest.fixture(scope="module", params=[("cpu", 4), ("cuda", 4), ("cuda", 8)], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(
+    scope="module", params=[("cpu", 4), ("cuda", 4), ("cuda", 8), ("nccl", 2)], ids=lambda p: f"{p[0]}-{p[1]}"
+)
 def outcomes(request, tmp_path_factory):
     device, size = request.param
     why = devices.why_not(device)
