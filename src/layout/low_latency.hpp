@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 #include "layout/control.hpp"
 #include "layout/receive_block.hpp"
