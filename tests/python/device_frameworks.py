@@ -11,11 +11,12 @@ import device_buffer
 import numpy as np
 import switchyard
 import torch
-from devices import busy, on_gpu
+from devices import busy, device, on_gpu
 from low_latency_reference import Job, check_received, outputs_of, sums
 
 
 def cupy_arrays(group: Any) -> None:
+    _need_one_gpu(group)
     library = _CuPy()
     with library.cupy.cuda.Stream(non_blocking=True):
         _throughput(group, library)
@@ -25,9 +26,15 @@ def cupy_arrays(group: Any) -> None:
 def jax_arrays(group: Any) -> None:
     if group.size() > 4:
         raise SkipTest("JAX takes seconds to start, of all cores; 4 ranks show as much")
+    _need_one_gpu(group)
     library = _Jax()
     _throughput(group, library)
     _decoding(group, library)
+
+
+def _need_one_gpu(group: Any) -> None:
+    if torch.distributed.get_backend(group) == "nccl":
+        raise SkipTest("these arrays are made on the first GPU")
 
 
 class _CuPy:
@@ -89,6 +96,8 @@ class _Jax:
         except (ImportError, RuntimeError) as error:
             raise SkipTest(f"JAX does not work here: {error}") from None
         self.jax = jax
+        if on_gpu():
+            torch.cuda.set_device(device())  # JAX may have made another GPU current
 
         def slow(x: Any) -> Any:
             def turn(_: Any, v: Any) -> Any:

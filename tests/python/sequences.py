@@ -72,7 +72,7 @@ def run(size: int, device: str, names: list[str], report: Path) -> dict[str, str
 
     try:
         mp.spawn(_child, args=(size, free_port(), device, names, str(report)), nprocs=size, join=True)
-    except mp.ProcessException as error:
+    except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
         print(error, file=sys.stderr)
     lines = report.read_text().splitlines() if report.exists() else []
     return dict(json.loads(line) for line in lines)

@@ -25,15 +25,20 @@ inline cudaStream_t stream_of(std::uintptr_t value) {
 // Makes a device the calling thread's current one for a while.
 class CurrentDevice {
  public:
-  explicit CurrentDevice(int device);
-  ~CurrentDevice();
+  explicit CurrentDevice(int device) {
+    check_cuda(cudaGetDevice(&before_), "cudaGetDevice");
+    if (device != before_) check_cuda(cudaSetDevice(device), "cudaSetDevice");
+    changed_ = device != before_;
+  }
+  ~CurrentDevice() {
+    if (changed_) cudaSetDevice(before_);
+  }
   CurrentDevice(CurrentDevice const&) = delete;
   CurrentDevice& operator=(CurrentDevice const&) = delete;
 
  private:
   int before_ = 0;
   bool changed_ = false;
-  bool bound_ = true;  // whether the thread had a context
 };
 
 }  // namespace switchyard
