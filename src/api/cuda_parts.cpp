@@ -50,7 +50,7 @@ int current_gpu() noexcept {
 
 void wait_for_stream(int device, std::uintptr_t cuda_stream) {
   CurrentDevice const current(device);
-  check_cuda(cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(cuda_stream)), "cudaStreamSynchronize");
+  check_cuda(cudaStreamSynchronize(stream_of(cuda_stream)), "cudaStreamSynchronize");
 }
 
 void check_memory(char const* name, ConstTensorView const& view, int device) {
