@@ -261,7 +261,7 @@ class CudaLowLatency final : public LowLatencyState {
     engine_.check_usable();
     check(args);
     SlotRows const rows = slot_rows_of(args);
-    bool const captured = engine_.is_capturing(stream_of(args.cuda_stream));
+    bool const captured = cuda::is_capturing(stream_of(args.cuda_stream));
     auto const lease = lease_frame(args, captured);
     cuda::SlotDispatchArgs kernel = kernel_of(args, rows);
     kernel.frame = lease->frame;
@@ -309,7 +309,7 @@ class CudaLowLatency final : public LowLatencyState {
     require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
     require(!lease.combined, "handle: expected one of a dispatch that was not combined yet, seen one that was");
     cuda::SlotCombineArgs kernel = kernel_of(args);
-    kernel.captured = engine_.is_capturing(stream_of(args.cuda_stream));
+    kernel.captured = cuda::is_capturing(stream_of(args.cuda_stream));
     kernel.send = true;
     kernel.receive = receive;
     int const tokens_blocks = blocks_for(args.num_sms, kernel.tokens);
@@ -334,7 +334,7 @@ class CudaLowLatency final : public LowLatencyState {
   template <typename Kernel>
   void run(Kernel& kernel, int blocks, std::uintptr_t stream) {
     engine_.check_alive();
-    kernel.captured = engine_.is_capturing(stream_of(stream));
+    kernel.captured = cuda::is_capturing(stream_of(stream));
     engine_.launch(kernel, {blocks, stream_of(stream)});
   }
 

@@ -22,7 +22,8 @@ TEST(QuickDivisor, DividesAllSmallNumbers) {
 TEST(QuickDivisor, DividesWhateverHasAProductBelowTwoTo32) {
   unsigned const seed = std::random_device{}();
   SCOPED_TRACE(seed);
-  std::mt19937 random(seed);
+  std::mt19937 generator(seed);
+  auto const random = [&generator] { return static_cast<std::uint32_t>(generator()); };
   for (int i = 0; i < 1'000'000; ++i) {
     // All magnitudes alike.
     std::uint32_t const divisor = (random() >> (random() % 32)) | 1U;

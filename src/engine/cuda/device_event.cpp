@@ -27,11 +27,14 @@ DeviceEvent::~DeviceEvent() {
   cudaEventDestroy(event_);
 }
 
-StreamPoint::StreamPoint(int device, cudaStream_t stream, std::function<void()> check)
-    : event_(device), check_(std::move(check)) {
+bool is_capturing(cudaStream_t stream) {
   cudaStreamCaptureStatus status{};
   check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
-  captured_ = status != cudaStreamCaptureStatusNone;
+  return status != cudaStreamCaptureStatusNone;
+}
+
+StreamPoint::StreamPoint(int device, cudaStream_t stream, std::function<void()> check)
+    : event_(device), check_(std::move(check)), captured_(is_capturing(stream)) {
   event_.record(stream);
 }
 

@@ -37,6 +37,9 @@ class HarmlessToCaptures {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
+// Is work on the stream part of a CUDA graph that is being captured?
+bool is_capturing(cudaStream_t stream);
+
 class DeviceEvent {
  public:
   explicit DeviceEvent(int device);
@@ -80,7 +83,7 @@ class StreamPoint final : public detail::EventState {
 
   DeviceEvent event_;
   std::function<void()> check_;
-  bool captured_ = false;
+  bool captured_;
 };
 
 }  // namespace switchyard::cuda

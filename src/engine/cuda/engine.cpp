@@ -105,9 +105,7 @@ Waiting Engine::waiting() const {
 }
 
 void Engine::join(cudaStream_t caller) {
-  cudaStreamCaptureStatus status{};
-  check_cuda(cudaStreamIsCapturing(caller, &status), "cudaStreamIsCapturing");
-  capturing_ = status != cudaStreamCaptureStatusNone;
+  capturing_ = is_capturing(caller);
   if (!capturing_) close_call();
   if (caller == stream_.get()) return;
   joined_.record(caller);
@@ -116,10 +114,8 @@ void Engine::join(cudaStream_t caller) {
 
 void Engine::follow(cudaStream_t caller, bool capturable) {
   CurrentDevice const current(options_.device);
-  cudaStreamCaptureStatus status{};
-  check_cuda(cudaStreamIsCapturing(caller, &status), "cudaStreamIsCapturing");
   require(
-      status == cudaStreamCaptureStatusNone || capturable,
+      !is_capturing(caller) || capturable,
       "cuda_stream: expected num_worst_tokens > 0 in the dispatch of a call that is captured into a graph, seen a "
       "call whose host waits for counts");
   join(caller);
@@ -181,7 +177,7 @@ std::optional<SymmetricHeap::Block> Engine::take(std::size_t bytes) {
 
 // Blocks of a call that is being made stay: kernels of it may still be launched.
 void Engine::reclaim() {
-  if (is_capturing()) return;
+  if (is_capturing(stream_.get())) return;
   CurrentDevice const current(options_.device);
   // They are collective calls: peers make them, too, and so they end.
   check_cuda(cudaStreamSynchronize(stream_.get()), "waiting for earlier calls");
@@ -189,16 +185,10 @@ void Engine::reclaim() {
 }
 
 void Engine::reclaim_between_calls() {
-  if (is_capturing()) return;
+  if (is_capturing(stream_.get())) return;
   CurrentDevice const current(options_.device);
   close_call();
   reclaim();
-}
-
-bool Engine::is_capturing() const {
-  cudaStreamCaptureStatus status{};
-  check_cuda(cudaStreamIsCapturing(stream_.get(), &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
 }
 
 // The GPU's own errors (a bad address of the caller's, say) are sticky: waiting would be in vain.

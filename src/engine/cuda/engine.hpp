@@ -100,7 +100,6 @@ class Engine {
   };
   void join(cudaStream_t caller);
   void reclaim();
-  [[nodiscard]] bool is_capturing() const;
   // A block that only the engine knows of: a graph that uses it may be replayed as long as the buffer lives.
   void keep_own(SymmetricHeap::Block block);
   void look();

@@ -70,12 +70,6 @@ std::byte* LowLatencyEngine::frame(int which) const noexcept {
   return heap_->heap(heap_->rank()) + at_.frames + static_cast<std::size_t>(which) * at_.frame_bytes;
 }
 
-bool LowLatencyEngine::is_capturing(cudaStream_t stream) const {
-  cudaStreamCaptureStatus status{};
-  check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
-}
-
 SlotArgs LowLatencyEngine::common() const {
   SlotArgs args{};
   args.peers = peers_;

@@ -73,7 +73,6 @@ class LowLatencyEngine {
   [[nodiscard]] std::vector<bool> masked();
   void synchronize();
   void gate(cudaStream_t stream);
-  [[nodiscard]] bool is_capturing(cudaStream_t stream) const;
   [[nodiscard]] std::byte* frame(int which) const noexcept;  // of this rank
   [[nodiscard]] SlotLayoutBytes const& layout() const noexcept { return at_; }
 

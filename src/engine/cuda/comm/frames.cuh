@@ -184,8 +184,6 @@ static __device__ __noinline__ Came settle_wait(SlotArgs const& args, AwaitedWor
   return Came::masked;
 }
 
-inline constexpr unsigned turns_between_looks = 256;
-
 // What a thread asks for before it has anything else to do: loads that are under way at the same time. `masked`
 // and `word` by threads 0..world-1, of their peer, `failed` by thread 0.
 struct EarlyLook {
@@ -338,8 +336,8 @@ class SourceWait {
     }
   }
 
-  [[nodiscard]] __device__ Attendance found(Waited& waited) const {
-    return end_waiting(waited, masked_, worst_);
+  [[nodiscard]] __device__ Attendance found() const {
+    return end_waiting(waited_, masked_, worst_);
   }
 
  private:
@@ -408,7 +406,7 @@ __device__ inline Attendance await_sources(SlotArgs const& args, int frame, Fram
   start_waiting(args, waited);
   SourceWait wait(args, frame, word, waited, account);
   wait.run();
-  return wait.found(waited);
+  return wait.found();
 }
 
 // By threads 0..world-1 of a block, after a barrier of the block: each tells its peer, unless that is masked.
@@ -469,13 +467,17 @@ __device__ inline void give_back_received(SlotArgs const& args, int frame, Frame
   give_frame_back(args, frame, state.epoch);
 }
 
+// Has the host let go of the result that is in the frame?
+__device__ inline bool is_released(SlotArgs const& args, int frame, FrameState const& state) {
+  return ((state.captured != 0 ? args.released_captured : args.released) >> frame & 1) != 0;
+}
+
 // By one block, first of all in a send half: which waits for the credits of its own rank, too. The host has seen
 // that nobody holds the frame's result. If that was of a graph, a call outside of one takes it over, and so does a
 // replay; a replay waits while a result of outside is held.
 __device__ inline void take_frame_over(SlotArgs const& args, FrameState const& state) {
-  bool const captured = state.captured != 0;
-  bool const released = ((captured ? args.released_captured : args.released) >> args.frame & 1) != 0;
-  if (released || captured || !args.captured) give_back_received(args, args.frame, state);
+  if (is_released(args, args.frame, state) || state.captured != 0 || !args.captured)
+    give_back_received(args, args.frame, state);
 }
 
 // By one block, when there is time: all that the host has let go of but the frame of a call that sends into it.
@@ -491,8 +493,7 @@ __device__ inline void give_frames_back(SlotArgs const& args) {
   for (std::uint32_t left = due; left != 0; left &= left - 1) {
     int const frame = __ffs(static_cast<int>(left)) - 1;
     FrameState const& state = states[frame];
-    bool const released = ((state.captured != 0 ? args.released_captured : args.released) >> frame & 1) != 0;
-    if (released) give_back_received(args, frame, state);
+    if (is_released(args, frame, state)) give_back_received(args, frame, state);
   }
 }
 

@@ -26,25 +26,6 @@ __device__ inline bool is_last_block(std::uint32_t* counter) {
   return last;
 }
 
-// As is_last_block<Readers::peers>(), of blocks that may have failed.
-struct BlockEnd {
-  bool last;
-  bool all_well;  // in the last block: no block has failed
-};
-
-__device__ inline BlockEnd end_block(std::uint32_t* counter, bool well) {
-  __shared__ std::uint32_t before;
-  constexpr std::uint32_t failure = 1U << 16;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    ptx::fence_sys();
-    before = ptx::add_acq_rel(counter, well ? 1 : 1 + failure);
-    if (before % failure + 1 == gridDim.x) *counter = 0;  // for the next kernel in the stream
-  }
-  __syncthreads();
-  return {.last = before % failure + 1 == gridDim.x, .all_well = well && before < failure};
-}
-
 // By all threads of a block: the same answer in all of them.
 __device__ inline bool any_thread(bool yes) {
   return __syncthreads_or(yes ? 1 : 0) != 0;
@@ -79,7 +60,7 @@ __device__ inline bool wait_for_peers(Peers const& peers, Waiting const& waiting
     auto const* const flag = control_part<DeviceFlag>(peers, peers.rank, flags, peer);
     failed = !wait_flag(peers, waiting, &flag->epoch, {.phase = phase, .peer = peer, .epoch = epoch});
   }
-  return __syncthreads_or(failed ? 1 : 0) == 0;
+  return !any_thread(failed);
 }
 
 }  // namespace switchyard::cuda

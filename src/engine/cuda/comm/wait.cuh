@@ -13,6 +13,9 @@ struct Awaited {
   std::uint64_t epoch;
 };
 
+// A wait looks seldom at anything else than what it waits for: that is slow.
+inline constexpr unsigned turns_between_looks = 256;
+
 // Only the first report of a buffer reaches the host.
 __device__ inline void report(Peers const& peers, Waiting const& waiting, Trouble const& trouble) {
   if (atomicExch(&state_of(peers)->failed, 1U) != 0) return;
@@ -39,7 +42,6 @@ __device__ inline TroubleKind reason_to_stop(Peers const& peers, Waiting const& 
 // Acquire: true when the flag has reached the epoch; pairs with the store_release() of the peer named in `awaited`.
 __device__ inline bool wait_flag(Peers const& peers, Waiting const& waiting, std::uint64_t const* flag,
                                  Awaited const& awaited) {
-  constexpr unsigned turns_between_looks = 256;
   std::uint64_t begin = 0;
   for (unsigned turn = 1;; ++turn) {
     if (ptx::load_acquire(flag) >= awaited.epoch) return true;

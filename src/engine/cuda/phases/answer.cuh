@@ -92,7 +92,7 @@ __device__ inline bool answer_phase(DispatchArgs const& args, std::uint64_t epoc
     int const peer = static_cast<int>(threadIdx.x);
     failed = !read_answer(args, peer, destinations[peer]);
   }
-  return __syncthreads_or(failed ? 1 : 0) == 0;
+  return !any_thread(failed);
 }
 
 }  // namespace switchyard::cuda

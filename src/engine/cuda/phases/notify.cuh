@@ -69,7 +69,7 @@ __device__ inline bool digests_agree(Peers const& peers, Waiting const& waiting,
               .expected = digest,
               .seen = theirs});
   }
-  return __syncthreads_or(differs ? 1 : 0) == 0;
+  return !any_thread(differs);
 }
 
 // Announces of all peers are there and agree.
@@ -84,7 +84,7 @@ __device__ inline bool all_have_blocks(Peers const& peers) {
   bool lacks = false;
   if (static_cast<int>(threadIdx.x) < peers.world)
     lacks = announce_of(peers, peers.rank, static_cast<int>(threadIdx.x))->has_block == 0;
-  return __syncthreads_or(lacks ? 1 : 0) == 0;
+  return !any_thread(lacks);
 }
 
 }  // namespace switchyard::cuda

@@ -126,11 +126,13 @@ __device__ inline std::int64_t ask_for_id_of_batch(SlotDispatchArgs const& args,
                     min(std::int64_t{batch_tokens}, args.tokens - batch * batch_tokens));
 }
 
-// By all threads of a block, after a barrier: looks at another batch. A barrier follows.
+// By all threads of a block: looks at another batch.
 __device__ inline void go_to_batch(SlotDispatchArgs const& args, StreamRows const& rows, std::int64_t batch) {
+  __syncthreads();  // nobody looks at the bits there are any more
   clear_bits(args, rows);
   __syncthreads();
   look_at_batch(args, rows, batch, ask_for_id_of_batch(args, batch));
+  __syncthreads();
 }
 
 // By all threads of a block, when the first batch was looked at and there are more: counts all of them, and looks
@@ -139,11 +141,7 @@ __device__ inline void count_batches(SlotDispatchArgs const& args, std::int64_t 
   std::int64_t const batches = (args.tokens + batch_tokens - 1) / batch_tokens;
 #pragma unroll 1
   for (std::int64_t batch = 0; batch < batches; ++batch) {
-    if (batch > 0) {
-      __syncthreads();
-      go_to_batch(args, rows, batch);
-      __syncthreads();
-    }
+    if (batch > 0) go_to_batch(args, rows, batch);
 #pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < num_streams(args); i += slot_threads) {
       std::uint32_t const count = rows_of_batch(rows.bits[i]);
@@ -151,9 +149,7 @@ __device__ inline void count_batches(SlotDispatchArgs const& args, std::int64_t 
       rows.before[i] = (batch > 0 ? rows.before[i] : 0) + (batch < own_batch ? count : 0);
     }
   }
-  __syncthreads();
   go_to_batch(args, rows, own_batch);
-  __syncthreads();
 }
 
 // By all threads of a block: goes on to the next batch.
@@ -162,9 +158,7 @@ __device__ inline void next_batch(SlotDispatchArgs const& args, StreamRows const
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < num_streams(args); i += slot_threads)
     rows.before[i] += rows_of_batch(rows.bits[i]);
-  __syncthreads();
   go_to_batch(args, rows, batch);
-  __syncthreads();
 }
 
 }  // namespace switchyard::cuda

@@ -86,7 +86,7 @@ __device__ inline bool source_phase(CombineArgs const& args, std::uint64_t epoch
   bool failed = false;
   if (static_cast<int>(threadIdx.x) < args.peers.world)
     failed = !read_source(args, static_cast<int>(threadIdx.x), sources[threadIdx.x]);
-  return __syncthreads_or(failed ? 1 : 0) == 0;
+  return !any_thread(failed);
 }
 
 }  // namespace switchyard::cuda
