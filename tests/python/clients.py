@@ -198,16 +198,16 @@ def all_keywords(group: Any) -> None:
     buffer.destroy()
 
 
-def config_from_json(group: Any) -> None:
-    """SGLang: Config(**json), capture(), FP8 with scales."""
-    text = '{"num_sms": 24, "num_max_nvl_chunked_send_tokens": 16, "num_max_nvl_chunked_recv_tokens": 256}'
-    config = deep_ep.Config(**json.loads(text))
-    buffer = deep_ep.Buffer(group, 1 << 20, 0, low_latency_mode=False, num_qps_per_rank=2, allow_mnnvl=True)
-    mine = inputs(group)
-    x = mine.x.to(torch.float8_e4m3fn), devices.here(torch.ones(tokens, hidden // 128))
-    previous = deep_ep.Buffer.capture()
+def sglang_dispatch(
+    buffer: deep_ep.Buffer, x: Any, mine: reference.Inputs, num_experts: int, config: deep_ep.Config, alignment: int
+) -> tuple[Any, list[int], Any, torch.Tensor]:
+    """SGLang's prefill: what was received, counts, the handle, is_token_in_rank."""
     per_rank, per_rdma, per_expert, in_rank, previous = buffer.get_dispatch_layout(
-        mine.topk_idx, experts, previous_event=previous, async_finish=True, allocate_on_comm_stream=True
+        mine.topk_idx,
+        num_experts,
+        previous_event=deep_ep.Buffer.capture(),
+        async_finish=True,
+        allocate_on_comm_stream=True,
     )
     received, _, _, counts, handle, event = buffer.dispatch(
         x,
@@ -220,13 +220,16 @@ def config_from_json(group: Any) -> None:
         previous_event=previous,
         async_finish=True,
         allocate_on_comm_stream=True,
-        expert_alignment=128,
+        expert_alignment=alignment,
         config=config,
     )
     event.current_stream_wait()
-    assert all(count % 128 == 0 for count in counts) and (received[1] == 1).all()
+    return received, counts, handle, in_rank
+
+
+def sglang_combine(buffer: deep_ep.Buffer, rows: torch.Tensor, handle: Any, config: deep_ep.Config) -> torch.Tensor:
     y, _, event = buffer.combine(
-        received[0].bfloat16(),
+        rows,
         handle,
         async_finish=True,
         previous_event=deep_ep.Buffer.capture(),
@@ -234,6 +237,19 @@ def config_from_json(group: Any) -> None:
         config=config,
     )
     event.current_stream_wait()
+    return y
+
+
+def config_from_json(group: Any) -> None:
+    """SGLang: Config(**json), capture(), FP8 with scales."""
+    text = '{"num_sms": 24, "num_max_nvl_chunked_send_tokens": 16, "num_max_nvl_chunked_recv_tokens": 256}'
+    config = deep_ep.Config(**json.loads(text))
+    buffer = deep_ep.Buffer(group, 1 << 20, 0, low_latency_mode=False, num_qps_per_rank=2, allow_mnnvl=True)
+    mine = inputs(group)
+    x = mine.x.to(torch.float8_e4m3fn), devices.here(torch.ones(tokens, hidden // 128))
+    received, counts, handle, in_rank = sglang_dispatch(buffer, x, mine, experts, config, alignment=128)
+    assert all(count % 128 == 0 for count in counts) and (received[1] == 1).all()
+    y = sglang_combine(buffer, received[0].bfloat16(), handle, config)
     check_identity(x[0].float(), y, in_rank)
 
 
@@ -243,8 +259,11 @@ def constructor_retries(group: Any) -> None:
         buffer = deep_ep.Buffer(group, 1 << 20, 0, a_keyword_of_tomorrow=True)  # type: ignore[call-arg]
     except TypeError:
         buffer = deep_ep.Buffer(group, 1 << 20, 0, num_qps_per_rank=1)
-    mine = inputs(group)
-    per_rank, per_rdma, per_expert, in_rank, event = buffer.get_dispatch_layout(mine.topk_idx, experts)
+    lmdeploy_prefill(buffer, inputs(group), experts)
+
+
+def lmdeploy_prefill(buffer: deep_ep.Buffer, mine: reference.Inputs, num_experts: int) -> None:
+    per_rank, per_rdma, per_expert, in_rank, event = buffer.get_dispatch_layout(mine.topk_idx, num_experts)
     x, _, _, counts, handle, _ = buffer.dispatch(
         mine.x,
         num_tokens_per_rank=per_rank,
@@ -255,7 +274,7 @@ def constructor_retries(group: Any) -> None:
         topk_weights=mine.topk_weights,
         expert_alignment=128,
     )
-    assert all(count % 128 == 0 for count in counts)
+    assert len(counts) == num_experts // buffer.group_size and all(count % 128 == 0 for count in counts)
     check_identity(mine.x, buffer.combine(x, handle)[0], in_rank)
 
 

@@ -12,7 +12,7 @@ import deep_ep
 import devices
 import torch
 import torch.distributed as dist
-from clients import check_identity
+from clients import check_identity, lmdeploy_prefill, sglang_combine, sglang_dispatch
 from low_latency_clients import as_received, rows_of
 from low_latency_reference import Job, check_received, outputs_of, sums
 
@@ -132,38 +132,8 @@ def sglang(group: Any) -> None:
 
 def sglang_prefill(buffer: deep_ep.Buffer, job: Job, step: int, config: deep_ep.Config) -> None:
     mine = devices.here(job.inputs(buffer.rank, step))
-    per_rank, per_rdma, per_expert, in_rank, previous = buffer.get_dispatch_layout(
-        mine.topk_idx,
-        job.experts,
-        previous_event=deep_ep.Buffer.capture(),
-        async_finish=True,
-        allocate_on_comm_stream=True,
-    )
-    x, _, _, _, handle, event = buffer.dispatch(
-        mine.x,
-        topk_idx=mine.topk_idx,
-        topk_weights=mine.topk_weights,
-        num_tokens_per_rank=per_rank,
-        num_tokens_per_rdma_rank=per_rdma,
-        is_token_in_rank=in_rank,
-        num_tokens_per_expert=per_expert,
-        previous_event=previous,
-        async_finish=True,
-        allocate_on_comm_stream=True,
-        expert_alignment=1,
-        config=config,
-    )
-    event.current_stream_wait()
-    y, _, event = buffer.combine(
-        x,
-        handle,
-        async_finish=True,
-        previous_event=deep_ep.Buffer.capture(),
-        allocate_on_comm_stream=True,
-        config=config,
-    )
-    event.current_stream_wait()
-    check_identity(mine.x, y, in_rank)
+    x, _, handle, in_rank = sglang_dispatch(buffer, mine.x, mine, job.experts, config, alignment=1)
+    check_identity(mine.x, sglang_combine(buffer, x, handle, config), in_rank)
 
 
 def sglang_decode(buffer: deep_ep.Buffer, job: Job, step: int, hooks: bool) -> None:
@@ -202,7 +172,7 @@ def lmdeploy(group: Any) -> None:
         buffer = deep_ep.Buffer(group, 1 << 20, rdma, **sizes, a_keyword_of_tomorrow=True)
     except TypeError:
         buffer = deep_ep.Buffer(group, 1 << 20, rdma, **sizes)
-    lmdeploy_prefill(buffer, job)
+    lmdeploy_prefill(buffer, devices.here(job.inputs(buffer.rank)), job.experts)
     for step in range(2):
         mine = devices.here(job.inputs(buffer.rank, step))
         recv_x, _, handle, _, hook = buffer.low_latency_dispatch(
@@ -216,23 +186,6 @@ def lmdeploy(group: Any) -> None:
         )
         hook()
         check_sums(back, job, buffer.rank, step, fp8=True)
-
-
-def lmdeploy_prefill(buffer: deep_ep.Buffer, job: Job) -> None:
-    mine = devices.here(job.inputs(buffer.rank))
-    per_rank, per_rdma, per_expert, in_rank, event = buffer.get_dispatch_layout(mine.topk_idx, job.experts)
-    x, _, _, counts, handle, _ = buffer.dispatch(
-        mine.x,
-        topk_idx=mine.topk_idx,
-        topk_weights=mine.topk_weights,
-        num_tokens_per_rank=per_rank,
-        num_tokens_per_rdma_rank=per_rdma,
-        is_token_in_rank=in_rank,
-        num_tokens_per_expert=per_expert,
-        expert_alignment=128,
-    )
-    assert len(counts) == job.experts // job.ranks and all(count % 128 == 0 for count in counts)
-    check_identity(mine.x, buffer.combine(x, handle)[0], in_rank)
 
 
 def every_client(group: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from devices import device, here
 from torch.utils.checkpoint import checkpoint
+from torch_layer import check_compiled, dense, matrices_of, run_experts
 
 tokens, hidden, experts, top_k = 9, 16, 10, 3
 
@@ -31,24 +32,13 @@ def _buffer(group: Any) -> switchyard.Buffer:
     )
 
 
-def _matrices() -> torch.Tensor:
-    return torch.randn(experts, hidden, hidden, generator=torch.Generator().manual_seed(5)) / hidden**0.5
-
-
-def _dense(x: Any, ids: Any, weights: Any, matrices: Any) -> torch.Tensor:
-    """The layer without ranks."""
-    every = torch.tanh(torch.einsum("nh,ehg->neg", x, matrices))
-    picked = every[torch.arange(len(x)).unsqueeze(1), ids.clamp(min=0)]
-    return (picked * (weights * (ids >= 0)).unsqueeze(2)).sum(1)
-
-
 def _expected(rank: int, size: int) -> tuple[torch.Tensor, ...]:
     """Output, and gradients of inputs and of this rank's experts, which are summed over all ranks."""
-    matrices = _matrices().requires_grad_()
+    matrices = matrices_of(experts, hidden).requires_grad_()
     results = []
     for each in map(_inputs, range(size)):
         x, weights = each.x.requires_grad_(), each.topk_weights.requires_grad_()
-        y = _dense(x, each.topk_idx, weights, matrices)
+        y = dense(x, each.topk_idx, weights, matrices)
         y.square().sum().backward()
         results.append((y.detach(), x.grad, weights.grad))
     own = reference.experts_of(rank, experts, size)
@@ -62,15 +52,10 @@ def layer(group: Any) -> None:
     expected = _expected(rank, size)
     with _buffer(group) as buffer:
         for alignment, wrap in ((1, False), (4, False), (1, True)):
-            matrices = here(_matrices()[own.start : own.stop]).requires_grad_()
-
-            def run(rows: torch.Tensor, counts: torch.Tensor, matrices: torch.Tensor = matrices) -> torch.Tensor:
-                parts = rows.split(counts.tolist())
-                return torch.cat([torch.tanh(part @ matrix) for part, matrix in zip(parts, matrices)])
-
+            matrices = here(matrices_of(experts, hidden)[own.start : own.stop]).requires_grad_()
             mine = here(_inputs(rank))
             x, weights = mine.x.requires_grad_(), mine.topk_weights.requires_grad_()
-            module = sy.MoEDispatcher(buffer, run, expert_alignment=alignment)
+            module = sy.MoEDispatcher(buffer, run_experts(matrices), expert_alignment=alignment)
             arguments = x, mine.topk_idx, weights
             y = checkpoint(module, *arguments, use_reentrant=False) if wrap else module(*arguments)
             y.square().sum().backward()
@@ -102,18 +87,5 @@ def transposed_maps(group: Any) -> None:
 
 
 def compiled(group: Any) -> None:
-    mine = here(_inputs(group.rank()))
     with _buffer(group) as buffer:
-
-        def function(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-            routed = sy.dispatch(buffer, x, mine.topk_idx, weights)
-            return sy.combine(buffer, torch.tanh(routed.x) * routed.topk_weights.sum(1, keepdim=True), routed)
-
-        results = []
-        for each in (function, torch.compile(function, fullgraph=True, backend="aot_eager")):
-            x, weights = mine.x.clone().requires_grad_(), mine.topk_weights.clone().requires_grad_()
-            y = each(x, weights)
-            y.square().sum().backward()
-            results.append((y.detach(), x.grad, weights.grad))
-        for eager, other in zip(*results):
-            torch.testing.assert_close(eager, other)
+        check_compiled(buffer, here(_inputs(group.rank())))

@@ -125,10 +125,14 @@ def trainer_expanded(group: Any) -> None:
     buffer.destroy()
 
 
+def sized_by_hint(group: Any) -> deep_ep.ElasticBuffer:
+    num_bytes = deep_ep.ElasticBuffer.get_buffer_size_hint(group, tokens, hidden, num_topk=top_k)
+    return deep_ep.ElasticBuffer(group, num_bytes=num_bytes, **timeouts)
+
+
 def trainer_by_hand(group: Any) -> None:
     """DeepSpeed: sized by the hint, expanded, synchronous; gradients by a cached dispatch and a combine."""
-    num_bytes = deep_ep.ElasticBuffer.get_buffer_size_hint(group, tokens, hidden, num_topk=top_k)
-    buffer = deep_ep.ElasticBuffer(group, num_bytes=num_bytes, **timeouts)
+    buffer = sized_by_hint(group)
     mine = inputs(group, torch.float32)
     rows, _, row_weights, handle, event = buffer.dispatch(
         mine.x, mine.topk_idx, mine.topk_weights, num_experts=experts, num_max_tokens_per_rank=tokens, do_expand=True
@@ -146,8 +150,7 @@ def trainer_by_hand(group: Any) -> None:
 
 def trainer_flat(group: Any) -> None:
     """Whoever permutes rows himself: once a rank, the experts' weights applied there, a cached dispatch."""
-    num_bytes = deep_ep.ElasticBuffer.get_buffer_size_hint(group, tokens, hidden, num_topk=top_k)
-    buffer = deep_ep.ElasticBuffer(group, num_bytes=num_bytes, **timeouts)
+    buffer = sized_by_hint(group)
     mine = inputs(group, torch.bfloat16)
     x, ids, weights, handle, event = buffer.dispatch(
         mine.x, mine.topk_idx, mine.topk_weights, num_experts=experts, num_max_tokens_per_rank=tokens

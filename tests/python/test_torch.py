@@ -7,6 +7,7 @@ import switchyard.torch as sy
 import torch
 from ranks import as_threads
 from torch.utils.checkpoint import checkpoint
+from torch_layer import check_compiled, dense, matrices_of, run_experts
 
 ranks, tokens, hidden, experts, top_k = 2, 9, 16, 5, 3
 
@@ -29,31 +30,9 @@ def on_ranks(body, size=ranks):
     return as_threads(size, run)
 
 
-def weights_of_experts():
-    random = torch.Generator().manual_seed(5)
-    return torch.randn(experts, hidden, hidden, generator=random) / hidden**0.5
-
-
-def run_experts(weights):
-    """Rows grouped by expert through a matrix each."""
-
-    def run(rows, counts):
-        parts = rows.split(counts.tolist())
-        return torch.cat([torch.tanh(part @ w) for part, w in zip(parts, weights)])
-
-    return run
-
-
-def dense(x, ids, weights, experts_weights):
-    """The layer without ranks."""
-    every = torch.tanh(torch.einsum("nh,ehg->neg", x, experts_weights))
-    picked = every[torch.arange(len(x)).unsqueeze(1), ids.clamp(min=0)]
-    return (picked * (weights * (ids >= 0)).unsqueeze(2)).sum(1)
-
-
 def expected_of_rank(rank):
     """Output, and gradients of inputs; experts' gradients are summed over all ranks."""
-    everything = weights_of_experts().requires_grad_()
+    everything = matrices_of(experts, hidden).requires_grad_()
     outputs = []
     for r in range(ranks):
         mine = inputs_of(r)
@@ -68,7 +47,7 @@ def expected_of_rank(rank):
 def layer_on_rank(buffer, rank, wrap=lambda f: f, alignment=1):
     mine = inputs_of(rank)
     own = reference.experts_of(rank, experts, ranks)
-    weights = weights_of_experts()[own.start : own.stop].clone().requires_grad_()
+    weights = matrices_of(experts, hidden)[own.start : own.stop].clone().requires_grad_()
     x, w = mine.x.clone().requires_grad_(), mine.topk_weights.clone().requires_grad_()
     layer = sy.MoEDispatcher(buffer, run_experts(weights), expert_alignment=alignment)
     y = wrap(layer)(x, mine.topk_idx, w)
@@ -140,20 +119,7 @@ def test_gradcheck_on_one_rank():
 
 def test_compiled_equals_eager():
     def body(buffer, rank):
-        mine = inputs_of(rank)
-
-        def layer(x, w):
-            routed = sy.dispatch(buffer, x, mine.topk_idx, w)
-            return sy.combine(buffer, torch.tanh(routed.x) * routed.topk_weights.sum(1, keepdim=True), routed)
-
-        results = []
-        for function in (layer, torch.compile(layer, fullgraph=True, backend="aot_eager")):
-            x, w = mine.x.clone().requires_grad_(), mine.topk_weights.clone().requires_grad_()
-            y = function(x, w)
-            y.square().sum().backward()
-            results.append((y.detach(), x.grad, w.grad))
-        for eager, compiled in zip(*results):
-            torch.testing.assert_close(eager, compiled)
+        check_compiled(buffer, inputs_of(rank))
 
     on_ranks(body, size=1)
 
