@@ -4,7 +4,7 @@ set_property(CACHE SWITCHYARD_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(SWITCHYARD_CUDA_ARCHITECTURES "80;90a;100a" CACHE STRING "GPU architectures that kernels are built for")
 
 set(SWITCHYARD_HAS_CUDA OFF)
-# Sanitizers of the host compiler do not go through nvcc.
+# Sanitizers of the host compiler do not go through nvcc: with ON, kernels and their launches go without.
 if(NOT SWITCHYARD_CUDA STREQUAL "OFF" AND NOT (SWITCHYARD_SANITIZE AND SWITCHYARD_CUDA STREQUAL "AUTO"))
   include(CheckLanguage)
   check_language(CUDA)

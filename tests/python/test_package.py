@@ -54,6 +54,13 @@ def test_the_extension_does_not_need_pytorch():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_the_extension_shows_nothing_but_its_entry():
+    """What else it showed, libraries that are loaded after it could take for theirs."""
+    command = ["nm", "-D", "--defined-only", _core.__file__]
+    symbols = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    assert symbols[2::3] == ["PyInit__core"], symbols
+
+
 def test_every_exception_is_an_error_and_a_built_in_class():
     built_in = {"Timeout": TimeoutError, "PeerLost": ConnectionError, "OutOfMemory": MemoryError}
     for name in ("InvalidArgument", "Timeout", "PeerLost", "OutOfMemory", "Unsupported", "SystemCallError", "Unusable"):
