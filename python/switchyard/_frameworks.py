@@ -17,6 +17,12 @@ def framework_of(tensor: object) -> str:
     return type(tensor).__module__.partition(".")[0]
 
 
+def require_torch(torch: Any) -> None:
+    """For what needs results to be tensors of PyTorch at once: DLPack's C exchange table makes them so."""
+    if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        raise ImportError(f"expected PyTorch 2.10 or newer, seen {torch.__version__}: pip install 'torch>=2.10'")
+
+
 def _to_numpy(tensor: HeapTensor) -> Any:
     import ml_dtypes
     import numpy as np

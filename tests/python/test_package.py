@@ -11,6 +11,7 @@ import pytest
 import switchyard
 from deep_ep import _installed
 from switchyard import _core
+from switchyard._frameworks import require_torch
 
 package = Path(switchyard.__file__).parent
 
@@ -52,6 +53,17 @@ def test_everything_public_is_documented(module):
 def test_the_extension_does_not_need_pytorch():
     program = "import sys, switchyard; assert 'torch' not in sys.modules and 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_an_older_pytorch_is_refused():
+    class Older:
+        class Tensor:
+            pass
+
+        __version__ = "2.9.1"
+
+    with pytest.raises(ImportError, match="expected PyTorch 2.10 or newer, seen 2.9.1: pip install 'torch>=2.10'"):
+        require_torch(Older)
 
 
 def test_every_exception_is_an_error_and_a_built_in_class():
