@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <stdexcept>
+#include <utility>
 
 #include "communicator.hpp"
 #include "dtypes.hpp"
@@ -35,13 +36,15 @@ nb::tuple to_python(Layout const& layout, Exporter const& exporter) {
 }
 
 nb::tuple layout_of(nb::handle topk_idx, int num_experts, int num_ranks) {
-  ConstTensorView const view = input("topk_idx", topk_idx);
+  Exports exports;
+  ConstTensorView const view = input("topk_idx", topk_idx, exports);
   Layout const layout = run_here([&] { return switchyard::get_layout(view, num_experts, num_ranks); });
   return to_python(layout, Exporter(topk_idx));
 }
 
 nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
-  ConstTensorView const view = input("topk_idx", topk_idx);
+  Exports exports;
+  ConstTensorView const view = input("topk_idx", topk_idx, exports);
   auto const buffer = self.get();
   Layout const layout = run_here([&] { return buffer->get_layout(view, cuda_stream); });
   settle(*buffer, topk_idx);
@@ -50,13 +53,25 @@ nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t c
 
 // With the event that their contents come with.
 nb::tuple get_layout_async(PyBuffer& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
-  ConstTensorView const view = input("topk_idx", topk_idx);
+  std::vector<nb::object> kept{nb::borrow(topk_idx)};
+  ConstTensorView const view = input("topk_idx", topk_idx, kept);
   auto const buffer = self.get();
-  self.runs_here();  // lets go of what is done
+  self.prune();
   Pending<Layout> const pending = run_here([&] { return buffer->get_layout_async(view, cuda_stream); });
-  self.keep(pending.event(), {nb::borrow(topk_idx)});
+  self.keep(pending.event(), std::move(kept));
   settle(*buffer, topk_idx);
-  return nb::make_tuple(to_python(pending.early(), Exporter(topk_idx, gpu_of(*buffer))), pending.event());
+  return nb::make_tuple(to_python(pending.early(), Exporter(topk_idx, gpu_of(*buffer))), PyEvent(pending.event()));
+}
+
+// A full heap waits for what earlier calls on the GPU still use.
+Tensor allocated(Buffer& buffer, DType dtype, std::vector<std::int64_t> const& shape) {
+  nb::gil_scoped_release const released;
+  switch (shape.size()) {
+    case 1: return buffer.allocate(dtype, {shape[0]});
+    case 2: return buffer.allocate(dtype, {shape[0], shape[1]});
+    case 3: return buffer.allocate(dtype, {shape[0], shape[1], shape[2]});
+    default: throw InvalidArgument("shape: expected 1 to 3 dimensions, seen " + std::to_string(shape.size()));
+  }
 }
 
 nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<std::int64_t> const& shape,
@@ -66,18 +81,14 @@ nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<
     throw InvalidArgument(
         "dtype: expected bfloat16, float16, float32, float8_e4m3fn, int32, int64 or uint8, seen " + dtype);
   auto const buffer = self.get();
-  Exporter const exporter(like, gpu_of(*buffer));
-  switch (shape.size()) {
-    case 1: return exporter(buffer->allocate(*type, {shape[0]}));
-    case 2: return exporter(buffer->allocate(*type, {shape[0], shape[1]}));
-    case 3: return exporter(buffer->allocate(*type, {shape[0], shape[1], shape[2]}));
-    default: throw InvalidArgument("shape: expected 1 to 3 dimensions, seen " + std::to_string(shape.size()));
-  }
+  return Exporter(like, gpu_of(*buffer))(allocated(*buffer, *type, shape));
 }
 
 nb::list phases(PyBuffer const& self) {
+  auto const buffer = self.get();
+  auto const times = run_here([&] { return buffer->phases(); });  // waits for the latest call
   nb::list result;
-  for (PhaseTime const& each : self.get()->phases()) result.append(nb::make_tuple(each.name, each.us));
+  for (PhaseTime const& each : times) result.append(nb::make_tuple(each.name, each.us));
   return result;
 }
 
@@ -110,9 +121,12 @@ PyBuffer::~PyBuffer() {
 }
 
 void PyBuffer::destroy() {
-  if (buffer_.usable()) {
+  if (!buffer_.usable()) return buffer_.destroy();
+  auto buffer = buffer_.get();  // with the GIL: another thread may destroy it, too
+  {
     nb::gil_scoped_release const released;
-    drain(*buffer_.get());
+    drain(*buffer);
+    buffer.reset();
   }
   buffer_.destroy();
   in_flight_.prune();

@@ -21,13 +21,20 @@ class PyBuffer {
   PyBuffer& operator=(PyBuffer&&) = delete;
   ~PyBuffer();
 
+  // Before all else: what follows would wait for ever in a fork.
   [[nodiscard]] std::shared_ptr<Buffer> get() const { return buffer_.get(); }
   // Waits for queued work first.
   void destroy();
 
-  // Whether a synchronous call would run at once, in this thread. Behind asynchronous calls it would block where no
-  // signal ends the wait: in the main thread it is then queued, too. On a GPU it is queued behind them by itself.
-  bool runs_here() { return in_flight_.prune() || on_gpu_ || !in_main_thread(); }
+  // Whether a synchronous call would run at once, in this thread. Behind asynchronous calls, or an event, it would
+  // block where no signal ends the wait: in the main thread it is then queued, too. On a GPU it is queued behind
+  // them by itself.
+  bool runs_here(Event const& after) {
+    bool const idle = in_flight_.prune() && after.done();
+    return idle || on_gpu_ || !in_main_thread();
+  }
+  // Lets go of what is done.
+  void prune() { in_flight_.prune(); }
   // Of an asynchronous call.
   void keep(Event const& event, std::vector<nb::object> inputs) { in_flight_.add(event, std::move(inputs)); }
 

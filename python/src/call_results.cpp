@@ -11,7 +11,7 @@ namespace {
 
 // What a handle tells is written by the dispatch.
 Handle const& ready(DispatchHandle const& self) {
-  if (!self.ready.done()) wait_for(self.ready, std::nullopt);
+  if (!self.ready.get().done()) wait_for(self.ready.get(), std::nullopt);
   return self.handle;
 }
 
@@ -49,6 +49,22 @@ void bind_handle(nb::module_& module) {
           "[n] int32 as a HeapTensor: a copy, if it was asked for; else None when the received rows are gone.");
 }
 
+// A call that is under way may be writing its value.
+template <typename Value, typename Result>
+Value early(PendingResult<Value, Result> const& self) {
+  return self.event.get().done() || self.known_early ? self.pending.early() : Value{};
+}
+
+template <typename Value, typename Result>
+Value get(PendingResult<Value, Result> const& self) {
+  wait_for(self.event.get(), std::nullopt);
+  return self.pending.early();
+}
+
+DispatchResult result_of(PendingDispatch const& self, Dispatched&& value) {
+  return {std::move(value), self.result.exporter, self.result.handle};
+}
+
 void bind_dispatched(nb::module_& module) {
   nb::class_<DispatchResult>(module, "DispatchResult")
       .def_prop_ro("x", [](DispatchResult const& self) { return self.exporter(self.value.x); })
@@ -65,14 +81,8 @@ void bind_dispatched(nb::module_& module) {
   nb::class_<PendingDispatch>(module, "PendingDispatch")
       .def_prop_ro("event", [](PendingDispatch const& self) { return self.event; })
       .def_prop_ro("handle", [](PendingDispatch const& self) { return self.result.handle; })
-      .def("early",
-           [](PendingDispatch const& self) {
-             return DispatchResult{self.pending.early(), self.result.exporter, self.result.handle};
-           })
-      .def("get", [](PendingDispatch const& self) {
-        wait_for(self.event, std::nullopt);
-        return DispatchResult{self.pending.early(), self.result.exporter, self.result.handle};
-      });
+      .def("early", [](PendingDispatch const& self) { return result_of(self, early(self)); })
+      .def("get", [](PendingDispatch const& self) { return result_of(self, get(self)); });
 }
 
 void bind_combined(nb::module_& module) {
@@ -84,11 +94,10 @@ void bind_combined(nb::module_& module) {
       .def_prop_ro("event", [](PendingCombine const& self) { return self.event; })
       .def("early",
            [](PendingCombine const& self) {
-             return CombineResult{self.pending.early(), self.result.exporter};
+             return CombineResult{early(self), self.result.exporter};
            })
       .def("get", [](PendingCombine const& self) {
-        wait_for(self.event, std::nullopt);
-        return CombineResult{self.pending.early(), self.result.exporter};
+        return CombineResult{get(self), self.result.exporter};
       });
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "event.hpp"
 #include "results.hpp"
 #include "switchyard/buffer.hpp"
 
@@ -22,7 +23,7 @@ struct Glimpse {
 // Handle, and what else Python is told of a dispatch.
 struct DispatchHandle {
   Handle handle;
-  Event ready;  // before it, only a combine that is queued may use the handle
+  PyEvent ready;  // before it, only a combine that is queued may use the handle
   // The received rows' tokens on their source ranks. When asked for: a copy, since the tensor keeps all rows.
   std::shared_ptr<std::vector<std::int32_t>> source_tokens;
   Glimpse source_token;
@@ -57,8 +58,9 @@ struct CombineResult {
 template <typename Value, typename Result>
 struct PendingResult {
   Pending<Value> pending;
-  Event event;  // of the last thing that belongs to the call
+  PyEvent event;  // of the last thing that belongs to the call
   Result result;
+  bool known_early = false;  // before the event the value stands, but for the contents of tensors
 };
 
 using PendingDispatch = PendingResult<Dispatched, DispatchResult>;

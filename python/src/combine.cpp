@@ -1,5 +1,6 @@
 #include <nanobind/nanobind.h>
 
+#include <string>
 #include <utility>
 
 #include "buffer.hpp"
@@ -17,25 +18,34 @@ struct Inputs {
   nb::handle topk_weights;
   nb::handle row_weights;
   nb::handle rest;  // None, or (bias0, bias1, out)
+  Exports exports{};
 
   [[nodiscard]] std::vector<nb::object> kept() const {
     std::vector<nb::object> all;
     for (nb::handle const each : {x, handle, topk_weights, row_weights, rest}) all.push_back(nb::borrow(each));
+    all.insert(all.end(), exports.begin(), exports.end());
     return all;
   }
 };
 
-CombineArgs arguments_of(Inputs const& inputs, CallOptions const& options) {
+Handle handle_of(nb::handle object) {
+  if (nb::isinstance<DispatchHandle>(object)) return nb::cast<DispatchHandle const&>(object).handle;
+  std::string const text =
+      std::string("handle: expected the Handle of a dispatch, seen ") + nb::type_name(object.type()).c_str();
+  throw nb::type_error(text.c_str());
+}
+
+CombineArgs arguments_of(Inputs& inputs, CallOptions const& options) {
   CombineArgs args;
-  args.x = input("x", inputs.x);
-  if (!inputs.handle.is_none()) args.handle = nb::cast<DispatchHandle const&>(inputs.handle).handle;
-  args.topk_weights = input("topk_weights", inputs.topk_weights);
-  args.row_weights = input("row_weights", inputs.row_weights);
+  args.x = input("x", inputs.x, inputs.exports);
+  if (!inputs.handle.is_none()) args.handle = handle_of(inputs.handle);
+  args.topk_weights = input("topk_weights", inputs.topk_weights, inputs.exports);
+  args.row_weights = input("row_weights", inputs.row_weights, inputs.exports);
   if (!inputs.rest.is_none()) {
     auto const rest = nb::cast<nb::tuple>(inputs.rest);
-    args.bias0 = input("bias0", rest[0]);
-    args.bias1 = input("bias1", rest[1]);
-    args.out = output("out", rest[2]);
+    args.bias0 = input("bias0", rest[0], inputs.exports);
+    args.bias1 = input("bias1", rest[1], inputs.exports);
+    args.out = output("out", rest[2], inputs.exports);
   }
   args.num_workers = options.num_workers;
   args.num_sms = options.num_sms;
@@ -45,7 +55,7 @@ CombineArgs arguments_of(Inputs const& inputs, CallOptions const& options) {
 }
 
 // As in a dispatch: peers are told of what only this rank sees.
-CombineArgs arguments(Buffer& buffer, Inputs const& inputs, CallOptions const& options) {
+CombineArgs arguments(Buffer& buffer, Inputs& inputs, CallOptions const& options) {
   try {
     return arguments_of(inputs, options);
   } catch (...) {
@@ -57,26 +67,27 @@ CombineArgs arguments(Buffer& buffer, Inputs const& inputs, CallOptions const& o
   }
 }
 
-PendingCombine start(PyBuffer& self, Inputs const& inputs, CallOptions const& options) {
+PendingCombine start(PyBuffer& self, Inputs inputs, CallOptions const& options) {
   auto const buffer = self.get();
   CombineArgs const args = arguments(*buffer, inputs, options);
-  self.runs_here();  // lets go of what is done
+  self.prune();
   Pending<Combined> const pending = [&] {
     nb::gil_scoped_release const released;
     return buffer->combine_async(args);
   }();
   self.keep(pending.event(), inputs.kept());
   settle(*buffer, inputs.x);
-  return {pending, pending.event(), {{}, Exporter(inputs.x, gpu_of(*buffer))}};
+  bool const on_gpu = buffer->engine() == EngineKind::cuda;
+  return {pending, pending.event(), {{}, Exporter(inputs.x, gpu_of(*buffer))}, on_gpu};
 }
 
-CombineResult combine(PyBuffer& self, Inputs const& inputs, CallOptions const& options) {
-  if (!self.runs_here()) {
-    PendingCombine const later = start(self, inputs, options);
-    wait_for(later.event, std::nullopt);
+CombineResult combine(PyBuffer& self, Inputs inputs, CallOptions const& options) {
+  auto const buffer = self.get();
+  if (!self.runs_here(options.after)) {
+    PendingCombine const later = start(self, std::move(inputs), options);
+    wait_for(later.event.get(), std::nullopt);
     return {later.pending.early(), later.result.exporter};
   }
-  auto const buffer = self.get();
   CombineArgs const args = arguments(*buffer, inputs, options);
   Combined combined = run_here([&] { return buffer->combine(args); });
   settle(*buffer, inputs.x);

@@ -17,16 +17,12 @@ namespace {
 
 constexpr char const* name = "Communicator";
 
-// 0: the default. Negative ones go on to be refused.
-std::chrono::milliseconds milliseconds(double seconds) {
-  return std::chrono::ceil<std::chrono::milliseconds>(std::chrono::duration<double>(seconds));
-}
-
 OwnedCommunicator from_environment() {
   return {name, aside([] { return Communicator::from_environment(); })};
 }
 
-// where: host:port. serve: rank 0 serves the store itself.
+// address: host:port. serve: rank 0 serves the store itself. timeout: 0: the default; negative: refused further
+// down.
 OwnedCommunicator connect(int rank, int size, std::string const& address, std::string const& token, bool serve,
                           double timeout) {
   CommunicatorOptions const options{.rank = rank,
@@ -34,12 +30,12 @@ OwnedCommunicator connect(int rank, int size, std::string const& address, std::s
                                     .address = address,
                                     .token = token,
                                     .serve = serve,
-                                    .timeout = milliseconds(timeout)};
+                                    .timeout = milliseconds("timeout", timeout)};
   return {name, aside([options] { return Communicator::connect(options); })};
 }
 
 OwnedCommunicator join(std::shared_ptr<Store> const& store, int rank, int size, double timeout) {
-  return {name, aside([store, rank, size, limit = milliseconds(timeout)] {
+  return {name, aside([store, rank, size, limit = milliseconds("timeout", timeout)] {
             return Communicator::join(store, rank, size, limit);
           })};
 }

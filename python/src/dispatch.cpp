@@ -1,6 +1,7 @@
 #include <nanobind/nanobind.h>
 
 #include <optional>
+#include <utility>
 
 #include "buffer.hpp"
 #include "calls.hpp"
@@ -17,24 +18,26 @@ struct Inputs {
   nb::handle topk_idx;
   nb::handle topk_weights;
   nb::handle routing;  // a Handle, token_in_rank, or None
+  Exports exports{};
 
   [[nodiscard]] std::vector<nb::object> kept() const {
     std::vector<nb::object> all;
     for (nb::handle const each : {x, scales, topk_idx, topk_weights, routing}) all.push_back(nb::borrow(each));
+    all.insert(all.end(), exports.begin(), exports.end());
     return all;
   }
 };
 
-DispatchArgs arguments_of(Inputs const& inputs, CallOptions const& options) {
+DispatchArgs arguments_of(Inputs& inputs, CallOptions const& options) {
   DispatchArgs args;
-  args.x = input("x", inputs.x);
-  args.scales = input("scales", inputs.scales);
-  args.topk_idx = input("topk_idx", inputs.topk_idx);
-  args.topk_weights = input("topk_weights", inputs.topk_weights);
+  args.x = input("x", inputs.x, inputs.exports);
+  args.scales = input("scales", inputs.scales, inputs.exports);
+  args.topk_idx = input("topk_idx", inputs.topk_idx, inputs.exports);
+  args.topk_weights = input("topk_weights", inputs.topk_weights, inputs.exports);
   if (nb::isinstance<DispatchHandle>(inputs.routing)) {
     args.handle = nb::cast<DispatchHandle const&>(inputs.routing).handle;
   } else {
-    args.token_in_rank = input("token_in_rank", inputs.routing);
+    args.token_in_rank = input("token_in_rank", inputs.routing, inputs.exports);
   }
   args.cast_to_fp8 = options.cast_to_fp8;
   args.layout = options.expanded ? OutputLayout::expanded : OutputLayout::flat;
@@ -50,7 +53,7 @@ DispatchArgs arguments_of(Inputs const& inputs, CallOptions const& options) {
 
 // What cannot even be named to the engine must not leave the peers waiting: the call is made without its x, which
 // every rank refuses, and this rank then throws what it has found.
-DispatchArgs arguments(Buffer& buffer, Inputs const& inputs, CallOptions const& options) {
+DispatchArgs arguments(Buffer& buffer, Inputs& inputs, CallOptions const& options) {
   try {
     return arguments_of(inputs, options);
   } catch (...) {
@@ -86,7 +89,8 @@ DispatchResult call_now(Buffer& buffer, DispatchArgs const& args, bool keep_sour
 PendingDispatch call_later(Buffer& buffer, DispatchArgs const& args, bool keep_source_tokens) {
   nb::gil_scoped_release const released;
   Pending<Dispatched> pending = buffer.dispatch_async(args);
-  PendingDispatch later{pending, pending.event(), {}};
+  bool const on_gpu = buffer.engine() == EngineKind::cuda;
+  PendingDispatch later{pending, pending.event(), {}, on_gpu || args.num_worst_tokens > 0};
   if (keep_source_tokens) {
     auto const copy = std::make_shared<std::vector<std::int32_t>>();
     later.result.handle.source_tokens = copy;
@@ -97,30 +101,29 @@ PendingDispatch call_later(Buffer& buffer, DispatchArgs const& args, bool keep_s
   }
   later.result.handle.handle = pending.early().handle;
   // On the CPU the tensor is being made.
-  if (buffer.engine() == EngineKind::cuda)
-    later.result.handle.source_token = glimpse_of(pending.early().source_token, buffer);
+  if (on_gpu) later.result.handle.source_token = glimpse_of(pending.early().source_token, buffer);
   later.result.handle.ready = later.event;
   return later;
 }
 
-PendingDispatch start(PyBuffer& self, Inputs const& inputs, CallOptions const& options) {
+PendingDispatch start(PyBuffer& self, Inputs inputs, CallOptions const& options) {
   auto const buffer = self.get();
   DispatchArgs const args = arguments(*buffer, inputs, options);
-  self.runs_here();  // lets go of what is done
+  self.prune();
   PendingDispatch pending = call_later(*buffer, args, options.keep_source_tokens);
-  self.keep(pending.event, inputs.kept());
+  self.keep(pending.event.get(), inputs.kept());
   settle(*buffer, inputs.x);
   pending.result.exporter = Exporter(inputs.x, gpu_of(*buffer));
   return pending;
 }
 
-DispatchResult dispatch(PyBuffer& self, Inputs const& inputs, CallOptions const& options) {
-  if (!self.runs_here()) {
-    PendingDispatch const pending = start(self, inputs, options);
-    wait_for(pending.event, std::nullopt);
+DispatchResult dispatch(PyBuffer& self, Inputs inputs, CallOptions const& options) {
+  auto const buffer = self.get();
+  if (!self.runs_here(options.after)) {
+    PendingDispatch const pending = start(self, std::move(inputs), options);
+    wait_for(pending.event.get(), std::nullopt);
     return {pending.pending.early(), pending.result.exporter, pending.result.handle};
   }
-  auto const buffer = self.get();
   DispatchResult result = call_now(*buffer, arguments(*buffer, inputs, options), options.keep_source_tokens);
   settle(*buffer, inputs.x);
   result.exporter = Exporter(inputs.x, gpu_of(*buffer));
@@ -141,7 +144,9 @@ void bind_call_options(nb::module_& module) {
       .def_rw("num_sms", &CallOptions::num_sms)
       .def_rw("cuda_stream", &CallOptions::cuda_stream)
       .def_rw("keep_source_tokens", &CallOptions::keep_source_tokens)
-      .def_rw("after", &CallOptions::after);
+      .def_prop_rw(
+          "after", [](CallOptions const& self) { return PyEvent(self.after); },
+          [](CallOptions& self, PyEvent const& event) { self.after = event.get(); });
 }
 
 void bind_dispatch(nb::class_<PyBuffer>& buffer) {

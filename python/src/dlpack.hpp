@@ -32,6 +32,8 @@ struct Tensor {
   std::uint64_t byte_offset;
 };
 
+inline constexpr std::uint64_t read_only = 1;  // of the flags
+
 struct ManagedTensor {
   Version version;
   void* context;

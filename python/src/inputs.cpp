@@ -1,6 +1,5 @@
 #include "inputs.hpp"
 
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
 #include <string>
@@ -77,6 +76,9 @@ TensorView numpy_view(char const* name, nb::handle array, bool written) {
   auto const data = nb::cast<nb::tuple>(interface["data"]);
   if (written && nb::cast<bool>(data[1]))
     throw InvalidArgument(std::string(name) + ": expected an array that may be written to, seen a read-only one");
+  if (!nb::cast<bool>(array.attr("dtype").attr("isnative")))
+    throw InvalidArgument(std::string(name) +
+                          ": expected elements in this machine's byte order, seen swapped ones");
   std::string const dtype = nb::cast<std::string>(nb::str(array.attr("dtype").attr("name")));
   auto const shape = nb::cast<nb::tuple>(array.attr("shape"));
   auto const strides = nb::cast<nb::tuple>(array.attr("strides"));
@@ -98,48 +100,78 @@ TensorView numpy_view(char const* name, nb::handle array, bool written) {
   return with_sane_strides(view);
 }
 
+// Also if the class is one that a user derived.
 bool is_of(nb::handle object, std::string_view framework) {
-  return nb::cast<std::string>(nb::str(object.type().attr("__module__"))).starts_with(framework);
+  for (nb::handle const type : nb::cast<nb::tuple>(object.type().attr("__mro__")))
+    if (nb::cast<std::string>(nb::str(type.attr("__module__"))).starts_with(framework)) return true;
+  return false;
 }
 
-// What the array is made from. Calls start after the stream that they are given, so that CuPy has nothing to wait
-// for (-1): else it would have the default stream wait for its current one, which no graph can capture.
+// Calls start after the stream that they are given, so that CuPy has nothing to wait for (-1): else it would have
+// the default stream wait for its current one, which no graph can capture.
+nb::object call_dlpack(nb::handle object, bool versioned) {
+  nb::dict options;
+  if (is_of(object, "cupy")) options["stream"] = -1;
+  if (versioned) options["max_version"] = nb::make_tuple(dlpack::major_version, 0);
+  return object.attr("__dlpack__")(**options);
+}
+
+// Only tensors with a version say whether they may be written to.
 nb::object exported(nb::handle object) {
-  if (!is_of(object, "cupy")) return nb::borrow(object);
   try {
-    return object.attr("__dlpack__")(nb::arg("stream") = -1);
-  } catch (nb::python_error const&) {
-    return nb::none();  // a dtype that DLPack has no word for
+    return call_dlpack(object, true);
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_TypeError)) throw;
   }
+  return call_dlpack(object, false);
 }
 
-TensorView dlpack_view(char const* name, nb::handle object, bool written) {
+struct Export {
+  dlpack::Tensor tensor;
+  bool read_only = false;
+};
+
+// Of a capsule, whose destructor lets go of the memory as long as nobody renames it.
+Export tensor_in(nb::handle capsule) {
+  if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
+    auto const* const managed =
+        static_cast<dlpack::ManagedTensor const*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
+    if (managed->version.major != dlpack::major_version)
+      throw nb::buffer_error(("DLPack version " + std::to_string(managed->version.major)).c_str());
+    return {managed->tensor, (managed->flags & dlpack::read_only) != 0};
+  }
+  void* const unversioned = PyCapsule_GetPointer(capsule.ptr(), "dltensor");
+  if (unversioned == nullptr) throw nb::python_error();
+  return {*static_cast<dlpack::Tensor const*>(unversioned), false};  // its first member
+}
+
+Export export_of(char const* name, nb::handle object, Exports& exports) {
+  try {
+    exports.push_back(exported(object));
+    return tensor_in(exports.back());
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+  } catch (nb::builtin_exception const&) {
+  }
+  throw InvalidArgument(std::string(name) +
+                        ": expected a tensor that DLPack can describe, seen one that it cannot");
+}
+
+TensorView dlpack_view(char const* name, nb::handle object, bool written, Exports& exports) {
   bool const of_jax = is_of_jax(object);
   // Their DLPack does not say so.
   if (written && of_jax)
     throw InvalidArgument(std::string(name) +
                           ": expected a tensor that may be written to, seen a JAX array, which is immutable");
-  nb::object const source = exported(object);
-  nb::ndarray<nb::ro> array;
-  if (source.is_none() || !nb::try_cast(source, array)) {
-    PyErr_Clear();
-    throw InvalidArgument(std::string(name) +
-                          ": expected a tensor that DLPack can describe, seen one that it cannot");
-  }
+  auto const [tensor, read_only] = export_of(name, object, exports);
+  if (written && read_only)
+    throw InvalidArgument(std::string(name) + ": expected a tensor that may be written to, seen a read-only one");
   // JAX returns before an array is there, and has no stream to wait for.
   if (of_jax) object.attr("block_until_ready")();
-  auto const type = array.dtype();
-  dlpack::Tensor tensor{.data = const_cast<void*>(array.data()),
-                        .device = {array.device_type(), array.device_id()},
-                        .ndim = static_cast<std::int32_t>(array.ndim()),
-                        .dtype = {type.code, type.bits, type.lanes},
-                        .shape = const_cast<std::int64_t*>(array.shape_ptr()),
-                        .strides = const_cast<std::int64_t*>(array.stride_ptr()),
-                        .byte_offset = 0};
   return view_of(name, tensor);
 }
 
-TensorView view_of_object(char const* name, nb::handle object, bool written) {
+TensorView view_of_object(char const* name, nb::handle object, bool written, Exports& exports) {
   if (object.is_none()) return {};
   if (auto const* const api = exchange_api_of(object)) {
     dlpack::Tensor tensor{};
@@ -147,7 +179,7 @@ TensorView view_of_object(char const* name, nb::handle object, bool written) {
     return view_of(name, tensor);
   }
   if (nb::hasattr(object, "__array_interface__")) return numpy_view(name, object, written);
-  if (nb::hasattr(object, "__dlpack__")) return dlpack_view(name, object, written);
+  if (nb::hasattr(object, "__dlpack__")) return dlpack_view(name, object, written, exports);
   std::string const text =
       std::string(name) + ": expected a tensor (of NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__), seen " +
       nb::type_name(object.type()).c_str();
@@ -160,12 +192,12 @@ bool is_of_jax(nb::handle object) {
   return is_of(object, "jax");
 }
 
-ConstTensorView input(char const* name, nb::handle object) {
-  return view_of_object(name, object, false);
+ConstTensorView input(char const* name, nb::handle object, Exports& exports) {
+  return view_of_object(name, object, false, exports);
 }
 
-TensorView output(char const* name, nb::handle object) {
-  return view_of_object(name, object, true);
+TensorView output(char const* name, nb::handle object, Exports& exports) {
+  return view_of_object(name, object, true, exports);
 }
 
 }  // namespace switchyard::python

@@ -26,6 +26,19 @@ nb::object outputs(OwnedLowLatency const& self, PyLowLatencyHandle const& handle
   return Exporter(like, gpu_of(*buffer))(Tensor(tensor.view(), handle.value));
 }
 
+// Both wait for calls on the GPU.
+void mask(OwnedLowLatency const& self, int rank, bool masked) {
+  auto const buffer = self.get();
+  nb::gil_scoped_release const released;
+  buffer->mask(rank, masked);
+}
+
+std::vector<bool> masked(OwnedLowLatency const& self) {
+  auto const buffer = self.get();
+  nb::gil_scoped_release const released;
+  return buffer->masked();
+}
+
 void bind_options(nb::module_& module) {
   using Options = LowLatencyOptions;
   nb::class_<Options>(module, "LowLatencyOptions")
@@ -55,10 +68,8 @@ void bind_low_latency(nb::module_& module) {
   nb::class_<OwnedLowLatency> buffer(module, "LowLatencyBuffer");
   buffer.def_static("make", &make, nb::arg("communicator"), nb::arg("options"))
       .def("outputs", &outputs, nb::arg("handle"), nb::arg("dtype"), nb::arg("like").none())
-      .def(
-          "mask", [](OwnedLowLatency const& self, int rank, bool masked) { self.get()->mask(rank, masked); },
-          nb::arg("rank"), nb::arg("masked"))
-      .def("masked", [](OwnedLowLatency const& self) { return self.get()->masked(); })
+      .def("mask", &mask, nb::arg("rank"), nb::arg("masked"))
+      .def("masked", &masked)
       .def("synchronize",
            [](OwnedLowLatency const& self) { aside([buffer = self.get()] { buffer->synchronize(); }); })
       .def("reset", [](OwnedLowLatency const& self) { aside([buffer = self.get()] { buffer->reset(); }); })

@@ -15,9 +15,10 @@ namespace switchyard::python {
 
 namespace {
 
-std::vector<nb::object> kept_alive(std::initializer_list<nb::handle> inputs) {
+std::vector<nb::object> kept_alive(std::initializer_list<nb::handle> inputs, Exports const& exports) {
   std::vector<nb::object> all;
   for (nb::handle const each : inputs) all.push_back(nb::borrow(each));
+  all.insert(all.end(), exports.begin(), exports.end());
   return all;
 }
 
@@ -28,9 +29,10 @@ struct DispatchInputs {
   nb::handle topk_weights;
   nb::handle received_per_expert;
   nb::handle wait_ns_per_source;
+  Exports exports{};
 
   [[nodiscard]] std::vector<nb::object> kept() const {
-    return kept_alive({x, scales, topk_idx, topk_weights, received_per_expert, wait_ns_per_source});
+    return kept_alive({x, scales, topk_idx, topk_weights, received_per_expert, wait_ns_per_source}, exports);
   }
 };
 
@@ -40,33 +42,34 @@ struct CombineInputs {
   nb::handle topk_weights;
   nb::handle out;
   nb::handle wait_ns_per_source;
+  Exports exports{};
 
   [[nodiscard]] std::vector<nb::object> kept() const {
-    return kept_alive({x, handle, topk_weights, out, wait_ns_per_source});
+    return kept_alive({x, handle, topk_weights, out, wait_ns_per_source}, exports);
   }
 };
 
-LowLatencyDispatchArgs arguments(DispatchInputs const& inputs, LowLatencyCallOptions const& options) {
-  return {.x = input("x", inputs.x),
-          .scales = input("scales", inputs.scales),
-          .topk_idx = input("topk_idx", inputs.topk_idx),
-          .topk_weights = input("topk_weights", inputs.topk_weights),
+LowLatencyDispatchArgs arguments(DispatchInputs& inputs, LowLatencyCallOptions const& options) {
+  return {.x = input("x", inputs.x, inputs.exports),
+          .scales = input("scales", inputs.scales, inputs.exports),
+          .topk_idx = input("topk_idx", inputs.topk_idx, inputs.exports),
+          .topk_weights = input("topk_weights", inputs.topk_weights, inputs.exports),
           .cast = options.cast,
           .layout = options.layout,
-          .received_per_expert = output("received_per_expert", inputs.received_per_expert),
-          .wait_ns_per_source = output("wait_ns_per_source", inputs.wait_ns_per_source),
+          .received_per_expert = output("received_per_expert", inputs.received_per_expert, inputs.exports),
+          .wait_ns_per_source = output("wait_ns_per_source", inputs.wait_ns_per_source, inputs.exports),
           .num_workers = options.num_workers,
           .num_sms = options.num_sms,
           .cuda_stream = options.cuda_stream};
 }
 
-LowLatencyCombineArgs arguments(CombineInputs const& inputs, LowLatencyCallOptions const& options) {
-  return {.x = input("x", inputs.x),
+LowLatencyCombineArgs arguments(CombineInputs& inputs, LowLatencyCallOptions const& options) {
+  return {.x = input("x", inputs.x, inputs.exports),
           .handle = nb::cast<PyLowLatencyHandle const&>(inputs.handle).value->handle,
-          .topk_weights = input("topk_weights", inputs.topk_weights),
+          .topk_weights = input("topk_weights", inputs.topk_weights, inputs.exports),
           .coding = options.coding,
-          .out = output("out", inputs.out),
-          .wait_ns_per_source = output("wait_ns_per_source", inputs.wait_ns_per_source),
+          .out = output("out", inputs.out, inputs.exports),
+          .wait_ns_per_source = output("wait_ns_per_source", inputs.wait_ns_per_source, inputs.exports),
           .num_workers = options.num_workers,
           .num_sms = options.num_sms,
           .cuda_stream = options.cuda_stream};
@@ -77,7 +80,7 @@ LowLatencyResult result_of(LowLatencyReceived&& received, LowLatencyBuffer const
   return {of_this_process(std::move(received)), Exporter(x, gpu_of(buffer)), num_tokens};
 }
 
-LowLatencyResult dispatch(OwnedLowLatency const& self, DispatchInputs const& inputs,
+LowLatencyResult dispatch(OwnedLowLatency const& self, DispatchInputs& inputs,
                           LowLatencyCallOptions const& options) {
   auto const buffer = self.get();
   LowLatencyDispatchArgs const args = arguments(inputs, options);
@@ -86,7 +89,7 @@ LowLatencyResult dispatch(OwnedLowLatency const& self, DispatchInputs const& inp
   return result_of(std::move(received), *buffer, inputs.x, args.x.size(0));
 }
 
-std::tuple<LowLatencyResult, PyReceiveHook> send_dispatch(nb::handle self, DispatchInputs const& inputs,
+std::tuple<LowLatencyResult, PyReceiveHook> send_dispatch(nb::handle self, DispatchInputs& inputs,
                                                           LowLatencyCallOptions const& options) {
   auto const buffer = nb::cast<OwnedLowLatency&>(self).get();
   LowLatencyDispatchArgs const args = arguments(inputs, options);
@@ -96,14 +99,14 @@ std::tuple<LowLatencyResult, PyReceiveHook> send_dispatch(nb::handle self, Dispa
           PyReceiveHook(nb::borrow(self), std::move(hook), inputs.kept())};
 }
 
-void combine(OwnedLowLatency const& self, CombineInputs const& inputs, LowLatencyCallOptions const& options) {
+void combine(OwnedLowLatency const& self, CombineInputs& inputs, LowLatencyCallOptions const& options) {
   auto const buffer = self.get();
   LowLatencyCombineArgs const args = arguments(inputs, options);
   run_here([&] { buffer->combine(args); });
   settle(*buffer, inputs.x, args.cuda_stream);
 }
 
-PyReceiveHook send_combine(nb::handle self, CombineInputs const& inputs, LowLatencyCallOptions const& options) {
+PyReceiveHook send_combine(nb::handle self, CombineInputs& inputs, LowLatencyCallOptions const& options) {
   auto const buffer = nb::cast<OwnedLowLatency&>(self).get();
   LowLatencyCombineArgs const args = arguments(inputs, options);
   ReceiveHook hook;
@@ -117,7 +120,8 @@ void define_dispatch(nb::class_<OwnedLowLatency>& buffer, char const* name) {
       name,
       [](Self self, nb::handle x, nb::handle scales, nb::handle topk_idx, nb::handle topk_weights,
          nb::handle received, nb::handle wait_ns, LowLatencyCallOptions const& options) {
-        return Call(self, {x, scales, topk_idx, topk_weights, received, wait_ns}, options);
+        DispatchInputs inputs{x, scales, topk_idx, topk_weights, received, wait_ns};
+        return Call(self, inputs, options);
       },
       nb::arg("x").none(), nb::arg("scales").none(), nb::arg("topk_idx").none(), nb::arg("topk_weights").none(),
       nb::arg("received_per_expert").none(), nb::arg("wait_ns_per_source").none(), nb::arg("options"));
@@ -129,7 +133,8 @@ void define_combine(nb::class_<OwnedLowLatency>& buffer, char const* name) {
       name,
       [](Self self, nb::handle x, nb::handle handle, nb::handle topk_weights, nb::handle out, nb::handle wait_ns,
          LowLatencyCallOptions const& options) {
-        return Call(self, {x, handle, topk_weights, out, wait_ns}, options);
+        CombineInputs inputs{x, handle, topk_weights, out, wait_ns};
+        return Call(self, inputs, options);
       },
       nb::arg("x").none(), nb::arg("handle"), nb::arg("topk_weights").none(), nb::arg("out").none(),
       nb::arg("wait_ns_per_source").none(), nb::arg("options"));

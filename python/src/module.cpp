@@ -9,6 +9,7 @@
 #include "handle_tokens.hpp"
 #include "low_latency.hpp"
 #include "results.hpp"
+#include "waiting.hpp"
 
 NB_MODULE(_core, module) {
   namespace py = switchyard::python;
@@ -16,6 +17,7 @@ NB_MODULE(_core, module) {
   // Objects that live until the end of the interpreter are no mistake of their owners.
   nanobind::set_leak_warnings(false);
   module.attr("has_cuda") = SWITCHYARD_HAS_CUDA != 0;
+  py::remember_main_thread();
   py::bind_errors(module);
   py::bind_event(module);
   py::bind_heap_tensor(module);

@@ -14,6 +14,8 @@ namespace switchyard::python {
 
 // How often this process, and those before it, were forked: tells a child from its parent without a system call.
 unsigned forks() noexcept;
+// Why what `name` calls is of no use here; owner: "process" and its number.
+Unusable forked(char const* name, std::string const& owner);
 
 // In a forked child what it holds is left alone: freeing it there would reach the parent, by shared memory.
 template <typename T>
@@ -35,7 +37,7 @@ class Owned {
 
   // To be held during a call, so that a destroy() by another thread does not pull it away.
   [[nodiscard]] std::shared_ptr<T> get() const {
-    if (forks() != forks_) throw Unusable(forked());
+    if (forks() != forks_) throw forked(name_, "process " + std::to_string(owner_));
     if (!value_) throw Unusable(std::string(name_) + ": it was destroyed, make a new one");
     return value_;
   }
@@ -53,12 +55,6 @@ class Owned {
   }
 
  private:
-  [[nodiscard]] std::string forked() const {
-    return std::string(name_) + ": it belongs to process " + std::to_string(owner_) +
-           " and cannot be used in its fork " + std::to_string(::getpid()) +
-           ": make the communicator after the fork, or start processes by spawn";
-  }
-
   char const* name_;
   unsigned forks_ = forks();
   pid_t owner_ = ::getpid();

@@ -8,6 +8,7 @@
 
 #include "dtypes.hpp"
 #include "exchange.hpp"
+#include "switchyard/error.hpp"
 
 namespace switchyard::python {
 
@@ -27,6 +28,10 @@ dlpack::DataType type_of(Tensor const& tensor, Looks looks) noexcept {
 
 int device_id(Tensor const& tensor, int gpu) noexcept {
   return tensor.view().device == Device::cpu ? 0 : gpu;
+}
+
+nb::tuple dlpack_device_of(HeapTensor const& self) {
+  return nb::make_tuple(to_dlpack(self.tensor.view().device), device_id(self.tensor, self.gpu));
 }
 
 dlpack::ManagedTensor* manage(Tensor const& tensor, Looks looks, int gpu) {
@@ -85,8 +90,20 @@ nb::object to_capsule(HeapTensor const& self) {
   return nb::cast(array);
 }
 
+// What a consumer may ask of __dlpack__, and cannot have: the memory goes out as it is, where it is.
+void check_wishes(HeapTensor const& self, nb::kwargs const& wishes) {
+  nb::object const copy = wishes.get("copy", nb::none());
+  if (!copy.is_none() && nb::cast<bool>(copy))
+    throw nb::buffer_error("copy: expected None or False, seen True: copy what you have imported");
+  nb::object const device = wishes.get("dl_device", nb::none());
+  if (!device.is_none() && !device.equal(dlpack_device_of(self)))
+    throw nb::buffer_error("dl_device: expected the tensor's own, seen another: move what you have imported");
+}
+
 // The memory as bytes, for NumPy, which then views them as what they are.
 nb::object to_bytes(Tensor const& tensor) {
+  if (tensor.view().device != Device::cpu)
+    throw InvalidArgument("to_bytes: expected a tensor on the CPU, seen one on a GPU");
   std::size_t const bytes = static_cast<std::size_t>(tensor.view().numel()) * size_of(tensor.dtype());
   using Bytes = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>;
   return nb::cast(Bytes(tensor.view().data, {bytes}, capsule_of(tensor.owner())));
@@ -116,12 +133,13 @@ void bind_heap_tensor(nb::module_& module) {
           "dtype",
           [](HeapTensor const& self) { return self.looks.as_bool ? "bool" : numpy_name_of(self.tensor.dtype()); },
           "As NumPy and ml_dtypes call it.")
-      .def("__dlpack_device__",
-           [](HeapTensor const& self) {
-             return nb::make_tuple(to_dlpack(self.tensor.view().device), device_id(self.tensor, self.gpu));
-           })
+      .def("__dlpack_device__", &dlpack_device_of)
       .def(
-          "__dlpack__", [](HeapTensor const& self, nb::kwargs const&) { return to_capsule(self); },
+          "__dlpack__",
+          [](HeapTensor const& self, nb::kwargs const& options) {
+            check_wishes(self, options);
+            return to_capsule(self);
+          },
           nb::sig("def __dlpack__(self, **options: object) -> object"))
       .def(
           "to_bytes", [](HeapTensor const& self) { return to_bytes(self.tensor); },

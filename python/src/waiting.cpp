@@ -1,6 +1,8 @@
 #include "waiting.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <string>
 
 namespace switchyard::python {
 
@@ -9,6 +11,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 thread_local Clock::time_point last_look;
+
+unsigned long main_thread = 0;  // written when the module is made, before any other thread can call it
 
 // A wait that is woken often does not take the GIL as often.
 bool signal_raised() noexcept {
@@ -20,10 +24,19 @@ bool signal_raised() noexcept {
 
 }  // namespace
 
+void remember_main_thread() {
+  main_thread = nb::cast<unsigned long>(nb::module_::import_("threading").attr("main_thread")().attr("ident"));
+}
+
 bool in_main_thread() noexcept {
-  static unsigned long const main =
-      nb::cast<unsigned long>(nb::module_::import_("threading").attr("main_thread")().attr("ident"));
-  return PyThread_get_thread_ident() == main;
+  return PyThread_get_thread_ident() == main_thread;
+}
+
+std::chrono::milliseconds milliseconds(char const* name, double seconds) {
+  if (std::isnan(seconds)) throw InvalidArgument(std::string(name) + ": expected seconds, seen nan");
+  constexpr double longest = 1e9;  // 31 years: no sum with a clock overflows
+  return std::chrono::ceil<std::chrono::milliseconds>(
+      std::chrono::duration<double>(std::clamp(seconds, -longest, longest)));
 }
 
 SignalScope::SignalScope() : scope_(&signal_raised) {

@@ -26,6 +26,8 @@ inline void check_signals() {
   if (PyErr_CheckSignals() != 0) throw nb::python_error();
 }
 
+// When the module is made: asking Python later could let go of the GIL in the midst of a call.
+void remember_main_thread();
 // Python runs signal handlers in its main thread only.
 bool in_main_thread() noexcept;
 
@@ -72,6 +74,10 @@ auto aside(Call call) {
   }
   return future.get();
 }
+
+// Seconds that the caller says, as long as can be counted. Throws InvalidArgument for NaN; `name` is the
+// argument's.
+std::chrono::milliseconds milliseconds(char const* name, double seconds);
 
 // Waits for an event. False when `timeout` passes first.
 bool wait_for(Event const& event, std::optional<std::chrono::milliseconds> timeout);

@@ -10,6 +10,7 @@ from ._frameworks import current_cuda_stream, named_dtype, native
 from ._lifetime import track_buffer
 from ._options import CombineOptions, DispatchOptions, combine_options, dispatch_options, engine_kind
 from ._owner import Owner
+from ._refusal import refuse_combine, refuse_dispatch
 from ._results import Combined, Dispatched, Layout, PendingCombined, PendingDispatched
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Buffer(Owner):
         Raises InvalidArgument, on this rank, for a wrong shape or dtype, and for an id out of range.
         """
         stream = current_cuda_stream(topk_idx) if cuda_stream is None else cuda_stream
-        return Layout(*(native(each, topk_idx) for each in self._core.get_layout(topk_idx, stream)))
+        return Layout(*(native(each, type(topk_idx)) for each in self._core.get_layout(topk_idx, stream)))
 
     def dispatch(
         self, x: Any, topk_idx: Any = None, topk_weights: Any = None, **options: Unpack[DispatchOptions]
@@ -119,15 +120,23 @@ class Buffer(Owner):
             PeerLost, Timeout: the buffer refuses further work (until `reset()`, after a Timeout).
             KeyboardInterrupt: during a wait for a peer; the buffer has then failed on all ranks, as by a Timeout.
         """
-        scales, routing, call = dispatch_options(x, options)
-        return Dispatched(self._core.dispatch(x, scales, topk_idx, topk_weights, routing, call), x)
+        try:
+            scales, routing, call = dispatch_options(x, options)
+        except Exception:
+            refuse_dispatch(self._core)
+            raise
+        return Dispatched(self._core.dispatch(x, scales, topk_idx, topk_weights, routing, call), type(x))
 
     def dispatch_async(
         self, x: Any, topk_idx: Any = None, topk_weights: Any = None, **options: Unpack[DispatchOptions]
     ) -> PendingDispatched:
         """As dispatch, but queued: returns at once. Inputs are kept until it is done."""
-        scales, routing, call = dispatch_options(x, options)
-        return PendingDispatched(self._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, call), x)
+        try:
+            scales, routing, call = dispatch_options(x, options)
+        except Exception:
+            refuse_dispatch(self._core)
+            raise
+        return PendingDispatched(self._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, call), type(x))
 
     def combine(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> Combined:
         """Sends the rows of a dispatch back, and sums up what this rank's tokens get.
@@ -148,15 +157,23 @@ class Buffer(Owner):
 
         Raises as dispatch does.
         """
-        weights, row_weights, rest, call = combine_options(x, options)
+        try:
+            weights, row_weights, rest, call = combine_options(x, options)
+        except Exception:
+            refuse_combine(self._core)
+            raise
         core = self._core.combine(x, handle, weights, row_weights, rest, call)
-        return Combined(core, x, rest[2] if rest else None)
+        return Combined(core, type(x), rest[2] if rest else None)
 
     def combine_async(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> PendingCombined:
         """As combine, but queued: returns at once. Inputs are kept until it is done."""
-        weights, row_weights, rest, call = combine_options(x, options)
+        try:
+            weights, row_weights, rest, call = combine_options(x, options)
+        except Exception:
+            refuse_combine(self._core)
+            raise
         core = self._core.combine_async(x, handle, weights, row_weights, rest, call)
-        return PendingCombined(core, x, rest[2] if rest else None)
+        return PendingCombined(core, type(x), rest[2] if rest else None)
 
     def allocate(self, dtype: Any, shape: Sequence[int], *, like: object = None) -> Any:
         """A tensor of the heap: what experts write there, combine reads without a copy. Not collective.
@@ -169,7 +186,7 @@ class Buffer(Owner):
         Raises OutOfMemory on this rank only.
         """
         name, like = named_dtype(dtype, like)
-        return native(self._core.allocate(name, list(shape), like), like)
+        return native(self._core.allocate(name, list(shape), like), type(like))
 
     def synchronize(self) -> None:
         """Waits until all calls so far are done. CUDA engine: raises what went wrong after calls had returned."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any
 
 from ._core import HeapTensor
@@ -12,9 +13,20 @@ from ._errors import InvalidArgument, Unsupported
 _cpu = 1  # DLPack's number of it
 
 
-def framework_of(tensor: object) -> str:
-    """The top-level module of the tensor's class: "torch", "numpy", "jaxlib", "cupy"."""
-    return type(tensor).__module__.partition(".")[0]
+_known = ("torch", "numpy", "jax", "jaxlib", "cupy")
+
+
+@lru_cache(maxsize=256)
+def framework_of(kind: type) -> str:
+    """The top-level module of the class that tensors of this class are of: one of _known, or another."""
+    modules = [each.__module__.partition(".")[0] for each in kind.__mro__]
+    return next((module for module in modules if module in _known), modules[0])
+
+
+def require_torch(torch: Any) -> None:
+    """For what needs results to be tensors of PyTorch at once: DLPack's C exchange table makes them so."""
+    if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        raise ImportError(f"expected PyTorch 2.10 or newer, seen {torch.__version__}: pip install 'torch>=2.10'")
 
 
 def _to_numpy(tensor: HeapTensor) -> Any:
@@ -27,11 +39,14 @@ def _to_numpy(tensor: HeapTensor) -> Any:
     return np.lib.stride_tricks.as_strided(flat, tensor.shape, tensor.strides)
 
 
-def native(tensor: Any, like: object) -> Any:
-    """`tensor` as what `like` is; what is not of the heap (None, or a tensor already) is returned as it is."""
+def native(tensor: Any, kind: type) -> Any:
+    """`tensor` as one of that class's framework; what is not of the heap (None, or one already) is returned as it is.
+
+    Of a class rather than of a tensor, which results would keep alive.
+    """
     if not isinstance(tensor, HeapTensor):
         return tensor
-    framework = framework_of(like)
+    framework = framework_of(kind)
     if framework == "torch":
         return sys.modules["torch"].from_dlpack(tensor)
     if framework == "cupy":
@@ -87,7 +102,8 @@ class _Fresh:
 
 def empty(shape: tuple[int, ...], like: Any) -> tuple[Any, Any]:
     """A new tensor of the framework, dtype and device of `like`; and that as something to be written to."""
-    framework = framework_of(like)
+    kind: type = type(like)
+    framework = framework_of(kind)
     if framework == "torch":
         made = like.new_empty(shape)
         return made, made
@@ -105,7 +121,8 @@ def empty(shape: tuple[int, ...], like: Any) -> tuple[Any, Any]:
 
 def current_cuda_stream(tensor: Any) -> int:
     """The stream that PyTorch or CuPy works on where the tensor lies; 0 for tensors on the CPU."""
-    framework = framework_of(tensor)
+    kind: type = type(tensor)
+    framework = framework_of(kind)
     if framework == "torch" and tensor.is_cuda:
         return int(sys.modules["torch"].cuda.current_stream(tensor.device).cuda_stream)
     if framework == "cupy":

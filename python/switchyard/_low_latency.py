@@ -31,10 +31,10 @@ class LowLatencyBuffer(Owner):
     split over ranks as in `Buffer`.
 
     Calls are collective, in the same order on all ranks that are not masked, with equal options but any number of
-    tokens; one thread at a time. A call that raises InvalidArgument sent nothing: the peers wait for the corrected
-    one. When ranks differ in what they ask for, the receivers raise InvalidArgument and the buffer has failed. It
-    has failed on all ranks after PeerLost, Timeout (unless late peers are masked) and KeyboardInterrupt, too, until
-    `reset()`.
+    tokens; one thread at a time. A call that raises InvalidArgument for its own arguments sent nothing: the peers
+    wait for the corrected one. When ranks differ in what they ask for, the receivers raise InvalidArgument and the
+    buffer has failed. It has failed on all ranks after PeerLost, Timeout (unless late peers are masked) and
+    KeyboardInterrupt, too, until `reset()`.
 
     Args:
         communicator: the ranks.
@@ -118,7 +118,7 @@ class LowLatencyBuffer(Owner):
 
         Raises InvalidArgument when max_results results are still held; else see the class.
         """
-        return LowLatencyReceived(self._core.dispatch(*dispatch_arguments(x, topk_idx, options)), x)
+        return LowLatencyReceived(self._core.dispatch(*dispatch_arguments(x, topk_idx, options)), type(x))
 
     def send_dispatch(
         self, x: Any, topk_idx: Any, **options: Unpack[LowLatencyDispatchOptions]
@@ -129,7 +129,7 @@ class LowLatencyBuffer(Owner):
         unchanged until then, and are kept.
         """
         core, hook = self._core.send_dispatch(*dispatch_arguments(x, topk_idx, options))
-        return LowLatencyReceived(core, x), ReceiveHook(hook, x)
+        return LowLatencyReceived(core, type(x)), ReceiveHook(hook, x)
 
     def combine(
         self, x: Any, handle: _core.LowLatencyHandle, **options: Unpack[LowLatencyCombineOptions]
@@ -179,7 +179,7 @@ class LowLatencyBuffer(Owner):
         Returns [L, R*M, H] (expert_major) or [R, M, H] (rank_major).
         """
         name, like = named_dtype(dtype, like)
-        return native(self._core.outputs(handle, name, like), like)
+        return native(self._core.outputs(handle, name, like), type(like))
 
     def mask(self, rank: int, masked: bool = True) -> None:
         """From now on nothing is sent to that rank, nor awaited from it; False ends that.

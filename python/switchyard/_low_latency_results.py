@@ -16,14 +16,14 @@ class LowLatencyReceived:
     Rows that no range (expert_major) or count (rank_major) covers are undefined.
     """
 
-    def __init__(self, core: _core.LowLatencyResult, like: object) -> None:
+    def __init__(self, core: _core.LowLatencyResult, kind: type) -> None:
         self._core = core
-        self._like = like
+        self._kind = kind
 
     @cached_property
     def x(self) -> Any:
         """expert_major [L, R*M, H or B], rank_major [R, M, H or B]; dtype of the input, float8_e4m3fn after a cast."""
-        return native(self._core.x, self._like)
+        return native(self._core.x, self._kind)
 
     @cached_property
     def scales(self) -> Any:
@@ -31,32 +31,32 @@ class LowLatencyReceived:
 
         expert_major: the last two dimensions of float32 and int32 scales are column-major.
         """
-        return native(self._core.scales, self._like)
+        return native(self._core.scales, self._kind)
 
     @cached_property
     def counts(self) -> Any:
         """expert_major [L] int32: the first counts[l] rows of an expert are taken; rank_major [R]: of each source."""
-        return native(self._core.counts, self._like)
+        return native(self._core.counts, self._kind)
 
     @cached_property
     def ranges(self) -> Any:
         """expert_major [L, R] int64: begin << 32 | count: the rows of a source, in the order of its tokens."""
-        return native(self._core.ranges, self._like)
+        return native(self._core.ranges, self._kind)
 
     @cached_property
     def source_token(self) -> Any:
         """[L, R*M] or [R, M] int32: index of the token on its source rank."""
-        return native(self._core.source_token, self._like)
+        return native(self._core.source_token, self._kind)
 
     @cached_property
     def topk_idx(self) -> Any:
         """rank_major [R, M, K] int32: local expert ids, -1 where not ours; else None."""
-        return native(self._core.topk_idx, self._like)
+        return native(self._core.topk_idx, self._kind)
 
     @cached_property
     def topk_weights(self) -> Any:
         """rank_major [R, M, K] float32: as given, 0 where not ours; None when no weights were given."""
-        return native(self._core.topk_weights, self._like)
+        return native(self._core.topk_weights, self._kind)
 
     @cached_property
     def handle(self) -> _core.LowLatencyHandle:

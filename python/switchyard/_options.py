@@ -82,6 +82,8 @@ def _call_options(x: Any, options: Mapping[str, Any]) -> _core.CallOptions:
     call.expanded = chosen("layout", plain.pop("layout", "flat"), ["flat", "expanded"]) == "expanded"
     after = plain.pop("after", None)
     if after is not None:
+        if not isinstance(after, _core.Event):
+            raise TypeError(f"after: expected an Event, seen {type(after).__name__}")
         call.after = after
     for name, value in plain.items():
         set_option(call, name, value)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from . import _core
-from ._errors import Unsupported
+from ._errors import Error, SystemCallError, Unsupported
 
 
 def machine_id() -> str:
@@ -20,16 +20,29 @@ def machine_id() -> str:
         return socket.gethostname()
 
 
+def _serve(token: str) -> tuple[_core.StoreServer | None, Error | None]:
+    """Where to meet, or why that cannot be: the others are to hear of it."""
+    try:
+        return _core.StoreServer(token), None
+    except Error as error:
+        return None, error
+    except Exception as error:
+        return None, SystemCallError(f"the meeting point cannot be made: {error!r}", rank=0)
+
+
 def connect(rank: int, size: int, all_gather: Callable[[Any], list[Any]], timeout: float) -> _core.Communicator:
     """Collective. `all_gather` hands an object of each rank to all, in order of ranks."""
-    # Rank 0's lives until all have connected, which the connection itself waits for.
     token = secrets.token_hex(16)
-    server = _core.StoreServer(token) if rank == 0 else None
-    cards = all_gather((machine_id(), server.address if server else "", token))
-    machines = {machine for machine, _, _ in cards}
+    # Rank 0's lives until all have connected, which the connection itself waits for.
+    server, trouble = _serve(token) if rank == 0 else (None, None)
+    cards = all_gather((machine_id(), server.address if server else "", token, trouble))
+    for _, _, _, error in cards:
+        if error is not None:
+            raise error
+    machines = {card[0] for card in cards}
     if len(machines) > 1:
         raise Unsupported(f"the ranks of the group run on {len(machines)} machines: expected 1, several come later")
-    _, address, token = cards[0]
+    _, address, token, _ = cards[0]
     return _core.Communicator.connect(rank, size, address, token, False, timeout)
 
 

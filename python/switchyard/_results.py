@@ -27,9 +27,9 @@ class Dispatched:
     of them goes.
     """
 
-    def __init__(self, core: _core.DispatchResult, like: object) -> None:
+    def __init__(self, core: _core.DispatchResult, kind: type) -> None:
         self._core = core
-        self._like = like
+        self._kind = kind
 
     @cached_property
     def x(self) -> Any:
@@ -37,27 +37,27 @@ class Dispatched:
 
         Flat layout: by source rank, then token. Expanded: by local expert, then source rank, then token.
         """
-        return native(self._core.x, self._like)
+        return native(self._core.x, self._kind)
 
     @cached_property
     def scales(self) -> Any:
         """[n, ceil(H/128)] float32, for float8_e4m3fn; else None."""
-        return native(self._core.scales, self._like)
+        return native(self._core.scales, self._kind)
 
     @cached_property
     def topk_idx(self) -> Any:
         """[n, K], dtype as given: local expert ids, -1 where not ours. None in the expanded layout."""
-        return native(self._core.topk_idx, self._like)
+        return native(self._core.topk_idx, self._kind)
 
     @cached_property
     def topk_weights(self) -> Any:
         """Flat: [n, K] float32, 0 where not ours; expanded: [n] float32. None when no weights were given."""
-        return native(self._core.topk_weights, self._like)
+        return native(self._core.topk_weights, self._kind)
 
     @cached_property
     def source_token(self) -> Any:
         """[n] int32: index of the token on its source rank, -1 in rows that only pad."""
-        return native(self._core.source_token, self._like)
+        return native(self._core.source_token, self._kind)
 
     @cached_property
     def tokens_per_expert(self) -> list[int]:
@@ -73,28 +73,28 @@ class Dispatched:
 class Combined:
     """The sums that a rank gets back."""
 
-    def __init__(self, core: _core.CombineResult, like: object, out: Any) -> None:
+    def __init__(self, core: _core.CombineResult, kind: type, out: Any) -> None:
         self._core = core
-        self._like = like
+        self._kind = kind
         self._out = out
 
     @cached_property
     def x(self) -> Any:
         """[N, H], dtype of the input; `out` if that was given."""
-        return self._out if self._out is not None else native(self._core.x, self._like)
+        return self._out if self._out is not None else native(self._core.x, self._kind)
 
     @cached_property
     def topk_weights(self) -> Any:
         """[N, K] float32; None unless weights were passed."""
-        return native(self._core.topk_weights, self._like)
+        return native(self._core.topk_weights, self._kind)
 
 
 class PendingDispatched:
     """A dispatch that is under way."""
 
-    def __init__(self, core: _core.PendingDispatch, like: object) -> None:
+    def __init__(self, core: _core.PendingDispatch, kind: type) -> None:
         self._core = core
-        self._like = like
+        self._kind = kind
 
     @property
     def event(self) -> _core.Event:
@@ -107,20 +107,23 @@ class PendingDispatched:
         return self._core.handle
 
     def early(self) -> Dispatched:
-        """Without waiting: tensors whose contents are valid after `event`: in worst-case mode, on a GPU always."""
-        return Dispatched(self._core.early(), self._like)
+        """Without waiting: tensors whose contents are valid after `event`: in worst-case mode, on a GPU always.
+
+        Else only the handle, until the event is done.
+        """
+        return Dispatched(self._core.early(), self._kind)
 
     def get(self) -> Dispatched:
         """Waits for the result, and raises what the call raised."""
-        return Dispatched(self._core.get(), self._like)
+        return Dispatched(self._core.get(), self._kind)
 
 
 class PendingCombined:
     """A combine that is under way."""
 
-    def __init__(self, core: _core.PendingCombine, like: object, out: Any) -> None:
+    def __init__(self, core: _core.PendingCombine, kind: type, out: Any) -> None:
         self._core = core
-        self._like = like
+        self._kind = kind
         self._out = out
 
     @property
@@ -129,9 +132,12 @@ class PendingCombined:
         return self._core.event
 
     def early(self) -> Combined:
-        """Without waiting, on a GPU: tensors whose contents are valid after `event`. CPU engine: `out`, if given."""
-        return Combined(self._core.early(), self._like, self._out)
+        """Without waiting: tensors whose contents are valid after `event`. CPU engine: `out`, if given.
+
+        The CPU engine's others are None until the event is done.
+        """
+        return Combined(self._core.early(), self._kind, self._out)
 
     def get(self) -> Combined:
         """Waits for the result, and raises what the call raised."""
-        return Combined(self._core.get(), self._like, self._out)
+        return Combined(self._core.get(), self._kind, self._out)

@@ -1,11 +1,12 @@
 """Wrong arguments end in an exception of the right class on every rank, and the buffer stays usable."""
 
+import pickle
 import re
 
 import pytest
 import switchyard
 import torch
-from ranks import as_threads
+from ranks import as_threads, with_comm
 
 ranks, tokens, hidden, experts, top_k = 2, 8, 16, 4, 2
 
@@ -105,6 +106,12 @@ def test_combine():
                 buffer.combine(**({"x": rows, "handle": result.handle} | change))
         with pytest.raises(switchyard.InvalidArgument, match="handle: expected the handle of a dispatch, seen none"):
             buffer.combine(rows, None)
+        kind = TypeError if rank == 0 else switchyard.InvalidArgument
+        text = "handle: expected the Handle of a dispatch, seen int" if rank == 0 else "rank 0: "
+        for call in (buffer.combine, buffer.combine_async):
+            with pytest.raises(kind, match=text):
+                pending = call(rows, 7 if rank == 0 else result.handle)
+                pending.get()  # of the asynchronous one
         check_usable(buffer, rank)
 
     on_ranks(body)
@@ -119,6 +126,34 @@ def test_read_only_output():
         out.flags.writeable = False
         with pytest.raises(switchyard.InvalidArgument, match="out: expected an array that may be written to"):
             buffer.combine(result.x, result.handle, out=out)
+        check_usable(buffer, rank)
+
+    on_ranks(body)
+
+
+def test_read_only_output_by_dlpack():
+    import numpy
+
+    class Wrapped:
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack__(self, **options):
+            return self.array.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+    def body(buffer, rank):
+        x, ids = good(rank)["x"].float().numpy(), good(rank)["topk_idx"].numpy()
+        x.flags.writeable = False
+        result = buffer.dispatch(Wrapped(x), ids)
+        out = numpy.zeros((tokens, hidden), numpy.float32)
+        assert buffer.combine(result.x, result.handle, out=Wrapped(out)).x.array is out
+        assert (out == 2 * x).all()
+        out.flags.writeable = False
+        with pytest.raises(switchyard.InvalidArgument, match="out: expected a tensor that may be written to"):
+            buffer.combine(result.x, result.handle, out=Wrapped(out))
         check_usable(buffer, rank)
 
     on_ranks(body)
@@ -170,6 +205,73 @@ def test_keyword_arguments():
         check_usable(buffer, rank)
 
     on_ranks(body)
+
+
+bad_options = {
+    "unknown": ({"wide": True}, TypeError, "wide: not a keyword argument"),
+    "layout": ({"layout": "wide"}, switchyard.InvalidArgument, "layout: expected 'flat' or 'expanded', seen 'wide'"),
+    "number": ({"num_workers": "many"}, TypeError, "num_workers: expected a whole number that fits, seen 'many'"),
+    "event": ({"after": 3}, TypeError, "after: expected an Event, seen int"),
+}
+
+
+@pytest.mark.parametrize("case", bad_options)
+@pytest.mark.parametrize("suffix", ["", "_async"], ids=["at once", "queued"])
+def test_an_option_that_one_rank_gets_wrong(case, suffix):
+    change, kind, text = bad_options[case]
+
+    def body(buffer, rank):
+        def call(name, *args, **good_options):
+            options = good_options | (change if rank == 1 else {})
+            expected = (kind, text) if rank == 1 else (switchyard.InvalidArgument, "rank 1: ")
+            with pytest.raises(expected[0], match=expected[1]):
+                pending = getattr(buffer, name + suffix)(*args, **options)
+                pending.get()  # of the queued one
+
+        call("dispatch", **good(rank))
+        result = buffer.dispatch(**good(rank))
+        if case != "layout":
+            call("combine", result.x, result.handle)
+        check_usable(buffer, rank)
+
+    on_ranks(body)
+
+
+def test_swapped_bytes():
+    def body(buffer, rank):
+        mine = good(rank)
+        x, ids = mine["x"].float().numpy(), mine["topk_idx"].numpy()
+        for arguments in ((x.astype(">f4"), ids), (x, ids.astype(">i8"))):
+            with pytest.raises(switchyard.InvalidArgument, match="this machine's byte order"):
+                buffer.dispatch(*arguments)
+        check_usable(buffer, rank)
+
+    on_ranks(body)
+
+
+def test_a_wait_of_no_number_of_seconds():
+    with pytest.raises(switchyard.InvalidArgument, match="timeout: expected seconds, seen nan"):
+        switchyard.Event().wait(float("nan"))
+    with pytest.raises(switchyard.InvalidArgument, match="timeout: expected seconds, seen nan"):
+        switchyard.Communicator.join(switchyard.Store(), rank=0, size=1, timeout=float("nan"))
+
+
+def test_a_meeting_point_that_cannot_be_made(monkeypatch):
+    monkeypatch.setenv("SWITCHYARD_LISTEN", "nowhere")
+
+    def body(comm):
+        with pytest.raises(switchyard.InvalidArgument, match="expected an IPv4 address, seen 'nowhere'"):
+            switchyard.Communicator.from_mpi(comm)
+
+    with_comm(ranks, body)
+
+
+@pytest.mark.parametrize("kind", ["InvalidArgument", "SystemCallError", "OutOfMemory", "Timeout"])
+def test_errors_travel_between_processes(kind):
+    error = getattr(switchyard, kind)("text", 1, 2, "phase")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error) and str(again) == "text"
+    assert (again.rank, again.peer, again.phase) == (1, 2, "phase")
 
 
 def test_out_of_memory_says_how_much():

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -238,6 +239,101 @@ def test_a_fork_refuses_and_leaves_the_parent_alone():
         say("parent")
     """
     check(Job(body, body).end(), "parent", "parent")
+
+
+def test_a_fork_refuses_what_waits_for_a_call_under_way():
+    first = """
+        pending = buffer.dispatch_async(x, ids)
+        event, handle = pending.event, pending.handle
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # ends a child that hangs
+            for call in (
+                pending.get, pending.early, pending.event.wait, event.wait, lambda: event.done,
+                lambda: handle.num_tokens, lambda: handle.source_tokens, lambda: buffer.dispatch(x, ids),
+                lambda: buffer.combine(x, handle),
+            ):
+                try:
+                    call()
+                except switchyard.Unusable as error:
+                    assert "make the communicator after the fork" in str(error), error
+                else:
+                    os._exit(3)
+            assert switchyard.Event().done and switchyard.Event().wait()
+            buffer.destroy()
+            del buffer, pending, event, handle
+            sys.exit(0)
+        status = os.waitpid(child, 0)[1]
+        assert status == 0, status
+        communicator.barrier()
+        assert pending.get().x.sum() > 0 and event.done and handle.num_tokens == 8
+        say("parent")
+    """
+    check(Job(first, "communicator.barrier(); buffer.dispatch(x, ids); say('in')").end(), "parent", "in")
+
+
+@pytest.mark.parametrize(
+    "call", ["buffer.dispatch(x, ids, after=pending.event)", "buffer.combine(x, done.handle, after=pending.event)"]
+)
+def test_keyboard_interrupt_ends_a_wait_for_an_event_of_another_buffer(call):
+    both = """
+other = switchyard.Buffer(communicator, max_tokens=8, hidden=16, num_experts=2, top_k=1)
+done = buffer.dispatch(x, ids)
+"""
+    first = both + "pending = other.dispatch_async(x, ids)\n" + interrupted.format(call=call)
+    job = Job(first, both + idle, timeout=600)
+    assert job.read(0) == "waiting"
+    time.sleep(0.3)
+    job.interrupt(0)
+    assert job.read(0) == "interrupted"
+    for process in job.processes:
+        process.kill()
+        process.communicate()
+
+
+def test_two_threads_destroy_at_once():
+    def body(communicator):
+        buffer = switchyard.Buffer(communicator, max_tokens=4, hidden=8, num_experts=2, top_k=1)
+        if communicator.rank == 1:
+            communicator.barrier()
+        pending = buffer.dispatch_async(torch.ones(4, 8), torch.zeros(4, 1, dtype=torch.int64))
+        threads = [threading.Thread(target=buffer.destroy) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        if communicator.rank == 0:
+            communicator.barrier()  # the threads wait for the peer's call until now
+        for thread in threads:
+            thread.join()
+        assert pending.event.done and pending.get().x.shape[1] == 8
+
+    as_threads(2, body)
+
+
+def test_finalizers_of_kept_inputs_may_make_calls():
+    class Caller:
+        def __init__(self, tensor, call):
+            self.tensor, self.call = tensor, call
+
+        def __dlpack__(self, **options):
+            return self.tensor.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.tensor.__dlpack_device__()
+
+        def __del__(self):
+            self.call()
+
+    def body(communicator):
+        with switchyard.Buffer(communicator, max_tokens=4, hidden=8, num_experts=2, top_k=1) as buffer:
+            x, ids = torch.ones(4, 8), torch.zeros(4, 1, dtype=torch.int64)
+            called = []
+            for _ in range(3):
+                # numbers of calls grow during one pruning
+                buffer.dispatch_async(Caller(x, lambda: called.append(buffer.dispatch_async(x, ids))), ids).get()
+            buffer.dispatch(x, ids)
+            assert len(called) == 3 and all(each.get().x.shape == (4, 8) for each in called)
+
+    as_threads(1, body)
 
 
 def test_use_after_destroy():

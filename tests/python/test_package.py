@@ -11,6 +11,7 @@ import pytest
 import switchyard
 from deep_ep import _installed
 from switchyard import _core
+from switchyard._frameworks import require_torch
 
 package = Path(switchyard.__file__).parent
 
@@ -59,6 +60,17 @@ def test_the_extension_shows_nothing_but_its_entry():
     command = ["nm", "-D", "--defined-only", _core.__file__]
     symbols = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     assert symbols[2::3] == ["PyInit__core"], symbols
+
+
+def test_an_older_pytorch_is_refused():
+    class Older:
+        class Tensor:
+            pass
+
+        __version__ = "2.9.1"
+
+    with pytest.raises(ImportError, match="expected PyTorch 2.10 or newer, seen 2.9.1: pip install 'torch>=2.10'"):
+        require_torch(Older)
 
 
 def test_every_exception_is_an_error_and_a_built_in_class():

@@ -156,6 +156,28 @@ def test_a_token_lives_as_long_as_its_tensor():
     on_ranks(body)
 
 
+def test_peers_hear_of_a_token_that_is_gone_and_of_a_wrong_layout():
+    def body(buffer, rank):
+        mine = inputs_of(rank)
+        routed = sy.dispatch(buffer, mine.x, mine.topk_idx)
+        other = sy.dispatch(buffer, mine.x, mine.topk_idx)
+        lost = other._replace(token=other.token.clone()) if rank == 0 else other
+        if rank == 0:
+            del other
+        for call in (
+            lambda: sy.combine(buffer, routed.x, lost),
+            lambda: sy.dispatch_cached(buffer, mine.x, lost),
+            lambda: sy.dispatch(buffer, mine.x, mine.topk_idx, layout="wide" if rank == 0 else "flat"),
+        ):
+            mine_alone = switchyard.Unusable, ValueError
+            with pytest.raises(mine_alone if rank == 0 else switchyard.InvalidArgument) as caught:
+                call()
+            assert rank == 0 or "rank 0: " in str(caught.value)
+        assert torch.equal(sy.dispatch_cached(buffer, mine.x, routed), routed.x)
+
+    on_ranks(body)
+
+
 def test_bad_layout_and_lost_buffer():
     def body(buffer, rank):
         mine = inputs_of(rank)

@@ -5,6 +5,7 @@ This is not DeepEP: `deep_ep.engine` names what it is. It comes with the distrib
 """
 
 import torch
+from switchyard._frameworks import require_torch
 
 from ._installed import warn_of_others
 from .buffer import Buffer
@@ -16,6 +17,7 @@ from .utils import EventHandle, EventOverlap
 topk_idx_t = torch.int64
 engine = "switchyard"
 
+require_torch(torch)
 warn_of_others()
 
 __all__ = ["Buffer", "Config", "EPHandle", "ElasticBuffer", "EventHandle", "EventOverlap", "topk_idx_t"]

@@ -4,7 +4,12 @@
 the other. Calls stay collective: every rank runs the same ones in the same order, in backward too.
 """
 
+import torch
+
+from .._frameworks import require_torch
 from ._functions import Routed, combine, dispatch, dispatch_cached
 from ._module import MoEDispatcher
+
+require_torch(torch)
 
 __all__ = ["MoEDispatcher", "Routed", "combine", "dispatch", "dispatch_cached"]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .._buffer import Buffer
+from .._refusal import refuse_dispatch
 from . import _ops
 
 
@@ -49,6 +50,7 @@ def dispatch(
     """
     expanded = layout == "expanded"
     if not expanded and layout != "flat":
+        refuse_dispatch(buffer._core)
         raise ValueError(f"layout: expected 'flat' or 'expanded', seen {layout!r}")
     rows, ids, weights, counts, token = _ops.dispatch(
         x, topk_idx, topk_weights, buffer.key, expanded, expert_alignment

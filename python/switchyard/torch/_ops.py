@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import _core
 from .._buffer import Buffer
 from .._lifetime import buffer_of_key
+from .._refusal import refuse_combine, refuse_dispatch
 
 
 def _buffer(key: int) -> Buffer:
@@ -66,8 +67,13 @@ def _(
 @torch.library.custom_op("switchyard::dispatch_cached", mutates_args=())
 def dispatch_cached(x: Tensor, token: Tensor, buffer: int, rows: int, expanded: bool) -> Tensor:
     """The rows of x, where an earlier dispatch put them."""
-    layout = "expanded" if expanded else "flat"
-    return _buffer(buffer).dispatch(x, handle=_handle(token), layout=layout, zero_padding=expanded).x  # type: ignore[no-any-return]
+    owner, layout = _buffer(buffer), "expanded" if expanded else "flat"
+    try:
+        handle = _handle(token)
+    except Exception:
+        refuse_dispatch(owner._core)
+        raise
+    return owner.dispatch(x, handle=handle, layout=layout, zero_padding=expanded).x  # type: ignore[no-any-return]
 
 
 @dispatch_cached.register_fake
@@ -80,7 +86,13 @@ def combine(
     x: Tensor, topk_weights: Optional[Tensor], token: Tensor, buffer: int, tokens: int, expanded: bool
 ) -> tuple[Tensor, Tensor]:
     """-> sums, and those of the weights."""
-    result = _buffer(buffer).combine(x, _handle(token), topk_weights=topk_weights)
+    owner = _buffer(buffer)
+    try:
+        handle = _handle(token)
+    except Exception:
+        refuse_combine(owner._core)
+        raise
+    result = owner.combine(x, handle, topk_weights=topk_weights)
     return result.x, result.topk_weights if result.topk_weights is not None else _none(x, torch.float32)
 
 
