@@ -15,8 +15,6 @@ _words = (
     ("max_tokens = ", "num_max_dispatch_tokens_per_rank = "),  # only low-latency buffers are given one that matters
 )
 
-_too_many_results = "max_results:"
-
 
 def with_text(error: _Error, text: str) -> _Error:
     return type(error)(text, error.rank, error.peer, error.phase)

@@ -23,6 +23,13 @@ class Source(NamedTuple):
     """
 
 
+def tensor(name: str, value: Any) -> torch.Tensor:
+    """Raises TypeError unless it is one."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, seen {type(value).__name__}")
+    return value
+
+
 def source_of(x: torch.Tensor | Fp8Pair) -> Source:
     """Raises TypeError and InvalidArgument for what the engine cannot be asked about."""
     rows, scales = x if isinstance(x, tuple) else (x, None)

@@ -15,7 +15,7 @@ from ._engines import Engines, Shape
 from ._group import check_agreement
 from ._layout import any_layout, layout_of
 from ._prefix_sums import exchanged_ends
-from ._source import Fp8Pair, Source, received_x, source_of
+from ._source import Fp8Pair, Source, received_x, source_of, tensor
 from .config import Config
 from .handle import DispatchHandle, WorstCase, send_head, source_tokens
 from .low_latency import LowLatencyBuffers, LowLatencyCalls
@@ -321,7 +321,7 @@ class Buffer(LowLatencyCalls):
         """
         try:
             core, engine = _own(handle)
-            after = event_before(previous_event, async_finish, allocate_on_comm_stream, _tensor(x, "x"))
+            after = event_before(previous_event, async_finish, allocate_on_comm_stream, tensor("x", x))
             both, wanted_sms = biases(bias), _wanted_sms(config)
         except Exception:
             self._engines.refuse_combine(handle)
@@ -358,12 +358,6 @@ def _own(handle: Any) -> tuple[_core.Handle, switchyard.Buffer]:
     return handle.core, handle.buffer
 
 
-def _tensor(value: Any, name: str) -> torch.Tensor:
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, seen {type(value).__name__}")
-    return value
-
-
 def _check_cached(handle: Any, topk_idx: Any, topk_weights: Any) -> None:
     """Other arguments of get_dispatch_layout may be there; the handle knows better."""
     _own(handle)
@@ -374,6 +368,6 @@ def _check_cached(handle: Any, topk_idx: Any, topk_weights: Any) -> None:
 def _shape_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.Tensor | None) -> Shape:
     if per_expert is None:
         raise InvalidArgument("num_tokens_per_expert: expected it of get_dispatch_layout, seen None")
-    if topk_idx is not None and _tensor(topk_idx, "topk_idx").ndim != 2:
+    if topk_idx is not None and tensor("topk_idx", topk_idx).ndim != 2:
         raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
     return Shape(x.shape[1], per_expert.shape[0], 1 if topk_idx is None else topk_idx.shape[1], x.device)
