@@ -173,6 +173,15 @@ def test_a_cached_dispatch_returns_rows_alone():
         assert none is None and back.shape == inputs[rank].x.shape
         with pytest.raises(switchyard.InvalidArgument, match="handle: expected no topk_idx"):
             buffer.dispatch(inputs[rank].x, handle=handle, topk_idx=inputs[rank].topk_idx)
+        layout = buffer.get_dispatch_layout(inputs[rank].topk_idx, experts)
+        with_layout, *_ = buffer.dispatch(
+            inputs[rank].x,
+            handle=handle,
+            num_tokens_per_rank=layout[0],
+            num_tokens_per_expert=layout[2],
+            is_token_in_rank=layout[3],
+        )
+        assert torch.equal(with_layout * 2, x)
         return x
 
     for rank, x in enumerate(on_ranks(body)):
@@ -195,7 +204,7 @@ def test_fp8_with_scales(dtype):
     results = on_ranks(body)
     for rank, (_, _, (x, scales)) in enumerate(results):
         meta = reference.flat(inputs, rank, experts)
-        assert scales.dtype == dtype and scales.shape == (len(x), columns)
+        assert scales.dtype == dtype and scales.shape == (len(x), columns) and scales.is_contiguous()
         for row, (source, token) in enumerate(zip(meta.source.tolist(), meta.source_token.tolist())):
             assert torch.equal(x[row].float(), results[source][0][token].float())
             assert torch.equal(scales[row], results[source][1][token])
@@ -224,6 +233,88 @@ def test_worst_case_mode(asynchronous):
         assert (ids[rows:] == -1).all()
         factor = reference.ranks_of(inputs[rank], experts, ranks).sum(1, keepdim=True)
         torch.testing.assert_close(back.float(), inputs[rank].x.float() * factor, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("anew", [False, True], ids=["cached", "anew"])
+def test_a_cached_dispatch_of_the_worst_case(anew, asynchronous, monkeypatch):
+    """As many rows as in its dispatch, by the CPU's way and by the one for GPU tensors."""
+    if anew:
+        monkeypatch.setattr(deep_ep.buffer, "_routes_anew", lambda handle, call: True)
+    inputs = all_inputs()
+    worst = ranks * tokens
+
+    def body(buffer, rank):
+        *_, handle, _ = dispatch(buffer, inputs[rank], num_worst_tokens=worst)
+        x, *nothing, event = buffer.dispatch(inputs[rank].x * 2, handle=handle, async_finish=asynchronous)
+        if asynchronous:
+            event.current_stream_wait()
+        assert nothing == [None] * 4
+        return x, buffer.combine(x, handle)[0]
+
+    for rank, (x, back) in enumerate(on_ranks(body)):
+        expected = reference.flat(inputs, rank, experts).x
+        assert x.shape == (worst, hidden) and torch.equal(x[: len(expected)], expected * 2)
+        factor = reference.ranks_of(inputs[rank], experts, ranks).sum(1, keepdim=True)
+        torch.testing.assert_close(back.float(), inputs[rank].x.float() * 2 * factor, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_int32_scales_of_a_queued_dispatch(asynchronous):
+    """They are copied when they are there, and not before."""
+    inputs = all_inputs(torch.float32)
+
+    def body(buffer, rank):
+        x = inputs[rank].x.to(torch.float8_e4m3fn)
+        scales = (torch.arange(len(x), dtype=torch.int32) + 1000 * rank).unsqueeze(1)
+        (_, received), *_, event = dispatch(
+            buffer, inputs[rank], (x, scales), num_worst_tokens=ranks * tokens, async_finish=asynchronous
+        )
+        seen = received.clone()
+        assert (event.event is not None) == asynchronous
+        return seen
+
+    for rank, scales in enumerate(on_ranks(body)):
+        meta = reference.flat(inputs, rank, experts)
+        assert scales.shape == (ranks * tokens, 1)
+        assert torch.equal(scales[: len(meta.source), 0], (meta.source_token + 1000 * meta.source).int())
+
+
+def test_the_worst_case_needs_topk_idx():
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        per_rank, _, per_expert, in_rank, _ = buffer.get_dispatch_layout(inputs[rank].topk_idx, experts)
+        with pytest.raises(switchyard.InvalidArgument, match="num_worst_tokens"):
+            buffer.dispatch(
+                inputs[rank].x, None, per_rank, None, in_rank, per_expert, num_worst_tokens=ranks * tokens
+            )
+        dispatch(buffer, inputs[rank])
+
+    on_ranks(body)
+
+
+def test_handles_are_equal_to_themselves_alone():
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        one, other = (dispatch(buffer, inputs[rank])[4] for _ in range(2))
+        assert one == one and one != other and not one == other and one != () and len({one, other}) == 2
+        assert {one: 1, other: 2}[one] == 1 and [other, one].index(one) == 1
+
+    on_ranks(body)
+
+
+def test_too_little_memory_is_told_in_words_of_this_interface(monkeypatch):
+    monkeypatch.setattr(deep_ep._engines, "_heap_bytes", lambda communicator: 1 << 16)
+
+    def body(buffer, rank):
+        mine = reference.make_inputs(rank, tokens=900, hidden=hidden, experts=experts, top_k=top_k, dtype=torch.bfloat16)
+        with pytest.raises(switchyard.OutOfMemory, match="let go of earlier results, or raise num_nvl_bytes") as caught:
+            dispatch(buffer, mine)
+        assert "::" not in str(caught.value) and isinstance(caught.value, MemoryError)
+
+    on_ranks(body)
 
 
 def test_asynchronous_calls_and_their_order():

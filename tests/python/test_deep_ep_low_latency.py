@@ -39,7 +39,8 @@ def test_bad_input_is_refused_and_the_buffer_goes_on():
             refused(invalid, "async_finish", lambda: dispatch(async_finish=True, return_recv_hook=True))
             refused(TypeError, "x: expected", lambda: dispatch([1]))
             refused(invalid, "topk_idx", lambda: dispatch(ids=mine.topk_idx.float()))
-            refused(invalid, "max_tokens", lambda: dispatch(mine.x.repeat(2, 1), mine.topk_idx.repeat(2, 1)))
+            twice = mine.x.repeat(2, 1), mine.topk_idx.repeat(2, 1)
+            refused(invalid, "num_max_dispatch_tokens_per_rank = 12, seen 24", lambda: dispatch(*twice))
 
         def combine(x=recv_x, ids=mine.topk_idx, the=handle, **options):
             return buffer.low_latency_combine(x, ids, mine.topk_weights, the, **options)

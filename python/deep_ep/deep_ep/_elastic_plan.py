@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any, NamedTuple
 
 import torch
@@ -30,9 +31,9 @@ def fresh_plan(topk_idx: Any, num_ranks: int, asked: Asked) -> Plan:
         raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
     if asked.num_experts is None:
         raise InvalidArgument("num_experts: expected it beside topk_idx, seen None")
-    alignment = 1 if asked.expert_alignment is None else asked.expert_alignment
-    most = asked.num_max_tokens_per_rank or 0
-    plan = Plan(asked.do_expand, asked.num_experts, alignment, most, 0, asked.num_sms)
+    alignment = 1 if asked.expert_alignment is None else index(asked.expert_alignment)
+    most = index(asked.num_max_tokens_per_rank or 0)
+    plan = Plan(asked.do_expand, index(asked.num_experts), alignment, most, 0, index(asked.num_sms))
     if asked.do_cpu_sync is None or asked.do_cpu_sync:
         return plan
     if most <= 0:
@@ -53,7 +54,14 @@ def repeated_plan(handle: Any, topk_idx: torch.Tensor | None, asked: Asked) -> P
         value, wanted = getattr(asked, name), getattr(plan, name)
         if value not in (None, False, wanted):
             raise InvalidArgument(f"{name}: expected {wanted} as in the handle, seen {value}")
-    return plan._replace(num_sms=asked.num_sms or plan.num_sms)
+    return plan._replace(num_sms=index(asked.num_sms) or plan.num_sms)
+
+
+def check_tokens(x: torch.Tensor, plan: Plan) -> None:
+    """The engine may have been made for more."""
+    most = plan.num_max_tokens_per_rank
+    if 0 < most < len(x):
+        raise InvalidArgument(f"x: dimension 0: expected at most num_max_tokens_per_rank = {most}, seen {len(x)}")
 
 
 def num_expanded_tokens(plan: Plan, num_ranks: int, top_k: int, counts: list[int]) -> int:

@@ -32,6 +32,17 @@ def most_rows(routing: Routing, expanded: bool, alignment: int) -> int:
     return max(1, (slots + min(slots, local) * (alignment - 1)) // alignment * alignment)
 
 
+def engine_tokens(of_call: int, of_buffer: int) -> int:
+    """What an engine is made for, so that few are made: each has a heap. 0: nobody says.
+
+    Args:
+        of_call, of_buffer: num_max_tokens_per_rank.
+    """
+    if 0 < of_call <= of_buffer:
+        return of_buffer
+    return 0 if of_call <= 0 else 1 << (of_call - 1).bit_length()
+
+
 def heap_bytes(num_ranks: int, max_tokens: int, hidden: int, top_k: int, fp8: bool) -> int:
     """Bytes of a rank's heap: a received result of most rows, the experts' outputs, and the sums.
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import switchyard
 import torch
-from switchyard import Event, _core
+from switchyard import Event, InvalidArgument, OutOfMemory, _core
+
+from ._agreement import explained
+from ._errors import in_our_words
 
 Combined = tuple[torch.Tensor, "torch.Tensor | None", "Event | None"]
 
@@ -22,10 +25,15 @@ def run_dispatch(
     Args:
         inputs: x, scales, topk_idx, topk_weights, and a handle or is_token_in_rank.
     """
-    if not asynchronous or not (options.num_worst_tokens > 0 or inputs[0].is_cuda):
-        return buffer._core.dispatch(*inputs, options), None
-    pending = buffer._core.dispatch_async(*inputs, options)
-    return pending.early(), pending.event
+    try:
+        if not asynchronous or not (options.num_worst_tokens > 0 or inputs[0].is_cuda):
+            return buffer._core.dispatch(*inputs, options), None
+        pending = buffer._core.dispatch_async(*inputs, options)
+        return pending.early(), pending.event
+    except OutOfMemory as error:
+        raise in_our_words(error) from error
+    except InvalidArgument as error:
+        raise explained(error) from error
 
 
 def run_combine(
@@ -42,6 +50,19 @@ def run_combine(
     Args:
         rows: x, the handle, topk_weights.
     """
+    try:
+        return _combine(buffer, rows, biases, options, asynchronous)
+    except OutOfMemory as error:
+        raise in_our_words(error) from error
+
+
+def _combine(
+    buffer: switchyard.Buffer,
+    rows: tuple[torch.Tensor, _core.Handle, torch.Tensor | None],
+    biases: tuple[Any, Any],
+    options: _core.CallOptions,
+    asynchronous: bool,
+) -> Combined:
     x, handle, weights = rows
     if isinstance(weights, torch.Tensor):
         weights = weights.contiguous()  # gradients are often expanded

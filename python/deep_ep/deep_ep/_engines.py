@@ -7,6 +7,11 @@ from typing import Any, NamedTuple
 
 import switchyard
 import torch
+from switchyard._refusal import refuse_combine, refuse_dispatch
+
+from ._agreement import meet_in
+from ._errors import with_text
+from ._group import check_agreement
 
 
 class Shape(NamedTuple):
@@ -18,6 +23,10 @@ class Shape(NamedTuple):
     device: torch.device
     max_tokens: int = 0
     """Of a rank; 0: as many as the engine can take, since nobody knows beforehand."""
+
+    def to_compare(self) -> tuple[int, int, int, str, int]:
+        """With other ranks', whose GPUs have other numbers."""
+        return *self[:3], self.device.type, self.max_tokens
 
 
 _most_rows = 2**31 - 1
@@ -55,15 +64,46 @@ class Engines:
         self._on_gpus: dict[tuple[torch.device, int, int], switchyard.Buffer] = {}
         """By device, experts and top-k: the first one, since to a layout nothing else matters."""
         self._most_sms: dict[torch.device, int] = {}
+        self.latest: switchyard.Buffer | None = None
+        """Of the latest dispatch without a handle: where the peers are, most likely, when this rank refuses a call."""
         self.destroyed = False
 
     def of(self, shape: Shape) -> switchyard.Buffer:
+        """Raises InvalidArgument, on all ranks, when a peer calls with another shape."""
         found = self._buffers.get(shape)
         if found is None:
+            self.check_usable()
+            self._agree_on(shape)
             found = self._buffers[shape] = self._make(shape)
             if shape.device.type == "cuda":
                 self._on_gpus.setdefault((shape.device, shape.num_experts, shape.top_k), found)
+        self.latest = found
         return found
+
+    def check_usable(self) -> None:
+        if self.destroyed:
+            raise switchyard.Unusable("Buffer: it was destroyed, make a new one")
+
+    def refuse_dispatch(self, handle: Any) -> None:
+        """Tells the peers of a call along a handle, or of any. Before the first call there is nothing to tell them by.
+        """
+        engine = getattr(handle, "buffer", self.latest)
+        if isinstance(engine, switchyard.Buffer):
+            refuse_dispatch(engine._core)
+
+    def refuse_combine(self, handle: Any) -> None:
+        """As refuse_dispatch."""
+        engine = getattr(handle, "buffer", self.latest)
+        if isinstance(engine, switchyard.Buffer):
+            refuse_combine(engine._core)
+
+    def _agree_on(self, shape: Shape) -> None:
+        """Collective, unless there is no engine yet: its constructor compares what ranks ask for."""
+        if self.latest is None:
+            return
+        device = next(each.device for each, buffer in self._buffers.items() if buffer is self.latest)
+        meet_in(self.latest, device)
+        check_agreement(self._communicator, Shape._fields, shape.to_compare())
 
     def for_layout(self, topk_idx: Any, num_experts: int) -> switchyard.Buffer | None:
         """One that has a kernel for it: on a GPU, once a dispatch has made it. None while a graph is captured, since
@@ -75,8 +115,13 @@ class Engines:
         return None if found is None or torch.cuda.is_current_stream_capturing() else found
 
     def _make(self, shape: Shape) -> switchyard.Buffer:
-        if self.destroyed:
-            raise switchyard.Unusable("Buffer: it was destroyed, make a new one")
+        try:
+            return self._made(shape)
+        except switchyard.Timeout as error:
+            text = f"{error}; an engine for {shape} was to be made: do all ranks call with these?"
+            raise with_text(error, text) from error
+
+    def _made(self, shape: Shape) -> switchyard.Buffer:
         on_gpu = shape.device.type == "cuda"
         options: dict[str, Any] = {"engine": "cuda" if on_gpu else "cpu"}
         if on_gpu:
@@ -116,6 +161,7 @@ class Engines:
 
     def destroy(self) -> None:
         self.destroyed = True
+        self.latest = None
         for buffer in self._buffers.values():
             buffer.destroy()
         self._buffers.clear()

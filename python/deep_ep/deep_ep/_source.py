@@ -19,7 +19,15 @@ class Source(NamedTuple):
     scales: Any
     """[N, ceil(H/128)] float32; None unless x is of FP8."""
     columns: int
-    """That int32 scales had; else 0."""
+    """That int32 scales had; else 0. Received ones are then copied, on the current stream, so the call is not queued.
+    """
+
+
+def tensor(name: str, value: Any) -> torch.Tensor:
+    """Raises TypeError unless it is one."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, seen {type(value).__name__}")
+    return value
 
 
 def source_of(x: torch.Tensor | Fp8Pair) -> Source:
@@ -37,4 +45,4 @@ def received_x(source: Source, received: Any, column_major_scales: bool) -> torc
     if source.scales is None:
         return received.x
     scales = unpacked_scales(received.scales, source.columns)
-    return received.x, column_major(scales) if column_major_scales else scales
+    return received.x, column_major(scales) if column_major_scales else scales.contiguous()

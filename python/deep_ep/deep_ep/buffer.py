@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from operator import index
+from typing import Any, ClassVar, NamedTuple
 
 import switchyard
 import torch
-from switchyard import InvalidArgument, _core
+from switchyard import Event, InvalidArgument, _core
 
 from ._calls import Rows, biases, call_options, event_before, finished
 from ._engine_calls import run_combine, run_dispatch
@@ -14,9 +15,9 @@ from ._engines import Engines, Shape
 from ._group import check_agreement
 from ._layout import any_layout, layout_of
 from ._prefix_sums import exchanged_ends
-from ._source import Fp8Pair, received_x, source_of
+from ._source import Fp8Pair, Source, received_x, source_of, tensor
 from .config import Config
-from .handle import DispatchHandle, send_head, source_tokens
+from .handle import DispatchHandle, WorstCase, send_head, source_tokens
 from .low_latency import LowLatencyBuffers, LowLatencyCalls
 from .utils import EventHandle, EventOverlap
 
@@ -86,6 +87,9 @@ class Buffer(LowLatencyCalls):
         self._engines.destroy()
         self._communicator.destroy()
 
+    def _check_usable(self) -> None:
+        self._engines.check_usable()
+
     # ---- what needs no ranks ----
 
     @staticmethod
@@ -122,6 +126,7 @@ class Buffer(LowLatencyCalls):
         """CUDA: the stream that calls run on; before the first dispatch the current one, which calls follow. CPU:
         PyTorch's stand-in for one.
         """
+        self._check_usable()
         return self._engines.comm_stream()
 
     def get_local_buffer_tensor(
@@ -139,6 +144,7 @@ class Buffer(LowLatencyCalls):
             offset: bytes to leave out at the start.
             use_rdma_buffer: num_rdma_bytes instead of num_nvl_bytes.
         """
+        self._check_usable()
         if self._local is None:
             where = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else None
             most = max(self.num_nvl_bytes, self.num_rdma_bytes)
@@ -166,6 +172,7 @@ class Buffer(LowLatencyCalls):
             num_tokens_per_rank [R] int32; None (ranks are of one machine); num_tokens_per_expert [E] int32;
             is_token_in_rank [N, R] bool; the event.
         """
+        self._check_usable()
         before = event_before(previous_event, async_finish, allocate_on_comm_stream, topk_idx)
         if before is not None and previous_event is not None:
             previous_event.current_stream_wait()
@@ -197,7 +204,7 @@ class Buffer(LowLatencyCalls):
 
         Args:
             x: [N, H] bfloat16; or (float8_e4m3fn [N, H], scales [N, H/128] float32 of any strides, or int32).
-            handle: cached: as in the dispatch that it is of; then none of the arguments down to topk_weights.
+            handle: cached: as in the dispatch that it is of, H too; then no topk_idx and no topk_weights.
             num_tokens_per_rank, num_tokens_per_rdma_rank, is_token_in_rank, num_tokens_per_expert: of
                 get_dispatch_layout. Routes follow topk_idx if it is given, else is_token_in_rank.
             topk_idx: [N, K] int64; -1: not selected.
@@ -217,27 +224,43 @@ class Buffer(LowLatencyCalls):
 
         Raises what switchyard.Buffer.dispatch raises.
         """
-        source = source_of(x)
-        after = event_before(previous_event, async_finish, allocate_on_comm_stream, source.x)
+        try:
+            source = source_of(x)
+            after = event_before(previous_event, async_finish, allocate_on_comm_stream, source.x)
+            call = _Call(source, after, _wanted_sms(config), async_finish and not source.columns)
+            rows = Rows(index(expert_alignment), index(num_worst_tokens))
+            if handle is not None:
+                _check_cached(handle, topk_idx, topk_weights)
+            else:
+                shape = _shape_of(source.x, topk_idx, num_tokens_per_expert)
+        except Exception:
+            self._engines.refuse_dispatch(handle)
+            raise
         if handle is not None:
-            _check_cached(topk_idx, topk_weights, is_token_in_rank)
-            buffer = handle.buffer
-            routing: Any = handle.core
-        else:
-            buffer = self._engines.of(_shape_of(source.x, topk_idx, num_tokens_per_expert))
-            routing = is_token_in_rank if topk_idx is None else None
-        keep = handle is None and not source.x.is_cuda
-        rows = Rows(expert_alignment, num_worst_tokens, source_tokens=keep)
-        options = call_options(source.x, after, self._sms(config, source.x), rows)
-        inputs = (source.x, source.scales, topk_idx, topk_weights, routing)
-        received, event = run_dispatch(buffer, inputs, options, async_finish)
-        recv_x = received_x(source, received, column_major_scales=False)
-        overlap = finished(async_finish, event, source.x.is_cuda)
-        if handle is not None:
-            return recv_x, None, None, None, None, overlap
-        made = self._handle(buffer, received, topk_idx, is_token_in_rank)
-        counts = received.tokens_per_expert
-        return recv_x, received.topk_idx, received.topk_weights, counts, made, overlap
+            received, event = self._dispatch_cached(handle, call, rows)
+            overlap = finished(async_finish, event, source.x.is_cuda)
+            return received_x(source, received, False), None, None, None, None, overlap
+        engine = self._engines.of(shape)
+        routing = (topk_idx, topk_weights, is_token_in_rank if topk_idx is None else None)
+        received, event = self._run(engine, call, routing, rows._replace(source_tokens=not source.x.is_cuda))
+        recv_x, overlap = received_x(source, received, False), finished(async_finish, event, source.x.is_cuda)
+        made = self._handle(engine, received, topk_idx, is_token_in_rank, rows.num_worst_tokens)
+        return recv_x, received.topk_idx, received.topk_weights, received.tokens_per_expert, made, overlap
+
+    def _run(
+        self, engine: switchyard.Buffer, call: _Call, routing: tuple[Any, Any, Any], rows: Rows
+    ) -> tuple[Any, Event | None]:
+        x = call.source.x
+        options = call_options(x, call.after, self._engines.num_sms(call.num_sms, x.device), rows)
+        return run_dispatch(engine, (x, call.source.scales, *routing), options, call.queued)
+
+    def _dispatch_cached(self, handle: DispatchHandle, call: _Call, rows: Rows) -> tuple[Any, Event | None]:
+        if not _routes_anew(handle, call):
+            return self._run(handle.buffer, call, (None, None, handle.core), rows)
+        topk_idx, num_worst_tokens = handle.worst_case or (None, 0)
+        return self._run(
+            handle.buffer, call, (topk_idx, None, None), rows._replace(num_worst_tokens=num_worst_tokens)
+        )
 
     def _handle(
         self,
@@ -245,6 +268,7 @@ class Buffer(LowLatencyCalls):
         received: _core.DispatchResult,
         topk_idx: torch.Tensor | None,
         in_rank: torch.Tensor | None,
+        num_worst_tokens: int,
     ) -> DispatchHandle:
         core = received.handle
 
@@ -264,11 +288,8 @@ class Buffer(LowLatencyCalls):
                 is_token_in_rank,
                 lambda: send_head(is_token_in_rank()),
             ),
+            None if topk_idx is None or num_worst_tokens <= 0 else WorstCase(topk_idx, num_worst_tokens),
         )
-
-    def _sms(self, config: Config | None, x: torch.Tensor) -> int:
-        wanted = config.num_sms if config is not None else Buffer.num_sms if Buffer._sms_were_set else 0
-        return self._engines.num_sms(wanted, x.device)
 
     # ---- combine ----
 
@@ -298,11 +319,37 @@ class Buffer(LowLatencyCalls):
 
         Raises what switchyard.Buffer.combine raises.
         """
-        after = event_before(previous_event, async_finish, allocate_on_comm_stream, x)
-        core, buffer = _own(handle)
-        options = call_options(x, after, self._sms(config, x))
-        combined, weights, event = run_combine(buffer, (x, core, topk_weights), biases(bias), options, async_finish)
+        try:
+            core, engine = _own(handle)
+            after = event_before(previous_event, async_finish, allocate_on_comm_stream, tensor("x", x))
+            both, wanted_sms = biases(bias), _wanted_sms(config)
+        except Exception:
+            self._engines.refuse_combine(handle)
+            raise
+        options = call_options(x, after, self._engines.num_sms(wanted_sms, x.device))
+        combined, weights, event = run_combine(engine, (x, core, topk_weights), both, options, async_finish)
         return combined, weights, finished(async_finish, event, x.is_cuda)
+
+
+class _Call(NamedTuple):
+    """A dispatch, but for its routing."""
+
+    source: Source
+    after: Event | None
+    num_sms: int
+    queued: bool
+
+
+def _routes_anew(handle: DispatchHandle, call: _Call) -> bool:
+    """The CUDA engine's cached dispatches wait on the host until no rank refuses; those of the worst case must not, and
+    the same ids make the same rows.
+    """
+    return handle.worst_case is not None and call.source.x.is_cuda
+
+
+def _wanted_sms(config: Config | None) -> int:
+    """0: as the engine chooses."""
+    return index(config.num_sms) if config is not None else Buffer.num_sms if Buffer._sms_were_set else 0
 
 
 def _own(handle: Any) -> tuple[_core.Handle, switchyard.Buffer]:
@@ -311,14 +358,16 @@ def _own(handle: Any) -> tuple[_core.Handle, switchyard.Buffer]:
     return handle.core, handle.buffer
 
 
-def _check_cached(*routing: Any) -> None:
-    if any(each is not None for each in routing):
-        raise InvalidArgument("handle: expected no topk_idx, topk_weights and is_token_in_rank beside it, seen some")
+def _check_cached(handle: Any, topk_idx: Any, topk_weights: Any) -> None:
+    """Other arguments of get_dispatch_layout may be there; the handle knows better."""
+    _own(handle)
+    if topk_idx is not None or topk_weights is not None:
+        raise InvalidArgument("handle: expected no topk_idx and no topk_weights beside it, seen some")
 
 
 def _shape_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.Tensor | None) -> Shape:
     if per_expert is None:
         raise InvalidArgument("num_tokens_per_expert: expected it of get_dispatch_layout, seen None")
-    if topk_idx is not None and topk_idx.ndim != 2:
+    if topk_idx is not None and tensor("topk_idx", topk_idx).ndim != 2:
         raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
     return Shape(x.shape[1], per_expert.shape[0], 1 if topk_idx is None else topk_idx.shape[1], x.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any, NamedTuple
 
 import switchyard
@@ -9,13 +10,13 @@ import torch
 from switchyard import Event, InvalidArgument, _core
 
 from ._calls import Rows, biases, call_options, event_of_both, finished
-from ._elastic_plan import Asked, fresh_plan, num_expanded_tokens, own, repeated_plan
-from ._elastic_sizes import heap_bytes
+from ._elastic_plan import Asked, check_tokens, fresh_plan, num_expanded_tokens, own, repeated_plan
+from ._elastic_sizes import engine_tokens, heap_bytes
 from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape
 from ._group import check_agreement
 from ._prefix_sums import add_rows
-from ._source import Fp8Pair, Source, received_x, source_of
+from ._source import Fp8Pair, Source, received_x, source_of, tensor
 from .ep_handle import EPHandle, Plan, theoretical_num_sms
 from .utils import EventHandle, EventOverlap
 
@@ -129,6 +130,7 @@ class ElasticBuffer:
         """Returns when all ranks are here, and what each has queued before is done. The host waits, whatever the
         arguments say.
         """
+        self._engines.check_usable()
         self._engines.synchronize()
         if torch.cuda.is_initialized():
             torch.cuda.current_stream().synchronize()
@@ -138,6 +140,7 @@ class ElasticBuffer:
         """CUDA: the stream that calls run on; before the first dispatch the current one, which calls follow. CPU:
         PyTorch's stand-in for one.
         """
+        self._engines.check_usable()
         return self._engines.comm_stream()
 
     def get_theoretical_num_sms(self, num_experts: int, num_topk: int, *more: Any, **named: Any) -> int:
@@ -189,7 +192,7 @@ class ElasticBuffer:
             num_sms: CUDA: SMs of this call, at most this rank's part of the GPU; 0: as the engine chooses.
             previous_event, previous_event_before_epilogue: the call starts after both.
             async_with_compute_stream: the event says when it is done. CPU: only without CPU sync is the call queued;
-                others have waited for their rows. With stats or column-major scales the current stream waits.
+                others have waited for their rows. With stats, column-major or int32 scales the current stream waits.
             handle: cached: as in the dispatch that it is of. What else is given must be as there.
             do_cpu_sync: False: the host does not wait for counts: results have R*M rows, expanded
                 R*M*min(K, most local experts) and room for padding. Rows past the real ones have topk_idx -1. None:
@@ -205,16 +208,19 @@ class ElasticBuffer:
             or [n] (expanded) float32, None unless given; the handle; the event. Cached: ids and weights are None, and
             the handle is the one given.
 
-        Raises what switchyard.Buffer.dispatch raises; InvalidArgument on this rank for what does not go together.
+        Raises what switchyard.Buffer.dispatch raises.
         """
-        source = source_of(x)
-        asked = Asked(num_experts, num_max_tokens_per_rank, expert_alignment, num_sms, do_cpu_sync, do_expand)
-        plan = self._fresh_plan(topk_idx, asked) if handle is None else repeated_plan(handle, topk_idx, asked)
-        after = event_of_both(previous_event, previous_event_before_epilogue, source.x)
         stats = cumulative_local_expert_recv_stats
-        reads = stats is not None or (use_tma_aligned_col_major_sf and source.scales is not None)
-        queued = async_with_compute_stream and not reads
-        call = _Call(plan, source, after, do_zero_padding, queued)
+        try:
+            source = source_of(x)
+            asked = Asked(num_experts, num_max_tokens_per_rank, expert_alignment, num_sms, do_cpu_sync, do_expand)
+            plan = self._plan(handle, topk_idx, asked)
+            after = event_of_both(previous_event, previous_event_before_epilogue, source.x)
+        except Exception:
+            self._engines.refuse_dispatch(handle)
+            raise
+        reads = stats is not None or source.columns > 0 or (use_tma_aligned_col_major_sf and source.scales is not None)
+        call = _Call(plan, source, after, do_zero_padding, async_with_compute_stream and not reads)
         if handle is None:
             received, event, made = self._dispatch_fresh(topk_idx, topk_weights, call)
         elif topk_weights is not None:
@@ -230,7 +236,9 @@ class ElasticBuffer:
             return recv_x, None, None, made, overlap
         return recv_x, received.topk_idx, received.topk_weights, made, overlap
 
-    def _fresh_plan(self, topk_idx: Any, asked: Asked) -> Plan:
+    def _plan(self, handle: EPHandle | None, topk_idx: Any, asked: Asked) -> Plan:
+        if handle is not None:
+            return repeated_plan(handle, topk_idx, asked)
         if asked.num_max_tokens_per_rank is None:
             asked = asked._replace(num_max_tokens_per_rank=self.num_max_tokens_per_rank)
         return fresh_plan(topk_idx, self.group_size, asked)
@@ -240,7 +248,13 @@ class ElasticBuffer:
     ) -> tuple[Any, Event | None, EPHandle]:
         plan, x = call.plan, call.source.x
         top_k = topk_idx.shape[1]
-        buffer = self._engines.of(Shape(x.shape[1], plan.num_experts, top_k, x.device, plan.num_max_tokens_per_rank))
+        most = engine_tokens(plan.num_max_tokens_per_rank, self.num_max_tokens_per_rank)
+        buffer = self._engines.of(Shape(x.shape[1], plan.num_experts, top_k, x.device, most))
+        try:
+            check_tokens(x, plan)
+        except InvalidArgument:
+            self._engines.refuse_dispatch(None)
+            raise
         inputs = (x, call.source.scales, topk_idx, topk_weights, None)
         received, event = run_dispatch(buffer, inputs, self._options(call, plan.num_worst_tokens), call.queued)
         expanded = num_expanded_tokens(plan, self.group_size, top_k, received.tokens_per_expert)
@@ -293,11 +307,16 @@ class ElasticBuffer:
 
         Raises what switchyard.Buffer.combine raises.
         """
-        mine = own(handle)
-        after = event_of_both(previous_event, previous_event_before_epilogue, x)
-        options = call_options(x, after, self._engines.num_sms(num_sms or mine.plan.num_sms, x.device))
+        try:
+            mine = own(handle)
+            after = event_of_both(previous_event, previous_event_before_epilogue, tensor("x", x))
+            both, sms = biases(bias), index(num_sms) or mine.plan.num_sms
+        except Exception:
+            self._engines.refuse_combine(handle)
+            raise
+        options = call_options(x, after, self._engines.num_sms(sms, x.device))
         rows = (x, mine.core, topk_weights)
-        combined, weights, event = run_combine(mine.buffer, rows, biases(bias), options, async_with_compute_stream)
+        combined, weights, event = run_combine(mine.buffer, rows, both, options, async_with_compute_stream)
         return combined, weights, finished(async_with_compute_stream, event, x.is_cuda)
 
 

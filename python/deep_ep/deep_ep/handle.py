@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, NamedTuple
 
 import torch
 from switchyard import Handle, Unusable
 
+from ._lazy import LazyTuple
+
 Field = Callable[[], Any]
 
 
-class DispatchHandle(tuple):  # type: ignore[type-arg]
+class WorstCase(NamedTuple):
+    """What a dispatch with num_worst_tokens was asked, to be asked again."""
+
+    topk_idx: torch.Tensor
+    num_worst_tokens: int
+
+
+class DispatchHandle(LazyTuple):
     """What combine and a cached dispatch take; callers may keep it and pass it on.
 
     Reads as the tuple (rank_prefix_matrix, channel_prefix_matrix, recv_channel_prefix_matrix, recv_src_idx,
@@ -19,34 +28,25 @@ class DispatchHandle(tuple):  # type: ignore[type-arg]
     Attributes:
         core: the switchyard.Handle.
         buffer: the buffer of the dispatch.
+        worst_case: None unless the dispatch had num_worst_tokens.
     """
 
+    _size = 6
     core: Handle
     buffer: Any
+    worst_case: WorstCase | None
     _fields_: tuple[Field, ...]
-    _made: dict[int, Any]
 
-    def __new__(cls, core: Handle, buffer: Any, fields: tuple[Field, ...]) -> DispatchHandle:
-        self = tuple.__new__(cls)
+    def __init__(
+        self, core: Handle, buffer: Any, fields: tuple[Field, ...], worst_case: WorstCase | None = None
+    ) -> None:
         self.core = core
         self.buffer = buffer
+        self.worst_case = worst_case
         self._fields_ = fields
-        self._made = {}
-        return self
 
-    def __len__(self) -> int:
-        return 6
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(6)))
-        at = range(6)[index]
-        if at not in self._made:
-            self._made[at] = self._fields_[at]()
-        return self._made[at]
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(6))
+    def _make(self, at: int) -> Any:
+        return self._fields_[at]()
 
     def __repr__(self) -> str:
         return f"DispatchHandle(num_tokens={self.core.num_tokens}, num_recv_rows={self.core.num_recv_rows})"

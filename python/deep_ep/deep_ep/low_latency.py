@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 import switchyard
 import torch
-from switchyard import InvalidArgument
+from switchyard import InvalidArgument, LowLatencyReceived, Unusable
 
 from ._calls import finished
+from ._errors import in_our_words, with_text
+from ._lazy import LazyTuple
 from .utils import EventOverlap
 
 Hook = Callable[[], None]
@@ -28,18 +30,61 @@ class LowLatencyShape(NamedTuple):
     device: torch.device
 
 
-class LowLatencyHandle(tuple):  # type: ignore[type-arg]
+class LowLatencyHandle(LazyTuple):
     """(src_info [L, M*R] int32, layout_range [L, R] int64: begin << 32 | count, M, H, E).
 
+    The first two are made when they are first read. They lie in the slots of the dispatch, which the handle holds until
+    it is combined: programs keep handles of many layers. From then on the two are gone; what was read before, and is
+    kept, stays, and holds the slots.
+
     Attributes:
-        core: the switchyard.LowLatencyHandle.
         buffer: the buffer of the dispatch.
         topk_idx: of the dispatch.
     """
 
-    core: switchyard.LowLatencyHandle
+    _size = 5
     buffer: switchyard.LowLatencyBuffer
-    topk_idx: torch.Tensor
+    topk_idx: torch.Tensor | None
+    _received: LowLatencyReceived | None
+    _sizes: tuple[int, int, int]
+
+    def __init__(
+        self,
+        received: LowLatencyReceived,
+        buffer: switchyard.LowLatencyBuffer,
+        topk_idx: torch.Tensor,
+        sizes: tuple[int, int, int],
+    ) -> None:
+        self._received = received
+        self.buffer = buffer
+        self.topk_idx = topk_idx
+        self._sizes = sizes
+
+    @property
+    def core(self) -> switchyard.LowLatencyHandle:
+        """Raises InvalidArgument once it was combined."""
+        if self._received is None:
+            raise InvalidArgument("handle: expected one of a dispatch that was not combined yet, seen one that was")
+        return self._received.handle
+
+    def let_go(self) -> None:
+        """After a combine was queued.
+
+        It may still run, and need not be waited for: the frame is given back by a later kernel in stream order, and a
+        receive half that is still to come holds it by itself (docs/low-latency.md, "Giving a frame back").
+        """
+        self._received = self.topk_idx = None
+        self._made.clear()
+
+    def _make(self, at: int) -> Any:
+        if at >= 2:
+            return self._sizes[at - 2]
+        if self._received is None:
+            raise Unusable("handle: src_info and layout_range went with its combine: read them before, and keep them")
+        return self._received.ranges if at else self._received.source_token
+
+    def __repr__(self) -> str:
+        return f"LowLatencyHandle(max_tokens, hidden, num_experts = {self._sizes}, combined = {self._received is None})"
 
 
 class LowLatencyBuffers:
@@ -50,17 +95,23 @@ class LowLatencyBuffers:
         self._mask_late_peers = mask_late_peers
         self._buffers: dict[LowLatencyShape, switchyard.LowLatencyBuffer] = {}
         self._masked: set[int] = set()
-        self._destroyed = False
 
     def of(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
+        """Raises InvalidArgument for another device than before: peers, which cannot be told, would not come."""
         found = self._buffers.get(shape)
         if found is None:
+            _check_device(shape.device, (each.device for each in self._buffers))
             found = self._buffers[shape] = self._make(shape)
         return found
 
     def _make(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
-        if self._destroyed:
-            raise switchyard.Unusable("Buffer: it was destroyed, make a new one")
+        try:
+            return self._made(shape)
+        except switchyard.Timeout as error:
+            text = f"{error}; a buffer for {shape} was to be made: do all ranks call with these?"
+            raise with_text(error, text) from error
+
+    def _made(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
         on_gpu = shape.device.type == "cuda"
         made = switchyard.LowLatencyBuffer(
             self._communicator,
@@ -88,7 +139,6 @@ class LowLatencyBuffers:
         return self._masked.union(*({rank for rank, is_so in enumerate(each) if is_so} for each in found))
 
     def destroy(self) -> None:
-        self._destroyed = True
         for buffer in self._buffers.values():
             buffer.destroy()
         self._buffers.clear()
@@ -156,7 +206,8 @@ class LowLatencyCalls:
         Returns:
             recv_x [L, M*R, H] bfloat16, or (float8_e4m3fn, scales [L, M*R, ceil(H/128)] float32 or
             [L, M*R, ceil(H/512)] int32, column-major in the last two dimensions); recv_count [L] int32; handle;
-            event; hook, or None. A rank may hold 4 results at once.
+            event; hook, or None. A rank may hold 4 results at once: tensors of a result hold it, and so does the
+            handle until it is combined.
 
         Raises InvalidArgument, on this rank, before anything is sent: the peers wait for the corrected call. Else
         what switchyard.LowLatencyBuffer.dispatch raises.
@@ -164,18 +215,20 @@ class LowLatencyCalls:
         self._require_low_latency()
         _check_exclusive(async_finish, return_recv_hook)
         _check_shapes(x, topk_idx)
+        cast = _cast(use_fp8, round_scale, use_ue8m0)
         shape = LowLatencyShape(num_max_dispatch_tokens_per_rank, x.shape[1], num_experts, topk_idx.shape[1], x.device)
         buffer = self._low_latency.of(shape)
-        cast = _cast(use_fp8, round_scale, use_ue8m0)
         stats = (cumulative_local_expert_recv_stats, dispatch_wait_recv_cost_stats)
         options: Any = {"cast": cast, "received_per_expert": stats[0], "wait_ns_per_source": stats[1]}
         hook = None
-        if return_recv_hook:
-            received, hook = buffer.send_dispatch(x, topk_idx, **options)
-        else:
-            received = buffer.dispatch(x, topk_idx, **options)
-        handle = LowLatencyHandle((received.source_token, received.ranges, *shape[:3]))
-        handle.core, handle.buffer, handle.topk_idx = received.handle, buffer, topk_idx
+        try:
+            if return_recv_hook:
+                received, hook = buffer.send_dispatch(x, topk_idx, **options)
+            else:
+                received = buffer.dispatch(x, topk_idx, **options)
+        except InvalidArgument as error:
+            raise _dispatch_error(error) from error
+        handle = LowLatencyHandle(received, buffer, topk_idx, shape[:3])
         recv_x = (received.x, received.scales) if use_fp8 else received.x
         return recv_x, received.counts, handle, finished(async_finish), hook
 
@@ -198,7 +251,7 @@ class LowLatencyCalls:
             x: [L, M*R, H] bfloat16, in the slots of the dispatch.
             topk_idx: [N, K] int64, as in the dispatch.
             topk_weights: [N, K] float32.
-            handle: of the dispatch, which is combined once.
+            handle: of the dispatch, which is combined once, and holds nothing of it afterwards.
             use_logfmt: 10 bits a value on the way; x must not be what get_next_low_latency_combine_buffer gave.
             zero_copy: the rows are in get_next_low_latency_combine_buffer(handle); x is not read. Excludes use_logfmt.
             async_finish, return_recv_hook: as in the dispatch.
@@ -214,7 +267,7 @@ class LowLatencyCalls:
         _check_exclusive(async_finish, return_recv_hook)
         if zero_copy and use_logfmt:
             raise InvalidArgument("zero_copy: expected False with use_logfmt, whose codes go where rows would lie")
-        _check_handle(handle)
+        core = _own(handle)
         _check_routing(topk_idx, handle)
         source = self.get_next_low_latency_combine_buffer(handle) if zero_copy else x
         options: Any = {
@@ -223,15 +276,18 @@ class LowLatencyCalls:
             "out": out,
             "wait_ns_per_source": combine_wait_recv_cost_stats,
         }
+        hook = None
         if return_recv_hook:
-            combined, hook = handle.buffer.send_combine(source, handle.core, **options)
-            return combined, finished(False), hook
-        return handle.buffer.combine(source, handle.core, **options), finished(async_finish), None
+            combined, hook = handle.buffer.send_combine(source, core, **options)
+        else:
+            combined = handle.buffer.combine(source, core, **options)
+        handle.let_go()
+        return combined, finished(async_finish), hook
 
     def get_next_low_latency_combine_buffer(self, handle: LowLatencyHandle) -> torch.Tensor:
         """[L, M*R, H] bfloat16: where experts may write what a combine with zero_copy then sends."""
-        _check_handle(handle)
-        return handle.buffer.outputs(handle.core, torch.bfloat16, like=handle[0])
+        self._require_low_latency()
+        return handle.buffer.outputs(_own(handle), torch.bfloat16, like=handle.topk_idx)
 
     def clean_low_latency_buffer(self, num_max_dispatch_tokens_per_rank: int, hidden: int, num_experts: int) -> None:
         """Nothing to do: slots of the engine are never dirty, since their flags count on. Takes M, H and E."""
@@ -264,7 +320,12 @@ class LowLatencyCalls:
         for rank in self._low_latency.masked():
             self._low_latency.mask(rank, False)
 
+    def _check_usable(self) -> None:
+        """Raises Unusable after destroy()."""
+        raise NotImplementedError
+
     def _require_low_latency(self) -> None:
+        self._check_usable()
         if not self.low_latency_mode:
             raise InvalidArgument("low_latency_mode: expected Buffer(..., low_latency_mode=True), seen False")
 
@@ -289,25 +350,42 @@ def _check_shapes(x: Any, topk_idx: Any) -> None:
         raise InvalidArgument(f"x: expected bfloat16, seen {x.dtype}")
 
 
-def _check_handle(handle: Any) -> None:
+def _own(handle: Any) -> switchyard.LowLatencyHandle:
     if not isinstance(handle, LowLatencyHandle):
         raise TypeError(f"handle: expected what low_latency_dispatch returned, seen {type(handle).__name__}")
+    return handle.core
 
 
 def _check_routing(topk_idx: torch.Tensor, handle: LowLatencyHandle) -> None:
     """The engine combines by what it noted in the dispatch. The host does not wait to read ids of a GPU."""
     of_dispatch = handle.topk_idx
-    if topk_idx is of_dispatch:
+    if topk_idx is of_dispatch or of_dispatch is None:
         return
     if topk_idx.shape != of_dispatch.shape or not (topk_idx.is_cuda or torch.equal(topk_idx, of_dispatch)):
         raise InvalidArgument("topk_idx: expected those of the dispatch, seen others")
 
 
+def _check_device(device: torch.device, others: Iterable[torch.device]) -> None:
+    for other in others:
+        if device != other:
+            raise InvalidArgument(f"x: expected it on {other} as in calls before, seen it on {device}")
+
+
+def _dispatch_error(error: InvalidArgument) -> InvalidArgument:
+    if not str(error).startswith("max_results:"):
+        return in_our_words(error)
+    text = (
+        f"low_latency_dispatch: expected at most {max_results} results held at once, seen one more: let go of earlier "
+        "ones: recv_x, its scales, recv_count, what was read from their handles, and handles that were not combined"
+    )
+    return with_text(error, text)
+
+
 def _cast(use_fp8: bool, round_scale: bool, use_ue8m0: bool) -> str:
-    if use_ue8m0 and not (round_scale and use_fp8):
-        raise InvalidArgument("use_ue8m0: expected round_scale and use_fp8 beside it, seen one of them False")
     if not use_fp8:
-        return "none"
+        return "none"  # the other two say how, if at all
     if use_ue8m0:
+        if not round_scale:
+            raise InvalidArgument("use_ue8m0: expected round_scale beside it, seen False")
         return "fp8_ue8m0"
     return "fp8_pow2" if round_scale else "fp8"

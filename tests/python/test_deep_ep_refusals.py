@@ -1,0 +1,177 @@
+"""The drop-in: what one rank does wrong in a collective call, all hear of; ranks as threads."""
+
+import deep_ep
+import pytest
+import reference
+import switchyard
+import torch
+from deep_ep._engines import Engines, Shape
+from ranks import with_comm
+from test_deep_ep import all_inputs, dispatch, experts, hidden, on_ranks, ranks, tokens, top_k
+
+invalid = switchyard.InvalidArgument
+
+
+class Step:
+    """A rank, and a dispatch that went well."""
+
+    def __init__(self, buffer, rank):
+        self.buffer, self.inputs = buffer, all_inputs()
+        self.mine = self.inputs[rank]
+        self.received = reference.flat(self.inputs, rank, experts)
+        self.factor = reference.ranks_of(self.mine, experts, ranks).sum(1, keepdim=True)
+        self.rows, _, _, _, self.handle, _ = dispatch(buffer, self.mine)
+
+    def fresh(self, x=None, **options):
+        return dispatch(self.buffer, self.mine, x, **options)
+
+    def cached(self, handle=None, **options):
+        return self.buffer.dispatch(self.mine.x, handle=handle or self.handle, **options)
+
+    def combine(self, x=None, handle=None, **options):
+        return self.buffer.combine(self.rows if x is None else x, handle or self.handle, **options)
+
+    def check_that_it_goes_on(self):
+        assert torch.equal(self.fresh()[0], self.received.x)
+        expected = self.mine.x.float() * self.factor
+        torch.testing.assert_close(self.combine()[0].float(), expected, rtol=1e-2, atol=1e-2)
+
+
+def without_counts(step):
+    return step.buffer.dispatch(step.mine.x, topk_idx=step.mine.topk_idx)
+
+
+# What the peers call; what the culprit calls; what it gets.
+mistakes = {
+    "x is no tensor": (Step.fresh, lambda s: s.fresh([1]), TypeError, "x: expected a torch.Tensor"),
+    "x is flat": (Step.fresh, lambda s: s.fresh(torch.zeros(3)), invalid, "x: expected a tensor"),
+    "no previous_event": (
+        Step.fresh, lambda s: s.fresh(allocate_on_comm_stream=True), invalid, "allocate_on_comm_stream",
+    ),
+    "no counts": (Step.fresh, without_counts, invalid, "num_tokens_per_expert"),
+    "alignment is no number": (Step.fresh, lambda s: s.fresh(expert_alignment="8"), TypeError, "str"),
+    "topk_idx is flat": (
+        Step.fresh,
+        lambda s: s.buffer.dispatch(s.mine.x, num_tokens_per_expert=torch.zeros(experts), topk_idx=torch.zeros(3)),
+        invalid,
+        "topk_idx: expected a tensor",
+    ),
+    "topk_idx beside a handle": (
+        Step.cached, lambda s: s.cached(topk_idx=s.mine.topk_idx), invalid, "handle: expected no topk_idx",
+    ),
+    "handle is a tuple": (Step.cached, lambda s: s.cached((1, 2)), TypeError, "handle: expected what dispatch"),
+    "hidden differs from the handle's": (
+        Step.cached, lambda s: s.buffer.dispatch(s.mine.x[:, :128].clone(), handle=s.handle), invalid, "dimension 1",
+    ),
+    "combine of no tensor": (Step.combine, lambda s: s.combine([1]), TypeError, "x: expected a torch.Tensor"),
+    "combine along a number": (Step.combine, lambda s: s.combine(handle=3), TypeError, "seen int"),
+    "three biases": (Step.combine, lambda s: s.combine(bias=(s.mine.x,) * 3), invalid, "0, 1 or 2 tensors, seen 3"),
+    "combine without previous_event": (
+        Step.combine, lambda s: s.combine(allocate_on_comm_stream=True), invalid, "allocate_on_comm_stream",
+    ),
+}
+
+
+@pytest.mark.parametrize("culprit", [0, ranks - 1])
+@pytest.mark.parametrize("name", mistakes)
+def test_one_rank_errs_and_all_hear_of_it(name, culprit):
+    good, bad, kind, text = mistakes[name]
+
+    def body(buffer, rank):
+        step = Step(buffer, rank)
+        with pytest.raises(kind if rank == culprit else invalid, match=text if rank == culprit else f"rank {culprit}"):
+            (bad if rank == culprit else good)(step)
+        step.check_that_it_goes_on()
+
+    on_ranks(body)
+
+
+def of_another_shape(buffer, size=hidden, count=experts, k=top_k):
+    ids = torch.zeros(2, k, dtype=torch.int64)
+    per_expert = torch.zeros(count, dtype=torch.int32)
+    return buffer.dispatch(
+        torch.zeros(2, size, dtype=torch.bfloat16), topk_idx=ids, num_tokens_per_expert=per_expert
+    )
+
+
+@pytest.mark.parametrize("culprit", [0, ranks - 1])
+@pytest.mark.parametrize("shape", [{"size": 128}, {"count": 6}, {"k": 2}], ids=str)
+@pytest.mark.parametrize("good", [Step.fresh, Step.cached, Step.combine])
+def test_one_rank_comes_with_another_shape(good, shape, culprit):
+    def body(buffer, rank):
+        step = Step(buffer, rank)
+        theirs = "shapes, or devices" if good is Step.fresh else "rank"
+        with pytest.raises(invalid, match="first to call with such shapes" if rank == culprit else theirs):
+            of_another_shape(buffer, **shape) if rank == culprit else good(step)
+        step.check_that_it_goes_on()
+
+    on_ranks(body)
+
+
+def test_ranks_come_with_different_new_shapes():
+    def body(buffer, rank):
+        step = Step(buffer, rank)
+        with pytest.raises(invalid, match=r"rank 1: .*hidden.*expected \(128, 9.* as on rank 0, seen \(64, 9"):
+            of_another_shape(buffer, size=64 if rank == 1 else 128)
+        of_another_shape(buffer, size=128)
+        step.check_that_it_goes_on()
+
+    on_ranks(body)
+
+
+def test_float16_of_one_rank_is_not_taken_for_a_new_shape_alone():
+    def body(buffer, rank):
+        step = Step(buffer, rank)
+        with pytest.raises(invalid, match="rank 1: x: dtype: expected bf16 as on rank 0, seen f16"):
+            step.fresh(step.mine.x.half() if rank == 1 else None)
+        step.check_that_it_goes_on()
+
+    on_ranks(body)
+
+
+@pytest.mark.parametrize("of", [Engines, deep_ep.low_latency.LowLatencyBuffers])
+def test_a_peer_that_does_not_come_to_make_an_engine(of, monkeypatch):
+    def late(self, shape):
+        raise switchyard.Timeout("waited", 0, 1, "all_gather")
+
+    monkeypatch.setattr(of, "_made", late)
+    shape = Shape(hidden, experts, top_k, torch.device("cpu"))
+    with pytest.raises(switchyard.Timeout, match="waited; .*hidden=256.*do all ranks call with these") as caught:
+        of(None, False).of(shape)
+    assert (caught.value.rank, caught.value.peer, caught.value.phase) == (0, 1, "all_gather")
+
+
+after_the_end = {
+    "get_dispatch_layout": lambda b, mine: b.get_dispatch_layout(mine.topk_idx, experts),
+    "dispatch": lambda b, mine: b.dispatch(
+        mine.x, topk_idx=mine.topk_idx, num_tokens_per_expert=torch.zeros(experts, dtype=torch.int32)
+    ),
+    "get_local_buffer_tensor": lambda b, _: b.get_local_buffer_tensor(torch.uint8),
+    "get_comm_stream": lambda b, _: b.get_comm_stream(),
+    "low_latency_dispatch": lambda b, mine: b.low_latency_dispatch(mine.x, mine.topk_idx, tokens, experts),
+    "clean_low_latency_buffer": lambda b, _: b.clean_low_latency_buffer(tokens, hidden, experts),
+    "get_next_low_latency_combine_buffer": lambda b, _: b.get_next_low_latency_combine_buffer(b.handle_of_test),
+    "low_latency_update_mask_buffer": lambda b, _: b.low_latency_update_mask_buffer(0, True),
+    "low_latency_query_mask_buffer": lambda b, _: b.low_latency_query_mask_buffer(torch.zeros(1, dtype=torch.int32)),
+    "low_latency_clean_mask_buffer": lambda b, _: b.low_latency_clean_mask_buffer(),
+    "cached dispatch": lambda b, mine: b.dispatch(mine.x, handle=b.v1_handle_of_test),
+    "combine": lambda b, mine: b.combine(mine.x, b.v1_handle_of_test),
+    "low_latency_combine": lambda b, mine: b.low_latency_combine(
+        mine.x, mine.topk_idx, mine.topk_weights, b.handle_of_test
+    ),
+}
+
+
+@pytest.mark.parametrize("name", after_the_end)
+def test_use_after_destroy(name):
+    mine = all_inputs()[0]
+
+    def body(comm):
+        buffer = deep_ep.Buffer(comm=comm, low_latency_mode=True, enable_shrink=True, explicitly_destroy=True)
+        buffer.v1_handle_of_test = dispatch(buffer, mine)[4]
+        buffer.handle_of_test = buffer.low_latency_dispatch(mine.x, mine.topk_idx, tokens, experts)[2]
+        buffer.destroy()
+        with pytest.raises(switchyard.Unusable, match="destroyed"):
+            after_the_end[name](buffer, mine)
+
+    with_comm(1, body)
