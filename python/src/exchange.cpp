@@ -1,5 +1,9 @@
 #include "exchange.hpp"
 
+#include <nanobind/stl/optional.h>
+
+#include "dtypes.hpp"
+
 namespace switchyard::python {
 
 namespace {
@@ -28,6 +32,23 @@ dlpack::ExchangeApi const* exchange_api_of(nb::handle object) {
   known = type;
   api = found;
   return api;
+}
+
+std::optional<std::uintptr_t> current_cuda_stream(nb::handle tensor) {
+  auto const* const api = exchange_api_of(tensor);
+  if (api == nullptr || api->current_stream == nullptr) return std::nullopt;
+  dlpack::Tensor borrowed{};
+  void* stream = nullptr;
+  if (api->borrow_from_object(tensor.ptr(), &borrowed) != 0) PyErr_Clear();
+  if (device_of(borrowed.device.type) != Device::cuda) return 0;
+  if (api->current_stream(to_dlpack(Device::cuda), borrowed.device.id, &stream) != 0) PyErr_Clear();
+  return reinterpret_cast<std::uintptr_t>(stream);
+}
+
+void bind_exchange(nb::module_& module) {
+  module.def("current_cuda_stream", &current_cuda_stream, nb::arg("tensor").none(),
+             "The stream that the tensor's framework works on where it lies, as an integer; 0 on the CPU; None: it "
+             "does not say.");
 }
 
 }  // namespace switchyard::python

@@ -6,6 +6,7 @@
 #include "communicator.hpp"
 #include "errors.hpp"
 #include "event.hpp"
+#include "exchange.hpp"
 #include "handle_tokens.hpp"
 #include "low_latency.hpp"
 #include "results.hpp"
@@ -20,6 +21,7 @@ NB_MODULE(_core, module) {
   py::remember_main_thread();
   py::bind_errors(module);
   py::bind_event(module);
+  py::bind_exchange(module);
   py::bind_heap_tensor(module);
   py::bind_communicator(module);
   py::bind_results(module);

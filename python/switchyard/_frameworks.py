@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from ._core import HeapTensor
+from ._core import current_cuda_stream as current_stream
 from ._errors import InvalidArgument, Unsupported
 
 _cpu = 1  # DLPack's number of it
@@ -121,10 +122,10 @@ def empty(shape: tuple[int, ...], like: Any) -> tuple[Any, Any]:
 
 def current_cuda_stream(tensor: Any) -> int:
     """The stream that PyTorch or CuPy works on where the tensor lies; 0 for tensors on the CPU."""
+    stream = current_stream(tensor)  # PyTorch's own way takes microseconds
+    if stream is not None:
+        return stream
     kind: type = type(tensor)
-    framework = framework_of(kind)
-    if framework == "torch" and tensor.is_cuda:
-        return int(sys.modules["torch"].cuda.current_stream(tensor.device).cuda_stream)
-    if framework == "cupy":
+    if framework_of(kind) == "cupy":
         return int(sys.modules["cupy"].cuda.get_current_stream(tensor.device.id).ptr)
     return 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from switchyard._core import current_cuda_stream
 
 
 def stream_of(tensor: torch.Tensor) -> int:
     """The current stream where the tensor lies."""
-    return int(torch.cuda.current_stream(tensor.device).cuda_stream) if tensor.is_cuda else 0
+    return current_cuda_stream(tensor) or 0
