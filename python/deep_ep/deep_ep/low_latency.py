@@ -6,11 +6,13 @@ from typing import Any, Callable, Iterable, NamedTuple
 
 import switchyard
 import torch
-from switchyard import InvalidArgument, LowLatencyReceived, Unusable
+from switchyard import InvalidArgument, Unusable, _core
 
 from ._calls import finished
 from ._errors import in_our_words, with_text
 from ._lazy import LazyTuple
+from ._low_latency_calls import run_combine, run_dispatch
+from ._source import tensor
 from .utils import EventOverlap
 
 Hook = Callable[[], None]
@@ -45,12 +47,12 @@ class LowLatencyHandle(LazyTuple):
     _size = 5
     buffer: switchyard.LowLatencyBuffer
     topk_idx: torch.Tensor | None
-    _received: LowLatencyReceived | None
+    _received: _core.LowLatencyResult | None
     _sizes: tuple[int, int, int]
 
     def __init__(
         self,
-        received: LowLatencyReceived,
+        received: _core.LowLatencyResult,
         buffer: switchyard.LowLatencyBuffer,
         topk_idx: torch.Tensor,
         sizes: tuple[int, int, int],
@@ -219,13 +221,8 @@ class LowLatencyCalls:
         shape = LowLatencyShape(num_max_dispatch_tokens_per_rank, x.shape[1], num_experts, topk_idx.shape[1], x.device)
         buffer = self._low_latency.of(shape)
         stats = (cumulative_local_expert_recv_stats, dispatch_wait_recv_cost_stats)
-        options: Any = {"cast": cast, "received_per_expert": stats[0], "wait_ns_per_source": stats[1]}
-        hook = None
         try:
-            if return_recv_hook:
-                received, hook = buffer.send_dispatch(x, topk_idx, **options)
-            else:
-                received = buffer.dispatch(x, topk_idx, **options)
+            received, hook = run_dispatch(buffer, x, topk_idx, cast, stats, return_recv_hook)
         except InvalidArgument as error:
             raise _dispatch_error(error) from error
         handle = LowLatencyHandle(received, buffer, topk_idx, shape[:3])
@@ -269,20 +266,12 @@ class LowLatencyCalls:
             raise InvalidArgument("zero_copy: expected False with use_logfmt, whose codes go where rows would lie")
         core = _own(handle)
         _check_routing(topk_idx, handle)
-        source = self.get_next_low_latency_combine_buffer(handle) if zero_copy else x
-        options: Any = {
-            "topk_weights": topk_weights,
-            "coding": "logfmt10" if use_logfmt else "none",
-            "out": out,
-            "wait_ns_per_source": combine_wait_recv_cost_stats,
-        }
-        hook = None
-        if return_recv_hook:
-            combined, hook = handle.buffer.send_combine(source, core, **options)
-        else:
-            combined = handle.buffer.combine(source, core, **options)
+        source = self.get_next_low_latency_combine_buffer(handle) if zero_copy else tensor("x", x)
+        sums = source.new_empty(core.num_tokens, handle.buffer.hidden) if out is None else out
+        rows, coding = (source, core, topk_weights), "logfmt10" if use_logfmt else "none"
+        hook = run_combine(handle.buffer, rows, coding, (sums, combine_wait_recv_cost_stats), return_recv_hook)
         handle.let_go()
-        return combined, finished(async_finish), hook
+        return sums, finished(async_finish), hook
 
     def get_next_low_latency_combine_buffer(self, handle: LowLatencyHandle) -> torch.Tensor:
         """[L, M*R, H] bfloat16: where experts may write what a combine with zero_copy then sends."""
