@@ -78,7 +78,7 @@ PendingCombine start(PyBuffer& self, Inputs inputs, CallOptions const& options) 
   self.keep(pending.event(), inputs.kept());
   settle(*buffer, inputs.x);
   bool const on_gpu = buffer->engine() == EngineKind::cuda;
-  return {pending, pending.event(), {{}, Exporter(inputs.x, gpu_of(*buffer))}, on_gpu};
+  return {pending, PyEvent(pending.event()), {{}, Exporter(inputs.x, gpu_of(*buffer))}, on_gpu};
 }
 
 CombineResult combine(PyBuffer& self, Inputs inputs, CallOptions const& options) {

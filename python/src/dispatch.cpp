@@ -90,14 +90,14 @@ PendingDispatch call_later(Buffer& buffer, DispatchArgs const& args, bool keep_s
   nb::gil_scoped_release const released;
   Pending<Dispatched> pending = buffer.dispatch_async(args);
   bool const on_gpu = buffer.engine() == EngineKind::cuda;
-  PendingDispatch later{pending, pending.event(), {}, on_gpu || args.num_worst_tokens > 0};
+  PendingDispatch later{pending, PyEvent(pending.event()), {}, on_gpu || args.num_worst_tokens > 0};
   if (keep_source_tokens) {
     auto const copy = std::make_shared<std::vector<std::int32_t>>();
     later.result.handle.source_tokens = copy;
-    later.event = buffer.stream().submit([pending, copy] {
+    later.event = PyEvent(buffer.stream().submit([pending, copy] {
       pending.event().wait();  // over; throws if it failed
       *copy = *copy_of(pending.early().source_token);
-    });
+    }));
   }
   later.result.handle.handle = pending.early().handle;
   // On the CPU the tensor is being made.

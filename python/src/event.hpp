@@ -18,7 +18,7 @@ namespace nb = nanobind;
 class PyEvent {
  public:
   PyEvent() = default;
-  PyEvent(Event event) : event_(std::move(event)) {}  // NOLINT(google-explicit-constructor): it is one
+  explicit PyEvent(Event event) : event_(std::move(event)) {}
 
   // Throws Unusable in a fork.
   [[nodiscard]] Event const& get() const {

@@ -124,6 +124,22 @@ def test_compiled_equals_eager():
     on_ranks(body, size=1)
 
 
+def test_a_compiled_function_takes_one_buffer_after_another():
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def layer(buffer, x, ids):
+        routed = sy.dispatch(buffer, x, ids)
+        return sy.combine(buffer, routed.x, routed)
+
+    def run(communicator):
+        mine = inputs_of(0)
+        for _ in range(3):
+            with make_buffer(communicator) as buffer:
+                routed = sy.dispatch(buffer, mine.x, mine.topk_idx)
+                assert torch.equal(layer(buffer, mine.x, mine.topk_idx), sy.combine(buffer, routed.x, routed))
+
+    as_threads(1, run)
+
+
 def test_operators_pass_pytorchs_own_checks():
     def body(buffer, rank):
         mine = inputs_of(0)

@@ -18,7 +18,8 @@ from .._refusal import refuse_combine, refuse_dispatch
 
 
 def _buffer(key: int) -> Buffer:
-    return buffer_of_key(key)  # type: ignore[return-value]
+    # int: a compiler that has seen several buffers makes a symbol of the key.
+    return buffer_of_key(int(key))  # type: ignore[return-value]
 
 
 def _handle(token: Tensor) -> _core.Handle:
