@@ -92,11 +92,16 @@ def fp8_and_cached(group: Any) -> None:
         pair = here(x), here(scales.contiguous())
         result = job.dispatch(pair)
         for rows, row_scales in (result[0], job.buffer.dispatch(pair, handle=result[4])[0]):
-            assert rows.dtype == torch.float8_e4m3fn and row_scales.dtype == dtype
+            assert rows.dtype == torch.float8_e4m3fn and row_scales.dtype == dtype and row_scales.is_contiguous()
             meta = job.received
             for row, (source, token) in enumerate(zip(meta.source.tolist(), meta.source_token.tolist())):
                 assert torch.equal(rows[row].cpu().float(), everybody[source][0][token].float())
                 assert torch.equal(row_scales[row].cpu(), everybody[source][1][token])
+    (_, row_scales), *_, event = job.dispatch(pair, async_finish=True)
+    seen = row_scales.clone()  # int32 ones are a copy, of what is there on this stream
+    event.current_stream_wait()
+    for row, (source, token) in enumerate(zip(job.received.source.tolist(), job.received.source_token.tolist())):
+        assert torch.equal(seen[row].cpu(), everybody[source][1][token])
     again = job.buffer.dispatch(job.mine.x * 2, handle=result[4])
     same(again[0], job.received.x * 2)
     assert again[1:5] == (None,) * 4
@@ -191,17 +196,21 @@ def worst_case(group: Any) -> None:
     """On a GPU the host waits for nothing at all."""
     job = Job(group)
     most = tokens * job.size
-    job.dispatch(num_worst_tokens=most)
+    handle = job.dispatch(num_worst_tokens=most)[4]
+    job.buffer.dispatch(job.mine.x, handle=handle)
     if on_gpu():
         torch.cuda.synchronize()
     group.barrier().wait()
     begin = time.monotonic()
     busy(0.5)
     x, ids, weights, counts, handle, event = job.dispatch(num_worst_tokens=most, async_finish=True)
-    back, _, last = job.buffer.combine(x, handle, previous_event=event, async_finish=True)
+    back, _, combined = job.buffer.combine(x, handle, previous_event=event, async_finish=True)
+    again, *nothing, last = job.buffer.dispatch(
+        job.mine.x * 2, handle=handle, previous_event=combined, async_finish=True
+    )
     assert not on_gpu() or time.monotonic() - begin < 0.3, "the host waited for the GPU"
-    last.current_stream_wait()
-    event.current_stream_wait()
+    for each in (last, combined, event):
+        each.current_stream_wait()
     rows = len(job.received.x)
     assert counts == [] and x.shape == (most, hidden)
     same(x[:rows], job.received.x)
@@ -209,6 +218,9 @@ def worst_case(group: Any) -> None:
     same(weights[:rows], job.received.topk_weights)
     assert (ids[rows:] == -1).all()
     same(back, job.sums())
+    assert nothing == [None] * 4 and again.shape == x.shape
+    same(again[:rows], job.received.x * 2)
+    close(job.buffer.combine(again, handle)[0], job.sums(2))
     same(handle[3][:rows], job.received.source_token) if on_gpu() else None
     prefixes = [reference.flat(job.inputs, r, experts).prefix for r in range(job.size)]
     same(handle[0], torch.tensor(prefixes, dtype=torch.int32).t())

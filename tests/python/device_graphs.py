@@ -10,7 +10,7 @@ import torch.distributed as dist
 from device_deep_ep import Job as Throughput
 from device_deep_ep import experts, tokens
 from devices import device, here, on_gpu, same
-from low_latency_clients import as_received, make_buffer, step_of
+from low_latency_clients import as_received, layers, make_buffer, step_of
 from low_latency_reference import Job, check_received, sums
 
 
@@ -58,14 +58,15 @@ def decoding(group: Any) -> None:
 
     def call() -> Any:
         mine = steps.mine
-        sent = buffer.low_latency_dispatch(
+        recv_x, counts, handle, _, receive = buffer.low_latency_dispatch(
             mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False, return_recv_hook=True
         )
-        sent[4]()
-        rows = buffer.get_next_low_latency_combine_buffer(sent[2])
-        rows.copy_((sent[0].float() * steps.factors).bfloat16())
+        receive()
+        sent = recv_x, counts, tuple(handle)  # whose items go with the combine
+        rows = buffer.get_next_low_latency_combine_buffer(handle)
+        rows.copy_((recv_x.float() * steps.factors).bfloat16())
         back, event, hook = buffer.low_latency_combine(
-            rows, mine.topk_idx, mine.topk_weights, sent[2], zero_copy=True, async_finish=True
+            rows, mine.topk_idx, mine.topk_weights, handle, zero_copy=True, async_finish=True
         )
         event.current_stream_wait()
         assert hook is None
@@ -91,6 +92,48 @@ def decoding(group: Any) -> None:
     buffer.destroy()
 
 
+def decoding_layers(group: Any) -> None:
+    """A graph of more layers than results may be held, whose handles are all kept; replays, and calls around them."""
+    if not on_gpu():
+        return
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job)
+    steps = Steps(job, buffer.rank)
+    kept: list[Any] = [None] * layers
+
+    def layer(number: int) -> torch.Tensor:
+        mine, hooks = steps.mine, number % 2 == 0
+        recv_x, _, kept[number], _, receive = buffer.low_latency_dispatch(
+            mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False, return_recv_hook=hooks
+        )
+        if receive:
+            receive()
+        back, _, receive = buffer.low_latency_combine(
+            (recv_x.float() * steps.factors).bfloat16(),
+            mine.topk_idx,
+            mine.topk_weights,
+            kept[number],
+            return_recv_hook=hooks,
+        )
+        if receive:
+            receive()
+        return back
+
+    graph, backs = _captured(lambda: [layer(number) for number in range(layers)], group)
+    for step in (4, 8, 0):
+        steps.load(step)
+        graph.replay()
+        for back in backs:
+            same(back, sums(job, buffer.rank, step=step))
+        steps.load(step + 4)
+        for number in range(layers):  # the same outside of the graph
+            same(layer(number), sums(job, buffer.rank, step=step + 4))
+    torch.cuda.synchronize()
+    dist.barrier(group)
+    del graph, backs
+    buffer.destroy()
+
+
 def decoding_in_fp8(group: Any) -> None:
     if not on_gpu():
         return
@@ -103,9 +146,10 @@ def decoding_in_fp8(group: Any) -> None:
         sent = buffer.low_latency_dispatch(
             mine.x, mine.topk_idx, job.max_tokens, job.experts, round_scale=True, use_ue8m0=True
         )
+        kept = *sent[:2], tuple(sent[2])
         made = (sent[0][0].float() * steps.factors).bfloat16()
         back, _, _ = buffer.low_latency_combine(made, mine.topk_idx, mine.topk_weights, sent[2], use_logfmt=True)
-        return sent, back
+        return kept, back
 
     graph, (sent, back) = _captured(call, group)
     for step in (4, 8):
@@ -138,16 +182,19 @@ def worst_case(group: Any) -> None:
             async_finish=True,
         )
         result[5].current_stream_wait()
-        return result, job.buffer.combine(result[0] * 2, result[4])[0]
+        back = job.buffer.combine(result[0] * 2, result[4])[0]
+        again = job.buffer.dispatch(x * 2, handle=result[4])[0]
+        return result, back, again
 
-    graph, (result, back) = _captured(call, group)
+    graph, (result, back, again) = _captured(call, group)
     for factor in (1, 4):
         x.copy_(job.mine.x * factor)
         graph.replay()
+        same(again[: len(job.received.x)], job.received.x * (2 * factor))
         same(result[0][: len(job.received.x)], job.received.x * factor)
         same(back, job.sums(2 * factor))
     assert back.device == device()
     torch.cuda.synchronize()
     dist.barrier(group)
-    del graph, result, back
+    del graph, result, back, again
     job.buffer.destroy()

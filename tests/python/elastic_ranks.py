@@ -294,6 +294,7 @@ def fp8_case(buffer: deep_ep.ElasticBuffer, case: Case, rank: int, dtype: torch.
         assert values.dtype == torch.float8_e4m3fn and of_values.dtype == dtype
         assert of_values.shape == (len(values), columns)
         assert torch.equal(torch.cat([values[at].float(), of_values[at].float()], 1), rows)
+    assert scales.is_contiguous()
     assert aligned[0][1].stride() == (1, max(4, -(-len(seen) // 4) * 4))
 
 
@@ -398,6 +399,78 @@ def mistaken_calls(buffer: deep_ep.ElasticBuffer, case: Case, mine: reference.In
             buffer, case, mine, cumulative_local_expert_recv_stats=torch.zeros(99, dtype=torch.int32)
         )),
     ]
+
+
+def one_culprit(group: Any, seed: int) -> None:
+    """What one rank does wrong it hears itself; its peers hear that it did, and all go on."""
+    rank = dist.get_rank(group)
+    case = Case("random", group.size(), seed)
+    inputs = case.inputs()
+    mine, wanted = inputs[rank], reference.flat(inputs, rank, case.experts)
+    buffer = make_buffer(group)
+    rows, _, _, handle, _ = dispatch(buffer, case, mine)
+    good = {
+        "dispatch": lambda: dispatch(buffer, case, mine),
+        "cached": lambda: buffer.dispatch(mine.x, handle=handle),
+        "combine": lambda: buffer.combine(rows, handle),
+    }
+    for culprit in (0, group.size() - 1):
+        for of, kind, text, bad in solitary_mistakes(buffer, case, mine, rows, handle):
+            with told(case, culprit=culprit, text=text):
+                if rank == culprit:
+                    with pytest.raises(kind, match=text):
+                        bad()
+                else:
+                    with pytest.raises(switchyard.InvalidArgument, match=f"rank {culprit}"):
+                        good[of]()
+                assert torch.equal(dispatch(buffer, case, mine)[0], wanted.x)
+    assert buffer.combine(rows, handle)[0].shape == mine.x.shape
+    buffer.destroy()
+
+
+def solitary_mistakes(
+    buffer: deep_ep.ElasticBuffer, case: Case, mine: reference.Inputs, rows: torch.Tensor, handle: Any
+) -> list[Any]:
+    """What the peers call, what the culprit gets, and calls."""
+    invalid, ids, experts = switchyard.InvalidArgument, mine.topk_idx, case.experts
+    return [
+        ("dispatch", TypeError, "x: expected", lambda: buffer.dispatch([1], ids, num_experts=experts)),
+        ("dispatch", TypeError, "topk_idx", lambda: buffer.dispatch(mine.x, [1], num_experts=experts)),
+        ("dispatch", invalid, "num_experts: expected it", lambda: buffer.dispatch(mine.x, ids)),
+        ("dispatch", TypeError, "float", lambda: dispatch(buffer, case, mine, expert_alignment=1.5)),
+        ("dispatch", invalid, "num_max_tokens_per_rank", lambda: dispatch(buffer, case, mine, do_cpu_sync=False)),
+        ("dispatch", invalid, "first to call", lambda: buffer.dispatch(mine.x[:, :128], ids, num_experts=experts)),
+        ("dispatch", invalid, "first to call", lambda: dispatch(buffer, case, mine, num_max_tokens_per_rank=4096)),
+        ("cached", invalid, "do_expand", lambda: buffer.dispatch(mine.x, handle=handle, do_expand=True)),
+        ("cached", TypeError, "the EPHandle", lambda: buffer.dispatch(mine.x, handle=(1, 2))),
+        ("combine", TypeError, "the EPHandle", lambda: buffer.combine(rows, 3)),
+        ("combine", TypeError, "x: expected", lambda: buffer.combine([1], handle)),
+        ("combine", invalid, "0, 1 or 2 tensors", lambda: buffer.combine(rows, handle, bias=(mine.x,) * 3)),
+    ]
+
+
+def sizes(group: Any, seed: int) -> None:
+    """Calls of many num_max_tokens_per_rank share few engines, and keep their own bounds."""
+    rank = dist.get_rank(group)
+    case = Case("random", group.size(), seed, tokens=(5, 3, 7, 2))
+    inputs = case.inputs()
+    mine, wanted = inputs[rank], reference.flat(inputs, rank, case.experts)
+    buffer = make_buffer(group, num_max_tokens_per_rank=16)
+    for most in (None, 7, 9, 16, 17, 20, 32, 33, 50):
+        x, _, _, handle, _ = dispatch(buffer, case, mine, num_max_tokens_per_rank=most, do_cpu_sync=False)
+        assert len(x) == group.size() * (most or 16) and torch.equal(x[: len(wanted.x)], wanted.x)
+        assert handle.num_max_tokens_per_rank == (most or 16)
+    assert sorted(shape.max_tokens for shape in buffer._engines._buffers) == [16, 32, 64]
+    with pytest.raises(switchyard.InvalidArgument):  # of all ranks
+        dispatch(buffer, case, mine, num_max_tokens_per_rank=4)
+    with pytest.raises(switchyard.InvalidArgument):
+        dispatch(buffer, case, mine, num_max_tokens_per_rank=6, do_cpu_sync=False)
+    assert torch.equal(dispatch(buffer, case, mine)[0], wanted.x)
+    barrier, comm_stream = buffer.barrier, buffer.get_comm_stream
+    buffer.destroy()
+    for call in (barrier, comm_stream, lambda: dispatch(buffer, case, mine), lambda: buffer.combine(x, handle)):
+        with pytest.raises(switchyard.Unusable, match="destroyed"):
+            call()
 
 
 def construction(group: Any, seed: int) -> None:

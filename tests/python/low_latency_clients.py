@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import deep_ep
 import devices
+import pytest
+import switchyard
 import torch
 import torch.distributed as dist
 from low_latency_reference import Job, check_received, dequantised, outputs_of, scales_of_exponents, sums
@@ -154,6 +157,123 @@ def dispatch_and_receive_later(buffer: deep_ep.Buffer, job: Job, mine: Any) -> A
     return buffer.low_latency_dispatch(
         mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False, return_recv_hook=True
     )
+
+
+layers = 8
+
+
+def kept_handles(group: Any) -> None:
+    """vLLM keeps a handle for each layer until it puts the next step's there."""
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job)
+    kept: list[Any] = [None] * layers
+    for step in range(3 * layers):
+        layer, mine = step % layers, devices.here(job.inputs(buffer.rank, step))
+        kept[layer] = layer_of(buffer, job, mine, step, hooks=layer % 2 == 0, zero_copy=layer % 3 == 0)
+    for handle in kept:
+        check_that_it_is_over(buffer, job, handle)
+    what_was_read_holds_its_slots(buffer, job)
+    buffer.destroy()
+
+
+def layer_of(buffer: deep_ep.Buffer, job: Job, mine: Any, step: int, hooks: bool, zero_copy: bool) -> Any:
+    """Returns the handle, which is all that lives on."""
+    sent = buffer.low_latency_dispatch(
+        mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False, return_recv_hook=hooks
+    )
+    if hooks:
+        sent[4]()
+    check_handle(job, sent[2])
+    check_received(job, buffer.rank, as_received(sent), step=step)
+    made = devices.here(outputs_of(rows_of(sent[0], job), buffer.rank, job))
+    if zero_copy:
+        buffer.get_next_low_latency_combine_buffer(sent[2]).copy_(made)
+    back, _, hook = buffer.low_latency_combine(
+        made, mine.topk_idx, mine.topk_weights, sent[2], zero_copy=zero_copy, return_recv_hook=hooks
+    )
+    if hook:
+        hook()
+    devices.same(back, sums(job, buffer.rank, step=step))
+    return sent[2]
+
+
+def check_that_it_is_over(buffer: deep_ep.Buffer, job: Job, handle: Any) -> None:
+    """A handle that was combined tells its sizes, and nothing else."""
+    mine = devices.here(job.inputs(buffer.rank))
+    assert handle[2:] == (job.max_tokens, job.hidden, job.experts) and len(handle) == 5
+    for item in range(2):
+        with pytest.raises(switchyard.Unusable, match="went with its combine: read them before"):
+            handle[item]
+    rows = devices.here(torch.zeros(job.experts // job.ranks, job.max_tokens * job.ranks, job.hidden).bfloat16())
+    with pytest.raises(switchyard.InvalidArgument, match="not combined yet, seen one that was"):
+        buffer.low_latency_combine(rows, mine.topk_idx, mine.topk_weights, handle)
+    with pytest.raises(switchyard.InvalidArgument, match="not combined yet, seen one that was"):
+        buffer.get_next_low_latency_combine_buffer(handle)
+
+
+def what_was_read_holds_its_slots(buffer: deep_ep.Buffer, job: Job) -> None:
+    """Of four combined handles; then of received rows."""
+    mine = devices.here(job.inputs(buffer.rank))
+    for what in (lambda sent: sent[2][0], lambda sent: sent[0]):
+        held, before = [], []
+        for _ in range(4):
+            sent = dispatch_and_receive_later(buffer, job, mine)
+            sent[4]()
+            held.append(what(sent))
+            before.append(held[-1].clone())
+            buffer.low_latency_combine(sent[0], mine.topk_idx, mine.topk_weights, sent[2])
+        del sent
+        with pytest.raises(switchyard.InvalidArgument, match="at most 4 results held at once.*let go of earlier ones"):
+            dispatch_and_receive_later(buffer, job, mine)
+        for seen, wanted in zip(held, before):
+            assert torch.equal(seen, wanted)
+        held.clear()
+        del seen
+
+
+def two_sends(group: Any) -> None:
+    """Both micro-batches are sent before either is received."""
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job)
+    for step in range(0, 8, 2):
+        batches = [devices.here(job.inputs(buffer.rank, step + i)) for i in range(2)]
+        both = [dispatch_and_receive_later(buffer, job, mine) for mine in batches]
+        for sent in both:
+            sent[4]()
+        combined = []
+        for i, (mine, sent) in enumerate(zip(batches, both)):
+            check_received(job, buffer.rank, as_received(sent), step=step + i)
+            made = devices.here(outputs_of(rows_of(sent[0], job), buffer.rank, job))
+            combined.append(buffer.low_latency_combine(
+                made, mine.topk_idx, mine.topk_weights, sent[2], return_recv_hook=True
+            ))
+        for i, (back, _, hook) in enumerate(combined):
+            hook()
+            devices.same(back, sums(job, buffer.rank, step=step + i))
+    buffer.destroy()
+
+
+def late_peer(group: Any) -> None:
+    """With enable_shrink the others go on without a rank that does not come."""
+    os.environ["SWITCHYARD_TIMEOUT_MS"] = "1500"  # before the library reads it
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job, enable_shrink=True)
+    step_of(buffer, job, 0, hooks=False, zero_copy=False, logfmt=False)
+    late = job.ranks - 1
+    dist.barrier(group)
+    if buffer.rank != late:
+        missing = frozenset({late})
+        mine = devices.here(job.inputs(buffer.rank, 1))
+        sent = buffer.low_latency_dispatch(mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False)
+        check_received(job, buffer.rank, as_received(sent), step=1, missing=missing)
+        made = devices.here(outputs_of(rows_of(sent[0], job), buffer.rank, job))
+        back, _, _ = buffer.low_latency_combine(made, mine.topk_idx, mine.topk_weights, sent[2])
+        devices.same(back, sums(job, buffer.rank, step=1, missing=missing))
+        status = devices.here(torch.zeros(job.ranks, dtype=torch.int32))
+        buffer.low_latency_query_mask_buffer(status)
+        assert status.tolist() == [int(rank in missing) for rank in range(job.ranks)]
+    dist.barrier(group)
+    buffer.destroy()
 
 
 def statistics(group: Any) -> None:

@@ -309,7 +309,8 @@ def test_too_little_memory_is_told_in_words_of_this_interface(monkeypatch):
     monkeypatch.setattr(deep_ep._engines, "_heap_bytes", lambda communicator: 1 << 16)
 
     def body(buffer, rank):
-        mine = reference.make_inputs(rank, tokens=900, hidden=hidden, experts=experts, top_k=top_k, dtype=torch.bfloat16)
+        sizes = {"hidden": hidden, "experts": experts, "top_k": top_k, "dtype": torch.bfloat16}
+        mine = reference.make_inputs(rank, tokens=900, **sizes)
         with pytest.raises(switchyard.OutOfMemory, match="let go of earlier results, or raise num_nvl_bytes") as caught:
             dispatch(buffer, mine)
         assert "::" not in str(caught.value) and isinstance(caught.value, MemoryError)

@@ -10,9 +10,15 @@ from ranks import as_processes, with_comm
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-@pytest.mark.parametrize("body", ["bf16_steps", "fp8_steps", "two_micro_batches", "statistics", "masks"])
+@pytest.mark.parametrize(
+    "body", ["bf16_steps", "fp8_steps", "two_micro_batches", "two_sends", "kept_handles", "statistics", "masks"]
+)
 def test_decoding(body, ranks):
     as_processes(ranks, getattr(low_latency_clients, body))
+
+
+def test_a_peer_that_is_late_is_masked():
+    as_processes(4, low_latency_clients.late_peer)
 
 
 def refused(kind, text, call):
@@ -31,13 +37,15 @@ def test_bad_input_is_refused_and_the_buffer_goes_on():
         def dispatch(x=mine.x, ids=mine.topk_idx, **options):
             return buffer.low_latency_dispatch(x, ids, m, e, **options)
 
-        recv_x, _, handle, _, _ = dispatch(use_fp8=False)
+        recv_x, _, handle, _, _ = dispatch(use_fp8=False, use_ue8m0=True)  # flags of scales mean nothing without FP8
         # Only one rank errs: nothing was sent, and its peer is none the wiser.
         if comm.rank == 0:
             refused(invalid, "bfloat16", lambda: dispatch(mine.x.float()))
             refused(invalid, "round_scale", lambda: dispatch(use_ue8m0=True))
             refused(invalid, "async_finish", lambda: dispatch(async_finish=True, return_recv_hook=True))
             refused(TypeError, "x: expected", lambda: dispatch([1]))
+            elsewhere = mine.x.to("meta")
+            refused(invalid, "expected it on cpu as in calls before, seen it on meta", lambda: dispatch(elsewhere))
             refused(invalid, "topk_idx", lambda: dispatch(ids=mine.topk_idx.float()))
             twice = mine.x.repeat(2, 1), mine.topk_idx.repeat(2, 1)
             refused(invalid, "num_max_dispatch_tokens_per_rank = 12, seen 24", lambda: dispatch(*twice))
@@ -55,7 +63,7 @@ def test_bad_input_is_refused_and_the_buffer_goes_on():
             refused(invalid, "elsewhere", lambda: combine(inside, use_logfmt=True))
             del inside
         combine()
-        refused(invalid, "combine", combine)  # a dispatch is combined once
+        refused(invalid, "not combined yet, seen one that was", combine)  # a dispatch is combined once
         buffer.destroy()
         refused(switchyard.Unusable, "destroyed", lambda: dispatch(use_fp8=False))
 

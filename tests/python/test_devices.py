@@ -20,9 +20,9 @@ elastic = [f"device_elastic.{name}" for name in (
     "shares_of_sms",
 )] + [f"elastic_clients.{name}" for name in ("trainer_expanded", "trainer_by_hand", "trainer_flat", "inference")]
 low_latency = [f"low_latency_clients.{name}" for name in (
-    "bf16_steps", "fp8_steps", "two_micro_batches", "statistics", "masks",
+    "bf16_steps", "fp8_steps", "two_micro_batches", "two_sends", "kept_handles", "statistics", "masks",
 )] + ["device_low_latency.halves_on_streams", "device_low_latency.all_options_of_the_buffer"]
-graphs = [f"device_graphs.{name}" for name in ("decoding", "decoding_in_fp8", "worst_case")]
+graphs = [f"device_graphs.{name}" for name in ("decoding", "decoding_layers", "decoding_in_fp8", "worst_case")]
 gradients = [f"device_torch.{name}" for name in ("layer", "transposed_maps", "compiled")]
 errors = [f"device_errors.{name}" for name in (
     "mixed_devices", "wrong_gpu", "ids_out_of_range", "low_latency_on_one_rank_only", "left_at_exit",

@@ -21,7 +21,7 @@ def test_calls(body, ranks):
     as_processes(ranks, getattr(elastic_ranks, body), seed)
 
 
-@pytest.mark.parametrize("body", ["statistics", "fp8", "order", "mistakes", "construction"])
+@pytest.mark.parametrize("body", ["statistics", "fp8", "order", "mistakes", "one_culprit", "sizes", "construction"])
 def test_the_rest_of_it(body):
     as_processes(3, getattr(elastic_ranks, body), seed)
 
