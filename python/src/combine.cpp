@@ -54,13 +54,16 @@ CombineArgs arguments_of(Inputs& inputs, CallOptions const& options) {
   return args;
 }
 
+CombineResult combine(PyBuffer& self, Inputs inputs, CallOptions const& options);
+
 // As in a dispatch: peers are told of what only this rank sees.
-CombineArgs arguments(Buffer& buffer, Inputs& inputs, CallOptions const& options) {
+CombineArgs arguments(PyBuffer& self, Inputs& inputs, CallOptions const& options) {
   try {
     return arguments_of(inputs, options);
   } catch (...) {
     try {
-      run_here([&] { return buffer.combine(CombineArgs{}); });
+      nb::object const none = nb::none();
+      combine(self, {none, none, none, none, none}, {});
     } catch (Error const&) {
     }
     throw;
@@ -69,7 +72,7 @@ CombineArgs arguments(Buffer& buffer, Inputs& inputs, CallOptions const& options
 
 PendingCombine start(PyBuffer& self, Inputs inputs, CallOptions const& options) {
   auto const buffer = self.get();
-  CombineArgs const args = arguments(*buffer, inputs, options);
+  CombineArgs const args = arguments(self, inputs, options);
   self.prune();
   Pending<Combined> const pending = [&] {
     nb::gil_scoped_release const released;
@@ -88,7 +91,7 @@ CombineResult combine(PyBuffer& self, Inputs inputs, CallOptions const& options)
     wait_for(later.event.get(), std::nullopt);
     return {later.pending.early(), later.result.exporter};
   }
-  CombineArgs const args = arguments(*buffer, inputs, options);
+  CombineArgs const args = arguments(self, inputs, options);
   Combined combined = run_here([&] { return buffer->combine(args); });
   settle(*buffer, inputs.x);
   return {std::move(combined), Exporter(inputs.x, gpu_of(*buffer))};

@@ -51,14 +51,17 @@ DispatchArgs arguments_of(Inputs& inputs, CallOptions const& options) {
   return args;
 }
 
+DispatchResult dispatch(PyBuffer& self, Inputs inputs, CallOptions const& options);
+
 // What cannot even be named to the engine must not leave the peers waiting: the call is made without its x, which
 // every rank refuses, and this rank then throws what it has found.
-DispatchArgs arguments(Buffer& buffer, Inputs& inputs, CallOptions const& options) {
+DispatchArgs arguments(PyBuffer& self, Inputs& inputs, CallOptions const& options) {
   try {
     return arguments_of(inputs, options);
   } catch (...) {
     try {
-      run_here([&] { return buffer.dispatch(DispatchArgs{}); });
+      nb::object const none = nb::none();
+      dispatch(self, {none, none, none, none, none}, {});
     } catch (Error const&) {
     }
     throw;
@@ -108,7 +111,7 @@ PendingDispatch call_later(Buffer& buffer, DispatchArgs const& args, bool keep_s
 
 PendingDispatch start(PyBuffer& self, Inputs inputs, CallOptions const& options) {
   auto const buffer = self.get();
-  DispatchArgs const args = arguments(*buffer, inputs, options);
+  DispatchArgs const args = arguments(self, inputs, options);
   self.prune();
   PendingDispatch pending = call_later(*buffer, args, options.keep_source_tokens);
   self.keep(pending.event.get(), inputs.kept());
@@ -124,7 +127,7 @@ DispatchResult dispatch(PyBuffer& self, Inputs inputs, CallOptions const& option
     wait_for(pending.event.get(), std::nullopt);
     return {pending.pending.early(), pending.result.exporter, pending.result.handle};
   }
-  DispatchResult result = call_now(*buffer, arguments(*buffer, inputs, options), options.keep_source_tokens);
+  DispatchResult result = call_now(*buffer, arguments(self, inputs, options), options.keep_source_tokens);
   settle(*buffer, inputs.x);
   result.exporter = Exporter(inputs.x, gpu_of(*buffer));
   return result;

@@ -158,6 +158,8 @@ idle = "time.sleep(600)"  # killed by the test
         "buffer.dispatch_async(x, ids).get()",
         "pending = buffer.dispatch_async(x, ids); pending.event.wait()",
         "pending = buffer.dispatch_async(x, ids); buffer.combine(x, pending.handle)",
+        "pending = buffer.dispatch_async(x, ids); buffer.dispatch('no tensor', ids)",
+        "pending = buffer.dispatch_async(x, ids); buffer.combine('no tensor', pending.handle)",
         "pending = buffer.dispatch_async(x, ids); pending.handle.num_recv_rows",
         "communicator.barrier()",
         "communicator.all_gather(b'1')",
