@@ -228,7 +228,8 @@ class Buffer(LowLatencyCalls):
             source = source_of(x)
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, source.x)
             call = _Call(source, after, _wanted_sms(config), async_finish and not source.columns)
-            rows = Rows(index(expert_alignment), index(num_worst_tokens))
+            keep = handle is None and not source.x.is_cuda
+            rows = Rows(index(expert_alignment), index(num_worst_tokens), source_tokens=keep)
             if handle is not None:
                 _check_cached(handle, topk_idx, topk_weights)
             else:
@@ -242,7 +243,7 @@ class Buffer(LowLatencyCalls):
             return received_x(source, received, False), None, None, None, None, overlap
         engine = self._engines.of(shape)
         routing = (topk_idx, topk_weights, is_token_in_rank if topk_idx is None else None)
-        received, event = self._run(engine, call, routing, rows._replace(source_tokens=not source.x.is_cuda))
+        received, event = self._run(engine, call, routing, rows)
         recv_x, overlap = received_x(source, received, False), finished(async_finish, event, source.x.is_cuda)
         made = self._handle(engine, received, topk_idx, is_token_in_rank, rows.num_worst_tokens)
         return recv_x, received.topk_idx, received.topk_weights, received.tokens_per_expert, made, overlap
