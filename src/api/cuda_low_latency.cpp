@@ -212,10 +212,11 @@ class CudaLowLatency final : public LowLatencyState {
   std::shared_ptr<Lease> lease_frame(LowLatencyDispatchArgs const& args, bool captured) {
     auto const frame = static_cast<int>(calls_ % static_cast<std::uint64_t>(sizes_.frames));
     auto& held = held_[static_cast<std::size_t>(frame)];
-    require(held.expired(),
-            "max_results: expected the result of {} dispatches ago to be let go of, seen it held; let go of results "
-            "earlier or raise LowLatencyOptions::max_results",
-            sizes_.frames);
+    require(
+        held.expired(),
+        "max_results: expected the result of {} dispatches ago to be let go of, seen it held; let go of results "
+        "earlier or raise LowLatencyOptions::max_results",
+        sizes_.frames);
     auto lease = std::make_shared<Lease>();
     lease->frame = frame;
     lease->layout = args.layout;

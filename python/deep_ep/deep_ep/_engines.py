@@ -73,7 +73,6 @@ class Engines:
         found = self._buffers.get(shape)
         if found is None:
             self.check_usable()
-            self._agree_on(shape)
             found = self._buffers[shape] = self._make(shape)
             if shape.device.type == "cuda":
                 self._on_gpus.setdefault((shape.device, shape.num_experts, shape.top_k), found)
@@ -87,15 +86,19 @@ class Engines:
     def refuse_dispatch(self, handle: Any) -> None:
         """Tells the peers of a call along a handle, or of any. Before the first call there is nothing to tell them by.
         """
-        engine = getattr(handle, "buffer", self.latest)
-        if isinstance(engine, switchyard.Buffer):
+        engine = self._engine_of(handle)
+        if engine is not None:
             refuse_dispatch(engine._core)
 
     def refuse_combine(self, handle: Any) -> None:
         """As refuse_dispatch."""
-        engine = getattr(handle, "buffer", self.latest)
-        if isinstance(engine, switchyard.Buffer):
+        engine = self._engine_of(handle)
+        if engine is not None:
             refuse_combine(engine._core)
+
+    def _engine_of(self, handle: Any) -> switchyard.Buffer | None:
+        engine = getattr(handle, "buffer", None)
+        return engine if isinstance(engine, switchyard.Buffer) else self.latest
 
     def _agree_on(self, shape: Shape) -> None:
         """Collective, unless there is no engine yet: its constructor compares what ranks ask for."""
@@ -116,6 +119,7 @@ class Engines:
 
     def _make(self, shape: Shape) -> switchyard.Buffer:
         try:
+            self._agree_on(shape)
             return self._made(shape)
         except switchyard.Timeout as error:
             text = f"{error}; an engine for {shape} was to be made: do all ranks call with these?"

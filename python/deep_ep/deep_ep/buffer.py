@@ -228,8 +228,8 @@ class Buffer(LowLatencyCalls):
             source = source_of(x)
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, source.x)
             call = _Call(source, after, _wanted_sms(config), async_finish and not source.columns)
-            keeps_sources = handle is None and not source.x.is_cuda
-            rows = Rows(index(expert_alignment), index(num_worst_tokens), source_tokens=keeps_sources)
+            keep = handle is None and not source.x.is_cuda
+            rows = Rows(index(expert_alignment), index(num_worst_tokens), source_tokens=keep)
             if handle is not None:
                 _check_cached(handle, topk_idx, topk_weights)
             else:
