@@ -72,19 +72,24 @@ LowLatencyCombineArgs combine_args(SlotInputs const& inputs, SlotRank& rank, Low
   return args;
 }
 
-// Dispatch, experts that give back what they get, and combine: one graph.
+// Dispatch, experts that give back what they get, and combine.
+LowLatencyReceived queue_layer(SlotInputs const& inputs, SlotRank& rank, LowLatencyBuffer& buffer,
+                               Tensor const& out) {
+  LowLatencyReceived received = buffer.dispatch(inputs.args());
+  Tensor const outputs = buffer.outputs(received.handle, DType::bf16);
+  check_cuda(cudaMemcpyAsync(outputs.data<void>(), received.x.data<void>(), span_bytes(outputs),
+                             cudaMemcpyDeviceToDevice, reinterpret_cast<cudaStream_t>(rank.memory.stream())),
+             "the experts");
+  buffer.combine(combine_args(inputs, rank, received, outputs, out));
+  return received;
+}
+
+// One graph.
 void replay_whole(std::vector<SlotProblem> const& problems, SlotRank& rank, LowLatencyBuffer& buffer, int replays) {
   SlotInputs const inputs(problems.front(), rank.memory, rank.rank());
   Tensor const out = place_out(problems.front(), rank);
   LowLatencyReceived received;
-  Graph const graph(rank.memory, [&] {
-    received = buffer.dispatch(inputs.args());
-    Tensor const outputs = buffer.outputs(received.handle, DType::bf16);
-    check_cuda(cudaMemcpyAsync(outputs.data<void>(), received.x.data<void>(), span_bytes(outputs),
-                               cudaMemcpyDeviceToDevice, reinterpret_cast<cudaStream_t>(rank.memory.stream())),
-               "the experts");
-    buffer.combine(combine_args(inputs, rank, received, outputs, out));
-  });
+  Graph const graph(rank.memory, [&] { received = queue_layer(inputs, rank, buffer, out); });
   Random random(mix(rank.c.seed, 8));
   for (int i = 0; i < replays; ++i) {
     SlotProblem const& p = problems[index(random.below(static_cast<std::int64_t>(problems.size())))];
@@ -100,21 +105,55 @@ void replay_whole(std::vector<SlotProblem> const& problems, SlotRank& rank, LowL
   graph.wait();
 }
 
+SlotCase whole_case(SlotLayout layout) {
+  return {.launch = Launch::processes,
+          .ranks = 4,
+          .tokens = 24,
+          .counts = Tokens::equal,
+          .hidden = 512,
+          .experts = 18,
+          .top_k = 6,
+          .layout = layout,
+          .identity = true};
+}
+
 TEST_P(GpuLowLatencyGraph, ThousandsOfReplays) {
-  SlotCase const c{.launch = Launch::processes,
-                   .ranks = 4,
-                   .tokens = 24,
-                   .counts = Tokens::equal,
-                   .hidden = 512,
-                   .experts = 18,
-                   .top_k = 6,
-                   .layout = GetParam(),
-                   .identity = true};
+  SlotCase const c = whole_case(GetParam());
   auto const problems = graph_problems(c, 12);
   run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
     replay_whole(problems, rank, buffer, by_scale(200, 3000));
     slot_round_trip(problems.front(), rank, buffer);  // outside of graphs the buffer goes on
   });
+}
+
+// The frames that calls have let go of are what the replay after them needs, all of them. The host is held up at
+// once, in a copy to memory that is not pinned.
+void replay_after_calls(std::vector<SlotProblem> const& problems, SlotRank& rank, LowLatencyBuffer& buffer) {
+  SlotInputs const inputs(problems.front(), rank.memory, rank.rank());
+  Tensor const out = place_out(problems.front(), rank);
+  Graph const graph(rank.memory, [&] {
+    for (int layer = 0; layer < 4; ++layer) queue_layer(inputs, rank, buffer, out);
+  });
+  for (int i = 0; i < by_scale(5, 20); ++i) {
+    SlotProblem const& p = problems[index(i) % problems.size()];
+    inputs.refresh(p, rank.memory, rank.rank());
+    for (int layer = 0; layer < 4; ++layer) queue_layer(inputs, rank, buffer, out);
+    graph.launch();
+    Tensor const sums = rank.memory.fetch(out);
+    LowLatencyReceived const outside = queue_layer(inputs, rank, buffer, out);
+    SlotChecker const checker(p, rank.rank());
+    checker.check_received(on_host(rank.memory, outside));
+    checker.check_combined(sums);
+    checker.check_combined(rank.memory.fetch(out));
+  }
+  graph.wait();
+}
+
+TEST_P(GpuLowLatencyGraph, ReplaysRightAfterCalls) {
+  SlotCase const c = whole_case(GetParam());
+  auto const problems = graph_problems(c, 6);
+  run_slot_buffers(c,
+                   [&](SlotRank& rank, LowLatencyBuffer& buffer) { replay_after_calls(problems, rank, buffer); });
 }
 
 // A graph for each of the halves; experts work in between, outside.

@@ -52,10 +52,6 @@ class FrameBook {
     behind_events_ &= ~taken;
     return taken;
   }
-  [[nodiscard]] std::uint32_t eager() {
-    std::lock_guard const lock(mutex_);
-    return waiting_.eager;
-  }
   // Results of before a reset are void.
   void forget() {
     std::lock_guard const lock(mutex_);

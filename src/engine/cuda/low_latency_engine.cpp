@@ -38,7 +38,7 @@ LowLatencyEngine::LowLatencyEngine(LowLatencyFoundation foundation, LowLatencyEn
   for (int frame = 0; frame < options.slots.frames; ++frame)
     let_go_[static_cast<std::size_t>(frame)] = std::make_unique<DeviceEvent>(options.device);
   clear_slots();
-  watch();
+  lookout_.watch();
 }
 
 LowLatencyEngine::~LowLatencyEngine() {
@@ -47,14 +47,8 @@ LowLatencyEngine::~LowLatencyEngine() {
   // Freeing GPU memory waits for all kernels of the context, also for those of peers (threads) that wait for this
   // rank. They must hear that it leaves before.
   lookout_.signals().leave();
-  releaser_.reset();
   cudaStreamSynchronize(aside_.get());
   lookout_.stop();
-}
-
-void LowLatencyEngine::watch() {
-  lookout_.watch();
-  releaser_ = std::make_unique<Watchdog>([this] { release_overdue(); });
 }
 
 // Every word that ranks tell one another begins at 0.
@@ -89,7 +83,9 @@ SlotArgs LowLatencyEngine::common() const {
 // What this kernel gives back, and what it comes after. With launching_ held.
 void LowLatencyEngine::prepare(SlotArgs& args, cudaStream_t stream) {
   if (args.captured) {
-    // What a call outside of the graph received must be given back outside of it.
+    // What a call outside of the graph received must be given back outside of it: what was let go of before, here,
+    // and from now on by let_go(). It reads this after it has written to the book, which launch_release() reads.
+    replays_.store(true, std::memory_order_relaxed);
     launch_release(~0U);
     check_cuda(synchronize_aside(), "giving frames back");
   } else {
@@ -130,7 +126,7 @@ void LowLatencyEngine::launch(SlotCombineArgs& args, Run const& run) {
   launch_or_fail(args, run.stream, [&] { return launch_slot_combine(args, run.blocks, run.stream); });
 }
 
-// An event behind what reads the frame, should no later call give it back. False when there can be none.
+// An event behind what reads the frame, for launch_release(). False when there can be none.
 bool LowLatencyEngine::mark_readers(int frame) {
   HarmlessToCaptures const harmless;
   CurrentDevice const current(options_.device);
@@ -148,10 +144,18 @@ void LowLatencyEngine::let_go(LetGo const& result) noexcept {
     marked = false;  // the next call gives it back
   }
   book_.let_go(result.frame, result.number, result.captured, marked);
+  // Replays take nothing along. At once: while a thread copies from a GPU to memory that is not pinned, other
+  // threads cannot launch anything, and what is copied may come from a replay that waits for this.
+  if (marked && replays_.load(std::memory_order_relaxed)) {
+    static_cast<void>(refusal_of([&] {
+      std::lock_guard const lock(launching_);
+      launch_release(1U << result.frame);
+    }));
+  }
 }
 
-// Outside of any call: those of `frames` that are due. With launching_ held, so that no call comes between what it
-// takes and what it launches.
+// Outside of any call: those of `frames` that were let go of. With launching_ held, so that no call comes between
+// what it takes and what it launches.
 void LowLatencyEngine::launch_release(std::uint32_t frames) {
   HarmlessToCaptures const harmless;
   CurrentDevice const current(options_.device);
@@ -170,18 +174,6 @@ void LowLatencyEngine::launch_release(std::uint32_t frames) {
 cudaError_t LowLatencyEngine::synchronize_aside() const {
   HarmlessToCaptures const harmless;
   return cudaStreamSynchronize(aside_.get());
-}
-
-// Of the releaser's thread: what no call has taken along for a while. Replays of graphs take nothing along.
-void LowLatencyEngine::release_overdue() {
-  std::uint32_t const due = book_.eager();
-  if ((due & overdue_) != 0) {
-    static_cast<void>(refusal_of([&] {
-      std::lock_guard const lock(launching_);
-      launch_release(due & overdue_);
-    }));
-  }
-  overdue_ = due;
 }
 
 void LowLatencyEngine::check_alive() {
@@ -239,7 +231,6 @@ void LowLatencyEngine::end_work() {
   CurrentDevice const current(options_.device);
   // Waiting kernels end by their deadlines, or when the watchdog tells them of a failure; it goes only then.
   if (any_call_) latest_done_.wait();
-  releaser_.reset();
   lookout_.stop();
   check_cuda(cudaStreamSynchronize(aside_.get()), "ending the work before a reset");
   try {
@@ -256,7 +247,7 @@ void LowLatencyEngine::clean(Counters const& /*agreed*/) {
   static_cast<void>(lookout_.mailbox().take_bad_slot());
   lookout_.mailbox().clear_aborted();
   lookout_.signals().reset();
-  watch();
+  lookout_.watch();
 }
 
 void LowLatencyEngine::give_up(Error const& error) {

@@ -58,7 +58,7 @@ class LowLatencyEngine {
 
   // From here on the frame has this dispatch's result; `number` counts dispatches from 1.
   void begin(int frame, std::uint64_t number) { book_.begin(frame, number); }
-  // The result may be overwritten: told with the next kernel, or a little later. Any thread.
+  // The result may be overwritten: told with the next kernel, or at once where replays may be the next. Any thread.
   struct LetGo {
     int frame = 0;
     std::uint64_t number = 0;
@@ -91,8 +91,6 @@ class LowLatencyEngine {
   [[nodiscard]] cudaError_t synchronize_aside() const;
   template <typename Launch>
   void launch_or_fail(SlotArgs& args, cudaStream_t stream, Launch const& launch);
-  void release_overdue();
-  void watch();
   void clear_slots();
 
   std::shared_ptr<SymmetricHeap> heap_;
@@ -106,15 +104,12 @@ class LowLatencyEngine {
   DeviceEvent latest_done_;
   std::atomic<cudaStream_t> latest_stream_{nullptr};
   bool any_call_ = false;
-  std::mutex launching_;  // what is taken from the book is launched before anything else is
+  std::mutex launching_;              // what is taken from the book is launched before anything else is
+  std::atomic<bool> replays_{false};  // a call was captured: set by prepare(), read by let_go() on any thread
   FrameBook book_;
   DeviceEvent aside_done_;  // of the latest release outside of a call
   bool released_aside_ = false;
-  std::uint32_t overdue_ = 0;  // of the releaser's thread: what it saw the last time
   std::array<std::unique_ptr<DeviceEvent>, max_frames> let_go_;  // behind which nobody reads the frame
-  // Not the lookout's thread: calls of the driver may wait for a peer (thread) that frees memory, which waits for
-  // kernels that wait for what the lookout tells them. Last: it uses all of the above.
-  std::unique_ptr<Watchdog> releaser_;
 };
 
 }  // namespace switchyard::cuda
