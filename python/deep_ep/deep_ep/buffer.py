@@ -13,11 +13,10 @@ from ._calls import Rows, biases, call_options, event_before, finished
 from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape
 from ._group import check_agreement
-from ._layout import any_layout, layout_of
-from ._prefix_sums import exchanged_ends
+from ._layout import any_layout
 from ._source import Fp8Pair, Source, received_x, source_of, tensor
 from .config import Config
-from .handle import DispatchHandle, WorstCase, send_head, source_tokens
+from .handle import DispatchHandle, Routing
 from .low_latency import LowLatencyBuffers, LowLatencyCalls
 from .utils import EventHandle, EventOverlap
 
@@ -242,10 +241,11 @@ class Buffer(LowLatencyCalls):
             overlap = finished(async_finish, event, source.x.is_cuda)
             return received_x(source, received, False), None, None, None, None, overlap
         engine = self._engines.of(shape)
-        routing = (topk_idx, topk_weights, is_token_in_rank if topk_idx is None else None)
-        received, event = self._run(engine, call, routing, rows)
+        inputs = (topk_idx, topk_weights, is_token_in_rank if topk_idx is None else None)
+        received, event = self._run(engine, call, inputs, rows)
         recv_x, overlap = received_x(source, received, False), finished(async_finish, event, source.x.is_cuda)
-        made = self._handle(engine, received, topk_idx, is_token_in_rank, rows.num_worst_tokens)
+        routing = Routing(topk_idx, is_token_in_rank, rows.num_worst_tokens, self._communicator)
+        made = DispatchHandle(received.handle, engine, routing)
         return recv_x, received.topk_idx, received.topk_weights, received.tokens_per_expert, made, overlap
 
     def _run(
@@ -258,39 +258,9 @@ class Buffer(LowLatencyCalls):
     def _dispatch_cached(self, handle: DispatchHandle, call: _Call, rows: Rows) -> tuple[Any, Event | None]:
         if not _routes_anew(handle, call):
             return self._run(handle.buffer, call, (None, None, handle.core), rows)
-        topk_idx, num_worst_tokens = handle.worst_case or (None, 0)
-        return self._run(
-            handle.buffer, call, (topk_idx, None, None), rows._replace(num_worst_tokens=num_worst_tokens)
-        )
-
-    def _handle(
-        self,
-        buffer: switchyard.Buffer,
-        received: _core.DispatchResult,
-        topk_idx: torch.Tensor | None,
-        in_rank: torch.Tensor | None,
-        num_worst_tokens: int,
-    ) -> DispatchHandle:
-        core = received.handle
-
-        def is_token_in_rank() -> torch.Tensor:
-            if in_rank is not None:
-                return in_rank
-            return layout_of(topk_idx, buffer.num_experts, self.group_size)[2]
-
-        return DispatchHandle(
-            core,
-            buffer,
-            (
-                lambda: exchanged_ends(is_token_in_rank().sum(0), self._communicator),
-                lambda: is_token_in_rank().sum(0, dtype=torch.int32).unsqueeze(1),
-                lambda: torch.zeros(self.group_size, 1, dtype=torch.int32, device=is_token_in_rank().device),
-                lambda: source_tokens(core),
-                is_token_in_rank,
-                lambda: send_head(is_token_in_rank()),
-            ),
-            None if topk_idx is None or num_worst_tokens <= 0 else WorstCase(topk_idx, num_worst_tokens),
-        )
+        asked = handle.routing
+        rows = rows._replace(num_worst_tokens=asked.num_worst_tokens)
+        return self._run(handle.buffer, call, (asked.topk_idx, None, None), rows)
 
     # ---- combine ----
 
@@ -345,7 +315,7 @@ def _routes_anew(handle: DispatchHandle, call: _Call) -> bool:
     """The CUDA engine's cached dispatches wait on the host until no rank refuses; those of the worst case must not, and
     the same ids make the same rows.
     """
-    return handle.worst_case is not None and call.source.x.is_cuda
+    return handle.routing.num_worst_tokens > 0 and call.source.x.is_cuda
 
 
 def _wanted_sms(config: Config | None) -> int:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple
 
+import switchyard
 import torch
 from switchyard import Handle, Unusable
 
+from ._layout import layout_of
 from ._lazy import LazyTuple
+from ._prefix_sums import exchanged_ends
 
-Field = Callable[[], Any]
 
+class Routing(NamedTuple):
+    """What a dispatch was asked, as far as the fields of its handle tell of it, or it may be asked again."""
 
-class WorstCase(NamedTuple):
-    """What a dispatch with num_worst_tokens was asked, to be asked again."""
-
-    topk_idx: torch.Tensor
+    topk_idx: torch.Tensor | None
+    is_token_in_rank: torch.Tensor | None
+    """As the caller gave it; None: topk_idx says it."""
     num_worst_tokens: int
+    communicator: switchyard.Communicator
 
 
 class DispatchHandle(LazyTuple):
@@ -28,28 +32,47 @@ class DispatchHandle(LazyTuple):
     Attributes:
         core: the switchyard.Handle.
         buffer: the buffer of the dispatch.
-        worst_case: None unless the dispatch had num_worst_tokens.
+        routing: of the dispatch.
     """
 
     _size = 6
     core: Handle
-    buffer: Any
-    worst_case: WorstCase | None
-    _fields_: tuple[Field, ...]
+    buffer: switchyard.Buffer
+    routing: Routing
 
-    def __init__(
-        self, core: Handle, buffer: Any, fields: tuple[Field, ...], worst_case: WorstCase | None = None
-    ) -> None:
+    def __init__(self, core: Handle, buffer: switchyard.Buffer, routing: Routing) -> None:
         self.core = core
         self.buffer = buffer
-        self.worst_case = worst_case
-        self._fields_ = fields
+        self.routing = routing
+
+    @property
+    def is_token_in_rank(self) -> torch.Tensor:
+        """[N, R] bool."""
+        routing = self.routing
+        if routing.is_token_in_rank is not None:
+            return routing.is_token_in_rank
+        return layout_of(routing.topk_idx, self.buffer.num_experts, routing.communicator.size)[2]
 
     def _make(self, at: int) -> Any:
-        return self._fields_[at]()
+        return _fields[at](self)
 
     def __repr__(self) -> str:
         return f"DispatchHandle(num_tokens={self.core.num_tokens}, num_recv_rows={self.core.num_recv_rows})"
+
+
+def _recv_channel_prefix_matrix(handle: DispatchHandle) -> torch.Tensor:
+    in_rank = handle.is_token_in_rank
+    return torch.zeros(in_rank.shape[1], 1, dtype=torch.int32, device=in_rank.device)
+
+
+_fields: tuple[Callable[[DispatchHandle], torch.Tensor], ...] = (
+    lambda handle: exchanged_ends(handle.is_token_in_rank.sum(0), handle.routing.communicator),
+    lambda handle: handle.is_token_in_rank.sum(0, dtype=torch.int32).unsqueeze(1),
+    _recv_channel_prefix_matrix,
+    lambda handle: source_tokens(handle.core),
+    lambda handle: handle.is_token_in_rank,
+    lambda handle: send_head(handle.is_token_in_rank),
+)
 
 
 def source_tokens(handle: Handle) -> torch.Tensor:
