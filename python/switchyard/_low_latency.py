@@ -125,8 +125,8 @@ class LowLatencyBuffer(Owner):
     ) -> tuple[LowLatencyReceived, ReceiveHook]:
         """The send half of `dispatch`; the hook is the receive half. Contents are valid after it.
 
-        Between the halves nothing runs. The hook is to be called before this buffer's next dispatch; inputs must stay
-        unchanged until then, and are kept.
+        Between the halves nothing runs. Other calls may be made meanwhile, as far as max_results lets them; hooks are
+        called in the order of the sends. Inputs must stay unchanged until then, and are kept.
         """
         core, hook = self._core.send_dispatch(*dispatch_arguments(x, topk_idx, options))
         return LowLatencyReceived(core, type(x)), ReceiveHook(hook, x)

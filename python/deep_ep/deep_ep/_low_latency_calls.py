@@ -29,8 +29,8 @@ def _options(stream: int, cast: str, coding: str) -> _core.LowLatencyCallOptions
 
 def run_dispatch(
     buffer: switchyard.LowLatencyBuffer, x: torch.Tensor, topk_idx: Any, cast: str, stats: Stats, with_hook: bool
-) -> tuple[_core.LowLatencyResult, ReceiveHook | None]:
-    """Both halves; with a hook the send half, and the hook."""
+) -> tuple[Any, ReceiveHook | None]:
+    """The LowLatencyResult of both halves; with a hook of the send half, and the hook."""
     arguments = (x, None, topk_idx, None, *stats, _options(stream_of(x), cast, "none"))
     if not with_hook:
         return buffer._core.dispatch(*arguments), None
