@@ -63,7 +63,7 @@ CombineArgs arguments(PyBuffer& self, Inputs& inputs, CallOptions const& options
   } catch (...) {
     try {
       nb::object const none = nb::none();
-      combine(self, {none, none, none, none, none}, {});
+      combine(self, {none, none, none, none, none}, {.cuda_stream = options.cuda_stream});
     } catch (Error const&) {
     }
     throw;

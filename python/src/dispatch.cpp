@@ -61,7 +61,7 @@ DispatchArgs arguments(PyBuffer& self, Inputs& inputs, CallOptions const& option
   } catch (...) {
     try {
       nb::object const none = nb::none();
-      dispatch(self, {none, none, none, none, none}, {});
+      dispatch(self, {none, none, none, none, none}, {.cuda_stream = options.cuda_stream});
     } catch (Error const&) {
     }
     throw;

@@ -4,20 +4,28 @@ this rank until their deadline: so the engine's call is made without its x, whic
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 
 from . import _core
 
-_nothing = _core.CallOptions()
+
+def _on_current_stream(core: _core.Buffer) -> _core.CallOptions:
+    """Of PyTorch, if it is in use: while that is captured the engine refuses calls that wait on the host."""
+    options = _core.CallOptions()
+    torch = sys.modules.get("torch")
+    if core.engine == "cuda" and torch is not None:
+        options.cuda_stream = torch.cuda.current_stream().cuda_stream
+    return options
 
 
 def refuse_dispatch(core: _core.Buffer) -> None:
     """To be followed by an exception that says what was wrong."""
     with suppress(Exception):  # among them what the peers get to hear
-        core.dispatch(None, None, None, None, None, _nothing)
+        core.dispatch(None, None, None, None, None, _on_current_stream(core))
 
 
 def refuse_combine(core: _core.Buffer) -> None:
     """As refuse_dispatch."""
     with suppress(Exception):
-        core.combine(None, None, None, None, None, _nothing)
+        core.combine(None, None, None, None, None, _on_current_stream(core))

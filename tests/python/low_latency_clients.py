@@ -255,7 +255,7 @@ def two_sends(group: Any) -> None:
 
 def late_peer(group: Any) -> None:
     """With enable_shrink the others go on without a rank that does not come."""
-    os.environ["SWITCHYARD_TIMEOUT_MS"] = "1500"  # before the library reads it
+    os.environ["SWITCHYARD_TIMEOUT_MS"] = "5000"  # before the library reads it
     job = Job(dist.get_world_size(group))
     buffer = make_buffer(group, job, enable_shrink=True)
     step_of(buffer, job, 0, hooks=False, zero_copy=False, logfmt=False)

@@ -301,6 +301,8 @@ def test_handles_are_equal_to_themselves_alone():
         one, other = (dispatch(buffer, inputs[rank])[4] for _ in range(2))
         assert one == one and one != other and not one == other and one != () and len({one, other}) == 2
         assert {one: 1, other: 2}[one] == 1 and [other, one].index(one) == 1
+        whole = (1, *one, 2)
+        assert all(a is b for a, b in zip((1,) + one + (2,), whole, strict=True)) and len(whole) == 8
 
     on_ranks(body)
 

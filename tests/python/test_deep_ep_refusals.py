@@ -50,6 +50,9 @@ mistakes = {
     ),
     "no counts": (Step.fresh, without_counts, invalid, "num_tokens_per_expert"),
     "alignment is no number": (Step.fresh, lambda s: s.fresh(expert_alignment="8"), TypeError, "str"),
+    "alignment beyond all numbers": (
+        Step.fresh, lambda s: s.fresh(expert_alignment=2**70), TypeError, "expert_alignment: expected a whole number",
+    ),
     "topk_idx is flat": (
         Step.fresh,
         lambda s: s.buffer.dispatch(s.mine.x, num_tokens_per_expert=torch.zeros(experts), topk_idx=torch.zeros(3)),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from switchyard import Event, InvalidArgument
 from switchyard._core import CallOptions
+from switchyard._options import set_option
 
 from ._streams import stream_of
 from .utils import EventHandle, EventOverlap
@@ -38,13 +39,17 @@ def call_options(x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows 
     if found is not None and after is None:
         return found
     made = CallOptions()
-    made.expert_alignment = rows.alignment
-    made.num_worst_tokens = rows.num_worst_tokens
-    made.num_sms = num_sms
     made.cuda_stream = stream
-    made.expanded = rows.expanded
-    made.zero_padding = rows.zero_padding
     made.keep_source_tokens = rows.source_tokens
+    named = {
+        "expert_alignment": rows.alignment,
+        "num_worst_tokens": rows.num_worst_tokens,
+        "num_sms": num_sms,
+        "expanded": rows.expanded,
+        "zero_padding": rows.zero_padding,
+    }
+    for name, value in named.items():
+        set_option(made, name, value)
     if after is None:
         _options[key] = made
     else:

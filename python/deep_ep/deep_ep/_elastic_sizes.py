@@ -32,15 +32,16 @@ def most_rows(routing: Routing, expanded: bool, alignment: int) -> int:
     return max(1, (slots + min(slots, local) * (alignment - 1)) // alignment * alignment)
 
 
-def engine_tokens(of_call: int, of_buffer: int) -> int:
+def engine_tokens(of_call: int, of_buffer: int, most: int) -> int:
     """What an engine is made for, so that few are made: each has a heap. 0: nobody says.
 
     Args:
         of_call, of_buffer: num_max_tokens_per_rank.
+        most: that an engine can take.
     """
     if 0 < of_call <= of_buffer:
         return of_buffer
-    return 0 if of_call <= 0 else 1 << (of_call - 1).bit_length()
+    return 0 if of_call <= 0 else max(of_call, min(1 << (of_call - 1).bit_length(), most))
 
 
 def heap_bytes(num_ranks: int, max_tokens: int, hidden: int, top_k: int, fp8: bool) -> int:

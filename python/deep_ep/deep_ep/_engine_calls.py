@@ -7,11 +7,35 @@ from typing import Any
 import switchyard
 import torch
 from switchyard import Event, InvalidArgument, OutOfMemory, _core
+from switchyard._refusal import refuse_combine, refuse_dispatch
 
 from ._agreement import explained
+from ._calls import Rows, call_options
 from ._errors import in_our_words
 
 Combined = tuple[torch.Tensor, "torch.Tensor | None", "Event | None"]
+
+
+def dispatch_options(
+    engine: switchyard.Buffer, x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows
+) -> _core.CallOptions:
+    """See call_options. What cannot be one is told to the peers."""
+    try:
+        return call_options(x, after, num_sms, rows)
+    except Exception:
+        refuse_dispatch(engine._core)
+        raise
+
+
+def combine_options(
+    engine: switchyard.Buffer, x: torch.Tensor, after: Event | None, num_sms: int
+) -> _core.CallOptions:
+    """As dispatch_options."""
+    try:
+        return call_options(x, after, num_sms)
+    except Exception:
+        refuse_combine(engine._core)
+        raise
 
 
 def run_dispatch(

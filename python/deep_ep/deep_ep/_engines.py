@@ -34,7 +34,8 @@ _most_tokens_on_gpus = 1 << 20  # there each takes memory beforehand: 8 bytes fo
 _address_space = 8 << 40
 
 
-def _most_tokens(num_ranks: int, on_gpu: bool) -> int:
+def most_tokens(num_ranks: int, on_gpu: bool) -> int:
+    """Of a rank, that an engine can take."""
     most = _most_rows // num_ranks // 64
     return min(most, _most_tokens_on_gpus) if on_gpu else most
 
@@ -133,7 +134,7 @@ class Engines:
             self._most_sms[shape.device] = self._share_of_sms(shape.device)
         return switchyard.Buffer(
             self._communicator,
-            max_tokens=shape.max_tokens or _most_tokens(self._communicator.size, on_gpu),
+            max_tokens=shape.max_tokens or most_tokens(self._communicator.size, on_gpu),
             hidden=shape.hidden,
             num_experts=shape.num_experts,
             top_k=shape.top_k,

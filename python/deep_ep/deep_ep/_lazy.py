@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 class LazyTuple(tuple):  # type: ignore[type-arg]
-    """Reads as a tuple of `_size` items, each made when it is first read. Underneath it is an empty one: so it is equal
-    to itself alone.
+    """Reads as a tuple of `_size` items, each made when it is first read. Underneath it is an empty one, which is what
+    C code sees that does not ask it (`"%s" % handle`). It is equal to itself alone.
     """
 
     _size: ClassVar[int]
@@ -37,6 +37,15 @@ class LazyTuple(tuple):  # type: ignore[type-arg]
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(self._size))
+
+    def __contains__(self, item: object) -> bool:
+        return item in tuple(iter(self))
+
+    def __add__(self, other: Any) -> Any:
+        return tuple(iter(self)) + other
+
+    def __radd__(self, other: Any) -> Any:
+        return other + tuple(iter(self))
 
     def __eq__(self, other: object) -> bool:
         return self is other

@@ -9,8 +9,8 @@ import switchyard
 import torch
 from switchyard import Event, InvalidArgument, _core
 
-from ._calls import Rows, biases, call_options, event_before, finished
-from ._engine_calls import run_combine, run_dispatch
+from ._calls import Rows, biases, event_before, finished
+from ._engine_calls import combine_options, dispatch_options, run_combine, run_dispatch
 from ._engines import Engines, Shape
 from ._group import check_agreement
 from ._layout import any_layout
@@ -252,7 +252,7 @@ class Buffer(LowLatencyCalls):
         self, engine: switchyard.Buffer, call: _Call, routing: tuple[Any, Any, Any], rows: Rows
     ) -> tuple[Any, Event | None]:
         x = call.source.x
-        options = call_options(x, call.after, self._engines.num_sms(call.num_sms, x.device), rows)
+        options = dispatch_options(engine, x, call.after, self._engines.num_sms(call.num_sms, x.device), rows)
         return run_dispatch(engine, (x, call.source.scales, *routing), options, call.queued)
 
     def _dispatch_cached(self, handle: DispatchHandle, call: _Call, rows: Rows) -> tuple[Any, Event | None]:
@@ -297,7 +297,7 @@ class Buffer(LowLatencyCalls):
         except Exception:
             self._engines.refuse_combine(handle)
             raise
-        options = call_options(x, after, self._engines.num_sms(wanted_sms, x.device))
+        options = combine_options(engine, x, after, self._engines.num_sms(wanted_sms, x.device))
         combined, weights, event = run_combine(engine, (x, core, topk_weights), both, options, async_finish)
         return combined, weights, finished(async_finish, event, x.is_cuda)
 

@@ -9,11 +9,11 @@ import switchyard
 import torch
 from switchyard import Event, InvalidArgument, _core
 
-from ._calls import Rows, biases, call_options, event_of_both, finished
+from ._calls import Rows, biases, event_of_both, finished
 from ._elastic_plan import Asked, check_tokens, fresh_plan, num_expanded_tokens, own, repeated_plan
 from ._elastic_sizes import engine_tokens, heap_bytes
-from ._engine_calls import run_combine, run_dispatch
-from ._engines import Engines, Shape
+from ._engine_calls import combine_options, dispatch_options, run_combine, run_dispatch
+from ._engines import Engines, Shape, most_tokens
 from ._group import check_agreement
 from ._prefix_sums import add_rows
 from ._source import Fp8Pair, Source, received_x, source_of, tensor
@@ -248,7 +248,8 @@ class ElasticBuffer:
     ) -> tuple[Any, Event | None, EPHandle]:
         plan, x = call.plan, call.source.x
         top_k = topk_idx.shape[1]
-        most = engine_tokens(plan.num_max_tokens_per_rank, self.num_max_tokens_per_rank)
+        most = most_tokens(self.group_size, x.is_cuda)
+        most = engine_tokens(plan.num_max_tokens_per_rank, self.num_max_tokens_per_rank, most)
         buffer = self._engines.of(Shape(x.shape[1], plan.num_experts, top_k, x.device, most))
         try:
             check_tokens(x, plan)
@@ -256,7 +257,7 @@ class ElasticBuffer:
             self._engines.refuse_dispatch(None)
             raise
         inputs = (x, call.source.scales, topk_idx, topk_weights, None)
-        received, event = run_dispatch(buffer, inputs, self._options(call, plan.num_worst_tokens), call.queued)
+        received, event = run_dispatch(buffer, inputs, self._options(buffer, call, plan.num_worst_tokens), call.queued)
         expanded = num_expanded_tokens(plan, self.group_size, top_k, received.tokens_per_expert)
         return received, event, EPHandle(plan, topk_idx, buffer, received, expanded)
 
@@ -264,12 +265,12 @@ class ElasticBuffer:
         if _routes_anew(call):
             return self._dispatch_fresh(handle.topk_idx, None, call)[:2]
         inputs = (call.source.x, call.source.scales, None, None, handle.core)
-        return run_dispatch(handle.buffer, inputs, self._options(call, 0), call.queued)
+        return run_dispatch(handle.buffer, inputs, self._options(handle.buffer, call, 0), call.queued)
 
-    def _options(self, call: _Call, num_worst_tokens: int) -> _core.CallOptions:
+    def _options(self, engine: switchyard.Buffer, call: _Call, num_worst_tokens: int) -> _core.CallOptions:
         plan, x = call.plan, call.source.x
         rows = Rows(plan.expert_alignment, num_worst_tokens, plan.do_expand, call.zero_padding)
-        return call_options(x, call.after, self._engines.num_sms(plan.num_sms, x.device), rows)
+        return dispatch_options(engine, x, call.after, self._engines.num_sms(plan.num_sms, x.device), rows)
 
     # ---- combine ----
 
@@ -314,7 +315,7 @@ class ElasticBuffer:
         except Exception:
             self._engines.refuse_combine(handle)
             raise
-        options = call_options(x, after, self._engines.num_sms(sms, x.device))
+        options = combine_options(mine.buffer, x, after, self._engines.num_sms(sms, x.device))
         rows = (x, mine.core, topk_weights)
         combined, weights, event = run_combine(mine.buffer, rows, both, options, async_with_compute_stream)
         return combined, weights, finished(async_with_compute_stream, event, x.is_cuda)

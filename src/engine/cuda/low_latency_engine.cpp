@@ -82,13 +82,7 @@ SlotArgs LowLatencyEngine::common() const {
 
 // What this kernel gives back, and what it comes after. With launching_ held.
 void LowLatencyEngine::prepare(SlotArgs& args, cudaStream_t stream) {
-  if (args.captured) {
-    // What a call outside of the graph received must be given back outside of it: what was let go of before, here,
-    // and from now on by let_go(). It reads this after it has written to the book, which launch_release() reads.
-    replays_.store(true, std::memory_order_relaxed);
-    launch_release(~0U);
-    check_cuda(synchronize_aside(), "giving frames back");
-  } else {
+  if (!args.captured) {
     if (any_call_ && stream != latest_stream_.load(std::memory_order_relaxed)) latest_done_.hold(stream);
     if (std::exchange(released_aside_, false)) aside_done_.hold(stream);
   }
@@ -104,11 +98,24 @@ void LowLatencyEngine::remember(cudaStream_t stream, bool captured) {
   latest_done_.record(stream);
 }
 
+// What a call outside of the graph received must be given back outside of it: what was let go of before, here, and
+// from now on by let_go(). That reads replays_ after it has written to the book, which launch_release() reads. The
+// lock is not held while this waits: it may wait for a peer (a thread) that is to let go of a result.
+void LowLatencyEngine::expect_replays() {
+  {
+    std::lock_guard const lock(launching_);
+    replays_.store(true, std::memory_order_relaxed);
+    launch_release(~0U);
+  }
+  check_cuda(synchronize_aside(), "giving frames back");
+}
+
 // A call that is lost on one rank only would leave ranks with different counts of calls.
 template <typename Launch>
 void LowLatencyEngine::launch_or_fail(SlotArgs& args, cudaStream_t stream, Launch const& launch) {
   CurrentDevice const current(options_.device);
   try {
+    if (args.captured) expect_replays();
     std::lock_guard const lock(launching_);
     prepare(args, stream);
     check_cuda(launch(), "launching a low-latency kernel");
@@ -141,7 +148,7 @@ void LowLatencyEngine::let_go(LetGo const& result) noexcept {
   try {
     marked = !result.captured && mark_readers(result.frame);
   } catch (std::exception const&) {
-    marked = false;  // the next call gives it back
+    marked = false;  // the next call outside of a graph gives it back; replays before it wait in vain
   }
   book_.let_go(result.frame, result.number, result.captured, marked);
   // Replays take nothing along. At once: while a thread copies from a GPU to memory that is not pinned, other
@@ -229,6 +236,12 @@ void LowLatencyEngine::gate(cudaStream_t stream) {
 
 void LowLatencyEngine::end_work() {
   CurrentDevice const current(options_.device);
+  {
+    // Results that go from here on find another number, so that nothing is given back while peers clear their
+    // slots.
+    std::lock_guard const lock(launching_);
+    book_.forget();
+  }
   // Waiting kernels end by their deadlines, or when the watchdog tells them of a failure; it goes only then.
   if (any_call_) latest_done_.wait();
   lookout_.stop();
@@ -242,7 +255,6 @@ void LowLatencyEngine::end_work() {
 
 void LowLatencyEngine::clean(Counters const& /*agreed*/) {
   CurrentDevice const current(options_.device);
-  book_.forget();
   clear_slots();
   static_cast<void>(lookout_.mailbox().take_bad_slot());
   lookout_.mailbox().clear_aborted();

@@ -83,6 +83,7 @@ class LowLatencyEngine {
   [[noreturn]] void give_up(Error const& error);
 
  private:
+  void expect_replays();
   void prepare(SlotArgs& args, cudaStream_t stream);
   void follow(cudaStream_t stream);
   void remember(cudaStream_t stream, bool captured);
@@ -105,7 +106,7 @@ class LowLatencyEngine {
   std::atomic<cudaStream_t> latest_stream_{nullptr};
   bool any_call_ = false;
   std::mutex launching_;              // what is taken from the book is launched before anything else is
-  std::atomic<bool> replays_{false};  // a call was captured: set by prepare(), read by let_go() on any thread
+  std::atomic<bool> replays_{false};  // a call was captured: set by expect_replays(), read by let_go()
   FrameBook book_;
   DeviceEvent aside_done_;  // of the latest release outside of a call
   bool released_aside_ = false;
