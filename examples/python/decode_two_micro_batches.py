@@ -35,9 +35,9 @@ class Model:
 
         def weights(*shape: int) -> Tensor:
             values = torch.randn(*shape, generator=random) / shape[-2] ** 0.5
-            return values.to(device, torch.bfloat16)
+            return values.to(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
-        self.embedding = weights(vocabulary, hidden) * vocabulary**0.5
+        self.embedding = (weights(vocabulary, hidden) * vocabulary**0.5).bfloat16()
         self.mixers = weights(num_layers, hidden, hidden)
         self.up = weights(num_layers, num_experts, hidden, inner)
         self.down = weights(num_layers, num_experts, inner, hidden)
@@ -46,14 +46,18 @@ class Model:
         scores = torch.rand(num_layers, vocabulary, num_experts, generator=random).softmax(-1).topk(top_k)
         self.weights, self.chosen = scores.values.to(device) * 4, scores.indices.to(device)
 
+    def product(self, x: Tensor, weights: Tensor) -> Tensor:
+        """bfloat16 of bfloat16. On CPUs in float32: those without instructions for bfloat16 take 100 times as long."""
+        return (x.to(weights.dtype) @ weights).bfloat16()
+
     def attention(self, layer: int, x: Tensor, past: Tensor) -> Tensor:
         """Stands for it: mixes in what came before. Writes to `past`."""
         past.mul_(0.5).add_(x)
-        return x + F.rms_norm(past, (hidden,)) @ self.mixers[layer]
+        return x + self.product(F.rms_norm(past, (hidden,)), self.mixers[layer])
 
     def experts(self, layer: int, ids: slice, rows: Tensor) -> Tensor:
         """[L, n, H] of [L, n, H]: all slots, also those that hold nothing, so that no host needs the counts."""
-        return F.silu(rows @ self.up[layer, ids]) @ self.down[layer, ids]
+        return self.product(F.silu(self.product(rows, self.up[layer, ids])), self.down[layer, ids])
 
 
 class MicroBatch:
@@ -98,7 +102,7 @@ class MicroBatch:
             hook()
 
     def next_token(self) -> None:
-        logits = F.rms_norm(self.x + self.y, (hidden,)) @ self.model.head
+        logits = self.model.product(F.rms_norm(self.x + self.y, (hidden,)), self.model.head)
         self.tokens = logits.argmax(-1)
         self.history.append(self.tokens)
         self.logits.append(logits)
@@ -152,7 +156,7 @@ def reference(model: Model, history: list[Tensor]) -> list[Tensor]:
             made = model.experts(layer, slice(num_experts), rows).transpose(0, 1).float()
             picked = made.gather(1, model.chosen[layer, tokens].unsqueeze(2).expand(-1, -1, hidden))
             x = x + (picked * model.weights[layer, tokens].unsqueeze(2)).sum(1).bfloat16()
-        result.append(F.rms_norm(x, (hidden,)) @ model.head)
+        result.append(model.product(F.rms_norm(x, (hidden,)), model.head))
     return result
 
 

@@ -91,7 +91,16 @@ void check_topk_idx(ConstTensorView const& topk_idx, BufferFacts const& buffer) 
   check_aligned("topk_idx", topk_idx);
 }
 
+namespace {
+
+// A binding makes a call without it to tell the peers of one that it refused.
+constexpr char const* or_refused =
+    "seen none (or a call was refused before it was made: that rank's error says why)";
+
+}  // namespace
+
 void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer) {
+  require(args.x.given(), "x: expected a tensor, {}", or_refused);
   check_shape("x", args.x, {any, buffer.options.hidden}, buffer.device);
   check_dtype("x", args.x, {DType::bf16, DType::f16, DType::f32, DType::f8e4m3});
   check_rows("x", args.x);
@@ -113,7 +122,7 @@ void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer) {
 }
 
 void check_combine(CombineArgs const& args, BufferFacts const& buffer) {
-  require(args.handle.given(), "handle: expected the handle of a dispatch, seen none");
+  require(args.handle.given(), "handle: expected the handle of a dispatch, {}", or_refused);
   check_handle(args.handle, buffer);
   detail::Routing const& routing = *args.handle.routing();
   std::int64_t const rows = routing.rows_of_rank[static_cast<std::size_t>(routing.rank)];

@@ -17,7 +17,7 @@ std::shared_ptr<LowLatencyState> make_cuda_low_latency(Communicator const& /*com
 }
 
 std::string why_no_cuda() {
-  return "this build has no CUDA engine (it was configured without nvcc)";
+  return "this build has no CUDA engine (configured without nvcc, or with SWITCHYARD_CUDA=OFF)";
 }
 
 }  // namespace switchyard::detail

@@ -4,6 +4,8 @@ This is not DeepEP: `deep_ep.engine` names what it is. It comes with the distrib
 2.1.0+switchyard...; docs/python.md of Switchyard says what differs.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 import torch
 from switchyard._frameworks import require_torch
 
@@ -16,6 +18,10 @@ from .utils import EventHandle, EventOverlap
 
 topk_idx_t = torch.int64
 engine = "switchyard"
+try:
+    __version__ = version("deep_ep")
+except PackageNotFoundError:  # run from the sources
+    __version__ = "unknown"
 
 require_torch(torch)
 warn_of_others()
