@@ -21,10 +21,7 @@ struct Inputs {
   Exports exports{};
 
   [[nodiscard]] std::vector<nb::object> kept() const {
-    std::vector<nb::object> all;
-    for (nb::handle const each : {x, handle, topk_weights, row_weights, rest}) all.push_back(nb::borrow(each));
-    all.insert(all.end(), exports.begin(), exports.end());
-    return all;
+    return kept_alive({x, handle, topk_weights, row_weights, rest}, exports);
   }
 };
 

@@ -21,10 +21,7 @@ struct Inputs {
   Exports exports{};
 
   [[nodiscard]] std::vector<nb::object> kept() const {
-    std::vector<nb::object> all;
-    for (nb::handle const each : {x, scales, topk_idx, topk_weights, routing}) all.push_back(nb::borrow(each));
-    all.insert(all.end(), exports.begin(), exports.end());
-    return all;
+    return kept_alive({x, scales, topk_idx, topk_weights, routing}, exports);
   }
 };
 

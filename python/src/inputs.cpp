@@ -200,4 +200,11 @@ TensorView output(char const* name, nb::handle object, Exports& exports) {
   return view_of_object(name, object, true, exports);
 }
 
+std::vector<nb::object> kept_alive(std::initializer_list<nb::handle> inputs, Exports const& exports) {
+  std::vector<nb::object> all;
+  for (nb::handle const each : inputs) all.push_back(nb::borrow(each));
+  all.insert(all.end(), exports.begin(), exports.end());
+  return all;
+}
+
 }  // namespace switchyard::python

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <initializer_list>
 #include <vector>
 
 #include "switchyard/tensor.hpp"
@@ -20,5 +21,8 @@ ConstTensorView input(char const* name, nb::handle object, Exports& exports);
 // The same for what is written to.
 TensorView output(char const* name, nb::handle object, Exports& exports);
 bool is_of_jax(nb::handle object);
+
+// What a call that goes on after it has returned keeps alive.
+std::vector<nb::object> kept_alive(std::initializer_list<nb::handle> inputs, Exports const& exports);
 
 }  // namespace switchyard::python

@@ -2,7 +2,6 @@
 // the peers wait for the corrected one.
 #include <nanobind/stl/tuple.h>
 
-#include <initializer_list>
 #include <tuple>
 #include <vector>
 
@@ -14,13 +13,6 @@
 namespace switchyard::python {
 
 namespace {
-
-std::vector<nb::object> kept_alive(std::initializer_list<nb::handle> inputs, Exports const& exports) {
-  std::vector<nb::object> all;
-  for (nb::handle const each : inputs) all.push_back(nb::borrow(each));
-  all.insert(all.end(), exports.begin(), exports.end());
-  return all;
-}
 
 struct DispatchInputs {
   nb::handle x;

@@ -10,7 +10,7 @@ from ._frameworks import current_cuda_stream, named_dtype, native
 from ._lifetime import track_buffer
 from ._options import CombineOptions, DispatchOptions, combine_options, dispatch_options, engine_kind
 from ._owner import Owner
-from ._refusal import refuse_combine, refuse_dispatch
+from ._refusal import or_refuse, refuse_combine, refuse_dispatch
 from ._results import Combined, Dispatched, Layout, PendingCombined, PendingDispatched
 
 if TYPE_CHECKING:
@@ -120,22 +120,14 @@ class Buffer(Owner):
             PeerLost, Timeout: the buffer refuses further work (until `reset()`, after a Timeout).
             KeyboardInterrupt: during a wait for a peer; the buffer has then failed on all ranks, as by a Timeout.
         """
-        try:
-            scales, routing, call = dispatch_options(x, options)
-        except Exception:
-            refuse_dispatch(self._core)
-            raise
+        scales, routing, call = or_refuse(refuse_dispatch, self._core, dispatch_options, x, options)
         return Dispatched(self._core.dispatch(x, scales, topk_idx, topk_weights, routing, call), type(x))
 
     def dispatch_async(
         self, x: Any, topk_idx: Any = None, topk_weights: Any = None, **options: Unpack[DispatchOptions]
     ) -> PendingDispatched:
         """As dispatch, but queued: returns at once. Inputs are kept until it is done."""
-        try:
-            scales, routing, call = dispatch_options(x, options)
-        except Exception:
-            refuse_dispatch(self._core)
-            raise
+        scales, routing, call = or_refuse(refuse_dispatch, self._core, dispatch_options, x, options)
         return PendingDispatched(self._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, call), type(x))
 
     def combine(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> Combined:
@@ -157,21 +149,13 @@ class Buffer(Owner):
 
         Raises as dispatch does.
         """
-        try:
-            weights, row_weights, rest, call = combine_options(x, options)
-        except Exception:
-            refuse_combine(self._core)
-            raise
+        weights, row_weights, rest, call = or_refuse(refuse_combine, self._core, combine_options, x, options)
         core = self._core.combine(x, handle, weights, row_weights, rest, call)
         return Combined(core, type(x), rest[2] if rest else None)
 
     def combine_async(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> PendingCombined:
         """As combine, but queued: returns at once. Inputs are kept until it is done."""
-        try:
-            weights, row_weights, rest, call = combine_options(x, options)
-        except Exception:
-            refuse_combine(self._core)
-            raise
+        weights, row_weights, rest, call = or_refuse(refuse_combine, self._core, combine_options, x, options)
         core = self._core.combine_async(x, handle, weights, row_weights, rest, call)
         return PendingCombined(core, type(x), rest[2] if rest else None)
 

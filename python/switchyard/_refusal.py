@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from typing import Any, Callable, TypeVar
 
 from . import _core
+
+_Made = TypeVar("_Made")
 
 
 def _on_current_stream(core: _core.Buffer) -> _core.CallOptions:
@@ -29,3 +32,14 @@ def refuse_combine(core: _core.Buffer) -> None:
     """As refuse_dispatch."""
     with suppress(Exception):
         core.combine(None, None, None, None, None, _on_current_stream(core))
+
+
+def or_refuse(
+    refuse: Callable[[_core.Buffer], None], core: _core.Buffer, make: Callable[..., _Made], *arguments: Any
+) -> _Made:
+    """make(*arguments); what it raises, the peers are told of by `refuse`."""
+    try:
+        return make(*arguments)
+    except Exception:
+        refuse(core)
+        raise

@@ -12,6 +12,10 @@ namespace switchyard {
 
 namespace {
 
+// A binding makes a call without x, or without a handle, to tell the peers of one that it refused.
+constexpr char const* or_refused =
+    "seen none (or a call was refused before it was made: that rank's error says why)";
+
 void check_scales(DispatchArgs const& args, BufferFacts const& buffer) {
   bool const fp8 = args.x.dtype == DType::f8e4m3;
   require(args.scales.given() == fp8, "scales: expected {} for x of dtype {}, seen {}", fp8 ? "a tensor" : "none",
@@ -90,14 +94,6 @@ void check_topk_idx(ConstTensorView const& topk_idx, BufferFacts const& buffer) 
   check_dtype("topk_idx", topk_idx, {DType::i64, DType::i32});
   check_aligned("topk_idx", topk_idx);
 }
-
-namespace {
-
-// A binding makes a call without it to tell the peers of one that it refused.
-constexpr char const* or_refused =
-    "seen none (or a call was refused before it was made: that rank's error says why)";
-
-}  // namespace
 
 void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer) {
   require(args.x.given(), "x: expected a tensor, {}", or_refused);

@@ -49,12 +49,16 @@ def _captured(call: Any, group: Any) -> tuple[torch.cuda.CUDAGraph, Any]:
     return graph, result
 
 
+def _decoding_job(group: Any) -> tuple[Job, Any, Steps]:
+    job = Job(dist.get_world_size(group))
+    buffer = make_buffer(group, job)
+    return job, buffer, Steps(job, buffer.rank)
+
+
 def decoding(group: Any) -> None:
     if not on_gpu():
         return
-    job = Job(dist.get_world_size(group))
-    buffer = make_buffer(group, job)
-    steps = Steps(job, buffer.rank)
+    job, buffer, steps = _decoding_job(group)
 
     def call() -> Any:
         mine = steps.mine
@@ -96,9 +100,7 @@ def decoding_layers(group: Any) -> None:
     """A graph of more layers than results may be held, whose handles are all kept; replays, and calls around them."""
     if not on_gpu():
         return
-    job = Job(dist.get_world_size(group))
-    buffer = make_buffer(group, job)
-    steps = Steps(job, buffer.rank)
+    job, buffer, steps = _decoding_job(group)
     kept: list[Any] = [None] * layers
 
     def layer(number: int) -> torch.Tensor:
@@ -137,9 +139,7 @@ def decoding_layers(group: Any) -> None:
 def decoding_in_fp8(group: Any) -> None:
     if not on_gpu():
         return
-    job = Job(dist.get_world_size(group))
-    buffer = make_buffer(group, job)
-    steps = Steps(job, buffer.rank)
+    job, buffer, steps = _decoding_job(group)
 
     def call() -> Any:
         mine = steps.mine

@@ -253,6 +253,16 @@ def two_sends(group: Any) -> None:
     buffer.destroy()
 
 
+def step_without(buffer: Any, job: Job, missing: frozenset[int]) -> None:
+    """Step 1, in which ranks are missing."""
+    mine = devices.here(job.inputs(buffer.rank, 1))
+    sent = buffer.low_latency_dispatch(mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False)
+    check_received(job, buffer.rank, as_received(sent), step=1, missing=missing)
+    made = devices.here(outputs_of(rows_of(sent[0], job), buffer.rank, job))
+    back, _, _ = buffer.low_latency_combine(made, mine.topk_idx, mine.topk_weights, sent[2])
+    devices.same(back, sums(job, buffer.rank, step=1, missing=missing))
+
+
 def late_peer(group: Any) -> None:
     """With enable_shrink the others go on without a rank that does not come."""
     os.environ["SWITCHYARD_TIMEOUT_MS"] = "5000"  # before the library reads it
@@ -263,12 +273,7 @@ def late_peer(group: Any) -> None:
     dist.barrier(group)
     if buffer.rank != late:
         missing = frozenset({late})
-        mine = devices.here(job.inputs(buffer.rank, 1))
-        sent = buffer.low_latency_dispatch(mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False)
-        check_received(job, buffer.rank, as_received(sent), step=1, missing=missing)
-        made = devices.here(outputs_of(rows_of(sent[0], job), buffer.rank, job))
-        back, _, _ = buffer.low_latency_combine(made, mine.topk_idx, mine.topk_weights, sent[2])
-        devices.same(back, sums(job, buffer.rank, step=1, missing=missing))
+        step_without(buffer, job, missing)
         status = devices.here(torch.zeros(job.ranks, dtype=torch.int32))
         buffer.low_latency_query_mask_buffer(status)
         assert status.tolist() == [int(rank in missing) for rank in range(job.ranks)]
@@ -310,12 +315,7 @@ def masks(group: Any) -> None:
     buffer.low_latency_query_mask_buffer(status)
     missing = others if buffer.rank == out else frozenset({out})
     assert status.tolist() == [int(r in missing) for r in range(job.ranks)]
-    mine = devices.here(job.inputs(buffer.rank, 1))
-    sent = buffer.low_latency_dispatch(mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=False)
-    check_received(job, buffer.rank, as_received(sent), step=1, missing=missing)
-    made = devices.here(outputs_of(rows_of(sent[0], job), buffer.rank, job))
-    back, _, _ = buffer.low_latency_combine(made, mine.topk_idx, mine.topk_weights, sent[2])
-    devices.same(back, sums(job, buffer.rank, step=1, missing=missing))
+    step_without(buffer, job, missing)
     dist.barrier(group)
     buffer.low_latency_clean_mask_buffer()
     dist.barrier(group)  # a rank that looks sooner finds itself masked by a peer, and masks that peer again

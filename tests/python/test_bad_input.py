@@ -6,6 +6,7 @@ import re
 import pytest
 import switchyard
 import torch
+from producers import OnlyDlpack
 from ranks import as_threads, with_comm
 
 ranks, tokens, hidden, experts, top_k = 2, 8, 16, 4, 2
@@ -134,26 +135,16 @@ def test_read_only_output():
 def test_read_only_output_by_dlpack():
     import numpy
 
-    class Wrapped:
-        def __init__(self, array):
-            self.array = array
-
-        def __dlpack__(self, **options):
-            return self.array.__dlpack__(**options)
-
-        def __dlpack_device__(self):
-            return self.array.__dlpack_device__()
-
     def body(buffer, rank):
         x, ids = good(rank)["x"].float().numpy(), good(rank)["topk_idx"].numpy()
         x.flags.writeable = False
-        result = buffer.dispatch(Wrapped(x), ids)
+        result = buffer.dispatch(OnlyDlpack(x), ids)
         out = numpy.zeros((tokens, hidden), numpy.float32)
-        assert buffer.combine(result.x, result.handle, out=Wrapped(out)).x.array is out
+        assert buffer.combine(result.x, result.handle, out=OnlyDlpack(out)).x.tensor is out
         assert (out == 2 * x).all()
         out.flags.writeable = False
         with pytest.raises(switchyard.InvalidArgument, match="out: expected a tensor that may be written to"):
-            buffer.combine(result.x, result.handle, out=Wrapped(out))
+            buffer.combine(result.x, result.handle, out=OnlyDlpack(out))
         check_usable(buffer, rank)
 
     on_ranks(body)

@@ -9,6 +9,7 @@ import pytest
 import reference
 import switchyard
 import torch
+from producers import OnlyDlpack
 from ranks import as_threads
 from switchyard._frameworks import framework_of
 
@@ -140,20 +141,10 @@ def test_numpy_arrays_give_numpy_arrays():
 
 
 def test_any_dlpack_producer_is_accepted():
-    class Wrapped:
-        def __init__(self, tensor):
-            self.tensor = tensor
-
-        def __dlpack__(self, **options):
-            return self.tensor.__dlpack__(**options)
-
-        def __dlpack_device__(self):
-            return self.tensor.__dlpack_device__()
-
     inputs = all_inputs()
 
     def body(buffer, rank):
-        result = buffer.dispatch(Wrapped(inputs[rank].x), Wrapped(inputs[rank].topk_idx))
+        result = buffer.dispatch(OnlyDlpack(inputs[rank].x), OnlyDlpack(inputs[rank].topk_idx))
         return result.x
 
     for rank, x in enumerate(on_ranks(body)):
@@ -161,19 +152,13 @@ def test_any_dlpack_producer_is_accepted():
         assert (x.astype(numpy.float32) == expected.float().numpy()).all()
 
 
-class FreshCopies:
+class FreshCopies(OnlyDlpack):
     """Exports a new copy each time, which nobody but the capsule keeps; once that goes, it is filled with others."""
-
-    def __init__(self, tensor):
-        self.tensor = tensor
 
     def __dlpack__(self, **options):
         copy = self.tensor.numpy().copy()
         weakref.finalize(copy, ctypes.memset, copy.ctypes.data, 0x55, copy.nbytes)
         return copy.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self.tensor.__dlpack_device__()
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

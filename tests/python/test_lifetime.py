@@ -151,6 +151,17 @@ os._exit(0)
 idle = "time.sleep(600)"  # killed by the test
 
 
+def check_that_an_interrupt_ends_the_wait(job):
+    """Of rank 0; the job is over then."""
+    assert job.read(0) == "waiting"
+    time.sleep(0.3)
+    job.interrupt(0)
+    assert job.read(0) == "interrupted"
+    for process in job.processes:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -168,13 +179,7 @@ idle = "time.sleep(600)"  # killed by the test
 )
 def test_keyboard_interrupt_ends_a_wait(call):
     job = Job(interrupted.format(call=call), idle, timeout=600)  # no deadline can be what ends it
-    assert job.read(0) == "waiting"
-    time.sleep(0.3)
-    job.interrupt(0)
-    assert job.read(0) == "interrupted"
-    for process in job.processes:
-        process.kill()
-        process.communicate()
+    check_that_an_interrupt_ends_the_wait(job)
 
 
 def test_an_interrupted_dispatch_fails_on_all_ranks_and_reset_mends_it():
@@ -284,13 +289,7 @@ done = buffer.dispatch(x, ids)
 """
     first = both + "pending = other.dispatch_async(x, ids)\n" + interrupted.format(call=call)
     job = Job(first, both + idle, timeout=600)
-    assert job.read(0) == "waiting"
-    time.sleep(0.3)
-    job.interrupt(0)
-    assert job.read(0) == "interrupted"
-    for process in job.processes:
-        process.kill()
-        process.communicate()
+    check_that_an_interrupt_ends_the_wait(job)
 
 
 def test_two_threads_destroy_at_once():

@@ -7,35 +7,11 @@ from typing import Any
 import switchyard
 import torch
 from switchyard import Event, InvalidArgument, OutOfMemory, _core
-from switchyard._refusal import refuse_combine, refuse_dispatch
 
 from ._agreement import explained
-from ._calls import Rows, call_options
 from ._errors import in_our_words
 
 Combined = tuple[torch.Tensor, "torch.Tensor | None", "Event | None"]
-
-
-def dispatch_options(
-    engine: switchyard.Buffer, x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows
-) -> _core.CallOptions:
-    """See call_options. What cannot be one is told to the peers."""
-    try:
-        return call_options(x, after, num_sms, rows)
-    except Exception:
-        refuse_dispatch(engine._core)
-        raise
-
-
-def combine_options(
-    engine: switchyard.Buffer, x: torch.Tensor, after: Event | None, num_sms: int
-) -> _core.CallOptions:
-    """As dispatch_options."""
-    try:
-        return call_options(x, after, num_sms)
-    except Exception:
-        refuse_combine(engine._core)
-        raise
 
 
 def run_dispatch(
@@ -75,29 +51,19 @@ def run_combine(
         rows: x, the handle, topk_weights.
     """
     try:
-        return _combine(buffer, rows, biases, options, asynchronous)
+        x, handle, weights = rows
+        if isinstance(weights, torch.Tensor):
+            weights = weights.contiguous()  # gradients are often expanded
+        if asynchronous and weights is None and not x.is_cuda:
+            out = torch.empty(handle.num_tokens, buffer.hidden, dtype=x.dtype)
+            queued = buffer._core.combine_async(x, handle, None, None, (*biases, out), options)
+            return out, None, queued.event
+        rest = None if all(each is None for each in biases) else (*biases, None)
+        if asynchronous and x.is_cuda:
+            pending = buffer._core.combine_async(x, handle, weights, None, rest, options)
+            combined, event = pending.early(), pending.event
+            return combined.x, combined.topk_weights, event
+        combined = buffer._core.combine(x, handle, weights, None, rest, options)
+        return combined.x, combined.topk_weights, None
     except OutOfMemory as error:
         raise in_our_words(error) from error
-
-
-def _combine(
-    buffer: switchyard.Buffer,
-    rows: tuple[torch.Tensor, _core.Handle, torch.Tensor | None],
-    biases: tuple[Any, Any],
-    options: _core.CallOptions,
-    asynchronous: bool,
-) -> Combined:
-    x, handle, weights = rows
-    if isinstance(weights, torch.Tensor):
-        weights = weights.contiguous()  # gradients are often expanded
-    if asynchronous and weights is None and not x.is_cuda:
-        out = torch.empty(handle.num_tokens, buffer.hidden, dtype=x.dtype)
-        queued = buffer._core.combine_async(x, handle, None, None, (*biases, out), options)
-        return out, None, queued.event
-    rest = None if all(each is None for each in biases) else (*biases, None)
-    if asynchronous and x.is_cuda:
-        pending = buffer._core.combine_async(x, handle, weights, None, rest, options)
-        combined, event = pending.early(), pending.event
-        return combined.x, combined.topk_weights, event
-    combined = buffer._core.combine(x, handle, weights, None, rest, options)
-    return combined.x, combined.topk_weights, None

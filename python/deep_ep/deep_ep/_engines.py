@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import switchyard
 import torch
-from switchyard._refusal import refuse_combine, refuse_dispatch
+from switchyard import _core
 
 from ._agreement import meet_in
-from ._errors import with_text
+from ._errors import made_by_all
 from ._group import check_agreement
 
 
@@ -84,22 +84,17 @@ class Engines:
         if self.destroyed:
             raise switchyard.Unusable("Buffer: it was destroyed, make a new one")
 
-    def refuse_dispatch(self, handle: Any) -> None:
+    def refuse(self, how: Callable[[_core.Buffer], None], handle: Any) -> None:
         """Tells the peers of a call along a handle, or of any. Before the first call there is nothing to tell them by.
+
+        Args:
+            how: refuse_dispatch or refuse_combine.
         """
-        engine = self._engine_of(handle)
-        if engine is not None:
-            refuse_dispatch(engine._core)
-
-    def refuse_combine(self, handle: Any) -> None:
-        """As refuse_dispatch."""
-        engine = self._engine_of(handle)
-        if engine is not None:
-            refuse_combine(engine._core)
-
-    def _engine_of(self, handle: Any) -> switchyard.Buffer | None:
         engine = getattr(handle, "buffer", None)
-        return engine if isinstance(engine, switchyard.Buffer) else self.latest
+        if not isinstance(engine, switchyard.Buffer):
+            engine = self.latest
+        if engine is not None:
+            how(engine._core)
 
     def _agree_on(self, shape: Shape) -> None:
         """Collective, unless there is no engine yet: its constructor compares what ranks ask for."""
@@ -119,12 +114,11 @@ class Engines:
         return None if found is None or torch.cuda.is_current_stream_capturing() else found
 
     def _make(self, shape: Shape) -> switchyard.Buffer:
-        try:
+        def agreed() -> switchyard.Buffer:
             self._agree_on(shape)
             return self._made(shape)
-        except switchyard.Timeout as error:
-            text = f"{error}; an engine for {shape} was to be made: do all ranks call with these?"
-            raise with_text(error, text) from error
+
+        return made_by_all(f"an engine for {shape}", agreed)
 
     def _made(self, shape: Shape) -> switchyard.Buffer:
         on_gpu = shape.device.type == "cuda"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Callable, TypeVar
 
 import switchyard
 
+_Made = TypeVar("_Made")
 _Error = TypeVar("_Error", bound=switchyard.Error)
 
 _words = (
@@ -26,3 +27,11 @@ def in_our_words(error: _Error) -> _Error:
     for theirs, ours in _words:
         text = text.replace(theirs, ours)
     return with_text(error, text)
+
+
+def made_by_all(what: str, make: Callable[[], _Made]) -> _Made:
+    """make(), whose Timeout then says what was to be made."""
+    try:
+        return make()
+    except switchyard.Timeout as error:
+        raise with_text(error, f"{error}; {what} was to be made: do all ranks call with these?") from error

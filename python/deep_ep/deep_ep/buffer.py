@@ -8,9 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 import switchyard
 import torch
 from switchyard import Event, InvalidArgument, _core
+from switchyard._refusal import or_refuse, refuse_combine, refuse_dispatch
 
-from ._calls import Rows, biases, event_before, finished
-from ._engine_calls import combine_options, dispatch_options, run_combine, run_dispatch
+from ._calls import Rows, biases, call_options, event_before, finished
+from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape
 from ._group import check_agreement
 from ._layout import any_layout
@@ -234,7 +235,7 @@ class Buffer(LowLatencyCalls):
             else:
                 shape = _shape_of(source.x, topk_idx, num_tokens_per_expert)
         except Exception:
-            self._engines.refuse_dispatch(handle)
+            self._engines.refuse(refuse_dispatch, handle)
             raise
         if handle is not None:
             received, event = self._dispatch_cached(handle, call, rows)
@@ -252,7 +253,8 @@ class Buffer(LowLatencyCalls):
         self, engine: switchyard.Buffer, call: _Call, routing: tuple[Any, Any, Any], rows: Rows
     ) -> tuple[Any, Event | None]:
         x = call.source.x
-        options = dispatch_options(engine, x, call.after, self._engines.num_sms(call.num_sms, x.device), rows)
+        sms = self._engines.num_sms(call.num_sms, x.device)
+        options = or_refuse(refuse_dispatch, engine._core, call_options, x, call.after, sms, rows)
         return run_dispatch(engine, (x, call.source.scales, *routing), options, call.queued)
 
     def _dispatch_cached(self, handle: DispatchHandle, call: _Call, rows: Rows) -> tuple[Any, Event | None]:
@@ -295,9 +297,10 @@ class Buffer(LowLatencyCalls):
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, tensor("x", x))
             both, wanted_sms = biases(bias), _wanted_sms(config)
         except Exception:
-            self._engines.refuse_combine(handle)
+            self._engines.refuse(refuse_combine, handle)
             raise
-        options = combine_options(engine, x, after, self._engines.num_sms(wanted_sms, x.device))
+        sms = self._engines.num_sms(wanted_sms, x.device)
+        options = or_refuse(refuse_combine, engine._core, call_options, x, after, sms)
         combined, weights, event = run_combine(engine, (x, core, topk_weights), both, options, async_finish)
         return combined, weights, finished(async_finish, event, x.is_cuda)
 

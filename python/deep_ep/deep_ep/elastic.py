@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import switchyard
 import torch
 from switchyard import Event, InvalidArgument, _core
+from switchyard._refusal import or_refuse, refuse_combine, refuse_dispatch
 
-from ._calls import Rows, biases, event_of_both, finished
+from ._calls import Rows, biases, call_options, event_of_both, finished
 from ._elastic_plan import Asked, check_tokens, fresh_plan, num_expanded_tokens, own, repeated_plan
 from ._elastic_sizes import engine_tokens, heap_bytes
-from ._engine_calls import combine_options, dispatch_options, run_combine, run_dispatch
+from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape, most_tokens
 from ._group import check_agreement
 from ._prefix_sums import add_rows
@@ -217,7 +218,7 @@ class ElasticBuffer:
             plan = self._plan(handle, topk_idx, asked)
             after = event_of_both(previous_event, previous_event_before_epilogue, source.x)
         except Exception:
-            self._engines.refuse_dispatch(handle)
+            self._engines.refuse(refuse_dispatch, handle)
             raise
         reads = stats is not None or source.columns > 0 or (use_tma_aligned_col_major_sf and source.scales is not None)
         call = _Call(plan, source, after, do_zero_padding, async_with_compute_stream and not reads)
@@ -251,11 +252,7 @@ class ElasticBuffer:
         most = most_tokens(self.group_size, x.is_cuda)
         most = engine_tokens(plan.num_max_tokens_per_rank, self.num_max_tokens_per_rank, most)
         buffer = self._engines.of(Shape(x.shape[1], plan.num_experts, top_k, x.device, most))
-        try:
-            check_tokens(x, plan)
-        except InvalidArgument:
-            self._engines.refuse_dispatch(None)
-            raise
+        or_refuse(refuse_dispatch, buffer._core, check_tokens, x, plan)
         inputs = (x, call.source.scales, topk_idx, topk_weights, None)
         received, event = run_dispatch(buffer, inputs, self._options(buffer, call, plan.num_worst_tokens), call.queued)
         expanded = num_expanded_tokens(plan, self.group_size, top_k, received.tokens_per_expert)
@@ -270,7 +267,8 @@ class ElasticBuffer:
     def _options(self, engine: switchyard.Buffer, call: _Call, num_worst_tokens: int) -> _core.CallOptions:
         plan, x = call.plan, call.source.x
         rows = Rows(plan.expert_alignment, num_worst_tokens, plan.do_expand, call.zero_padding)
-        return dispatch_options(engine, x, call.after, self._engines.num_sms(plan.num_sms, x.device), rows)
+        sms = self._engines.num_sms(plan.num_sms, x.device)
+        return or_refuse(refuse_dispatch, engine._core, call_options, x, call.after, sms, rows)
 
     # ---- combine ----
 
@@ -313,9 +311,10 @@ class ElasticBuffer:
             after = event_of_both(previous_event, previous_event_before_epilogue, tensor("x", x))
             both, sms = biases(bias), index(num_sms) or mine.plan.num_sms
         except Exception:
-            self._engines.refuse_combine(handle)
+            self._engines.refuse(refuse_combine, handle)
             raise
-        options = combine_options(mine.buffer, x, after, self._engines.num_sms(sms, x.device))
+        sms = self._engines.num_sms(sms, x.device)
+        options = or_refuse(refuse_combine, mine.buffer._core, call_options, x, after, sms)
         rows = (x, mine.core, topk_weights)
         combined, weights, event = run_combine(mine.buffer, rows, both, options, async_with_compute_stream)
         return combined, weights, finished(async_with_compute_stream, event, x.is_cuda)

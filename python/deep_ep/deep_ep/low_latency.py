@@ -9,7 +9,7 @@ import torch
 from switchyard import InvalidArgument, Unusable, _core
 
 from ._calls import finished
-from ._errors import in_our_words, with_text
+from ._errors import in_our_words, made_by_all, with_text
 from ._lazy import LazyTuple
 from ._low_latency_calls import run_combine, run_dispatch
 from ._source import tensor
@@ -107,11 +107,7 @@ class LowLatencyBuffers:
         return found
 
     def _make(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
-        try:
-            return self._made(shape)
-        except switchyard.Timeout as error:
-            text = f"{error}; a buffer for {shape} was to be made: do all ranks call with these?"
-            raise with_text(error, text) from error
+        return made_by_all(f"a buffer for {shape}", lambda: self._made(shape))
 
     def _made(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
         on_gpu = shape.device.type == "cuda"

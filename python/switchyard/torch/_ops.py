@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import _core
 from .._buffer import Buffer
 from .._lifetime import buffer_of_key
-from .._refusal import refuse_combine, refuse_dispatch
+from .._refusal import or_refuse, refuse_combine, refuse_dispatch
 
 
 def _buffer(key: int) -> Buffer:
@@ -69,11 +69,7 @@ def _(
 def dispatch_cached(x: Tensor, token: Tensor, buffer: int, rows: int, expanded: bool) -> Tensor:
     """The rows of x, where an earlier dispatch put them."""
     owner, layout = _buffer(buffer), "expanded" if expanded else "flat"
-    try:
-        handle = _handle(token)
-    except Exception:
-        refuse_dispatch(owner._core)
-        raise
+    handle = or_refuse(refuse_dispatch, owner._core, _handle, token)
     return owner.dispatch(x, handle=handle, layout=layout, zero_padding=expanded).x  # type: ignore[no-any-return]
 
 
@@ -88,11 +84,7 @@ def combine(
 ) -> tuple[Tensor, Tensor]:
     """-> sums, and those of the weights."""
     owner = _buffer(buffer)
-    try:
-        handle = _handle(token)
-    except Exception:
-        refuse_combine(owner._core)
-        raise
+    handle = or_refuse(refuse_combine, owner._core, _handle, token)
     result = owner.combine(x, handle, topk_weights=topk_weights)
     return result.x, result.topk_weights if result.topk_weights is not None else _none(x, torch.float32)
 
