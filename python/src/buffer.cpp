@@ -12,6 +12,7 @@
 #include "inputs.hpp"
 #include "results.hpp"
 #include "settle.hpp"
+#include "waiting.hpp"
 
 namespace switchyard::python {
 
@@ -106,8 +107,8 @@ void bind_options(nb::module_& module) {
       .def_rw("heap_bytes", &BufferOptions::heap_bytes)
       .def_rw("num_workers", &BufferOptions::num_workers)
       .def_prop_rw(
-          "timeout_ms", [](BufferOptions const& self) { return self.timeout.count(); },
-          [](BufferOptions& self, std::int64_t value) { self.timeout = std::chrono::milliseconds(value); })
+          "timeout", [](BufferOptions const& self) { return seconds(self.timeout); },
+          [](BufferOptions& self, double value) { self.timeout = milliseconds("timeout", value); })
       .def_rw("engine", &BufferOptions::engine)
       .def_rw("device", &BufferOptions::device)
       .def_rw("num_sms", &BufferOptions::num_sms);

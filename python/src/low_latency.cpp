@@ -51,8 +51,8 @@ void bind_options(nb::module_& module) {
       .def_rw("max_row_bytes", &Options::max_row_bytes)
       .def_rw("max_scale_bytes", &Options::max_scale_bytes)
       .def_prop_rw(
-          "timeout_ms", [](Options const& self) { return self.timeout.count(); },
-          [](Options& self, std::int64_t value) { self.timeout = std::chrono::milliseconds(value); })
+          "timeout", [](Options const& self) { return seconds(self.timeout); },
+          [](Options& self, double value) { self.timeout = milliseconds("timeout", value); })
       .def_rw("mask_late_peers", &Options::mask_late_peers)
       .def_rw("engine", &Options::engine)
       .def_rw("num_workers", &Options::num_workers)

@@ -79,6 +79,11 @@ auto aside(Call call) {
 // argument's.
 std::chrono::milliseconds milliseconds(char const* name, double seconds);
 
+// The other way round.
+inline double seconds(std::chrono::milliseconds time) {
+  return std::chrono::duration<double>(time).count();
+}
+
 // Waits for an event. False when `timeout` passes first.
 bool wait_for(Event const& event, std::optional<std::chrono::milliseconds> timeout);
 

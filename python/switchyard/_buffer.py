@@ -8,7 +8,7 @@ from . import _core
 from ._communicator import Communicator
 from ._frameworks import current_cuda_stream, named_dtype, native
 from ._lifetime import track_buffer
-from ._options import CombineOptions, DispatchOptions, combine_options, dispatch_options, engine_kind
+from ._options import CombineOptions, DispatchOptions, buffer_options, combine_options, dispatch_options
 from ._owner import Owner
 from ._refusal import or_refuse, refuse_combine, refuse_dispatch
 from ._results import Combined, Dispatched, Layout, PendingCombined, PendingDispatched
@@ -62,22 +62,20 @@ class Buffer(Owner):
         num_sms: int = 0,
         timeout: float = 0.0,
     ) -> None:
-        options = _core.BufferOptions()
-        options.engine = engine_kind(engine)
-        options.max_tokens = max_tokens
-        options.hidden = hidden
-        options.num_experts = num_experts
-        options.top_k = top_k
-        options.heap_bytes = heap_bytes
-        options.device = device
-        options.num_workers = num_workers
-        options.num_sms = num_sms
-        options.timeout_ms = round(timeout * 1000)
-        self.communicator = communicator
-        self.max_tokens = max_tokens
-        self.hidden = hidden
-        self.num_experts = num_experts
-        self.top_k = top_k
+        super().__init__(communicator, max_tokens, hidden, num_experts, top_k)
+        options = buffer_options(
+            _core.BufferOptions(),
+            engine,
+            max_tokens=max_tokens,
+            hidden=hidden,
+            num_experts=num_experts,
+            top_k=top_k,
+            heap_bytes=heap_bytes,
+            device=device,
+            num_workers=num_workers,
+            num_sms=num_sms,
+            timeout=timeout,
+        )
         self._core = _core.Buffer.make(communicator._core, options)
         self.key = track_buffer(self)
 

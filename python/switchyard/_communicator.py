@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _core, _rendezvous
+from ._errors import Unusable
 from ._lifetime import track_communicator
 
 
@@ -90,6 +91,12 @@ class Communicator:
     def destroy(self) -> None:
         """Leaves the job; a second call does nothing. Buffers that live keep their rank in it."""
         self._core.destroy()
+
+    def __repr__(self) -> str:
+        try:
+            return f"Communicator(rank={self.rank}, size={self.size})"
+        except Unusable:
+            return "Communicator(destroyed)"
 
     def __enter__(self) -> Communicator:
         return self

@@ -15,7 +15,7 @@ from ._low_latency_options import (
     dispatch_arguments,
 )
 from ._low_latency_results import LowLatencyReceived, ReceiveHook
-from ._options import engine_kind
+from ._options import buffer_options
 from ._owner import Owner
 
 if TYPE_CHECKING:
@@ -72,25 +72,23 @@ class LowLatencyBuffer(Owner):
         num_sms: int = 0,
         timeout: float = 0.0,
     ) -> None:
-        options = _core.LowLatencyOptions()
-        options.max_tokens = max_tokens
-        options.hidden = hidden
-        options.num_experts = num_experts
-        options.top_k = top_k
-        options.max_results = max_results
-        options.max_row_bytes = max_row_bytes
-        options.max_scale_bytes = max_scale_bytes
-        options.mask_late_peers = mask_late_peers
-        options.engine = engine_kind(engine)
-        options.device = device
-        options.num_workers = num_workers
-        options.num_sms = num_sms
-        options.timeout_ms = round(timeout * 1000)
-        self.communicator = communicator
-        self.max_tokens = max_tokens
-        self.hidden = hidden
-        self.num_experts = num_experts
-        self.top_k = top_k
+        super().__init__(communicator, max_tokens, hidden, num_experts, top_k)
+        options = buffer_options(
+            _core.LowLatencyOptions(),
+            engine,
+            max_tokens=max_tokens,
+            hidden=hidden,
+            num_experts=num_experts,
+            top_k=top_k,
+            max_results=max_results,
+            max_row_bytes=max_row_bytes,
+            max_scale_bytes=max_scale_bytes,
+            mask_late_peers=mask_late_peers,
+            device=device,
+            num_workers=num_workers,
+            num_sms=num_sms,
+            timeout=timeout,
+        )
         self._core = _core.LowLatencyBuffer.make(communicator._core, options)
         track_buffer(self)
 

@@ -90,13 +90,26 @@ def _call_options(x: Any, options: Mapping[str, Any]) -> _core.CallOptions:
     return call
 
 
-def set_option(call: Any, name: str, value: Any) -> None:
+_kinds = {bool: "True or False", float: "seconds"}
+
+
+def set_option(options: Any, name: str, value: Any) -> None:
     """With an error that names the option."""
     try:
-        setattr(call, name, value)
+        setattr(options, name, value)
+    except InvalidArgument:
+        raise
     except (TypeError, ValueError, OverflowError):
-        kind = "True or False" if isinstance(getattr(call, name), bool) else "a whole number that fits"
+        kind = _kinds.get(type(getattr(options, name)), "a whole number that fits")
         raise TypeError(f"{name}: expected {kind}, seen {value!r}") from None
+
+
+def buffer_options(options: Any, engine: str, **values: Any) -> Any:
+    """Those of a buffer of either mode."""
+    options.engine = engine_kind(engine)
+    for name, value in values.items():
+        set_option(options, name, value)
+    return options
 
 
 def dispatch_options(x: Any, options: Mapping[str, Any]) -> tuple[Any, Any, _core.CallOptions]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, TypeVar
 
+from ._communicator import Communicator
+from ._errors import Unusable
+
 _Self = TypeVar("_Self", bound="Owner")
 
 
@@ -12,6 +15,13 @@ class Owner:
     """Owns a buffer of the core; a context manager that destroys it."""
 
     _core: Any
+
+    def __init__(self, communicator: Communicator, max_tokens: int, hidden: int, num_experts: int, top_k: int) -> None:
+        self.communicator = communicator
+        self.max_tokens = max_tokens
+        self.hidden = hidden
+        self.num_experts = num_experts
+        self.top_k = top_k
 
     @property
     def engine(self) -> str:
@@ -21,6 +31,15 @@ class Owner:
     def destroy(self) -> None:
         """Waits for queued work and lets go of the memory; later calls raise Unusable. Tensors stay valid."""
         self._core.destroy()
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        try:
+            where = f"{self.communicator!r}, engine={self.engine!r}"
+        except Unusable:
+            return f"{name}(destroyed)"
+        sizes = ", ".join(f"{size}={getattr(self, size)}" for size in ("max_tokens", "hidden", "num_experts", "top_k"))
+        return f"{name}({where}, {sizes})"
 
     def __enter__(self: _Self) -> _Self:
         return self

@@ -171,8 +171,12 @@ def test_options():
             make_buffer(communicator, top_k=65)
         with pytest.raises(switchyard.InvalidArgument, match="engine: expected 'auto' or 'cpu' or 'cuda', seen 'tpu'"):
             make_buffer(communicator, engine="tpu")
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="hidden: expected a whole number that fits, seen 'wide'"):
             make_buffer(communicator, hidden="wide")
+        with pytest.raises(TypeError, match="timeout: expected seconds, seen 'long'"):
+            make_buffer(communicator, timeout="long")
+        with pytest.raises(switchyard.InvalidArgument, match="timeout: expected seconds, seen nan"):
+            make_buffer(communicator, timeout=float("nan"))
         from switchyard import _core
 
         if not _core.has_cuda:

@@ -413,6 +413,25 @@ def test_layout_and_allocate():
     on_ranks(body)
 
 
+def test_what_is_printed():
+    def body(communicator):
+        buffer = make_buffer(communicator)
+        slots = switchyard.LowLatencyBuffer(communicator, max_tokens=2, hidden=8, num_experts=ranks, top_k=1)
+        alive = repr(communicator), repr(buffer), repr(slots)
+        for each in (buffer, slots, communicator):
+            each.destroy()
+        return alive, (repr(communicator), repr(buffer), repr(slots))
+
+    for rank, (alive, destroyed) in enumerate(as_threads(ranks, body)):
+        job = f"Communicator(rank={rank}, size={ranks})"
+        assert alive == (
+            job,
+            f"Buffer({job}, engine='cpu', max_tokens={tokens}, hidden={hidden}, num_experts={experts}, top_k={top_k})",
+            f"LowLatencyBuffer({job}, engine='cpu', max_tokens=2, hidden=8, num_experts={ranks}, top_k=1)",
+        )
+        assert destroyed == ("Communicator(destroyed)", "Buffer(destroyed)", "LowLatencyBuffer(destroyed)")
+
+
 def test_all_gather_and_barrier():
     def body(communicator):
         communicator.barrier()
