@@ -41,6 +41,10 @@ class StoreServer {
   std::string address_;
 };
 
+// The time that a rendezvous asked for `timeout` gets, for launchers that let ranks wait before they connect.
+// Throws InvalidArgument when it is negative or too long.
+std::chrono::milliseconds rendezvous_timeout(std::chrono::milliseconds timeout);
+
 // Copies share the membership; when the last one goes the rank leaves the job.
 class Communicator {
  public:

@@ -64,6 +64,11 @@ void bind_communicator(nb::module_& module) {
   nb::class_<StoreServer>(module, "StoreServer", "Serves the meeting point of a job on a free port.")
       .def(nb::init<std::string const&>(), nb::arg("token"))
       .def_prop_ro("address", &StoreServer::address, "host:port");
+  module.def(
+      "rendezvous_timeout",
+      [](double timeout) { return seconds(rendezvous_timeout(milliseconds("timeout", timeout))); },
+      nb::arg("timeout"),
+      "Seconds that ranks have to find one another; timeout: what was asked for, 0: the default.");
   nb::class_<OwnedCommunicator>(module, "Communicator")
       .def_static("from_environment", &from_environment)
       .def_static("connect", &connect, nb::arg("rank"), nb::arg("size"), nb::arg("address"), nb::arg("token"),

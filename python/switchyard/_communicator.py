@@ -39,8 +39,7 @@ class Communicator:
             Unsupported: the ranks run on several machines.
             Timeout: a rank did not come.
         """
-        rank, size, all_gather = _rendezvous.torch_all_gather(group)
-        return cls(_rendezvous.connect(rank, size, all_gather, timeout))
+        return cls(_rendezvous.connect(*_rendezvous.torch_all_gather(group), timeout))
 
     @classmethod
     def from_mpi(cls, comm: Any, *, timeout: float = 0.0) -> Communicator:
@@ -48,7 +47,7 @@ class Communicator:
 
         Arguments and errors are those of `from_torch`.
         """
-        return cls(_rendezvous.connect(comm.Get_rank(), comm.Get_size(), comm.allgather, timeout))
+        return cls(_rendezvous.connect(*_rendezvous.mpi_all_gather(comm), timeout))
 
     @classmethod
     def connect(

@@ -25,12 +25,6 @@ struct HostedStore {
   TcpStoreClient client;
 };
 
-std::chrono::milliseconds timeout_or_default(std::chrono::milliseconds timeout) {
-  require(timeout.count() >= 0 && timeout <= longest_timeout, "timeout: expected 0 (the default) to {} ms, seen {}",
-          longest_timeout.count(), timeout.count());
-  return timeout.count() > 0 ? timeout : std::chrono::milliseconds{config_number(Setting::rendezvous_timeout_ms)};
-}
-
 void check_membership(int rank, int size) {
   require(size >= 1 && size <= max_world_size, "size: expected 1 to {}, seen {}", max_world_size, size);
   require(rank >= 0 && rank < size, "rank: expected 0 to {}, seen {}", size - 1, rank);
@@ -49,6 +43,12 @@ std::shared_ptr<Store> open_store(CommunicatorOptions const& options, std::chron
 
 }  // namespace
 
+std::chrono::milliseconds rendezvous_timeout(std::chrono::milliseconds timeout) {
+  require(timeout.count() >= 0 && timeout <= longest_timeout, "timeout: expected 0 (the default) to {} ms, seen {}",
+          longest_timeout.count(), timeout.count());
+  return timeout.count() > 0 ? timeout : std::chrono::milliseconds{config_number(Setting::rendezvous_timeout_ms)};
+}
+
 StoreServer::StoreServer(std::string const& token) {
   std::string const listen = config_text(Setting::listen);
   server_ = std::make_shared<TcpStoreServer>(TcpStoreServerOptions{.listen = listen, .token = token});
@@ -61,7 +61,7 @@ Communicator Communicator::from_environment() {
 
 Communicator Communicator::connect(CommunicatorOptions const& options) {
   check_membership(options.rank, options.size);
-  auto const timeout = timeout_or_default(options.timeout);
+  auto const timeout = rendezvous_timeout(options.timeout);
   return Communicator(std::make_shared<World>(open_store(options, timeout), options.rank, options.size, timeout));
 }
 
@@ -72,7 +72,7 @@ std::shared_ptr<Store> Communicator::in_process_store() {
 Communicator Communicator::join(std::shared_ptr<Store> store, int rank, int size,
                                 std::chrono::milliseconds timeout) {
   check_membership(rank, size);
-  return Communicator(std::make_shared<World>(std::move(store), rank, size, timeout_or_default(timeout)));
+  return Communicator(std::make_shared<World>(std::move(store), rank, size, rendezvous_timeout(timeout)));
 }
 
 int Communicator::rank() const noexcept {
