@@ -145,6 +145,11 @@ Export tensor_in(nb::handle capsule) {
   return {*static_cast<dlpack::Tensor const*>(unversioned), false};  // its first member
 }
 
+[[noreturn]] void refuse(char const* name) {
+  throw InvalidArgument(std::string(name) +
+                        ": expected a dense tensor on a CPU or a CUDA GPU, seen one that DLPack cannot describe");
+}
+
 Export export_of(char const* name, nb::handle object, Exports& exports) {
   try {
     exports.push_back(exported(object));
@@ -153,8 +158,16 @@ Export export_of(char const* name, nb::handle object, Exports& exports) {
     if (!error.matches(PyExc_Exception)) throw;
   } catch (nb::builtin_exception const&) {
   }
-  throw InvalidArgument(std::string(name) +
-                        ": expected a tensor that DLPack can describe, seen one that it cannot");
+  refuse(name);
+}
+
+// The tensor stays the owner.
+TensorView borrowed_view(char const* name, nb::handle object, dlpack::ExchangeApi const& api) {
+  dlpack::Tensor tensor{};
+  if (api.borrow_from_object(object.ptr(), &tensor) == 0) return view_of(name, tensor);
+  nb::python_error error;  // takes what was raised
+  if (!error.matches(PyExc_Exception)) throw error;
+  refuse(name);
 }
 
 TensorView dlpack_view(char const* name, nb::handle object, bool written, Exports& exports) {
@@ -173,11 +186,7 @@ TensorView dlpack_view(char const* name, nb::handle object, bool written, Export
 
 TensorView view_of_object(char const* name, nb::handle object, bool written, Exports& exports) {
   if (object.is_none()) return {};
-  if (auto const* const api = exchange_api_of(object)) {
-    dlpack::Tensor tensor{};
-    if (api->borrow_from_object(object.ptr(), &tensor) != 0) throw nb::python_error();
-    return view_of(name, tensor);
-  }
+  if (auto const* const api = exchange_api_of(object)) return borrowed_view(name, object, *api);
   if (nb::hasattr(object, "__array_interface__")) return numpy_view(name, object, written);
   if (nb::hasattr(object, "__dlpack__")) return dlpack_view(name, object, written, exports);
   std::string const text =
