@@ -58,11 +58,15 @@ struct Inputs {
       : x(place.put(std::vector<std::uint16_t>(tokens * hidden), DType::bf16, {tokens, hidden})),
         topk_idx(place.put(std::vector<std::int64_t>{0, 1, 2, 3, 0, 1, 2, 3}, DType::i64, {tokens, top_k})),
         topk_weights(place.put(std::vector<float>(tokens * top_k), DType::f32, {tokens, top_k})),
+        fp8(place.put(std::vector<std::uint8_t>(tokens * hidden), DType::f8e4m3, {tokens, hidden})),
+        scales(place.put(std::vector<float>(tokens), DType::f32, {tokens, 1})),
         out(place.put(std::vector<std::uint16_t>(tokens * hidden), DType::bf16, {tokens, hidden})) {}
 
   switchyard::TensorView x;
   switchyard::TensorView topk_idx;
   switchyard::TensorView topk_weights;
+  switchyard::TensorView fp8;
+  switchyard::TensorView scales;
   switchyard::TensorView out;
 };
 
@@ -89,6 +93,12 @@ void throughput(switchyard::Communicator const& world, switchyard::EngineKind en
   print("dispatch", time([&] { buffer.dispatch(args); }));
   print("cached dispatch", time([&] { buffer.dispatch(cached); }));
   print("combine", time([&] { buffer.combine(back); }));
+  switchyard::DispatchArgs expanded = args;
+  expanded.layout = switchyard::OutputLayout::expanded;
+  print("expanded dispatch", time([&] { buffer.dispatch(expanded); }));
+  args.x = inputs.fp8;
+  args.scales = inputs.scales;
+  print("FP8 dispatch", time([&] { buffer.dispatch(args); }));
 }
 
 // A dispatch together with its combine, since a result is combined once.

@@ -2,6 +2,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
 #include "calls.hpp"
 #include "waiting.hpp"
 
@@ -25,6 +29,14 @@ nb::object source_tokens(DispatchHandle const& self) {
       HeapTensor{Tensor(TensorView(self.source_tokens->data(), DType::i32, {rows}), self.source_tokens), {}});
 }
 
+// Small tensors of lists take PyTorch several times as long.
+nb::object real_tokens(DispatchHandle const& self, nb::handle like) {
+  auto const& counts = ready(self).real_tokens_per_expert();
+  auto const values = std::make_shared<std::vector<std::int32_t>>(counts.begin(), counts.end());
+  auto const local_experts = static_cast<std::int64_t>(values->size());
+  return Exporter(like)(Tensor(TensorView(values->data(), DType::i32, {local_experts}), values));
+}
+
 void bind_handle(nb::module_& module) {
   nb::class_<DispatchHandle>(module, "Handle",
                              "What a dispatch knows and its combine needs: who sent which token where. After a "
@@ -41,6 +53,8 @@ void bind_handle(nb::module_& module) {
       .def_prop_ro(
           "real_tokens_per_expert", [](DispatchHandle const& self) { return ready(self).real_tokens_per_expert(); },
           "The same without the rounding.")
+      .def("real_tokens", &real_tokens, nb::arg("like"),
+           "real_tokens_per_expert as a tensor: [L] int32, on the CPU.")
       .def_prop_ro(
           "recv_rows_end_by_rank", [](DispatchHandle const& self) { return ready(self).recv_rows_end_by_rank(); },
           "Rows received from all ranks up to each; flat layout only.")

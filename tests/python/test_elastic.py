@@ -53,7 +53,7 @@ def test_sums_of_counts_in_gpu_memory():
         for rank in range(case.ranks):
             table = counts_in_gpu_memory(inputs, case, rank)
             wanted = expanded(inputs, rank, case.experts, 4)
-            rows = rows_of_experts(None, table, len(wanted.counts))
+            rows = rows_of_experts(table, len(wanted.counts))
             assert rows.tolist() == wanted.counts and rows.dtype == torch.int32, case
             ends = ends_of_experts(rows, 4)
             assert ends.tolist() == wanted.ends and ends.dtype == torch.int32, case

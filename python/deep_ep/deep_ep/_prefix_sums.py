@@ -11,16 +11,13 @@ import torch
 from switchyard import Communicator, Handle, InvalidArgument
 
 
-def rows_of_experts(handle: Handle, counts: torch.Tensor | None, num_local_experts: int) -> torch.Tensor:
+def rows_of_experts(counts: torch.Tensor, num_local_experts: int) -> torch.Tensor:
     """[L] int32: rows of each local expert, without padding.
 
     Args:
-        handle: of the dispatch.
-        counts: what the engine keeps in GPU memory, [R, 1 + most local experts of a rank]; None: the host knows.
+        counts: what the engine keeps in GPU memory, [R, 1 + most local experts of a rank].
         num_local_experts: L.
     """
-    if counts is None:
-        return torch.tensor(handle.real_tokens_per_expert, dtype=torch.int32)
     return counts[:, 1 : 1 + num_local_experts].sum(0, dtype=torch.int32)
 
 
@@ -34,7 +31,8 @@ def ends_of_ranks(handle: Handle, counts: torch.Tensor | None, expanded: bool) -
     """[R] int32: tokens received from all ranks up to each. None: the engine does not know.
 
     Args:
-        handle, counts: as in rows_of_experts.
+        handle: of the dispatch.
+        counts: as in rows_of_experts; None: the host knows.
         expanded: the layout. Column 0 of counts is of the flat one.
     """
     if counts is not None:

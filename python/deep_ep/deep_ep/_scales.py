@@ -18,11 +18,10 @@ def packed_scales(x: torch.Tensor, scales: Any) -> tuple[Any, int]:
     """
     if not isinstance(scales, torch.Tensor) or scales.dtype != torch.int32 or scales.ndim != 2:
         return scales, 0
-    columns = scales.shape[1]
-    padded = torch.zeros(scales.shape[0], -(-x.shape[1] // 128), dtype=torch.int32, device=scales.device)
-    if columns > padded.shape[1]:
-        raise InvalidArgument(f"scales: dimension 1: expected at most {padded.shape[1]}, seen {columns}")
-    padded[:, :columns] = scales
+    columns, most = scales.shape[1], -(-x.shape[1] // 128)
+    if columns > most:
+        raise InvalidArgument(f"scales: dimension 1: expected at most {most}, seen {columns}")
+    padded = torch.constant_pad_nd(scales, (0, most - columns)) if columns < most else scales
     return padded.view(torch.float32), columns
 
 
@@ -34,5 +33,4 @@ def column_major(scales: torch.Tensor) -> torch.Tensor:
     """A copy [n, columns] with strides (1, n rounded up to 16 bytes, at least that)."""
     rows, columns = scales.shape
     each = _tma_alignment // scales.element_size()
-    made = scales.new_empty(columns, max(1, -(-rows // each)) * each)[:, :rows].t()
-    return made.copy_(scales)
+    return scales.new_empty_strided((rows, columns), (1, max(1, -(-rows // each)) * each)).copy_(scales)

@@ -72,8 +72,9 @@ class EPHandle:
     @cached_property
     def num_recv_tokens_per_expert(self) -> torch.Tensor:
         """[L] int32: rows of each local expert, without padding."""
-        rows = _prefix_sums.rows_of_experts(self.core, self._counts, self.buffer.num_local_experts)
-        return rows.to(self.topk_idx.device)
+        if self._counts is not None:
+            return _prefix_sums.rows_of_experts(self._counts, self.buffer.num_local_experts)
+        return self.core.real_tokens(self.topk_idx).to(self.topk_idx.device)
 
     @cached_property
     def psum_num_recv_tokens_per_expert(self) -> torch.Tensor:
