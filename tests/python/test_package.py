@@ -102,3 +102,24 @@ def test_another_deep_ep_is_not_hidden_silently(tmp_path, monkeypatch):
     assert _installed.others() == [str(other)]
     with pytest.warns(UserWarning, match="hides the one in"):
         _installed.warn_of_others()
+
+
+def installed_in(site, name, files):
+    """What pip writes down of a distribution."""
+    folder = site / f"{name}.dist-info"
+    folder.mkdir()
+    (folder / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+
+
+def test_a_deep_ep_of_another_name_is_not_overwritten_silently(tmp_path, monkeypatch):
+    (tmp_path / "deep_ep").mkdir()
+    monkeypatch.setattr(_installed, "__file__", str(tmp_path / "deep_ep" / "_installed.py"))
+    installed_in(tmp_path, "deep_ep-2.1.0+switchyard.0.1.0", ["deep_ep/__init__.py"])
+    installed_in(tmp_path, "deepsleep-1.0", ["deepsleep/__init__.py", "deepsleep/deep_ep/__init__.py"])
+    (tmp_path / "deep_ep_gone-1.0.dist-info").mkdir()
+    assert _installed.overwritten() == []
+    installed_in(tmp_path, "sgl_deep_ep-0.1", ["deep_ep/__init__.py", "deep_ep/buffer.py"])
+    installed_in(tmp_path, "DeepEP_fork-1.2", ["DeepEP_fork-1.2.dist-info/METADATA", "deep_ep/__init__.py"])
+    assert _installed.overwritten() == ["DeepEP_fork-1.2", "sgl_deep_ep-0.1"]
+    with pytest.warns(UserWarning, match="has overwritten the one of DeepEP_fork-1.2, sgl_deep_ep-0.1: uninstall both"):
+        _installed.warn_of_others()
