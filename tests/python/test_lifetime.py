@@ -1,79 +1,21 @@
 """Ends of all kinds: destroy, exit with work under way, forks, Ctrl-C, dead peers. Each in processes of its own."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 
 import pytest
 import switchyard
 import torch
-from ranks import as_threads
-
-header = """
-import os, signal, sys, threading, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-import numpy
-import switchyard
-address, rank = sys.argv[1], int(sys.argv[2])
-timeout = float(sys.argv[3])
-communicator = switchyard.Communicator.connect(
-    rank=rank, size=2, address=address, token="t", timeout=max(20.0, timeout)
+from jobs import (
+    Job,
+    check,
+    check_that_an_interrupt_ends_the_process,
+    check_that_an_interrupt_ends_the_wait,
+    idle,
+    interrupted,
+    leave,
 )
-buffer = switchyard.Buffer(communicator, max_tokens=8, hidden=16, num_experts=2, top_k=1, timeout=timeout)
-x = numpy.ones((8, 16), numpy.float32)
-ids = numpy.arange(8).reshape(8, 1) % 2
-def say(text):
-    print(text, flush=True)
-"""
-
-
-class Job:
-    """Two ranks that run scripts."""
-
-    def __init__(self, first: str, second: str, timeout: float = 20.0) -> None:
-        from ranks import free_port
-
-        address = f"127.0.0.1:{free_port()}"
-        environment = os.environ | {"SWITCHYARD_ENGINE": "cpu", "OMP_NUM_THREADS": "1"}
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", header + textwrap.dedent(script), address, str(rank), str(timeout)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=environment,
-            )
-            for rank, script in enumerate((first, second))
-        ]
-
-    def read(self, rank: int) -> str:
-        return self.processes[rank].stdout.readline().strip()
-
-    def interrupt(self, rank: int) -> None:
-        self.processes[rank].send_signal(signal.SIGINT)
-
-    def end(self, seconds: float = 60) -> list[tuple[int, str, str]]:
-        """(exit status, stdout, stderr) of each rank."""
-        results = []
-        try:
-            for process in self.processes:
-                out, err = process.communicate(timeout=seconds)
-                results.append((process.returncode, out, err))
-        finally:
-            for process in self.processes:
-                process.kill()
-        return results
-
-
-def check(results, *expected):
-    for (status, out, err), wanted in zip(results, expected):
-        assert status == 0, (status, out, err)
-        assert out.split() == wanted.split(), (out, err)
-        assert err == "", err
+from ranks import as_threads
 
 
 def test_exit_with_work_under_way():
@@ -139,47 +81,42 @@ def test_timeout_and_reset():
     check(Job(late, other, timeout=0.5).end(), "late again", "told again")
 
 
-interrupted = """
-try:
-    say("waiting")
-    {call}
-    say("missed")
-except KeyboardInterrupt:
-    say("interrupted")
-os._exit(0)
-"""
-idle = "time.sleep(600)"  # killed by the test
-
-
-def check_that_an_interrupt_ends_the_wait(job):
-    """Of rank 0; the job is over then."""
-    assert job.read(0) == "waiting"
-    time.sleep(0.3)
-    job.interrupt(0)
-    assert job.read(0) == "interrupted"
-    for process in job.processes:
-        process.kill()
-        process.communicate()
+@pytest.mark.parametrize(
+    "call",
+    [
+        "buffer.dispatch(x, ids)",
+        "communicator.barrier()",
+        "communicator.all_gather(b'1')",
+        "switchyard.Buffer(communicator, max_tokens=1, hidden=1, num_experts=2, top_k=1)",
+    ],
+)
+def test_keyboard_interrupt_ends_a_wait_and_then_the_process_ends_as_usual(call):
+    job = Job(interrupted.format(call=call), idle, timeout=600)  # no deadline can be what ends it
+    check_that_an_interrupt_ends_the_process(job)
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        "buffer.dispatch(x, ids)",
         "buffer.dispatch_async(x, ids).get()",
         "pending = buffer.dispatch_async(x, ids); pending.event.wait()",
         "pending = buffer.dispatch_async(x, ids); buffer.combine(x, pending.handle)",
         "pending = buffer.dispatch_async(x, ids); buffer.dispatch('no tensor', ids)",
         "pending = buffer.dispatch_async(x, ids); buffer.combine('no tensor', pending.handle)",
         "pending = buffer.dispatch_async(x, ids); pending.handle.num_recv_rows",
-        "communicator.barrier()",
-        "communicator.all_gather(b'1')",
-        "switchyard.Buffer(communicator, max_tokens=1, hidden=1, num_experts=2, top_k=1)",
+        "pending = buffer.dispatch_async(x, ids); buffer.synchronize()",
+        "buffer.reset()",
     ],
 )
 def test_keyboard_interrupt_ends_a_wait(call):
-    job = Job(interrupted.format(call=call), idle, timeout=600)  # no deadline can be what ends it
+    """Of calls that go on: exit would wait for them."""
+    job = Job(interrupted.format(call=call) + leave, idle, timeout=600)
     check_that_an_interrupt_ends_the_wait(job)
+
+
+def test_exit_after_an_interrupted_wait_ends_by_the_deadline_of_the_call():
+    job = Job(interrupted.format(call="buffer.dispatch_async(x, ids).get()"), idle, timeout=2)
+    check_that_an_interrupt_ends_the_process(job)
 
 
 def test_an_interrupted_dispatch_fails_on_all_ranks_and_reset_mends_it():
@@ -189,12 +126,13 @@ def test_an_interrupted_dispatch_fails_on_all_ranks_and_reset_mends_it():
             buffer.dispatch(x, ids)
         except KeyboardInterrupt:
             say("interrupted")
+        communicator.barrier()
         buffer.reset()
         buffer.dispatch(x, ids)
         say("again")
     """
     second = """
-        time.sleep(2)
+        communicator.barrier()
         try:
             buffer.dispatch(x, ids)
         except switchyard.SystemCallError as error:
@@ -287,7 +225,7 @@ def test_keyboard_interrupt_ends_a_wait_for_an_event_of_another_buffer(call):
 other = switchyard.Buffer(communicator, max_tokens=8, hidden=16, num_experts=2, top_k=1)
 done = buffer.dispatch(x, ids)
 """
-    first = both + "pending = other.dispatch_async(x, ids)\n" + interrupted.format(call=call)
+    first = both + "pending = other.dispatch_async(x, ids)\n" + interrupted.format(call=call) + leave
     job = Job(first, both + idle, timeout=600)
     check_that_an_interrupt_ends_the_wait(job)
 
