@@ -3,6 +3,7 @@
 import pickle
 import re
 
+import deep_ep
 import pytest
 import switchyard
 import torch
@@ -259,6 +260,30 @@ def test_a_meeting_point_that_cannot_be_made(monkeypatch):
     def body(comm):
         with pytest.raises(switchyard.InvalidArgument, match="expected an IPv4 address, seen 'nowhere'"):
             switchyard.Communicator.from_mpi(comm)
+
+    with_comm(ranks, body)
+
+
+class AwayComm:
+    """Of mpi4py, as far as it is needed: the last rank is on another machine."""
+
+    def __init__(self, comm):
+        self.comm = comm
+        self.Get_rank, self.Get_size = comm.Get_rank, comm.Get_size
+
+    def allgather(self, mine):
+        away = self.Get_rank() == self.Get_size() - 1
+        return self.comm.allgather(("another machine", *mine[1:]) if away else mine)
+
+
+@pytest.mark.parametrize(
+    "make", [switchyard.Communicator.from_mpi, lambda comm: deep_ep.Buffer(comm=comm)], ids=["switchyard", "deep_ep"]
+)
+def test_ranks_on_several_machines(make):
+    def body(comm):
+        with pytest.raises(switchyard.Unsupported, match="run on 2 machines: expected 1") as caught:
+            make(AwayComm(comm))
+        assert isinstance(caught.value, NotImplementedError)
 
     with_comm(ranks, body)
 

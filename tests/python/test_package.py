@@ -9,6 +9,7 @@ from pathlib import Path
 import deep_ep
 import pytest
 import switchyard
+import switchyard.torch
 from deep_ep import _installed
 from switchyard import _core
 from switchyard._frameworks import require_torch
@@ -38,11 +39,11 @@ def test_stubs_name_everything_and_type_check(tmp_path):
     assert result.returncode == 1 and "arg-type" in result.stdout, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("module", [switchyard, deep_ep], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [switchyard, switchyard.torch, deep_ep], ids=lambda module: module.__name__)
 def test_everything_public_is_documented(module):
     for name in module.__all__:
         item = getattr(module, name)
-        if not inspect.isclass(item):
+        if not inspect.isclass(item) and not inspect.isfunction(item):
             continue
         assert item.__doc__, name
         for member, value in vars(item).items():
