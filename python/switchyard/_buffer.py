@@ -116,7 +116,8 @@ class Buffer(Owner):
             InvalidArgument: on every rank, before anything moves; the text names rank and argument.
             OutOfMemory: on every rank, before anything moves: the heap cannot hold the result.
             PeerLost, Timeout: the buffer refuses further work (until `reset()`, after a Timeout).
-            KeyboardInterrupt: during a wait for a peer; the buffer has then failed on all ranks, as by a Timeout.
+            KeyboardInterrupt: CPU engine: during a wait for a peer; the buffer has then failed on all ranks, as by a
+                Timeout. docs/python.md says more.
         """
         scales, routing, call = or_refuse(refuse_dispatch, self._core, dispatch_options, x, options)
         return Dispatched(self._core.dispatch(x, scales, topk_idx, topk_weights, routing, call), type(x))
@@ -124,7 +125,10 @@ class Buffer(Owner):
     def dispatch_async(
         self, x: Any, topk_idx: Any = None, topk_weights: Any = None, **options: Unpack[DispatchOptions]
     ) -> PendingDispatched:
-        """As dispatch, but queued: returns at once. Inputs are kept until it is done."""
+        """As dispatch, but queued: returns at once. Inputs are kept until it is done.
+
+        CUDA engine: waits for the counts, as dispatch does, unless num_worst_tokens is given.
+        """
         scales, routing, call = or_refuse(refuse_dispatch, self._core, dispatch_options, x, options)
         return PendingDispatched(self._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, call), type(x))
 
@@ -152,7 +156,10 @@ class Buffer(Owner):
         return Combined(core, type(x), rest[2] if rest else None)
 
     def combine_async(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> PendingCombined:
-        """As combine, but queued: returns at once. Inputs are kept until it is done."""
+        """As combine, but queued: returns at once. Inputs are kept until it is done.
+
+        CUDA engine: waits for the word that no rank refuses, unless the dispatch had num_worst_tokens.
+        """
         weights, row_weights, rest, call = or_refuse(refuse_combine, self._core, combine_options, x, options)
         core = self._core.combine_async(x, handle, weights, row_weights, rest, call)
         return PendingCombined(core, type(x), rest[2] if rest else None)

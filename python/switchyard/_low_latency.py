@@ -33,8 +33,8 @@ class LowLatencyBuffer(Owner):
     Calls are collective, in the same order on all ranks that are not masked, with equal options but any number of
     tokens; one thread at a time. A call that raises InvalidArgument for its own arguments sent nothing: the peers
     wait for the corrected one. When ranks differ in what they ask for, the receivers raise InvalidArgument and the
-    buffer has failed. It has failed on all ranks after PeerLost, Timeout (unless late peers are masked) and
-    KeyboardInterrupt, too, until `reset()`.
+    buffer has failed. It has failed on all ranks after PeerLost, Timeout (unless late peers are masked) and, on the
+    CPU engine, KeyboardInterrupt, too, until `reset()`.
 
     Args:
         communicator: the ranks.
