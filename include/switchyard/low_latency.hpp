@@ -30,8 +30,8 @@ struct LowLatencyOptions {
   int num_experts = 0;
   int top_k = 0;        // 1 to 64
   int max_results = 2;  // F: results that a rank may hold at once, 1 to 16; memory grows with it
-  // Most bytes of a token's row, and of its scales, as they travel in a dispatch; 0: those of bf16, and of f32
-  // scales. To be raised for opaque payloads only.
+  // Most bytes of a token's row, and of its scales, as they travel in a dispatch; 0: those of bf16 (2 * H), and of
+  // f32 scales. Rows of an f32 x that is not cast need 4 * H; opaque payloads what they have.
   std::int64_t max_row_bytes = 0;
   std::int64_t max_scale_bytes = 0;
   // Deadline of every wait for a peer; 0 takes SWITCHYARD_TIMEOUT_MS.
@@ -72,8 +72,8 @@ class LowLatencyHandle {
 };
 
 struct LowLatencyDispatchArgs {
-  // [N, H] bf16, f16 or f32; or f8e4m3 with scales; or [N, B] u8: an opaque payload of B bytes a token. Rows may be
-  // strided, elements of a row must be adjacent.
+  // [N, H] bf16, f16 or f32 (without a cast: where max_row_bytes has room); or f8e4m3 with scales; or [N, B] u8: an
+  // opaque payload of B bytes a token. Rows may be strided, elements of a row must be adjacent.
   ConstTensorView x{};
   // f8e4m3: [N, G] f32. u8: [N, S] u8 or not given. Any strides for f32; for u8 the bytes of a row must be
   // adjacent.

@@ -43,8 +43,9 @@ class LowLatencyBuffer(Owner):
         num_experts: E: of all ranks together.
         top_k: K: 1 to 64.
         max_results: results that a rank may hold at once, 1 to 16; memory grows with it.
-        max_row_bytes, max_scale_bytes: most bytes of a token's row and scales on their way; 0: those of bfloat16,
-            and of float32 scales. To be raised for opaque payloads only.
+        max_row_bytes, max_scale_bytes: most bytes of a token's row and scales on their way; 0: those of bfloat16
+            (2 * H), and of float32 scales. Rows of a float32 x that is not cast need 4 * H; opaque payloads what they
+            have.
         mask_late_peers: what a peer that ends or misses a deadline does. False: the call raises. True: the peer is
             masked, and only its tokens are lost.
         engine, device, num_workers, num_sms, timeout: as in `Buffer`.
@@ -96,8 +97,9 @@ class LowLatencyBuffer(Owner):
         """Sends each token to its experts, and returns what this rank received: both halves.
 
         Args:
-            x: [N, H] bfloat16, float16 or float32; or float8_e4m3fn with scales; or [N, B] uint8: an opaque payload
-                of B bytes a token. Rows may be strided.
+            x: [N, H] bfloat16, float16 or float32 (without a cast: if the buffer was made with max_row_bytes of 4 * H
+                or more); or float8_e4m3fn with scales; or [N, B] uint8: an opaque payload of B bytes a token. Rows
+                may be strided.
             topk_idx: [N, K] int64 or int32 expert ids; -1: slot not used. An id out of range raises on the CPU
                 engine, and counts as not used on the CUDA engine, where a later call raises.
 

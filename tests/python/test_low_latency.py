@@ -116,6 +116,23 @@ def test_opaque_payloads_and_numpy():
     on_ranks(body)
 
 
+def test_float32_rows_need_room_or_a_cast():
+    def body(buffer, rank):
+        mine = job.inputs(rank)
+        with pytest.raises(switchyard.InvalidArgument, match="max_row_bytes"):
+            buffer.dispatch(mine.x.float(), mine.topk_idx)
+        check_received(job, rank, all_of(buffer.dispatch(mine.x.float(), mine.topk_idx, cast="fp8")))
+
+    def with_room(buffer, rank):
+        mine = job.inputs(rank)
+        rows, *others = all_of(buffer.dispatch(mine.x.float(), mine.topk_idx))
+        assert rows.dtype == torch.float32
+        check_received(job, rank, (rows.to(job.dtype), *others))
+
+    on_ranks(body)
+    on_ranks(with_room, max_row_bytes=4 * job.hidden)
+
+
 def test_counters_and_coding():
     def body(buffer, rank):
         mine = job.inputs(rank)
