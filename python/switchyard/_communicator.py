@@ -31,6 +31,9 @@ class Communicator:
     def from_torch(cls, group: Any = None, *, timeout: float = 0.0) -> Communicator:
         """The ranks of a torch.distributed process group of any back end; None: the default group.
 
+        A collective of the group tells the ranks where to meet, in a thread. After a Timeout or Ctrl-C it is left to
+        the group's own timeout, so the group is of no more use then.
+
         Args:
             group: a `torch.distributed.ProcessGroup` whose ranks run on one machine.
             timeout: seconds for the ranks to find one another; 0: SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
