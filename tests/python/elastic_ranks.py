@@ -437,7 +437,15 @@ def solitary_mistakes(
         ("dispatch", TypeError, "x: expected", lambda: buffer.dispatch([1], ids, num_experts=experts)),
         ("dispatch", TypeError, "topk_idx", lambda: buffer.dispatch(mine.x, [1], num_experts=experts)),
         ("dispatch", invalid, "num_experts: expected it", lambda: buffer.dispatch(mine.x, ids)),
-        ("dispatch", TypeError, "float", lambda: dispatch(buffer, case, mine, expert_alignment=1.5)),
+        ("dispatch", TypeError, "expert_alignment: .* seen float", lambda: dispatch(
+            buffer, case, mine, expert_alignment=1.5
+        )),
+        ("dispatch", TypeError, "recv_stats: expected a torch.Tensor, seen list", lambda: dispatch(
+            buffer, case, mine, cumulative_local_expert_recv_stats=[1]
+        )),
+        ("dispatch", TypeError, "previous_event_before_epilogue: expected an EventOverlap", lambda: dispatch(
+            buffer, case, mine, previous_event_before_epilogue=deep_ep.EventHandle()
+        )),
         ("dispatch", invalid, "num_max_tokens_per_rank", lambda: dispatch(buffer, case, mine, do_cpu_sync=False)),
         ("dispatch", invalid, "first to call", lambda: buffer.dispatch(mine.x[:, :128], ids, num_experts=experts)),
         ("dispatch", invalid, "first to call", lambda: dispatch(buffer, case, mine, num_max_tokens_per_rank=4096)),

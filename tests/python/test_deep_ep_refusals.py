@@ -37,8 +37,8 @@ class Step:
         torch.testing.assert_close(self.combine()[0].float(), expected, rtol=1e-2, atol=1e-2)
 
 
-def without_counts(step):
-    return step.buffer.dispatch(step.mine.x, topk_idx=step.mine.topk_idx)
+def with_counts(step, counts):
+    return step.buffer.dispatch(step.mine.x, topk_idx=step.mine.topk_idx, num_tokens_per_expert=counts)
 
 
 # What the peers call; what the culprit calls; what it gets.
@@ -48,8 +48,27 @@ mistakes = {
     "no previous_event": (
         Step.fresh, lambda s: s.fresh(allocate_on_comm_stream=True), invalid, "allocate_on_comm_stream",
     ),
-    "no counts": (Step.fresh, without_counts, invalid, "num_tokens_per_expert"),
-    "alignment is no number": (Step.fresh, lambda s: s.fresh(expert_alignment="8"), TypeError, "str"),
+    "x is a tuple of one": (Step.fresh, lambda s: s.fresh((s.mine.x,)), TypeError, "x: expected .* seen tuple"),
+    "an event alone": (
+        Step.fresh,
+        lambda s: s.fresh(previous_event=deep_ep.EventHandle()),
+        TypeError,
+        "previous_event: expected an EventOverlap, seen EventHandle",
+    ),
+    "config is a dict": (Step.fresh, lambda s: s.fresh(config={}), TypeError, "config: expected a Config, seen dict"),
+    "SMs are no number": (
+        Step.fresh, lambda s: s.fresh(config=deep_ep.Config("8")), TypeError, "config.num_sms: expected a whole number",
+    ),
+    "no counts": (Step.fresh, lambda s: with_counts(s, None), invalid, "num_tokens_per_expert: expected"),
+    "counts are a list": (
+        Step.fresh, lambda s: with_counts(s, [1]), TypeError, "num_tokens_per_expert: expected .* seen list",
+    ),
+    "counts are a scalar": (
+        Step.fresh, lambda s: with_counts(s, torch.tensor(9)), invalid, r"num_tokens_per_expert: .* seen shape \[\]",
+    ),
+    "alignment is no number": (
+        Step.fresh, lambda s: s.fresh(expert_alignment="8"), TypeError, "expert_alignment: expected .* seen str",
+    ),
     "alignment beyond all numbers": (
         Step.fresh, lambda s: s.fresh(expert_alignment=2**70), TypeError, "expert_alignment: expected a whole number",
     ),
@@ -68,6 +87,7 @@ mistakes = {
     ),
     "combine of no tensor": (Step.combine, lambda s: s.combine([1]), TypeError, "x: expected a torch.Tensor"),
     "combine along a number": (Step.combine, lambda s: s.combine(handle=3), TypeError, "seen int"),
+    "bias is a number": (Step.combine, lambda s: s.combine(bias=3), TypeError, "bias: expected .* seen int"),
     "three biases": (Step.combine, lambda s: s.combine(bias=(s.mine.x,) * 3), invalid, "0, 1 or 2 tensors, seen 3"),
     "combine without previous_event": (
         Step.combine, lambda s: s.combine(allocate_on_comm_stream=True), invalid, "allocate_on_comm_stream",

@@ -9,6 +9,7 @@ from switchyard import Event, InvalidArgument
 from switchyard._core import CallOptions
 from switchyard._options import set_option
 
+from ._checks import wrong_type
 from ._streams import stream_of
 from .utils import EventHandle, EventOverlap
 
@@ -60,26 +61,32 @@ def call_options(x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows 
 def event_before(
     previous_event: EventOverlap | None, async_finish: bool, allocate_on_comm_stream: bool, tensor: Any
 ) -> Event | None:
-    """What a call on such a tensor has to wait for; None: nothing more.
-
-    A captured event has a CUDA event: calls start after the current stream, so that stream waits for it.
-    """
+    """What a call on such a tensor has to wait for; None: nothing more."""
     if allocate_on_comm_stream and (previous_event is None or not async_finish):
         raise InvalidArgument(
             "allocate_on_comm_stream: expected previous_event and async_finish beside it: memory of the "
             "communication stream is ordered by them"
         )
-    if previous_event is None or previous_event.event is None:
+    return _event_of("previous_event", previous_event, tensor)
+
+
+def _event_of(name: str, overlap: EventOverlap | None, tensor: Any) -> Event | None:
+    """A captured event has a CUDA event: calls start after the current stream, so that stream waits for it."""
+    if overlap is None:
         return None
-    previous_event.event.before_work_on(tensor)
-    event = previous_event.event.event
+    if not isinstance(overlap, EventOverlap):
+        raise wrong_type(name, "an EventOverlap", overlap)
+    if overlap.event is None:
+        return None
+    overlap.event.before_work_on(tensor)
+    event = overlap.event.event
     return None if event.done else event
 
 
 def event_of_both(first: EventOverlap | None, second: EventOverlap | None, tensor: torch.Tensor) -> Event | None:
-    """As event_before, for a call that starts after both."""
-    before = event_before(first, False, False, tensor)
-    also = event_before(second, False, False, tensor)
+    """As event_before, for a call that starts after previous_event and previous_event_before_epilogue."""
+    before = _event_of("previous_event", first, tensor)
+    also = _event_of("previous_event_before_epilogue", second, tensor)
     if before is None or also is None:
         return also if before is None else before
     if tensor.is_cuda:
@@ -98,6 +105,8 @@ def biases(bias: Any) -> tuple[Any, Any]:
     """0, 1 or 2 tensors."""
     if bias is None or isinstance(bias, torch.Tensor):
         return bias, None
+    if not isinstance(bias, (tuple, list)):
+        raise wrong_type("bias", "a torch.Tensor, or up to two of them", bias)
     if len(bias) > 2:
         raise InvalidArgument(f"bias: expected 0, 1 or 2 tensors, seen {len(bias)}")
     first, second = (*bias, None, None)[:2]

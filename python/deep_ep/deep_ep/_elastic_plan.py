@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from operator import index
 from typing import Any, NamedTuple
 
 import torch
 from switchyard import InvalidArgument
 
+from ._checks import number, wrong_type
 from ._elastic_sizes import Routing, most_rows
 from .ep_handle import EPHandle, Plan
 
@@ -26,14 +26,15 @@ class Asked(NamedTuple):
 def fresh_plan(topk_idx: Any, num_ranks: int, asked: Asked) -> Plan:
     """Of a dispatch by topk_idx; see ElasticBuffer.dispatch."""
     if not isinstance(topk_idx, torch.Tensor):
-        raise TypeError(f"topk_idx: expected a torch.Tensor (or handle), seen {type(topk_idx).__name__}")
+        raise wrong_type("topk_idx", "a torch.Tensor (or handle)", topk_idx)
     if topk_idx.ndim != 2:
         raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
     if asked.num_experts is None:
         raise InvalidArgument("num_experts: expected it beside topk_idx, seen None")
-    alignment = 1 if asked.expert_alignment is None else index(asked.expert_alignment)
-    most = index(asked.num_max_tokens_per_rank or 0)
-    plan = Plan(asked.do_expand, index(asked.num_experts), alignment, most, 0, index(asked.num_sms))
+    alignment = 1 if asked.expert_alignment is None else number("expert_alignment", asked.expert_alignment)
+    most = number("num_max_tokens_per_rank", asked.num_max_tokens_per_rank or 0)
+    experts, sms = number("num_experts", asked.num_experts), number("num_sms", asked.num_sms)
+    plan = Plan(asked.do_expand, experts, alignment, most, 0, sms)
     if asked.do_cpu_sync is None or asked.do_cpu_sync:
         return plan
     if most <= 0:
@@ -54,7 +55,7 @@ def repeated_plan(handle: Any, topk_idx: torch.Tensor | None, asked: Asked) -> P
         value, wanted = getattr(asked, name), getattr(plan, name)
         if value not in (None, False, wanted):
             raise InvalidArgument(f"{name}: expected {wanted} as in the handle, seen {value}")
-    return plan._replace(num_sms=index(asked.num_sms) or plan.num_sms)
+    return plan._replace(num_sms=number("num_sms", asked.num_sms) or plan.num_sms)
 
 
 def check_tokens(x: torch.Tensor, plan: Plan) -> None:
@@ -74,5 +75,5 @@ def num_expanded_tokens(plan: Plan, num_ranks: int, top_k: int, counts: list[int
 
 def own(handle: Any) -> EPHandle:
     if not isinstance(handle, EPHandle):
-        raise TypeError(f"handle: expected the EPHandle of a dispatch, seen {type(handle).__name__}")
+        raise wrong_type("handle", "the EPHandle of a dispatch", handle)
     return handle

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from switchyard import InvalidArgument
 
+from ._checks import wrong_type
 from ._scales import column_major, packed_scales, unpacked_scales
 
 Fp8Pair = tuple[torch.Tensor, torch.Tensor]
@@ -23,18 +24,11 @@ class Source(NamedTuple):
     """
 
 
-def tensor(name: str, value: Any) -> torch.Tensor:
-    """Raises TypeError unless it is one."""
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor, seen {type(value).__name__}")
-    return value
-
-
 def source_of(x: torch.Tensor | Fp8Pair) -> Source:
     """Raises TypeError and InvalidArgument for what the engine cannot be asked about."""
-    rows, scales = x if isinstance(x, tuple) else (x, None)
+    rows, scales = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
     if not isinstance(rows, torch.Tensor):
-        raise TypeError(f"x: expected a torch.Tensor, or one and its scales, seen {type(rows).__name__}")
+        raise wrong_type("x", "a torch.Tensor, or one and its scales", rows)
     if rows.ndim != 2:
         raise InvalidArgument(f"x: expected a tensor [tokens, hidden], seen shape {list(rows.shape)}")
     return Source(rows, None, 0) if scales is None else Source(rows, *packed_scales(rows, scales))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import index
 from typing import Any, ClassVar, NamedTuple
 
 import switchyard
@@ -11,11 +10,12 @@ from switchyard import Event, InvalidArgument, _core
 from switchyard._refusal import or_refuse, refuse_combine, refuse_dispatch
 
 from ._calls import Rows, biases, call_options, event_before, finished
+from ._checks import number, tensor, wrong_type
 from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape
 from ._group import check_agreement
 from ._layout import any_layout
-from ._source import Fp8Pair, Source, received_x, source_of, tensor
+from ._source import Fp8Pair, Source, received_x, source_of
 from .config import Config
 from .handle import DispatchHandle, Routing
 from .low_latency import LowLatencyBuffers, LowLatencyCalls
@@ -102,6 +102,7 @@ class Buffer(LowLatencyCalls):
         """SMs that later calls without a config take (CUDA), at most this rank's part of the GPU; until it is called
         the engine chooses. Raises InvalidArgument unless even and positive.
         """
+        new_num_sms = number("num_sms", new_num_sms)
         if new_num_sms <= 0 or new_num_sms % 2:
             raise InvalidArgument(f"num_sms: expected an even number above 0, seen {new_num_sms}")
         Buffer.num_sms = new_num_sms
@@ -171,8 +172,16 @@ class Buffer(LowLatencyCalls):
         Returns:
             num_tokens_per_rank [R] int32; None (ranks are of one machine); num_tokens_per_expert [E] int32;
             is_token_in_rank [N, R] bool; the event.
+
+        Raises, on this rank alone:
+            InvalidArgument: shape or dtype of topk_idx; CPU: an id out of range (CUDA: it counts as not used);
+                allocate_on_comm_stream alone.
+            TypeError: what is no tensor, no number, or no EventOverlap.
+            Unusable: after destroy().
         """
         self._check_usable()
+        tensor("topk_idx", topk_idx)
+        num_experts = number("num_experts", num_experts)
         before = event_before(previous_event, async_finish, allocate_on_comm_stream, topk_idx)
         if before is not None and previous_event is not None:
             previous_event.current_stream_wait()
@@ -229,7 +238,8 @@ class Buffer(LowLatencyCalls):
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, source.x)
             call = _Call(source, after, _wanted_sms(config), async_finish and not source.columns)
             keep = handle is None and not source.x.is_cuda
-            rows = Rows(index(expert_alignment), index(num_worst_tokens), source_tokens=keep)
+            alignment = number("expert_alignment", expert_alignment)
+            rows = Rows(alignment, number("num_worst_tokens", num_worst_tokens), source_tokens=keep)
             if handle is not None:
                 _check_cached(handle, topk_idx, topk_weights)
             else:
@@ -323,12 +333,16 @@ def _routes_anew(handle: DispatchHandle, call: _Call) -> bool:
 
 def _wanted_sms(config: Config | None) -> int:
     """0: as the engine chooses."""
-    return index(config.num_sms) if config is not None else Buffer.num_sms if Buffer._sms_were_set else 0
+    if config is None:
+        return Buffer.num_sms if Buffer._sms_were_set else 0
+    if not isinstance(config, Config):
+        raise wrong_type("config", "a Config", config)
+    return number("config.num_sms", config.num_sms)
 
 
 def _own(handle: Any) -> tuple[_core.Handle, switchyard.Buffer]:
     if not isinstance(handle, DispatchHandle):
-        raise TypeError(f"handle: expected what dispatch returned, seen {type(handle).__name__}")
+        raise wrong_type("handle", "what dispatch returned", handle)
     return handle.core, handle.buffer
 
 
@@ -342,6 +356,9 @@ def _check_cached(handle: Any, topk_idx: Any, topk_weights: Any) -> None:
 def _shape_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.Tensor | None) -> Shape:
     if per_expert is None:
         raise InvalidArgument("num_tokens_per_expert: expected it of get_dispatch_layout, seen None")
+    counts = tensor("num_tokens_per_expert", per_expert).shape
+    if len(counts) != 1:
+        raise InvalidArgument(f"num_tokens_per_expert: expected a tensor [experts], seen shape {list(counts)}")
     if topk_idx is not None and tensor("topk_idx", topk_idx).ndim != 2:
         raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
-    return Shape(x.shape[1], per_expert.shape[0], 1 if topk_idx is None else topk_idx.shape[1], x.device)
+    return Shape(x.shape[1], counts[0], 1 if topk_idx is None else topk_idx.shape[1], x.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import index
 from typing import Any, NamedTuple
 
 import switchyard
@@ -11,13 +10,14 @@ from switchyard import Event, InvalidArgument, _core
 from switchyard._refusal import or_refuse, refuse_combine, refuse_dispatch
 
 from ._calls import Rows, biases, call_options, event_of_both, finished
+from ._checks import number, tensor
 from ._elastic_plan import Asked, check_tokens, fresh_plan, num_expanded_tokens, own, repeated_plan
 from ._elastic_sizes import engine_tokens, heap_bytes
 from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape, most_tokens
 from ._group import check_agreement
 from ._prefix_sums import add_rows
-from ._source import Fp8Pair, Source, received_x, source_of, tensor
+from ._source import Fp8Pair, Source, received_x, source_of
 from .ep_handle import EPHandle, Plan, theoretical_num_sms
 from .utils import EventHandle, EventOverlap
 
@@ -130,6 +130,10 @@ class ElasticBuffer:
     def barrier(self, use_comm_stream: bool = True, with_cpu_sync: bool = False) -> None:
         """Returns when all ranks are here, and what each has queued before is done. The host waits, whatever the
         arguments say.
+
+        Raises:
+            Unusable: after destroy().
+            Timeout, PeerLost: a rank did not come, or is gone; also what calls that were queued found.
         """
         self._engines.check_usable()
         self._engines.synchronize()
@@ -214,6 +218,8 @@ class ElasticBuffer:
         stats = cumulative_local_expert_recv_stats
         try:
             source = source_of(x)
+            if stats is not None:
+                tensor("cumulative_local_expert_recv_stats", stats)
             asked = Asked(num_experts, num_max_tokens_per_rank, expert_alignment, num_sms, do_cpu_sync, do_expand)
             plan = self._plan(handle, topk_idx, asked)
             after = event_of_both(previous_event, previous_event_before_epilogue, source.x)
@@ -309,7 +315,7 @@ class ElasticBuffer:
         try:
             mine = own(handle)
             after = event_of_both(previous_event, previous_event_before_epilogue, tensor("x", x))
-            both, sms = biases(bias), index(num_sms) or mine.plan.num_sms
+            both, sms = biases(bias), number("num_sms", num_sms) or mine.plan.num_sms
         except Exception:
             self._engines.refuse(refuse_combine, handle)
             raise

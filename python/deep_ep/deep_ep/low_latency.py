@@ -9,10 +9,10 @@ import torch
 from switchyard import InvalidArgument, Unusable, _core
 
 from ._calls import finished
+from ._checks import number, tensor, wrong_type
 from ._errors import in_our_words, made_by_all, with_text
 from ._lazy import LazyTuple
 from ._low_latency_calls import run_combine, run_dispatch
-from ._source import tensor
 from .utils import EventOverlap
 
 Hook = Callable[[], None]
@@ -270,9 +270,16 @@ class LowLatencyCalls:
         return sums, finished(async_finish), hook
 
     def get_next_low_latency_combine_buffer(self, handle: LowLatencyHandle) -> torch.Tensor:
-        """[L, M*R, H] bfloat16: where experts may write what a combine with zero_copy then sends."""
+        """[L, M*R, H] bfloat16: where experts may write what a combine with zero_copy then sends.
+
+        Raises:
+            TypeError: a handle that is none of low_latency_dispatch.
+            InvalidArgument: one that was combined; a buffer without low_latency_mode.
+            Unusable: after destroy().
+        """
         self._require_low_latency()
-        return handle.buffer.outputs(_own(handle), torch.bfloat16, like=handle.topk_idx)
+        core = _own(handle)
+        return handle.buffer.outputs(core, torch.bfloat16, like=handle.topk_idx)
 
     def clean_low_latency_buffer(self, num_max_dispatch_tokens_per_rank: int, hidden: int, num_experts: int) -> None:
         """Nothing to do: slots of the engine are never dirty, since their flags count on. Takes M, H and E."""
@@ -286,6 +293,7 @@ class LowLatencyCalls:
         Raises InvalidArgument without enable_shrink, and unless it is a peer's.
         """
         self._require_shrink()
+        rank = number("rank", rank)
         if not 0 <= rank < self.group_size or rank == self.rank:
             raise InvalidArgument(f"rank: expected a peer's, 0..{self.group_size - 1} but not {self.rank}, seen {rank}")
         self._low_latency.mask(rank, mask)
@@ -293,7 +301,7 @@ class LowLatencyCalls:
     def low_latency_query_mask_buffer(self, mask_status: torch.Tensor) -> None:
         """Writes 1 for each masked rank, else 0, into mask_status [R] int32. Late peers are masked, too."""
         self._require_shrink()
-        if mask_status.shape != (self.group_size,) or mask_status.dtype != torch.int32:
+        if tensor("mask_status", mask_status).shape != (self.group_size,) or mask_status.dtype != torch.int32:
             seen = f"{mask_status.dtype} {list(mask_status.shape)}"
             raise InvalidArgument(f"mask_status: expected int32 [{self.group_size}], seen {seen}")
         masked = self._low_latency.masked()
@@ -327,9 +335,7 @@ def _check_exclusive(async_finish: bool, return_recv_hook: bool) -> None:
 
 def _check_shapes(x: Any, topk_idx: Any) -> None:
     for name, value in (("x", x), ("topk_idx", topk_idx)):
-        if not isinstance(value, torch.Tensor):
-            raise TypeError(f"{name}: expected a torch.Tensor, seen {type(value).__name__}")
-        if value.ndim != 2:
+        if tensor(name, value).ndim != 2:
             raise InvalidArgument(f"{name}: expected 2 dimensions, seen {value.ndim}")
     if x.dtype != torch.bfloat16:
         raise InvalidArgument(f"x: expected bfloat16, seen {x.dtype}")
@@ -337,7 +343,7 @@ def _check_shapes(x: Any, topk_idx: Any) -> None:
 
 def _own(handle: Any) -> switchyard.LowLatencyHandle:
     if not isinstance(handle, LowLatencyHandle):
-        raise TypeError(f"handle: expected what low_latency_dispatch returned, seen {type(handle).__name__}")
+        raise wrong_type("handle", "what low_latency_dispatch returned", handle)
     return handle.core
 
 
@@ -346,7 +352,8 @@ def _check_routing(topk_idx: torch.Tensor, handle: LowLatencyHandle) -> None:
     of_dispatch = handle.topk_idx
     if topk_idx is of_dispatch or of_dispatch is None:
         return
-    if topk_idx.shape != of_dispatch.shape or not (topk_idx.is_cuda or torch.equal(topk_idx, of_dispatch)):
+    same = tensor("topk_idx", topk_idx).shape == of_dispatch.shape
+    if not same or not (topk_idx.is_cuda or torch.equal(topk_idx, of_dispatch)):
         raise InvalidArgument("topk_idx: expected those of the dispatch, seen others")
 
 
