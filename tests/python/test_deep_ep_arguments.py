@@ -2,7 +2,11 @@
 
 import deep_ep
 import pytest
-from test_deep_ep import all_inputs, experts, on_ranks, tokens
+import switchyard
+import torch
+from test_deep_ep import all_inputs, dispatch, experts, on_ranks, tokens
+
+invalid = switchyard.InvalidArgument
 
 
 class Decoding:
@@ -23,6 +27,28 @@ class Decoding:
 
 
 local_mistakes = {
+    "counts of float": (
+        lambda s: s.dispatch(cumulative_local_expert_recv_stats=torch.zeros(experts)),
+        invalid,
+        "^cumulative_local_expert_recv_stats: expected dtype i32, seen f32",
+    ),
+    "counts in a list": (
+        lambda s: s.dispatch(cumulative_local_expert_recv_stats=[1]),
+        TypeError,
+        "^cumulative_local_expert_recv_stats: expected a tensor .* seen list",
+    ),
+    "costs of a dispatch": (
+        lambda s: s.dispatch(dispatch_wait_recv_cost_stats=torch.zeros(7)), invalid, "^dispatch_wait_recv_cost_stats: ",
+    ),
+    "costs of a combine": (
+        lambda s: s.combine(s.mine.topk_idx, combine_wait_recv_cost_stats=torch.zeros(7)),
+        invalid,
+        "^combine_wait_recv_cost_stats: ",
+    ),
+    "no most tokens": (
+        lambda s: s.dispatch(None), TypeError, "^num_max_dispatch_tokens_per_rank: expected a whole number",
+    ),
+    "too few most tokens": (lambda s: s.dispatch(0), invalid, "num_max_dispatch_tokens_per_rank: expected 1.* seen 0"),
     "no ids": (lambda s: s.combine(), TypeError, "^topk_idx: expected a torch.Tensor, seen NoneType"),
     "no handle": (
         lambda s: s.buffer.get_next_low_latency_combine_buffer(None),
@@ -55,3 +81,76 @@ def test_mistakes_of_one_rank_that_peers_need_not_hear(name):
         rank.combine(rank.mine.topk_idx)
 
     on_ranks(body, 1, low_latency_mode=True, enable_shrink=True)
+
+
+def routed_by(step, in_rank):
+    counts = torch.zeros(experts, dtype=torch.int32)
+    return step.buffer.dispatch(step.mine.x, num_tokens_per_expert=counts, is_token_in_rank=in_rank)
+
+
+def biased(step, bias, **options):
+    return step.buffer.combine(step.rows, step.handle, bias=bias, **options)
+
+
+def biased_later(step, bias):
+    biased(step, bias, async_finish=True)[2].current_stream_wait()
+
+
+class Step:
+    """A rank, and a dispatch that went well."""
+
+    def __init__(self, buffer, rank):
+        self.buffer, self.mine = buffer, all_inputs()[rank]
+        self.rows, _, _, _, self.handle, _ = dispatch(buffer, self.mine)
+        self.in_rank = self.handle[4]
+        self.wide = self.mine.x.float()
+
+
+# What the engine finds: what the peers call, what the culprit calls, and what both hear.
+mistakes = {
+    "routing of int32": (
+        lambda s: routed_by(s, s.in_rank),
+        lambda s: routed_by(s, s.in_rank.int()),
+        "is_token_in_rank: expected dtype bool, seen i32",
+    ),
+    "no routing": (
+        lambda s: routed_by(s, s.in_rank),
+        lambda s: routed_by(s, None),
+        "routing: expected topk_idx, is_token_in_rank or handle, seen 0",
+    ),
+    "a bias": (lambda s: biased(s, s.mine.x), lambda s: biased(s, s.wide), "bias: expected dtype bf16, seen f32"),
+    "a second bias": (
+        lambda s: biased(s, (s.mine.x,) * 2), lambda s: biased(s, (s.mine.x, s.wide)), r"bias\[1\]: expected dtype",
+    ),
+    "a bias of a queued combine": (
+        lambda s: biased_later(s, s.mine.x), lambda s: biased_later(s, s.wide), "bias: expected dtype bf16, seen f32",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", mistakes)
+def test_what_the_engine_refuses_all_ranks_hear_in_words_of_this_interface(name):
+    good, bad, text = mistakes[name]
+
+    def body(buffer, rank):
+        step = Step(buffer, rank)
+        with pytest.raises(invalid, match=f"^rank 1: {text}") as caught:
+            (bad if rank == 1 else good)(step)
+        assert (caught.value.rank, caught.value.peer) == (1, -1)
+        biased(step, step.mine.x)
+
+    on_ranks(body, 2)
+
+
+def test_a_rank_with_a_new_shape_hears_in_words_of_this_interface_why_a_peer_was_refused():
+    def body(buffer, rank):
+        step = Step(buffer, rank)
+        with pytest.raises(invalid, match="^rank 1: bias: expected dtype bf16"):
+            if rank == 1:
+                biased(step, step.wide)
+            else:
+                counts = torch.zeros(experts + 1, dtype=torch.int32)
+                buffer.dispatch(step.mine.x, topk_idx=step.mine.topk_idx, num_tokens_per_expert=counts)
+        dispatch(buffer, step.mine)
+
+    on_ranks(body, 2)

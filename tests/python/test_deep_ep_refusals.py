@@ -88,6 +88,7 @@ mistakes = {
     "combine of no tensor": (Step.combine, lambda s: s.combine([1]), TypeError, "x: expected a torch.Tensor"),
     "combine along a number": (Step.combine, lambda s: s.combine(handle=3), TypeError, "seen int"),
     "bias is a number": (Step.combine, lambda s: s.combine(bias=3), TypeError, "bias: expected .* seen int"),
+    "biases are numbers": (Step.combine, lambda s: s.combine(bias=(3, 4)), TypeError, "bias: expected .* seen int"),
     "three biases": (Step.combine, lambda s: s.combine(bias=(s.mine.x,) * 3), invalid, "0, 1 or 2 tensors, seen 3"),
     "combine without previous_event": (
         Step.combine, lambda s: s.combine(allocate_on_comm_stream=True), invalid, "allocate_on_comm_stream",

@@ -13,7 +13,7 @@ import torch
 from switchyard import InvalidArgument, OutOfMemory
 from switchyard._core import CallOptions
 
-from ._errors import with_text
+from ._errors import in_our_words, with_text
 from ._streams import stream_of
 
 # No caller dispatches these together, and the engine compares them before any row moves.
@@ -38,9 +38,10 @@ def meet_in(engine: switchyard.Buffer, device: torch.device) -> None:
     except OutOfMemory:
         pass  # held results fill its heap: nothing can be settled
     except InvalidArgument as error:
+        told = in_our_words(error)
         if _differs not in str(error):
-            raise  # a peer refused its call
-        text = f"this rank is the first to call with such shapes or such a device, which no peer does now ({error})"
+            raise told from error  # a peer refused its call
+        text = f"this rank is the first to call with such shapes or such a device, which no peer does now ({told})"
         raise with_text(error, text) from error
 
 

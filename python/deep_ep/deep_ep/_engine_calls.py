@@ -30,10 +30,10 @@ def run_dispatch(
             return buffer._core.dispatch(*inputs, options), None
         pending = buffer._core.dispatch_async(*inputs, options)
         return pending.early(), pending.event
-    except OutOfMemory as error:
+    except (OutOfMemory, TypeError) as error:
         raise in_our_words(error) from error
     except InvalidArgument as error:
-        raise explained(error) from error
+        raise explained(in_our_words(error)) from error
 
 
 def run_combine(
@@ -65,5 +65,5 @@ def run_combine(
             return combined.x, combined.topk_weights, event
         combined = buffer._core.combine(x, handle, weights, None, rest, options)
         return combined.x, combined.topk_weights, None
-    except OutOfMemory as error:
+    except (InvalidArgument, OutOfMemory, TypeError) as error:
         raise in_our_words(error) from error

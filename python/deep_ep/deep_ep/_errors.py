@@ -7,24 +7,38 @@ from typing import Callable, TypeVar
 import switchyard
 
 _Made = TypeVar("_Made")
-_Error = TypeVar("_Error", bound=switchyard.Error)
+_Error = TypeVar("_Error", bound=Exception)
 
 _words = (
     ("free results earlier or raise", "let go of earlier results, or raise"),
     ("write into a tensor of Buffer::allocate or raise", "let go of earlier results, or raise"),
     ("BufferOptions::heap_bytes", "num_nvl_bytes (ElasticBuffer: num_bytes)"),
     ("max_tokens = ", "num_max_dispatch_tokens_per_rank = "),  # only low-latency buffers are given one that matters
+    ("max_tokens: ", "num_max_dispatch_tokens_per_rank: "),
+    ("received_per_expert", "cumulative_local_expert_recv_stats"),
+    ("exactly one of topk_idx, token_in_rank and handle", "topk_idx, token_in_rank or handle"),
+    ("token_in_rank: expected dtype u8", "token_in_rank: expected dtype bool"),
+    ("token_in_rank", "is_token_in_rank"),
+    ("outputs() with coding logfmt10", "get_next_low_latency_combine_buffer with use_logfmt"),
+    ("bias0", "bias"),
+    ("bias1", "bias[1]"),
 )
 
 
 def with_text(error: _Error, text: str) -> _Error:
-    return type(error)(text, error.rank, error.peer, error.phase)
+    made = type(error)(text)
+    made.__dict__.update(error.__dict__)  # rank, peer, phase
+    return made
 
 
-def in_our_words(error: _Error) -> _Error:
-    """To be raised instead."""
+def in_our_words(error: _Error, *more: tuple[str, str]) -> _Error:
+    """To be raised instead.
+
+    Args:
+        more: what an argument of the engine is called here, where calls differ.
+    """
     text = str(error)
-    for theirs, ours in _words:
+    for theirs, ours in (*_words, *more):
         text = text.replace(theirs, ours)
     return with_text(error, text)
 

@@ -107,7 +107,10 @@ class LowLatencyBuffers:
         return found
 
     def _make(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
-        return made_by_all(f"a buffer for {shape}", lambda: self._made(shape))
+        try:
+            return made_by_all(f"a buffer for {shape}", lambda: self._made(shape))
+        except (InvalidArgument, TypeError) as error:
+            raise in_our_words(error) from error
 
     def _made(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
         on_gpu = shape.device.type == "cuda"
@@ -219,7 +222,7 @@ class LowLatencyCalls:
         stats = (cumulative_local_expert_recv_stats, dispatch_wait_recv_cost_stats)
         try:
             received, hook = run_dispatch(buffer, x, topk_idx, cast, stats, return_recv_hook)
-        except InvalidArgument as error:
+        except (InvalidArgument, TypeError) as error:
             raise _dispatch_error(error) from error
         handle = LowLatencyHandle(received, buffer, topk_idx, shape[:3])
         recv_x = (received.x, received.scales) if use_fp8 else received.x
@@ -265,7 +268,10 @@ class LowLatencyCalls:
         source = self.get_next_low_latency_combine_buffer(handle) if zero_copy else tensor("x", x)
         sums = source.new_empty(core.num_tokens, handle.buffer.hidden) if out is None else out
         rows, coding = (source, core, topk_weights), "logfmt10" if use_logfmt else "none"
-        hook = run_combine(handle.buffer, rows, coding, (sums, combine_wait_recv_cost_stats), return_recv_hook)
+        try:
+            hook = run_combine(handle.buffer, rows, coding, (sums, combine_wait_recv_cost_stats), return_recv_hook)
+        except (InvalidArgument, TypeError) as error:
+            raise in_our_words(error, ("wait_ns_per_source", "combine_wait_recv_cost_stats")) from error
         handle.let_go()
         return sums, finished(async_finish), hook
 
@@ -363,9 +369,9 @@ def _check_device(device: torch.device, others: Iterable[torch.device]) -> None:
             raise InvalidArgument(f"x: expected it on {other} as in calls before, seen it on {device}")
 
 
-def _dispatch_error(error: InvalidArgument) -> InvalidArgument:
+def _dispatch_error(error: Exception) -> Exception:
     if not str(error).startswith("max_results:"):
-        return in_our_words(error)
+        return in_our_words(error, ("wait_ns_per_source", "dispatch_wait_recv_cost_stats"))
     text = (
         f"low_latency_dispatch: expected at most {max_results} results held at once, seen one more: let go of earlier "
         "ones: recv_x, its scales, recv_count, what was read from their handles, and handles that were not combined"

@@ -7,6 +7,9 @@ from typing import Any
 
 import switchyard
 import torch
+from switchyard import InvalidArgument, OutOfMemory
+
+from ._errors import in_our_words
 
 
 class EventHandle:
@@ -37,7 +40,10 @@ class EventHandle:
         elif self._on_gpu:
             self.event.wait_on(torch.cuda.current_stream().cuda_stream)
         else:
-            self.event.wait()
+            try:
+                self.event.wait()
+            except (InvalidArgument, OutOfMemory) as error:
+                raise in_our_words(error) from error
 
     def before_work_on(self, tensor: Any) -> None:
         """What is done next with such a tensor comes after a captured point; calls of the engine are not waited for."""
