@@ -154,3 +154,41 @@ def test_a_rank_with_a_new_shape_hears_in_words_of_this_interface_why_a_peer_was
         dispatch(buffer, step.mine)
 
     on_ranks(body, 2)
+
+
+def test_local_memories_are_two():
+    def body(buffer, rank):
+        nvl, rdma = (buffer.get_local_buffer_tensor(torch.int32, use_rdma_buffer=rdma) for rdma in (False, True))
+        assert nvl.shape == (1 << 18,) and rdma.shape == (16,)
+        nvl.fill_(1)
+        rdma.fill_(2)
+        assert (nvl == 1).all() and (rdma == 2).all()
+        for size in (torch.Size([2, 2]), (2, 2), [2, 2]):
+            part = buffer.get_local_buffer_tensor(torch.int32, size, 16, True)
+            assert part.shape == (2, 2) and part.data_ptr() == rdma.data_ptr() + 16 and (part == 2).all()
+        assert buffer.get_local_buffer_tensor(torch.int64, 3).shape == (3,)
+        assert buffer.get_local_buffer_tensor(torch.int64, offset=64, use_rdma_buffer=True).shape == (0,)
+
+    on_ranks(body, 1, num_rdma_bytes=67)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        ((torch.float32, None, -4), invalid, "offset: expected a multiple of 4 in 0..1048576, seen -4"),
+        ((torch.float32, None, (1 << 20) + 4), invalid, "offset: expected .* seen 1048580"),
+        ((torch.float32, None, 3), invalid, "offset: expected a multiple of 4 .* seen 3"),
+        ((torch.float32, None, "4"), TypeError, "offset: expected a whole number, seen str"),
+        ((torch.float32, (1 << 18, 2)), invalid, "size: expected at most 262144 elements, seen 524288"),
+        ((torch.float32, (-1,)), invalid, r"size: expected a shape, seen \[-1\]"),
+        ((torch.float32, (2, 1.5)), TypeError, "size: expected a whole number, seen float"),
+        (("float32",), TypeError, "dtype: expected a torch.dtype, seen str"),
+    ],
+    ids=str,
+)
+def test_views_of_local_memory_that_there_cannot_be(arguments, kind, text):
+    def body(buffer, rank):
+        with pytest.raises(kind, match=text):
+            buffer.get_local_buffer_tensor(*arguments)
+
+    on_ranks(body, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Sequence
 
 import switchyard
 import torch
@@ -15,6 +15,7 @@ from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape
 from ._group import check_agreement
 from ._layout import any_layout
+from ._local_memory import LocalMemory
 from ._source import Fp8Pair, Source, received_x, source_of
 from .config import Config
 from .handle import DispatchHandle, Routing
@@ -75,7 +76,7 @@ class Buffer(LowLatencyCalls):
         self.enable_shrink = enable_shrink
         self._engines = Engines(self._communicator, num_nvl_bytes)
         self._low_latency = LowLatencyBuffers(self._communicator, enable_shrink)
-        self._local: torch.Tensor | None = None
+        self._nvl_memory, self._rdma_memory = LocalMemory(num_nvl_bytes), LocalMemory(num_rdma_bytes)
         names = ("num_nvl_bytes", "num_rdma_bytes", "low_latency_mode", "enable_shrink")
         check_agreement(self._communicator, names, (num_nvl_bytes, num_rdma_bytes, low_latency_mode, enable_shrink))
 
@@ -133,31 +134,30 @@ class Buffer(LowLatencyCalls):
     def get_local_buffer_tensor(
         self,
         dtype: torch.dtype,
-        size: torch.Size | None = None,
+        size: int | Sequence[int] | None = None,
         offset: int = 0,
         use_rdma_buffer: bool = False,
     ) -> torch.Tensor:
-        """Memory of this rank, num_nvl_bytes (or num_rdma_bytes) of it, that no call reads or overwrites.
+        """Memory of this rank, num_nvl_bytes of it and num_rdma_bytes apart from these, that no call reads or
+        overwrites.
 
         Args:
             dtype: what to see it as.
             size: shape; None: all of it, flat.
-            offset: bytes to leave out at the start.
-            use_rdma_buffer: num_rdma_bytes instead of num_nvl_bytes.
+            offset: bytes to leave out at the start, a multiple of the dtype's size.
+            use_rdma_buffer: the num_rdma_bytes.
+
+        Returns:
+            The same memory in each call; zeros at first.
+
+        Raises:
+            InvalidArgument: an offset beyond the memory, or between elements; a size that is too large.
+            TypeError: what is no dtype, no shape, or no number.
+            Unusable: after destroy().
         """
         self._check_usable()
-        if self._local is None:
-            where = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_initialized() else None
-            most = max(self.num_nvl_bytes, self.num_rdma_bytes)
-            self._local = torch.zeros(most, dtype=torch.uint8, device=where)
-        num_bytes = self.num_rdma_bytes if use_rdma_buffer else self.num_nvl_bytes
-        width = dtype.itemsize
-        flat = self._local[offset : offset + (num_bytes - offset) // width * width].view(dtype)
-        if size is None:
-            return flat
-        if size.numel() > flat.numel():
-            raise InvalidArgument(f"size: expected at most {flat.numel()} elements, seen {size.numel()}")
-        return flat[: size.numel()].view(size)
+        memory = self._rdma_memory if use_rdma_buffer else self._nvl_memory
+        return memory.view(dtype, size, offset)
 
     def get_dispatch_layout(
         self,
