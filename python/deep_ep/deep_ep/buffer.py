@@ -31,8 +31,10 @@ class Buffer(LowLatencyCalls):
     Args:
         group: a torch.distributed process group of any back end.
         num_nvl_bytes: CUDA: bytes of GPU memory for results; CPU: no meaning, the heap grows as it needs.
-        num_rdma_bytes, num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric: taken, and
-            without effect on one machine.
+        num_rdma_bytes: of get_local_buffer_tensor, which takes them when it is asked; else without effect on one
+            machine.
+        num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric: taken, and without effect on one
+            machine.
         low_latency_mode: the low-latency calls will be made, too.
         explicitly_destroy: `destroy()` will be called; else the buffer goes with its last reference.
         enable_shrink: low-latency mode: a peer that ends or is late is masked, and others can be.
