@@ -23,8 +23,8 @@ class Asked(NamedTuple):
     do_expand: bool
 
 
-def fresh_plan(topk_idx: Any, num_ranks: int, asked: Asked) -> Plan:
-    """Of a dispatch by topk_idx; see ElasticBuffer.dispatch."""
+def fresh_plan(topk_idx: Any, num_ranks: int, asked: Asked, most_tokens: int) -> Plan:
+    """Of a dispatch by topk_idx; see ElasticBuffer.dispatch. most_tokens: where num_max_tokens_per_rank is None."""
     if not isinstance(topk_idx, torch.Tensor):
         raise wrong_type("topk_idx", "a torch.Tensor (or handle)", topk_idx)
     if topk_idx.ndim != 2:
@@ -32,7 +32,8 @@ def fresh_plan(topk_idx: Any, num_ranks: int, asked: Asked) -> Plan:
     if asked.num_experts is None:
         raise InvalidArgument("num_experts: expected it beside topk_idx, seen None")
     alignment = 1 if asked.expert_alignment is None else number("expert_alignment", asked.expert_alignment)
-    most = number("num_max_tokens_per_rank", asked.num_max_tokens_per_rank or 0)
+    most = most_tokens if asked.num_max_tokens_per_rank is None else asked.num_max_tokens_per_rank
+    most = number("num_max_tokens_per_rank", most)
     experts, sms = number("num_experts", asked.num_experts), number("num_sms", asked.num_sms)
     plan = Plan(asked.do_expand, experts, alignment, most, 0, sms)
     if asked.do_cpu_sync is None or asked.do_cpu_sync:
@@ -61,8 +62,8 @@ def repeated_plan(handle: Any, topk_idx: torch.Tensor | None, asked: Asked) -> P
 def check_tokens(x: torch.Tensor, plan: Plan) -> None:
     """The engine may have been made for more."""
     most = plan.num_max_tokens_per_rank
-    if 0 < most < len(x):
-        raise InvalidArgument(f"x: dimension 0: expected at most num_max_tokens_per_rank = {most}, seen {len(x)}")
+    if 0 < most < x.shape[0]:
+        raise InvalidArgument(f"x: dimension 0: expected at most num_max_tokens_per_rank = {most}, seen {x.shape[0]}")
 
 
 def num_expanded_tokens(plan: Plan, num_ranks: int, top_k: int, counts: list[int]) -> int:

@@ -246,9 +246,7 @@ class ElasticBuffer:
     def _plan(self, handle: EPHandle | None, topk_idx: Any, asked: Asked) -> Plan:
         if handle is not None:
             return repeated_plan(handle, topk_idx, asked)
-        if asked.num_max_tokens_per_rank is None:
-            asked = asked._replace(num_max_tokens_per_rank=self.num_max_tokens_per_rank)
-        return fresh_plan(topk_idx, self.group_size, asked)
+        return fresh_plan(topk_idx, self.group_size, asked, self.num_max_tokens_per_rank)
 
     def _dispatch_fresh(
         self, topk_idx: Any, topk_weights: torch.Tensor | None, call: _Call
