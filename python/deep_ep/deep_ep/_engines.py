@@ -143,9 +143,9 @@ class Engines:
         mine = str(properties.uuid).encode()
         return max(1, int(properties.multi_processor_count) // self._communicator.all_gather(mine).count(mine))
 
-    def num_sms(self, wanted: int, device: torch.device) -> int:
-        """What a call may take of what its config says; 0: the engine chooses."""
-        return min(wanted, self._most_sms.get(device, wanted)) if device.type == "cuda" else 0
+    def num_sms(self, wanted: int, x: torch.Tensor) -> int:
+        """What a call on x may take of what its config says; 0: the engine chooses."""
+        return min(wanted, self._most_sms.get(x.device, wanted)) if x.is_cuda else 0
 
     def comm_stream(self) -> Any:
         """See Buffer.get_comm_stream; of the first buffer on a GPU."""

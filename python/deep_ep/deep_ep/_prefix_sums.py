@@ -59,4 +59,4 @@ def add_rows(stats: torch.Tensor, rows: torch.Tensor) -> None:
         raise InvalidArgument(
             f"cumulative_local_expert_recv_stats: expected shape {list(rows.shape)}, seen {list(stats.shape)}"
         )
-    stats.add_(rows.to(stats.device))
+    stats.add_(rows if stats.is_cuda == rows.is_cuda else rows.to(stats.device))

@@ -26,7 +26,9 @@ def packed_scales(x: torch.Tensor, scales: Any) -> tuple[Any, int]:
 
 
 def unpacked_scales(scales: torch.Tensor, columns: int) -> torch.Tensor:
-    return scales[:, :columns].view(torch.int32) if columns else scales
+    if columns == 0:
+        return scales
+    return (scales[:, :columns] if columns < scales.shape[1] else scales).view(torch.int32)
 
 
 def column_major(scales: torch.Tensor) -> torch.Tensor:

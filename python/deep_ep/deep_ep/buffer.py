@@ -265,7 +265,7 @@ class Buffer(LowLatencyCalls):
         self, engine: switchyard.Buffer, call: _Call, routing: tuple[Any, Any, Any], rows: Rows
     ) -> tuple[Any, Event | None]:
         x = call.source.x
-        sms = self._engines.num_sms(call.num_sms, x.device)
+        sms = self._engines.num_sms(call.num_sms, x)
         options = or_refuse(refuse_dispatch, engine._core, call_options, x, call.after, sms, rows)
         return run_dispatch(engine, (x, call.source.scales, *routing), options, call.queued)
 
@@ -311,7 +311,7 @@ class Buffer(LowLatencyCalls):
         except Exception:
             self._engines.refuse(refuse_combine, handle)
             raise
-        sms = self._engines.num_sms(wanted_sms, x.device)
+        sms = self._engines.num_sms(wanted_sms, x)
         options = or_refuse(refuse_combine, engine._core, call_options, x, after, sms)
         combined, weights, event = run_combine(engine, (x, core, topk_weights), both, options, async_finish)
         return combined, weights, finished(async_finish, event, x.is_cuda)

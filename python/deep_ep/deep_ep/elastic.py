@@ -271,7 +271,7 @@ class ElasticBuffer:
     def _options(self, engine: switchyard.Buffer, call: _Call, num_worst_tokens: int) -> _core.CallOptions:
         plan, x = call.plan, call.source.x
         rows = Rows(plan.expert_alignment, num_worst_tokens, plan.do_expand, call.zero_padding)
-        sms = self._engines.num_sms(plan.num_sms, x.device)
+        sms = self._engines.num_sms(plan.num_sms, x)
         return or_refuse(refuse_dispatch, engine._core, call_options, x, call.after, sms, rows)
 
     # ---- combine ----
@@ -317,7 +317,7 @@ class ElasticBuffer:
         except Exception:
             self._engines.refuse(refuse_combine, handle)
             raise
-        sms = self._engines.num_sms(sms, x.device)
+        sms = self._engines.num_sms(sms, x)
         options = or_refuse(refuse_combine, mine.buffer._core, call_options, x, after, sms)
         rows = (x, mine.core, topk_weights)
         combined, weights, event = run_combine(mine.buffer, rows, both, options, async_with_compute_stream)

@@ -74,7 +74,8 @@ class EPHandle:
         """[L] int32: rows of each local expert, without padding."""
         if self._counts is not None:
             return _prefix_sums.rows_of_experts(self._counts, self.buffer.num_local_experts)
-        return self.core.real_tokens(self.topk_idx).to(self.topk_idx.device)
+        rows = self.core.real_tokens(self.topk_idx)
+        return rows.to(self.topk_idx.device) if self.topk_idx.is_cuda else rows
 
     @cached_property
     def psum_num_recv_tokens_per_expert(self) -> torch.Tensor:
