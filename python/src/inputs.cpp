@@ -145,9 +145,17 @@ Export tensor_in(nb::handle capsule) {
   return {*static_cast<dlpack::Tensor const*>(unversioned), false};  // its first member
 }
 
-[[noreturn]] void refuse(char const* name) {
+[[noreturn]] void refuse(char const* name, std::string const& reason) {
   throw InvalidArgument(std::string(name) +
-                        ": expected a dense tensor on a CPU or a CUDA GPU, seen one that DLPack cannot describe");
+                        ": expected a dense tensor on a CPU or a CUDA GPU, seen one that DLPack cannot describe (" +
+                        reason + ")");
+}
+
+// By what the tensor's own library raised: its first line, since PyTorch appends where in C++ that was.
+[[noreturn]] void refuse(char const* name, nb::python_error& error) {
+  if (!error.matches(PyExc_Exception)) throw error;  // KeyboardInterrupt
+  std::string const text = nb::str(error.value()).c_str();
+  refuse(name, text.substr(0, text.find('\n')));
 }
 
 Export export_of(char const* name, nb::handle object, Exports& exports) {
@@ -155,10 +163,10 @@ Export export_of(char const* name, nb::handle object, Exports& exports) {
     exports.push_back(exported(object));
     return tensor_in(exports.back());
   } catch (nb::python_error& error) {
-    if (!error.matches(PyExc_Exception)) throw;
-  } catch (nb::builtin_exception const&) {
+    refuse(name, error);
+  } catch (nb::builtin_exception const& error) {
+    refuse(name, error.what());
   }
-  refuse(name);
 }
 
 // The tensor stays the owner.
@@ -166,8 +174,7 @@ TensorView borrowed_view(char const* name, nb::handle object, dlpack::ExchangeAp
   dlpack::Tensor tensor{};
   if (api.borrow_from_object(object.ptr(), &tensor) == 0) return view_of(name, tensor);
   nb::python_error error;  // takes what was raised
-  if (!error.matches(PyExc_Exception)) throw error;
-  refuse(name);
+  refuse(name, error);
 }
 
 TensorView dlpack_view(char const* name, nb::handle object, bool written, Exports& exports) {
