@@ -31,8 +31,9 @@ class Communicator:
     def from_torch(cls, group: Any = None, *, timeout: float = 0.0) -> Communicator:
         """The ranks of a torch.distributed process group of any back end; None: the default group.
 
-        A collective of the group tells the ranks where to meet, in a thread. After a Timeout or Ctrl-C it is left to
-        the group's own timeout, so the group is of no more use then.
+        A collective of the group tells the ranks where to meet. After a Timeout or Ctrl-C in it the group is of no more
+        use: the exchange stays under way. A group that has no back end for CPU tensors (NCCL alone) hears neither until
+        all ranks are there, or its own timeout is over.
 
         Args:
             group: a `torch.distributed.ProcessGroup` whose ranks run on one machine.
@@ -48,7 +49,8 @@ class Communicator:
     def from_mpi(cls, comm: Any, *, timeout: float = 0.0) -> Communicator:
         """The ranks of an mpi4py communicator (or whatever has Get_rank, Get_size and allgather).
 
-        Arguments and errors are those of `from_torch`.
+        Arguments and errors are those of `from_torch`; after a Timeout or Ctrl-C comm is of no more use. A comm that
+        has no Iallgather waits as long as its allgather does.
         """
         return cls(_rendezvous.connect(*_rendezvous.mpi_all_gather(comm), timeout))
 

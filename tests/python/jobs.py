@@ -1,4 +1,4 @@
-"""Two ranks that run scripts, in processes of their own: for tests of how processes end."""
+"""Ranks that run scripts, in processes of their own: for tests of how processes end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def say(text):
 
 
 class Job:
-    def __init__(self, first: str, second: str, timeout: float = 20.0) -> None:
+    """A script for each rank, after the header: that of a job of two."""
+
+    def __init__(self, *scripts: str, timeout: float = 20.0, header: str = header) -> None:
         address = f"127.0.0.1:{free_port()}"
         environment = os.environ | {"SWITCHYARD_ENGINE": "cpu", "OMP_NUM_THREADS": "1"}
         self.processes = [
@@ -41,7 +43,7 @@ class Job:
                 text=True,
                 env=environment,
             )
-            for rank, script in enumerate((first, second))
+            for rank, script in enumerate(scripts)
         ]
 
     def read(self, rank: int) -> str:
@@ -105,6 +107,6 @@ def check_that_an_interrupt_ends_the_process(job: Job) -> None:
     """Its exit is as usual, while the peer lives and does nothing."""
     try:
         interrupt_the_wait(job)
-        check([job.end_of(0)], "")
+        check([job.end_of(0, seconds=20)], "")  # sooner than by any default deadline
     finally:
         job.kill()

@@ -32,8 +32,8 @@ low.reset()
 low.dispatch(half, ids)
 say("again")
 """
-    call = "received, hook = low.send_dispatch(half, ids); hook()"
-    first = interrupted.format(call=call) + "communicator.barrier()" + again
+    sent = "received, hook = low.send_dispatch(half, ids)\n"
+    first = sent + interrupted.format(call="hook()") + "communicator.barrier()" + again
     told = """
 communicator.barrier()
 try:

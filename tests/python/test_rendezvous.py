@@ -1,50 +1,27 @@
-"""Groups of other libraries whose ranks do not all come: a deadline of ours, and Ctrl-C, end the wait."""
+"""Groups of other libraries whose ranks do not all come, or late: a deadline of ours, and Ctrl-C, end the wait."""
 
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
 import switchyard
-from ranks import free_port
+from jobs import Job, check, idle, interrupt_the_wait, interrupted
+from ranks import with_comm
 
 header = """
-import signal, sys, time
+import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 import torch.distributed as dist
 import switchyard, deep_ep
-rank, port = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-print("waiting", flush=True)
+address, rank = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"tcp://{{address}}", rank=rank, world_size={size})
+def say(text):
+    print(text, flush=True)
 """
 
 
-def group_of_two(body):
-    """Rank 0 runs the body; rank 1 does not come."""
-    port = str(free_port())
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", header + textwrap.dedent(script), str(rank), port],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank, script in enumerate((body, "time.sleep(600)"))
-    ]
-
-
-def end(processes):
-    """(exit status, stdout, stderr) of rank 0."""
-    first, second = processes
-    try:
-        out, errors = first.communicate(timeout=60)
-        return first.returncode, out.split(), errors
-    finally:
-        for process in processes:
-            process.kill()
-        second.communicate()
+def group(*scripts):
+    """A process of a group of gloo for each."""
+    return Job(*scripts, header=header.format(size=len(scripts)))
 
 
 def test_a_rank_that_does_not_come():
@@ -53,27 +30,58 @@ def test_a_rank_that_does_not_come():
             switchyard.Communicator.from_torch(timeout=0.5)
         except switchyard.Timeout as error:
             assert (error.rank, error.phase) == (0, "rendezvous")
-            print("late", error, flush=True)
+            assert str(error) == "rank 0: rendezvous: not all ranks of the group came in time"
+            say("late")
     """
-    status, words, errors = end(group_of_two(body))
-    assert status == 0, errors
-    assert " ".join(words) == "waiting late rank 0: rendezvous: not all ranks of the group came in time"
+    job = group(body, idle)
+    try:
+        check([job.end_of(0)], "late")
+    finally:
+        job.kill()
 
 
-@pytest.mark.parametrize("call", ["switchyard.Communicator.from_torch()", "deep_ep.Buffer(dist.group.WORLD)"])
+def test_a_late_rank_costs_later_waits_nothing():
+    """They have the whole timeout, not what the rendezvous left of it."""
+    first = """
+        communicator = switchyard.Communicator.from_torch(timeout=20)
+        communicator.barrier()
+        say("met")
+    """
+    second = """
+        time.sleep(17)
+        communicator = switchyard.Communicator.from_torch(timeout=20)
+        time.sleep(6)
+        communicator.barrier()
+        say("met")
+    """
+    check(group(first, second).end(), "met", "met")
+
+
+calls = ["switchyard.Communicator.from_torch()", "deep_ep.Buffer(dist.group.WORLD)"]
+
+
+@pytest.mark.parametrize("call", calls)
 def test_keyboard_interrupt(call):
-    body = f"""
-        try:
-            {call}
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
-    """
-    processes = group_of_two(body)
-    assert processes[0].stdout.readline().strip() == "waiting"
-    time.sleep(0.3)
-    processes[0].send_signal(signal.SIGINT)
-    status, words, errors = end(processes)
-    assert (status, words) == (0, ["interrupted"]), errors
+    job = group(interrupted.format(call=call), idle)
+    try:
+        interrupt_the_wait(job)
+        check([job.end_of(0)], "")
+    finally:
+        job.kill()
+
+
+def test_keyboard_interrupt_of_all_that_wait():
+    """As of a terminal: ranks go while others do, so that connections of the group end."""
+    wait = interrupted.format(call="switchyard.Communicator.from_torch()")
+    job = group(wait, wait, idle)
+    try:
+        assert [job.read(rank) for rank in (0, 1)] == ["waiting"] * 2
+        time.sleep(0.3)
+        for rank in (0, 1):
+            job.interrupt(rank)
+        check([job.end_of(rank) for rank in (0, 1)], "interrupted", "interrupted")
+    finally:
+        job.kill()
 
 
 class Absent:
@@ -89,11 +97,9 @@ class Absent:
     def Get_size(self):
         return 2
 
-    def Ibarrier(self):
+    def Iallgather(self, mine, theirs):
+        assert len(theirs) == 2 * len(mine)
         return Absent.Request()
-
-    def allgather(self, mine):
-        raise AssertionError("would wait without a deadline")
 
 
 def test_a_rank_of_mpi_that_does_not_come():
@@ -103,10 +109,18 @@ def test_a_rank_of_mpi_that_does_not_come():
 
 def test_what_a_group_raises_is_raised():
     class Broken(Absent):
-        def Ibarrier(self):
+        def Iallgather(self, mine, theirs):
             raise ConnectionError("the network is down")
 
     with pytest.raises(ConnectionError, match="the network is down"):
         switchyard.Communicator.from_mpi(Broken())
     with pytest.raises(switchyard.InvalidArgument, match="timeout: expected 0"):
         switchyard.Communicator.from_mpi(Broken(), timeout=-1)
+
+
+def test_without_iallgather():
+    def body(comm):
+        with switchyard.Communicator.from_mpi(comm) as communicator:
+            return communicator.all_gather(b"%d" % comm.Get_rank())
+
+    assert with_comm(2, body) == [[b"0", b"1"]] * 2
