@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["Buffer", "Combined", "Dispatched", "Layout", "PendingCombined", "PendingDispatched"]
 
 
+def local_experts(num_experts: int, rank: int, num_ranks: int) -> int:
+    """How many a rank holds."""
+    each, more = divmod(num_experts, num_ranks)
+    return each + (1 if rank < more else 0)
+
+
 class Buffer(Owner):
     """Sends tokens to their experts and back; collective: every rank makes the same calls in the same order.
 
@@ -195,8 +201,7 @@ class Buffer(Owner):
     @property
     def num_local_experts(self) -> int:
         """L: the experts of this rank."""
-        each, more = divmod(self.num_experts, self.communicator.size)
-        return each + (1 if self.communicator.rank < more else 0)
+        return local_experts(self.num_experts, self.communicator.rank, self.communicator.size)
 
     @property
     def cuda_stream(self) -> int:

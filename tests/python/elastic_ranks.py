@@ -443,6 +443,12 @@ def solitary_mistakes(
         ("dispatch", TypeError, "recv_stats: expected a torch.Tensor, seen list", lambda: dispatch(
             buffer, case, mine, cumulative_local_expert_recv_stats=[1]
         )),
+        ("dispatch", invalid, "recv_stats: expected shape .*, seen .99.", lambda: dispatch(
+            buffer, case, mine, cumulative_local_expert_recv_stats=torch.zeros(99, dtype=torch.int32)
+        )),
+        ("cached", invalid, "recv_stats: expected integers, seen torch.bool", lambda: buffer.dispatch(
+            mine.x, handle=handle, cumulative_local_expert_recv_stats=torch.zeros(case.experts, dtype=torch.bool)
+        )),
         ("dispatch", TypeError, "previous_event_before_epilogue: expected an EventOverlap", lambda: dispatch(
             buffer, case, mine, previous_event_before_epilogue=deep_ep.EventHandle()
         )),

@@ -4,6 +4,7 @@ import deep_ep
 import pytest
 import switchyard
 import torch
+from ranks import with_comm
 from test_deep_ep import all_inputs, dispatch, experts, on_ranks, tokens
 
 invalid = switchyard.InvalidArgument
@@ -192,3 +193,14 @@ def test_views_of_local_memory_that_there_cannot_be(arguments, kind, text):
             buffer.get_local_buffer_tensor(*arguments)
 
     on_ranks(body, 1)
+
+
+def test_ranks_that_differ_in_the_most_tokens():
+    def body(comm):
+        mine, most = all_inputs()[0], 64 + comm.Get_rank()
+        buffer = deep_ep.Buffer(comm=comm, low_latency_mode=True)
+        text = "^rank 1: num_max_dispatch_tokens_per_rank: expected 64 as on rank 0, seen 65"
+        with pytest.raises(invalid, match=text):
+            buffer.low_latency_dispatch(mine.x, mine.topk_idx, most, experts)
+
+    with_comm(2, body)

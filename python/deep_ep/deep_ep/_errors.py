@@ -13,6 +13,7 @@ _words = (
     ("free results earlier or raise", "let go of earlier results, or raise"),
     ("write into a tensor of Buffer::allocate or raise", "let go of earlier results, or raise"),
     ("BufferOptions::heap_bytes", "num_nvl_bytes (ElasticBuffer: num_bytes)"),
+    ("LowLatencyOptions::", ""),
     ("max_tokens = ", "num_max_dispatch_tokens_per_rank = "),  # only low-latency buffers are given one that matters
     ("max_tokens: ", "num_max_dispatch_tokens_per_rank: "),
     ("received_per_expert", "cumulative_local_expert_recv_stats"),

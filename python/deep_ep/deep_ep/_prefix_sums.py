@@ -6,9 +6,14 @@ On the GPU the sums are of counts that the engine keeps there: nothing waits for
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import torch
 from switchyard import Communicator, Handle, InvalidArgument
+
+from ._checks import tensor
+
+_integers = (torch.int32, torch.int64, torch.int16, torch.int8, torch.uint8)
 
 
 def rows_of_experts(counts: torch.Tensor, num_local_experts: int) -> torch.Tensor:
@@ -53,10 +58,17 @@ def exchanged_ends(sent: torch.Tensor, communicator: Communicator) -> torch.Tens
     return torch.tensor(rows, dtype=torch.int64).cumsum(0).to(sent.device, torch.int32)
 
 
-def add_rows(stats: torch.Tensor, rows: torch.Tensor) -> None:
-    """Raises InvalidArgument unless stats is as long as rows, [L]."""
-    if stats.shape != rows.shape:
+def check_stats(stats: Any, num_local_experts: int) -> None:
+    """Of add_rows, before there are rows."""
+    tensor("cumulative_local_expert_recv_stats", stats)
+    if stats.dtype not in _integers:
+        raise InvalidArgument(f"cumulative_local_expert_recv_stats: expected integers, seen {stats.dtype}")
+    if list(stats.shape) != [num_local_experts]:
         raise InvalidArgument(
-            f"cumulative_local_expert_recv_stats: expected shape {list(rows.shape)}, seen {list(stats.shape)}"
+            f"cumulative_local_expert_recv_stats: expected shape [{num_local_experts}], seen {list(stats.shape)}"
         )
-    stats.add_(rows if stats.is_cuda == rows.is_cuda else rows.to(stats.device))
+
+
+def add_rows(stats: torch.Tensor, rows: torch.Tensor) -> None:
+    on_cpu = not stats.is_cuda and not rows.is_cuda
+    stats.add_(rows if on_cpu else rows.to(stats.device))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import switchyard
 import torch
 from switchyard import Event, InvalidArgument, _core
+from switchyard._buffer import local_experts
 from switchyard._refusal import or_refuse, refuse_combine, refuse_dispatch
 
 from ._calls import Rows, biases, call_options, event_of_both, finished
@@ -16,7 +17,7 @@ from ._elastic_sizes import engine_tokens, heap_bytes
 from ._engine_calls import run_combine, run_dispatch
 from ._engines import Engines, Shape, most_tokens
 from ._group import check_agreement
-from ._prefix_sums import add_rows
+from ._prefix_sums import add_rows, check_stats
 from ._source import Fp8Pair, Source, received_x, source_of
 from .ep_handle import EPHandle, Plan, theoretical_num_sms
 from .utils import EventHandle, EventOverlap
@@ -218,10 +219,10 @@ class ElasticBuffer:
         stats = cumulative_local_expert_recv_stats
         try:
             source = source_of(x)
-            if stats is not None:
-                tensor("cumulative_local_expert_recv_stats", stats)
             asked = Asked(num_experts, num_max_tokens_per_rank, expert_alignment, num_sms, do_cpu_sync, do_expand)
             plan = self._plan(handle, topk_idx, asked)
+            if stats is not None:
+                check_stats(stats, local_experts(plan.num_experts, self.rank, self.group_size))
             after = event_of_both(previous_event, previous_event_before_epilogue, source.x)
         except Exception:
             self._engines.refuse(refuse_dispatch, handle)
