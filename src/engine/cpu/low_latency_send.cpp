@@ -176,7 +176,7 @@ class SendRows {
   }
 
   void store_scales(std::byte* scales, std::int64_t group, std::int64_t index, Row const& row) const {
-    if (rows_.scale_elements == 0) return;
+    if (row.scales == nullptr) return;
     std::size_t const slots = static_cast<std::size_t>(group * slots_.expert_slots());
     std::byte* const to = scales + slots * rows_.scale_bytes();
     if (!rows_.column_major()) {
