@@ -62,9 +62,9 @@ def torch_all_gather(group: Any) -> tuple[int, int, AllGather]:
     rank, size = dist.get_rank(group), dist.get_world_size(group)
 
     def all_gather(card: Any, seconds: float) -> list[Any]:
-        everybody: list[Any] = [None] * size
         if "cpu:" not in dist.get_backend_config(group):
             # NCCL alone makes its connections inside of the call, which hears nothing until all ranks are there.
+            everybody: list[Any] = [None] * size
             dist.all_gather_object(everybody, card, group=group)
             return everybody
         mine = torch.tensor(list(packed(card)), dtype=torch.uint8, device="cpu")

@@ -84,6 +84,15 @@ try:
 except KeyboardInterrupt:
     say("interrupted")
 """
+# Of the peer of a rank whose call was interrupted.
+told = """
+communicator.barrier()
+try:
+    {call}
+except switchyard.SystemCallError as error:
+    assert "interrupted by its caller" in str(error) and error.rank == 0
+    say("told")
+"""
 leave = "os._exit(0)"  # after `interrupted`: without the waits of an exit
 idle = "time.sleep(600)"  # killed by the test
 

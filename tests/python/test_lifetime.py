@@ -12,8 +12,10 @@ from jobs import (
     check_that_an_interrupt_ends_the_process,
     check_that_an_interrupt_ends_the_wait,
     idle,
+    interrupt_the_wait,
     interrupted,
     leave,
+    told,
 )
 from ranks import as_threads
 
@@ -120,33 +122,15 @@ def test_exit_after_an_interrupted_wait_ends_by_the_deadline_of_the_call():
 
 
 def test_an_interrupted_dispatch_fails_on_all_ranks_and_reset_mends_it():
-    first = """
-        try:
-            say("waiting")
-            buffer.dispatch(x, ids)
-        except KeyboardInterrupt:
-            say("interrupted")
-        communicator.barrier()
-        buffer.reset()
-        buffer.dispatch(x, ids)
-        say("again")
-    """
-    second = """
-        communicator.barrier()
-        try:
-            buffer.dispatch(x, ids)
-        except switchyard.SystemCallError as error:
-            assert "interrupted by its caller" in str(error) and error.rank == 0
-            say("told")
-        buffer.reset()
-        buffer.dispatch(x, ids)
-        say("again")
-    """
-    job = Job(first, second)
-    assert job.read(0) == "waiting"
-    time.sleep(0.3)
-    job.interrupt(0)
-    check(job.end(), "interrupted again", "told again")
+    again = """
+buffer.reset()
+buffer.dispatch(x, ids)
+say("again")
+"""
+    first = interrupted.format(call="buffer.dispatch(x, ids)") + "communicator.barrier()" + again
+    job = Job(first, told.format(call="buffer.dispatch(x, ids)") + again)
+    interrupt_the_wait(job)
+    check(job.end(), "again", "told again")
 
 
 def test_signal_handlers_that_do_not_raise_do_no_harm():

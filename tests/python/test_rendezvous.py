@@ -4,7 +4,7 @@ import time
 
 import pytest
 import switchyard
-from jobs import Job, check, idle, interrupt_the_wait, interrupted
+from jobs import Job, check, check_that_an_interrupt_ends_the_process, idle, interrupted
 from ranks import with_comm
 
 header = """
@@ -62,12 +62,7 @@ calls = ["switchyard.Communicator.from_torch()", "deep_ep.Buffer(dist.group.WORL
 
 @pytest.mark.parametrize("call", calls)
 def test_keyboard_interrupt(call):
-    job = group(interrupted.format(call=call), idle)
-    try:
-        interrupt_the_wait(job)
-        check([job.end_of(0)], "")
-    finally:
-        job.kill()
+    check_that_an_interrupt_ends_the_process(group(interrupted.format(call=call), idle))
 
 
 def test_keyboard_interrupt_of_all_that_wait():
