@@ -14,7 +14,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "engine/cpu/kernels.hpp"
+#include "engine/cpu/simd/kernels.hpp"
 
 namespace switchyard::cpu {
 namespace {

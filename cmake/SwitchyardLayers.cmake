@@ -1,5 +1,6 @@
-# switchyard_layer(NAME layer [DEPENDS layer...] [LINK target...] [EXCEPT file...]) builds the sources of the current
-# folder as one object library, which the library `switchyard` then contains.
+# switchyard_layer(NAME layer [DEPENDS layer...] [LINK target...] [FOLDERS folder...] [EXCEPT file...]) builds the sources
+# of the current folder, and of the folders in it that are named, as one object library, which the library `switchyard`
+# then contains.
 function(switchyard_flags target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   target_compile_options(${target} PRIVATE
@@ -15,8 +16,10 @@ function(switchyard_flags target)
 endfunction()
 
 function(switchyard_layer)
-  cmake_parse_arguments(LAYER "" "NAME" "DEPENDS;LINK;EXCEPT" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  cmake_parse_arguments(LAYER "" "NAME" "DEPENDS;LINK;FOLDERS;EXCEPT" ${ARGN})
+  list(TRANSFORM LAYER_FOLDERS APPEND /*.cpp)
+  list(TRANSFORM LAYER_FOLDERS PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp ${LAYER_FOLDERS})
   list(TRANSFORM LAYER_EXCEPT PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
   list(REMOVE_ITEM sources ${LAYER_EXCEPT})
   set(target switchyard_${LAYER_NAME})

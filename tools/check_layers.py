@@ -12,27 +12,38 @@ from pathlib import Path
 ORDER = [
     ["base"],
     ["layout"],
+    ["plan"],
     ["memory"],
+    ["memory/device"],
     ["bootstrap"],
+    ["node"],
     ["transport"],
     ["control"],
-    ["plan"],
-    ["engine/cpu", "engine/cuda"],
+    ["call"],
+    ["engine/cpu/simd", "engine/cuda/ptx"],
+    ["engine/cpu", "engine/cuda/host"],
+    ["engine/cuda/device"],
+    ["engine/cpu/throughput", "engine/cpu/low_latency", "engine/cuda/throughput", "engine/cuda/low_latency"],
     ["api"],
+    ["oracle"],
     ["cli"],
 ]
 RANK = {layer: rank for rank, layers in enumerate(ORDER) for layer in layers}
 
-# Exceptions to "earlier is fine".
-FORBIDDEN = {("engine/cpu", "transport"), ("engine/cuda", "transport")}
+# Exceptions to "earlier is fine": these folders, and what lies in them, must not see one another.
+FORBIDDEN = [
+    ("engine/cpu", "engine/cuda"),
+    ("engine", "transport"),
+    ("engine/cpu", "memory/device"),
+]
 
-# Libraries that only some layers may know.
+# Libraries that only some folders, and what lies in them, may know.
 RESTRICTED = {
-    "CLI/": {"cli"},
-    "nlohmann/": {"cli"},
-    "hwy/": {"engine/cpu"},
-    "rdma/": {"transport"},
-    "cuda": {"memory", "engine/cuda", "api"},
+    "CLI/": ["cli"],
+    "nlohmann/": ["cli"],
+    "hwy/": ["engine/cpu/simd"],
+    "rdma/": ["transport"],
+    "cuda": ["memory/device", "node", "engine/cuda", "api"],
 }
 
 STANDARD = set(
@@ -53,9 +64,20 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 SUFFIXES = {".hpp", ".h", ".cpp", ".cu", ".cuh", ".inc", ".ipp"}
 
 
+def within(path, folder):
+    """Whether a path is `folder`, or lies in it."""
+    return path == folder or path.startswith(folder + "/")
+
+
+def forbidden(one, other):
+    """Whether two layers must not see each other, whichever comes first."""
+    pairs = [*FORBIDDEN, *((b, a) for a, b in FORBIDDEN)]
+    return any(within(one, a) and within(other, b) for a, b in pairs)
+
+
 def layer_of(path):
     """The layer that a path relative to src/ belongs to, or None."""
-    return next((layer for layer in RANK if path.startswith(layer + "/")), None)
+    return max((layer for layer in RANK if path.startswith(layer + "/")), key=len, default=None)
 
 
 def includes(file):
@@ -81,7 +103,7 @@ def complaint_example(header, folder):
 
 def complaint_library(layer, header):
     for prefix, layers in RESTRICTED.items():
-        if header.startswith(prefix) and layer not in layers:
+        if header.startswith(prefix) and not any(within(layer, allowed) for allowed in layers):
             return f"{header} is for {', '.join(sorted(layers))} only"
     return None
 
@@ -97,7 +119,7 @@ def complaint_internal(layer, header, folder):
         return complaint_library(layer, header)
     if target == layer:
         return None
-    if RANK[target] >= RANK[layer] or (layer, target) in FORBIDDEN:
+    if RANK[target] >= RANK[layer] or forbidden(layer, target):
         return f"{layer} must not see {target} ({header})"
     return None
 

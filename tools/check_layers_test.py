@@ -29,8 +29,9 @@ class CheckLayers(unittest.TestCase):
                     "include/switchyard/a.hpp": '#include <vector>\n#include "switchyard/b.hpp"\n',
                     "src/base/a.hpp": '#include <fmt/format.h>\n#include <unistd.h>\n',
                     "src/plan/a.cpp": '#include "plan/a.hpp"\n#include "base/a.hpp"\n#include "switchyard/a.hpp"\n',
-                    "src/engine/cpu/a.cpp": '#include "plan/a.hpp"\n#include <hwy/highway.h>\n',
-                    "src/api/a.cpp": '#include "engine/cpu/a.hpp"\n#include "engine/cuda/a.hpp"\n',
+                    "src/engine/cpu/a.cpp": '#include "plan/a.hpp"\n#include "engine/cpu/simd/a.hpp"\n',
+                    "src/engine/cpu/simd/a.cpp": "#include <hwy/highway.h>\n#include <memory>\n",
+                    "src/api/a.cpp": '#include "engine/cpu/a.hpp"\n#include "engine/cuda/host/a.hpp"\n',
                     "examples/a.cpp": '#include <cstdio>\n#include "switchyard/a.hpp"\n',
                     "examples/b/a.cu": '#include "a.hpp"\n#include <cuda_runtime_api.h>\n#include <unistd.h>\n',
                     "examples/b/a.hpp": "#include <vector>\n",
@@ -46,8 +47,18 @@ class CheckLayers(unittest.TestCase):
         self.assert_refused("src/base/a.hpp", "#  include <api/a.hpp>\n", "base must not see api")
 
     def test_engines_do_not_see_each_other(self):
-        self.assert_refused("src/engine/cpu/a.cpp", '#include "engine/cuda/a.hpp"\n', "must not see engine/cuda")
-        self.assert_refused("src/engine/cuda/a.cu", '#include "engine/cpu/a.hpp"\n', "must not see engine/cpu")
+        self.assert_refused("src/engine/cpu/a.cpp", '#include "engine/cuda/ptx/a.hpp"\n', "must not see engine/cuda/ptx")
+        self.assert_refused("src/engine/cuda/host/a.cpp", '#include "engine/cpu/simd/a.hpp"\n', "must not see engine/cpu")
+
+    def test_modes_do_not_see_each_other(self):
+        self.assert_refused(
+            "src/engine/cuda/low_latency/kernels/a.cu",
+            '#include "engine/cuda/throughput/args.hpp"\n',
+            "must not see engine/cuda/throughput",
+        )
+
+    def test_oracle_is_not_for_the_library(self):
+        self.assert_refused("src/api/a.cpp", '#include "oracle/a.hpp"\n', "must not see oracle")
 
     def test_engine_does_not_see_transport(self):
         self.assert_refused("src/engine/cpu/a.cpp", '#include "transport/a.hpp"\n', "must not see transport")

@@ -1,15 +1,15 @@
 // The extension module switchyard._core: thin; what users see is in python/switchyard.
 #include <nanobind/nanobind.h>
 
-#include "buffer.hpp"
-#include "calls.hpp"
 #include "communicator.hpp"
 #include "errors.hpp"
 #include "event.hpp"
-#include "exchange.hpp"
-#include "handle_tokens.hpp"
-#include "low_latency.hpp"
-#include "results.hpp"
+#include "low_latency/buffer.hpp"
+#include "tensors/exchange.hpp"
+#include "throughput/buffer.hpp"
+#include "throughput/calls.hpp"
+#include "throughput/handle_tokens.hpp"
+#include "throughput/results.hpp"
 #include "waiting.hpp"
 
 NB_MODULE(_core, module) {

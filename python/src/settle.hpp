@@ -2,10 +2,10 @@
 // after the call only if the call is over when it returns.
 #pragma once
 
-#include "buffer.hpp"
-#include "exchange.hpp"
-#include "inputs.hpp"
 #include "switchyard/low_latency.hpp"
+#include "tensors/exchange.hpp"
+#include "tensors/inputs.hpp"
+#include "throughput/buffer.hpp"
 
 namespace switchyard::python {
 

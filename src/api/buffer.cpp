@@ -1,7 +1,7 @@
 #include "switchyard/buffer.hpp"
 
-#include "api/buffer_state.hpp"
 #include "api/engine_choice.hpp"
+#include "call/throughput_engine.hpp"
 
 namespace switchyard {
 

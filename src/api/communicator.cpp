@@ -5,9 +5,9 @@
 #include "base/deadline.hpp"
 #include "bootstrap/environment.hpp"
 #include "bootstrap/in_process_store.hpp"
-#include "bootstrap/tcp_store_client.hpp"
-#include "bootstrap/tcp_store_server.hpp"
-#include "bootstrap/world.hpp"
+#include "bootstrap/tcp_store/client.hpp"
+#include "bootstrap/tcp_store/server.hpp"
+#include "node/node.hpp"
 
 namespace switchyard {
 
@@ -26,7 +26,7 @@ struct HostedStore {
 };
 
 void check_membership(int rank, int size) {
-  require(size >= 1 && size <= max_world_size, "size: expected 1 to {}, seen {}", max_world_size, size);
+  require(size >= 1 && size <= max_node_ranks, "size: expected 1 to {}, seen {}", max_node_ranks, size);
   require(rank >= 0 && rank < size, "rank: expected 0 to {}, seen {}", size - 1, rank);
 }
 

@@ -1,7 +1,7 @@
 #include "api/device_tools.hpp"
 
-#include "api/buffer_state.hpp"
-#include "engine/cuda/launch.hpp"
+#include "call/throughput_engine.hpp"
+#include "engine/cuda/host/launch.hpp"
 #include "memory/device/cuda_check.hpp"
 #include "memory/device/device_segment.hpp"
 

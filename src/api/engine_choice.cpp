@@ -2,10 +2,11 @@
 
 #include <span>
 
-#include "api/buffer_state.hpp"
-#include "api/segments.hpp"
 #include "base/check.hpp"
 #include "base/config.hpp"
+#include "call/throughput_engine.hpp"
+#include "node/agreement.hpp"
+#include "node/host_heap.hpp"
 
 namespace switchyard {
 

@@ -1,7 +1,7 @@
 // Which engine a buffer gets.
 #pragma once
 
-#include "bootstrap/world.hpp"
+#include "node/node.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard {

@@ -1,5 +1,5 @@
 #include "api/engine_choice.hpp"
-#include "api/low_latency_state.hpp"
+#include "call/low_latency_engine.hpp"
 #include "layout/experts.hpp"
 #include "switchyard/low_latency.hpp"
 

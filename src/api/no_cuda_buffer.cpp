@@ -1,7 +1,7 @@
 // Stands in for cuda_buffer.cpp, cuda_low_latency.cpp and device_tools.cpp in a build without CUDA.
-#include "api/buffer_state.hpp"
 #include "api/device_tools.hpp"
-#include "api/low_latency_state.hpp"
+#include "call/low_latency_engine.hpp"
+#include "call/throughput_engine.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::detail {

@@ -1,7 +1,7 @@
 #include "bootstrap/in_process_store.hpp"
 
 #include "base/check.hpp"
-#include "bootstrap/frame.hpp"
+#include "bootstrap/tcp_store/frame.hpp"
 
 namespace switchyard {
 

@@ -8,13 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "api/buffer_state.hpp"
 #include "api/device_tools.hpp"
 #include "base/config.hpp"
 #include "base/unique_fd.hpp"
+#include "call/throughput_engine.hpp"
 #include "cli/machine.hpp"
 #include "cli/topology.hpp"
-#include "engine/cpu/simd_target.hpp"
+#include "engine/cpu/simd/target.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::cli {

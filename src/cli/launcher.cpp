@@ -20,7 +20,7 @@
 #include "base/check.hpp"
 #include "base/deadline.hpp"
 #include "base/unique_fd.hpp"
-#include "bootstrap/tcp_store_server.hpp"
+#include "bootstrap/tcp_store/server.hpp"
 
 namespace switchyard::cli {
 

@@ -5,7 +5,7 @@
 #include <functional>
 #include <string>
 
-#include "cli/shared_barrier.hpp"
+#include "cli/bench/shared_barrier.hpp"
 
 namespace switchyard::cli {
 

@@ -4,8 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
-#include "cli/bench.hpp"
-#include "cli/bench_options.hpp"
+#include "cli/bench/command.hpp"
+#include "cli/bench/options.hpp"
 #include "cli/info.hpp"
 #include "switchyard/error.hpp"
 

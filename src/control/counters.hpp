@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "bootstrap/world.hpp"
+#include "node/node.hpp"
 
 namespace switchyard {
 

@@ -9,7 +9,6 @@
 #include <climits>
 #include <cstring>
 #include <ctime>
-#include <new>
 
 #include "base/check.hpp"
 #include "base/interrupt.hpp"
@@ -54,15 +53,6 @@ std::string get_text(char const* field, std::size_t bytes) {
 
 Signals::Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, WaitPolicy policy)
     : heap_(std::move(heap)), world_(std::move(world)), policy_(policy) {}
-
-void Signals::initialise(std::byte* control, int rank, int world, std::size_t segment_bytes) {
-  // The segment is zero, which is the first state of every atomic in it.
-  ControlHeader* const header = new (control) ControlHeader{};
-  header->magic = control_magic;
-  header->rank = static_cast<std::uint32_t>(rank);
-  header->world = static_cast<std::uint32_t>(world);
-  header->segment_bytes = segment_bytes;
-}
 
 ControlHeader& Signals::header(int rank) const noexcept {
   return *reinterpret_cast<ControlHeader*>(heap_->control(rank));

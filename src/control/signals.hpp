@@ -10,9 +10,9 @@
 #include <optional>
 
 #include "base/deadline.hpp"
-#include "bootstrap/world.hpp"
 #include "layout/control.hpp"
 #include "memory/symmetric_heap.hpp"
+#include "node/node.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard {
@@ -42,9 +42,6 @@ class Signals {
   using News = std::function<bool()>;
 
   Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, WaitPolicy policy);
-
-  // Puts the own control block into its first state; before any peer maps it.
-  static void initialise(std::byte* control, int rank, int world, std::size_t segment_bytes);
 
   // Release: everything this thread wrote before is seen by whoever sees the epoch. Pairs with wait().
   void publish(int peer, std::atomic<std::uint64_t>& flag, std::uint64_t epoch);

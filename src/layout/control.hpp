@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 
 #include "layout/receive_block.hpp"
 
@@ -117,6 +118,16 @@ constexpr ControlLayout control_layout(int world, int max_local_experts) noexcep
   layout.starts = layout.counts + ranks * layout.slots * sizeof(std::int64_t);
   layout.bytes = align_up(layout.starts + ranks * layout.slots * sizeof(std::int64_t), page_bytes);
   return layout;
+}
+
+// Puts the control block of `rank` into its first state, before any peer maps it. The segment is zero, which is the
+// first state of every atomic in it.
+inline void initialise_control(std::byte* control, int rank, int world, std::size_t segment_bytes) noexcept {
+  auto* const header = new (control) ControlHeader{};
+  header->magic = control_magic;
+  header->rank = static_cast<std::uint32_t>(rank);
+  header->world = static_cast<std::uint32_t>(world);
+  header->segment_bytes = segment_bytes;
 }
 
 }  // namespace switchyard

@@ -7,10 +7,10 @@
 
 #include "layout/control.hpp"
 #include "layout/receive_block.hpp"
+#include "layout/topology.hpp"
 
 namespace switchyard {
 
-inline constexpr int max_node_ranks = 64;
 // Blocks that a layout is split over at most: their counts are summed up by one block.
 inline constexpr int max_layout_blocks = 32;
 

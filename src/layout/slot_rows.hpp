@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "layout/low_latency.hpp"
+#include "layout/slots.hpp"
 #include "switchyard/low_latency.hpp"
 
 namespace switchyard {

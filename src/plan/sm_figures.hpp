@@ -1,5 +1,5 @@
 // The measured and published figures behind the model of sm_plan.hpp. To fit it again, change these alone;
-// tests/unit/plan_sm.cpp holds the measurements and says how far the model is from each.
+// tests/unit/plan/sm.cpp holds the measurements and says how far the model is from each.
 #pragma once
 
 #include <cstddef>

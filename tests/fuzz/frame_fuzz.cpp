@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "bootstrap/frame.hpp"
+#include "bootstrap/tcp_store/frame.hpp"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // A rank is late on the CUDA engine: all get a Timeout, the context lives, and after a reset all is well.
 #pragma once
 
-#include "gpu/gpu_flow.hpp"
+#include "gpu/throughput/gpu_flow.hpp"
 #include "support/late.hpp"
 
 namespace switchyard::test {

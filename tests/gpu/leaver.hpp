@@ -1,7 +1,7 @@
 // A rank leaves the job in good order; a dispatch of the others throws PeerLost.
 #pragma once
 
-#include "gpu/gpu_flow.hpp"
+#include "gpu/throughput/gpu_flow.hpp"
 
 namespace switchyard::test {
 

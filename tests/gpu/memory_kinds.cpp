@@ -2,8 +2,8 @@
 // A file of its own: a process that has used CUDA must not fork.
 #include "gpu/memory_kinds.hpp"
 
-#include "bootstrap/world.hpp"
 #include "memory/device/device_segment.hpp"
+#include "node/node.hpp"
 
 namespace switchyard::test {
 namespace {

@@ -1,7 +1,7 @@
 // Round trips with a given kind of GPU memory.
 #pragma once
 
-#include "gpu/gpu_flow.hpp"
+#include "gpu/throughput/gpu_flow.hpp"
 
 namespace switchyard::test {
 

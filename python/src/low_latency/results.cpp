@@ -1,0 +1,70 @@
+// What the calls of the low-latency mode take and return.
+#include <utility>
+
+#include "low_latency/buffer.hpp"
+#include "settle.hpp"
+#include "throughput/buffer.hpp"
+
+namespace switchyard::python {
+
+void PyReceiveHook::operator()(std::uintptr_t cuda_stream) {
+  auto const buffer = nb::cast<OwnedLowLatency&>(buffer_).get();  // throws when it was destroyed
+  auto const hook = std::exchange(hook_, nullptr);
+  auto const kept = std::exchange(kept_, {});
+  if (!hook) return;
+  run_here([&] { (*hook)(cuda_stream); });
+  settle(*buffer, kept.front(), cuda_stream);  // of x
+}
+
+namespace {
+
+void bind_call_options(nb::module_& module) {
+  nb::enum_<SendCast>(module, "SendCast")
+      .value("none", SendCast::none)
+      .value("fp8", SendCast::fp8)
+      .value("fp8_pow2", SendCast::fp8_pow2)
+      .value("fp8_ue8m0", SendCast::fp8_ue8m0);
+  nb::enum_<SlotLayout>(module, "SlotLayout")
+      .value("expert_major", SlotLayout::expert_major)
+      .value("rank_major", SlotLayout::rank_major);
+  nb::enum_<CombineCoding>(module, "CombineCoding")
+      .value("none", CombineCoding::none)
+      .value("logfmt10", CombineCoding::logfmt10);
+  nb::class_<LowLatencyCallOptions>(module, "LowLatencyCallOptions")
+      .def(nb::init<>())
+      .def_rw("cast", &LowLatencyCallOptions::cast)
+      .def_rw("layout", &LowLatencyCallOptions::layout)
+      .def_rw("coding", &LowLatencyCallOptions::coding)
+      .def_rw("num_workers", &LowLatencyCallOptions::num_workers)
+      .def_rw("num_sms", &LowLatencyCallOptions::num_sms)
+      .def_rw("cuda_stream", &LowLatencyCallOptions::cuda_stream);
+}
+
+template <auto Member>
+nb::object tensor(LowLatencyResult const& self) {
+  return self((*self.value).*Member);
+}
+
+}  // namespace
+
+void bind_low_latency_results(nb::module_& module) {
+  bind_call_options(module);
+  nb::class_<PyLowLatencyHandle>(module, "LowLatencyHandle",
+                                 "Holds the slots of a dispatch, together with its tensors.")
+      .def_ro("num_tokens", &PyLowLatencyHandle::num_tokens, "Tokens of this rank in the dispatch.");
+  nb::class_<LowLatencyResult>(module, "LowLatencyResult")
+      .def_prop_ro("x", &tensor<&LowLatencyReceived::x>)
+      .def_prop_ro("scales", &tensor<&LowLatencyReceived::scales>)
+      .def_prop_ro("counts", &tensor<&LowLatencyReceived::counts>)
+      .def_prop_ro("ranges", &tensor<&LowLatencyReceived::ranges>)
+      .def_prop_ro("source_token", &tensor<&LowLatencyReceived::source_token>)
+      .def_prop_ro("topk_idx", &tensor<&LowLatencyReceived::topk_idx>)
+      .def_prop_ro("topk_weights", &tensor<&LowLatencyReceived::topk_weights>)
+      .def_prop_ro("handle", [](LowLatencyResult const& self) {
+        return PyLowLatencyHandle{self.value, self.num_tokens};
+      });
+  nb::class_<PyReceiveHook>(module, "ReceiveHook")
+      .def("__call__", &PyReceiveHook::operator(), nb::arg("cuda_stream"));
+}
+
+}  // namespace switchyard::python

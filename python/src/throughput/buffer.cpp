@@ -1,0 +1,157 @@
+#include "throughput/buffer.hpp"
+
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <utility>
+
+#include "communicator.hpp"
+#include "settle.hpp"
+#include "tensors/dtypes.hpp"
+#include "tensors/inputs.hpp"
+#include "throughput/results.hpp"
+#include "waiting.hpp"
+
+namespace switchyard::python {
+
+namespace {
+
+// The errors of queued work are thrown by its events.
+void drain(Buffer& buffer) noexcept {
+  try {
+    buffer.synchronize();
+  } catch (std::exception const&) {
+  }
+}
+
+PyBuffer make(OwnedCommunicator const& communicator, BufferOptions const& options) {
+  return PyBuffer(
+      aside([member = communicator.get(), chosen = on_this_gpu(options)] { return Buffer(*member, chosen); }));
+}
+
+nb::tuple to_python(Layout const& layout, Exporter const& exporter) {
+  return nb::make_tuple(exporter(layout.num_tokens_per_rank), exporter(layout.num_tokens_per_expert),
+                        exporter(layout.is_token_in_rank, {.as_bool = true}));
+}
+
+nb::tuple layout_of(nb::handle topk_idx, int num_experts, int num_ranks) {
+  Exports exports;
+  ConstTensorView const view = input("topk_idx", topk_idx, exports);
+  Layout const layout = run_here([&] { return switchyard::get_layout(view, num_experts, num_ranks); });
+  return to_python(layout, Exporter(topk_idx));
+}
+
+nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
+  Exports exports;
+  ConstTensorView const view = input("topk_idx", topk_idx, exports);
+  auto const buffer = self.get();
+  Layout const layout = run_here([&] { return buffer->get_layout(view, cuda_stream); });
+  settle(*buffer, topk_idx);
+  return to_python(layout, Exporter(topk_idx, gpu_of(*buffer)));
+}
+
+// With the event that their contents come with.
+nb::tuple get_layout_async(PyBuffer& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
+  std::vector<nb::object> kept{nb::borrow(topk_idx)};
+  ConstTensorView const view = input("topk_idx", topk_idx, kept);
+  auto const buffer = self.get();
+  self.prune();
+  Pending<Layout> const pending = run_here([&] { return buffer->get_layout_async(view, cuda_stream); });
+  self.keep(pending.event(), std::move(kept));
+  settle(*buffer, topk_idx);
+  return nb::make_tuple(to_python(pending.early(), Exporter(topk_idx, gpu_of(*buffer))), PyEvent(pending.event()));
+}
+
+// A full heap waits for what earlier calls on the GPU still use.
+Tensor allocated(Buffer& buffer, DType dtype, std::vector<std::int64_t> const& shape) {
+  nb::gil_scoped_release const released;
+  switch (shape.size()) {
+    case 1: return buffer.allocate(dtype, {shape[0]});
+    case 2: return buffer.allocate(dtype, {shape[0], shape[1]});
+    case 3: return buffer.allocate(dtype, {shape[0], shape[1], shape[2]});
+    default: throw InvalidArgument("shape: expected 1 to 3 dimensions, seen " + std::to_string(shape.size()));
+  }
+}
+
+nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<std::int64_t> const& shape,
+                    nb::handle like) {
+  auto const type = dtype_of_name(dtype);
+  if (!type || dtype == "bool")
+    throw InvalidArgument(
+        "dtype: expected bfloat16, float16, float32, float8_e4m3fn, int32, int64 or uint8, seen " + dtype);
+  auto const buffer = self.get();
+  return Exporter(like, gpu_of(*buffer))(allocated(*buffer, *type, shape));
+}
+
+nb::list phases(PyBuffer const& self) {
+  auto const buffer = self.get();
+  auto const times = run_here([&] { return buffer->phases(); });  // waits for the latest call
+  nb::list result;
+  for (PhaseTime const& each : times) result.append(nb::make_tuple(each.name, each.us));
+  return result;
+}
+
+void bind_options(nb::module_& module) {
+  nb::enum_<EngineKind>(module, "EngineKind")
+      .value("automatic", EngineKind::automatic)
+      .value("cpu", EngineKind::cpu)
+      .value("cuda", EngineKind::cuda);
+  nb::class_<BufferOptions>(module, "BufferOptions")
+      .def(nb::init<>())
+      .def_rw("max_tokens", &BufferOptions::max_tokens)
+      .def_rw("hidden", &BufferOptions::hidden)
+      .def_rw("num_experts", &BufferOptions::num_experts)
+      .def_rw("top_k", &BufferOptions::top_k)
+      .def_rw("heap_bytes", &BufferOptions::heap_bytes)
+      .def_rw("num_workers", &BufferOptions::num_workers)
+      .def_prop_rw(
+          "timeout", [](BufferOptions const& self) { return seconds(self.timeout); },
+          [](BufferOptions& self, double value) { self.timeout = milliseconds("timeout", value); })
+      .def_rw("engine", &BufferOptions::engine)
+      .def_rw("device", &BufferOptions::device)
+      .def_rw("num_sms", &BufferOptions::num_sms);
+}
+
+}  // namespace
+
+PyBuffer::~PyBuffer() {
+  // A moved-from one has nothing; in a fork there is nobody to wait for.
+  if (buffer_.usable()) destroy();
+}
+
+void PyBuffer::destroy() {
+  if (!buffer_.usable()) return buffer_.destroy();
+  auto buffer = buffer_.get();  // with the GIL: another thread may destroy it, too
+  {
+    nb::gil_scoped_release const released;
+    drain(*buffer);
+    buffer.reset();
+  }
+  buffer_.destroy();
+  in_flight_.prune();
+}
+
+void bind_buffer(nb::module_& module) {
+  bind_options(module);
+  module.def("get_layout", &layout_of, nb::arg("topk_idx"), nb::arg("num_experts"), nb::arg("num_ranks"));
+  nb::class_<PyBuffer> buffer(module, "Buffer");
+  buffer.def_static("make", &make, nb::arg("communicator"), nb::arg("options"))
+      .def("get_layout", &get_layout, nb::arg("topk_idx"), nb::arg("cuda_stream"))
+      .def("get_layout_async", &get_layout_async, nb::arg("topk_idx"), nb::arg("cuda_stream"))
+      .def("allocate", &allocate, nb::arg("dtype"), nb::arg("shape"), nb::arg("like").none())
+      .def("synchronize", [](PyBuffer const& self) { aside([buffer = self.get()] { buffer->synchronize(); }); })
+      .def("reset", [](PyBuffer const& self) { aside([buffer = self.get()] { buffer->reset(); }); })
+      .def("destroy", &PyBuffer::destroy)
+      .def("phases", &phases)
+      .def_prop_ro("engine",
+                   [](PyBuffer const& self) { return self.get()->engine() == EngineKind::cuda ? "cuda" : "cpu"; })
+      .def_prop_ro("cuda_stream", [](PyBuffer const& self) { return self.get()->cuda_stream(); })
+      .def_prop_ro("heap_bytes_used", [](PyBuffer const& self) { return self.get()->heap_bytes_used(); })
+      .def_prop_ro("heap_bytes_peak", [](PyBuffer const& self) { return self.get()->heap_bytes_peak(); });
+  bind_dispatch(buffer);
+  bind_combine(buffer);
+}
+
+}  // namespace switchyard::python

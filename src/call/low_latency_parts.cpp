@@ -1,0 +1,119 @@
+#include "call/low_latency_parts.hpp"
+
+#include <algorithm>
+
+#include "layout/experts.hpp"
+#include "layout/logfmt.hpp"
+
+namespace switchyard {
+
+namespace {
+
+// As wide as bf16 is, or as LogFMT-10 codes it: narrow rows grow.
+std::size_t output_bytes_of(std::size_t hidden) {
+  return std::max(2 * hidden, logfmt_row_bytes(hidden));
+}
+
+// Makes tensors of one frame.
+class FrameTensors {
+ public:
+  FrameTensors(FramePlace const& place, std::shared_ptr<detail::Lease> lease)
+      : place_(place), lease_(std::move(lease)) {}
+
+  [[nodiscard]] Tensor at(std::size_t offset, DType dtype, std::initializer_list<std::int64_t> shape) const {
+    TensorView view(place_.frame + offset, dtype, shape);
+    view.device = place_.device;
+    return {view, lease_};
+  }
+
+  // The last two dimensions the other way round.
+  [[nodiscard]] Tensor columns_at(std::size_t offset, DType dtype,
+                                  std::initializer_list<std::int64_t> shape) const {
+    TensorView view(place_.frame + offset, dtype, shape);
+    view.device = place_.device;
+    view.strides[1] = 1;
+    view.strides[2] = view.shape[1];
+    return {view, lease_};
+  }
+
+ private:
+  FramePlace const& place_;
+  std::shared_ptr<detail::Lease> lease_;
+};
+
+}  // namespace
+
+SlotSizes slot_sizes_of(LowLatencyOptions const& options, int world) {
+  auto const hidden = static_cast<std::size_t>(options.hidden);
+  std::size_t const usual_scales = static_cast<std::size_t>(scale_groups(options.hidden)) * sizeof(float);
+  return {
+      .world = world,
+      .num_experts = options.num_experts,
+      .max_local_experts = ExpertSplit(options.num_experts, world).max_count(),
+      .top_k = options.top_k,
+      .frames = options.max_results,
+      .max_tokens = options.max_tokens,
+      .row_bytes = options.max_row_bytes > 0 ? static_cast<std::size_t>(options.max_row_bytes) : 2 * hidden,
+      .scale_bytes = options.max_scale_bytes > 0 ? static_cast<std::size_t>(options.max_scale_bytes) : usual_scales,
+      .output_bytes = output_bytes_of(hidden)};
+}
+
+BufferOptions buffer_options_of(LowLatencyOptions const& options, std::size_t heap_bytes) {
+  return {.max_tokens = options.max_tokens,
+          .hidden = options.hidden,
+          .num_experts = options.num_experts,
+          .top_k = options.top_k,
+          .heap_bytes = heap_bytes,
+          .num_workers = options.num_workers,
+          .timeout = options.timeout,
+          .engine = options.engine,
+          .device = options.device,
+          .num_sms = options.num_sms};
+}
+
+std::array<SizeOption, 7> size_options_of(LowLatencyOptions const& options) {
+  return {{{"max_tokens", options.max_tokens},
+           {"hidden", options.hidden},
+           {"num_experts", options.num_experts},
+           {"top_k", options.top_k},
+           {"max_results", options.max_results},
+           {"max_row_bytes", options.max_row_bytes},
+           {"max_scale_bytes", options.max_scale_bytes}}};
+}
+
+LowLatencyReceived received_in(FramePlace const& place, SlotSizes const& sizes, SlotRows const& rows,
+                               std::shared_ptr<detail::Lease> const& lease) {
+  SlotLayoutBytes const parts = slot_layout(sizes);
+  FrameTensors const tensors(place, lease);
+  bool const by_expert = rows.layout == SlotLayout::expert_major;
+  std::int64_t const world = sizes.world;
+  std::int64_t const groups = by_expert ? place.local_experts : world;
+  std::int64_t const slots = by_expert ? world * sizes.max_tokens : sizes.max_tokens;
+  LowLatencyReceived result;
+  result.handle = LowLatencyHandle(lease);
+  result.x = tensors.at(parts.x, rows.dtype, {groups, slots, rows.elements});
+  if (rows.scale_elements > 0 && rows.column_major()) {
+    result.scales = tensors.columns_at(parts.scales, rows.scale_dtype, {groups, slots, rows.scale_elements});
+  } else if (rows.scale_elements > 0) {
+    result.scales = tensors.at(parts.scales, rows.scale_dtype, {groups, slots, rows.scale_elements});
+  }
+  result.counts = tensors.at(parts.counts, DType::i32, {groups});
+  result.source_token = tensors.at(parts.source_token, DType::i32, {groups, slots});
+  if (by_expert) {
+    result.ranges = tensors.at(parts.ranges, DType::i64, {groups, world});
+    return result;
+  }
+  result.topk_idx = tensors.at(parts.topk_idx, DType::i32, {world, slots, sizes.top_k});
+  if (rows.weights) result.topk_weights = tensors.at(parts.topk_weights, DType::f32, {world, slots, sizes.top_k});
+  return result;
+}
+
+Tensor outputs_in(FramePlace const& place, SlotSizes const& sizes, DType dtype, std::int64_t hidden,
+                  std::shared_ptr<detail::Lease> const& lease) {
+  bool const by_expert = lease->layout == SlotLayout::expert_major;
+  std::int64_t const groups = by_expert ? place.local_experts : sizes.world;
+  std::int64_t const slots = by_expert ? sizes.world * sizes.max_tokens : sizes.max_tokens;
+  return FrameTensors(place, lease).at(slot_layout(sizes).outputs, dtype, {groups, slots, hidden});
+}
+
+}  // namespace switchyard

@@ -1,0 +1,152 @@
+#include "call/throughput_arguments.hpp"
+
+#include <cstdint>
+#include <limits>
+#include <utility>
+
+#include "base/check.hpp"
+#include "base/deadline.hpp"
+#include "call/views.hpp"
+
+namespace switchyard {
+
+namespace {
+
+// A binding makes a call without x, or without a handle, to tell the peers of one that it refused.
+constexpr char const* or_refused =
+    "seen none (or a call was refused before it was made: that rank's error says why)";
+
+void check_scales(DispatchArgs const& args, BufferFacts const& buffer) {
+  bool const fp8 = args.x.dtype == DType::f8e4m3;
+  require(args.scales.given() == fp8, "scales: expected {} for x of dtype {}, seen {}", fp8 ? "a tensor" : "none",
+          name_of(args.x.dtype), args.scales.given() ? "a tensor" : "none");
+  require(!(fp8 && args.cast_to_fp8), "cast_to_fp8: expected x of dtype bf16, f16 or f32, seen f8e4m3");
+  if (!fp8) return;
+  check_shape("scales", args.scales, {args.x.size(0), (args.x.size(1) + scale_group - 1) / scale_group},
+              buffer.device);
+  check_dtype("scales", args.scales, {DType::f32});
+  check_aligned("scales", args.scales);
+}
+
+void check_handle(Handle const& handle, BufferFacts const& buffer) {
+  // `dispatch` first: the rest is filled in by the dispatch itself.
+  require(handle.routing()->dispatch != 0,
+          "handle: expected one of a dispatch that is done, seen one that failed or is still queued");
+  require(handle.routing()->buffer_id == buffer.buffer_id,
+          "handle: expected a handle of this buffer, seen one of another");
+}
+
+void check_routing_choice(DispatchArgs const& args) {
+  int const given =
+      (args.topk_idx.given() ? 1 : 0) + (args.token_in_rank.given() ? 1 : 0) + (args.handle.given() ? 1 : 0);
+  require(given == 1, "routing: expected exactly one of topk_idx, token_in_rank and handle, seen {}", given);
+  require(!args.topk_weights.given() || args.topk_idx.given(),
+          "topk_weights: expected topk_idx beside it, seen none");
+}
+
+void check_cached(DispatchArgs const& args, BufferFacts const& buffer) {
+  require(args.num_worst_tokens == 0, "num_worst_tokens: expected 0 with a handle, seen {}", args.num_worst_tokens);
+  check_handle(args.handle, buffer);
+  require(args.x.size(0) == args.handle.num_tokens(),
+          "x: dimension 0: expected {} as in the dispatch of the handle, seen {}", args.handle.num_tokens(),
+          args.x.size(0));
+}
+
+void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
+  std::int64_t const tokens = args.x.size(0);
+  if (args.topk_idx.given()) {
+    check_topk_idx(args.topk_idx, buffer);
+    require(args.topk_idx.size(0) == tokens, "topk_idx: dimension 0: expected {} as in x, seen {}", tokens,
+            args.topk_idx.size(0));
+  } else {
+    check_shape("token_in_rank", args.token_in_rank, {tokens, buffer.world}, buffer.device);
+    check_dtype("token_in_rank", args.token_in_rank, {DType::u8});
+    require(args.layout == OutputLayout::flat, "topk_idx: expected for layout expanded, seen token_in_rank");
+    require(args.num_worst_tokens == 0, "num_worst_tokens: expected topk_idx beside it, seen token_in_rank");
+  }
+  if (args.topk_weights.given()) {
+    check_shape("topk_weights", args.topk_weights, {tokens, buffer.options.top_k}, buffer.device);
+    check_dtype("topk_weights", args.topk_weights, {DType::f32});
+    check_aligned("topk_weights", args.topk_weights);
+  }
+}
+
+}  // namespace
+
+void check_options(BufferOptions const& options, int world) {
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  require(options.max_tokens >= 1 && options.max_tokens <= most / world / 64, "max_tokens: expected 1..{}, seen {}",
+          most / world / 64, options.max_tokens);
+  require(options.hidden >= 1 && options.hidden <= (1 << 24), "hidden: expected 1..{}, seen {}", 1 << 24,
+          options.hidden);
+  require(options.num_experts >= 1 && options.num_experts <= (1 << 20), "num_experts: expected 1..{}, seen {}",
+          1 << 20, options.num_experts);
+  require(options.top_k >= 1 && options.top_k <= 64, "top_k: expected 1..64, seen {}", options.top_k);
+  require(options.heap_bytes <= (std::size_t{1} << 44), "heap_bytes: expected at most {}, seen {}",
+          std::size_t{1} << 44, options.heap_bytes);
+  require(options.timeout.count() >= 0 && options.timeout <= longest_timeout,
+          "timeout: expected 0..{} milliseconds, seen {}", longest_timeout.count(), options.timeout.count());
+  check_workers(options.num_workers);
+}
+
+void check_topk_idx(ConstTensorView const& topk_idx, BufferFacts const& buffer) {
+  check_shape("topk_idx", topk_idx, {any, buffer.options.top_k}, buffer.device);
+  check_dtype("topk_idx", topk_idx, {DType::i64, DType::i32});
+  check_aligned("topk_idx", topk_idx);
+}
+
+void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer) {
+  require(args.x.given(), "x: expected a tensor, {}", or_refused);
+  check_shape("x", args.x, {any, buffer.options.hidden}, buffer.device);
+  check_dtype("x", args.x, {DType::bf16, DType::f16, DType::f32, DType::f8e4m3});
+  check_rows("x", args.x);
+  require(args.x.size(0) <= buffer.options.max_tokens, "x: dimension 0: expected at most max_tokens = {}, seen {}",
+          buffer.options.max_tokens, args.x.size(0));
+  check_scales(args, buffer);
+  check_routing_choice(args);
+  require(args.expert_alignment >= 1 && args.expert_alignment <= (1 << 16),
+          "expert_alignment: expected 1..{}, seen {}", 1 << 16, args.expert_alignment);
+  constexpr std::int64_t most_rows = std::numeric_limits<std::int32_t>::max();
+  require(args.num_worst_tokens >= 0 && args.num_worst_tokens <= most_rows,
+          "num_worst_tokens: expected 0..{}, seen {}", most_rows, args.num_worst_tokens);
+  check_workers(args.num_workers);
+  if (args.handle.given()) {
+    check_cached(args, buffer);
+  } else {
+    check_fresh(args, buffer);
+  }
+}
+
+void check_combine(CombineArgs const& args, BufferFacts const& buffer) {
+  require(args.handle.given(), "handle: expected the handle of a dispatch, {}", or_refused);
+  check_handle(args.handle, buffer);
+  detail::Routing const& routing = *args.handle.routing();
+  std::int64_t const rows = routing.rows_of_rank[static_cast<std::size_t>(routing.rank)];
+  check_shape("x", args.x, {rows, buffer.options.hidden}, buffer.device);
+  check_dtype("x", args.x, {DType::bf16, DType::f16, DType::f32});
+  check_rows("x", args.x);
+  if (args.topk_weights.given()) {
+    require(routing.top_k > 0, "topk_weights: expected none after a dispatch without topk_idx, seen a tensor");
+    bool const flat = routing.layout == OutputLayout::flat;
+    if (flat) check_shape("topk_weights", args.topk_weights, {rows, routing.top_k}, buffer.device);
+    if (!flat) check_shape("topk_weights", args.topk_weights, {rows}, buffer.device);
+    check_dtype("topk_weights", args.topk_weights, {DType::f32});
+    check_rows("topk_weights", args.topk_weights);
+  }
+  if (args.row_weights.given()) {
+    check_shape("row_weights", args.row_weights, {rows}, buffer.device);
+    check_dtype("row_weights", args.row_weights, {DType::f32});
+    check_aligned("row_weights", args.row_weights);
+  }
+  for (auto const& [name, view] : {std::pair{"bias0", args.bias0}, std::pair{"bias1", args.bias1},
+                                   std::pair{"out", ConstTensorView(args.out)}}) {
+    if (!view.given()) continue;
+    check_shape(name, view, {routing.num_tokens, buffer.options.hidden}, buffer.device);
+    check_dtype(name, view, {args.x.dtype});
+    check_rows(name, view);
+  }
+  if (args.out.given()) check_writable_rows("out", args.out);
+  check_workers(args.num_workers);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,28 @@
+// What one rank hands to dispatch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "oracle/problem.hpp"
+#include "oracle/routing.hpp"
+#include "switchyard/buffer.hpp"
+
+namespace switchyard::cli {
+
+class BenchInputs {
+ public:
+  BenchInputs(Problem const& problem, RoutingTable const& routing, int rank);
+  // Views of this object's memory.
+  [[nodiscard]] DispatchArgs args() const;
+
+ private:
+  Problem problem_;
+  std::vector<std::byte> x_;
+  std::vector<float> scales_;
+  std::vector<std::int64_t> topk_idx_;
+  std::vector<float> topk_weights_;
+};
+
+}  // namespace switchyard::cli

@@ -1,0 +1,68 @@
+// The calls that a latency benchmark times, with what they take and give.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "cli/bench/case.hpp"
+#include "cli/bench/inputs.hpp"
+#include "cli/bench/memory.hpp"
+#include "cli/bench/parts.hpp"
+#include "switchyard/low_latency.hpp"
+
+namespace switchyard::cli {
+
+class LatencyCalls {
+ public:
+  // Collective.
+  LatencyCalls(LatencyCase const& of, Communicator const& communicator);
+
+  [[nodiscard]] LowLatencyBuffer& buffer() noexcept { return buffer_; }
+  [[nodiscard]] TensorMemory const& memory() const noexcept { return memory_; }
+  [[nodiscard]] bool on_gpu() const noexcept { return memory_.on_gpu(); }
+  [[nodiscard]] DeviceStream const& stream() const { return *stream_; }
+
+  // The next calls take this input set.
+  void select(int set) { current_ = sets_[static_cast<std::size_t>(set)]; }
+  // The next calls take tensors that stay where they are, for a graph; the set is copied into them (CUDA engine).
+  void stage(int set);
+  // A combine and the halves go on from the dispatch before.
+  void run(Part part);
+  // For what was queued; throws what it found.
+  void wait() { buffer_.synchronize(); }
+  // Lets go of the result.
+  void release();
+
+  [[nodiscard]] LowLatencyReceived const& received() const noexcept { return received_; }
+  // Where the experts write for the result.
+  [[nodiscard]] Tensor outputs();
+  [[nodiscard]] Tensor const& out() const noexcept { return out_; }
+
+ private:
+  struct Inputs {
+    ConstTensorView x{};
+    ConstTensorView scales{};
+    ConstTensorView topk_idx{};
+    ConstTensorView topk_weights{};
+  };
+  void place(int set);
+  [[nodiscard]] std::uintptr_t handle() const { return stream_ ? stream_->handle() : 0; }
+  [[nodiscard]] LowLatencyDispatchArgs dispatch_args() const;
+  [[nodiscard]] LowLatencyCombineArgs combine_args();
+
+  LatencyCase const& case_;
+  LowLatencyBuffer buffer_;
+  TensorMemory memory_;
+  std::optional<DeviceStream> stream_;
+  std::vector<BenchInputs> host_inputs_;
+  std::vector<Inputs> sets_;
+  Inputs current_;
+  Inputs staged_;
+  std::vector<Tensor> staged_tensors_;
+  Tensor other_outputs_;  // not zero-copy
+  Tensor out_;
+  LowLatencyReceived received_;
+  ReceiveHook receive_;
+};
+
+}  // namespace switchyard::cli

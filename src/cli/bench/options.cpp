@@ -1,0 +1,143 @@
+#include "cli/bench/options.hpp"
+
+#include <array>
+#include <string>
+
+#include "base/check.hpp"
+#include "cli/bench/option_choice.hpp"
+
+namespace switchyard::cli {
+
+namespace {
+
+// Counts of tokens, with commas between them.
+void add_tokens(CLI::App& app, BenchOptions& options) {
+  auto const take = [&options](std::string const& text) {
+    std::vector<std::int64_t> counts;
+    for (std::string const& part : CLI::detail::split(text, ',')) {
+      std::int64_t count = 0;
+      if (!CLI::detail::lexical_cast(part, count) || count < 1 || count > std::int64_t{1} << 24)
+        throw CLI::ValidationError("--tokens", part + " is not a number from 1 to 16777216");
+      counts.push_back(count);
+    }
+    options.problem.tokens = counts.front();
+    options.latency.tokens = options.token_counts = counts;
+  };
+  app.add_option_function<std::string>("--tokens", take,
+                                       "tokens of each rank; latency: or a list of them (1,8,32,64,128,256)")
+      ->default_str(std::to_string(options.problem.tokens));
+}
+
+void add_layout(CLI::App& app, BenchOptions& options) {
+  auto const take = [&options](std::string const& name) {
+    options.layout_name = name;
+    options.problem.layout = name == "expanded" ? OutputLayout::expanded : OutputLayout::flat;
+    options.latency.layout = name == "rank" ? SlotLayout::rank_major : SlotLayout::expert_major;
+  };
+  app.add_option_function<std::string>(
+         "--layout", take,
+         "rows by source rank (flat) or by expert (expanded); latency: slots by expert "
+         "(expert) or by source rank (rank)")
+      ->check(CLI::IsMember({"flat", "expanded", "expert", "rank"}))
+      ->default_str("flat; latency: expert");
+}
+
+// A number whose default differs between the modes.
+void add_count(CLI::App& app, char const* flag, std::array<int*, 2> const& targets, int least, char const* doc) {
+  auto const take = [targets](int const& value) {
+    for (int* const target : targets) *target = value;
+  };
+  app.add_option_function<int>(flag, take, doc)
+      ->check(CLI::Range(least, 1000000))
+      ->default_str(std::to_string(*targets[0]) + "; latency: " + std::to_string(*targets[1]));
+}
+
+void add_problem(CLI::App& app, Problem& problem) {
+  app.add_option("--ranks", problem.ranks, "ranks, each a process of this machine")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  app.add_option("--hidden", problem.hidden, "elements of a token")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
+      ->capture_default_str();
+  app.add_option("--top-k", problem.top_k, "experts of a token")->check(CLI::Range(1, 64))->capture_default_str();
+  app.add_option("--experts", problem.experts, "experts of all ranks together")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  app.add_option("--seed", problem.seed, "seed of routing and data")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  add_choice(app, "--dtype", std::array{Payload::fp8, Payload::fp8_cast, Payload::bf16, Payload::f16, Payload::f32},
+             problem.payload, "what dispatch sends (fp8-cast: bf16, cast on the way); combine is bf16");
+}
+
+void validate_latency(BenchOptions const& options) {
+  LatencyOptions const& latency = options.latency;
+  require(options.layout_name != "flat" && options.layout_name != "expanded",
+          "--layout {}: --mode latency has expert and rank", options.layout_name);
+  require(latency.cast == SendCast::fp8 || options.problem.payload == Payload::fp8_cast,
+          "--cast {}: expected --dtype fp8-cast, seen --dtype {}", name_of(latency.cast),
+          name_of(options.problem.payload));
+  require(options.trace.empty(), "--trace: --mode latency has none");
+  for (std::int64_t const tokens : latency.tokens) {
+    require(latency.max_tokens == 0 || tokens <= latency.max_tokens, "--tokens {}: more than --max-tokens {}",
+            tokens, latency.max_tokens);
+  }
+}
+
+void validate_mode(BenchOptions const& options) {
+  if (options.mode == Mode::latency) return validate_latency(options);
+  require(options.layout_name != "expert" && options.layout_name != "rank",
+          "--layout {}: --mode throughput has flat and expanded", options.layout_name);
+  require(options.token_counts.size() <= 1, "--tokens: --mode throughput takes one count, seen {}",
+          options.token_counts.size());
+}
+
+}  // namespace
+
+void add_bench_options(CLI::App& app, BenchOptions& options) {
+  add_problem(app, options.problem);
+  add_tokens(app, options);
+  add_layout(app, options);
+  add_choice(app, "--mode", std::array{Mode::throughput, Mode::latency}, options.mode,
+             "many tokens, or few of them in low-latency mode");
+  add_choice(app, "--routing",
+             std::array{RoutingKind::uniform, RoutingKind::group_limited, RoutingKind::zipf,
+                        RoutingKind::all_to_one, RoutingKind::replay},
+             options.routing, "which experts tokens go to");
+  app.add_option("--routing-file", options.routing_file,
+                 ".npy file, int32 or int64 [tokens, top-k], for --routing replay");
+  add_choice(app, "--launch", std::array{Launch::detect, Launch::fork, Launch::environment}, options.launch,
+             "fork local ranks, or be one rank of torchrun, mpirun or srun");
+  add_choice(app, "--engine", std::array{EngineKind::automatic, EngineKind::cpu, EngineKind::cuda}, options.engine,
+             "what moves the rows; auto: cuda when there is a GPU that this build can use");
+  add_choice(app, "--outputs", std::array{OutputsIn::heap, OutputsIn::any}, options.outputs,
+             "expert outputs: tensors of the symmetric heap, or other memory, which combine stages");
+  app.add_option("--sms", options.sms, "SMs of each rank (cuda); 0: the fewest that reach 95 % of the best")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--workers", options.workers, "threads of each rank that move data; 0: cores / ranks")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  add_count(app, "--iterations", {&options.iterations, &options.latency.iterations}, 1, "timed iterations");
+  add_count(app, "--warmup", {&options.warmup, &options.latency.warmup}, 0, "iterations before the timed ones");
+  app.add_flag("--check,!--no-check", options.check, "check every byte and value, before and after the timed loop")
+      ->capture_default_str();
+  app.add_option("--json", options.json, "write the results as JSON to this file ('-': standard output)");
+  app.add_option("--trace", options.trace, "write a Chrome / Perfetto trace of one more iteration to this file")
+      ->capture_default_str();
+  app.add_option("--timeout-ms", options.timeout_ms, "deadline of every wait; 0: SWITCHYARD_TIMEOUT_MS")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{86400000}))
+      ->capture_default_str();
+  add_latency_options(app, options.latency);
+}
+
+void validate(BenchOptions const& options) {
+  validate_mode(options);
+  bool const replays = options.routing == RoutingKind::replay;
+  require(!replays || !options.routing_file.empty(),
+          "--routing replay: expected --routing-file FILE.npy, seen none");
+  require(replays || options.routing_file.empty(), "--routing-file: expected --routing replay, seen --routing {}",
+          name_of(options.routing));
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,206 @@
+// The low-latency buffer of the CPU engine.
+#include <utility>
+#include <vector>
+
+#include "base/check.hpp"
+#include "call/low_latency_arguments.hpp"
+#include "call/low_latency_engine.hpp"
+#include "call/low_latency_parts.hpp"
+#include "call/reset.hpp"
+#include "call/throughput_parts.hpp"
+#include "engine/cpu/low_latency/engine.hpp"
+#include "node/agreement.hpp"
+#include "node/host_heap.hpp"
+
+namespace switchyard::detail {
+
+namespace {
+
+using cpu::FrameUse;
+
+// Collective: a rank that cannot go on stops all.
+SlotSizes agree_on_sizes(World& world, LowLatencyOptions const& options) {
+  agree(world, refusal_of([&] { check_low_latency_options(options, world.size()); }));
+  return slot_sizes_of(options, world.size());
+}
+
+ConnectedHeap connect_slots(World& world, LowLatencyOptions const& options, BufferPlan const& plan) {
+  auto const sizes = size_options_of(options);
+  return connect_heap(world, {"LowLatencyOptions", sizes}, plan);
+}
+
+// The handle's frame, as the dispatch used it.
+struct CpuLease final : Lease {
+  FrameUse use;
+};
+
+class CpuLowLatency;
+
+// The second half of a call, and what it needs until then.
+template <typename Args>
+struct Half {
+  std::shared_ptr<CpuLowLatency> state;
+  std::shared_ptr<Lease> lease;  // gone: it has run
+  FrameUse use;
+  Args args;
+};
+
+class CpuLowLatency final : public LowLatencyState {
+ public:
+  CpuLowLatency(Communicator communicator, LowLatencyOptions const& options)
+      : communicator_(std::move(communicator)),
+        sizes_(agree_on_sizes(*communicator_.world(), options)),
+        decisions_(decide_together(*communicator_.world(), buffer_options_of(options, slot_layout(sizes_).bytes))),
+        connected_(connect_slots(*communicator_.world(), options, decisions_.plan)),
+        facts_{.options = options,
+               .world = communicator_.size(),
+               .rank = communicator_.rank(),
+               .buffer_id = connected_.buffer_id},
+        engine_(connected_.heap, communicator_.world(),
+                {.sizes = sizes_, .wait = decisions_.wait, .mask_late_peers = options.mask_late_peers}),
+        leases_(static_cast<std::size_t>(sizes_.frames)) {}
+
+  LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override {
+    LowLatencyReceived result = send(args);
+    engine_.receive_dispatch(use_of(result.handle), counters_of(args));
+    return result;
+  }
+
+  LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) override {
+    auto half = std::make_shared<Half<cpu::ReceiveCounters>>();
+    LowLatencyReceived result = send(args);
+    *half = {self(), result.handle.lease(), use_of(result.handle), counters_of(args)};
+    receive = [half = std::move(half)](std::uintptr_t) {
+      finish(*half, [](CpuLowLatency& state, auto const& of) { state.engine_.receive_dispatch(of.use, of.args); });
+    };
+    return result;
+  }
+
+  void combine(LowLatencyCombineArgs const& args) override {
+    send(args);
+    engine_.receive_combine(use_of(args.handle), args, workers(args.num_workers));
+  }
+
+  void send_combine(LowLatencyCombineArgs const& args, ReceiveHook& receive) override {
+    auto half = std::make_shared<Half<LowLatencyCombineArgs>>();
+    send(args);
+    *half = {self(), args.handle.lease(), use_of(args.handle), args};
+    half->args.handle = {};  // `lease` is to be the only owner
+    receive = [half = std::move(half)](std::uintptr_t) {
+      finish(*half, [](CpuLowLatency& state, auto const& of) {
+        state.engine_.receive_combine(of.use, of.args, state.workers(of.args.num_workers));
+      });
+    };
+  }
+
+  Tensor outputs(LowLatencyHandle const& handle, DType dtype) override {
+    check_low_latency_handle(handle, facts());
+    check_outputs_dtype(dtype);
+    return outputs_in(place_of(use_of(handle)), sizes_, dtype, facts_.options.hidden, handle.lease());
+  }
+
+  void mask(int rank, bool masked) override {
+    check_peer(rank, facts());
+    engine_.mask(rank, masked);
+  }
+  std::vector<bool> masked() override { return engine_.masked(); }
+  void reset() override { reset_together(*communicator_.world(), engine_); }
+  void synchronize() override {}  // calls are done when they return, and have thrown what they found
+  void gate(std::uintptr_t) override { communicator_.barrier(); }
+  void drain() noexcept override {}
+  [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }
+  [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
+  [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] std::size_t bytes() const noexcept override { return slot_layout(sizes_).bytes; }
+
+ private:
+  std::shared_ptr<CpuLowLatency> self() { return std::static_pointer_cast<CpuLowLatency>(shared_from_this()); }
+
+  [[nodiscard]] LowLatencyFacts facts() const {
+    LowLatencyFacts facts = facts_;
+    facts.era = engine_.credits()->era();
+    return facts;
+  }
+  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : decisions_.plan.num_workers; }
+  [[nodiscard]] FramePlace place_of(FrameUse const& use) const {
+    return {.frame = engine_.slots().frame(facts_.rank, use.frame),
+            .local_experts = engine_.slots().local_experts()};
+  }
+  // Of a checked handle.
+  static FrameUse use_of(LowLatencyHandle const& handle) {
+    return static_cast<CpuLease const&>(*handle.lease()).use;
+  }
+  static cpu::ReceiveCounters counters_of(LowLatencyDispatchArgs const& args) {
+    return {.received_per_expert = args.received_per_expert, .wait_ns_per_source = args.wait_ns_per_source};
+  }
+
+  std::shared_ptr<Lease> make_lease(FrameUse const& use, LowLatencyDispatchArgs const& args) const {
+    auto lease = std::make_shared<CpuLease>();
+    lease->frame = use.frame;
+    lease->layout = args.layout;
+    lease->num_tokens = args.x.size(0);
+    lease->buffer_id = facts_.buffer_id;
+    lease->era = use.era;
+    lease->use = use;
+    lease->give_back = [credits = engine_.credits(), use] { credits->give_back(use); };
+    return lease;
+  }
+
+  // The send halves. Up to the engine's own nothing is sent or counted.
+  LowLatencyReceived send(LowLatencyDispatchArgs const& args) {
+    engine_.check_usable();
+    check_low_latency_dispatch(args, facts());
+    FrameUse const use = engine_.next_use();
+    std::weak_ptr<Lease>& earlier = leases_[static_cast<std::size_t>(use.frame)];
+    // One from before a reset is void, whoever holds it.
+    auto const held = earlier.lock();
+    require(
+        held == nullptr || held->era != use.era,
+        "max_results: expected the result of {} dispatches ago to be let go of, seen it held; let go of results "
+        "earlier or raise LowLatencyOptions::max_results",
+        sizes_.frames);
+    engine_.route(args);
+    auto const lease = make_lease(use, args);
+    LowLatencyReceived result = received_in(place_of(use), sizes_, slot_rows_of(args), lease);
+    earlier = lease;
+    engine_.send_dispatch(args, workers(args.num_workers));
+    return result;
+  }
+
+  void send(LowLatencyCombineArgs const& args) {
+    engine_.check_usable();
+    check_low_latency_combine(args, facts());
+    auto const use = use_of(args.handle);
+    check_coding(args, place_of(use).frame + engine_.slots().at().outputs);
+    engine_.check_combine(use_of(args.handle));
+    engine_.send_combine(use_of(args.handle), args, workers(args.num_workers));
+  }
+
+  template <typename Args, typename Run>
+  static void finish(Half<Args>& half, Run const& run) {
+    // Held until it has run, then let go of, also when it throws.
+    auto const state = std::exchange(half.state, nullptr);
+    auto const lease = std::exchange(half.lease, nullptr);
+    if (lease == nullptr) return;
+    require(lease->era == state->engine_.credits()->era(),
+            "receive hook: expected one of a call after the last reset, seen one from before");
+    run(*state, half);
+  }
+
+  Communicator communicator_;
+  SlotSizes sizes_;
+  Decisions decisions_;
+  ConnectedHeap connected_;
+  LowLatencyFacts facts_;  // but for the era
+  cpu::LowLatency engine_;
+  std::vector<std::weak_ptr<Lease>> leases_;  // of the latest dispatch into each frame
+};
+
+}  // namespace
+
+std::shared_ptr<LowLatencyState> make_cpu_low_latency(Communicator const& communicator,
+                                                      LowLatencyOptions const& options) {
+  return std::make_shared<CpuLowLatency>(communicator, options);
+}
+
+}  // namespace switchyard::detail

@@ -1,0 +1,69 @@
+#include "engine/cpu/low_latency/credits.hpp"
+
+#include <cstring>
+
+#include "control/signal_delay.hpp"
+#include "control/signals.hpp"
+
+namespace switchyard::cpu {
+
+void Credits::credit(int peer, int frame, std::uint64_t epoch) const noexcept {
+  delay_signal();
+  // Release: pairs with the acquire of the source that waits for it; its rows, and its claims on top of our zeros,
+  // come after all that was done with the earlier ones.
+  epoch_of(slots_.credits(peer, frame)[slots_.rank()]).store(epoch, std::memory_order_release);
+  delay_signal();
+}
+
+void Credits::give_back(FrameUse const& use) noexcept {
+  std::lock_guard const lock(mutex_);
+  auto const frame = static_cast<std::size_t>(use.frame);
+  if (use.era != era_ || received_[frame] != use.epoch || given_[frame] == use.epoch) return;
+  given_[frame] = use.epoch;
+  for (int expert = 0; expert < slots_.local_experts(); ++expert) {
+    // Relaxed: released by the credits below.
+    slots_.claim(slots_.rank(), use.frame, expert).store(0, std::memory_order_relaxed);
+  }
+  for (int peer = 0; peer < slots_.world(); ++peer) {
+    if (masked(peer)) continue;
+    credit(peer, use.frame, use.epoch);
+    ring_doorbell(slots_.heap(), peer);
+  }
+}
+
+void Credits::note_received(FrameUse const& use) {
+  std::lock_guard const lock(mutex_);
+  received_[static_cast<std::size_t>(use.frame)] = use.epoch;
+}
+
+void Credits::mask(int peer, bool masked) {
+  std::lock_guard const lock(mutex_);
+  char const now = masked ? 1 : 0;
+  if (masked_[static_cast<std::size_t>(peer)] == now) return;
+  masked_[static_cast<std::size_t>(peer)] = now;
+  for (int frame = 0; frame < slots_.sizes().frames; ++frame) {
+    credit(peer, frame, masked ? credit_revoked : given_[static_cast<std::size_t>(frame)]);
+  }
+  ring_doorbell(slots_.heap(), peer);
+}
+
+void Credits::end_era() {
+  std::lock_guard const lock(mutex_);
+  ++era_;
+}
+
+void Credits::clear() {
+  std::lock_guard const lock(mutex_);
+  masked_.assign(masked_.size(), 0);
+  received_.fill(0);
+  given_.fill(0);
+  // No peer reads or writes them now.
+  std::memset(slots_.heap().heap(slots_.rank()), 0, slots_.at().control_bytes);
+}
+
+std::uint64_t Credits::era() const {
+  std::lock_guard const lock(mutex_);
+  return era_;
+}
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,69 @@
+#include "engine/cpu/low_latency/engine.hpp"
+
+#include <fmt/format.h>
+
+#include "base/check.hpp"
+
+namespace switchyard::cpu {
+
+LowLatency::LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world,
+                       LowLatencySetup const& setup)
+    : slots_(heap, setup.sizes),
+      credits_(std::make_shared<Credits>(slots_)),
+      signals_(heap, std::move(world), setup.wait),
+      mask_late_peers_(setup.mask_late_peers) {
+  SlotSizes const& sizes = setup.sizes;
+  for (int frame = 0; frame < sizes.frames; ++frame) {
+    frames_.push_back({.routes = SlotRoutes(slots_.experts(), sizes.world, sizes.max_tokens, sizes.top_k)});
+  }
+  for (int peer = 0; peer < sizes.world; ++peer) {
+    if (heap->heap_bytes(peer) >= slots_.at().bytes) continue;
+    throw SystemError(fmt::format("slots of rank {}: expected {} bytes, seen {}", peer, slots_.at().bytes,
+                                  heap->heap_bytes(peer)));
+  }
+}
+
+FrameUse LowLatency::next_use() const {
+  auto const frame = static_cast<std::size_t>(dispatches_ % frames_.size());
+  return {.frame = static_cast<int>(frame), .epoch = frames_[frame].epoch + 1, .era = credits_->era()};
+}
+
+std::vector<bool> LowLatency::masked() {
+  std::vector<bool> result;
+  for (int peer = 0; peer < slots_.world(); ++peer) {
+    FrameFlag& credit = slots_.credits(slots_.rank(), 0)[peer];
+    // Acquire: pairs with the release in Credits::mask().
+    if (epoch_of(credit).load(std::memory_order_acquire) == credit_revoked) mask(peer, true);
+    result.push_back(masked(peer));
+  }
+  return result;
+}
+
+void LowLatency::clean(Counters const& /*agreed*/) {
+  for (Frame& frame : frames_) {
+    frame.epoch = 0;
+    frame.received = true;
+    frame.combined = false;
+  }
+  dispatches_ = 0;
+  credits_->clear();
+  signals_.reset();
+}
+
+void LowLatency::broken(char const* phase, int peer, char const* what, std::int64_t seen) {
+  signals_.fail(
+      SystemError(fmt::format("rank {}: what rank {} wrote is broken: {} {}", slots_.rank(), peer, what, seen),
+                  {.rank = slots_.rank(), .peer = peer, .phase = phase}));
+}
+
+void LowLatency::check_digests(FlagWait const& wait, std::uint64_t expected, char const* options) {
+  for (int peer = 0; peer < slots_.world(); ++peer) {
+    if (masked(peer) || told(wait.flags[peer].digest) == expected) continue;
+    signals_.fail(
+        InvalidArgument(fmt::format("rank {}: {}: expected the same {} on all ranks, seen others on rank {}", peer,
+                                    wait.phase, options, slots_.rank()),
+                        {.rank = peer, .peer = slots_.rank(), .phase = wait.phase}));
+  }
+}
+
+}  // namespace switchyard::cpu

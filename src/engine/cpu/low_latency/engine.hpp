@@ -1,0 +1,128 @@
+// Low-latency dispatch and combine on CPU memory, each in two halves. Arguments arrive checked; see src/api/. One
+// thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "control/counters.hpp"
+#include "control/signals.hpp"
+#include "engine/cpu/low_latency/credits.hpp"
+#include "engine/cpu/low_latency/routes.hpp"
+#include "engine/cpu/low_latency/slots.hpp"
+#include "engine/cpu/worker_pool.hpp"
+#include "layout/slot_rows.hpp"
+
+namespace switchyard::cpu {
+
+struct LowLatencySetup {
+  SlotSizes sizes;
+  WaitPolicy wait;
+  bool mask_late_peers = false;
+};
+
+// What a receive half may count.
+struct ReceiveCounters {
+  TensorView received_per_expert{};
+  TensorView wait_ns_per_source{};
+};
+
+// A wait for a flag of every peer.
+struct FlagWait {
+  FrameFlag* flags = nullptr;  // [R], in the own heap
+  int frame = 0;
+  std::uint64_t epoch = 0;
+  char const* phase = "";
+  TensorView wait_ns{};
+};
+
+class LowLatency {
+ public:
+  LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world,
+             LowLatencySetup const& setup);
+
+  [[nodiscard]] Slots const& slots() const noexcept { return slots_; }
+  [[nodiscard]] std::shared_ptr<Credits> const& credits() const noexcept { return credits_; }
+  // What the next dispatch will use.
+  [[nodiscard]] FrameUse next_use() const;
+
+  // Reads the ids; throws InvalidArgument. Nothing is sent or counted.
+  void route(LowLatencyDispatchArgs const& args);
+  // What was routed. The frame's earlier result is no longer held by this rank. Counts the call.
+  void send_dispatch(LowLatencyDispatchArgs const& args, int workers);
+  // Receive halves succeed when all is there, even if a peer has failed the buffer since, in a later call.
+  void receive_dispatch(FrameUse const& use, ReceiveCounters const& counters);
+
+  // Throws InvalidArgument if the dispatch is not received yet, or has been combined.
+  void check_combine(FrameUse const& use) const;
+  void send_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
+  void receive_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
+
+  void mask(int peer, bool masked) { credits_->mask(peer, masked); }
+  // Also notices which peers have masked this rank.
+  std::vector<bool> masked();
+
+  void check_usable() const { signals_.check_usable(); }
+
+  // The steps of a reset; see api/reset.hpp.
+  void end_work() const { credits_->end_era(); }
+  [[nodiscard]] Counters counters() const noexcept { return {}; }
+  void clean(Counters const& agreed);
+  [[noreturn]] void give_up(Error const& error) { signals_.fail(error); }
+
+ private:
+  friend class SendRows;
+  friend class SumRows;
+  // This rank's side of a frame.
+  struct Frame {
+    std::uint64_t epoch = 0;
+    bool received = true;
+    bool combined = false;
+    SlotRows rows{};
+    std::uint64_t digest = 0;
+    std::uint64_t combine_digest = 0;
+    SlotRoutes routes;
+  };
+
+  [[nodiscard]] Frame& of(FrameUse const& use) noexcept { return frames_[static_cast<std::size_t>(use.frame)]; }
+  [[nodiscard]] Frame const& of(FrameUse const& use) const noexcept {
+    return frames_[static_cast<std::size_t>(use.frame)];
+  }
+  [[nodiscard]] bool masked(int peer) const noexcept { return credits_->masked(peer); }
+  // What a flag is raised to.
+  struct Raised {
+    std::uint64_t epoch = 0;
+    std::uint64_t digest = 0;
+  };
+  void raise(int peer, FrameFlag& flag, Raised const& to);
+  // Returns when each peer has raised its flag or is masked.
+  void await_flags(FlagWait const& wait);
+  [[noreturn]] void broken(char const* phase, int peer, char const* what, std::int64_t seen);
+  void check_digests(FlagWait const& wait, std::uint64_t expected, char const* options);
+  void receive(FrameUse const& use, ReceiveCounters const& counters);
+  void finish_abandoned(FrameUse const& next);
+  void await_credits(FrameUse const& use);
+  void raise_arrived(FrameUse const& use);
+  void take_expert_rows(FrameUse const& use, TensorView const& per_expert);
+  void take_source_rows(FrameUse const& use, TensorView const& per_expert);
+  void count_ids(FrameUse const& use, SlotRange const& rows, TensorView const& per_expert);
+  // Slots of the own frame that sources have sent rows into.
+  [[nodiscard]] std::vector<std::int64_t> slots_received(FrameUse const& use);
+  // Copies or codes the rows that a source sent, unless they are there already.
+  void stage_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
+  void code_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
+  void for_each_row(std::size_t rows, int workers, std::function<void(std::size_t)> const& work);
+  void raise_ready(FrameUse const& use);
+
+  Slots slots_;
+  std::shared_ptr<Credits> credits_;
+  Signals signals_;
+  WorkerPool pool_;
+  bool mask_late_peers_;
+  std::vector<Frame> frames_;
+  std::uint64_t dispatches_ = 0;
+};
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,262 @@
+// The send half of a low-latency dispatch: claim rows, write them, tell.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <tuple>
+#include <vector>
+
+#include "base/trace.hpp"
+#include "engine/cpu/guarded_call.hpp"
+#include "engine/cpu/low_latency/engine.hpp"
+#include "engine/cpu/simd/kernels.hpp"
+#include "engine/cpu/token_chunks.hpp"
+#include "layout/routes.hpp"
+
+namespace switchyard::cpu {
+
+namespace {
+
+constexpr std::int64_t chunk_tokens = 4;
+
+// While the rows of all ranks together are no more than this (a part of a last-level cache), their receivers find
+// them there, and a dispatch takes half the time that it takes with stores past the caches. With more it is the
+// other way round. Estimated from the own rows.
+constexpr std::size_t most_cached = std::size_t{8} << 20;
+
+// A row as it travels, and room for what has to be made of the caller's first.
+struct Row {
+  std::byte const* x = nullptr;
+  std::byte const* scales = nullptr;
+};
+struct Scratch {
+  std::vector<std::uint8_t> values;
+  std::vector<float> scales;
+  std::vector<std::uint32_t> packed;
+};
+
+// Exponents of powers of two, four to a word.
+void pack_exponents(std::vector<float> const& scales, std::vector<std::uint32_t>& words) {
+  std::ranges::fill(words, 0);
+  for (std::size_t group = 0; group < scales.size(); ++group)
+    words[group / 4] |= std::bit_cast<std::uint32_t>(scales[group]) >> 23 << group % 4 * 8;
+}
+
+}  // namespace
+
+// Writes the rows of one dispatch into the slots of all ranks.
+class SendRows {
+ public:
+  SendRows(LowLatency& engine, LowLatencyDispatchArgs const& args, FrameUse const& use)
+      : engine_(engine),
+        slots_(engine.slots_),
+        args_(args),
+        use_(use),
+        rows_(engine.of(use).rows),
+        routes_(engine.of(use).routes) {}
+
+  void run(int workers) {
+    for (int peer = 0; peer < slots_.world(); ++peer) {
+      if (engine_.masked(peer)) continue;
+      if (by_expert()) claim_of(peer);
+      if (!by_expert()) routes_.place(peer, 0);
+    }
+    streamed_ = static_cast<std::size_t>(slots_.world()) * routes_.total() * rows_.row_bytes() > most_cached;
+    TokenChunks chunks(routes_.tokens(), chunk_tokens);
+    engine_.pool_.run(workers, [&](int worker) { place(chunks, worker); });
+  }
+
+ private:
+  [[nodiscard]] bool by_expert() const { return rows_.layout == SlotLayout::expert_major; }
+
+  // One addition for all rows of an expert tells where they begin, and the receiver how many there are.
+  void claim_of(int peer) {
+    std::int64_t* const ranges = slots_.ranges(peer, use_.frame);
+    for (int local = 0; local < slots_.experts().count(peer); ++local) {
+      SlotRange const range = claim(peer, local);
+      routes_.place(slots_.experts().first(peer) + local, range.begin);
+      ranges[local * slots_.world() + slots_.rank()] = range.packed();
+    }
+  }
+
+  SlotRange claim(int peer, int local) {
+    int const count = routes_.count(slots_.experts().first(peer) + local);
+    if (count == 0) return {};
+    // Relaxed: the acquire of the credit puts it behind the receiver's zero, the release of the flag before the
+    // receiver's look; see Credits::give_back() and count_expert_rows().
+    SlotRange const range{slots_.claim(peer, use_.frame, local)
+                              .fetch_add(static_cast<std::uint32_t>(count), std::memory_order_relaxed),
+                          count};
+    if (!range.within(slots_.expert_slots())) {
+      engine_.broken("low_latency/send", peer, "claim of an expert's rows at", range.begin);
+    }
+    return range;
+  }
+
+  void place(TokenChunks& chunks, int worker) const {
+    TraceScope const span("low_latency/send", slots_.rank(), worker);
+    Scratch scratch;
+    if (args_.cast != SendCast::none) scratch.values.resize(rows_.row_bytes());
+    scratch.scales.resize(static_cast<std::size_t>(scale_groups(rows_.elements)));
+    scratch.packed.resize(static_cast<std::size_t>(rows_.scale_elements));
+    for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
+      for (; token < end; ++token) {
+        Row row;
+        auto const experts = routes_.experts(token);
+        for (std::size_t slot = 0; slot < experts.size(); ++slot) {
+          if (!sends(token, slot)) continue;
+          if (row.x == nullptr) row = load(token, scratch);
+          store(token, slot, row);
+        }
+      }
+    }
+    store_fence();  // before the release of the flags, which does not order non-temporal stores
+  }
+
+  // Whether the slot has a row of its own.
+  [[nodiscard]] bool sends(std::int64_t token, std::size_t slot) const {
+    auto const experts = routes_.experts(token);
+    if (routes_.row(token, slot) < 0) return false;
+    auto const earlier = experts.first(slot);
+    return std::ranges::find(earlier, experts[slot]) == earlier.end();
+  }
+
+  Row load(std::int64_t token, Scratch& scratch) const {
+    ConstTensorView const& x = args_.x;
+    auto const* const from =
+        static_cast<std::byte const*>(x.data) + token * x.stride(0) * static_cast<std::int64_t>(size_of(x.dtype));
+    if (args_.cast == SendCast::none) return {from, load_scales(token, scratch)};
+    cast_to_fp8({.from = from,
+                 .count = static_cast<std::size_t>(x.size(1)),
+                 .dtype = x.dtype,
+                 .values = scratch.values.data(),
+                 .scales = scratch.scales.data(),
+                 .power_of_two = args_.cast != SendCast::fp8});
+    auto const* const values = reinterpret_cast<std::byte const*>(scratch.values.data());
+    if (args_.cast != SendCast::fp8_ue8m0) return {values, reinterpret_cast<std::byte*>(scratch.scales.data())};
+    pack_exponents(scratch.scales, scratch.packed);
+    return {values, reinterpret_cast<std::byte*>(scratch.packed.data())};
+  }
+
+  // The caller's, gathered when strided.
+  std::byte const* load_scales(std::int64_t token, Scratch& scratch) const {
+    ConstTensorView const& scales = args_.scales;
+    if (!scales.given()) return nullptr;
+    if (scales.dtype == DType::u8) return static_cast<std::byte const*>(scales.data) + token * scales.stride(0);
+    auto const* const from = static_cast<float const*>(scales.data) + token * scales.stride(0);
+    for (std::size_t group = 0; group < scratch.scales.size(); ++group)
+      scratch.scales[group] = from[static_cast<std::int64_t>(group) * scales.stride(1)];
+    return reinterpret_cast<std::byte const*>(scratch.scales.data());
+  }
+
+  void store(std::int64_t token, std::size_t slot, Row const& row) const {
+    int const expert = routes_.experts(token)[slot];
+    int const peer = routes_.rank_of(expert);
+    std::byte* const frame = slots_.frame(peer, use_.frame);
+    SlotLayoutBytes const& at = slots_.at();
+    std::int64_t index = routes_.row(token, slot);
+    if (by_expert()) {
+      int const local = expert - slots_.experts().first(peer);
+      store_scales(frame + at.scales, local, index, row);
+      index += local * slots_.expert_slots();
+    } else {
+      index += slots_.rank() * slots_.sizes().max_tokens;
+      store_scales(frame + at.scales, 0, index, row);
+      store_ids(frame, token, peer, index);
+    }
+    copy_row(frame + at.x + static_cast<std::size_t>(index) * rows_.row_bytes(), row.x);
+    reinterpret_cast<std::int32_t*>(frame + at.source_token)[index] = static_cast<std::int32_t>(token);
+  }
+
+  void copy_row(std::byte* to, std::byte const* from) const {
+    if (streamed_) {
+      stream_copy(to, from, rows_.row_bytes());
+    } else {
+      std::memcpy(to, from, rows_.row_bytes());
+    }
+  }
+
+  void store_scales(std::byte* scales, std::int64_t group, std::int64_t index, Row const& row) const {
+    if (row.scales == nullptr) return;
+    std::size_t const slots = static_cast<std::size_t>(group * slots_.expert_slots());
+    std::byte* const to = scales + slots * rows_.scale_bytes();
+    if (!rows_.column_major()) {
+      std::memcpy(to + static_cast<std::size_t>(index) * rows_.scale_bytes(), row.scales, rows_.scale_bytes());
+      return;
+    }
+    auto* column = reinterpret_cast<std::uint32_t*>(to) + index;
+    for (std::int64_t element = 0; element < rows_.scale_elements; ++element, column += slots_.expert_slots())
+      std::memcpy(column, row.scales + static_cast<std::size_t>(element) * sizeof *column, sizeof *column);
+  }
+
+  void store_ids(std::byte* frame, std::int64_t token, int peer, std::int64_t index) const {
+    auto const experts = routes_.experts(token);
+    std::int64_t const first = index * slots_.sizes().top_k;
+    auto* const ids = reinterpret_cast<std::int32_t*>(frame + slots_.at().topk_idx) + first;
+    auto* const weights = reinterpret_cast<float*>(frame + slots_.at().topk_weights) + first;
+    for (std::size_t slot = 0; slot < experts.size(); ++slot) {
+      bool const theirs = experts[slot] >= 0 && routes_.rank_of(experts[slot]) == peer;
+      ids[slot] = theirs ? experts[slot] - slots_.experts().first(peer) : -1;
+      if (rows_.weights)
+        weights[slot] = theirs ? weight_at(args_.topk_weights, token, static_cast<std::int64_t>(slot)) : 0.0F;
+    }
+  }
+
+  LowLatency& engine_;
+  Slots const& slots_;
+  LowLatencyDispatchArgs const& args_;
+  FrameUse use_;
+  SlotRows rows_;
+  SlotRoutes& routes_;
+  bool streamed_ = false;
+};
+
+void LowLatency::route(LowLatencyDispatchArgs const& args) {
+  check_usable();
+  of(next_use()).routes.route(args.topk_idx, args.layout);
+}
+
+void LowLatency::send_dispatch(LowLatencyDispatchArgs const& args, int workers) {
+  check_usable();
+  guarded_call(signals_, {slots_.rank(), "low_latency/send"}, [&] {
+    FrameUse const use = next_use();
+    finish_abandoned(use);
+    ++dispatches_;
+    Frame& frame = of(use);
+    frame.epoch = use.epoch;
+    frame.received = frame.combined = false;
+    frame.rows = slot_rows_of(args);
+    frame.digest = dispatch_digest(args);
+    await_credits(use);
+    SendRows(*this, args, use).run(workers);
+    raise_arrived(use);
+  });
+}
+
+// A result that its owner let go of before it was received: sources still write it. What they wait for is that it
+// is received and given back.
+void LowLatency::finish_abandoned(FrameUse const& next) {
+  if (of(next).received) return;
+  FrameUse const left{.frame = next.frame, .epoch = next.epoch - 1, .era = next.era};
+  receive(left, {});
+  credits_->give_back(left);
+}
+
+void LowLatency::await_credits(FrameUse const& use) {
+  await_flags({.flags = slots_.credits(slots_.rank(), use.frame),
+               .frame = use.frame,
+               .epoch = use.epoch - 1,
+               .phase = "low_latency/credit"});
+}
+
+void LowLatency::raise_arrived(FrameUse const& use) {
+  Frame const& frame = of(use);
+  bool const by_rank = frame.rows.layout == SlotLayout::rank_major;
+  for (int peer = 0; peer < slots_.world(); ++peer) {
+    if (masked(peer)) continue;
+    FrameFlag& flag = slots_.arrived(peer, use.frame)[slots_.rank()];
+    tell(flag.rows, by_rank ? static_cast<std::uint64_t>(frame.routes.count(peer)) : 0);
+    raise(peer, flag, {use.epoch, frame.digest});
+  }
+}
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,88 @@
+// Where the slots and words of each rank lie; docs/low-latency.md states who writes what when.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "layout/experts.hpp"
+#include "layout/slots.hpp"
+#include "memory/symmetric_heap.hpp"
+
+namespace switchyard::cpu {
+
+class Slots {
+ public:
+  Slots(std::shared_ptr<SymmetricHeap> heap, SlotSizes const& sizes)
+      : heap_(std::move(heap)), sizes_(sizes), at_(slot_layout(sizes)), experts_(sizes.num_experts, sizes.world) {}
+
+  [[nodiscard]] int rank() const noexcept { return heap_->rank(); }
+  [[nodiscard]] int world() const noexcept { return sizes_.world; }
+  [[nodiscard]] SymmetricHeap const& heap() const noexcept { return *heap_; }
+  [[nodiscard]] SlotSizes const& sizes() const noexcept { return sizes_; }
+  [[nodiscard]] SlotLayoutBytes const& at() const noexcept { return at_; }
+  [[nodiscard]] ExpertSplit const& experts() const noexcept { return experts_; }
+  [[nodiscard]] int local_experts() const noexcept { return experts_.count(rank()); }
+  // R*M: slots of an expert.
+  [[nodiscard]] std::int64_t expert_slots() const noexcept {
+    return static_cast<std::int64_t>(sizes_.sources_rows());
+  }
+
+  // Flags of a frame by peer, at `owner`.
+  [[nodiscard]] FrameFlag* arrived(int owner, int frame) const noexcept { return flags(owner, at_.arrived, frame); }
+  [[nodiscard]] FrameFlag* credits(int owner, int frame) const noexcept { return flags(owner, at_.credit, frame); }
+  [[nodiscard]] FrameFlag* ready(int owner, int frame) const noexcept { return flags(owner, at_.ready, frame); }
+  [[nodiscard]] std::atomic_ref<std::uint32_t> claim(int owner, int frame, int local_expert) const noexcept {
+    auto const index = static_cast<std::size_t>(frame) * static_cast<std::size_t>(sizes_.max_local_experts) +
+                       static_cast<std::size_t>(local_expert);
+    return std::atomic_ref(reinterpret_cast<std::uint32_t*>(heap_->heap(owner) + at_.claims)[index]);
+  }
+
+  [[nodiscard]] std::byte* frame(int owner, int frame) const noexcept {
+    return heap_->heap(owner) + at_.frames + static_cast<std::size_t>(frame) * at_.frame_bytes;
+  }
+  // i64[L][R] of the owner.
+  [[nodiscard]] std::int64_t* ranges(int owner, int frame) const noexcept {
+    return reinterpret_cast<std::int64_t*>(this->frame(owner, frame) + at_.ranges);
+  }
+
+ private:
+  [[nodiscard]] FrameFlag* flags(int owner, std::size_t offset, int frame) const noexcept {
+    return reinterpret_cast<FrameFlag*>(heap_->heap(owner) + offset) +
+           static_cast<std::size_t>(frame) * static_cast<std::size_t>(sizes_.world);
+  }
+
+  std::shared_ptr<SymmetricHeap> heap_;
+  SlotSizes sizes_;
+  SlotLayoutBytes at_;
+  ExpertSplit experts_;
+};
+
+inline std::atomic_ref<std::uint64_t> epoch_of(FrameFlag& flag) noexcept {
+  return std::atomic_ref(flag.epoch);
+}
+
+// What a flag says beside its epoch. Relaxed: the epoch, released after it and acquired before it is read, orders
+// it.
+inline void tell(std::uint64_t& word, std::uint64_t value) noexcept {
+  std::atomic_ref(word).store(value, std::memory_order_relaxed);
+}
+inline std::uint64_t told(std::uint64_t& word) noexcept {
+  return std::atomic_ref(word).load(std::memory_order_relaxed);
+}
+
+// Rows of an expert that come from one source.
+struct SlotRange {
+  std::int64_t begin = 0;
+  std::int64_t count = 0;
+
+  [[nodiscard]] std::int64_t packed() const noexcept { return begin << 32 | count; }
+  static SlotRange unpack(std::int64_t word) noexcept {
+    auto const bits = static_cast<std::uint64_t>(word);
+    return {static_cast<std::int64_t>(bits >> 32), static_cast<std::int64_t>(bits & 0xffffffff)};
+  }
+  [[nodiscard]] bool within(std::int64_t slots) const noexcept { return begin <= slots && count <= slots - begin; }
+};
+
+}  // namespace switchyard::cpu

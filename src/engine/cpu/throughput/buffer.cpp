@@ -1,0 +1,174 @@
+// The buffer of the CPU engine.
+#include <utility>
+
+#include "base/trace.hpp"
+#include "call/reset.hpp"
+#include "call/throughput_engine.hpp"
+#include "call/throughput_parts.hpp"
+#include "engine/cpu/throughput/engine.hpp"
+#include "engine/cpu/throughput/layout.hpp"
+#include "node/host_heap.hpp"
+
+namespace switchyard::detail {
+
+namespace {
+
+// The sending side of a dispatch's routing; throws InvalidArgument for an id out of range.
+void route(DispatchArgs const& args, BufferFacts const& buffer, Routing& routing) {
+  if (args.token_in_rank.given()) {
+    routing.table = masked_routes(args.token_in_rank);
+    return;
+  }
+  ExpertSplit const experts(buffer.options.num_experts, buffer.world);
+  bool const flat = args.layout == OutputLayout::flat;
+  routing.table = flat ? flat_routes(args.topk_idx, experts, buffer.world)
+                       : expanded_routes(args.topk_idx, experts, buffer.world);
+}
+
+class CpuBuffer final : public BufferState {
+ public:
+  CpuBuffer(Communicator communicator, BufferOptions const& options)
+      : communicator_(std::move(communicator)),
+        decisions_(decide_together(*communicator_.world(), options)),
+        connected_(connect_heap(*communicator_.world(), options, decisions_.plan)),
+        facts_{options, communicator_.size(), connected_.buffer_id, Device::cpu},
+        engine_(connected_.heap, communicator_.world(),
+                {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = decisions_.wait}) {}
+
+  Layout get_layout(ConstTensorView topk_idx, std::uintptr_t) override {
+    check_topk_idx(topk_idx, facts_);
+    return host_layout(topk_idx, facts_.options.num_experts, facts_.world);
+  }
+
+  Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
+    return {Event(), std::make_shared<Layout>(get_layout(topk_idx, cuda_stream))};
+  }
+
+  Dispatched dispatch(DispatchArgs const& args) override {
+    Dispatched result;
+    DispatchCall call = begin(args, result);
+    stream_.wait(args.after);
+    stream_.run([&] { run(call, result); });
+    return result;
+  }
+
+  Pending<Dispatched> dispatch_async(DispatchArgs const& args) override {
+    auto result = std::make_shared<Dispatched>();
+    auto call = std::make_shared<DispatchCall>(begin(args, *result));
+    stream_.wait(args.after);
+    return {stream_.submit([state = self(), call, result] { state->run(*call, *result); }), result};
+  }
+
+  Combined combine(CombineArgs const& args) override {
+    Combined result;
+    stream_.wait(args.after);
+    stream_.run([&] { run(args, result); });
+    return result;
+  }
+
+  Pending<Combined> combine_async(CombineArgs const& args) override {
+    auto result = std::make_shared<Combined>();
+    stream_.wait(args.after);
+    return {stream_.submit([state = self(), args, result] { state->run(args, *result); }), result};
+  }
+
+  Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
+    engine_.check_usable();
+    Tensor tensor = allocate_tensor(*connected_.heap, dtype, shape, Device::cpu);
+    // A call that failed meanwhile has let go of a block into which late peers may write until the reset.
+    engine_.check_usable();
+    return tensor;
+  }
+
+  void synchronize() override { stream_.synchronize(); }
+  // On the stream: behind all queued work, which is over then.
+  void reset() override {
+    stream_.run([this] { reset_together(*communicator_.world(), engine_); });
+  }
+  void drain() noexcept override { stream_.synchronize(); }
+  Stream& stream() override { return stream_; }
+  [[nodiscard]] std::uintptr_t cuda_stream() const noexcept override { return 0; }
+  [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }
+  [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
+  [[nodiscard]] BufferOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] BlockAllocator const& allocator() const noexcept override { return connected_.heap->allocator(); }
+
+ private:
+  std::shared_ptr<CpuBuffer> self() { return std::static_pointer_cast<CpuBuffer>(shared_from_this()); }
+
+  // What can be done before the inputs are ready; in worst-case mode that includes the result's tensors.
+  DispatchCall begin(DispatchArgs const& args, Dispatched& result) {
+    DispatchCall call{.args = args};
+    call.workers = workers(args.num_workers);
+    if (args.handle.given()) {
+      call.routing = args.handle.routing();
+    } else {
+      call.routing = call.fresh = std::make_shared<Routing>();
+    }
+    result.handle = Handle(call.routing);
+    if (args.num_worst_tokens > 0) prepare(call, result);
+    return call;
+  }
+
+  void prepare(DispatchCall& call, Dispatched& result) {
+    attempt(call, [&] {
+      DispatchArgs const& args = call.args;
+      check_dispatch(args, facts_);
+      if (call.fresh) describe(args, facts_, communicator_.rank(), *call.fresh);
+      call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
+      if (args.num_worst_tokens > 0) allocate_worst(call, result);
+    });
+  }
+
+  void allocate_worst(DispatchCall& call, Dispatched& result) {
+    engine_.check_usable();
+    std::size_t const bytes = receive_block(call.shape).bytes;
+    call.block = connected_.heap->allocate(bytes);
+    if (!call.block) throw_no_memory(*connected_.heap, bytes, "num_worst_tokens rows");
+    fill_tensors(call, Device::cpu, result);
+  }
+
+  // On the stream: reads the ids, talks to the peers, moves the rows.
+  void run(DispatchCall& call, Dispatched& result) {
+    TraceScope const span("dispatch", communicator_.rank());
+    bool const worst = call.args.num_worst_tokens > 0;
+    if (!worst) prepare(call, result);
+    attempt(call, [&] {
+      TraceScope const layout("dispatch/layout", communicator_.rank());
+      if (call.fresh) route(call.args, facts_, *call.fresh);
+    });
+    engine_.dispatch(call);
+    if (worst) return;
+    fill_tensors(call, Device::cpu, result);
+    result.tokens_per_expert = result.handle.tokens_per_expert();
+  }
+
+  void run(CombineArgs const& args, Combined& result) {
+    TraceScope const span("combine", communicator_.rank());
+    CombineCall call{.args = args};
+    call.workers = workers(args.num_workers);
+    attempt(call, [&] {
+      check_combine(args, facts_);
+      engine_.check_usable();
+      prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cpu}, result);
+    });
+    engine_.combine(call);
+  }
+
+  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : decisions_.plan.num_workers; }
+
+  Communicator communicator_;
+  Decisions decisions_;
+  ConnectedHeap connected_;
+  BufferFacts facts_;
+  cpu::Engine engine_;
+  Stream stream_{"sy-comm"};  // last: drained before anything that its tasks use goes
+};
+
+}  // namespace
+
+std::shared_ptr<BufferState> make_cpu_buffer(Communicator const& communicator, BufferOptions const& options) {
+  return std::make_shared<CpuBuffer>(communicator, options);
+}
+
+}  // namespace switchyard::detail

@@ -1,0 +1,213 @@
+// Throughput combine: stage if need be, announce, pull and sum, close.
+#include <fmt/format.h>
+
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <tuple>
+#include <vector>
+
+#include "base/trace.hpp"
+#include "engine/cpu/simd/kernels.hpp"
+#include "engine/cpu/throughput/engine.hpp"
+#include "engine/cpu/token_chunks.hpp"
+
+namespace switchyard::cpu {
+
+namespace {
+
+// Where a peer's expert outputs lie.
+struct SourceRows {
+  std::byte const* x = nullptr;
+  float const* weights = nullptr;
+  float const* row_weights = nullptr;
+};
+
+std::size_t row_bytes_of(ConstTensorView const& view) {
+  std::int64_t const per_row = view.ndim == 2 ? view.size(1) : 1;
+  return static_cast<std::size_t>(per_row) * size_of(view.dtype);
+}
+
+bool is_contiguous(ConstTensorView const& view) {
+  if (view.ndim == 1) return view.stride(0) == 1 || view.size(0) <= 1;
+  return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(0) == view.size(1) || view.size(0) <= 1);
+}
+
+std::byte const* row_at(ConstTensorView const& view, std::int64_t row) {
+  return static_cast<std::byte const*>(view.data) +
+         row * view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
+}
+
+}  // namespace
+
+class CombineRun {
+ public:
+  CombineRun(Engine& engine, CombineCall& call)
+      : engine_(engine), call_(call), link_(engine.link()), epoch_(++engine.epoch_) {}
+
+  void run() {
+    stage_all();
+    announce();
+    locate();
+    pull();
+    // A peer that gave up may have freed and reused the rows that were just read: say so rather than hand out
+    // their sum. The fence keeps the reads of pull() before the look at the record; the peer's release in fail()
+    // comes before its reuse.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    link_.signals.check_usable();
+    close_call(link_, epoch_, "combine/close");
+  }
+
+ private:
+  [[nodiscard]] detail::Routing const& routing() const { return *call_.args.handle.routing(); }
+
+  // A tensor that peers cannot read where it lies is copied into the heap.
+  std::int64_t stage(ConstTensorView const& view) {
+    if (!view.given()) return -1;
+    std::size_t const row_bytes = row_bytes_of(view);
+    std::size_t const bytes = static_cast<std::size_t>(view.size(0)) * row_bytes;
+    if (is_contiguous(view)) {
+      if (bytes == 0) return 0;
+      if (auto const offset = engine_.heap_->offset_of(view.data, bytes)) return static_cast<std::int64_t>(*offset);
+    }
+    auto block = engine_.heap_->allocate(bytes);
+    if (!block) {
+      call_.refusal =
+          Refusal{ErrorCode::out_of_memory,
+                  fmt::format("symmetric heap: expected {} free bytes to stage a tensor of {} rows, seen {} of {}; "
+                              "write into a tensor of Buffer::allocate or raise BufferOptions::heap_bytes",
+                              bytes, view.size(0), engine_.heap_->allocator().largest_free(),
+                              engine_.heap_->allocator().capacity())};
+      return -1;
+    }
+    copy_rows(view, block->data, row_bytes);
+    staged_.push_back(*block);
+    return static_cast<std::int64_t>(block->offset);
+  }
+
+  void copy_rows(ConstTensorView const& view, std::byte* to, std::size_t row_bytes) {
+    TokenChunks chunks(view.size(0));
+    engine_.pool_.run(call_.workers, [&](int worker) {
+      TraceScope const span("combine/stage", link_.rank, worker);
+      for (auto [row, end] = chunks.take(); row < end; std::tie(row, end) = chunks.take()) {
+        for (; row < end; ++row)
+          stream_copy(to + static_cast<std::size_t>(row) * row_bytes, row_at(view, row), row_bytes);
+      }
+      store_fence();  // before the release in announce()
+    });
+  }
+
+  void stage_all() {
+    if (call_.refusal) return;
+    opening_.x_offset = stage(call_.args.x);
+    if (!call_.refusal) opening_.weights_offset = stage(call_.args.topk_weights);
+    if (!call_.refusal) opening_.row_weights_offset = stage(call_.args.row_weights);
+  }
+
+  void announce() {
+    TraceScope const span("combine/announce", link_.rank);
+    opening_.epoch = epoch_;
+    opening_.phase = "combine/announce";
+    opening_.refusal = call_.refusal;
+    opening_.facts = facts_of(call_);
+    open_call(link_, opening_);
+  }
+
+  // Where a peer's tensor lies. Facts agree, so it has one if this rank has. An offset that came from outside must
+  // leave room for all rows of that rank.
+  std::byte const* located(int peer, ConstTensorView const& mine, std::int64_t offset) {
+    if (!mine.given()) return nullptr;
+    std::size_t const row_bytes = row_bytes_of(mine);
+    auto const at = static_cast<std::size_t>(offset);  // -1 (none) becomes the largest of all
+    std::size_t const bytes =
+        static_cast<std::size_t>(routing().rows_of_rank[static_cast<std::size_t>(peer)]) * row_bytes;
+    std::size_t const heap_bytes = engine_.heap_->heap_bytes(peer);
+    if (at > heap_bytes || bytes > heap_bytes - at) {
+      link_.signals.fail(SystemError(fmt::format("rank {}: announce of rank {} is broken: {} bytes at {} of {}",
+                                                 link_.rank, peer, bytes, at, heap_bytes),
+                                     {.rank = link_.rank, .peer = peer, .phase = "combine/announce"}));
+    }
+    return engine_.heap_->heap(peer) + at;
+  }
+
+  void locate() {
+    CombineArgs const& args = call_.args;
+    for (int peer = 0; peer < link_.world; ++peer) {
+      Announce const& from = link_.control.announce(link_.rank, peer);
+      sources_.push_back(
+          {.x = located(peer, args.x, from.x_offset),
+           .weights = reinterpret_cast<float const*>(located(peer, args.topk_weights, from.weights_offset)),
+           .row_weights =
+               reinterpret_cast<float const*>(located(peer, args.row_weights, from.row_weights_offset))});
+    }
+  }
+
+  void sum_token(std::int64_t token) const {
+    std::array<void const*, 64> rows;
+    std::array<float, 64> weights;
+    std::size_t const row_bytes = row_bytes_of(call_.args.x);
+    std::size_t count = 0;
+    for (Route const& route : routing().table.of(token)) {
+      SourceRows const& from = sources_[static_cast<std::size_t>(route.rank)];
+      rows[count] = from.x + static_cast<std::size_t>(route.row) * row_bytes;
+      weights[count] = from.row_weights != nullptr ? from.row_weights[route.row] : 1.0F;
+      ++count;
+    }
+    CombineArgs const& args = call_.args;
+    sum_rows({.rows = std::span(rows).first(count),
+              .row_weights = args.row_weights.given() ? weights.data() : nullptr,
+              .bias0 = args.bias0.given() ? row_at(args.bias0, token) : nullptr,
+              .bias1 = args.bias1.given() ? row_at(args.bias1, token) : nullptr,
+              .out = const_cast<std::byte*>(row_at(call_.out, token)),
+              .count = static_cast<std::size_t>(args.x.size(1)),
+              .dtype = args.x.dtype});
+  }
+
+  // The weight of a slot comes from the row of the rank that holds the slot's expert.
+  void gather_weights(std::int64_t token) const {
+    auto const top_k = static_cast<std::size_t>(routing().top_k);
+    float* const out = static_cast<float*>(call_.out_weights.data) + static_cast<std::size_t>(token) * top_k;
+    std::fill_n(out, top_k, 0.0F);
+    for (Route const& route : routing().table.of(token)) {
+      float const* const from = sources_[static_cast<std::size_t>(route.rank)].weights;
+      auto const row = static_cast<std::size_t>(route.row);
+      if (routing().layout == OutputLayout::expanded) {
+        out[route.slot] = from[row];
+        continue;
+      }
+      for (std::size_t slot = 0; slot < top_k; ++slot) {
+        if (routing().table.slot_rank[static_cast<std::size_t>(token) * top_k + slot] == route.rank) {
+          out[slot] = from[row * top_k + slot];
+        }
+      }
+    }
+  }
+
+  void pull() {
+    TokenChunks chunks(routing().num_tokens);
+    engine_.pool_.run(call_.workers, [&](int worker) {
+      TraceScope const span("combine/pull", link_.rank, worker);
+      for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
+        for (; token < end; ++token) {
+          sum_token(token);
+          if (call_.out_weights.given()) gather_weights(token);
+        }
+      }
+      store_fence();  // the caller may hand the result to any thread
+    });
+  }
+
+  Engine& engine_;
+  CombineCall& call_;
+  Link link_;
+  std::uint64_t epoch_;
+  Opening opening_;
+  std::vector<SymmetricHeap::Block> staged_;  // freed when every peer has read them: after close_call()
+  std::vector<SourceRows> sources_;
+};
+
+void Engine::combine(CombineCall& call) {
+  run_call("combine", [&] { CombineRun(*this, call).run(); });
+}
+
+}  // namespace switchyard::cpu

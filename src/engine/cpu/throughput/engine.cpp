@@ -1,0 +1,25 @@
+#include "engine/cpu/throughput/engine.hpp"
+
+#include "engine/cpu/guarded_call.hpp"
+
+namespace switchyard::cpu {
+
+Engine::Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world,
+               EngineOptions const& options)
+    : heap_(heap),
+      options_(options),
+      experts_(options.num_experts, heap->world()),
+      control_(heap, control_layout(heap->world(), experts_.max_count())),
+      signals_(heap, std::move(world), options.wait) {}
+
+void Engine::run_call(char const* phase, std::function<void()> const& call) {
+  signals_.check_usable();
+  guarded_call(signals_, {heap_->rank(), phase}, call);
+}
+
+void Engine::clean(Counters const& agreed) noexcept {
+  epoch_ = agreed.epoch;
+  signals_.reset();
+}
+
+}  // namespace switchyard::cpu

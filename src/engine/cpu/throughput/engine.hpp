@@ -1,0 +1,59 @@
+// Dispatch and combine by direct placement, on CPU memory. Arguments arrive checked; see src/api/.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "call/calls.hpp"
+#include "control/announce.hpp"
+#include "control/control_area.hpp"
+#include "control/counters.hpp"
+#include "control/signals.hpp"
+#include "engine/cpu/worker_pool.hpp"
+#include "layout/routing.hpp"
+#include "memory/symmetric_heap.hpp"
+#include "switchyard/buffer.hpp"
+
+namespace switchyard::cpu {
+
+struct EngineOptions {
+  int num_experts = 0;
+  std::int64_t max_tokens = 0;
+  WaitPolicy wait;
+};
+
+class Engine {
+ public:
+  Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world, EngineOptions const& options);
+
+  // Fill in the call's results; throw on every rank alike, or fail the buffer.
+  void dispatch(DispatchCall& call);
+  void combine(CombineCall& call);
+
+  void check_usable() const { signals_.check_usable(); }
+
+  // The steps of a reset; see api/reset.hpp. As calls do, they come one at a time (the buffer's stream), so none is
+  // under way.
+  void end_work() const noexcept {}
+  [[nodiscard]] Counters counters() const noexcept { return {.epoch = epoch_}; }
+  void clean(Counters const& agreed) noexcept;
+  [[noreturn]] void give_up(Error const& error) { signals_.fail(error); }
+
+ private:
+  friend class DispatchRun;
+  friend class CombineRun;
+  void run_call(char const* phase, std::function<void()> const& call);
+  [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->world()}; }
+
+  std::shared_ptr<SymmetricHeap> heap_;
+  EngineOptions options_;
+  ExpertSplit experts_;
+  ControlArea control_;
+  Signals signals_;
+  WorkerPool pool_;
+  std::uint64_t epoch_ = 0;  // of the last call; one call at a time (the buffer's stream)
+};
+
+}  // namespace switchyard::cpu

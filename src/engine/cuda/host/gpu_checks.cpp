@@ -1,0 +1,91 @@
+#include "engine/cuda/host/gpu_checks.hpp"
+
+#include "base/check.hpp"
+#include "call/throughput_engine.hpp"
+#include "memory/device/cuda_check.hpp"
+#include "node/agreement.hpp"
+
+namespace switchyard {
+
+namespace {
+
+constexpr int oldest_major = 8;
+
+BufferPlan without_heap(BufferPlan plan) {
+  // They need a heap of their own, of the least size.
+  plan.heap_bytes = page_bytes;
+  plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
+  return plan;
+}
+
+}  // namespace
+
+int choose_device(World& world, int wanted) {
+  int device = -1;
+  agree(world, refusal_of([&] {
+          std::string const why = detail::why_no_cuda();
+          if (!why.empty()) throw Unsupported("engine cuda: " + why);
+          int count = 0;
+          check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+          device = wanted;
+          if (device < 0) check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+          require(device < count, "device: expected 0..{}, seen {}", count - 1, device);
+        }));
+  return device;
+}
+
+ConnectedHeap connect_host_heap(World& world, SizeOptions const& options, BufferPlan const& plan) {
+  return connect_heap(world, options, without_heap(plan));
+}
+
+ConnectedHeap connect_host_heap(World& world, BufferOptions const& options, BufferPlan const& plan) {
+  return connect_heap(world, options, without_heap(plan));
+}
+
+int current_gpu() noexcept {
+  int device = -1;
+  if (cudaGetDevice(&device) == cudaSuccess) return device;
+  static_cast<void>(cudaGetLastError());
+  return -1;
+}
+
+void wait_for_stream(int device, std::uintptr_t cuda_stream) {
+  CurrentDevice const current(device);
+  check_cuda(cudaStreamSynchronize(stream_of(cuda_stream)), "cudaStreamSynchronize");
+}
+
+void check_memory(char const* name, ConstTensorView const& view, int device) {
+  if (!view.given() || view.numel() == 0) return;
+  cudaPointerAttributes attributes{};
+  check_cuda(cudaPointerGetAttributes(&attributes, view.data), "cudaPointerGetAttributes");
+  bool const managed = attributes.type == cudaMemoryTypeManaged;
+  require(managed || attributes.type == cudaMemoryTypeDevice,
+          "{}: expected memory of a GPU, seen memory of the host", name);
+  require(managed || attributes.device == device, "{}: expected memory of GPU {}, seen GPU {}", name, device,
+          attributes.device);
+}
+
+int multiprocessors_of(int device) {
+  int count = 0;
+  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
+  return count;
+}
+
+namespace detail {
+
+std::string why_no_cuda() {
+  int count = 0;
+  cudaError_t const error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return fmt::format("no usable GPU: {}", cudaGetErrorString(error));
+  }
+  int major = 0;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess || major < oldest_major)
+    return fmt::format("GPU of compute capability {}; {}.0 is the oldest that works", major, oldest_major);
+  return "";
+}
+
+}  // namespace detail
+
+}  // namespace switchyard

@@ -1,0 +1,368 @@
+// The low-latency buffer of the CUDA engine.
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "base/check.hpp"
+#include "call/low_latency_arguments.hpp"
+#include "call/low_latency_engine.hpp"
+#include "call/low_latency_parts.hpp"
+#include "call/reset.hpp"
+#include "call/throughput_parts.hpp"
+#include "engine/cuda/host/gpu_checks.hpp"
+#include "engine/cuda/host/rows.hpp"
+#include "engine/cuda/low_latency/engine.hpp"
+#include "engine/cuda/low_latency/launch.hpp"
+#include "layout/logfmt.hpp"
+#include "node/agreement.hpp"
+#include "node/device_heap.hpp"
+
+namespace switchyard::detail {
+
+namespace {
+
+DeviceSizes control_sizes(SlotSizes const& slots) {
+  return {.world = slots.world,
+          .num_experts = slots.num_experts,
+          .max_local_experts = slots.max_local_experts,
+          .max_tokens = 0,
+          .top_k = slots.top_k};
+}
+
+// The widest access that all addresses and sizes allow.
+int width_of(void const* data, std::int64_t stride, std::int64_t bytes) {
+  auto const all = reinterpret_cast<std::uintptr_t>(data) | static_cast<std::uintptr_t>(stride) |
+                   static_cast<std::uintptr_t>(bytes);
+  return all % 16 == 0 ? 16 : all % 4 == 0 ? 4 : 1;
+}
+
+cuda::ByteRows byte_rows_of(ConstTensorView const& view) {
+  if (!view.given()) return {};
+  std::int64_t const bytes = cuda::row_bytes_of(view);
+  std::int64_t const stride = view.size(0) > 1 ? cuda::row_stride_of(view) : bytes;
+  return {.from = static_cast<std::byte const*>(view.data),
+          .stride = stride,
+          .bytes = static_cast<std::uint32_t>(bytes),
+          .width = width_of(view.data, stride, bytes)};
+}
+
+cuda::WeightView weights_of(ConstTensorView const& view) {
+  if (!view.given()) return {};
+  return {static_cast<float const*>(view.data), view.stride(0), view.stride(1)};
+}
+
+SlotSizes cuda_slot_sizes_of(LowLatencyOptions const& options, int world) {
+  SlotSizes sizes = slot_sizes_of(options, world);
+  sizes.blocks_tell = true;
+  return sizes;
+}
+
+class CudaLowLatency final : public LowLatencyState {
+ public:
+  CudaLowLatency(Communicator communicator, LowLatencyOptions const& options)
+      : communicator_(std::move(communicator)),
+        decisions_(decide(options)),
+        device_(choose_device(world(), options.device)),
+        sizes_(cuda_slot_sizes_of(options, world().size())),
+        host_(connect_host(options)),
+        connected_(connect_device_heap(world(), {.device = device_,
+                                                 .sizes = control_sizes(sizes_),
+                                                 .heap_bytes = slot_layout(sizes_).bytes,
+                                                 .atomics = true})),
+        facts_{.options = options,
+               .world = world().size(),
+               .rank = world().rank(),
+               .buffer_id = host_.buffer_id,
+               .device = Device::cuda},
+        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .world = communicator_.world()},
+                {.device = device_,
+                 .ranks_per_gpu = connected_.ranks_per_gpu,
+                 .control = control_sizes(sizes_),
+                 .slots = sizes_,
+                 .mask_late = options.mask_late_peers,
+                 .wait = decisions_.wait}) {
+    facts_.options.device = device_;
+    // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
+    // One SM stays free for the kernels that give frames back beside a call.
+    most_sms_ =
+        std::clamp((multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu), 1, max_send_blocks);
+    agree(world(), refusal_of([&] {
+            CurrentDevice const current(device_);
+            check_sms(options.num_sms);
+            constexpr auto most = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
+            int const most_experts = cuda::most_slot_experts();  // counted in shared memory
+            require(options.num_experts <= most_experts,
+                    "num_experts: expected at most {} in low-latency mode on the CUDA engine, seen {}",
+                    most_experts, options.num_experts);
+            require(sizes_.rows() <= most, "max_tokens: expected at most {} slots, seen {}", most, sizes_.rows());
+          }));
+    num_sms_ = options.num_sms > 0 ? options.num_sms : most_sms_;
+    world().barrier();  // all slots are clear: kernels may write into them
+  }
+
+  LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override { return start(args, true).first; }
+
+  LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) override {
+    auto [received, kernel] = start(args, false);
+    receive = once([this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
+      if (lease->era != facts_.era) return;  // void since a reset
+      kernel.send = false;
+      kernel.receive = true;
+      run(kernel, 1, stream);
+      lease->received = true;
+    });
+    return received;
+  }
+
+  void combine(LowLatencyCombineArgs const& args) override { start(args, true); }
+
+  void send_combine(LowLatencyCombineArgs const& args, ReceiveHook& receive) override {
+    auto kernel = start(args, false);
+    int const blocks = blocks_for(args.num_sms, kernel.tokens);
+    receive = once([this, kernel, blocks, lease = args.handle.lease()](std::uintptr_t stream) mutable {
+      if (lease->era != facts_.era) return;
+      kernel.send = false;
+      kernel.receive = true;
+      run(kernel, blocks, stream);
+    });
+  }
+
+  Tensor outputs(LowLatencyHandle const& handle, DType dtype) override {
+    check_low_latency_handle(handle, facts_);
+    check_outputs_dtype(dtype);
+    return outputs_in(place_of(handle.lease()->frame), sizes_, dtype, facts_.options.hidden, handle.lease());
+  }
+
+  void mask(int rank, bool masked) override {
+    check_peer(rank, facts_);
+    engine_.mask(rank, masked);
+  }
+  std::vector<bool> masked() override { return engine_.masked(); }
+
+  void reset() override {
+    reset_together(world(), engine_);
+    ++facts_.era;
+    calls_ = 0;
+    for (auto& lease : held_) lease.reset();
+  }
+
+  void synchronize() override { engine_.synchronize(); }
+  void gate(std::uintptr_t cuda_stream) override { engine_.gate(stream_of(cuda_stream)); }
+  void drain() noexcept override {
+    static_cast<void>(refusal_of([this] { engine_.synchronize(); }));
+  }
+
+  [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cuda; }
+  [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
+  [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] std::size_t bytes() const noexcept override { return engine_.layout().bytes; }
+
+ private:
+  World& world() { return *communicator_.world(); }
+
+  Decisions decide(LowLatencyOptions const& options) {
+    agree(world(), refusal_of([&] { check_low_latency_options(options, world().size()); }));
+    return decide_together(world(), buffer_options_of(options, 0));
+  }
+
+  ConnectedHeap connect_host(LowLatencyOptions const& options) {
+    auto const names = size_options_of(options);
+    return connect_host_heap(world(), SizeOptions{"LowLatencyOptions", names}, decisions_.plan);
+  }
+
+  void check_sms(int num_sms) const {
+    require(num_sms >= 0 && num_sms <= most_sms_,
+            "num_sms: expected 0..{} (what {} ranks that share the GPU have each), seen {}", most_sms_,
+            connected_.ranks_per_gpu, num_sms);
+  }
+
+  void check(LowLatencyDispatchArgs const& args) const {
+    check_low_latency_dispatch(args, facts_);
+    check_memory("x", args.x, device_);
+    check_memory("scales", args.scales, device_);
+    check_memory("topk_idx", args.topk_idx, device_);
+    check_memory("topk_weights", args.topk_weights, device_);
+    check_memory("received_per_expert", args.received_per_expert, device_);
+    check_memory("wait_ns_per_source", args.wait_ns_per_source, device_);
+    check_sms(args.num_sms);
+  }
+
+  void check(LowLatencyCombineArgs const& args) const {
+    check_low_latency_combine(args, facts_);
+    check_memory("x", args.x, device_);
+    check_memory("topk_weights", args.topk_weights, device_);
+    check_memory("out", args.out, device_);
+    check_memory("wait_ns_per_source", args.wait_ns_per_source, device_);
+    check_sms(args.num_sms);
+  }
+
+  [[nodiscard]] int blocks_for(int num_sms, std::int64_t tokens) const {
+    std::int64_t const most = num_sms > 0 ? num_sms : num_sms_;
+    return static_cast<int>(std::clamp<std::int64_t>(tokens, 1, most));
+  }
+
+  [[nodiscard]] FramePlace place_of(int frame) const {
+    return {.frame = engine_.frame(frame),
+            .device = Device::cuda,
+            .local_experts = ExpertSplit(sizes_.num_experts, sizes_.world).count(facts_.rank)};
+  }
+
+  // The next frame, for this call; throws when its result is still held.
+  std::shared_ptr<Lease> lease_frame(LowLatencyDispatchArgs const& args, bool captured) {
+    auto const frame = static_cast<int>(calls_ % static_cast<std::uint64_t>(sizes_.frames));
+    auto& held = held_[static_cast<std::size_t>(frame)];
+    require(
+        held.expired(),
+        "max_results: expected the result of {} dispatches ago to be let go of, seen it held; let go of results "
+        "earlier or raise LowLatencyOptions::max_results",
+        sizes_.frames);
+    auto lease = std::make_shared<Lease>();
+    lease->frame = frame;
+    lease->layout = args.layout;
+    lease->num_tokens = args.x.size(0);
+    lease->buffer_id = facts_.buffer_id;
+    lease->era = facts_.era;
+    held = lease;
+    std::uint64_t const number = ++dispatches_;
+    engine_.begin(frame, number);
+    lease->give_back = [this, self = shared_from_this(), frame, number, captured] {
+      engine_.let_go({.frame = frame, .number = number, .captured = captured});
+    };
+    ++calls_;
+    return lease;
+  }
+
+  cuda::SlotDispatchArgs kernel_of(LowLatencyDispatchArgs const& args, SlotRows const& rows) const {
+    auto kernel = engine_.with_common<cuda::SlotDispatchArgs>();
+    kernel.rank_major = args.layout == SlotLayout::rank_major;
+    kernel.tokens = args.x.size(0);
+    kernel.digest = dispatch_digest(args);
+    kernel.wait_ns = static_cast<std::int64_t*>(args.wait_ns_per_source.data);
+    kernel.ids = cuda::view_of_ids(args.topk_idx);
+    kernel.x = byte_rows_of(args.x);
+    if (args.x.dtype == DType::u8) kernel.scale_rows = byte_rows_of(args.scales);
+    if (args.x.dtype == DType::f8e4m3) {
+      kernel.scales = static_cast<float const*>(args.scales.data);
+      kernel.scale_strides[0] = args.scales.stride(0);
+      kernel.scale_strides[1] = args.scales.stride(1);
+    }
+    kernel.weights = weights_of(args.topk_weights);
+    kernel.cast = args.cast;
+    kernel.dtype = args.x.dtype;
+    kernel.hidden = args.x.size(1);
+    kernel.row_bytes = static_cast<std::uint32_t>(rows.row_bytes());
+    kernel.scale_bytes = static_cast<std::uint32_t>(rows.scale_bytes());
+    kernel.scales_by_column = rows.column_major();
+    // A cast writes rows of another width than it reads.
+    if (args.cast != SendCast::none && kernel.row_bytes % 16 != 0) kernel.x.width = 1;
+    kernel.received_per_expert = static_cast<std::int32_t*>(args.received_per_expert.data);
+    return kernel;
+  }
+
+  std::pair<LowLatencyReceived, cuda::SlotDispatchArgs> start(LowLatencyDispatchArgs const& args, bool receive) {
+    CurrentDevice const current(device_);
+    engine_.check_usable();
+    check(args);
+    SlotRows const rows = slot_rows_of(args);
+    bool const captured = cuda::is_capturing(stream_of(args.cuda_stream));
+    auto const lease = lease_frame(args, captured);
+    cuda::SlotDispatchArgs kernel = kernel_of(args, rows);
+    kernel.frame = lease->frame;
+    kernel.captured = captured;
+    kernel.send = true;
+    kernel.receive = receive;
+    engine_.launch(kernel, {blocks_for(args.num_sms, kernel.tokens), stream_of(args.cuda_stream)});
+    lease->received = receive;
+    return {received_in(place_of(lease->frame), sizes_, rows, lease), kernel};
+  }
+
+  cuda::SlotCombineArgs kernel_of(LowLatencyCombineArgs const& args) const {
+    Lease const& lease = *args.handle.lease();
+    auto kernel = engine_.with_common<cuda::SlotCombineArgs>();
+    kernel.frame = lease.frame;
+    kernel.rank_major = lease.layout == SlotLayout::rank_major;
+    kernel.tokens = lease.num_tokens;
+    kernel.digest = combine_digest(args, lease.layout);
+    kernel.wait_ns = static_cast<std::int64_t*>(args.wait_ns_per_source.data);
+    auto const* const there = engine_.frame(lease.frame) + engine_.layout().outputs;
+    auto const* const x = static_cast<std::byte const*>(args.x.data);
+    kernel.x = x == there ? nullptr : x;
+    kernel.weights = weights_of(args.topk_weights);
+    kernel.coding = args.coding;
+    kernel.dtype = args.x.dtype;
+    kernel.hidden = facts_.options.hidden;
+    auto const hidden = static_cast<std::size_t>(facts_.options.hidden);
+    bool const coded = args.coding == CombineCoding::logfmt10;
+    kernel.output_bytes = static_cast<std::uint32_t>(coded ? logfmt_row_bytes(hidden) : 2 * hidden);
+    kernel.out = static_cast<std::byte*>(args.out.data);
+    kernel.out_stride = cuda::row_stride_of(args.out);
+    // The rows that are copied, and those that are written.
+    auto const in = width_of(kernel.x, 0, 2 * facts_.options.hidden);
+    kernel.width = width_of(args.out.data, kernel.out_stride, in) == 16 ? 16 : 2;
+    return kernel;
+  }
+
+  cuda::SlotCombineArgs start(LowLatencyCombineArgs const& args, bool receive) {
+    CurrentDevice const current(device_);
+    engine_.check_usable();
+    check(args);
+    Lease& lease = *args.handle.lease();
+    check_coding(args, engine_.frame(lease.frame) + engine_.layout().outputs);
+    // Peers would take the words of the first for those of the second.
+    require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
+    require(!lease.combined, "handle: expected one of a dispatch that was not combined yet, seen one that was");
+    cuda::SlotCombineArgs kernel = kernel_of(args);
+    kernel.captured = cuda::is_capturing(stream_of(args.cuda_stream));
+    kernel.send = true;
+    kernel.receive = receive;
+    int const tokens_blocks = blocks_for(args.num_sms, kernel.tokens);
+    bool const copies = kernel.x != nullptr;
+    int const blocks = copies ? blocks_for(args.num_sms, most_sms_) : receive ? tokens_blocks : 1;
+    engine_.launch(kernel, {blocks, stream_of(args.cuda_stream)});
+    lease.combined = true;
+    return kernel;
+  }
+
+  // A hook that may be called again, to no effect. Until it is called it keeps this alive, and the result.
+  template <typename Receive>
+  ReceiveHook once(Receive receive) {
+    auto todo = std::make_shared<std::optional<Receive>>(std::move(receive));
+    return [self = shared_from_this(), todo](std::uintptr_t stream) {
+      if (!*todo) return;
+      (**todo)(stream);  // what throws may be called again
+      todo->reset();
+    };
+  }
+
+  template <typename Kernel>
+  void run(Kernel& kernel, int blocks, std::uintptr_t stream) {
+    engine_.check_alive();
+    kernel.captured = cuda::is_capturing(stream_of(stream));
+    engine_.launch(kernel, {blocks, stream_of(stream)});
+  }
+
+  Communicator communicator_;
+  Decisions decisions_;
+  int device_;
+  SlotSizes sizes_;
+  ConnectedHeap host_;
+  ConnectedDeviceHeap connected_;
+  LowLatencyFacts facts_;
+  std::array<std::weak_ptr<Lease>, max_frames> held_;
+  cuda::LowLatencyEngine engine_;
+  std::uint64_t calls_ = 0;       // since the last reset
+  std::uint64_t dispatches_ = 0;  // ever
+  int num_sms_ = 0;
+  int most_sms_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<LowLatencyState> make_cuda_low_latency(Communicator const& communicator,
+                                                       LowLatencyOptions const& options) {
+  return std::make_shared<CudaLowLatency>(communicator, options);
+}
+
+}  // namespace switchyard::detail

@@ -1,0 +1,287 @@
+// Low-latency dispatch: the send half, the receive half, or both.
+#include <algorithm>
+
+#include "engine/cuda/device/launch_next.cuh"
+#include "engine/cuda/device/ring_memory.cuh"
+#include "engine/cuda/low_latency/kernels/bulk.cuh"
+#include "engine/cuda/low_latency/kernels/cast.cuh"
+#include "engine/cuda/low_latency/kernels/receive.cuh"
+#include "engine/cuda/low_latency/launch.hpp"
+
+namespace switchyard::cuda {
+
+namespace {
+
+struct SendMemory {
+  int expert[slot_threads];
+  int stream[slot_threads];
+  int position[slot_threads];
+  std::byte* row[slot_threads];
+  std::byte* scales[slot_threads];
+  std::uint64_t loaded;  // barrier
+  int failed;
+};
+
+template <bool bulk>
+__device__ void prepare_barrier([[maybe_unused]] std::uint64_t* barrier) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if constexpr (bulk) {
+    if (threadIdx.x == 0) {
+      ptx::barrier_init(barrier, 1);
+      ptx::fence_barrier_init();
+    }
+  }
+#endif
+}
+
+// Copies of a wave are there, before a flag says so, and the buffer is free for the next.
+template <bool bulk>
+__device__ void end_wave() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if constexpr (bulk) {
+    ptx::bulk_wait_all();
+    __syncthreads();
+  }
+#endif
+}
+
+// What a block has in dynamic shared memory: rows by stream, then rows for the copy engine.
+struct SendRoom {
+  StreamRows rows;
+  std::byte* buffer;
+};
+
+inline constexpr std::size_t stream_bytes = sizeof(uint4) + 2 * sizeof(std::uint32_t);
+
+__device__ SendRoom room_of(SlotDispatchArgs const& args, uint4* shared, int* failed) {
+  int const streams = num_streams(args);
+  auto* const totals = reinterpret_cast<std::uint32_t*>(shared + streams);
+  return {.rows = {.bits = shared,
+                   .total = totals,
+                   .before = totals + streams,
+                   .failed = failed,
+                   .one_batch = args.tokens <= batch_tokens},
+          .buffer = align_ring(reinterpret_cast<std::byte*>(totals + 2 * streams))};
+}
+
+// rank_major, by one block: how many rows each receiver gets.
+__device__ void tell_counts(SlotDispatchArgs const& args, std::uint64_t epoch, StreamRows const& rows,
+                            std::uint64_t masked) {
+  int const peer = static_cast<int>(threadIdx.x);
+  if (peer >= args.peers.world || (masked >> peer & 1) != 0) return;
+  // Pairs with the load_relaxed() in rows_word(). The same thread's word of this block comes after it.
+  ptx::store_relaxed(&frame_flag(args, args.at.arrived, args.frame, peer, args.peers.rank)->rows,
+                     epoch << 32 | rows.total_of(peer));
+}
+
+// The waves that a block sends its tokens in.
+template <typename Payload>
+class Waves {
+ public:
+  __device__ Waves(SlotDispatchArgs const& args, SendMemory& memory, std::byte* buffer)
+      : own_(own_tokens(args)),
+        at_once_(Payload::bulk ? min(tokens_at_once(args), args.buffer_rows) : tokens_at_once(args)),
+        wave_{.expert = memory.expert,
+              .stream = memory.stream,
+              .position = memory.position,
+              .row = memory.row,
+              .scales = memory.scales,
+              .buffer = buffer,
+              .loaded = &memory.loaded,
+              .parity = 0,
+              .first = own_.begin,
+              .tokens = tokens_from(own_.begin)} {}
+
+  [[nodiscard]] __device__ Wave const& now() const { return wave_; }
+  [[nodiscard]] __device__ std::int64_t batch() const { return wave_.first / batch_tokens; }
+  [[nodiscard]] __device__ bool over() const { return wave_.tokens <= 0; }
+  __device__ void advance() {
+    wave_.first += wave_.tokens;
+    wave_.tokens = tokens_from(wave_.first);
+    wave_.parity ^= 1U;
+  }
+
+ private:
+  // Those of a wave are of one batch.
+  [[nodiscard]] __device__ int tokens_from(std::int64_t first) const {
+    std::int64_t const of_batch = batch_tokens - first % batch_tokens;
+    return static_cast<int>(min(min(static_cast<std::int64_t>(at_once_), of_batch), own_.end - first));
+  }
+
+  TokenRange own_;
+  int at_once_;
+  Wave wave_;
+};
+
+// What the send half of a block has come to.
+struct Sent {
+  bool well;
+  std::uint64_t masked;  // peers that nothing was sent to
+};
+
+// `own`: of the first wave.
+template <typename Payload>
+__device__ void send_waves(SlotDispatchArgs const& args, Waves<Payload>& waves, StreamRows const& rows, OwnSlot own,
+                           PlaceFacts const& facts) {
+#pragma unroll 1
+  while (!waves.over()) {
+    Wave const& wave = waves.now();
+    place_wave(args, wave, own, facts, rows.failed);
+    Payload::send(args, wave);
+    send_facts(args, wave);
+    end_wave<Payload::bulk>();
+    std::int64_t const batch = waves.batch();
+    waves.advance();
+    if (waves.over()) return;
+    std::int64_t const id = ask_for_id(args, wave.first, wave.tokens);
+    Payload::ahead(args, wave);
+    if (waves.batch() != batch) next_batch(args, rows, waves.batch());
+    own = number_wave(args, wave, rows, id);
+  }
+}
+
+template <typename Payload>
+__device__ Sent send_tokens(SlotDispatchArgs const& args, FrameState const& before, uint4* shared) {
+  __shared__ SendMemory memory;
+  SendRoom const room = room_of(args, shared, &memory.failed);
+  Waves<Payload> waves(args, memory, room.buffer);
+  // Memory is slow: what is needed later is asked for first.
+  std::int64_t const first_id = ask_for_id_of_batch(args, 0);
+  std::int64_t const own_id = ask_for_id(args, waves.now().first, waves.now().tokens);
+  prepare_barrier<Payload::bulk>(&memory.loaded);
+  clear_bits(args, room.rows);
+  if (threadIdx.x == 0) memory.failed = 0;
+  __syncthreads();
+  Payload::ahead(args, waves.now());
+  EarlyLook const look = look_at(args, args.frame, args.at.credit);
+  look_at_batch(args, room.rows, 0, first_id);
+  std::uint64_t const epoch = before.epoch + 1;
+  if (blockIdx.x == 0 && !any_thread(look.failed != 0)) take_frame_over(args, before);
+  Attendance const credits =
+      call_roll(args, args.frame,
+                {.flags = args.at.credit, .word = credit_word(before.epoch), .phase = Phase::slots_credit}, look);
+  if (credits.failed) {
+    Payload::abandon(waves.now());
+    return {.well = false, .masked = credits.masked};
+  }
+  if (!room.rows.one_batch) count_batches(args, waves.batch(), room.rows);
+  Claim const claim = ask_for_first_rows(args, room.rows, credits.masked);
+  OwnSlot const own = number_wave(args, waves.now(), room.rows, own_id);
+  claim_rows(args, room.rows, claim, epoch, credits.masked);
+  if (args.rank_major && blockIdx.x == 0) tell_counts(args, epoch, room.rows, credits.masked);
+  send_waves(args, waves, room.rows, own, {.epoch = epoch, .masked = credits.masked});
+  __syncthreads();
+  return {.well = memory.failed == 0, .masked = credits.masked};
+}
+
+// By one thread of each block: the last one moves the frame on. All blocks have looked at its state by then (each
+// one's release in the addition, the last one's acquire).
+__device__ void end_send(SlotDispatchArgs const& args, std::uint64_t epoch) {
+  // Of its own: blocks of a combine that fails may leave theirs as it is.
+  auto* const counter = slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch) + 1;
+  if (ptx::add_acq_rel(counter, 1) + 1 != gridDim.x) return;
+  *counter = 0;  // for the next kernel in the stream
+  FrameState* const state = frame_state(args, args.frame);
+  state->epoch = epoch;
+  state->captured = args.captured ? 1 : 0;
+}
+
+// False: the block has failed.
+template <typename Payload>
+__device__ bool send_half(SlotDispatchArgs const& args, FrameState const& before, uint4* shared) {
+  std::uint64_t const epoch = before.epoch + 1;
+  Sent const sent = send_tokens<Payload>(args, before, shared);
+  if (sent.well) tell_rows_sent(args, epoch, sent.masked);
+  // A thread that has nothing to wait for.
+  if (threadIdx.x == slot_threads - 1) end_send(args, epoch);
+  return sent.well;
+}
+
+template <typename Payload>
+__global__ void __launch_bounds__(slot_threads, 1)
+    slot_dispatch_kernel(__grid_constant__ SlotDispatchArgs const args) {
+  extern __shared__ uint4 room[];
+  ptx::wait_for_kernel_before();
+  FrameState state{};
+  if (blockIdx.x == 0) {
+    state = *frame_state(args, args.frame);
+  } else {
+    state.epoch = frame_state(args, args.frame)->epoch;  // the first block may write the rest
+  }
+  if (args.send) {
+    if (!send_half<Payload>(args, state, room)) return;
+  } else if (block_has_failed(args.peers)) {
+    return;
+  }
+  // While rows are on their way; by another block than the one that receives, if there is one.
+  if (blockIdx.x == 0) give_frames_back(args);
+  if (args.receive && blockIdx.x == gridDim.x - 1) receive_rows(args, state.epoch + (args.send ? 1 : 0));
+}
+
+using Kernel = void (*)(SlotDispatchArgs);
+
+Kernel cast_kernel(DType dtype) {
+  switch (dtype) {
+    case DType::bf16: return slot_dispatch_kernel<WideCast<Bf16>>;
+    case DType::f16: return slot_dispatch_kernel<WideCast<F16>>;
+    default: return slot_dispatch_kernel<WideCast<F32>>;
+  }
+}
+
+Kernel kernel_for(SlotDispatchArgs const& args) {
+  bool const wide = args.x.width == 16 && (args.scale_rows.bytes == 0 || args.scale_rows.width == 16);
+  bool const bulk = wide && args.buffer_rows > 0;
+  if (args.cast == SendCast::none)
+    return bulk   ? slot_dispatch_kernel<BulkRows>
+           : wide ? slot_dispatch_kernel<WideRows>
+                  : slot_dispatch_kernel<AnyRows>;
+  if (!wide) return slot_dispatch_kernel<AnyCast>;
+  return cast_kernel(args.dtype);
+}
+
+std::size_t counts_bytes(SlotDispatchArgs const& args) {
+  int const streams = args.rank_major ? args.peers.world : args.experts.num_experts();
+  return args.send ? static_cast<std::size_t>(streams) * stream_bytes : 0;
+}
+
+cudaError_t load(Kernel kernel) {
+  cudaFuncAttributes attributes;
+  cudaError_t const loaded = cudaFuncGetAttributes(&attributes, kernel);
+  return loaded != cudaSuccess ? loaded : allow_all_memory(kernel);
+}
+
+// Rows of a block's tokens that there is room for.
+int rows_in_buffer(SlotDispatchArgs const& args, int blocks) {
+  // No copy engine, or nothing to copy as it is.
+  if (!starts_early() || !args.send || args.row_bytes == 0 || args.cast != SendCast::none) return 0;
+  std::size_t const taken = counts_bytes(args) + ring_alignment;
+  std::size_t const limit = dynamic_limit(slot_dispatch_kernel<BulkRows>);
+  std::size_t const room = limit > taken ? (limit - taken) / args.row_bytes : 0;
+  std::size_t const wanted = static_cast<std::size_t>((args.tokens + blocks - 1) / blocks);
+  return static_cast<int>(std::min(room, wanted));
+}
+
+}  // namespace
+
+cudaError_t launch_slot_dispatch(SlotDispatchArgs& args, int blocks, cudaStream_t stream) {
+  args.buffer_rows = rows_in_buffer(args, blocks);
+  std::size_t const buffer = static_cast<std::size_t>(args.buffer_rows) * args.row_bytes;
+  std::size_t const shared = counts_bytes(args) + (buffer > 0 ? buffer + ring_alignment : 0);
+  return launch_next(kernel_for(args), args, {blocks, slot_threads, shared}, stream);
+}
+
+int most_slot_experts() {
+  std::size_t const limit = dynamic_limit(slot_dispatch_kernel<BulkRows>);
+  return static_cast<int>((limit - std::min(limit, ring_alignment)) / stream_bytes);
+}
+
+cudaError_t load_slot_dispatch() {
+  for (Kernel const kernel : {slot_dispatch_kernel<BulkRows>, slot_dispatch_kernel<WideRows>,
+                              slot_dispatch_kernel<AnyRows>, slot_dispatch_kernel<AnyCast>,
+                              cast_kernel(DType::bf16), cast_kernel(DType::f16), cast_kernel(DType::f32)}) {
+    if (cudaError_t const error = load(kernel); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace switchyard::cuda

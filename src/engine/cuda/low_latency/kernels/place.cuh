@@ -1,0 +1,170 @@
+// Low-latency dispatch: where the rows of a wave of tokens go, and all that travels beside them but scales.
+#pragma once
+
+#include "engine/cuda/low_latency/kernels/claim.cuh"
+
+namespace switchyard::cuda {
+
+// In shared memory: the slots of a wave of tokens, one a thread.
+struct Wave {
+  int* expert;  // -1: not used
+  int* stream;
+  int* position;          // within the expert, or within this source's slots; -1: nothing is sent
+  std::byte** row;        // where the token's row goes; null: nowhere
+  std::byte** scales;     // where its first scale goes
+  std::byte* buffer;      // rows of the wave's tokens, for the copy engine
+  std::uint64_t* loaded;  // barrier of loads into it
+  std::uint32_t parity;   // likewise
+  std::int64_t first;     // token
+  int tokens;
+};
+
+// In the frame of the rank that has the expert.
+__device__ inline std::int32_t row_in_frame(SlotArgs const& args, int rank, int expert, std::int32_t position) {
+  if (args.rank_major) return args.peers.rank * static_cast<std::int32_t>(args.max_tokens) + position;
+  return (expert - args.experts.first(rank)) * static_cast<std::int32_t>(args.rows_of_expert()) + position;
+}
+
+// Bytes from one scale of a row to the next.
+__device__ inline std::int64_t scale_step(SlotDispatchArgs const& args) {
+  return args.scales_by_column ? args.rows_of_expert() * 4 : 4;
+}
+
+struct SlotPlace {
+  int rank;
+  int local;         // expert
+  std::int32_t row;  // in the rank's frame
+  std::int32_t position;
+};
+
+__device__ inline std::byte* scales_of(SlotDispatchArgs const& args, SlotPlace const& place) {
+  std::int64_t const at = args.scales_by_column ? place.local * args.rows_of_expert() * args.scale_bytes +
+                                                      place.position * std::int64_t{4}
+                                                : static_cast<std::int64_t>(place.row) * args.scale_bytes;
+  return frame_part<std::byte>(args, place.rank, args.at.scales) + at;
+}
+
+// Has an earlier slot of the token the same stream? `streams`: of the token.
+__device__ inline bool has_earlier(int const* streams, int slot) {
+  constexpr int at_once = 8;
+  int const stream = streams[slot];
+  bool found = false;
+#pragma unroll 1
+  for (int first = 0; first < slot; first += at_once) {
+#pragma unroll
+    for (int i = 0; i < at_once; ++i) {
+      if (first + i < slot) found |= streams[first + i] == stream;
+    }
+  }
+  return found;
+}
+
+struct PlaceFacts {
+  std::uint64_t epoch;
+  std::uint64_t masked;
+};
+
+// A thread's slot of a wave; -1: not used.
+struct OwnSlot {
+  bool there;
+  int expert;
+  int rank;
+  int stream;
+  std::uint32_t number;  // of the row within its stream
+  bool first;            // of the token's slots with this stream
+};
+
+// -1: nothing can be sent there.
+__device__ inline std::int32_t position_of(SlotDispatchArgs const& args, OwnSlot const& own,
+                                           PlaceFacts const& facts, int* failed) {
+  if (args.rank_major) return (facts.masked >> own.rank & 1) == 0 ? static_cast<std::int32_t>(own.number) : -1;
+  std::uint32_t const base = await_base(args, facts.epoch, own.expert, failed);
+  return base == no_base ? -1 : static_cast<std::int32_t>(base + own.number);
+}
+
+// By all threads of a block, of this thread's slot: what does not depend on claims. `id`: as ask_for_id() gave it
+// for the wave, whose tokens are of the batch that was looked at last.
+__device__ inline OwnSlot number_wave(SlotDispatchArgs const& args, Wave const& wave, StreamRows const& rows,
+                                      std::int64_t id) {
+  int const thread = static_cast<int>(threadIdx.x);
+  SlotOfToken const at = slot_of_token(args, thread);
+  OwnSlot own{.there = at.token < wave.tokens, .expert = -1, .rank = -1, .stream = -1, .number = 0, .first = false};
+  if (own.there) {
+    own.expert = checked_slot(args, id, wave.first + at.token, at.slot);
+    own.rank = own.expert < 0 ? -1 : args.owners.rank_of(own.expert);
+    own.stream = args.rank_major ? own.rank : own.expert;
+    wave.stream[thread] = own.stream;  // nobody reads those of the wave before any more
+  }
+  __syncthreads();
+  if (own.stream >= 0) {
+    own.first = !has_earlier(wave.stream + at.token * args.top_k, at.slot);
+    own.number = rows.before_of(own.stream, static_cast<int>((wave.first + at.token) % batch_tokens));
+  }
+  return own;
+}
+
+// By all threads of a block, after number_wave(): rows can go afterwards.
+__device__ inline void place_wave(SlotDispatchArgs const& args, Wave const& wave, OwnSlot const& own,
+                                  PlaceFacts const& facts, int* failed) {
+  int const thread = static_cast<int>(threadIdx.x);
+  if (own.there) {
+    std::int32_t const position = own.stream >= 0 ? position_of(args, own, facts, failed) : -1;
+    std::byte* row = nullptr;
+    std::byte* scales = nullptr;
+    if (own.first && position >= 0) {
+      SlotPlace const place{.rank = own.rank,
+                            .local = own.expert - args.experts.first(own.rank),
+                            .row = row_in_frame(args, own.rank, own.expert, position),
+                            .position = position};
+      row =
+          frame_part<std::byte>(args, own.rank, args.at.x) + static_cast<std::int64_t>(place.row) * args.row_bytes;
+      scales = scales_of(args, place);
+    }
+    wave.expert[thread] = own.expert;
+    wave.row[thread] = row;
+    wave.scales[thread] = scales;
+    // rank_major: a combine reads one row a rank.
+    wave.position[thread] = own.first || !args.rank_major ? position : -1;
+  }
+  __syncthreads();
+}
+
+// rank_major: what the receivers' experts need to know of a wave's tokens. A thread has a slot of a slot.
+__device__ inline void send_topk(SlotDispatchArgs const& args, Wave const& wave) {
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < wave.tokens * args.top_k * args.top_k; i += slot_threads) {
+    auto const [at, slot] = slot_of_token(args, i);  // of a slot of a slot
+    if (wave.row[at] == nullptr) continue;
+    std::int64_t const token = slot_of_token(args, at).token;
+    int const rank = args.owners.rank_of(wave.expert[at]);
+    int const local = wave.expert[token * args.top_k + slot] - args.experts.first(rank);
+    bool const ours = local >= 0 && local < args.experts.count(rank);
+    std::int64_t const to =
+        row_in_frame(args, rank, wave.expert[at], wave.position[at]) * static_cast<std::int64_t>(args.top_k) + slot;
+    frame_part<std::int32_t>(args, rank, args.at.topk_idx)[to] = ours ? local : -1;
+    if (args.weights.data == nullptr) continue;
+    std::int64_t const from = (wave.first + token) * args.weights.row_stride + slot * args.weights.column_stride;
+    frame_part<float>(args, rank, args.at.topk_weights)[to] = ours ? args.weights.data[from] : 0.0F;
+  }
+}
+
+// By all threads of a block, after place_wave(): all that goes along with rows but scales, and what the combine
+// needs.
+__device__ inline void send_facts(SlotDispatchArgs const& args, Wave const& wave) {
+  int const thread = static_cast<int>(threadIdx.x);
+  if (thread < wave.tokens * args.top_k) {
+    std::int64_t const at = wave.first * args.top_k + thread;
+    int const expert = wave.expert[thread];
+    std::int32_t const position = wave.position[thread];
+    frame_part<std::int32_t>(args, args.peers.rank, args.at.positions)[at] = position;
+    frame_part<std::int32_t>(args, args.peers.rank, args.at.slot_expert)[at] = expert;
+    if (wave.row[thread] != nullptr) {
+      int const rank = args.owners.rank_of(expert);
+      frame_part<std::int32_t>(args, rank, args.at.source_token)[row_in_frame(args, rank, expert, position)] =
+          static_cast<std::int32_t>(wave.first + slot_of_token(args, thread).token);
+    }
+  }
+  if (args.rank_major) send_topk(args, wave);
+}
+
+}  // namespace switchyard::cuda

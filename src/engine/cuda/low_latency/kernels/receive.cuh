@@ -1,0 +1,90 @@
+// Low-latency dispatch, receive half, by one block: all rows are there; how many, and who is masked.
+#pragma once
+
+#include "engine/cuda/low_latency/kernels/count.cuh"
+
+namespace switchyard::cuda {
+
+// rank_major, by threads 0..world-1: how many rows their source has sent, with the epoch above it.
+__device__ inline std::uint64_t rows_word(SlotDispatchArgs const& args) {
+  int const source = static_cast<int>(threadIdx.x);
+  if (!args.rank_major || source >= args.peers.world) return 0;
+  // Pairs with the store_relaxed() in tell_counts(), which comes before the words of the source.
+  return ptx::load_relaxed(&frame_flag(args, args.at.arrived, args.frame, args.peers.rank, source)->rows);
+}
+
+// A masked source sent nothing that counts; an old range may lie there.
+__device__ inline void clear_ranges_of(SlotArgs const& args, std::uint64_t masked) {
+  int const world = args.peers.world;
+  auto* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
+  int const local = args.experts.count(args.peers.rank);
+  for (int i = static_cast<int>(threadIdx.x); i < local * world; i += static_cast<int>(blockDim.x)) {
+    if ((masked >> (i % world) & 1) != 0) ranges[i] = 0;
+  }
+  __syncthreads();
+}
+
+__device__ inline void count_by_expert(SlotDispatchArgs const& args) {
+  int const world = args.peers.world;
+  int const local = args.experts.count(args.peers.rank);
+  auto const* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
+  auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
+  std::uint32_t const* const claims = claims_of(args, args.peers.rank, args.frame);
+  for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += static_cast<int>(blockDim.x)) {
+    // Sources' additions come before their flags, which this block has acquired. Rows that a masked source claimed
+    // and never wrote count, for the others' lie behind them.
+    counts[expert] = static_cast<std::int32_t>(
+        min(static_cast<std::int64_t>(ptx::load_relaxed(claims + expert)), args.rows_of_expert()));
+    if (args.received_per_expert == nullptr) continue;
+    std::int32_t received = 0;
+    for (int source = 0; source < world; ++source)
+      received += static_cast<std::int32_t>(ranges[expert * world + source] & 0xffffffff);
+    args.received_per_expert[expert] += received;
+  }
+}
+
+// rank_major: by the ids that came along; a token that has an expert twice counts once.
+__device__ inline void add_received(SlotDispatchArgs const& args, int source, std::int64_t rows) {
+  auto const* const ids =
+      frame_part<std::int32_t>(args, args.peers.rank, args.at.topk_idx) + source * args.max_tokens * args.top_k;
+#pragma unroll 1
+  for (std::int64_t i = threadIdx.x; i < rows * args.top_k; i += blockDim.x) {
+    std::int32_t const expert = ids[i];
+    bool counts = expert >= 0;
+    for (std::int64_t before = i - i % args.top_k; before < i; ++before) counts &= ids[before] != expert;
+    // Whatever a peer says.
+    if (counts && expert < args.experts.count(args.peers.rank)) atomicAdd(args.received_per_expert + expert, 1);
+  }
+}
+
+// `told`: of the source of this thread.
+__device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked, std::uint32_t told) {
+  auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
+  int const source = static_cast<int>(threadIdx.x);
+  if (source < args.peers.world) {
+    bool const there = (masked >> source & 1) == 0;
+    // Whatever a peer says.
+    counts[source] = there ? static_cast<std::int32_t>(min(static_cast<std::int64_t>(told), args.max_tokens)) : 0;
+  }
+  if (args.received_per_expert == nullptr) return;
+  __syncthreads();
+#pragma unroll 1
+  for (int each = 0; each < args.peers.world; ++each) add_received(args, each, counts[each]);
+}
+
+// By all threads of one block.
+__device__ inline void receive_rows(SlotDispatchArgs const& args, std::uint64_t epoch) {
+  std::uint64_t const early = rows_word(args);
+  Attendance const all = await_sources(args, args.frame, word_of_call(args, epoch), true);
+  if (all.failed) return;
+  if (threadIdx.x == 0) frame_state(args, args.frame)->received = epoch;
+  if (args.rank_major) {
+    // It was stored before the words that have been acquired.
+    std::uint64_t const told = early >> 32 == (epoch & 0xffffffff) ? early : rows_word(args);
+    return count_by_source(args, all.masked, static_cast<std::uint32_t>(told));
+  }
+  if (all.masked != 0) clear_ranges_of(args, all.masked);
+  count_by_expert(args);
+}
+
+}  // namespace switchyard::cuda

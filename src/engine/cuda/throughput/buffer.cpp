@@ -1,0 +1,343 @@
+// The buffer of the CUDA engine.
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "base/check.hpp"
+#include "call/reset.hpp"
+#include "call/throughput_engine.hpp"
+#include "call/throughput_parts.hpp"
+#include "engine/cuda/host/gpu_checks.hpp"
+#include "engine/cuda/throughput/engine.hpp"
+#include "engine/cuda/throughput/rounds.hpp"
+#include "node/agreement.hpp"
+#include "node/device_heap.hpp"
+#include "node/host_heap.hpp"
+#include "plan/sm_plan.hpp"
+
+namespace switchyard::detail {
+
+namespace {
+
+DeviceSizes sizes_of(BufferOptions const& options, int world) {
+  return {.world = world,
+          .num_experts = options.num_experts,
+          .max_local_experts = ExpertSplit(options.num_experts, world).max_count(),
+          .max_tokens = options.max_tokens,
+          .top_k = options.top_k};
+}
+
+// Rows of what experts take and return, which is wider than what may be cast on the way.
+constexpr std::int64_t usual_element_bytes = 2;
+
+SmProblem sm_problem(BufferOptions const& options, int world, int ranks_per_gpu, int device) {
+  CurrentDevice const current(device);
+  auto const attribute = [device](cudaDeviceAttr which) {
+    int value = 0;
+    check_cuda(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
+    return value;
+  };
+  std::size_t free = 0;
+  std::size_t total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return {.sms = attribute(cudaDevAttrMultiProcessorCount),
+          .ranks_per_gpu = ranks_per_gpu,
+          .world = world,
+          .rates = gpu_rates(attribute(cudaDevAttrComputeCapabilityMajor),
+                             attribute(cudaDevAttrComputeCapabilityMinor), total),
+          .row_bytes = options.hidden * usual_element_bytes,
+          .max_tokens = options.max_tokens,
+          .top_k = options.top_k,
+          .num_experts = options.num_experts};
+}
+
+class CudaBuffer final : public BufferState {
+ public:
+  CudaBuffer(Communicator communicator, BufferOptions const& options)
+      : communicator_(std::move(communicator)),
+        decisions_(decide_together(world(), options)),
+        device_(choose_device(world(), options.device)),
+        host_(connect_host_heap(world(), options, decisions_.plan)),
+        connected_(connect_device_heap(
+            world(),
+            {.device = device_, .sizes = sizes_of(options, world().size()), .heap_bytes = heap_bytes(options)})),
+        facts_{options, communicator_.size(), host_.buffer_id, Device::cuda},
+        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .world = communicator_.world()},
+                {.device = device_,
+                 .ranks_per_gpu = connected_.ranks_per_gpu,
+                 .sizes = sizes_of(options, world().size()),
+                 .wait = decisions_.wait}) {
+    facts_.options.device = device_;
+    SmProblem const problem = sm_problem(options, world().size(), connected_.ranks_per_gpu, device_);
+    // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
+    most_sms_ = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu));
+    agree(world(), refusal_of([&] { check_sms(options.num_sms); }));
+    num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
+    world().barrier();  // all engines stand: their kernels may wait for one another
+  }
+
+  Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
+    Layout result = launch(topk_idx, cuda_stream);
+    engine_.hold(stream_of(cuda_stream));
+    return result;
+  }
+
+  Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
+    auto result = std::make_shared<Layout>(launch(topk_idx, cuda_stream));
+    return {Event(engine_.record(weak_from_this())), result};
+  }
+
+  Dispatched dispatch(DispatchArgs const& args) override {
+    Dispatched result = launch(args);
+    engine_.hold(stream_of(args.cuda_stream));
+    return result;
+  }
+
+  Pending<Dispatched> dispatch_async(DispatchArgs const& args) override {
+    auto result = std::make_shared<Dispatched>(launch(args));
+    return {Event(engine_.record(weak_from_this())), result};
+  }
+
+  Combined combine(CombineArgs const& args) override {
+    Combined result = launch(args);
+    engine_.hold(stream_of(args.cuda_stream));
+    return result;
+  }
+
+  Pending<Combined> combine_async(CombineArgs const& args) override {
+    auto result = std::make_shared<Combined>(launch(args));
+    return {Event(engine_.record(weak_from_this())), result};
+  }
+
+  Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
+    engine_.check_usable();
+    return with_room([&] { return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda); });
+  }
+
+  void synchronize() override { engine_.record(weak_from_this())->wait(); }
+  void reset() override { reset_together(world(), engine_); }
+  void drain() noexcept override { cudaStreamSynchronize(engine_.stream()); }
+
+  Stream& stream() override {
+    throw Unsupported("stream: the CUDA engine has a CUDA stream; see Buffer::cuda_stream()");
+  }
+  [[nodiscard]] std::uintptr_t cuda_stream() const noexcept override {
+    return reinterpret_cast<std::uintptr_t>(engine_.stream());
+  }
+  [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cuda; }
+  [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
+  [[nodiscard]] BufferOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] BlockAllocator const& allocator() const noexcept override { return connected_.heap->allocator(); }
+  void gate() override { engine_.gate(); }
+  [[nodiscard]] std::vector<PhaseTime> phases() const override { return engine_.phases(); }
+
+ private:
+  World& world() { return *communicator_.world(); }
+
+  // Blocks that were let go of may still be in use by earlier calls: then waits for these, and tries again.
+  template <typename Make>
+  auto with_room(Make const& make) -> decltype(make()) {
+    try {
+      return make();
+    } catch (OutOfMemory const&) {
+      engine_.reclaim_between_calls();
+    }
+    return make();
+  }
+
+  // The kernel writes it, whoever lets go of it before.
+  void keep(Tensor const& tensor) {
+    if (tensor.given()) engine_.keep_until_done({.offset = 0, .data = nullptr, .owner = tensor.owner()});
+  }
+
+  // Half of what is free, shared by the ranks of this node, at most; what two results take otherwise.
+  std::size_t heap_bytes(BufferOptions const& options) {
+    if (options.heap_bytes > 0) return options.heap_bytes;
+    CurrentDevice const current(device_);
+    std::size_t free = 0;
+    std::size_t total = 0;
+    check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(world().size()));
+  }
+
+  void check_memories(DispatchArgs const& args) const {
+    check_memory("x", args.x, device_);
+    check_memory("scales", args.scales, device_);
+    check_memory("topk_idx", args.topk_idx, device_);
+    check_memory("topk_weights", args.topk_weights, device_);
+    check_memory("token_in_rank", args.token_in_rank, device_);
+  }
+
+  void check_memories(CombineArgs const& args) const {
+    check_memory("x", args.x, device_);
+    check_memory("topk_weights", args.topk_weights, device_);
+    check_memory("row_weights", args.row_weights, device_);
+    check_memory("bias0", args.bias0, device_);
+    check_memory("bias1", args.bias1, device_);
+    check_memory("out", args.out, device_);
+  }
+
+  // Kernels count rows in 32 bits.
+  void check_padding(DispatchArgs const& args) const {
+    if (args.layout != OutputLayout::expanded || args.handle.given()) return;
+    constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+    std::int64_t const rows = worst_rows(facts_.options, facts_.world, OutputLayout::expanded);
+    std::int64_t const experts = ExpertSplit(facts_.options.num_experts, facts_.world).max_count();
+    require(rows + experts * (args.expert_alignment - 1) <= most,
+            "expert_alignment: expected at most {} with {} experts a rank, seen {}",
+            (most - rows) / std::max<std::int64_t>(experts, 1) + 1, experts, args.expert_alignment);
+  }
+
+  void check_sms(int num_sms) const {
+    require(num_sms >= 0 && num_sms <= most_sms_,
+            "num_sms: expected 0..{} (what {} ranks that share the GPU have each), seen {}", most_sms_,
+            connected_.ranks_per_gpu, num_sms);
+  }
+
+  Layout launch(ConstTensorView topk_idx, std::uintptr_t cuda_stream) {
+    engine_.check_usable();
+    check_topk_idx(topk_idx, facts_);
+    check_memory("topk_idx", topk_idx, device_);
+    auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
+      return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
+    };
+    Layout layout = with_room([&] {
+      return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
+                    .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
+                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
+    });
+    engine_.get_layout({.topk_idx = topk_idx, .workers = num_sms_}, layout, stream_of(cuda_stream));
+    keep(layout.num_tokens_per_rank);
+    keep(layout.num_tokens_per_expert);
+    keep(layout.is_token_in_rank);
+    return layout;
+  }
+
+  Dispatched launch(DispatchArgs const& args) {
+    CurrentDevice const current(device_);
+    engine_.follow(stream_of(args.cuda_stream), args.num_worst_tokens > 0);
+    if (ran_in_rounds(args.handle)) {
+      args.after.wait_on(cuda_stream());
+      return dispatch_in_same_rounds(tools(), args, refusal_of([&] { check(args); }));
+    }
+    auto fresh = args.handle.given() ? nullptr : std::make_shared<Routing>();
+    try {
+      return launch(args, fresh, {});
+    } catch (OutOfMemory const&) {
+      // All ranks throw alike, and in the same phase: all know the counts, or none does.
+      if (!fresh || !fresh->counted || args.num_worst_tokens > 0) throw;
+    }
+    return dispatch_in_rounds(tools(), args, std::move(fresh));
+  }
+
+  Dispatched launch(DispatchArgs const& args, std::shared_ptr<Routing> const& fresh, RoundFacts const& round) {
+    Dispatched result;
+    DispatchCall call{.args = args,
+                      .refusal = round.refusal,
+                      .fresh = fresh,
+                      .routing = fresh ? fresh : args.handle.routing(),
+                      .workers = args.num_sms > 0 ? args.num_sms : num_sms_,
+                      .first_token = round.first_token,
+                      .least_row_bytes = round.least_row_bytes,
+                      .range = round.range};
+    attempt(call, [&] {
+      check(args);
+      if (fresh) describe(args, facts_, communicator_.rank(), *fresh);
+      call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
+      if (args.num_worst_tokens > 0) allocate_worst(call);
+    });
+    if (call.refusal) call.workers = 1;
+    args.after.wait_on(cuda_stream());
+    engine_.dispatch(call, stream_of(args.cuda_stream));
+    fill_tensors(call, Device::cuda, result);
+    result.handle = Handle(call.routing);
+    if (args.num_worst_tokens == 0) result.tokens_per_expert = result.handle.tokens_per_expert();
+    return result;
+  }
+
+  void check(DispatchArgs const& args) const {
+    check_dispatch(args, facts_);
+    check_padding(args);
+    check_memories(args);
+    check_sms(args.num_sms);
+  }
+
+  void check(CombineArgs const& args) const {
+    check_combine(args, facts_);
+    check_memories(args);
+    check_sms(args.num_sms);
+  }
+
+  void allocate_worst(DispatchCall& call) {
+    std::size_t const bytes = receive_block(call.shape).bytes;
+    call.block = engine_.take(bytes);
+    if (!call.block) throw_no_memory(*connected_.heap, bytes, "num_worst_tokens rows");
+  }
+
+  Combined launch(CombineArgs const& args) {
+    CurrentDevice const current(device_);
+    bool const given = args.handle.given();
+    engine_.follow(stream_of(args.cuda_stream), given && args.handle.routing()->worst);
+    if (!ran_in_rounds(args.handle)) return launch(args, {});
+    args.after.wait_on(cuda_stream());
+    return combine_in_rounds(tools(), args, refusal_of([&] { check(args); }));
+  }
+
+  Combined launch(CombineArgs const& args, RoundFacts const& round) {
+    Combined result;
+    CombineCall call{.args = args, .refusal = round.refusal};
+    call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
+    attempt(call, [&] {
+      check(args);
+      with_room([&] {
+        prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cuda}, result);
+      });
+    });
+    if (call.refusal) call.workers = 1;
+    args.after.wait_on(cuda_stream());
+    engine_.combine(call, stream_of(args.cuda_stream));
+    keep(result.x);
+    keep(result.topk_weights);
+    return result;
+  }
+
+  [[nodiscard]] static bool ran_in_rounds(Handle const& handle) {
+    return handle.given() && !handle.routing()->rounds.empty();
+  }
+
+  RoundTools tools() {
+    return {.engine = engine_,
+            .heap = *connected_.heap,
+            .options = facts_.options,
+            .pool =
+                [this] {
+                  if (!pool_) pool_ = std::make_shared<DevicePool>(device_);
+                  return pool_;
+                },
+            .dispatch =
+                [this](DispatchArgs const& args, RoundFacts const& round) {
+                  return launch(args, args.handle.given() ? nullptr : std::make_shared<Routing>(), round);
+                },
+            .combine = [this](CombineArgs const& args, RoundFacts const& round) { return launch(args, round); },
+            .keep = [this] { return shared_from_this(); }};
+  }
+
+  Communicator communicator_;
+  Decisions decisions_;
+  int device_;
+  ConnectedHeap host_;
+  ConnectedDeviceHeap connected_;
+  BufferFacts facts_;
+  std::shared_ptr<DevicePool> pool_;  // made when a call runs in rounds
+  cuda::Engine engine_;
+  int num_sms_ = 0;
+  int most_sms_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<BufferState> make_cuda_buffer(Communicator const& communicator, BufferOptions const& options) {
+  return std::make_shared<CudaBuffer>(communicator, options);
+}
+
+}  // namespace switchyard::detail

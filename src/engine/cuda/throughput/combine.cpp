@@ -1,0 +1,96 @@
+// The host side of a combine: find where the tensors lie, or where they are staged.
+#include <fmt/format.h>
+
+#include "base/check.hpp"
+#include "engine/cuda/host/rows.hpp"
+#include "engine/cuda/throughput/engine.hpp"
+#include "engine/cuda/throughput/launch.hpp"
+
+namespace switchyard::cuda {
+
+namespace {
+
+bool is_contiguous(ConstTensorView const& view) {
+  if (view.ndim == 1) return view.stride(0) == 1 || view.size(0) <= 1;
+  return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(0) == view.size(1) || view.size(0) <= 1);
+}
+
+}  // namespace
+
+// Where peers find the tensor: where it is, if that is in the heap, or in a block that the kernel copies it to.
+void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor) {
+  tensor.heap_offset = -1;
+  if (!view.given() || call.refusal) return;
+  tensor.row_bytes = static_cast<std::uint32_t>(row_bytes_of(view));
+  tensor.row_stride = row_stride_of(view);
+  std::size_t const bytes = static_cast<std::size_t>(view.size(0)) * tensor.row_bytes;
+  // A tensor without rows has no address of its own, but it is given: peers only ask whether there is one.
+  tensor.data = bytes == 0 ? heap_->heap(heap_->rank()) : static_cast<std::byte const*>(view.data);
+  if (bytes == 0) {
+    tensor.heap_offset = 0;
+    return;
+  }
+  if (is_contiguous(view)) {
+    // Peers take offsets of whole floats only.
+    if (auto const offset = heap_->offset_of(view.data, bytes); offset && *offset % sizeof(float) == 0) {
+      tensor.heap_offset = static_cast<std::int64_t>(*offset);
+      return;
+    }
+  }
+  auto block = take(bytes);
+  if (!block) {
+    call.refusal =
+        Refusal{ErrorCode::out_of_memory,
+                fmt::format("symmetric heap: expected {} free bytes to stage a tensor of {} rows, seen {} "
+                            "of {}; write into a tensor of Buffer::allocate or raise "
+                            "BufferOptions::heap_bytes",
+                            bytes, view.size(0), heap_->allocator().largest_free(), heap_->allocator().capacity())};
+    return;
+  }
+  tensor.stage = true;
+  tensor.heap_offset = static_cast<std::int64_t>(block->offset);
+  keep_own(std::move(*block));
+}
+
+void Engine::combine(CombineCall& call, cudaStream_t caller) {
+  check_usable();
+  CurrentDevice const current(options_.device);
+  join(caller);
+  ++calls_;  // also here, so that ranks that make different calls count alike
+  latest_ = Call::combine;
+  switchyard::CombineArgs const& from = call.args;
+  if (!call.refusal) call.refusal = why_void(*from.handle.routing());
+  CombineArgs args{};
+  args.peers = peers_;
+  args.waiting = waiting();
+  stage(call, from.x, args.x);
+  stage(call, from.topk_weights, args.weights);
+  stage(call, from.row_weights, args.row_weights);
+  refuse_in_capture(call.refusal);
+  args.ticket = ++ticket_;
+  if (!call.refusal) {
+    args.handle = device_handle(*from.handle.routing());
+    args.rows = from.x.size(0);
+    args.own_in_place = args.x.stage && !args.handle.expanded &&
+                        suits_bulk_copies(args.x.data, args.x.row_stride, args.x.row_bytes);
+    args.pull = plan_pull(args.x.row_bytes, args.handle.width, rings_.combine);
+    args.hidden = from.x.size(1);
+    args.dtype = from.x.dtype;
+    int which = 0;
+    for (ConstTensorView const& bias : {from.bias0, from.bias1}) {
+      args.bias[which] = static_cast<std::byte const*>(bias.data);
+      args.bias_stride[which++] = bias.given() ? row_stride_of(bias) : 0;
+    }
+    args.out = static_cast<std::byte*>(call.out.data);
+    args.out_stride = row_stride_of(call.out);
+    args.out_weights = static_cast<float*>(call.out_weights.data);
+    args.digest = digest_of(facts_of(call));
+  }
+  check_cuda(launch_combine(args, call.workers, stream_.get()), "launching the combine kernel");
+  // After a dispatch that did not wait for counts, nothing waits on the host.
+  if (!call.refusal && from.handle.routing()->worst) return;
+  await_ticket();
+  settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "combine/announce"});
+}
+
+}  // namespace switchyard::cuda

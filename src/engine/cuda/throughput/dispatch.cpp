@@ -1,0 +1,334 @@
+// The host side of a dispatch: notify, allocate by the counts, place.
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "base/check.hpp"
+#include "engine/cuda/host/rows.hpp"
+#include "engine/cuda/throughput/engine.hpp"
+#include "engine/cuda/throughput/launch.hpp"
+#include "plan/copy_plan.hpp"
+
+namespace switchyard::cuda {
+
+namespace {
+
+constexpr std::int64_t most_rows = 0x7fffffff;
+
+Refusal no_memory(SymmetricHeap const& heap, std::size_t bytes, std::string const& what) {
+  return {ErrorCode::out_of_memory,
+          fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; free results earlier or raise "
+                      "BufferOptions::heap_bytes",
+                      bytes, what, heap.allocator().largest_free(), heap.allocator().capacity())};
+}
+
+HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
+  bool const flat = routing.layout == OutputLayout::flat;
+  return {.num_tokens = routing.num_tokens,
+          .width = routing.width,
+          .top_k = flat ? static_cast<int>(routing.top_k) : 0,
+          .world = sizes.world,
+          .max_local_experts = sizes.max_local_experts};
+}
+
+}  // namespace
+
+LayoutCut Engine::cut(std::int64_t tokens, int blocks) const {
+  std::int64_t const most = std::min(blocks, options_.sizes.layout_blocks());
+  std::int64_t const range = std::max<std::int64_t>((tokens + most - 1) / most, 1);
+  return {.blocks = static_cast<int>(std::max<std::int64_t>((tokens + range - 1) / range, 1)), .tokens = range};
+}
+
+DeviceHandle Engine::device_handle(detail::Routing const& routing) const {
+  if (routing.device == nullptr) return {};
+  DeviceHandleLayout const at = device_handle_layout(sizes_of(routing, options_.sizes));
+  std::byte* const base = routing.device;
+  bool const flat = routing.layout == OutputLayout::flat;
+  return {.routes = reinterpret_cast<DeviceRoute*>(base + at.routes),
+          .slot_rank = flat && routing.top_k > 0 ? reinterpret_cast<std::int16_t*>(base + at.slot_rank) : nullptr,
+          .rows_of_rank = reinterpret_cast<std::int64_t*>(base + at.rows_of_rank),
+          .padded = reinterpret_cast<std::int32_t*>(base + at.padded),
+          .real = reinterpret_cast<std::int32_t*>(base + at.real),
+          .rows = reinterpret_cast<std::int64_t*>(base + at.rows),
+          .recv_ends = reinterpret_cast<std::int32_t*>(base + at.recv_ends),
+          .recv_counts = reinterpret_cast<std::int32_t*>(base + at.recv_counts),
+          .num_tokens = routing.num_tokens,
+          .width = routing.width,
+          .top_k = static_cast<int>(routing.top_k),
+          .expanded = !flat};
+}
+
+// A block for the device side of the handle; without one the call is refused.
+void Engine::prepare_handle(DispatchCall& call) {
+  detail::Routing& routing = *call.fresh;
+  bool const flat = routing.layout == OutputLayout::flat;
+  int const top_k = static_cast<int>(routing.top_k);
+  int const world = options_.sizes.world;
+  routing.width = top_k == 0 ? world : flat ? std::min(top_k, world) : top_k;
+  std::size_t const bytes = device_handle_layout(sizes_of(routing, options_.sizes)).bytes;
+  auto block = take(bytes);
+  if (!block) {
+    call.refusal = no_memory(*heap_, bytes, "a handle");
+    return;
+  }
+  routing.device = block->data;
+  routing.recv_counts =
+      TensorView(device_handle(routing).recv_counts, DType::i32, {world, 1 + options_.sizes.max_local_experts});
+  routing.recv_counts.device = Device::cuda;
+  routing.device_owner = block->owner;
+  keep_until_done(std::move(*block));
+}
+
+// What the notify phases need, in a kernel of their own or at the start of the dispatch kernel.
+void Engine::fill(DispatchCall const& call, NotifyArgs& to) const {
+  switchyard::DispatchArgs const& args = call.args;
+  to.experts = experts_;
+  to.peers = peers_;
+  to.waiting = waiting();
+  if (call.routing && call.routing->device != nullptr) to.handle = device_handle(*call.routing);
+  if (call.refusal) to.handle.num_tokens = 0;
+  to.cut = cut(to.handle.num_tokens, call.workers);
+  to.has_block = call.block.has_value();
+  to.block_offset = call.block ? call.block->offset : 0;
+  if (call.refusal) return;
+  to.ids = view_of_ids(args.topk_idx);
+  to.token_in_rank = static_cast<std::uint8_t const*>(args.token_in_rank.data);
+  to.in_rank_strides[0] = args.token_in_rank.stride(0);
+  to.in_rank_strides[1] = args.token_in_rank.stride(1);
+  to.max_count = options_.sizes.max_tokens * std::max<std::int64_t>(to.handle.top_k, 1);
+  to.worst_rows = args.num_worst_tokens;
+  to.alignment = call.routing->expert_alignment;
+  to.digest = digest_of(facts_of(call));
+}
+
+void Engine::notify(DispatchCall& call) {
+  NotifyArgs args{};
+  fill(call, args);
+  args.ticket = ++ticket_;
+  check_cuda(launch_notify(args, stream_.get()), "launching the notify kernel");
+}
+
+// The id at fault, as the CPU engine's text has it.
+void Engine::find_bad_id(DispatchCall& call) {
+  std::int64_t const place = mailbox_.get().bad_id;
+  if (call.refusal || place < 0 || !call.args.topk_idx.given()) return;
+  ConstTensorView const& ids = call.args.topk_idx;
+  std::int64_t const token = place / 64;
+  std::int64_t const slot = place % 64;
+  std::int64_t value = 0;
+  std::size_t const size = size_of(ids.dtype);
+  auto const* const at = static_cast<std::byte const*>(ids.data) +
+                         (token * ids.stride(0) + slot * ids.stride(1)) * static_cast<std::int64_t>(size);
+  check_cuda(cudaMemcpyAsync(&value, at, size, cudaMemcpyDeviceToHost, stream_.get()), "reading an id");
+  check_cuda(cudaStreamSynchronize(stream_.get()), "reading an id");
+  if (size == 4) {
+    std::int32_t narrow = 0;
+    std::memcpy(&narrow, &value, sizeof narrow);
+    value = narrow;
+  }
+  call.refusal = Refusal{ErrorCode::invalid_argument, fmt::format("topk_idx[{}, {}]: expected -1 or 0..{}, seen {}",
+                                                                  token, slot, experts_.num_experts() - 1, value)};
+}
+
+// What the notify kernel found, for the caller and for the allocation.
+void Engine::settle_placement(DispatchCall& call) {
+  // A receiver that has no room may have answered so already. Then counts are there all the same, as on the other
+  // ranks, which hear of it later.
+  bool const refused_room = mailbox_.troubled() && mailbox_.get().trouble.kind == TroubleKind::mismatch &&
+                            mailbox_.get().trouble.phase == Phase::answer;
+  if (!refused_room) {
+    if (mailbox_.troubled()) find_bad_id(call);
+    settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
+  }
+  read_placement(call);
+  if (refused_room) settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+}
+
+void Engine::read_placement(DispatchCall& call) {
+  Placement& placement = call.fresh->placement;
+  Mailbox const& told = mailbox_.get();
+  placement.rows = told.rows;
+  call.fresh->counted = true;
+  bool const flat = call.fresh->layout == OutputLayout::flat;
+  placement.recv_rows_end.assign(told.recv_rows_end, told.recv_rows_end + heap_->world());
+  std::int64_t end = 0;
+  for (std::int64_t& rows : placement.recv_rows_end) rows = end = std::max(end, rows);
+  if (!flat) placement.recv_rows_end.clear();
+  if (call.fresh->top_k == 0) return;
+  auto const local = static_cast<std::size_t>(experts_.count(heap_->rank()));
+  auto const padded = mailbox_.padded().first(local);
+  auto const real = mailbox_.real().first(local);
+  placement.tokens_per_expert.assign(padded.begin(), padded.end());
+  placement.real_tokens_per_expert.assign(real.begin(), real.end());
+}
+
+// Room for all that could arrive, if the heap has it: rows can then move before the host knows how many.
+void Engine::guess_block(DispatchCall& call) {
+  detail::Routing const& routing = *call.routing;
+  std::int64_t const sources = options_.sizes.max_tokens * options_.sizes.world;
+  std::int64_t rows = sources;
+  if (routing.layout == OutputLayout::expanded) {
+    int const local = experts_.count(heap_->rank());
+    rows = sources * std::min<std::int64_t>(routing.top_k, local) +
+           static_cast<std::int64_t>(local) * (routing.expert_alignment - 1);
+  }
+  if (rows > most_rows) return;
+  DispatchCall all{.args = {}, .shape = call.shape, .least_row_bytes = call.least_row_bytes};
+  all.shape.rows = rows;
+  call.block = heap_->allocate(block_bytes(all));
+}
+
+std::size_t Engine::block_bytes(DispatchCall const& call) {
+  return std::max(receive_block(call.shape).bytes,
+                  static_cast<std::size_t>(call.shape.rows) * call.least_row_bytes);
+}
+
+// The block was for all that could arrive; this is what did.
+void Engine::trim_block(DispatchCall& call) {
+  call.shape.rows = call.routing->placement.rows;
+  heap_->trim(*call.block, block_bytes(call));
+}
+
+// One kernel does it all. Unless the caller wants to know no counts, the host waits for them, while rows move.
+void Engine::place_at_once(DispatchCall& call, Payload const& payload) {
+  place(call, payload, Opening::notify);
+  if (call.args.num_worst_tokens > 0) return;
+  await_ticket();
+  settle_placement(call);
+  trim_block(call);
+  if (mailbox_.get().answers_are_certain == 0) settle_answers(call);
+}
+
+// The host allocates by the counts; a second kernel then tells the sources where.
+void Engine::place_when_counted(DispatchCall& call, Payload const& payload) {
+  notify(call);
+  await_ticket();
+  settle_placement(call);
+  allocate_block(call);
+  place(call, payload, Opening::counted);
+  settle_answers(call);
+}
+
+void Engine::place_cached(DispatchCall& call, Payload const& payload) {
+  allocate_block(call);
+  place(call, payload, Opening::cached);
+  settle_answers(call);
+}
+
+// A receiver that had to ask its host may refuse; then all ranks throw.
+void Engine::settle_answers(DispatchCall& call) {
+  await_answers();
+  settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+}
+
+void Engine::allocate_block(DispatchCall& call) {
+  if (call.block || call.refusal) return;
+  detail::Routing const& routing = *call.routing;
+  auto const own = static_cast<std::size_t>(heap_->rank());
+  call.shape.rows = call.fresh ? routing.placement.rows : routing.rows_of_rank[own];
+  if (call.shape.rows > most_rows) {
+    call.refusal = Refusal{ErrorCode::invalid_argument,
+                           fmt::format("rows received: expected at most {}, seen {}", most_rows, call.shape.rows)};
+    return;
+  }
+  std::size_t const bytes = block_bytes(call);
+  call.block = take(bytes);
+  if (!call.block) call.refusal = no_memory(*heap_, bytes, fmt::format("{} rows received", call.shape.rows));
+}
+
+// What travels: the caller's rows, or what the cast makes of them in the heap. May refuse the call.
+Engine::Payload Engine::prepare_payload(DispatchCall& call) {
+  switchyard::DispatchArgs const& from = call.args;
+  Payload payload{};
+  if (call.refusal) return payload;
+  payload.x.from = static_cast<std::byte const*>(from.x.data);
+  payload.x.stride = row_stride_of(from.x);
+  payload.x.bytes = static_cast<std::uint32_t>(call.shape.row_bytes);
+  payload.scales = static_cast<float const*>(from.scales.data);
+  payload.scale_strides[0] = from.scales.stride(0);
+  payload.scale_strides[1] = from.scales.stride(1);
+  if (from.cast_to_fp8) cast(call, payload);
+  payload.copies = plan_copies(
+      suits_bulk_copies(payload.x.from, payload.x.stride, payload.x.bytes) ? payload.x.bytes : 0, rings_.dispatch);
+  payload.x.piece = payload.copies.piece;
+  return payload;
+}
+
+void Engine::cast(DispatchCall& call, Payload& payload) {
+  ConstTensorView const& x = call.args.x;
+  std::int64_t const groups = (x.size(1) + 127) / 128;
+  std::size_t const values = align_up(static_cast<std::size_t>(x.numel()), part_alignment);
+  std::size_t const bytes = values + static_cast<std::size_t>(x.size(0) * groups) * sizeof(float);
+  auto block = take(bytes);
+  if (!block) {
+    call.refusal = no_memory(*heap_, bytes, "the cast of x");
+    return;
+  }
+  auto* const scales = reinterpret_cast<float*>(block->data + values);
+  check_cuda(launch_cast({.from = static_cast<std::byte const*>(x.data),
+                          .row_stride = x.stride(0),
+                          .dtype = x.dtype,
+                          .tokens = x.size(0),
+                          .hidden = x.size(1),
+                          .values = reinterpret_cast<std::uint8_t*>(block->data),
+                          .scales = scales},
+                         4 * call.workers, stream_.get()),
+             "launching the cast kernel");
+  payload.x.from = block->data;
+  payload.x.stride = x.size(1);
+  payload.scales = scales;
+  payload.scale_strides[0] = groups;
+  payload.scale_strides[1] = 1;
+  keep_own(std::move(*block));
+}
+
+void Engine::place(DispatchCall& call, Payload const& payload, Opening opening) {
+  switchyard::DispatchArgs const& from = call.args;
+  DispatchArgs args{};
+  fill(call, args);
+  args.ticket = ++ticket_;
+  args.number = calls_;
+  args.opening = opening;
+  args.refused = call.refusal.has_value();
+  args.shape = call.shape;
+  args.x = payload.x;
+  args.scales = payload.scales;
+  args.scale_strides[0] = payload.scale_strides[0];
+  args.scale_strides[1] = payload.scale_strides[1];
+  args.stages = payload.copies.stages;
+  args.payload_warps = payload.copies.warps;
+  args.weights = {static_cast<float const*>(from.topk_weights.data), from.topk_weights.stride(0),
+                  from.topk_weights.stride(1)};
+  args.zero_padding = from.zero_padding;
+  args.first_token = call.first_token;
+  check_cuda(launch_dispatch(args, call.workers, stream_.get()), "launching the dispatch kernel");
+}
+
+void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
+  check_usable();
+  CurrentDevice const current(options_.device);
+  bool const worst = call.args.num_worst_tokens > 0;
+  join(caller);
+  ++calls_;
+  latest_ = Call::dispatch;
+  if (!call.fresh && !call.refusal) call.refusal = why_void(*call.routing);
+  if (call.fresh && !call.refusal) prepare_handle(call);
+  Payload const payload = prepare_payload(call);
+  if (call.fresh && !call.refusal && !worst) guess_block(call);
+  refuse_in_capture(call.refusal);
+  if (!call.fresh) {
+    place_cached(call, payload);
+  } else if (call.block && !call.refusal) {
+    place_at_once(call, payload);
+  } else {
+    place_when_counted(call, payload);
+  }
+  if (call.block) keep_until_done(*call.block);
+  if (!call.fresh) return;
+  call.fresh->rows_of_rank.assign(static_cast<std::size_t>(heap_->world()), -1);
+  call.fresh->rows_of_rank[static_cast<std::size_t>(heap_->rank())] = call.shape.rows;
+  call.fresh->worst = worst;
+  call.fresh->dispatch = calls_;
+}
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,98 @@
+// Answer: each receiver tells each source where its rows go; each source checks what it is told before it uses it.
+#pragma once
+
+#include "engine/cuda/throughput/kernels/agree.cuh"
+
+namespace switchyard::cuda {
+
+// Where a receiver's result lies, as this source sees it.
+struct Destination {
+  std::byte* x;
+  std::byte* scales;
+  std::byte* topk_idx;
+  std::byte* topk_weights;
+  std::byte* source_token;
+  std::int64_t rows;
+  int first_expert;
+  int local_experts;
+  int start;  // flat: first row of this source
+};
+
+// A receiver that has no block for its rows answers so.
+inline constexpr std::uint64_t refused_offset = ~std::uint64_t{0};
+
+struct AnswerToAll {
+  std::uint64_t block_offset;
+  std::int64_t rows;
+};
+
+// By threads 0..world-1 of one block, after the starts have been written by this block or by an earlier kernel.
+__device__ inline void tell_answers(Peers const& peers, std::uint64_t epoch, AnswerToAll const& answer) {
+  if (static_cast<int>(threadIdx.x) >= peers.world) return;
+  DeviceAnswer* const to = answer_of(peers, static_cast<int>(threadIdx.x), peers.rank);
+  to->block_offset = answer.block_offset;
+  to->rows = answer.rows;
+  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
+}
+
+// The answer of a peer, read once: what was checked is what is used.
+__device__ inline bool read_answer(DispatchArgs const& args, int peer, Destination& to) {
+  DeviceAnswer const* const from = answer_of(args.peers, args.peers.rank, peer);
+  std::int64_t const rows = from->rows;
+  std::uint64_t const offset = from->block_offset;
+  ReceiveShape shape = args.shape;
+  shape.rows = rows;
+  std::uint64_t const heap = args.peers.heap_bytes[peer];
+  std::uint64_t const row_bytes = shape.row_bytes > 0 ? shape.row_bytes : 1;
+  bool sane = offset % part_alignment == 0 && rows >= 0 && rows <= 0x7fffffff &&
+              static_cast<std::uint64_t>(rows) <= heap / row_bytes && offset <= heap;
+  ReceiveBlock const parts = receive_block(shape);
+  sane = sane && parts.bytes <= heap - offset;
+  bool const cached = args.opening == Opening::cached;
+  if (cached) sane = sane && rows == args.handle.rows_of_rank[peer];
+  if (!sane) {
+    TroubleKind const kind = offset == refused_offset ? TroubleKind::mismatch : TroubleKind::broken;
+    report(args.peers, args.waiting,
+           {.state = 0, .kind = kind, .phase = Phase::answer, .peer = peer, .expected = heap, .seen = offset});
+    return false;
+  }
+  std::byte* const block = heap_of(args.peers, peer) + offset;
+  to = {.x = block + parts.x,
+        .scales = block + parts.scales,
+        .topk_idx = block + parts.topk_idx,
+        .topk_weights = block + parts.topk_weights,
+        .source_token = block + parts.source_token,
+        .rows = rows,
+        .first_expert = args.experts.first(peer),
+        .local_experts = args.experts.count(peer),
+        .start = args.handle.expanded ? 0 : starts_of(args.peers, args.peers.rank, peer)[0]};
+  if (!cached && blockIdx.x == 0) args.handle.rows_of_rank[peer] = rows;
+  return true;
+}
+
+// All threads of every block. False in all threads of the block when a peer failed to answer, or answered nonsense.
+__device__ inline bool answer_phase(DispatchArgs const& args, std::uint64_t epoch, Destination* destinations) {
+  bool const cached = args.opening == Opening::cached;
+  if (blockIdx.x == 0 && args.opening != Opening::notify) {
+    if (cached) announce_digest(args.peers, epoch, args.digest, args.has_block);
+    tell_answers(args.peers, epoch, {args.refused ? refused_offset : args.block_offset, args.shape.rows});
+  }
+  if (cached) {
+    // A peer that makes another call gives no answer, but it announces.
+    if (!wait_for_peers(args.peers, args.waiting, args.peers.control.announces, epoch, Phase::announce))
+      return false;
+    if (!digests_agree(args.peers, args.waiting, args.digest)) return false;
+  }
+  // While one block speaks for the rank, the others wait here for what it waits for, too: the deadline is its.
+  Waiting patient = args.waiting;
+  if (args.opening == Opening::notify) patient.timeout_ns *= 2;
+  if (!wait_for_peers(args.peers, patient, args.peers.control.answers, epoch, Phase::answer)) return false;
+  bool failed = false;
+  if (static_cast<int>(threadIdx.x) < args.peers.world) {
+    int const peer = static_cast<int>(threadIdx.x);
+    failed = !read_answer(args, peer, destinations[peer]);
+  }
+  return !any_thread(failed);
+}
+
+}  // namespace switchyard::cuda

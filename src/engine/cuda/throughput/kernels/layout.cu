@@ -1,0 +1,125 @@
+// Layout alone: what this rank would send to whom, without sending it.
+#include "engine/cuda/device/grid.cuh"
+#include "engine/cuda/device/ids.cuh"
+#include "engine/cuda/device/launch_next.cuh"
+#include "engine/cuda/throughput/launch.hpp"
+
+namespace switchyard::cuda {
+
+namespace {
+
+inline constexpr int threads = 512;
+// Beyond it a block counts in global memory.
+inline constexpr int most_shared_streams = 8192;
+
+extern __shared__ int shared_counts[];
+
+// [world] tokens per rank, then [experts] slots.
+__device__ int* counts_of_block(LayoutArgs const& args, int streams) {
+  return streams <= most_shared_streams
+             ? shared_counts
+             : block_counts_of(args.peers) + static_cast<std::size_t>(blockIdx.x) * streams;
+}
+
+// Ids out of range count as unused: nobody waits for this kernel who could be told. A dispatch refuses them.
+__device__ std::uint64_t count_token(LayoutArgs const& args, std::int64_t token, int* expert_counts) {
+  constexpr int ahead = 8;  // ids asked for before the first is looked at
+  std::uint64_t mask = 0;
+#pragma unroll 1
+  for (int first = 0; first < args.handle.top_k; first += ahead) {
+    std::int64_t ids[ahead];
+    load_ids(args.ids, token, first, args.handle.top_k, ids);
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      if (ids[i] < 0 || ids[i] >= args.experts.num_experts()) continue;
+      atomicAdd(&expert_counts[ids[i]], 1);
+      mask |= std::uint64_t{1} << args.experts.rank_of(static_cast<int>(ids[i]));
+    }
+  }
+  return mask;
+}
+
+__device__ void count_ranks(LayoutArgs const& args, std::uint64_t mask, int* rank_counts) {
+#pragma unroll 1
+  for (int rank = 0; rank < args.peers.world; ++rank) {
+    int const takers = __popc(__ballot_sync(~0U, (mask >> rank & 1) != 0));
+    if (threadIdx.x % 32 == 0 && takers > 0) atomicAdd(&rank_counts[rank], takers);
+  }
+}
+
+// Where a token goes.
+struct TokenRanks {
+  std::int64_t token;  // -1: none
+  std::uint64_t mask;
+};
+
+__device__ void write_ranks(LayoutArgs const& args, TokenRanks const& of) {
+  if (of.token < 0) return;
+  std::uint8_t* const out = args.is_token_in_rank + of.token * args.peers.world;
+#pragma unroll 1
+  for (int rank = 0; rank < args.peers.world; ++rank) out[rank] = static_cast<std::uint8_t>(of.mask >> rank & 1);
+}
+
+// Returns the thread's last token, which is still to be written: counts must not wait for that.
+__device__ TokenRanks count_range(LayoutArgs const& args, int* counts) {
+  TokenRanks latest{-1, 0};
+  std::int64_t const begin = blockIdx.x * args.cut.tokens;
+  std::int64_t const end = min(begin + args.cut.tokens, args.handle.num_tokens);
+  for (std::int64_t tile = begin; tile < end; tile += threads) {
+    std::int64_t const token = tile + threadIdx.x;
+    bool const mine = token < end;
+    write_ranks(args, latest);
+    latest = {mine ? token : -1, mine ? count_token(args, token, counts + args.peers.world) : 0};
+    count_ranks(args, latest.mask, counts);
+  }
+  return latest;
+}
+
+// By the last block.
+__device__ void sum_blocks(LayoutArgs const& args, int streams) {
+  int const* const blocks = block_counts_of(args.peers);
+  for (int stream = static_cast<int>(threadIdx.x); stream < streams; stream += threads) {
+    int total = 0;
+#pragma unroll 16
+    for (int block = 0; block < args.cut.blocks; ++block) total += blocks[block * streams + stream];
+    if (stream < args.peers.world) {
+      args.tokens_per_rank[stream] = total;
+    } else {
+      args.tokens_per_expert[stream - args.peers.world] = total;
+    }
+  }
+}
+
+__global__ void __launch_bounds__(threads) layout_kernel(__grid_constant__ LayoutArgs const args) {
+  ptx::wait_for_kernel_before();
+  stamp(args.peers, Stamp::started, blockIdx.x == 0);
+  int const streams = args.peers.world + args.experts.num_experts();
+  int* const counts = counts_of_block(args, streams);
+  for (int i = static_cast<int>(threadIdx.x); i < streams; i += threads) counts[i] = 0;
+  __syncthreads();
+  TokenRanks const latest = count_range(args, counts);
+  __syncthreads();
+  int* const out = block_counts_of(args.peers) + static_cast<std::size_t>(blockIdx.x) * streams;
+  for (int i = static_cast<int>(threadIdx.x); out != counts && i < streams; i += threads) out[i] = counts[i];
+  bool const last = is_last_block<Readers::own>(&state_of(args.peers)->blocks_done);
+  write_ranks(args, latest);
+  if (!last) return;
+  sum_blocks(args, streams);
+  __syncthreads();
+  stamp(args.peers, Stamp::counted);
+}
+
+}  // namespace
+
+cudaError_t launch_layout(LayoutArgs const& args, cudaStream_t stream) {
+  int const streams = args.peers.world + args.experts.num_experts();
+  std::size_t const shared = streams <= most_shared_streams ? static_cast<std::size_t>(streams) * sizeof(int) : 0;
+  return launch_next(layout_kernel, args, {args.cut.blocks, threads, shared}, stream);
+}
+
+cudaError_t load_layout() {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, layout_kernel);
+}
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,108 @@
+// Stage: a tensor that peers cannot read where it lies is copied into the own heap; then all are told where the
+// tensors of this rank are.
+#pragma once
+
+#include "engine/cuda/throughput/kernels/agree.cuh"
+#include "engine/cuda/throughput/kernels/pull_bulk.cuh"
+#include "engine/cuda/throughput/kernels/rows.cuh"
+
+namespace switchyard::cuda {
+
+struct RowRange {
+  std::int64_t begin;
+  std::int64_t end;
+
+  [[nodiscard]] __device__ std::int64_t count() const { return end - begin; }
+  // The i-th of the rows that are not in the range.
+  [[nodiscard]] __device__ std::int64_t skip(std::int64_t i) const { return i < begin ? i : i + count(); }
+};
+
+// Rows of a combine that this rank pulls from itself, and need not be staged.
+__device__ inline RowRange own_rows(CombineArgs const& args) {
+  if (!args.own_in_place) return {0, 0};
+  int const rank = args.peers.rank;
+  return {rank > 0 ? args.handle.recv_ends[rank - 1] : 0, args.handle.recv_ends[rank]};
+}
+
+// Rows `own` stay where they are.
+__device__ inline void stage_tensor(CombineArgs const& args, SourceTensor const& tensor, RowRange const& own) {
+  if (tensor.data == nullptr || !tensor.stage) return;
+  std::byte* const to = heap_of(args.peers, args.peers.rank) + tensor.heap_offset;
+  int const warps = static_cast<int>(blockDim.x / 32);
+  std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * warps;
+  for (std::int64_t i = blockIdx.x * warps + threadIdx.x / 32; i < args.rows - own.count(); i += step) {
+    std::int64_t const row = own.skip(i);
+    copy_row(tensor.data + row * tensor.row_stride, to + row * tensor.row_bytes, tensor.row_bytes);
+  }
+}
+
+// True in all threads of the block that tells the peers: the one whose staging ends last.
+__device__ inline bool stage_phase(CombineArgs const& args) {
+  stage_tensor(args, args.x, own_rows(args));
+  stage_tensor(args, args.weights, {0, 0});
+  stage_tensor(args, args.row_weights, {0, 0});
+  return is_last_block<Readers::peers>(&state_of(args.peers)->blocks_opened);
+}
+
+__device__ inline void tell_sources(CombineArgs const& args, std::uint64_t epoch) {
+  if (static_cast<int>(threadIdx.x) >= args.peers.world) return;
+  DeviceAnnounce* const to = announce_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank);
+  to->digest = args.digest;
+  to->x_offset = args.x.heap_offset;
+  to->weights_offset = args.weights.heap_offset;
+  to->row_weights_offset = args.row_weights.heap_offset;
+  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
+}
+
+// Facts agree, so a peer has a tensor if this rank has. An offset that came from outside must leave room for all
+// rows of that rank; -1 (none) becomes the largest of all.
+__device__ inline bool inside_heap(CombineArgs const& args, int peer, SourceTensor const& mine,
+                                   std::int64_t offset) {
+  if (mine.data == nullptr) return true;
+  auto const at = static_cast<std::uint64_t>(offset);
+  if (at % sizeof(float) != 0 && mine.row_bytes % sizeof(float) == 0) return false;
+  std::uint64_t const bytes = static_cast<std::uint64_t>(args.handle.rows_of_rank[peer]) * mine.row_bytes;
+  std::uint64_t const heap = args.peers.heap_bytes[peer];
+  return at <= heap && bytes <= heap - at;
+}
+
+__device__ inline bool read_source(CombineArgs const& args, int peer, SourceRows& from) {
+  DeviceAnnounce const* const told = announce_of(args.peers, args.peers.rank, peer);
+  std::int64_t const x = told->x_offset;
+  std::int64_t const weights = told->weights_offset;
+  std::int64_t const row_weights = told->row_weights_offset;
+  if (!inside_heap(args, peer, args.x, x) || !inside_heap(args, peer, args.weights, weights) ||
+      !inside_heap(args, peer, args.row_weights, row_weights)) {
+    report(args.peers, args.waiting,
+           {.state = 0,
+            .kind = TroubleKind::broken,
+            .phase = Phase::combine_announce,
+            .peer = peer,
+            .expected = args.peers.heap_bytes[peer],
+            .seen = static_cast<std::uint64_t>(x)});
+    return false;
+  }
+  std::byte const* const heap = heap_of(args.peers, peer);
+  bool const in_place = args.own_in_place && peer == args.peers.rank;
+  from = {.x = in_place ? args.x.data : heap + x,
+          .stride = in_place ? args.x.row_stride : args.x.row_bytes,
+          .weights = heap + weights,
+          .row_weights = reinterpret_cast<float const*>(heap + row_weights),
+          .rows = args.handle.rows_of_rank[peer]};
+  return true;
+}
+
+// All threads of every block.
+__device__ inline bool source_phase(CombineArgs const& args, std::uint64_t epoch, bool teller,
+                                    SourceRows* sources) {
+  if (teller) tell_sources(args, epoch);
+  if (!wait_for_peers(args.peers, args.waiting, args.peers.control.announces, epoch, Phase::combine_announce))
+    return false;
+  if (!digests_agree(args.peers, args.waiting, args.digest)) return false;
+  bool failed = false;
+  if (static_cast<int>(threadIdx.x) < args.peers.world)
+    failed = !read_source(args, static_cast<int>(threadIdx.x), sources[threadIdx.x]);
+  return !any_thread(failed);
+}
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,21 @@
+#include "node/agreement.hpp"
+
+#include <string>
+
+#include "base/check.hpp"
+
+namespace switchyard {
+
+void agree(World& world, std::optional<Refusal> const& refusal) {
+  std::string message;  // empty: no objection; otherwise a byte of code, then the text
+  if (refusal) message = static_cast<char>(refusal->code) + refusal->text;
+  auto const all = world.all_gather(std::as_bytes(std::span(message)));
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank].empty()) continue;
+    std::string const text(reinterpret_cast<char const*>(all[rank].data()) + 1, all[rank].size() - 1);
+    throw_error(static_cast<ErrorCode>(all[rank][0]), fmt::format("rank {}: {}", rank, text),
+                {.rank = static_cast<int>(rank), .phase = "construction"});
+  }
+}
+
+}  // namespace switchyard

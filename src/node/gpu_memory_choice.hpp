@@ -1,0 +1,20 @@
+// Choosing the kind of GPU memory that all ranks can share.
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "base/refusal.hpp"
+#include "memory/gpu_memory_kind.hpp"
+#include "node/node.hpp"
+
+namespace switchyard {
+
+// Whether this rank can have a kind; nothing when it can. Must not throw.
+using TryGpuMemory = std::function<std::optional<Refusal>(GpuMemoryKind)>;
+
+// Collective. The first kind that every rank can have and no rank's SWITCHYARD_GPU_MEMORY rules out. Throws
+// Unsupported on every rank, with what each kind failed on, when there is none.
+GpuMemoryKind choose_gpu_memory(World& world, TryGpuMemory const& try_kind);
+
+}  // namespace switchyard

@@ -1,0 +1,105 @@
+#include "node/host_heap.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/check.hpp"
+#include "layout/control.hpp"
+#include "memory/shared_segment.hpp"
+#include "node/agreement.hpp"
+
+namespace switchyard {
+
+namespace {
+
+constexpr std::size_t most_options = 8;
+
+// What every rank tells the others when a buffer is made.
+struct Introduction {
+  std::array<std::int64_t, most_options> options{};
+  std::uint64_t segment_bytes = 0;
+  std::uint64_t segment_id = 0;
+};
+
+std::vector<Introduction> introduce(World& world, Introduction const& mine) {
+  std::vector<Introduction> all;
+  for (auto const& bytes : world.all_gather(bytes_of(mine))) {
+    require(bytes.size() == sizeof(Introduction), "rank {}: introduction: expected {} bytes, seen {}", all.size(),
+            sizeof(Introduction), bytes.size());
+    std::memcpy(&all.emplace_back(), bytes.data(), sizeof(Introduction));
+  }
+  return all;
+}
+
+void check_equal(SizeOptions const& names, std::vector<Introduction> const& all) {
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    for (std::size_t option = 0; option < names.options.size(); ++option) {
+      if (all[rank].options[option] == all[0].options[option]) continue;
+      throw InvalidArgument(
+          fmt::format("rank {}: {}::{}: expected {} as on rank 0, seen {}", rank, names.type,
+                      names.options[option].name, all[0].options[option], all[rank].options[option]),
+          {.rank = static_cast<int>(rank), .phase = "construction"});
+    }
+  }
+}
+
+std::shared_ptr<SharedSegment> create_segment(World& world, BufferPlan const& plan) {
+  std::shared_ptr<SharedSegment> own;
+  agree(world, refusal_of([&] {
+          own = SharedSegment::create(plan.segment_bytes);
+          initialise_control(own->data(), world.rank(), world.size(), own->bytes());
+        }));
+  return own;
+}
+
+// A peer's segment, mapped. Ranks that are threads of this process share one mapping: thread sanitizers then see
+// every access.
+std::shared_ptr<SharedSegment> map_segment(Introduction const& peer, UniqueFd fd) {
+  if (auto segment = SharedSegment::find_in_process(peer.segment_id)) return segment;
+  return SharedSegment::attach(std::move(fd), peer.segment_bytes);
+}
+
+void check_segment(Segment const& segment, std::size_t rank, std::size_t world, BufferPlan const& plan) {
+  require(segment.bytes() > plan.control.bytes, "segment of rank {}: expected more than {} bytes, seen {}", rank,
+          plan.control.bytes, segment.bytes());
+  auto const& header = *reinterpret_cast<ControlHeader const*>(segment.data());
+  require(header.magic == control_magic && header.rank == rank && header.world == world &&
+              header.segment_bytes == segment.bytes(),
+          "segment of rank {}: expected a control block of rank {} of {}, seen one of {} of {} (magic {:#x})", rank,
+          rank, world, header.rank, header.world, header.magic);
+}
+
+}  // namespace
+
+ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan) {
+  std::array<SizeOption, 4> const sizes{{{"max_tokens", options.max_tokens},
+                                         {"hidden", options.hidden},
+                                         {"num_experts", options.num_experts},
+                                         {"top_k", options.top_k}}};
+  return connect_heap(world, {"BufferOptions", sizes}, plan);
+}
+
+ConnectedHeap connect_heap(World& world, SizeOptions const& options, BufferPlan const& plan) {
+  auto const own = create_segment(world, plan);
+  Introduction mine{.segment_bytes = own->bytes(), .segment_id = own->id()};
+  for (std::size_t i = 0; i < options.options.size(); ++i) mine.options.at(i) = options.options[i].value;
+  auto const all = introduce(world, mine);
+  check_equal(options, all);
+  auto descriptors = world.exchange_fd(own->fd());
+  std::vector<std::shared_ptr<Segment>> segments;
+  auto const refusal = refusal_of([&] {
+    for (std::size_t rank = 0; rank < all.size(); ++rank) {
+      segments.push_back(map_segment(all[rank], std::move(descriptors[rank])));
+      check_segment(*segments.back(), rank, all.size(), plan);
+    }
+  });
+  // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
+  agree(world, refusal);
+  return {std::make_shared<SymmetricHeap>(std::move(segments), world.rank(), plan.control.bytes), own->id()};
+}
+
+}  // namespace switchyard

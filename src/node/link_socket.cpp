@@ -1,0 +1,75 @@
+#include "node/link_socket.hpp"
+
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "base/check.hpp"
+
+namespace switchyard {
+
+namespace {
+
+struct AbstractAddress {
+  sockaddr_un address{};
+  socklen_t length = 0;
+
+  explicit AbstractAddress(std::string const& name) {
+    require(name.size() + 1 < sizeof address.sun_path, "socket name too long: {}", name);
+    address.sun_family = AF_UNIX;
+    // A first byte of zero makes the name abstract; the rest is the name, without a terminator.
+    std::memcpy(address.sun_path + 1, name.data(), name.size());
+    length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  }
+  [[nodiscard]] sockaddr const* plain() const noexcept { return reinterpret_cast<sockaddr const*>(&address); }
+};
+
+UniqueFd unix_socket() {
+  return UniqueFd(check_call(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket"));
+}
+
+ucred credentials_of(int socket) {
+  ucred credentials{};
+  socklen_t length = sizeof credentials;
+  check_call(::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length), "SO_PEERCRED");
+  return credentials;
+}
+
+}  // namespace
+
+UniqueFd listen_abstract(std::string const& name) {
+  UniqueFd socket = unix_socket();
+  AbstractAddress const address(name);
+  check_call(::bind(socket.get(), address.plain(), address.length), "bind a Unix socket");
+  check_call(::listen(socket.get(), SOMAXCONN), "listen on a Unix socket");
+  return socket;
+}
+
+ConnectOutcome connect_abstract(std::string const& name, UniqueFd& socket) {
+  socket = unix_socket();
+  AbstractAddress const address(name);
+  if (::connect(socket.get(), address.plain(), address.length) == 0) return ConnectOutcome::connected;
+  if (errno == EAGAIN || errno == EINTR) return ConnectOutcome::busy;
+  if (errno == ECONNREFUSED) return ConnectOutcome::gone;
+  throw_errno("connect a Unix socket");
+}
+
+bool is_from_our_user(int socket) {
+  uid_t const uid = credentials_of(socket).uid;
+  return uid == ::geteuid() || uid == 0;
+}
+
+UniqueFd watch_process_of(int socket) noexcept {
+  ucred credentials{};
+  socklen_t length = sizeof credentials;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0) return {};
+  // 0: a process of another pid namespace.
+  if (credentials.pid <= 0 || credentials.pid == ::getpid()) return {};
+  // By number, because not every C library that we build with has a wrapper. The flag is close-on-exec always.
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, credentials.pid, 0)));
+}
+
+}  // namespace switchyard

@@ -1,0 +1,53 @@
+#include "node/node.hpp"
+
+#include <fcntl.h>
+
+#include "base/check.hpp"
+#include "bootstrap/tcp_store/frame.hpp"
+#include "node/peer_links.hpp"
+#include "node/peer_mesh.hpp"
+
+namespace switchyard {
+
+World::World(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout)
+    : store_(std::move(store)), rank_(rank), size_(size), timeout_(timeout) {
+  require(size >= 1 && size <= max_node_ranks, "world size: expected 1 to {}, seen {}", max_node_ranks, size);
+  require(rank >= 0 && rank < size, "rank: expected 0 to {}, seen {}", size - 1, rank);
+  require(store_ != nullptr, "store: expected one, seen none");
+  require(timeout.count() > 0, "timeout: expected more than 0 ms, seen {}", timeout.count());
+  links_ = std::make_unique<PeerLinks>(connect_mesh(*store_, rank, size, Deadline(timeout)), rank);
+  // Nobody needs the store after this, so rank 0, which may be serving it, stops listening and is free to leave.
+  barrier();
+  store_.reset();
+}
+
+World::~World() = default;
+
+std::vector<std::vector<std::byte>> World::all_gather(std::span<std::byte const> mine) {
+  require(mine.size() <= max_value_bytes, "all_gather: expected at most {} bytes, seen {}", max_value_bytes,
+          mine.size());
+  auto all = links_->exchange({Collective::all_gather, sequence_++}, mine, -1, Deadline(timeout_));
+  std::vector<std::vector<std::byte>> values;
+  for (Contribution& each : all) values.push_back(std::move(each.bytes));
+  values[static_cast<std::size_t>(rank_)].assign(mine.begin(), mine.end());
+  return values;
+}
+
+void World::barrier() {
+  links_->exchange({Collective::barrier, sequence_++}, {}, -1, Deadline(timeout_));
+}
+
+std::vector<UniqueFd> World::exchange_fd(int fd) {
+  UniqueFd own(check_call(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "exchange_fd: duplicate the descriptor"));
+  auto all = links_->exchange({Collective::exchange_fd, sequence_++}, {}, fd, Deadline(timeout_));
+  std::vector<UniqueFd> fds;
+  for (Contribution& each : all) fds.push_back(std::move(each.fd));
+  fds[static_cast<std::size_t>(rank_)] = std::move(own);
+  return fds;
+}
+
+bool World::is_lost(int peer) const noexcept {
+  return links_->is_lost(peer);
+}
+
+}  // namespace switchyard

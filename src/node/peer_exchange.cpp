@@ -1,0 +1,136 @@
+#include "node/peer_exchange.hpp"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "base/check.hpp"
+#include "bootstrap/socket.hpp"
+#include "node/fd_message.hpp"
+
+namespace switchyard {
+
+namespace {
+
+// How long we wait before we ask the monitor whether a peer has died without closing its link.
+constexpr std::chrono::milliseconds slice{100};
+
+bool would_block(int error) noexcept {
+  return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
+}  // namespace
+
+PeerExchange::PeerExchange(std::span<UniqueFd const> sockets, int rank, PeerMonitor& monitor)
+    : sockets_(sockets), rank_(rank), monitor_(monitor), peers_(sockets.size()), polled_(sockets.size()) {}
+
+std::vector<Contribution> PeerExchange::run(CollectiveCall call, std::span<std::byte const> mine, int fd,
+                                            Deadline const& deadline) {
+  header_ = {.magic = message_magic, .kind = call.kind, .sequence = call.sequence, .length = mine.size()};
+  mine_ = mine;
+  fd_ = fd;
+  for (std::size_t i = 0; i < peers_.size(); ++i)
+    if (sockets_[i]) peers_[i].done_sending = peers_[i].done_receiving = false;
+  while (!done()) poll_once(deadline);
+  std::vector<Contribution> all;
+  for (Peer& peer : peers_) all.push_back(std::move(peer.theirs));
+  return all;
+}
+
+bool PeerExchange::done() const noexcept {
+  return std::all_of(peers_.begin(), peers_.end(),
+                     [](Peer const& peer) { return peer.done_sending && peer.done_receiving; });
+}
+
+void PeerExchange::poll_once(Deadline const& deadline) {
+  for (std::size_t i = 0; i < peers_.size(); ++i) {
+    Peer const& peer = peers_[i];
+    // A peer that is done may leave: its hang-up is none of our business any more.
+    bool const leave_out = peer.done_sending && peer.done_receiving;
+    int const events = (peer.done_sending ? 0 : POLLOUT) | (peer.done_receiving ? 0 : POLLIN);
+    polled_[i] = {.fd = leave_out ? -1 : sockets_[i].get(), .events = static_cast<short>(events), .revents = 0};
+  }
+  bool const ready = poll_until(polled_, Deadline(std::min(slice, deadline.remaining())));
+  if (!ready) give_up_on_the_lost();
+  for (std::size_t i = 0; i < peers_.size(); ++i) {
+    if (polled_[i].revents == 0) continue;
+    // Receiving first: what a peer sent before it left still counts.
+    receive_from(i, peers_[i]);
+    send_to(i, peers_[i]);
+  }
+  if (deadline.expired() && !done()) late();
+}
+
+void PeerExchange::send_to(std::size_t index, Peer& peer) {
+  while (!peer.done_sending) {
+    bool const in_header = peer.sent < sizeof header_;
+    auto const part = in_header ? std::as_bytes(std::span(&header_, 1)).subspan(peer.sent)
+                                : mine_.subspan(peer.sent - sizeof header_);
+    ssize_t const sent = send_with_fd(sockets_[index].get(), part, peer.sent == 0 ? fd_ : -1);
+    if (sent < 0 && would_block(errno)) return;
+    if (sent < 0 && errno != EPIPE && errno != ECONNRESET) throw_errno(fmt::format("send to rank {}", index));
+    if (sent < 0) lost(index);
+    peer.sent += static_cast<std::size_t>(sent);
+    peer.done_sending = peer.sent == sizeof header_ + mine_.size();
+  }
+}
+
+void PeerExchange::receive_from(std::size_t index, Peer& peer) {
+  while (!peer.done_receiving) {
+    std::size_t const before = peer.received;
+    read_some(index, peer);
+    if (peer.received == before) return;
+    if (peer.received == sizeof peer.header) check_header(index, peer);
+    peer.done_receiving =
+        peer.received >= sizeof peer.header && peer.received == sizeof peer.header + peer.theirs.bytes.size();
+  }
+}
+
+// Never past the end of the message: the peer's next one may follow at once.
+void PeerExchange::read_some(std::size_t index, Peer& peer) {
+  bool const in_header = peer.received < sizeof peer.header;
+  auto const room = in_header ? std::as_writable_bytes(std::span(&peer.header, 1)).subspan(peer.received)
+                              : std::span(peer.theirs.bytes).subspan(peer.received - sizeof peer.header);
+  ssize_t const got = receive_with_fd(sockets_[index].get(), room, peer.theirs.fd);
+  if (got < 0 && would_block(errno)) return;
+  if (got < 0 && errno != ECONNRESET) throw_errno(fmt::format("receive from rank {}", index));
+  if (got <= 0) lost(index);
+  peer.received += static_cast<std::size_t>(got);
+}
+
+void PeerExchange::check_header(std::size_t index, Peer& peer) const {
+  MessageHeader const& header = peer.header;
+  require(header.magic == message_magic && header.length <= max_message_bytes, "rank {} sent something unknown",
+          index);
+  require(header.kind == header_.kind && header.sequence == header_.sequence,
+          "rank {} calls {} (call {}) where rank {} calls {} (call {}): all ranks must make the same calls in the "
+          "same order",
+          index, name_of(header.kind), header.sequence, rank_, name_of(header_.kind), header_.sequence);
+  require(header.kind != Collective::exchange_fd || peer.theirs.fd, "rank {} sent no descriptor", index);
+  peer.theirs.bytes.resize(header.length);
+}
+
+// For links that a child of a dead peer holds open. Called when nothing is ready, so all that the peer sent is
+// read.
+void PeerExchange::give_up_on_the_lost() {
+  for (std::size_t i = 0; i < peers_.size(); ++i)
+    if (!(peers_[i].done_sending && peers_[i].done_receiving) && monitor_.is_lost(static_cast<int>(i))) lost(i);
+}
+
+void PeerExchange::lost(std::size_t index) {
+  int const peer = static_cast<int>(index);
+  monitor_.mark_lost(peer);
+  throw PeerLost(fmt::format("{}: rank {} has left the job or died", name_of(header_.kind), peer),
+                 {.rank = rank_, .peer = peer, .phase = std::string(name_of(header_.kind))});
+}
+
+void PeerExchange::late() const {
+  auto const waiting = std::find_if(peers_.begin(), peers_.end(),
+                                    [](Peer const& peer) { return !(peer.done_sending && peer.done_receiving); });
+  int const peer = static_cast<int>(waiting - peers_.begin());
+  throw Timeout(
+      fmt::format("{}: rank {} did not come in time (rank {} waited)", name_of(header_.kind), peer, rank_),
+      {.rank = rank_, .peer = peer, .phase = std::string(name_of(header_.kind))});
+}
+
+}  // namespace switchyard

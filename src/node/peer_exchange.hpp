@@ -1,0 +1,64 @@
+// One collective over the links: to every peer one message out and one in, all at once.
+#pragma once
+
+#include <poll.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "node/peer_links.hpp"
+
+namespace switchyard {
+
+inline constexpr std::uint32_t message_magic = 0x474d5753;  // "SWMG"
+inline constexpr std::size_t max_message_bytes = std::size_t{16} << 20;
+
+// Before the bytes of a message; a descriptor travels with the first byte of it.
+struct MessageHeader {
+  std::uint32_t magic;
+  Collective kind;
+  std::uint64_t sequence;
+  std::uint64_t length;
+};
+static_assert(sizeof(MessageHeader) == 24 && std::is_trivially_copyable_v<MessageHeader>);
+
+class PeerExchange {
+ public:
+  PeerExchange(std::span<UniqueFd const> sockets, int rank, PeerMonitor& monitor);
+  std::vector<Contribution> run(CollectiveCall call, std::span<std::byte const> mine, int fd,
+                                Deadline const& deadline);
+
+ private:
+  struct Peer {
+    std::size_t sent = 0;
+    std::size_t received = 0;
+    MessageHeader header{};
+    Contribution theirs;
+    bool done_sending = true;
+    bool done_receiving = true;
+  };
+
+  [[nodiscard]] bool done() const noexcept;
+  void poll_once(Deadline const& deadline);
+  void send_to(std::size_t index, Peer& peer);
+  void receive_from(std::size_t index, Peer& peer);
+  void read_some(std::size_t index, Peer& peer);
+  void check_header(std::size_t index, Peer& peer) const;
+  void give_up_on_the_lost();
+  [[noreturn]] void lost(std::size_t index);
+  [[noreturn]] void late() const;
+
+  std::span<UniqueFd const> sockets_;
+  int rank_;
+  PeerMonitor& monitor_;
+  MessageHeader header_{};
+  std::span<std::byte const> mine_;
+  int fd_ = -1;
+  std::vector<Peer> peers_;
+  std::vector<pollfd> polled_;
+};
+
+}  // namespace switchyard

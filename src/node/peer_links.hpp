@@ -1,0 +1,60 @@
+// One Unix socket to every other rank: collectives run over them, descriptors are handed over them, and their
+// closing tells that a peer is gone.
+//
+// Why not the store for collectives: what a rank has sent stays readable after it has left, so rank 0 (which
+// serves the store) may leave right after a barrier that the others are still in; and nothing piles up.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/deadline.hpp"
+#include "base/unique_fd.hpp"
+#include "node/peer_monitor.hpp"
+#include "switchyard/error.hpp"
+
+namespace switchyard {
+
+enum class Collective : std::uint32_t { barrier = 1, all_gather, exchange_fd };
+std::string_view name_of(Collective kind) noexcept;
+
+// What a rank brings to a collective.
+struct Contribution {
+  std::vector<std::byte> bytes;
+  UniqueFd fd;
+};
+
+struct CollectiveCall {
+  Collective kind = Collective::barrier;
+  std::uint64_t sequence = 0;
+};
+
+class PeerLinks {
+ public:
+  // `sockets` by rank, non-blocking, none in the own slot.
+  PeerLinks(std::vector<UniqueFd> sockets, int rank);
+  ~PeerLinks();
+  PeerLinks(PeerLinks const&) = delete;
+  PeerLinks& operator=(PeerLinks const&) = delete;
+
+  // Sends `mine` (and `fd`, unless -1) to every other rank and returns theirs; the own slot stays empty.
+  // One thread at a time. Throws Timeout and PeerLost, naming the rank, and InvalidArgument when the ranks
+  // make different calls; after that the links refuse further calls with the same error, because messages
+  // may be half sent.
+  std::vector<Contribution> exchange(CollectiveCall call, std::span<std::byte const> mine, int fd,
+                                     Deadline const& deadline);
+
+  // Never true for the own rank.
+  [[nodiscard]] bool is_lost(int peer) const noexcept { return monitor_.is_lost(peer); }
+
+ private:
+  int rank_;
+  std::vector<UniqueFd> sockets_;
+  PeerMonitor monitor_;  // after the sockets, so that it stops before they close
+  std::optional<Error> failed_;
+};
+
+}  // namespace switchyard

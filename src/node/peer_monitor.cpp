@@ -1,0 +1,56 @@
+#include "node/peer_monitor.hpp"
+
+#include <cerrno>
+#include <system_error>
+
+#include "base/log.hpp"
+#include "node/link_socket.hpp"
+
+namespace switchyard {
+
+PeerMonitor::PeerMonitor(std::span<UniqueFd const> links)
+    : size_(links.size()), lost_(std::make_unique<std::atomic<bool>[]>(links.size())) {
+  polled_.push_back({.fd = stop_.fd(), .events = POLLIN, .revents = 0});
+  // POLLRDHUP only (errors and POLLHUP come unasked): what arrives is for exchange() to read.
+  for (UniqueFd const& link : links) {
+    polled_.push_back({.fd = link.get(), .events = POLLRDHUP, .revents = 0});
+    processes_.push_back(link ? watch_process_of(link.get()) : UniqueFd());
+  }
+  for (UniqueFd const& process : processes_)
+    polled_.push_back({.fd = process.get(), .events = POLLIN, .revents = 0});
+  logger();  // throws on a bad SWITCHYARD_LOG, which the thread could not
+  if (size_ > 1) thread_ = std::thread([this] { run(); });
+}
+
+PeerMonitor::~PeerMonitor() {
+  stop_.signal();
+  if (thread_.joinable()) thread_.join();
+}
+
+void PeerMonitor::run() noexcept {
+  for (;;) {
+    int const ready = ::poll(polled_.data(), polled_.size(), -1);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready < 0) {
+      // ENOMEM, in practice. Collectives still see the ends of the links by themselves.
+      logger().error("no more watch over the peers: {}", std::system_category().message(errno));
+      return;
+    }
+    if (polled_[0].revents != 0) return;
+    note_losses();
+  }
+}
+
+void PeerMonitor::note_losses() noexcept {
+  for (std::size_t peer = 0; peer < size_; ++peer) {
+    pollfd& link = polled_[1 + peer];
+    pollfd& process = polled_[1 + size_ + peer];
+    if (link.revents == 0 && process.revents == 0) continue;
+    mark_lost(static_cast<int>(peer));
+    // A negative descriptor is left out by poll(), or it would report the same for ever.
+    link = {.fd = -1, .events = 0, .revents = 0};
+    process = {.fd = -1, .events = 0, .revents = 0};
+  }
+}
+
+}  // namespace switchyard

@@ -1,0 +1,250 @@
+// The low-latency tests' own reference: known values, and what the checker must see.
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "call/low_latency_engine.hpp"
+#include "support/low_latency_check.hpp"
+#include "support/low_latency_plan.hpp"
+#include "support/numbers.hpp"
+#include "support/ranks.hpp"
+#include "support/span.hpp"
+
+namespace switchyard::test {
+namespace {
+
+TEST(LowLatencyReference, PowersOfTwoAreTheSmallestThatDo) {
+  for (auto const& [amax, exponent] : std::vector<std::pair<float, int>>{{448.0F, 0},
+                                                                         {448.25F, 1},
+                                                                         {447.0F, 0},
+                                                                         {224.0F, -1},
+                                                                         {224.125F, 0},
+                                                                         {896.0F, 1},
+                                                                         {0.0F, -22},
+                                                                         {1.0F, -8}}) {
+    SlotProblem p = make_slot_problem({.ranks = 1, .tokens = 1, .hidden = 2, .dtype = DType::f32});
+    for (SendCast const cast : {SendCast::fp8_pow2, SendCast::fp8_ue8m0}) {
+      p.the.cast = cast;
+      put(p.base.inputs[0].x.data(), DType::f32, 0, -amax);
+      put(p.base.inputs[0].x.data(), DType::f32, 1, amax / 2);
+      SentToken const sent = token_as_sent(p, 0, 0);
+      float scale = 0;
+      if (cast == SendCast::fp8_ue8m0) scale = std::ldexp(1.0F, std::to_integer<int>(sent.scales.at(0)) - 127);
+      if (cast == SendCast::fp8_pow2) std::memcpy(&scale, sent.scales.data(), sizeof scale);
+      EXPECT_EQ(scale, std::ldexp(1.0F, exponent)) << "amax " << amax;
+      EXPECT_EQ(get(sent.x.data(), DType::f8e4m3, 0), decode(encode(-amax / scale, e4m3_format), e4m3_format));
+    }
+  }
+}
+
+TEST(LowLatencyReference, SumsGoBySlots) {
+  SlotProblem p = make_slot_problem({.ranks = 2, .tokens = 1, .counts = Tokens::equal, .hidden = 3, .experts = 4});
+  p.base.inputs[0].ids = {3, -1, 3};
+  p.base.inputs[0].weights = {0.5F, 7.0F, 0.25F};
+  std::vector<std::byte> const row = slot_output(p, 3, 0, 0);
+  std::vector<float> const sum = slot_sum(p, 0, 0, {});
+  for (std::size_t h = 0; h < 3; ++h) {
+    float const value = get(row.data(), DType::bf16, h);
+    EXPECT_EQ(sum[h], value * 0.5F + value * 0.25F);
+  }
+  EXPECT_EQ(slot_sum(p, 0, 0, {Presence::here, Presence::gone}), std::vector<float>(3, 0.0F));
+}
+
+Tensor make_tensor(DType dtype, std::initializer_list<std::int64_t> shape) {
+  TensorView view(nullptr, dtype, shape);
+  auto const bytes =
+      std::make_shared<std::vector<std::byte>>(index(view.numel()) * size_of(dtype) + 1, std::byte{0x5a});
+  view.data = bytes->data();
+  return {view, bytes};
+}
+
+// Made from the reference, as an engine would: sources in any order within an expert.
+class MadeUp {
+ public:
+  MadeUp(SlotProblem const& p, int rank, std::uint64_t seed) : p_(p), rank_(rank), random_(seed) {
+    SlotCase const& c = p.the;
+    std::int64_t const outer = c.by_expert() ? experts_of(p.base.the, rank).count() : c.ranks;
+    std::int64_t const rows = c.by_expert() ? c.ranks * c.tokens : c.tokens;
+    seen.x = make_tensor(c.received_dtype(), {outer, rows, c.width()});
+    seen.counts = make_tensor(DType::i32, {outer});
+    seen.source_token = make_tensor(DType::i32, {outer, rows});
+    if (c.scaled()) make_scales(outer, rows);
+    seen.handle = LowLatencyHandle(std::make_shared<detail::Lease>());
+    if (c.by_expert()) fill_experts();
+    if (!c.by_expert()) fill_sources();
+  }
+  LowLatencyReceived seen;
+
+ private:
+  void make_scales(std::int64_t outer, std::int64_t rows) {
+    SlotCase const& c = p_.the;
+    seen.scales = make_tensor(c.scale_dtype(), {outer, rows, c.scale_width()});
+    if (!c.by_expert() || c.opaque()) return;
+    TensorView view = seen.scales.view();
+    view.strides = {rows * c.scale_width(), 1, rows};
+    seen.scales = {view, seen.scales.owner()};
+  }
+
+  void fill_experts() {
+    int const ranks = p_.the.ranks;
+    std::int64_t const local_experts = seen.counts.size(0);
+    seen.ranges = make_tensor(DType::i64, {local_experts, ranks});
+    for (std::int64_t local = 0; local < local_experts; ++local) {
+      std::int64_t at = 0;
+      std::int64_t const expert = experts_of(p_.base.the, rank_).begin + local;
+      std::int64_t const first = random_.below(ranks);
+      for (std::int64_t i = 0; i < ranks; ++i) {
+        int const source = static_cast<int>((first + i) % ranks);
+        auto const tokens = tokens_for_expert(p_, source, expert);
+        auto const count = static_cast<std::int64_t>(tokens.size());
+        seen.ranges.data<std::int64_t>()[local * ranks + source] = count > 0 ? at << 32 | count : 0;
+        for (std::int64_t const token : tokens) put_row(local * ranks * p_.the.tokens + at++, source, token);
+      }
+      seen.counts.data<std::int32_t>()[local] = static_cast<std::int32_t>(at);
+    }
+  }
+
+  void fill_sources() {
+    SlotCase const& c = p_.the;
+    seen.topk_idx = make_tensor(DType::i32, {c.ranks, c.tokens, c.top_k});
+    if (c.weights) seen.topk_weights = make_tensor(DType::f32, {c.ranks, c.tokens, c.top_k});
+    for (int source = 0; source < c.ranks; ++source) {
+      auto const tokens = tokens_for_rank(p_, source, rank_);
+      seen.counts.data<std::int32_t>()[source] = static_cast<std::int32_t>(tokens.size());
+      std::int64_t slot = source * c.tokens;
+      for (std::int64_t const token : tokens) put_slots(slot++, source, token);
+    }
+  }
+
+  void put_slots(std::int64_t slot, int source, std::int64_t token) {
+    put_row(slot, source, token);
+    for (int k = 0; k < p_.the.top_k; ++k) {
+      auto const id = static_cast<std::int32_t>(local_id(p_.base, {source, token, -1}, rank_, k));
+      seen.topk_idx.data<std::int32_t>()[slot * p_.the.top_k + k] = id;
+      float const weight = weight_of(p_.base, {source, token, -1}, k);
+      if (p_.the.weights) seen.topk_weights.data<float>()[slot * p_.the.top_k + k] = id < 0 ? 0 : weight;
+    }
+  }
+
+  void put_row(std::int64_t slot, int source, std::int64_t token) {
+    SentToken const& sent = p_.sent[index(source)][index(token)];
+    seen.source_token.data<std::int32_t>()[slot] = static_cast<std::int32_t>(token);
+    std::memcpy(seen.x.data<std::byte>() + index(slot) * sent.x.size(), sent.x.data(), sent.x.size());
+    if (!p_.the.scaled()) return;
+    TensorView const v = seen.scales.view();
+    std::size_t const element = size_of(v.dtype);
+    for (std::size_t at = 0; at < sent.scales.size(); at += element) {
+      std::int64_t const rows = v.size(1);
+      std::int64_t const to = slot / rows * v.stride(0) + slot % rows * v.stride(1) +
+                              static_cast<std::int64_t>(at / element) * v.stride(2);
+      std::memcpy(seen.scales.data<std::byte>() + index(to) * element, sent.scales.data() + at,
+                  std::min(element, sent.scales.size() - at));
+    }
+  }
+
+  SlotProblem const& p_;
+  int rank_;
+  Random random_;
+};
+
+std::vector<SlotCase> cases_to_check() {
+  std::vector<SlotCase> cases;
+  for (SlotLayout const layout : {SlotLayout::expert_major, SlotLayout::rank_major}) {
+    SlotCase const c{.tokens = 5, .counts = Tokens::equal, .hidden = 700, .layout = layout};
+    cases.push_back(c);
+    cases.push_back(c);
+    cases.back().cast = SendCast::fp8_ue8m0;
+    cases.push_back(c);
+    cases.back().cast = SendCast::fp8;
+    cases.push_back(c);
+    cases.back().dtype = DType::u8;
+    cases.back().row_bytes = 9;
+    cases.back().scale_bytes = 3;
+  }
+  return cases;
+}
+
+TEST(LowLatencyReference, TheCheckerTakesWhatIsRight) {
+  for (SlotCase const& c : cases_to_check()) {
+    SlotProblem const p = make_slot_problem(c);
+    for (int rank = 0; rank < c.ranks; ++rank) {
+      MadeUp const made(p, rank, 3);
+      EXPECT_NO_THROW(SlotChecker(p, rank).check_received(made.seen)) << c;
+    }
+  }
+}
+
+using Spoil = std::function<void(LowLatencyReceived&, std::int64_t slot)>;
+
+void expect_seen(std::string const& what, Spoil const& spoil) {
+  for (SlotCase const& c : cases_to_check()) {
+    SlotProblem const p = make_slot_problem(c);
+    MadeUp made(p, 0, 4);
+    SlotChecker const checker(p, 0);
+    auto const rows = checker.arrivals(made.seen);
+    ASSERT_FALSE(rows.empty());
+    spoil(made.seen, rows[rows.size() / 2].slot);
+    EXPECT_THROW(checker.check_received(made.seen), CheckFailed) << what << " " << c;
+  }
+}
+
+TEST(LowLatencyReference, TheCheckerSeesWhatIsWrong) {
+  expect_seen("a byte of x", [](LowLatencyReceived& r, std::int64_t slot) {
+    std::int64_t const row = r.x.size(2) * static_cast<std::int64_t>(size_of(r.x.dtype()));
+    r.x.data<std::byte>()[(slot + 1) * row - 1] ^= std::byte{1};
+  });
+  expect_seen("a source token",
+              [](LowLatencyReceived& r, std::int64_t slot) { ++r.source_token.data<std::int32_t>()[slot]; });
+  expect_seen("a count", [](LowLatencyReceived& r, std::int64_t) { ++r.counts.data<std::int32_t>()[0]; });
+  expect_seen("a scale, an id or a range", [](LowLatencyReceived& r, std::int64_t slot) {
+    Tensor const& v = r.scales;
+    std::int64_t const row = r.source_token.size(1);
+    if (v.given())
+      v.data<std::byte>()[index(slot / row * v.view().stride(0) + slot % row * v.view().stride(1)) *
+                          size_of(v.dtype())] ^= std::byte{1};
+    else if (r.ranges.given())
+      --r.ranges.data<std::int64_t>()[0];
+    else
+      r.topk_idx.data<std::int32_t>()[slot * r.topk_idx.size(2)] += 1;
+  });
+}
+
+TEST(LowLatencyReference, TheCheckerSeesRangesThatOverlap) {
+  SlotProblem const p = make_slot_problem({.counts = Tokens::equal, .routing = Routing::one_expert});
+  MadeUp made(p, 0, 4);
+  for (int source = 0; source < p.the.ranks; ++source)
+    made.seen.ranges.data<std::int64_t>()[source] &= 0xffffffff;  // all of expert 0 begin at its first row
+  EXPECT_THROW(SlotChecker(p, 0).check_received(made.seen), CheckFailed);
+}
+
+TEST(LowLatencyReference, TheCheckerSeesASumThatIsWrong) {
+  SlotProblem const p = make_slot_problem({.counts = Tokens::equal});
+  Tensor const out = make_tensor(DType::bf16, {p.tokens(1), p.the.hidden});
+  for (std::int64_t t = 0; t < p.tokens(1); ++t) {
+    std::vector<std::byte> const row = combined_row(p, 1, t, {});
+    std::memcpy(out.data<std::byte>() + index(t) * row.size(), row.data(), row.size());
+  }
+  SlotChecker const checker(p, 1);
+  EXPECT_NO_THROW(checker.check_combined(out));
+  out.data<std::byte>()[index(out.view().numel()) * 2 - 2] ^= std::byte{1};
+  EXPECT_THROW(checker.check_combined(out), CheckFailed);
+}
+
+// Every trip takes its four halves in order, and frames are free when they are taken.
+TEST(LowLatencyReference, PlansAreWhatTheInterfaceAllows) {
+  for (int frames = 1; frames <= 3; ++frames) {
+    Random random(9);
+    std::vector<int> halves(40, 0);
+    auto const plan = plan_halves(40, frames, random);
+    ASSERT_EQ(plan.size(), 160U);
+    for (PlannedHalf const planned : plan) {
+      EXPECT_EQ(static_cast<int>(planned.half), halves[index(planned.trip)]++);
+      if (planned.half == Half::send && planned.trip >= frames) {
+        EXPECT_EQ(halves[index(planned.trip - frames)], 4);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::test

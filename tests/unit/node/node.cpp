@@ -1,0 +1,214 @@
+// Collectives of a world, and the Communicator around it.
+#include "node/node.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "bootstrap/in_process_store.hpp"
+#include "bootstrap/tcp_store/server.hpp"
+#include "switchyard/communicator.hpp"
+#include "switchyard/error.hpp"
+
+namespace switchyard {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr milliseconds plenty{30000};
+
+void run_threads(int count, std::function<void(int)> const& body) {
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < count; ++rank) threads.emplace_back(body, rank);
+  for (std::thread& thread : threads) thread.join();
+}
+
+std::vector<std::byte> bytes_of_rank(int rank, std::size_t size) {
+  return std::vector<std::byte>(size, static_cast<std::byte>(rank + 1));
+}
+
+TEST(World, AllGatherOfDifferentSizes) {
+  constexpr int size = 5;
+  auto const store = std::make_shared<InProcessStore>();
+  // None, few, and more than a socket holds.
+  std::size_t const sizes[size] = {0, 1, 1000, 3 << 20, 70000};
+  run_threads(size, [&](int rank) {
+    World world(store, rank, size, plenty);
+    for (int round = 0; round < 4; ++round) {
+      auto const size_of = [&](int peer) { return sizes[(peer + round) % size]; };
+      auto const all = world.all_gather(bytes_of_rank(rank, size_of(rank)));
+      ASSERT_EQ(all.size(), static_cast<std::size_t>(size));
+      for (int peer = 0; peer < size; ++peer)
+        EXPECT_EQ(all[static_cast<std::size_t>(peer)], bytes_of_rank(peer, size_of(peer)));
+    }
+  });
+}
+
+TEST(World, TheLargestValueAndNoLarger) {
+  auto const store = std::make_shared<InProcessStore>();
+  run_threads(2, [&](int rank) {
+    World world(store, rank, 2, plenty);
+    std::vector<std::byte> mine = bytes_of_rank(rank, std::size_t{16} << 20);
+    EXPECT_EQ(world.all_gather(mine)[static_cast<std::size_t>(1 - rank)], bytes_of_rank(1 - rank, mine.size()));
+    mine.emplace_back();
+    EXPECT_THROW(world.all_gather(mine), InvalidArgument);
+    world.barrier();  // nothing had moved
+  });
+}
+
+TEST(World, BarrierWaitsForAll) {
+  constexpr int size = 4;
+  auto const store = std::make_shared<InProcessStore>();
+  std::atomic<int> arrived = 0;
+  run_threads(size, [&](int rank) {
+    World world(store, rank, size, plenty);
+    for (int round = 1; round <= 50; ++round) {
+      ++arrived;
+      world.barrier();
+      EXPECT_GE(arrived, round * size);
+      world.barrier();
+    }
+  });
+}
+
+TEST(World, PeerLostWhenOneLeaves) {
+  constexpr int size = 5;
+  auto const store = std::make_shared<InProcessStore>();
+  run_threads(size, [&](int rank) {
+    World world(store, rank, size, plenty);
+    if (rank == 3) return;
+    Deadline const soon_enough(milliseconds{10000});
+    EXPECT_THROW(world.all_gather(bytes_of_rank(rank, 10)), PeerLost);
+    EXPECT_FALSE(soon_enough.expired());
+    EXPECT_THROW(world.barrier(), PeerLost);  // and stays so
+  });
+}
+
+TEST(World, WhoHasTakenPartMayLeaveAtOnce) {
+  constexpr int size = 4;
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    auto const store = std::make_shared<InProcessStore>();
+    run_threads(size, [&](int rank) {
+      World world(store, rank, size, plenty);
+      auto const all = world.all_gather(bytes_of_rank(rank, 100000));
+      EXPECT_EQ(all[0], bytes_of_rank(0, 100000));
+    });
+  }
+}
+
+TEST(World, TimeoutNamesTheRankThatIsLate) {
+  auto const store = std::make_shared<InProcessStore>();
+  std::atomic<bool> done = false;
+  run_threads(2, [&](int rank) {
+    World world(store, rank, 2, milliseconds{2000});
+    if (rank == 1) {
+      while (!done) std::this_thread::sleep_for(milliseconds{10});
+      return;
+    }
+    try {
+      world.barrier();
+      ADD_FAILURE();
+    } catch (Timeout const& error) {
+      EXPECT_EQ(error.peer(), 1);
+      EXPECT_EQ(error.rank(), 0);
+      EXPECT_EQ(error.phase(), "barrier");
+    }
+    EXPECT_FALSE(world.is_lost(1));
+    done = true;
+  });
+}
+
+TEST(World, DifferentCallsAreToldApart) {
+  auto const store = std::make_shared<InProcessStore>();
+  std::atomic<int> refused = 0;
+  run_threads(2, [&](int rank) {
+    World world(store, rank, 2, plenty);
+    try {
+      if (rank == 0)
+        world.barrier();
+      else
+        world.all_gather({});
+    } catch (InvalidArgument const&) {
+      ++refused;
+    } catch (PeerLost const&) {  // the other one found it first and left
+    }
+  });
+  EXPECT_GE(refused, 1);
+}
+
+TEST(World, RefusesNonsense) {
+  auto const store = std::make_shared<InProcessStore>();
+  EXPECT_THROW(World(store, 0, 0, plenty), InvalidArgument);
+  EXPECT_THROW(World(store, 0, max_node_ranks + 1, plenty), InvalidArgument);
+  EXPECT_THROW(World(store, 2, 2, plenty), InvalidArgument);
+  EXPECT_THROW(World(store, -1, 2, plenty), InvalidArgument);
+  EXPECT_THROW(World(nullptr, 0, 1, plenty), InvalidArgument);
+  EXPECT_THROW(World(store, 0, 1, milliseconds{0}), InvalidArgument);
+}
+
+TEST(World, TheMostRanks) {
+  auto const store = std::make_shared<InProcessStore>();
+  std::atomic<int> right = 0;
+  run_threads(max_node_ranks, [&](int rank) {
+    World world(store, rank, max_node_ranks, plenty);
+    auto const all = world.all_gather(bytes_of_rank(rank, 3));
+    if (all.back() == bytes_of_rank(max_node_ranks - 1, 3)) ++right;
+  });
+  EXPECT_EQ(right, max_node_ranks);
+}
+
+TEST(Communicator, Alone) {
+  Communicator communicator = Communicator::connect({});
+  communicator.barrier();
+  EXPECT_EQ(communicator.all_gather(bytes_of_rank(0, 4)).at(0), bytes_of_rank(0, 4));
+  EXPECT_EQ(communicator.size(), 1);
+}
+
+TEST(Communicator, OverTcpRankZeroServes) {
+  constexpr int size = 4;
+  // A port that was free just now.
+  std::uint16_t const port = TcpStoreServer({.listen = "127.0.0.1", .port = 0, .token = {}}).port();
+  run_threads(size, [&](int rank) {
+    CommunicatorOptions options;
+    options.rank = rank;
+    options.size = size;
+    options.address = "localhost:" + std::to_string(port);
+    options.token = "t";
+    Communicator communicator = Communicator::connect(options);
+    EXPECT_EQ(communicator.rank(), rank);
+    // Rank 0, and the store with it, may be gone before the others are through this.
+    EXPECT_EQ(communicator.all_gather(bytes_of_rank(rank, 9)).at(size - 1), bytes_of_rank(size - 1, 9));
+  });
+}
+
+TEST(Communicator, OverTcpALauncherServes) {
+  constexpr int size = 3;
+  TcpStoreServer const server({.listen = "127.0.0.1", .port = 0, .token = "t"});
+  run_threads(size, [&](int rank) {
+    CommunicatorOptions options;
+    options.rank = rank;
+    options.size = size;
+    options.address = "127.0.0.1:" + std::to_string(server.port());
+    options.token = "t";
+    options.serve = false;
+    Communicator::connect(options).barrier();
+  });
+}
+
+TEST(Communicator, RefusesNonsense) {
+  auto const refused = [](auto change) {
+    CommunicatorOptions options;
+    change(options);
+    EXPECT_THROW(Communicator::connect(options), InvalidArgument);
+  };
+  refused([](CommunicatorOptions& options) { options.rank = 1; });
+  refused([](CommunicatorOptions& options) { options.size = max_node_ranks + 1; });
+  refused([](CommunicatorOptions& options) { options.address = "nowhere"; });
+  refused([](CommunicatorOptions& options) { options.timeout = milliseconds{-1}; });
+  EXPECT_THROW(Communicator::join(nullptr, 0, 1), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace switchyard

@@ -1,0 +1,293 @@
+// sum_rows() against a scalar sum that rounds every product and every sum, bit by bit.
+#include "engine/cpu/simd/targets.hpp"
+// After simd_targets.hpp.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "engine/cpu/simd/kernels.hpp"
+#include "hwy/highway.h"
+#include "switchyard/error.hpp"
+
+namespace switchyard::cpu {
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+constexpr std::array all_types = {DType::bf16, DType::f16, DType::f32};
+
+// A binary format with `mantissa` bits after the point and exponents from `lowest` to `highest`.
+struct Format {
+  int mantissa;
+  int lowest;
+  int highest;
+};
+constexpr Format format_of(DType dtype) {
+  if (dtype == DType::bf16) return {7, -126, 127};
+  if (dtype == DType::f16) return {10, -14, 15};
+  return {23, -126, 127};
+}
+
+// The value of a bit pattern, by the definition of the format.
+float decode(std::uint32_t bits, DType dtype) {
+  Format const format = format_of(dtype);
+  int const width = static_cast<int>(size_of(dtype)) * 8;
+  auto const mantissa = static_cast<double>(bits & ((1U << format.mantissa) - 1));
+  auto const biased = static_cast<int>((bits >> format.mantissa) & ((1U << (width - 1 - format.mantissa)) - 1));
+  double magnitude = 0;
+  if (biased == 2 * format.highest + 1) {
+    magnitude = mantissa != 0 ? nan : infinity;
+  } else if (biased == 0) {
+    magnitude = std::ldexp(mantissa, format.lowest - format.mantissa);
+  } else {
+    magnitude = std::ldexp(mantissa + std::ldexp(1, format.mantissa), biased - format.highest - format.mantissa);
+  }
+  return static_cast<float>(std::copysign(magnitude, (bits >> (width - 1)) != 0 ? -1.0 : 1.0));
+}
+
+// The bit pattern of the nearest value, ties to even: nearbyint() in units of the last place. NaN is the
+// positive quiet one.
+std::uint32_t encode(float value, DType dtype) {
+  Format const format = format_of(dtype);
+  auto const bias = static_cast<std::uint32_t>(format.highest);
+  std::uint32_t const infinite = (2 * bias + 1) << format.mantissa;
+  if (std::isnan(value)) return infinite | 1U << (format.mantissa - 1);
+  auto const sign = static_cast<std::uint32_t>(std::signbit(value)) << (size_of(dtype) * 8 - 1);
+  double const magnitude = std::fabs(static_cast<double>(value));
+  if (magnitude == 0) return sign;
+  if (std::isinf(magnitude)) return sign | infinite;
+  int const exponent = std::max(std::ilogb(magnitude), format.lowest);
+  auto const units = static_cast<std::uint32_t>(std::nearbyint(std::ldexp(magnitude, format.mantissa - exponent)));
+  // The hidden bit of `units` adds 1 to the exponent's field; rounding up to the next power adds one more.
+  std::uint32_t const bits = (static_cast<std::uint32_t>(exponent - format.lowest) << format.mantissa) + units;
+  return sign | std::min(bits, infinite);
+}
+
+std::uint32_t load(std::byte const* from, DType dtype) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, from, size_of(dtype));  // little endian
+  return bits;
+}
+
+using Row = std::vector<std::byte>;
+
+Row encode_row(std::vector<float> const& values, DType dtype) {
+  Row row(values.size() * size_of(dtype));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    std::uint32_t const bits = encode(values[i], dtype);
+    std::memcpy(row.data() + i * size_of(dtype), &bits, size_of(dtype));
+  }
+  return row;
+}
+
+struct Case {
+  DType dtype = DType::bf16;
+  std::size_t count = 0;
+  std::vector<Row> rows;
+  std::optional<std::vector<float>> weights;
+  std::vector<Row> biases;  // at most two
+};
+
+// Volatile keeps a compiler that may fuse (-march=native) from doing so.
+float rounded_sum(float a, float b) {
+  float const volatile sum = a + b;
+  return sum;
+}
+float rounded_product(float a, float b) {
+  float const volatile product = a * b;
+  return product;
+}
+
+std::uint32_t reference(Case const& wanted, std::size_t index) {
+  std::size_t const at = index * size_of(wanted.dtype);
+  float sum = 0;
+  for (std::size_t row = 0; row < wanted.rows.size(); ++row) {
+    float term = decode(load(wanted.rows[row].data() + at, wanted.dtype), wanted.dtype);
+    if (wanted.weights) term = rounded_product((*wanted.weights)[row], term);
+    sum = row == 0 ? term : rounded_sum(sum, term);
+  }
+  for (Row const& bias : wanted.biases)
+    sum = rounded_sum(sum, decode(load(bias.data() + at, wanted.dtype), wanted.dtype));
+  return encode(sum, wanted.dtype);
+}
+
+// Runs the kernel with every array shifted by a number of bytes of its own, drawn from `random`.
+void check(Case const& wanted, std::mt19937& random, bool align_elements = false) {
+  constexpr std::size_t guard = 64;
+  std::size_t const bytes = wanted.count * size_of(wanted.dtype);
+  auto const shift = [&] { return random() % 64 & ~(align_elements ? size_of(wanted.dtype) - 1 : std::size_t{0}); };
+
+  // No byte behind a row's last: the address sanitizer sees who reads there.
+  std::vector<std::vector<std::byte>> copies;
+  std::vector<void const*> pointers;
+  auto const place = [&](Row const& row) {
+    std::size_t const shifted = shift();
+    copies.emplace_back(shifted).insert(copies.back().end(), row.begin(), row.end());
+    pointers.push_back(copies.back().data() + shifted);
+  };
+  for (Row const& row : wanted.rows) place(row);
+  for (Row const& bias : wanted.biases) place(bias);
+  std::size_t const rows = wanted.rows.size();
+  std::size_t const before = guard + shift();
+  std::vector<std::byte> out(before + bytes + guard, std::byte{0xa5});
+
+  sum_rows({.rows = std::span(pointers).first(rows),
+            .row_weights = wanted.weights ? wanted.weights->data() : nullptr,
+            .bias0 = wanted.biases.size() > 0 ? pointers[rows] : nullptr,
+            .bias1 = wanted.biases.size() > 1 ? pointers[rows + 1] : nullptr,
+            .out = out.data() + before,
+            .count = wanted.count,
+            .dtype = wanted.dtype});
+  store_fence();
+  for (std::size_t i = 0; i < wanted.count; ++i) {
+    ASSERT_EQ(load(out.data() + before + i * size_of(wanted.dtype), wanted.dtype), reference(wanted, i))
+        << name_of(wanted.dtype) << " element " << i << " of " << wanted.count << ", " << rows << " rows, "
+        << wanted.biases.size() << " biases, weighted " << wanted.weights.has_value();
+  }
+  auto const is_guard = [](std::byte value) { return value == std::byte{0xa5}; };
+  ASSERT_TRUE(std::ranges::all_of(std::span(out).first(before), is_guard)) << wanted.count;
+  ASSERT_TRUE(std::ranges::all_of(std::span(out).last(guard), is_guard)) << wanted.count;
+}
+
+Case random_case(DType dtype, std::size_t count, std::mt19937& random) {
+  Case result{.dtype = dtype, .count = count, .rows = {}, .weights = {}, .biases = {}};
+  std::normal_distribution<float> normal(0.0F, 3.0F);
+  auto const row = [&] {
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(random);
+    return encode_row(values, dtype);
+  };
+  std::size_t const rows = random() % 10;
+  for (std::size_t i = 0; i < rows; ++i) result.rows.push_back(row());
+  std::size_t const biases = random() % 3;
+  for (std::size_t i = 0; i < biases; ++i) result.biases.push_back(row());
+  if (random() % 2 == 0) {
+    result.weights.emplace(rows);
+    for (float& weight : *result.weights) weight = normal(random);
+  }
+  return result;
+}
+
+class KernelsSum : public testing::TestWithParam<std::int64_t> {
+ protected:
+  void SetUp() override { select(GetParam()); }
+  void TearDown() override { select(0); }
+
+  // 0: the best.
+  static void select(std::int64_t target) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+};
+
+TEST_P(KernelsSum, RandomOfEverySize) {
+  std::mt19937::result_type const seed = 20240602;
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937 random(seed);
+  for (DType const dtype : all_types) {
+    for (std::size_t count = 0; count <= 300; ++count) {
+      ASSERT_NO_FATAL_FAILURE(check(random_case(dtype, count, random), random, random() % 4 != 0));
+    }
+    for (int i = 0; i < 10; ++i) ASSERT_NO_FATAL_FAILURE(check(random_case(dtype, 7168, random), random, true));
+  }
+}
+
+// One row of any bits: what comes out is what went in, but for NaN.
+TEST_P(KernelsSum, Every16BitInput) {
+  std::mt19937 random(3);
+  for (DType const dtype : {DType::bf16, DType::f16}) {
+    Case all{.dtype = dtype, .count = 65536, .rows = {Row(131072)}, .weights = {}, .biases = {}};
+    for (std::uint32_t i = 0; i < 65536; ++i) std::memcpy(all.rows[0].data() + std::size_t{2} * i, &i, 2);
+    ASSERT_NO_FATAL_FAILURE(check(all, random));
+    for (float const weight : {1.0F, -1.0F, 1.0F / 3, 1.0F / 1024, 1000.0F, 0.0F, infinity, nan}) {
+      all.weights = {weight};
+      ASSERT_NO_FATAL_FAILURE(check(all, random)) << weight;
+    }
+  }
+}
+
+// f32 bits of any kind, through sums in f32 and, by way of weights, roundings of any kind to 16 bits.
+TEST_P(KernelsSum, AnyBits) {
+  std::mt19937 random(4);
+  constexpr std::size_t count = 4096;
+  for (DType const dtype : all_types) {
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      Case any{.dtype = dtype, .count = count, .rows = {}, .weights = std::vector<float>(), .biases = {}};
+      for (int row = 0; row < 3; ++row) {
+        Row& bytes = any.rows.emplace_back(count * size_of(dtype));
+        for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+        any.weights->push_back(std::bit_cast<float>(static_cast<std::uint32_t>(random())));
+      }
+      ASSERT_NO_FATAL_FAILURE(check(any, random)) << "repeat " << repeat;
+    }
+  }
+}
+
+// Values half-way between two neighbours, and one f32 step beside: 1.0 + weight * (last place) / 2.
+TEST_P(KernelsSum, TiesGoToEven) {
+  std::mt19937 random(5);
+  for (DType const dtype : {DType::bf16, DType::f16}) {
+    Format const format = format_of(dtype);
+    std::vector<float> bases;
+    for (int exponent = format.lowest - format.mantissa; exponent <= format.highest; ++exponent) {
+      float const place = std::ldexp(1.0F, std::max(exponent, format.lowest) - format.mantissa);
+      for (int i = 0; i < 4; ++i) bases.push_back(std::ldexp(1.0F, exponent) + static_cast<float>(i) * place);
+    }
+    std::vector<float> const ones(bases.size(), 1.0F);
+    for (float const base : bases) {
+      float const place = std::ldexp(1.0F, std::max(std::ilogb(base), format.lowest) - format.mantissa);
+      float const tie = base + place / 2;
+      for (float const weight : {tie, std::nextafter(tie, 0.0F), std::nextafter(tie, infinity), -tie}) {
+        Case const one{.dtype = dtype,
+                       .count = 40,
+                       .rows = {encode_row({ones.begin(), ones.begin() + 40}, dtype)},
+                       .weights = std::vector{weight},
+                       .biases = {}};
+        ASSERT_NO_FATAL_FAILURE(check(one, random)) << weight;
+      }
+    }
+  }
+}
+
+// (1 + 2^-12)^2 - (1 + 2^-11) is 2^-24 when fused, and 0 when the product is rounded first.
+TEST_P(KernelsSum, ProductsAreRounded) {
+  std::mt19937 random(6);
+  float const a = 1.0F + 1.0F / 4096;
+  float const square = rounded_product(a, a);
+  Case fused{.dtype = DType::f32, .count = 100, .rows = {}, .weights = std::vector{-1.0F, a}, .biases = {}};
+  fused.rows.push_back(encode_row(std::vector<float>(100, square), DType::f32));
+  fused.rows.push_back(encode_row(std::vector<float>(100, a), DType::f32));
+  ASSERT_EQ(reference(fused, 0), 0U);
+  check(fused, random);
+}
+
+TEST_P(KernelsSum, SignOfZero) {
+  std::mt19937 random(7);
+  for (DType const dtype : all_types) {
+    Row const negative = encode_row(std::vector<float>(70, -0.0F), dtype);
+    Case zero{.dtype = dtype, .count = 70, .rows = {}, .weights = {}, .biases = {negative}};
+    EXPECT_EQ(reference(zero, 0), 0U);  // no rows: +0 + -0
+    check(zero, random);
+    zero.rows = {negative, negative};
+    EXPECT_EQ(reference(zero, 0), encode(-0.0F, dtype));
+    check(zero, random);
+  }
+}
+
+TEST(KernelsSumArguments, OtherTypesAreRefused) {
+  EXPECT_THROW(sum_rows({.rows = {}, .dtype = DType::f8e4m3}), InvalidArgument);
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, KernelsSum, testing::ValuesIn(hwy::SupportedAndGeneratedTargets()),
+                         [](auto const& target) { return hwy::TargetName(target.param); });
+
+}  // namespace
+}  // namespace switchyard::cpu
