@@ -1,8 +1,9 @@
 #include "errors.hpp"
 
-#include <nanobind/stl/string.h>
+#include <system_error>
 
 #include "switchyard/error.hpp"
+#include "text.hpp"
 
 namespace switchyard::python {
 
@@ -32,10 +33,14 @@ void translate(std::exception_ptr const& pointer, void* /*unused*/) {
     std::rethrow_exception(pointer);
   } catch (Error const& error) {
     nb::object const type = nb::module_::import_("switchyard._errors").attr(class_of(error.code()));
-    raise(type, type(error.what(), error.rank(), error.peer(), error.phase()));
+    raise(type, type(to_python(error.what()), error.rank(), error.peer(), to_python(error.phase())));
   } catch (Unusable const& error) {
     nb::object const type = nb::module_::import_("switchyard._errors").attr("Unusable");
-    raise(type, type(error.what()));
+    raise(type, type(to_python(error.what())));
+  } catch (std::system_error const& error) {
+    // Of the standard library (a thread that could not be started, say): in the words of the system's locale.
+    nb::object const type = nb::module_::import_("switchyard._errors").attr("SystemCallError");
+    raise(type, type(to_python(error.what())));
   }
 }
 

@@ -1,13 +1,12 @@
 #include "tensors/inputs.hpp"
 
-#include <nanobind/stl/string.h>
-
 #include <string>
 #include <string_view>
 
 #include "switchyard/error.hpp"
 #include "tensors/dtypes.hpp"
 #include "tensors/exchange.hpp"
+#include "text.hpp"
 
 namespace switchyard::python {
 
@@ -79,7 +78,7 @@ TensorView numpy_view(char const* name, nb::handle array, bool written) {
   if (!nb::cast<bool>(array.attr("dtype").attr("isnative")))
     throw InvalidArgument(std::string(name) +
                           ": expected elements in this machine's byte order, seen swapped ones");
-  std::string const dtype = nb::cast<std::string>(nb::str(array.attr("dtype").attr("name")));
+  std::string const dtype = text_of(array.attr("dtype").attr("name"));
   auto const shape = nb::cast<nb::tuple>(array.attr("shape"));
   auto const strides = nb::cast<nb::tuple>(array.attr("strides"));
   TensorView view;
@@ -103,7 +102,7 @@ TensorView numpy_view(char const* name, nb::handle array, bool written) {
 // Also if the class is one that a user derived.
 bool is_of(nb::handle object, std::string_view framework) {
   for (nb::handle const type : nb::cast<nb::tuple>(object.type().attr("__mro__")))
-    if (nb::cast<std::string>(nb::str(type.attr("__module__"))).starts_with(framework)) return true;
+    if (text_of(type.attr("__module__")).starts_with(framework)) return true;
   return false;
 }
 
@@ -154,7 +153,7 @@ Export tensor_in(nb::handle capsule) {
 // By what the tensor's own library raised: its first line, since PyTorch appends where in C++ that was.
 [[noreturn]] void refuse(char const* name, nb::python_error& error) {
   if (!error.matches(PyExc_Exception)) throw error;  // KeyboardInterrupt
-  std::string const text = nb::str(error.value()).c_str();
+  std::string const text = text_of(error.value());
   refuse(name, text.substr(0, text.find('\n')));
 }
 
@@ -198,7 +197,7 @@ TensorView view_of_object(char const* name, nb::handle object, bool written, Exp
   if (nb::hasattr(object, "__dlpack__")) return dlpack_view(name, object, written, exports);
   std::string const text =
       std::string(name) + ": expected a tensor (of NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__), seen " +
-      nb::type_name(object.type()).c_str();
+      text_of(nb::type_name(object.type()));
   throw nb::type_error(text.c_str());
 }
 

@@ -5,6 +5,7 @@
 
 #include "settle.hpp"
 #include "tensors/inputs.hpp"
+#include "text.hpp"
 #include "throughput/buffer.hpp"
 #include "throughput/calls.hpp"
 
@@ -28,7 +29,7 @@ struct Inputs {
 Handle handle_of(nb::handle object) {
   if (nb::isinstance<DispatchHandle>(object)) return nb::cast<DispatchHandle const&>(object).handle;
   std::string const text =
-      std::string("handle: expected the Handle of a dispatch, seen ") + nb::type_name(object.type()).c_str();
+      std::string("handle: expected the Handle of a dispatch, seen ") + text_of(nb::type_name(object.type()));
   throw nb::type_error(text.c_str());
 }
 
