@@ -12,7 +12,7 @@ namespace switchyard {
 
 class Store;
 class TcpStoreServer;
-class World;
+class Node;
 
 struct CommunicatorOptions {
   int rank = 0;
@@ -64,11 +64,11 @@ class Communicator {
   // Every rank contributes bytes (16 MiB at most) and receives everybody's, by rank.
   std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine);
 
-  [[nodiscard]] std::shared_ptr<World> const& world() const noexcept { return world_; }
+  [[nodiscard]] std::shared_ptr<Node> const& node() const noexcept { return node_; }
 
  private:
-  explicit Communicator(std::shared_ptr<World> world) : world_(std::move(world)) {}
-  std::shared_ptr<World> world_;
+  explicit Communicator(std::shared_ptr<Node> node) : node_(std::move(node)) {}
+  std::shared_ptr<Node> node_;
 };
 
 }  // namespace switchyard

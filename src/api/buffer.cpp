@@ -17,7 +17,7 @@ std::shared_ptr<detail::BufferState> draining(std::shared_ptr<detail::BufferStat
 }  // namespace
 
 Buffer::Buffer(Communicator const& communicator, BufferOptions const& options)
-    : state_(draining(choose_engine(*communicator.world(), {"BufferOptions", options.engine}) == EngineKind::cuda
+    : state_(draining(choose_engine(*communicator.node(), {"BufferOptions", options.engine}) == EngineKind::cuda
                           ? detail::make_cuda_buffer(communicator, options)
                           : detail::make_cpu_buffer(communicator, options))) {}
 

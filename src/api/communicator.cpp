@@ -62,7 +62,7 @@ Communicator Communicator::from_environment() {
 Communicator Communicator::connect(CommunicatorOptions const& options) {
   check_membership(options.rank, options.size);
   auto const timeout = rendezvous_timeout(options.timeout);
-  return Communicator(std::make_shared<World>(open_store(options, timeout), options.rank, options.size, timeout));
+  return Communicator(std::make_shared<Node>(open_store(options, timeout), options.rank, options.size, timeout));
 }
 
 std::shared_ptr<Store> Communicator::in_process_store() {
@@ -72,23 +72,23 @@ std::shared_ptr<Store> Communicator::in_process_store() {
 Communicator Communicator::join(std::shared_ptr<Store> store, int rank, int size,
                                 std::chrono::milliseconds timeout) {
   check_membership(rank, size);
-  return Communicator(std::make_shared<World>(std::move(store), rank, size, rendezvous_timeout(timeout)));
+  return Communicator(std::make_shared<Node>(std::move(store), rank, size, rendezvous_timeout(timeout)));
 }
 
 int Communicator::rank() const noexcept {
-  return world_->rank();
+  return node_->rank();
 }
 
 int Communicator::size() const noexcept {
-  return world_->size();
+  return node_->size();
 }
 
 void Communicator::barrier() {
-  world_->barrier();
+  node_->barrier();
 }
 
 std::vector<std::vector<std::byte>> Communicator::all_gather(std::span<std::byte const> mine) {
-  return world_->all_gather(mine);
+  return node_->all_gather(mine);
 }
 
 }  // namespace switchyard

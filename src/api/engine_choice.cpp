@@ -22,10 +22,10 @@ EngineKind chosen_here(EngineKind wish) {
 
 }  // namespace
 
-EngineKind choose_engine(World& world, EngineWish const& wish) {
+EngineKind choose_engine(Node& node, EngineWish const& wish) {
   EngineKind kind = EngineKind::cpu;
-  agree(world, refusal_of([&] { kind = chosen_here(wish.engine); }));
-  auto const all = world.all_gather(std::as_bytes(std::span(&kind, 1)));
+  agree(node, refusal_of([&] { kind = chosen_here(wish.engine); }));
+  auto const all = node.all_gather(std::as_bytes(std::span(&kind, 1)));
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     if (all[rank] == all[0]) continue;
     auto const name = [](std::byte of) { return static_cast<EngineKind>(of) == EngineKind::cuda ? "cuda" : "cpu"; };

@@ -12,6 +12,6 @@ struct EngineWish {
 };
 
 // Collective: all ranks take the same engine, or none goes on.
-EngineKind choose_engine(World& world, EngineWish const& wish);
+EngineKind choose_engine(Node& node, EngineWish const& wish);
 
 }  // namespace switchyard

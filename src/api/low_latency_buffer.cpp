@@ -9,7 +9,7 @@ namespace {
 
 std::shared_ptr<detail::LowLatencyState> make_state(Communicator const& communicator,
                                                     LowLatencyOptions const& options) {
-  EngineKind const engine = choose_engine(*communicator.world(), {"LowLatencyOptions", options.engine});
+  EngineKind const engine = choose_engine(*communicator.node(), {"LowLatencyOptions", options.engine});
   return engine == EngineKind::cuda ? detail::make_cuda_low_latency(communicator, options)
                                     : detail::make_cpu_low_latency(communicator, options);
 }

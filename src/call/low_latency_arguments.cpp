@@ -22,7 +22,7 @@ char const* name_of(SlotLayout layout) {
 }
 
 std::int64_t local_experts(LowLatencyFacts const& buffer) {
-  return ExpertSplit(buffer.options.num_experts, buffer.world).count(buffer.rank);
+  return ExpertSplit(buffer.options.num_experts, buffer.num_ranks).count(buffer.rank);
 }
 
 void check_cast(LowLatencyDispatchArgs const& args) {
@@ -46,7 +46,7 @@ void check_slot_scales(LowLatencyDispatchArgs const& args, Device device) {
 }
 
 void check_widths(SlotRows const& rows, LowLatencyFacts const& buffer) {
-  SlotSizes const sizes = slot_sizes_of(buffer.options, buffer.world);
+  SlotSizes const sizes = slot_sizes_of(buffer.options, buffer.num_ranks);
   require(rows.elements >= 1, "x: dimension 1: expected 1 or more, seen {}", rows.elements);
   require(rows.row_bytes() <= sizes.row_bytes, "x: expected rows of at most {} bytes (max_row_bytes), seen {}",
           sizes.row_bytes, rows.row_bytes());
@@ -68,7 +68,7 @@ void check_weights(LowLatencyDispatchArgs const& args, LowLatencyFacts const& bu
 
 void check_wait_ns(TensorView const& view, LowLatencyFacts const& buffer) {
   if (!view.given()) return;
-  check_shape("wait_ns_per_source", view, {buffer.world}, buffer.device);
+  check_shape("wait_ns_per_source", view, {buffer.num_ranks}, buffer.device);
   check_dtype("wait_ns_per_source", view, {DType::i64});
   check_rows("wait_ns_per_source", view);
 }
@@ -100,16 +100,16 @@ void check_expert_outputs(LowLatencyCombineArgs const& args, LowLatencyFacts con
   std::int64_t const hidden = buffer.options.hidden;
   std::int64_t const slots = buffer.options.max_tokens;
   if (args.handle.lease()->layout == SlotLayout::expert_major) {
-    check_shape("x", args.x, {local_experts(buffer), buffer.world * slots, hidden}, buffer.device);
+    check_shape("x", args.x, {local_experts(buffer), buffer.num_ranks * slots, hidden}, buffer.device);
   } else {
-    check_shape("x", args.x, {buffer.world, slots, hidden}, buffer.device);
+    check_shape("x", args.x, {buffer.num_ranks, slots, hidden}, buffer.device);
   }
   check_dtype("x", args.x, {DType::bf16, DType::f16});
   check_contiguous("x", args.x);
 }
 
-void check_sizes(LowLatencyOptions const& options, int world) {
-  SlotSizes const sizes = slot_sizes_of(options, world);
+void check_sizes(LowLatencyOptions const& options, int num_ranks) {
+  SlotSizes const sizes = slot_sizes_of(options, num_ranks);
   // In floating point, which does not overflow.
   auto const row = static_cast<double>(sizes.row_bytes + sizes.scale_bytes + sizes.output_bytes + 4);
   double const ids = static_cast<double>(sizes.sources_rows()) * options.top_k * 8;
@@ -120,8 +120,8 @@ void check_sizes(LowLatencyOptions const& options, int world) {
 
 }  // namespace
 
-void check_low_latency_options(LowLatencyOptions const& options, int world) {
-  check_options(buffer_options_of(options, 0), world);
+void check_low_latency_options(LowLatencyOptions const& options, int num_ranks) {
+  check_options(buffer_options_of(options, 0), num_ranks);
   require(options.max_results >= 1 && options.max_results <= max_frames, "max_results: expected 1..{}, seen {}",
           max_frames, options.max_results);
   constexpr std::int64_t most = std::int64_t{1} << 30;
@@ -130,7 +130,7 @@ void check_low_latency_options(LowLatencyOptions const& options, int world) {
   require(options.max_scale_bytes >= 0 && options.max_scale_bytes <= most,
           "max_scale_bytes: expected 0..{}, seen {}", most, options.max_scale_bytes);
   require(options.num_sms >= 0, "num_sms: expected 0 or more, seen {}", options.num_sms);
-  check_sizes(options, world);
+  check_sizes(options, num_ranks);
 }
 
 void check_low_latency_dispatch(LowLatencyDispatchArgs const& args, LowLatencyFacts const& buffer) {
@@ -192,8 +192,8 @@ void check_outputs_dtype(DType dtype) {
 }
 
 void check_peer(int rank, LowLatencyFacts const& buffer) {
-  require(rank >= 0 && rank < buffer.world && rank != buffer.rank,
-          "rank: expected a peer's, 0..{} but not {}, seen {}", buffer.world - 1, buffer.rank, rank);
+  require(rank >= 0 && rank < buffer.num_ranks && rank != buffer.rank,
+          "rank: expected a peer's, 0..{} but not {}, seen {}", buffer.num_ranks - 1, buffer.rank, rank);
 }
 
 }  // namespace switchyard

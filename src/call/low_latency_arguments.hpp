@@ -12,14 +12,14 @@ namespace switchyard {
 // What the checks need to know of the buffer.
 struct LowLatencyFacts {
   LowLatencyOptions options;
-  int world = 1;
+  int num_ranks = 1;
   int rank = 0;
   std::uint64_t buffer_id = 0;
   std::uint64_t era = 0;  // resets so far
   Device device = Device::cpu;
 };
 
-void check_low_latency_options(LowLatencyOptions const& options, int world);
+void check_low_latency_options(LowLatencyOptions const& options, int num_ranks);
 void check_low_latency_dispatch(LowLatencyDispatchArgs const& args, LowLatencyFacts const& buffer);
 void check_low_latency_combine(LowLatencyCombineArgs const& args, LowLatencyFacts const& buffer);
 // Of this buffer, and not from before a reset.

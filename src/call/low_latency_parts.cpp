@@ -43,13 +43,13 @@ class FrameTensors {
 
 }  // namespace
 
-SlotSizes slot_sizes_of(LowLatencyOptions const& options, int world) {
+SlotSizes slot_sizes_of(LowLatencyOptions const& options, int num_ranks) {
   auto const hidden = static_cast<std::size_t>(options.hidden);
   std::size_t const usual_scales = static_cast<std::size_t>(scale_groups(options.hidden)) * sizeof(float);
   return {
-      .world = world,
+      .num_ranks = num_ranks,
       .num_experts = options.num_experts,
-      .max_local_experts = ExpertSplit(options.num_experts, world).max_count(),
+      .max_local_experts = ExpertSplit(options.num_experts, num_ranks).max_count(),
       .top_k = options.top_k,
       .frames = options.max_results,
       .max_tokens = options.max_tokens,
@@ -86,9 +86,9 @@ LowLatencyReceived received_in(FramePlace const& place, SlotSizes const& sizes, 
   SlotLayoutBytes const parts = slot_layout(sizes);
   FrameTensors const tensors(place, lease);
   bool const by_expert = rows.layout == SlotLayout::expert_major;
-  std::int64_t const world = sizes.world;
-  std::int64_t const groups = by_expert ? place.local_experts : world;
-  std::int64_t const slots = by_expert ? world * sizes.max_tokens : sizes.max_tokens;
+  std::int64_t const num_ranks = sizes.num_ranks;
+  std::int64_t const groups = by_expert ? place.local_experts : num_ranks;
+  std::int64_t const slots = by_expert ? num_ranks * sizes.max_tokens : sizes.max_tokens;
   LowLatencyReceived result;
   result.handle = LowLatencyHandle(lease);
   result.x = tensors.at(parts.x, rows.dtype, {groups, slots, rows.elements});
@@ -100,19 +100,20 @@ LowLatencyReceived received_in(FramePlace const& place, SlotSizes const& sizes, 
   result.counts = tensors.at(parts.counts, DType::i32, {groups});
   result.source_token = tensors.at(parts.source_token, DType::i32, {groups, slots});
   if (by_expert) {
-    result.ranges = tensors.at(parts.ranges, DType::i64, {groups, world});
+    result.ranges = tensors.at(parts.ranges, DType::i64, {groups, num_ranks});
     return result;
   }
-  result.topk_idx = tensors.at(parts.topk_idx, DType::i32, {world, slots, sizes.top_k});
-  if (rows.weights) result.topk_weights = tensors.at(parts.topk_weights, DType::f32, {world, slots, sizes.top_k});
+  result.topk_idx = tensors.at(parts.topk_idx, DType::i32, {num_ranks, slots, sizes.top_k});
+  if (rows.weights)
+    result.topk_weights = tensors.at(parts.topk_weights, DType::f32, {num_ranks, slots, sizes.top_k});
   return result;
 }
 
 Tensor outputs_in(FramePlace const& place, SlotSizes const& sizes, DType dtype, std::int64_t hidden,
                   std::shared_ptr<detail::Lease> const& lease) {
   bool const by_expert = lease->layout == SlotLayout::expert_major;
-  std::int64_t const groups = by_expert ? place.local_experts : sizes.world;
-  std::int64_t const slots = by_expert ? sizes.world * sizes.max_tokens : sizes.max_tokens;
+  std::int64_t const groups = by_expert ? place.local_experts : sizes.num_ranks;
+  std::int64_t const slots = by_expert ? sizes.num_ranks * sizes.max_tokens : sizes.max_tokens;
   return FrameTensors(place, lease).at(slot_layout(sizes).outputs, dtype, {groups, slots, hidden});
 }
 

@@ -14,7 +14,7 @@
 namespace switchyard {
 
 // Of checked options.
-SlotSizes slot_sizes_of(LowLatencyOptions const& options, int world);
+SlotSizes slot_sizes_of(LowLatencyOptions const& options, int num_ranks);
 
 // For what takes a Buffer's options: the same sizes, with a heap of that many bytes.
 BufferOptions buffer_options_of(LowLatencyOptions const& options, std::size_t heap_bytes);

@@ -59,7 +59,7 @@ void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
     require(args.topk_idx.size(0) == tokens, "topk_idx: dimension 0: expected {} as in x, seen {}", tokens,
             args.topk_idx.size(0));
   } else {
-    check_shape("token_in_rank", args.token_in_rank, {tokens, buffer.world}, buffer.device);
+    check_shape("token_in_rank", args.token_in_rank, {tokens, buffer.num_ranks}, buffer.device);
     check_dtype("token_in_rank", args.token_in_rank, {DType::u8});
     require(args.layout == OutputLayout::flat, "topk_idx: expected for layout expanded, seen token_in_rank");
     require(args.num_worst_tokens == 0, "num_worst_tokens: expected topk_idx beside it, seen token_in_rank");
@@ -73,10 +73,10 @@ void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
 
 }  // namespace
 
-void check_options(BufferOptions const& options, int world) {
+void check_options(BufferOptions const& options, int num_ranks) {
   constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
-  require(options.max_tokens >= 1 && options.max_tokens <= most / world / 64, "max_tokens: expected 1..{}, seen {}",
-          most / world / 64, options.max_tokens);
+  require(options.max_tokens >= 1 && options.max_tokens <= most / num_ranks / 64,
+          "max_tokens: expected 1..{}, seen {}", most / num_ranks / 64, options.max_tokens);
   require(options.hidden >= 1 && options.hidden <= (1 << 24), "hidden: expected 1..{}, seen {}", 1 << 24,
           options.hidden);
   require(options.num_experts >= 1 && options.num_experts <= (1 << 20), "num_experts: expected 1..{}, seen {}",

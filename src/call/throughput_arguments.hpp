@@ -12,12 +12,12 @@ inline constexpr std::int64_t scale_group = 128;  // channels that share an fp8 
 // What the checks need to know of the buffer.
 struct BufferFacts {
   BufferOptions options;
-  int world = 1;
+  int num_ranks = 1;
   std::uint64_t buffer_id = 0;
   Device device = Device::cpu;
 };
 
-void check_options(BufferOptions const& options, int world);
+void check_options(BufferOptions const& options, int num_ranks);
 void check_topk_idx(ConstTensorView const& topk_idx, BufferFacts const& buffer);
 void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer);
 void check_combine(CombineArgs const& args, BufferFacts const& buffer);

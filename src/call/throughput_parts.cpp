@@ -13,12 +13,12 @@ namespace switchyard {
 
 namespace {
 
-Decisions decide(BufferOptions const& options, int world) {
-  check_options(options, world);
+Decisions decide(BufferOptions const& options, int num_ranks) {
+  check_options(options, num_ranks);
   int const cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::chrono::milliseconds const usual{config_number(Setting::timeout_ms)};
   Decisions made;
-  made.plan = plan_buffer(options, {.world = world, .cores = cores}, config_number(Setting::spin_us));
+  made.plan = plan_buffer(options, {.num_ranks = num_ranks, .cores = cores}, config_number(Setting::spin_us));
   made.wait = {.timeout = options.timeout.count() > 0 ? options.timeout : usual, .spin = made.plan.spin};
   return made;
 }
@@ -32,9 +32,9 @@ Tensor tensor_at(std::byte* data, DType dtype, std::initializer_list<std::int64_
 
 }  // namespace
 
-Decisions decide_together(World& world, BufferOptions const& options) {
+Decisions decide_together(Node& node, BufferOptions const& options) {
   Decisions made;
-  agree(world, refusal_of([&] { made = decide(options, world.size()); }));
+  agree(node, refusal_of([&] { made = decide(options, node.size()); }));
   return made;
 }
 

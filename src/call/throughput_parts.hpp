@@ -18,7 +18,7 @@ struct Decisions {
 };
 
 // Collective: a rank that cannot go on stops all.
-Decisions decide_together(World& world, BufferOptions const& options);
+Decisions decide_together(Node& node, BufferOptions const& options);
 
 // Runs `step`; what it throws goes to the peers with the call.
 template <typename Call, typename Step>

@@ -61,7 +61,7 @@ void tell(Link const& link, Opening const& opening, int peer) {
 
 // The first refusal, by rank; every rank finds the same one.
 std::optional<std::pair<int, Refusal>> find_refusal(Link const& link) {
-  for (int rank = 0; rank < link.world; ++rank) {
+  for (int rank = 0; rank < link.num_ranks; ++rank) {
     Announce const& announce = link.control.announce(link.rank, rank);
     if (announce.status == 0) continue;
     Refusal refusal{static_cast<ErrorCode>(announce.status),
@@ -74,7 +74,7 @@ std::optional<std::pair<int, Refusal>> find_refusal(Link const& link) {
 // The first fact, by rank, that differs from rank 0's.
 std::optional<std::pair<int, Refusal>> find_difference(Link const& link) {
   Announce const& first = link.control.announce(link.rank, 0);
-  for (int rank = 1; rank < link.world; ++rank) {
+  for (int rank = 1; rank < link.num_ranks; ++rank) {
     Announce const& other = link.control.announce(link.rank, rank);
     for (std::size_t name = 0; name < num_facts; ++name) {
       if (other.facts[name] == first.facts[name]) continue;
@@ -90,9 +90,9 @@ std::optional<std::pair<int, Refusal>> find_difference(Link const& link) {
 }  // namespace
 
 void open_call(Link const& link, Opening const& opening) {
-  for (int peer = 0; peer < link.world; ++peer) tell(link, opening, peer);
+  for (int peer = 0; peer < link.num_ranks; ++peer) tell(link, opening, peer);
   Deadline const deadline = link.signals.deadline();
-  for (int peer = 0; peer < link.world; ++peer) {
+  for (int peer = 0; peer < link.num_ranks; ++peer) {
     link.signals.wait(link.control.announce(link.rank, peer).epoch, {peer, opening.epoch, opening.phase}, deadline);
   }
   auto trouble = find_refusal(link);
@@ -104,11 +104,11 @@ void open_call(Link const& link, Opening const& opening) {
 }
 
 void close_call(Link const& link, std::uint64_t epoch, char const* phase) {
-  for (int peer = 0; peer < link.world; ++peer) {
+  for (int peer = 0; peer < link.num_ranks; ++peer) {
     link.signals.publish(peer, link.control.done(peer, link.rank).epoch, epoch);  // pairs with the wait below
   }
   Deadline const deadline = link.signals.deadline();
-  for (int peer = 0; peer < link.world; ++peer) {
+  for (int peer = 0; peer < link.num_ranks; ++peer) {
     link.signals.wait(link.control.done(link.rank, peer).epoch, {peer, epoch, phase}, deadline);
   }
 }

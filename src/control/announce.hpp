@@ -33,7 +33,7 @@ struct Link {
   ControlArea const& control;
   Signals& signals;
   int rank;
-  int world;
+  int num_ranks;
 };
 
 // Collective. Counts for a peer, if any, must lie in its control block before. Throws the same error on every

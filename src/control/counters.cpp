@@ -7,9 +7,9 @@
 
 namespace switchyard {
 
-Counters largest_of_all(World& world, Counters const& mine) {
+Counters largest_of_all(Node& node, Counters const& mine) {
   Counters largest = mine;
-  for (auto const& bytes : world.all_gather(std::as_bytes(std::span(&mine, 1)))) {
+  for (auto const& bytes : node.all_gather(std::as_bytes(std::span(&mine, 1)))) {
     require(bytes.size() == sizeof(Counters), "counters: expected {} bytes, seen {}", sizeof(Counters),
             bytes.size());
     Counters theirs;

@@ -18,6 +18,6 @@ struct Counters {
 
 // Collective. The largest of all ranks, one by one: whoever counts on from there raises flags that are above all
 // that were ever raised, on any rank.
-Counters largest_of_all(World& world, Counters const& mine);
+Counters largest_of_all(Node& node, Counters const& mine);
 
 }  // namespace switchyard

@@ -51,8 +51,8 @@ std::string get_text(char const* field, std::size_t bytes) {
   return {field, ::strnlen(field, bytes)};
 }
 
-Signals::Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, WaitPolicy policy)
-    : heap_(std::move(heap)), world_(std::move(world)), policy_(policy) {}
+Signals::Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<Node> node, WaitPolicy policy)
+    : heap_(std::move(heap)), node_(std::move(node)), policy_(policy) {}
 
 ControlHeader& Signals::header(int rank) const noexcept {
   return *reinterpret_cast<ControlHeader*>(heap_->control(rank));
@@ -97,7 +97,7 @@ Arrival Signals::await(int peer, News const& news, Deadline const& deadline) {
   while (!news()) {
     check_usable();
     // It may have told before it went; and this rank may have been held up itself, and the news may be there.
-    if (world_->is_lost(peer)) return news() ? Arrival::arrived : Arrival::lost;
+    if (node_->is_lost(peer)) return news() ? Arrival::arrived : Arrival::lost;
     if (deadline.expired()) return news() ? Arrival::arrived : Arrival::timed_out;
     sleep(news, deadline);
     // Not when the news came with the signal: the call can go on, and its caller hears of the signal afterwards.
@@ -138,7 +138,7 @@ void Signals::fail(Error const& error) {
     if (!failure_) failure_ = error;
     failed_.store(true, std::memory_order_release);  // pairs with the acquire load in check_usable()
   }
-  for (int rank = 0; rank < heap_->world(); ++rank) {
+  for (int rank = 0; rank < heap_->num_ranks(); ++rank) {
     AbortRecord& record = header(rank).abort;
     std::uint32_t none = 0;
     // The first to report wins the record. Acquire-release: pairs with the same exchange of another reporter, and

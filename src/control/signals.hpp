@@ -41,7 +41,7 @@ class Signals {
   // Whether the news are there; must acquire what it reads.
   using News = std::function<bool()>;
 
-  Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<World> world, WaitPolicy policy);
+  Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<Node> node, WaitPolicy policy);
 
   // Release: everything this thread wrote before is seen by whoever sees the epoch. Pairs with wait().
   void publish(int peer, std::atomic<std::uint64_t>& flag, std::uint64_t epoch);
@@ -73,7 +73,7 @@ class Signals {
   bool spin(News const& news) const noexcept;
 
   std::shared_ptr<SymmetricHeap> heap_;
-  std::shared_ptr<World> world_;
+  std::shared_ptr<Node> node_;
   WaitPolicy policy_;
   // The own failure, kept beside the record in shared memory: a peer that dies while it writes that record must
   // not make this rank usable again.

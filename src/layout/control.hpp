@@ -52,7 +52,7 @@ struct alignas(cache_line) AbortRecord {
 
 struct ControlHeader {
   std::uint64_t magic;
-  std::uint32_t world;
+  std::uint32_t num_ranks;
   std::uint32_t rank;
   std::uint64_t segment_bytes;
   // Counts news for this rank; a futex word that this rank sleeps on.
@@ -94,18 +94,18 @@ static_assert(sizeof(Answer) == 448 && sizeof(Flag) == 64);
 
 // Byte offsets of the parts of the control block; the heap follows it.
 struct ControlLayout {
-  std::size_t announces = 0;  // Announce[world], by source
-  std::size_t answers = 0;    // Answer[world], by receiver
-  std::size_t arrived = 0;    // Flag[world]: payload of a dispatch is there, by source
-  std::size_t done = 0;       // Flag[world]: the peer has read all it wanted, by peer
-  std::size_t counts = 0;     // i64[world][1 + max local experts]: rows, rows per local expert, by source
-  std::size_t starts = 0;     // i64[world][1 + max local experts]: first rows, by receiver
+  std::size_t announces = 0;  // Announce[num_ranks], by source
+  std::size_t answers = 0;    // Answer[num_ranks], by receiver
+  std::size_t arrived = 0;    // Flag[num_ranks]: payload of a dispatch is there, by source
+  std::size_t done = 0;       // Flag[num_ranks]: the peer has read all it wanted, by peer
+  std::size_t counts = 0;     // i64[num_ranks][1 + max local experts]: rows, rows per local expert, by source
+  std::size_t starts = 0;     // i64[num_ranks][1 + max local experts]: first rows, by receiver
   std::size_t bytes = 0;      // whole pages
   std::size_t slots = 0;      // 1 + max local experts
 };
 
-constexpr ControlLayout control_layout(int world, int max_local_experts) noexcept {
-  auto const ranks = static_cast<std::size_t>(world);
+constexpr ControlLayout control_layout(int num_ranks, int max_local_experts) noexcept {
+  auto const ranks = static_cast<std::size_t>(num_ranks);
   ControlLayout layout;
   layout.slots = 1 + static_cast<std::size_t>(max_local_experts);
   layout.announces = align_up(sizeof(ControlHeader), cache_line);
@@ -122,11 +122,11 @@ constexpr ControlLayout control_layout(int world, int max_local_experts) noexcep
 
 // Puts the control block of `rank` into its first state, before any peer maps it. The segment is zero, which is the
 // first state of every atomic in it.
-inline void initialise_control(std::byte* control, int rank, int world, std::size_t segment_bytes) noexcept {
+inline void initialise_control(std::byte* control, int rank, int num_ranks, std::size_t segment_bytes) noexcept {
   auto* const header = new (control) ControlHeader{};
   header->magic = control_magic;
   header->rank = static_cast<std::uint32_t>(rank);
-  header->world = static_cast<std::uint32_t>(world);
+  header->num_ranks = static_cast<std::uint32_t>(num_ranks);
   header->segment_bytes = segment_bytes;
 }
 

@@ -76,16 +76,16 @@ struct DeviceRoute {
 static_assert(sizeof(DeviceRoute) == 8);
 
 struct DeviceSizes {
-  int world = 1;
+  int num_ranks = 1;
   int num_experts = 0;
   int max_local_experts = 0;
   std::int64_t max_tokens = 0;
   int top_k = 1;
   [[nodiscard]] constexpr std::size_t streams() const noexcept {
-    return static_cast<std::size_t>(world) + static_cast<std::size_t>(num_experts);
+    return static_cast<std::size_t>(num_ranks) + static_cast<std::size_t>(num_experts);
   }
   // Most routes that a token has.
-  [[nodiscard]] constexpr int max_width() const noexcept { return top_k > world ? top_k : world; }
+  [[nodiscard]] constexpr int max_width() const noexcept { return top_k > num_ranks ? top_k : num_ranks; }
   [[nodiscard]] constexpr int layout_blocks() const noexcept {
     std::size_t const affordable = (std::size_t{1} << 20) / streams();
     if (affordable < 1) return 1;
@@ -95,13 +95,13 @@ struct DeviceSizes {
 
 // Byte offsets of its parts; the heap follows.
 struct DeviceControlLayout {
-  std::size_t announces = 0;     // DeviceAnnounce[world], by source
-  std::size_t answers = 0;       // DeviceAnswer[world], by receiver
-  std::size_t arrived = 0;       // DeviceFlag[world], by source
-  std::size_t done = 0;          // DeviceFlag[world], by peer
-  std::size_t gate = 0;          // DeviceFlag[world], by peer: the barrier of benchmarks
-  std::size_t counts = 0;        // i32[world][slots]: rows, slots per local expert, by source
-  std::size_t starts = 0;        // i32[world][slots]: first rows, by receiver
+  std::size_t announces = 0;     // DeviceAnnounce[num_ranks], by source
+  std::size_t answers = 0;       // DeviceAnswer[num_ranks], by receiver
+  std::size_t arrived = 0;       // DeviceFlag[num_ranks], by source
+  std::size_t done = 0;          // DeviceFlag[num_ranks], by peer
+  std::size_t gate = 0;          // DeviceFlag[num_ranks], by peer: the barrier of benchmarks
+  std::size_t counts = 0;        // i32[num_ranks][slots]: rows, slots per local expert, by source
+  std::size_t starts = 0;        // i32[num_ranks][slots]: first rows, by receiver
   std::size_t state = 0;         // DeviceState; from here on only the owner reads and writes
   std::size_t stamps = 0;        // u64[Stamp::count]: ns, of the latest call
   std::size_t block_counts = 0;  // i32[layout_blocks][streams]: counts, then first numbers, of each block's tokens
@@ -111,7 +111,7 @@ struct DeviceControlLayout {
 };
 
 constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) noexcept {
-  auto const ranks = static_cast<std::size_t>(sizes.world);
+  auto const ranks = static_cast<std::size_t>(sizes.num_ranks);
   DeviceControlLayout at;
   std::size_t end = 0;
   auto const place = [&end](std::size_t bytes) {
@@ -140,12 +140,12 @@ constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) no
 struct DeviceHandleLayout {
   std::size_t routes = 0;        // DeviceRoute[N][width], rows final
   std::size_t slot_rank = 0;     // i16[N][K]: rank of each slot's expert, -1: unused; flat with topk_idx
-  std::size_t rows_of_rank = 0;  // i64[world]: rows of each rank's result
+  std::size_t rows_of_rank = 0;  // i64[num_ranks]: rows of each rank's result
   std::size_t padded = 0;        // i32[max local experts]: rows per local expert, rounded up; expanded
   std::size_t real = 0;          // i32[max local experts]: without the rounding
   std::size_t rows = 0;          // i64: of the own result, without those of a worst case
-  std::size_t recv_ends = 0;     // i32[world]: cumulative rows of the own result by source; flat
-  std::size_t recv_counts = 0;   // i32[world][1 + max local experts]: rows by source, then by local expert
+  std::size_t recv_ends = 0;     // i32[num_ranks]: cumulative rows of the own result by source; flat
+  std::size_t recv_counts = 0;   // i32[num_ranks][1 + max local experts]: rows by source, then by local expert
   std::size_t bytes = 0;
 };
 
@@ -153,7 +153,7 @@ struct HandleSizes {
   std::int64_t num_tokens = 0;
   int width = 0;
   int top_k = 0;
-  int world = 1;
+  int num_ranks = 1;
   int max_local_experts = 0;
 };
 
@@ -168,13 +168,13 @@ constexpr DeviceHandleLayout device_handle_layout(HandleSizes const& sizes) noex
   auto const tokens = static_cast<std::size_t>(sizes.num_tokens);
   at.routes = place(tokens * static_cast<std::size_t>(sizes.width) * sizeof(DeviceRoute));
   at.slot_rank = place(tokens * static_cast<std::size_t>(sizes.top_k) * 2);
-  at.rows_of_rank = place(static_cast<std::size_t>(sizes.world) * 8);
+  at.rows_of_rank = place(static_cast<std::size_t>(sizes.num_ranks) * 8);
   at.padded = place(static_cast<std::size_t>(sizes.max_local_experts) * 4);
   at.real = place(static_cast<std::size_t>(sizes.max_local_experts) * 4);
   at.rows = place(8);
-  at.recv_ends = place(static_cast<std::size_t>(sizes.world) * 4);
-  at.recv_counts =
-      place(static_cast<std::size_t>(sizes.world) * (1 + static_cast<std::size_t>(sizes.max_local_experts)) * 4);
+  at.recv_ends = place(static_cast<std::size_t>(sizes.num_ranks) * 4);
+  at.recv_counts = place(static_cast<std::size_t>(sizes.num_ranks) *
+                         (1 + static_cast<std::size_t>(sizes.max_local_experts)) * 4);
   at.bytes = end;
   return at;
 }

@@ -5,8 +5,8 @@ namespace switchyard {
 
 class ExpertSplit {
  public:
-  constexpr ExpertSplit(int num_experts, int world) noexcept
-      : num_experts_(num_experts), base_(num_experts / world), extra_(num_experts % world) {}
+  constexpr ExpertSplit(int num_experts, int num_ranks) noexcept
+      : num_experts_(num_experts), base_(num_experts / num_ranks), extra_(num_experts % num_ranks) {}
 
   [[nodiscard]] constexpr int num_experts() const noexcept { return num_experts_; }
   [[nodiscard]] constexpr int count(int rank) const noexcept { return base_ + (rank < extra_ ? 1 : 0); }

@@ -12,7 +12,7 @@ std::size_t at(PlacementProblem const& problem, int source, int slot) {
 }
 
 void check_counts(PlacementProblem const& problem, std::int64_t max_count) {
-  for (int source = 0; source < problem.world; ++source) {
+  for (int source = 0; source < problem.num_ranks; ++source) {
     for (int slot = 0; slot <= problem.local_experts; ++slot) {
       std::int64_t const count = problem.counts[at(problem, source, slot)];
       require(count >= 0 && count <= max_count, "rank {}: count {}: expected 0..{}, seen {}", source, slot,
@@ -24,7 +24,7 @@ void check_counts(PlacementProblem const& problem, std::int64_t max_count) {
 // By source, then by token: column 0 of `starts`.
 void place_flat(PlacementProblem const& problem, Placement& placement) {
   std::int64_t end = 0;
-  for (int source = 0; source < problem.world; ++source) {
+  for (int source = 0; source < problem.num_ranks; ++source) {
     placement.starts[at(problem, source, 0)] = end;
     end += problem.counts[at(problem, source, 0)];
     placement.recv_rows_end.push_back(end);
@@ -37,7 +37,7 @@ void place_expanded(PlacementProblem const& problem, Placement& placement) {
   std::int64_t begin = 0;
   for (int expert = 0; expert < problem.local_experts; ++expert) {
     std::int64_t end = begin;
-    for (int source = 0; source < problem.world; ++source) {
+    for (int source = 0; source < problem.num_ranks; ++source) {
       placement.starts[at(problem, source, 1 + expert)] = end;
       end += problem.counts[at(problem, source, 1 + expert)];
     }

@@ -11,17 +11,17 @@ namespace switchyard {
 
 struct PlacementProblem {
   OutputLayout layout = OutputLayout::flat;
-  int world = 0;
+  int num_ranks = 0;
   int local_experts = 0;
   int expert_alignment = 1;
-  // [world, 1 + local_experts] rows, then top-k slots per local expert, of each source.
+  // [num_ranks, 1 + local_experts] rows, then top-k slots per local expert, of each source.
   std::span<std::int64_t const> counts;
 };
 
 struct Placement {
   std::int64_t rows = 0;                             // of the result, padding included
-  std::vector<std::int64_t> starts;                  // [world, 1 + local_experts], as counts; see placement.cpp
-  std::vector<std::int64_t> recv_rows_end;           // [world] cumulative rows of the flat layout
+  std::vector<std::int64_t> starts;                  // [num_ranks, 1 + local_experts], as counts; see placement.cpp
+  std::vector<std::int64_t> recv_rows_end;           // [num_ranks] cumulative rows of the flat layout
   std::vector<std::int64_t> tokens_per_expert;       // [local_experts], rounded up to expert_alignment
   std::vector<std::int64_t> real_tokens_per_expert;  // [local_experts]
 };

@@ -38,11 +38,11 @@ std::span<Choice const> sorted_choices(ConstTensorView const& topk_idx, std::int
   return std::span(choices).first(used);
 }
 
-RouteTable empty_table(std::int64_t num_tokens, int world, int num_experts) {
+RouteTable empty_table(std::int64_t num_tokens, int num_ranks, int num_experts) {
   RouteTable table;
   table.begin.reserve(static_cast<std::size_t>(num_tokens) + 1);
   table.begin.push_back(0);
-  table.rows_per_rank.resize(static_cast<std::size_t>(world));
+  table.rows_per_rank.resize(static_cast<std::size_t>(num_ranks));
   table.slots_per_expert.resize(static_cast<std::size_t>(num_experts));
   return table;
 }
@@ -103,11 +103,11 @@ void add_flat_routes(ConstTensorView const& topk_idx, ExpertSplit const& experts
 
 }  // namespace
 
-RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int world) {
-  RouteTable table = empty_table(topk_idx.size(0), world, experts.num_experts());
+RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int num_ranks) {
+  RouteTable table = empty_table(topk_idx.size(0), num_ranks, experts.num_experts());
   table.slot_rank.resize(static_cast<std::size_t>(topk_idx.numel()));
   table.routes.reserve(
-      static_cast<std::size_t>(topk_idx.size(0) * std::min<std::int64_t>(topk_idx.size(1), world)));
+      static_cast<std::size_t>(topk_idx.size(0) * std::min<std::int64_t>(topk_idx.size(1), num_ranks)));
   if (topk_idx.dtype == DType::i64) {
     add_flat_routes<std::int64_t>(topk_idx, experts, table);
   } else {
@@ -116,8 +116,8 @@ RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int
   return table;
 }
 
-RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int world) {
-  RouteTable table = empty_table(topk_idx.size(0), world, experts.num_experts());
+RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int num_ranks) {
+  RouteTable table = empty_table(topk_idx.size(0), num_ranks, experts.num_experts());
   Choices choices;
   for (std::int64_t token = 0; token < topk_idx.size(0); ++token) {
     int last_rank = -1;
@@ -135,11 +135,11 @@ RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts,
 }
 
 RouteTable masked_routes(ConstTensorView token_in_rank) {
-  int const world = static_cast<int>(token_in_rank.size(1));
-  RouteTable table = empty_table(token_in_rank.size(0), world, 0);
+  int const num_ranks = static_cast<int>(token_in_rank.size(1));
+  RouteTable table = empty_table(token_in_rank.size(0), num_ranks, 0);
   auto const* const mask = static_cast<std::uint8_t const*>(token_in_rank.data);
   for (std::int64_t token = 0; token < token_in_rank.size(0); ++token) {
-    for (int rank = 0; rank < world; ++rank) {
+    for (int rank = 0; rank < num_ranks; ++rank) {
       if (mask[token * token_in_rank.stride(0) + rank * token_in_rank.stride(1)] == 0) continue;
       auto& rows = table.rows_per_rank[static_cast<std::size_t>(rank)];
       table.routes.push_back({.row = next(rows), .rank = static_cast<std::int16_t>(rank)});

@@ -37,9 +37,9 @@ struct RouteTable {
 
 // One row per (token, rank); at most 64 ranks. topk_idx: [N, K] i64 or i32, -1 = unused. Throws InvalidArgument at
 // the first id that is out of range.
-RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int world);
+RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int num_ranks);
 // One row per used slot.
-RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int world);
+RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int num_ranks);
 // One row per non-zero entry of token_in_rank [N, R] u8.
 RouteTable masked_routes(ConstTensorView token_in_rank);
 

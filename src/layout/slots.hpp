@@ -38,7 +38,7 @@ struct alignas(cache_line) FrameState {
 static_assert(sizeof(FrameState) == cache_line);
 
 struct SlotSizes {
-  int world = 1;
+  int num_ranks = 1;
   int num_experts = 0;
   int max_local_experts = 0;
   int top_k = 1;
@@ -50,7 +50,7 @@ struct SlotSizes {
   std::size_t output_bytes = 0;  // of a row that a combine reads, at most
   // Slots of the one layout and of the other.
   [[nodiscard]] constexpr std::size_t sources_rows() const noexcept {
-    return static_cast<std::size_t>(world) * static_cast<std::size_t>(max_tokens);
+    return static_cast<std::size_t>(num_ranks) * static_cast<std::size_t>(max_tokens);
   }
   [[nodiscard]] constexpr std::size_t rows() const noexcept {
     auto const experts = static_cast<std::size_t>(max_local_experts);
@@ -60,16 +60,16 @@ struct SlotSizes {
 
 // Byte offsets in the heap. Those of a frame's parts: from its beginning.
 struct SlotLayoutBytes {
-  // FrameFlag[frames][world].
+  // FrameFlag[frames][num_ranks].
   std::size_t arrived = 0;  // by source: its rows are in the frame
-  // u64[frames][world][max_send_blocks], where blocks tell: by source, likewise, a word a block.
+  // u64[frames][num_ranks][max_send_blocks], where blocks tell: by source, likewise, a word a block.
   std::size_t sent = 0;
   std::size_t credit = 0;  // by receiver: epoch up to which this rank has got the receiver's frame back
   std::size_t ready = 0;   // by receiver: its outputs can be read
   std::size_t claims = 0;  // u32[frames][max local experts]: rows that sources have claimed of each expert
   // From here on only the owner reads and writes.
   std::size_t states = 0;  // FrameState[frames]
-  std::size_t masked = 0;  // u32[world]: 1: masked
+  std::size_t masked = 0;  // u32[num_ranks]: 1: masked
   std::size_t bases =
       0;  // u64[frames][num_experts]: epoch << 32 | first row: how blocks of a kernel tell each other
   std::size_t scratch = 0;  // u32[64]: counters of a kernel's blocks
@@ -101,17 +101,17 @@ constexpr SlotLayoutBytes slot_layout(SlotSizes const& sizes) noexcept {
     end = align_up(begin + bytes, part_alignment);
     return begin;
   };
-  auto const world = static_cast<std::size_t>(sizes.world);
+  auto const num_ranks = static_cast<std::size_t>(sizes.num_ranks);
   auto const frames = static_cast<std::size_t>(sizes.frames);
   auto const local = static_cast<std::size_t>(sizes.max_local_experts);
   auto const slots = static_cast<std::size_t>(sizes.max_tokens) * static_cast<std::size_t>(sizes.top_k);
-  at.arrived = place(frames * world * sizeof(FrameFlag));
-  at.sent = place(sizes.blocks_tell ? frames * world * max_send_blocks * sizeof(std::uint64_t) : 0);
-  at.credit = place(frames * world * sizeof(FrameFlag));
-  at.ready = place(frames * world * sizeof(FrameFlag));
+  at.arrived = place(frames * num_ranks * sizeof(FrameFlag));
+  at.sent = place(sizes.blocks_tell ? frames * num_ranks * max_send_blocks * sizeof(std::uint64_t) : 0);
+  at.credit = place(frames * num_ranks * sizeof(FrameFlag));
+  at.ready = place(frames * num_ranks * sizeof(FrameFlag));
   at.claims = place(frames * local * sizeof(std::uint32_t));
   at.states = place(frames * sizeof(FrameState));
-  at.masked = place(world * sizeof(std::uint32_t));
+  at.masked = place(num_ranks * sizeof(std::uint32_t));
   at.bases = place(frames * static_cast<std::size_t>(sizes.num_experts) * sizeof(std::uint64_t));
   at.scratch = place(64 * sizeof(std::uint32_t));
   at.control_bytes = end;
@@ -120,10 +120,10 @@ constexpr SlotLayoutBytes slot_layout(SlotSizes const& sizes) noexcept {
   at.x = place(sizes.rows() * sizes.row_bytes);
   at.scales = place(sizes.rows() * sizes.scale_bytes);
   at.source_token = place(sizes.rows() * sizeof(std::int32_t));
-  at.counts = place((local > world ? local : world) * sizeof(std::int32_t));
-  at.ranges = place(local * world * sizeof(std::int64_t));
-  at.topk_idx = place(world * slots * sizeof(std::int32_t));
-  at.topk_weights = place(world * slots * sizeof(float));
+  at.counts = place((local > num_ranks ? local : num_ranks) * sizeof(std::int32_t));
+  at.ranges = place(local * num_ranks * sizeof(std::int64_t));
+  at.topk_idx = place(num_ranks * slots * sizeof(std::int32_t));
+  at.topk_weights = place(num_ranks * slots * sizeof(float));
   at.outputs = place(sizes.rows() * sizes.output_bytes);
   at.positions = place(slots * sizeof(std::int32_t));
   at.slot_expert = place(slots * sizeof(std::int32_t));

@@ -24,7 +24,7 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
   SymmetricHeap(std::vector<std::shared_ptr<Segment>> segments, int rank, std::size_t control_bytes);
 
   [[nodiscard]] int rank() const noexcept { return rank_; }
-  [[nodiscard]] int world() const noexcept { return static_cast<int>(segments_.size()); }
+  [[nodiscard]] int num_ranks() const noexcept { return static_cast<int>(segments_.size()); }
   [[nodiscard]] std::byte* control(int rank) const noexcept { return segment(rank).data(); }
   [[nodiscard]] std::byte* heap(int rank) const noexcept { return segment(rank).data() + control_bytes_; }
   [[nodiscard]] std::size_t heap_bytes(int rank) const noexcept { return segment(rank).bytes() - control_bytes_; }

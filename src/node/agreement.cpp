@@ -6,10 +6,10 @@
 
 namespace switchyard {
 
-void agree(World& world, std::optional<Refusal> const& refusal) {
+void agree(Node& node, std::optional<Refusal> const& refusal) {
   std::string message;  // empty: no objection; otherwise a byte of code, then the text
   if (refusal) message = static_cast<char>(refusal->code) + refusal->text;
-  auto const all = world.all_gather(std::as_bytes(std::span(message)));
+  auto const all = node.all_gather(std::as_bytes(std::span(message)));
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank].empty()) continue;
     std::string const text(reinterpret_cast<char const*>(all[rank].data()) + 1, all[rank].size() - 1);

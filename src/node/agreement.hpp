@@ -17,6 +17,6 @@ std::span<std::byte const> bytes_of(T const& value) {
 }
 
 // Collective. Every rank says whether it refuses, and why; the first refusal, by rank, is thrown on every rank.
-void agree(World& world, std::optional<Refusal> const& refusal);
+void agree(Node& node, std::optional<Refusal> const& refusal);
 
 }  // namespace switchyard

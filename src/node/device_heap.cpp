@@ -35,9 +35,9 @@ DeviceIntroduction introduction_of(DeviceSegment const& segment, int device) {
           .gpu = gpu_id(device)};
 }
 
-std::vector<DeviceIntroduction> introduce(World& world, DeviceIntroduction const& mine) {
+std::vector<DeviceIntroduction> introduce(Node& node, DeviceIntroduction const& mine) {
   std::vector<DeviceIntroduction> all;
-  for (auto const& bytes : world.all_gather(std::as_bytes(std::span(&mine, 1)))) {
+  for (auto const& bytes : node.all_gather(std::as_bytes(std::span(&mine, 1)))) {
     require(bytes.size() == sizeof mine, "rank {}: introduction: expected {} bytes, seen {}", all.size(),
             sizeof mine, bytes.size());
     std::memcpy(&all.emplace_back(), bytes.data(), sizeof mine);
@@ -101,26 +101,26 @@ class SegmentMapper {
 };
 
 // By rank; empty slots where memory is not handed over so.
-std::vector<UniqueFd> exchange_descriptors(World& world, DeviceSegment const& own) {
+std::vector<UniqueFd> exchange_descriptors(Node& node, DeviceSegment const& own) {
   SharedGpuMemory const shared = own.shared();
-  if (shared.kind == GpuMemoryKind::fd) return world.exchange_fd(shared.fd);
-  return std::vector<UniqueFd>(static_cast<std::size_t>(world.size()));
+  if (shared.kind == GpuMemoryKind::fd) return node.exchange_fd(shared.fd);
+  return std::vector<UniqueFd>(static_cast<std::size_t>(node.size()));
 }
 
 }  // namespace
 
-ConnectedDeviceHeap connect_device_heap(World& world, DeviceHeapRequest const& request) {
+ConnectedDeviceHeap connect_device_heap(Node& node, DeviceHeapRequest const& request) {
   int const device = request.device;
   std::size_t const control = device_control_layout(request.sizes).bytes;
-  auto const kind = choose_gpu_memory(world, [&](GpuMemoryKind tried) { return try_gpu_memory(tried, device); });
+  auto const kind = choose_gpu_memory(node, [&](GpuMemoryKind tried) { return try_gpu_memory(tried, device); });
   std::shared_ptr<DeviceSegment> own;
   DeviceIntroduction mine;
-  agree(world, refusal_of([&] {
+  agree(node, refusal_of([&] {
           own = DeviceSegment::create(kind, device, control + request.heap_bytes, control);
           mine = introduction_of(*own, device);
         }));
-  auto const all = introduce(world, mine);
-  auto const descriptors = exchange_descriptors(world, *own);
+  auto const all = introduce(node, mine);
+  auto const descriptors = exchange_descriptors(node, *own);
   ConnectedDeviceHeap connected{.heap = nullptr, .ranks_per_gpu = 0};
   std::vector<std::shared_ptr<Segment>> segments;
   auto const refusal = refusal_of([&] {
@@ -131,8 +131,8 @@ ConnectedDeviceHeap connect_device_heap(World& world, DeviceHeapRequest const& r
     }
   });
   // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
-  agree(world, refusal);
-  connected.heap = std::make_shared<SymmetricHeap>(std::move(segments), world.rank(), control);
+  agree(node, refusal);
+  connected.heap = std::make_shared<SymmetricHeap>(std::move(segments), node.rank(), control);
   return connected;
 }
 

@@ -22,6 +22,6 @@ struct ConnectedDeviceHeap {
 };
 
 // Collective; throws the same error on every rank.
-ConnectedDeviceHeap connect_device_heap(World& world, DeviceHeapRequest const& request);
+ConnectedDeviceHeap connect_device_heap(Node& node, DeviceHeapRequest const& request);
 
 }  // namespace switchyard

@@ -15,6 +15,6 @@ using TryGpuMemory = std::function<std::optional<Refusal>(GpuMemoryKind)>;
 
 // Collective. The first kind that every rank can have and no rank's SWITCHYARD_GPU_MEMORY rules out. Throws
 // Unsupported on every rank, with what each kind failed on, when there is none.
-GpuMemoryKind choose_gpu_memory(World& world, TryGpuMemory const& try_kind);
+GpuMemoryKind choose_gpu_memory(Node& node, TryGpuMemory const& try_kind);
 
 }  // namespace switchyard

@@ -25,9 +25,9 @@ struct Introduction {
   std::uint64_t segment_id = 0;
 };
 
-std::vector<Introduction> introduce(World& world, Introduction const& mine) {
+std::vector<Introduction> introduce(Node& node, Introduction const& mine) {
   std::vector<Introduction> all;
-  for (auto const& bytes : world.all_gather(bytes_of(mine))) {
+  for (auto const& bytes : node.all_gather(bytes_of(mine))) {
     require(bytes.size() == sizeof(Introduction), "rank {}: introduction: expected {} bytes, seen {}", all.size(),
             sizeof(Introduction), bytes.size());
     std::memcpy(&all.emplace_back(), bytes.data(), sizeof(Introduction));
@@ -47,11 +47,11 @@ void check_equal(SizeOptions const& names, std::vector<Introduction> const& all)
   }
 }
 
-std::shared_ptr<SharedSegment> create_segment(World& world, BufferPlan const& plan) {
+std::shared_ptr<SharedSegment> create_segment(Node& node, BufferPlan const& plan) {
   std::shared_ptr<SharedSegment> own;
-  agree(world, refusal_of([&] {
+  agree(node, refusal_of([&] {
           own = SharedSegment::create(plan.segment_bytes);
-          initialise_control(own->data(), world.rank(), world.size(), own->bytes());
+          initialise_control(own->data(), node.rank(), node.size(), own->bytes());
         }));
   return own;
 }
@@ -63,33 +63,33 @@ std::shared_ptr<SharedSegment> map_segment(Introduction const& peer, UniqueFd fd
   return SharedSegment::attach(std::move(fd), peer.segment_bytes);
 }
 
-void check_segment(Segment const& segment, std::size_t rank, std::size_t world, BufferPlan const& plan) {
+void check_segment(Segment const& segment, std::size_t rank, std::size_t num_ranks, BufferPlan const& plan) {
   require(segment.bytes() > plan.control.bytes, "segment of rank {}: expected more than {} bytes, seen {}", rank,
           plan.control.bytes, segment.bytes());
   auto const& header = *reinterpret_cast<ControlHeader const*>(segment.data());
-  require(header.magic == control_magic && header.rank == rank && header.world == world &&
+  require(header.magic == control_magic && header.rank == rank && header.num_ranks == num_ranks &&
               header.segment_bytes == segment.bytes(),
           "segment of rank {}: expected a control block of rank {} of {}, seen one of {} of {} (magic {:#x})", rank,
-          rank, world, header.rank, header.world, header.magic);
+          rank, num_ranks, header.rank, header.num_ranks, header.magic);
 }
 
 }  // namespace
 
-ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan) {
+ConnectedHeap connect_heap(Node& node, BufferOptions const& options, BufferPlan const& plan) {
   std::array<SizeOption, 4> const sizes{{{"max_tokens", options.max_tokens},
                                          {"hidden", options.hidden},
                                          {"num_experts", options.num_experts},
                                          {"top_k", options.top_k}}};
-  return connect_heap(world, {"BufferOptions", sizes}, plan);
+  return connect_heap(node, {"BufferOptions", sizes}, plan);
 }
 
-ConnectedHeap connect_heap(World& world, SizeOptions const& options, BufferPlan const& plan) {
-  auto const own = create_segment(world, plan);
+ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan const& plan) {
+  auto const own = create_segment(node, plan);
   Introduction mine{.segment_bytes = own->bytes(), .segment_id = own->id()};
   for (std::size_t i = 0; i < options.options.size(); ++i) mine.options.at(i) = options.options[i].value;
-  auto const all = introduce(world, mine);
+  auto const all = introduce(node, mine);
   check_equal(options, all);
-  auto descriptors = world.exchange_fd(own->fd());
+  auto descriptors = node.exchange_fd(own->fd());
   std::vector<std::shared_ptr<Segment>> segments;
   auto const refusal = refusal_of([&] {
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
@@ -98,8 +98,8 @@ ConnectedHeap connect_heap(World& world, SizeOptions const& options, BufferPlan 
     }
   });
   // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
-  agree(world, refusal);
-  return {std::make_shared<SymmetricHeap>(std::move(segments), world.rank(), plan.control.bytes), own->id()};
+  agree(node, refusal);
+  return {std::make_shared<SymmetricHeap>(std::move(segments), node.rank(), plan.control.bytes), own->id()};
 }
 
 }  // namespace switchyard

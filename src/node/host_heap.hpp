@@ -29,7 +29,7 @@ struct SizeOptions {
 };
 
 // Collective. Checks that all ranks pass equal sizes; throws the same error on every rank.
-ConnectedHeap connect_heap(World& world, SizeOptions const& options, BufferPlan const& plan);
-ConnectedHeap connect_heap(World& world, BufferOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_heap(Node& node, BufferOptions const& options, BufferPlan const& plan);
 
 }  // namespace switchyard

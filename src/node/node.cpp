@@ -9,7 +9,7 @@
 
 namespace switchyard {
 
-World::World(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout)
+Node::Node(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout)
     : store_(std::move(store)), rank_(rank), size_(size), timeout_(timeout) {
   require(size >= 1 && size <= max_node_ranks, "world size: expected 1 to {}, seen {}", max_node_ranks, size);
   require(rank >= 0 && rank < size, "rank: expected 0 to {}, seen {}", size - 1, rank);
@@ -21,9 +21,9 @@ World::World(std::shared_ptr<Store> store, int rank, int size, std::chrono::mill
   store_.reset();
 }
 
-World::~World() = default;
+Node::~Node() = default;
 
-std::vector<std::vector<std::byte>> World::all_gather(std::span<std::byte const> mine) {
+std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> mine) {
   require(mine.size() <= max_value_bytes, "all_gather: expected at most {} bytes, seen {}", max_value_bytes,
           mine.size());
   auto all = links_->exchange({Collective::all_gather, sequence_++}, mine, -1, Deadline(timeout_));
@@ -33,11 +33,11 @@ std::vector<std::vector<std::byte>> World::all_gather(std::span<std::byte const>
   return values;
 }
 
-void World::barrier() {
+void Node::barrier() {
   links_->exchange({Collective::barrier, sequence_++}, {}, -1, Deadline(timeout_));
 }
 
-std::vector<UniqueFd> World::exchange_fd(int fd) {
+std::vector<UniqueFd> Node::exchange_fd(int fd) {
   UniqueFd own(check_call(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "exchange_fd: duplicate the descriptor"));
   auto all = links_->exchange({Collective::exchange_fd, sequence_++}, {}, fd, Deadline(timeout_));
   std::vector<UniqueFd> fds;
@@ -46,7 +46,7 @@ std::vector<UniqueFd> World::exchange_fd(int fd) {
   return fds;
 }
 
-bool World::is_lost(int peer) const noexcept {
+bool Node::is_lost(int peer) const noexcept {
   return links_->is_lost(peer);
 }
 

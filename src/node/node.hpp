@@ -18,13 +18,13 @@ namespace switchyard {
 
 class PeerLinks;
 
-class World {
+class Node {
  public:
   // Collective over all ranks of the job.
-  World(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout);
-  ~World();
-  World(World const&) = delete;
-  World& operator=(World const&) = delete;
+  Node(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout);
+  ~Node();
+  Node(Node const&) = delete;
+  Node& operator=(Node const&) = delete;
 
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int size() const noexcept { return size_; }

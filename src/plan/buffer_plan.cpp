@@ -15,8 +15,8 @@ constexpr std::chrono::microseconds short_spin{20};
 constexpr std::size_t most_default_heap = std::size_t{1} << 40;
 
 // Two results of the largest kind: the rows that arrive, and the expert outputs of equal size.
-std::size_t default_heap_bytes(BufferOptions const& options, int world) {
-  auto const rows = static_cast<std::size_t>(worst_rows(options, world, OutputLayout::expanded));
+std::size_t default_heap_bytes(BufferOptions const& options, int num_ranks) {
+  auto const rows = static_cast<std::size_t>(worst_rows(options, num_ranks, OutputLayout::expanded));
   ReceiveShape const shape{.rows = static_cast<std::int64_t>(rows),
                            .row_bytes = static_cast<std::size_t>(options.hidden) * sizeof(float),
                            .scale_bytes = 0,
@@ -27,22 +27,23 @@ std::size_t default_heap_bytes(BufferOptions const& options, int world) {
 
 }  // namespace
 
-std::int64_t worst_rows(BufferOptions const& options, int world, OutputLayout layout) {
-  ExpertSplit const experts(options.num_experts, world);
+std::int64_t worst_rows(BufferOptions const& options, int num_ranks, OutputLayout layout) {
+  ExpertSplit const experts(options.num_experts, num_ranks);
   std::int64_t const per_token =
       layout == OutputLayout::flat ? 1 : std::max(1, std::min(options.top_k, experts.max_count()));
-  return world * options.max_tokens * per_token;
+  return num_ranks * options.max_tokens * per_token;
 }
 
 BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, std::int64_t spin_us) {
   BufferPlan plan;
-  plan.control = control_layout(share.world, ExpertSplit(options.num_experts, share.world).max_count());
-  std::size_t const heap = options.heap_bytes != 0 ? options.heap_bytes : default_heap_bytes(options, share.world);
+  plan.control = control_layout(share.num_ranks, ExpertSplit(options.num_experts, share.num_ranks).max_count());
+  std::size_t const heap =
+      options.heap_bytes != 0 ? options.heap_bytes : default_heap_bytes(options, share.num_ranks);
   plan.heap_bytes = align_up(heap, page_bytes);
   plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
-  plan.num_workers = options.num_workers > 0 ? options.num_workers : std::max(1, share.cores / share.world);
+  plan.num_workers = options.num_workers > 0 ? options.num_workers : std::max(1, share.cores / share.num_ranks);
   // With fewer cores than ranks a spinning rank takes the core from the one that it waits for.
-  bool const core_each = share.cores >= share.world;
+  bool const core_each = share.cores >= share.num_ranks;
   plan.spin = spin_us >= 0 ? std::chrono::microseconds{spin_us}
               : core_each  ? short_spin
                            : std::chrono::microseconds{0};

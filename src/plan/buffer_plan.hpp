@@ -12,7 +12,7 @@ namespace switchyard {
 
 // What the plan has to know of the machine.
 struct MachineShare {
-  int world = 1;
+  int num_ranks = 1;
   int cores = 1;
 };
 
@@ -27,7 +27,7 @@ struct BufferPlan {
 // spin_us < 0: chosen here.
 BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, std::int64_t spin_us);
 
-// Rows that a rank receives at most from `world` ranks.
-std::int64_t worst_rows(BufferOptions const& options, int world, OutputLayout layout);
+// Rows that a rank receives at most from `num_ranks` ranks.
+std::int64_t worst_rows(BufferOptions const& options, int num_ranks, OutputLayout layout);
 
 }  // namespace switchyard

@@ -28,8 +28,8 @@ struct Work {
 Work work_of(SmProblem const& problem) {
   auto const tokens = static_cast<double>(problem.max_tokens);
   double const row = static_cast<double>(problem.row_bytes);
-  double const ranks = ranks_per_token(problem.world, problem.top_k, problem.num_experts);
-  double const abroad = static_cast<double>(problem.world - problem.ranks_per_gpu) / problem.world;
+  double const ranks = ranks_per_token(problem.num_ranks, problem.top_k, problem.num_experts);
+  double const abroad = static_cast<double>(problem.num_ranks - problem.ranks_per_gpu) / problem.num_ranks;
   return {.tokens = tokens,
           .pieces = tokens * row / figures::piece_bytes,
           .bytes = tokens * (1 + ranks) * row,
@@ -65,11 +65,11 @@ GpuRates gpu_rates(int major, int minor, std::size_t memory_bytes) {
   return {.memory = found->memory, .link = found->link};
 }
 
-double ranks_per_token(int world, int top_k, int num_experts) {
-  ExpertSplit const experts(num_experts, world);
+double ranks_per_token(int num_ranks, int top_k, int num_experts) {
+  ExpertSplit const experts(num_experts, num_ranks);
   int const drawn = std::min(top_k, num_experts);
   double ranks = 0;
-  for (int rank = 0; rank < world; ++rank) ranks += 1 - chance_of_none(experts.count(rank), drawn, num_experts);
+  for (int rank = 0; rank < num_ranks; ++rank) ranks += 1 - chance_of_none(experts.count(rank), drawn, num_experts);
   return ranks;
 }
 

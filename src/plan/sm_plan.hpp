@@ -18,7 +18,7 @@ GpuRates gpu_rates(int major, int minor, std::size_t memory_bytes);
 struct SmProblem {
   int sms = 1;            // of the GPU
   int ranks_per_gpu = 1;  // that share them
-  int world = 1;
+  int num_ranks = 1;
   GpuRates rates;
   std::int64_t row_bytes = 0;
   std::int64_t max_tokens = 0;
@@ -33,7 +33,7 @@ struct CallTimes {
 };
 
 // Ranks that a token goes to, on average, when its top_k experts are drawn at random without repetition.
-double ranks_per_token(int world, int top_k, int num_experts);
+double ranks_per_token(int num_ranks, int top_k, int num_experts);
 
 // All blocks of all ranks wait for one another, so they must fit onto the GPU together.
 int most_sms(SmProblem const& problem);

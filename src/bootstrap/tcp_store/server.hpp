@@ -6,7 +6,7 @@
 // trusted with memory.
 //
 // The server lives as long as this object: its destructor does not wait for the clients. Whoever still waits
-// for a key then gets PeerLost. A World uses the store while it is being constructed, and not afterwards, so
+// for a key then gets PeerLost. A Node uses the store while it is being constructed, and not afterwards, so
 // rank 0 may leave at any time after that.
 #pragma once
 

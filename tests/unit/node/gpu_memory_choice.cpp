@@ -48,15 +48,15 @@ class GpuMemoryChoice : public testing::Test {
     std::vector<std::thread> threads;
     for (int rank = 0; rank < size; ++rank) {
       threads.emplace_back([&, rank] {
-        World world(store, rank, size, plenty);
+        Node node(store, rank, size, plenty);
         Result& result = results[static_cast<std::size_t>(rank)];
         auto const attempt = [&](GpuMemoryKind kind) {
           result.tried.push_back(kind);
           return machine.attempt(rank, kind);
         };
-        auto const refusal = refusal_of([&] { result.kind = choose_gpu_memory(world, attempt); });
+        auto const refusal = refusal_of([&] { result.kind = choose_gpu_memory(node, attempt); });
         if (refusal) result.refusal = *refusal;
-        world.barrier();  // nobody is left behind in a round
+        node.barrier();  // nobody is left behind in a round
       });
     }
     for (std::thread& thread : threads) thread.join();

@@ -104,10 +104,10 @@ TEST(Links, ThreadsExchangeDescriptors) {
   constexpr int size = 6;
   auto const store = std::make_shared<InProcessStore>();
   run_threads(size, [&](int rank) {
-    World world(store, rank, size, plenty);
+    Node node(store, rank, size, plenty);
     for (int round = 0; round < 3; ++round) {
       UniqueFd const mine = memfd_with(100 * round + rank);
-      auto const all = world.exchange_fd(mine.get());
+      auto const all = node.exchange_fd(mine.get());
       ASSERT_EQ(all.size(), static_cast<std::size_t>(size));
       for (int peer = 0; peer < size; ++peer) {
         UniqueFd const& theirs = all[static_cast<std::size_t>(peer)];
@@ -116,33 +116,33 @@ TEST(Links, ThreadsExchangeDescriptors) {
         EXPECT_TRUE((::fcntl(theirs.get(), F_GETFD) & FD_CLOEXEC) != 0);
       }
     }
-    world.barrier();
-    EXPECT_FALSE(world.is_lost(rank));
+    node.barrier();
+    EXPECT_FALSE(node.is_lost(rank));
   });
 }
 
 TEST(Links, BadDescriptorIsRefusedBeforeAnythingMoves) {
-  World world(std::make_shared<InProcessStore>(), 0, 1, plenty);
-  EXPECT_THROW(world.exchange_fd(-1), SystemError);
+  Node node(std::make_shared<InProcessStore>(), 0, 1, plenty);
+  EXPECT_THROW(node.exchange_fd(-1), SystemError);
   UniqueFd const mine = memfd_with(7);
-  EXPECT_EQ(number_in(world.exchange_fd(mine.get())[0]), 7);
+  EXPECT_EQ(number_in(node.exchange_fd(mine.get())[0]), 7);
 }
 
 TEST(Links, KilledProcessIsNoticed) {
   Child child([](int port) {
     auto const store =
         std::make_shared<TcpStoreClient>(HostPort{"127.0.0.1", static_cast<std::uint16_t>(port)}, "t", plenty);
-    World const world(store, 1, 2, plenty);
+    Node const node(store, 1, 2, plenty);
     sleep_for_ever();
   });
   TcpStoreServer const server({.listen = "127.0.0.1", .port = 0, .token = "t"});
   child.tell(server.port());
   auto const store = std::make_shared<TcpStoreClient>(HostPort{"127.0.0.1", server.port()}, "t", plenty);
-  World world(store, 0, 2, plenty);
-  EXPECT_FALSE(world.is_lost(1));
+  Node node(store, 0, 2, plenty);
+  EXPECT_FALSE(node.is_lost(1));
   child.kill();
-  EXPECT_TRUE(soon([&] { return world.is_lost(1); }));
-  EXPECT_THROW(world.barrier(), PeerLost);
+  EXPECT_TRUE(soon([&] { return node.is_lost(1); }));
+  EXPECT_THROW(node.barrier(), PeerLost);
 }
 
 // Data loaders fork: their copies of the sockets stay open when the rank dies.
@@ -155,28 +155,28 @@ TEST(Links, KilledProcessWithALivingChildIsNoticed) {
     keep.reset();
     auto const store =
         std::make_shared<TcpStoreClient>(HostPort{"127.0.0.1", static_cast<std::uint16_t>(port)}, "t", plenty);
-    World world(store, 1, 2, plenty);
+    Node node(store, 1, 2, plenty);
     if (::fork() == 0) {
       char byte = 0;
       [[maybe_unused]] auto const end = ::read(until_closed.get(), &byte, 1);  // the test's end
       ::_exit(0);
     }
-    world.barrier();
+    node.barrier();
     sleep_for_ever();
   });
   TcpStoreServer const server({.listen = "127.0.0.1", .port = 0, .token = "t"});
   child.tell(server.port());
   auto const store = std::make_shared<TcpStoreClient>(HostPort{"127.0.0.1", server.port()}, "t", plenty);
-  World world(store, 0, 2, plenty);
-  world.barrier();
+  Node node(store, 0, 2, plenty);
+  node.barrier();
   UniqueFd const probe(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   if (!probe) GTEST_SKIP() << "no pidfd_open here";
   std::thread killer([&] {
     std::this_thread::sleep_for(milliseconds{100});
     child.kill();
   });
-  EXPECT_THROW(world.barrier(), PeerLost);
-  EXPECT_TRUE(soon([&] { return world.is_lost(1); }));
+  EXPECT_THROW(node.barrier(), PeerLost);
+  EXPECT_TRUE(soon([&] { return node.is_lost(1); }));
   killer.join();
 }
 
@@ -185,18 +185,18 @@ TEST(Links, ARankThatDiesWhileOthersGatherIsNoticed) {
   run_threads(3, [&](int rank) {
     if (rank == 2) return;  // never comes
     if (rank == 1) {        // comes and goes
-      EXPECT_THROW(World(store, 1, 3, milliseconds{100}), Timeout);
+      EXPECT_THROW(Node(store, 1, 3, milliseconds{100}), Timeout);
       return;
     }
     Deadline const soon_enough(milliseconds{10000});
-    EXPECT_THROW(World(store, 0, 3, plenty), PeerLost);
+    EXPECT_THROW(Node(store, 0, 3, plenty), PeerLost);
     EXPECT_FALSE(soon_enough.expired());
   });
 }
 
 TEST(Links, TimeoutNamesTheRankThatDidNotCome) {
   try {
-    World const world(std::make_shared<InProcessStore>(), 0, 2, milliseconds{100});
+    Node const node(std::make_shared<InProcessStore>(), 0, 2, milliseconds{100});
     FAIL();
   } catch (Timeout const& error) {
     EXPECT_EQ(error.peer(), 1);
@@ -206,7 +206,7 @@ TEST(Links, TimeoutNamesTheRankThatDidNotCome) {
 
 TEST(Links, RanksThatDisagreeOnTheSizeAreRefused) {
   auto const store = std::make_shared<InProcessStore>();
-  run_threads(2, [&](int rank) { EXPECT_THROW(World(store, rank, rank == 0 ? 2 : 3, plenty), InvalidArgument); });
+  run_threads(2, [&](int rank) { EXPECT_THROW(Node(store, rank, rank == 0 ? 2 : 3, plenty), InvalidArgument); });
 }
 
 PeerCard card_of(Store& store, int rank) {
@@ -229,7 +229,7 @@ TEST(Links, ARankOnAnotherHostIsUnsupported) {
   card.host.boot_id[0] = card.host.boot_id[0] == 'a' ? 'b' : 'a';
   store->set("world/card/1", std::as_bytes(std::span(&card, 1)));
   try {
-    World const world(store, 0, 2, plenty);
+    Node const node(store, 0, 2, plenty);
     FAIL();
   } catch (Unsupported const& error) {
     EXPECT_EQ(error.peer(), 1);
@@ -239,8 +239,8 @@ TEST(Links, ARankOnAnotherHostIsUnsupported) {
 TEST(Links, StrangersAreClosedAndTheMeshIsBuilt) {
   auto const store = std::make_shared<InProcessStore>();
   std::thread first([&] {
-    World world(store, 0, 2, plenty);
-    world.barrier();
+    Node node(store, 0, 2, plenty);
+    node.barrier();
   });
   std::string const name = socket_name_text(card_of(*store, 0).socket_name);
   UniqueFd silent;
@@ -253,8 +253,8 @@ TEST(Links, StrangersAreClosedAndTheMeshIsBuilt) {
   EXPECT_GT(::send(noisy.get(), noise.data(), noise.size(), MSG_NOSIGNAL), 0);
   LinkHello const hello{.magic = link_magic, .version = link_version, .rank = 1, .secret = {}};
   EXPECT_GT(::send(impostor.get(), &hello, sizeof hello, MSG_NOSIGNAL), 0);
-  World world(store, 1, 2, plenty);
-  world.barrier();
+  Node node(store, 1, 2, plenty);
+  node.barrier();
   first.join();
   char byte = 0;
   for (UniqueFd const* const stranger : {&silent, &noisy, &impostor}) {

@@ -1,4 +1,4 @@
-// Collectives of a world, and the Communicator around it.
+// Collectives of a node, and the Communicator around it.
 #include "node/node.hpp"
 
 #include <gtest/gtest.h>
@@ -29,16 +29,16 @@ std::vector<std::byte> bytes_of_rank(int rank, std::size_t size) {
   return std::vector<std::byte>(size, static_cast<std::byte>(rank + 1));
 }
 
-TEST(World, AllGatherOfDifferentSizes) {
+TEST(Node, AllGatherOfDifferentSizes) {
   constexpr int size = 5;
   auto const store = std::make_shared<InProcessStore>();
   // None, few, and more than a socket holds.
   std::size_t const sizes[size] = {0, 1, 1000, 3 << 20, 70000};
   run_threads(size, [&](int rank) {
-    World world(store, rank, size, plenty);
+    Node node(store, rank, size, plenty);
     for (int round = 0; round < 4; ++round) {
       auto const size_of = [&](int peer) { return sizes[(peer + round) % size]; };
-      auto const all = world.all_gather(bytes_of_rank(rank, size_of(rank)));
+      auto const all = node.all_gather(bytes_of_rank(rank, size_of(rank)));
       ASSERT_EQ(all.size(), static_cast<std::size_t>(size));
       for (int peer = 0; peer < size; ++peer)
         EXPECT_EQ(all[static_cast<std::size_t>(peer)], bytes_of_rank(peer, size_of(peer)));
@@ -46,90 +46,90 @@ TEST(World, AllGatherOfDifferentSizes) {
   });
 }
 
-TEST(World, TheLargestValueAndNoLarger) {
+TEST(Node, TheLargestValueAndNoLarger) {
   auto const store = std::make_shared<InProcessStore>();
   run_threads(2, [&](int rank) {
-    World world(store, rank, 2, plenty);
+    Node node(store, rank, 2, plenty);
     std::vector<std::byte> mine = bytes_of_rank(rank, std::size_t{16} << 20);
-    EXPECT_EQ(world.all_gather(mine)[static_cast<std::size_t>(1 - rank)], bytes_of_rank(1 - rank, mine.size()));
+    EXPECT_EQ(node.all_gather(mine)[static_cast<std::size_t>(1 - rank)], bytes_of_rank(1 - rank, mine.size()));
     mine.emplace_back();
-    EXPECT_THROW(world.all_gather(mine), InvalidArgument);
-    world.barrier();  // nothing had moved
+    EXPECT_THROW(node.all_gather(mine), InvalidArgument);
+    node.barrier();  // nothing had moved
   });
 }
 
-TEST(World, BarrierWaitsForAll) {
+TEST(Node, BarrierWaitsForAll) {
   constexpr int size = 4;
   auto const store = std::make_shared<InProcessStore>();
   std::atomic<int> arrived = 0;
   run_threads(size, [&](int rank) {
-    World world(store, rank, size, plenty);
+    Node node(store, rank, size, plenty);
     for (int round = 1; round <= 50; ++round) {
       ++arrived;
-      world.barrier();
+      node.barrier();
       EXPECT_GE(arrived, round * size);
-      world.barrier();
+      node.barrier();
     }
   });
 }
 
-TEST(World, PeerLostWhenOneLeaves) {
+TEST(Node, PeerLostWhenOneLeaves) {
   constexpr int size = 5;
   auto const store = std::make_shared<InProcessStore>();
   run_threads(size, [&](int rank) {
-    World world(store, rank, size, plenty);
+    Node node(store, rank, size, plenty);
     if (rank == 3) return;
     Deadline const soon_enough(milliseconds{10000});
-    EXPECT_THROW(world.all_gather(bytes_of_rank(rank, 10)), PeerLost);
+    EXPECT_THROW(node.all_gather(bytes_of_rank(rank, 10)), PeerLost);
     EXPECT_FALSE(soon_enough.expired());
-    EXPECT_THROW(world.barrier(), PeerLost);  // and stays so
+    EXPECT_THROW(node.barrier(), PeerLost);  // and stays so
   });
 }
 
-TEST(World, WhoHasTakenPartMayLeaveAtOnce) {
+TEST(Node, WhoHasTakenPartMayLeaveAtOnce) {
   constexpr int size = 4;
   for (int repeat = 0; repeat < 20; ++repeat) {
     auto const store = std::make_shared<InProcessStore>();
     run_threads(size, [&](int rank) {
-      World world(store, rank, size, plenty);
-      auto const all = world.all_gather(bytes_of_rank(rank, 100000));
+      Node node(store, rank, size, plenty);
+      auto const all = node.all_gather(bytes_of_rank(rank, 100000));
       EXPECT_EQ(all[0], bytes_of_rank(0, 100000));
     });
   }
 }
 
-TEST(World, TimeoutNamesTheRankThatIsLate) {
+TEST(Node, TimeoutNamesTheRankThatIsLate) {
   auto const store = std::make_shared<InProcessStore>();
   std::atomic<bool> done = false;
   run_threads(2, [&](int rank) {
-    World world(store, rank, 2, milliseconds{2000});
+    Node node(store, rank, 2, milliseconds{2000});
     if (rank == 1) {
       while (!done) std::this_thread::sleep_for(milliseconds{10});
       return;
     }
     try {
-      world.barrier();
+      node.barrier();
       ADD_FAILURE();
     } catch (Timeout const& error) {
       EXPECT_EQ(error.peer(), 1);
       EXPECT_EQ(error.rank(), 0);
       EXPECT_EQ(error.phase(), "barrier");
     }
-    EXPECT_FALSE(world.is_lost(1));
+    EXPECT_FALSE(node.is_lost(1));
     done = true;
   });
 }
 
-TEST(World, DifferentCallsAreToldApart) {
+TEST(Node, DifferentCallsAreToldApart) {
   auto const store = std::make_shared<InProcessStore>();
   std::atomic<int> refused = 0;
   run_threads(2, [&](int rank) {
-    World world(store, rank, 2, plenty);
+    Node node(store, rank, 2, plenty);
     try {
       if (rank == 0)
-        world.barrier();
+        node.barrier();
       else
-        world.all_gather({});
+        node.all_gather({});
     } catch (InvalidArgument const&) {
       ++refused;
     } catch (PeerLost const&) {  // the other one found it first and left
@@ -138,22 +138,22 @@ TEST(World, DifferentCallsAreToldApart) {
   EXPECT_GE(refused, 1);
 }
 
-TEST(World, RefusesNonsense) {
+TEST(Node, RefusesNonsense) {
   auto const store = std::make_shared<InProcessStore>();
-  EXPECT_THROW(World(store, 0, 0, plenty), InvalidArgument);
-  EXPECT_THROW(World(store, 0, max_node_ranks + 1, plenty), InvalidArgument);
-  EXPECT_THROW(World(store, 2, 2, plenty), InvalidArgument);
-  EXPECT_THROW(World(store, -1, 2, plenty), InvalidArgument);
-  EXPECT_THROW(World(nullptr, 0, 1, plenty), InvalidArgument);
-  EXPECT_THROW(World(store, 0, 1, milliseconds{0}), InvalidArgument);
+  EXPECT_THROW(Node(store, 0, 0, plenty), InvalidArgument);
+  EXPECT_THROW(Node(store, 0, max_node_ranks + 1, plenty), InvalidArgument);
+  EXPECT_THROW(Node(store, 2, 2, plenty), InvalidArgument);
+  EXPECT_THROW(Node(store, -1, 2, plenty), InvalidArgument);
+  EXPECT_THROW(Node(nullptr, 0, 1, plenty), InvalidArgument);
+  EXPECT_THROW(Node(store, 0, 1, milliseconds{0}), InvalidArgument);
 }
 
-TEST(World, TheMostRanks) {
+TEST(Node, TheMostRanks) {
   auto const store = std::make_shared<InProcessStore>();
   std::atomic<int> right = 0;
   run_threads(max_node_ranks, [&](int rank) {
-    World world(store, rank, max_node_ranks, plenty);
-    auto const all = world.all_gather(bytes_of_rank(rank, 3));
+    Node node(store, rank, max_node_ranks, plenty);
+    auto const all = node.all_gather(bytes_of_rank(rank, 3));
     if (all.back() == bytes_of_rank(max_node_ranks - 1, 3)) ++right;
   });
   EXPECT_EQ(right, max_node_ranks);

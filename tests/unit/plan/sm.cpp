@@ -24,7 +24,7 @@ constexpr std::int64_t fp8_row = 7168 + 7168 / 128 * 4;
 SmProblem on_one_h200(int ranks, std::int64_t tokens = 4096, std::int64_t row_bytes = bf16_row) {
   return {.sms = 132,
           .ranks_per_gpu = ranks,
-          .world = ranks,
+          .num_ranks = ranks,
           .rates = gpu_rates(9, 0, h200_bytes),
           .row_bytes = row_bytes,
           .max_tokens = tokens,
@@ -43,7 +43,7 @@ SmProblem random_problem(Random& random) {
   int const sharers = random.between(1, 8);
   return {.sms = random.between(1, 200),
           .ranks_per_gpu = sharers,
-          .world = sharers * random.between(1, 8),
+          .num_ranks = sharers * random.between(1, 8),
           .rates = {.memory = random.between(1, 100) * 1e11, .link = random.between(0, 90) * 1e10},
           .row_bytes = random.between(1, 1 << 16),
           .max_tokens = random.between(1, 1 << random.between(0, 16)),
@@ -52,7 +52,7 @@ SmProblem random_problem(Random& random) {
 }
 
 testing::Message what(SmProblem const& p) {
-  return testing::Message() << "sms " << p.sms << " ranks_per_gpu " << p.ranks_per_gpu << " world " << p.world
+  return testing::Message() << "sms " << p.sms << " ranks_per_gpu " << p.ranks_per_gpu << " world " << p.num_ranks
                             << " memory " << p.rates.memory << " link " << p.rates.link << " row_bytes "
                             << p.row_bytes << " max_tokens " << p.max_tokens << " top_k " << p.top_k
                             << " num_experts " << p.num_experts;

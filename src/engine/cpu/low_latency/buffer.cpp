@@ -19,14 +19,14 @@ namespace {
 using cpu::FrameUse;
 
 // Collective: a rank that cannot go on stops all.
-SlotSizes agree_on_sizes(World& world, LowLatencyOptions const& options) {
-  agree(world, refusal_of([&] { check_low_latency_options(options, world.size()); }));
-  return slot_sizes_of(options, world.size());
+SlotSizes agree_on_sizes(Node& node, LowLatencyOptions const& options) {
+  agree(node, refusal_of([&] { check_low_latency_options(options, node.size()); }));
+  return slot_sizes_of(options, node.size());
 }
 
-ConnectedHeap connect_slots(World& world, LowLatencyOptions const& options, BufferPlan const& plan) {
+ConnectedHeap connect_slots(Node& node, LowLatencyOptions const& options, BufferPlan const& plan) {
   auto const sizes = size_options_of(options);
-  return connect_heap(world, {"LowLatencyOptions", sizes}, plan);
+  return connect_heap(node, {"LowLatencyOptions", sizes}, plan);
 }
 
 // The handle's frame, as the dispatch used it.
@@ -49,14 +49,14 @@ class CpuLowLatency final : public LowLatencyState {
  public:
   CpuLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
-        sizes_(agree_on_sizes(*communicator_.world(), options)),
-        decisions_(decide_together(*communicator_.world(), buffer_options_of(options, slot_layout(sizes_).bytes))),
-        connected_(connect_slots(*communicator_.world(), options, decisions_.plan)),
+        sizes_(agree_on_sizes(*communicator_.node(), options)),
+        decisions_(decide_together(*communicator_.node(), buffer_options_of(options, slot_layout(sizes_).bytes))),
+        connected_(connect_slots(*communicator_.node(), options, decisions_.plan)),
         facts_{.options = options,
-               .world = communicator_.size(),
+               .num_ranks = communicator_.size(),
                .rank = communicator_.rank(),
                .buffer_id = connected_.buffer_id},
-        engine_(connected_.heap, communicator_.world(),
+        engine_(connected_.heap, communicator_.node(),
                 {.sizes = sizes_, .wait = decisions_.wait, .mask_late_peers = options.mask_late_peers}),
         leases_(static_cast<std::size_t>(sizes_.frames)) {}
 
@@ -104,7 +104,7 @@ class CpuLowLatency final : public LowLatencyState {
     engine_.mask(rank, masked);
   }
   std::vector<bool> masked() override { return engine_.masked(); }
-  void reset() override { reset_together(*communicator_.world(), engine_); }
+  void reset() override { reset_together(*communicator_.node(), engine_); }
   void synchronize() override {}  // calls are done when they return, and have thrown what they found
   void gate(std::uintptr_t) override { communicator_.barrier(); }
   void drain() noexcept override {}

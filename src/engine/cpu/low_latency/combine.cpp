@@ -149,7 +149,7 @@ void LowLatency::send_combine(FrameUse const& use, LowLatencyCombineArgs const& 
 }
 
 void LowLatency::raise_ready(FrameUse const& use) {
-  for (int peer = 0; peer < slots_.world(); ++peer) {
+  for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     if (masked(peer)) continue;
     raise(peer, slots_.ready(peer, use.frame)[slots_.rank()], {use.epoch, of(use).combine_digest});
   }
@@ -163,17 +163,17 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
   int const rank = slots_.rank();
   if (of(use).rows.layout == SlotLayout::expert_major) {
     std::int64_t const* const ranges = slots_.ranges(rank, use.frame);
-    for (int index = 0; index < slots_.local_experts() * slots_.world(); ++index) {
+    for (int index = 0; index < slots_.local_experts() * slots_.num_ranks(); ++index) {
       SlotRange const range = SlotRange::unpack(ranges[index]);
       if (!range.within(slots_.expert_slots()))
-        broken("low_latency/outputs", index % slots_.world(), "range", index);
-      add(index / slots_.world() * slots_.expert_slots(), range);
+        broken("low_latency/outputs", index % slots_.num_ranks(), "range", index);
+      add(index / slots_.num_ranks() * slots_.expert_slots(), range);
     }
     return result;
   }
   auto const* const counts =
       reinterpret_cast<std::int32_t const*>(slots_.frame(rank, use.frame) + slots_.at().counts);
-  for (int source = 0; source < slots_.world(); ++source) {
+  for (int source = 0; source < slots_.num_ranks(); ++source) {
     std::int64_t const count = counts[source];
     if (count < 0 || count > slots_.sizes().max_tokens) broken("low_latency/outputs", source, "rows", count);
     add(source * slots_.sizes().max_tokens, {.count = count});

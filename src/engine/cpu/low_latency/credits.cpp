@@ -24,7 +24,7 @@ void Credits::give_back(FrameUse const& use) noexcept {
     // Relaxed: released by the credits below.
     slots_.claim(slots_.rank(), use.frame, expert).store(0, std::memory_order_relaxed);
   }
-  for (int peer = 0; peer < slots_.world(); ++peer) {
+  for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     if (masked(peer)) continue;
     credit(peer, use.frame, use.epoch);
     ring_doorbell(slots_.heap(), peer);

@@ -20,7 +20,7 @@ struct FrameUse {
 
 class Credits {
  public:
-  explicit Credits(Slots slots) : slots_(std::move(slots)), masked_(static_cast<std::size_t>(slots_.world())) {}
+  explicit Credits(Slots slots) : slots_(std::move(slots)), masked_(static_cast<std::size_t>(slots_.num_ranks())) {}
 
   // Lets the sources write into the frame again. Does nothing if the use was not received: sources may still write.
   void give_back(FrameUse const& use) noexcept;

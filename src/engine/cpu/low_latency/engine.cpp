@@ -6,17 +6,17 @@
 
 namespace switchyard::cpu {
 
-LowLatency::LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world,
+LowLatency::LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<Node> node,
                        LowLatencySetup const& setup)
     : slots_(heap, setup.sizes),
       credits_(std::make_shared<Credits>(slots_)),
-      signals_(heap, std::move(world), setup.wait),
+      signals_(heap, std::move(node), setup.wait),
       mask_late_peers_(setup.mask_late_peers) {
   SlotSizes const& sizes = setup.sizes;
   for (int frame = 0; frame < sizes.frames; ++frame) {
-    frames_.push_back({.routes = SlotRoutes(slots_.experts(), sizes.world, sizes.max_tokens, sizes.top_k)});
+    frames_.push_back({.routes = SlotRoutes(slots_.experts(), sizes.num_ranks, sizes.max_tokens, sizes.top_k)});
   }
-  for (int peer = 0; peer < sizes.world; ++peer) {
+  for (int peer = 0; peer < sizes.num_ranks; ++peer) {
     if (heap->heap_bytes(peer) >= slots_.at().bytes) continue;
     throw SystemError(fmt::format("slots of rank {}: expected {} bytes, seen {}", peer, slots_.at().bytes,
                                   heap->heap_bytes(peer)));
@@ -30,7 +30,7 @@ FrameUse LowLatency::next_use() const {
 
 std::vector<bool> LowLatency::masked() {
   std::vector<bool> result;
-  for (int peer = 0; peer < slots_.world(); ++peer) {
+  for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     FrameFlag& credit = slots_.credits(slots_.rank(), 0)[peer];
     // Acquire: pairs with the release in Credits::mask().
     if (epoch_of(credit).load(std::memory_order_acquire) == credit_revoked) mask(peer, true);
@@ -57,7 +57,7 @@ void LowLatency::broken(char const* phase, int peer, char const* what, std::int6
 }
 
 void LowLatency::check_digests(FlagWait const& wait, std::uint64_t expected, char const* options) {
-  for (int peer = 0; peer < slots_.world(); ++peer) {
+  for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     if (masked(peer) || told(wait.flags[peer].digest) == expected) continue;
     signals_.fail(
         InvalidArgument(fmt::format("rank {}: {}: expected the same {} on all ranks, seen others on rank {}", peer,

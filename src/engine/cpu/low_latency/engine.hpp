@@ -40,8 +40,7 @@ struct FlagWait {
 
 class LowLatency {
  public:
-  LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world,
-             LowLatencySetup const& setup);
+  LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<Node> node, LowLatencySetup const& setup);
 
   [[nodiscard]] Slots const& slots() const noexcept { return slots_; }
   [[nodiscard]] std::shared_ptr<Credits> const& credits() const noexcept { return credits_; }

@@ -39,8 +39,8 @@ void LowLatency::take_expert_rows(FrameUse const& use, TensorView const& per_exp
     std::int64_t const claimed = slots_.claim(rank, use.frame, local).load(std::memory_order_relaxed);
     counts[local] = static_cast<std::int32_t>(std::min(claimed, slots_.expert_slots()));
     std::int64_t received = 0;  // without what masked sources claimed
-    for (int source = 0; source < slots_.world(); ++source) {
-      std::int64_t& range = ranges[local * slots_.world() + source];
+    for (int source = 0; source < slots_.num_ranks(); ++source) {
+      std::int64_t& range = ranges[local * slots_.num_ranks() + source];
       if (masked(source)) range = 0;
       SlotRange const rows = SlotRange::unpack(range);
       if (!rows.within(slots_.expert_slots())) broken("low_latency/receive", source, "range", range);
@@ -56,7 +56,7 @@ void LowLatency::take_source_rows(FrameUse const& use, TensorView const& per_exp
   auto* const counts = reinterpret_cast<std::int32_t*>(slots_.frame(rank, use.frame) + slots_.at().counts);
   FrameFlag* const flags = slots_.arrived(rank, use.frame);
   std::int64_t const most = slots_.sizes().max_tokens;
-  for (int source = 0; source < slots_.world(); ++source) {
+  for (int source = 0; source < slots_.num_ranks(); ++source) {
     std::uint64_t const rows = masked(source) ? 0 : told(flags[source].rows);
     if (rows > static_cast<std::uint64_t>(most)) {
       broken("low_latency/receive", source, "rows", static_cast<std::int64_t>(rows));

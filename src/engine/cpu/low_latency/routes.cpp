@@ -8,11 +8,11 @@
 
 namespace switchyard::cpu {
 
-SlotRoutes::SlotRoutes(ExpertSplit const& experts, int world, std::int64_t max_tokens, int top_k)
+SlotRoutes::SlotRoutes(ExpertSplit const& experts, int num_ranks, std::int64_t max_tokens, int top_k)
     : top_k_(static_cast<std::size_t>(top_k)),
       experts_(static_cast<std::size_t>(max_tokens) * top_k_),
       rows_(experts_.size()),
-      counts_(static_cast<std::size_t>(std::max(experts.num_experts(), world))),
+      counts_(static_cast<std::size_t>(std::max(experts.num_experts(), num_ranks))),
       begins_(counts_.size(), -1) {
   for (int expert = 0; expert < experts.num_experts(); ++expert)
     rank_of_.push_back(static_cast<std::int16_t>(experts.rank_of(expert)));

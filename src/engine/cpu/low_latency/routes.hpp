@@ -13,7 +13,7 @@ namespace switchyard::cpu {
 
 class SlotRoutes {
  public:
-  SlotRoutes(ExpertSplit const& experts, int world, std::int64_t max_tokens, int top_k);
+  SlotRoutes(ExpertSplit const& experts, int num_ranks, std::int64_t max_tokens, int top_k);
 
   // Numbers the rows of each stream from 0. A stream is what goes to one expert (expert_major) or to one rank.
   // Throws InvalidArgument for an id out of range.

@@ -55,12 +55,12 @@ class SendRows {
         routes_(engine.of(use).routes) {}
 
   void run(int workers) {
-    for (int peer = 0; peer < slots_.world(); ++peer) {
+    for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
       if (engine_.masked(peer)) continue;
       if (by_expert()) claim_of(peer);
       if (!by_expert()) routes_.place(peer, 0);
     }
-    streamed_ = static_cast<std::size_t>(slots_.world()) * routes_.total() * rows_.row_bytes() > most_cached;
+    streamed_ = static_cast<std::size_t>(slots_.num_ranks()) * routes_.total() * rows_.row_bytes() > most_cached;
     TokenChunks chunks(routes_.tokens(), chunk_tokens);
     engine_.pool_.run(workers, [&](int worker) { place(chunks, worker); });
   }
@@ -74,7 +74,7 @@ class SendRows {
     for (int local = 0; local < slots_.experts().count(peer); ++local) {
       SlotRange const range = claim(peer, local);
       routes_.place(slots_.experts().first(peer) + local, range.begin);
-      ranges[local * slots_.world() + slots_.rank()] = range.packed();
+      ranges[local * slots_.num_ranks() + slots_.rank()] = range.packed();
     }
   }
 
@@ -251,7 +251,7 @@ void LowLatency::await_credits(FrameUse const& use) {
 void LowLatency::raise_arrived(FrameUse const& use) {
   Frame const& frame = of(use);
   bool const by_rank = frame.rows.layout == SlotLayout::rank_major;
-  for (int peer = 0; peer < slots_.world(); ++peer) {
+  for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     if (masked(peer)) continue;
     FrameFlag& flag = slots_.arrived(peer, use.frame)[slots_.rank()];
     tell(flag.rows, by_rank ? static_cast<std::uint64_t>(frame.routes.count(peer)) : 0);

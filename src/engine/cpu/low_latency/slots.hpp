@@ -15,10 +15,13 @@ namespace switchyard::cpu {
 class Slots {
  public:
   Slots(std::shared_ptr<SymmetricHeap> heap, SlotSizes const& sizes)
-      : heap_(std::move(heap)), sizes_(sizes), at_(slot_layout(sizes)), experts_(sizes.num_experts, sizes.world) {}
+      : heap_(std::move(heap)),
+        sizes_(sizes),
+        at_(slot_layout(sizes)),
+        experts_(sizes.num_experts, sizes.num_ranks) {}
 
   [[nodiscard]] int rank() const noexcept { return heap_->rank(); }
-  [[nodiscard]] int world() const noexcept { return sizes_.world; }
+  [[nodiscard]] int num_ranks() const noexcept { return sizes_.num_ranks; }
   [[nodiscard]] SymmetricHeap const& heap() const noexcept { return *heap_; }
   [[nodiscard]] SlotSizes const& sizes() const noexcept { return sizes_; }
   [[nodiscard]] SlotLayoutBytes const& at() const noexcept { return at_; }
@@ -50,7 +53,7 @@ class Slots {
  private:
   [[nodiscard]] FrameFlag* flags(int owner, std::size_t offset, int frame) const noexcept {
     return reinterpret_cast<FrameFlag*>(heap_->heap(owner) + offset) +
-           static_cast<std::size_t>(frame) * static_cast<std::size_t>(sizes_.world);
+           static_cast<std::size_t>(frame) * static_cast<std::size_t>(sizes_.num_ranks);
   }
 
   std::shared_ptr<SymmetricHeap> heap_;

@@ -13,7 +13,7 @@ class Missing {
  public:
   Missing(Slots const& slots, Credits& credits, FlagWait const& wait)
       : slots_(slots), credits_(credits), wait_(wait), begin_ns_(monotonic_ns()) {
-    for (int peer = 0; peer < slots.world(); ++peer) {
+    for (int peer = 0; peer < slots.num_ranks(); ++peer) {
       if (!credits.masked(peer)) peers_.push_back(peer);
     }
   }

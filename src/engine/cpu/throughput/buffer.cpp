@@ -19,25 +19,25 @@ void route(DispatchArgs const& args, BufferFacts const& buffer, Routing& routing
     routing.table = masked_routes(args.token_in_rank);
     return;
   }
-  ExpertSplit const experts(buffer.options.num_experts, buffer.world);
+  ExpertSplit const experts(buffer.options.num_experts, buffer.num_ranks);
   bool const flat = args.layout == OutputLayout::flat;
-  routing.table = flat ? flat_routes(args.topk_idx, experts, buffer.world)
-                       : expanded_routes(args.topk_idx, experts, buffer.world);
+  routing.table = flat ? flat_routes(args.topk_idx, experts, buffer.num_ranks)
+                       : expanded_routes(args.topk_idx, experts, buffer.num_ranks);
 }
 
 class CpuBuffer final : public BufferState {
  public:
   CpuBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        decisions_(decide_together(*communicator_.world(), options)),
-        connected_(connect_heap(*communicator_.world(), options, decisions_.plan)),
+        decisions_(decide_together(*communicator_.node(), options)),
+        connected_(connect_heap(*communicator_.node(), options, decisions_.plan)),
         facts_{options, communicator_.size(), connected_.buffer_id, Device::cpu},
-        engine_(connected_.heap, communicator_.world(),
+        engine_(connected_.heap, communicator_.node(),
                 {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = decisions_.wait}) {}
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t) override {
     check_topk_idx(topk_idx, facts_);
-    return host_layout(topk_idx, facts_.options.num_experts, facts_.world);
+    return host_layout(topk_idx, facts_.options.num_experts, facts_.num_ranks);
   }
 
   Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
@@ -83,7 +83,7 @@ class CpuBuffer final : public BufferState {
   void synchronize() override { stream_.synchronize(); }
   // On the stream: behind all queued work, which is over then.
   void reset() override {
-    stream_.run([this] { reset_together(*communicator_.world(), engine_); });
+    stream_.run([this] { reset_together(*communicator_.node(), engine_); });
   }
   void drain() noexcept override { stream_.synchronize(); }
   Stream& stream() override { return stream_; }

@@ -132,7 +132,7 @@ class CombineRun {
 
   void locate() {
     CombineArgs const& args = call_.args;
-    for (int peer = 0; peer < link_.world; ++peer) {
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
       Announce const& from = link_.control.announce(link_.rank, peer);
       sources_.push_back(
           {.x = located(peer, args.x, from.x_offset),

@@ -76,7 +76,7 @@ class DispatchRun {
 
   // Tells every receiver how many rows it will get from here.
   void send_counts() {
-    for (int peer = 0; peer < link_.world; ++peer) {
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
       auto const counts = link_.control.counts(peer, link_.rank);
       counts[0] = routing_.table.rows_per_rank[static_cast<std::size_t>(peer)];
       auto const first = static_cast<std::size_t>(engine_.experts_.first(peer));
@@ -98,13 +98,13 @@ class DispatchRun {
   void place_sources() {
     std::size_t const slots = slots_of(link_.rank);
     std::vector<std::int64_t> counts;
-    for (int source = 0; source < link_.world; ++source) {
+    for (int source = 0; source < link_.num_ranks; ++source) {
       auto const row = link_.control.counts(link_.rank, source).first(slots);
       counts.insert(counts.end(), row.begin(), row.end());
     }
     std::int64_t const max_count = engine_.options_.max_tokens * std::max<std::int64_t>(routing_.top_k, 1);
     PlacementProblem const problem{.layout = routing_.layout,
-                                   .world = link_.world,
+                                   .num_ranks = link_.num_ranks,
                                    .local_experts = engine_.experts_.count(link_.rank),
                                    .expert_alignment = routing_.expert_alignment,
                                    .counts = counts};
@@ -148,7 +148,7 @@ class DispatchRun {
     if (!cached()) place_sources();
     auto const refusal = make_block();
     std::size_t const slots = slots_of(link_.rank);
-    for (int source = 0; source < link_.world; ++source) {
+    for (int source = 0; source < link_.num_ranks; ++source) {
       Answer& to = link_.control.answer(source, link_.rank);
       to.status = refusal ? static_cast<std::uint32_t>(refusal->code) : 0;
       to.block_offset = call_.block ? call_.block->offset : 0;
@@ -165,11 +165,11 @@ class DispatchRun {
   void collect() {
     TraceScope const span("dispatch/collect", link_.rank);
     Deadline const deadline = link_.signals.deadline();
-    for (int peer = 0; peer < link_.world; ++peer) {
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
       link_.signals.wait(link_.control.answer(link_.rank, peer).epoch, {peer, epoch_, "dispatch/collect"},
                          deadline);
     }
-    for (int peer = 0; peer < link_.world; ++peer) {
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
       Answer const& from = link_.control.answer(link_.rank, peer);
       if (from.status == 0) continue;
       throw_error(static_cast<ErrorCode>(from.status),
@@ -177,7 +177,7 @@ class DispatchRun {
                   {.rank = peer, .phase = "dispatch/answer"});
     }
     if (!cached()) fresh_->rows_of_rank.clear();
-    for (int peer = 0; peer < link_.world; ++peer) locate(peer);
+    for (int peer = 0; peer < link_.num_ranks; ++peer) locate(peer);
     if (!cached()) resolve_rows();
   }
 
@@ -211,7 +211,7 @@ class DispatchRun {
   // Row within a stream -> row of the receiver's result.
   void resolve_rows() {
     std::vector<std::vector<std::int64_t>> starts;
-    for (int peer = 0; peer < link_.world; ++peer) {
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
       auto const told = link_.control.starts(link_.rank, peer).first(slots_of(peer));
       check_starts(peer, starts.emplace_back(told.begin(), told.end()));
     }
@@ -365,12 +365,12 @@ class DispatchRun {
 
   void arrive() {
     TraceScope const span("dispatch/arrive", link_.rank);
-    for (int peer = 0; peer < link_.world; ++peer) {
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
       link_.signals.publish(peer, link_.control.arrived(peer, link_.rank).epoch,
                             epoch_);  // pairs with the wait below
     }
     Deadline const deadline = link_.signals.deadline();
-    for (int peer = 0; peer < link_.world; ++peer) {
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
       link_.signals.wait(link_.control.arrived(link_.rank, peer).epoch, {peer, epoch_, "dispatch/arrive"},
                          deadline);
     }

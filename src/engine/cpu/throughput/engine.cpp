@@ -4,13 +4,12 @@
 
 namespace switchyard::cpu {
 
-Engine::Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world,
-               EngineOptions const& options)
+Engine::Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<Node> node, EngineOptions const& options)
     : heap_(heap),
       options_(options),
-      experts_(options.num_experts, heap->world()),
-      control_(heap, control_layout(heap->world(), experts_.max_count())),
-      signals_(heap, std::move(world), options.wait) {}
+      experts_(options.num_experts, heap->num_ranks()),
+      control_(heap, control_layout(heap->num_ranks(), experts_.max_count())),
+      signals_(heap, std::move(node), options.wait) {}
 
 void Engine::run_call(char const* phase, std::function<void()> const& call) {
   signals_.check_usable();

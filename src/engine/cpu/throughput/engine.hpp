@@ -26,7 +26,7 @@ struct EngineOptions {
 
 class Engine {
  public:
-  Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<World> world, EngineOptions const& options);
+  Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<Node> node, EngineOptions const& options);
 
   // Fill in the call's results; throw on every rank alike, or fail the buffer.
   void dispatch(DispatchCall& call);
@@ -45,7 +45,7 @@ class Engine {
   friend class DispatchRun;
   friend class CombineRun;
   void run_call(char const* phase, std::function<void()> const& call);
-  [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->world()}; }
+  [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->num_ranks()}; }
 
   std::shared_ptr<SymmetricHeap> heap_;
   EngineOptions options_;

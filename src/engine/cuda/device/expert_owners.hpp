@@ -10,11 +10,11 @@ namespace switchyard::cuda {
 class ExpertOwners {
  public:
   ExpertOwners() = default;
-  ExpertOwners(ExpertSplit const& split, int world)
-      : extra_(split.num_experts() % world),
+  ExpertOwners(ExpertSplit const& split, int num_ranks)
+      : extra_(split.num_experts() % num_ranks),
         in_larger_(extra_ * split.max_count()),
         larger_(divisor(split.max_count())),
-        smaller_(divisor(split.num_experts() / world)) {}
+        smaller_(divisor(split.num_experts() / num_ranks)) {}
 
   [[nodiscard]] constexpr int rank_of(int expert) const noexcept {
     bool const larger = expert < in_larger_;

@@ -6,12 +6,12 @@ namespace switchyard::cuda {
 
 namespace {
 
-// By threads 0..world-1. The moment when the last rank came.
+// By threads 0..num_ranks-1. The moment when the last rank came.
 __device__ std::uint64_t latest_arrival(GateArgs const& args) {
   __shared__ unsigned long long latest;
   if (threadIdx.x == 0) latest = 0;
   __syncthreads();
-  if (static_cast<int>(threadIdx.x) < args.peers.world)
+  if (static_cast<int>(threadIdx.x) < args.peers.num_ranks)
     atomicMax(&latest, static_cast<unsigned long long>(
                            gate_of(args.peers, args.peers.rank, static_cast<int>(threadIdx.x))->value));
   __syncthreads();
@@ -21,7 +21,7 @@ __device__ std::uint64_t latest_arrival(GateArgs const& args) {
 __global__ void gate_kernel(__grid_constant__ GateArgs const args) {
   if (has_failed(args.peers)) return;
   std::uint64_t const now = ptx::global_timer();
-  if (static_cast<int>(threadIdx.x) < args.peers.world)
+  if (static_cast<int>(threadIdx.x) < args.peers.num_ranks)
     gate_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank)->value = now;
   std::uint64_t const round =
       args.round > 0 ? args.round : gate_of(args.peers, args.peers.rank, args.peers.rank)->epoch + 1;

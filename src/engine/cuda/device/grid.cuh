@@ -43,19 +43,19 @@ __device__ inline void sit_out(Peers const& peers, std::uint64_t epoch) {
   if (is_last_block<Readers::own>(&state->blocks_done) && threadIdx.x == 0) state->epoch = epoch;
 }
 
-// Threads 0..world-1 of one block raise a flag at every peer.
+// Threads 0..num_ranks-1 of one block raise a flag at every peer.
 __device__ inline void raise_at_peers(Peers const& peers, std::size_t flags, std::uint64_t epoch) {
-  if (static_cast<int>(threadIdx.x) < peers.world) {
+  if (static_cast<int>(threadIdx.x) < peers.num_ranks) {
     auto* const flag = control_part<DeviceFlag>(peers, static_cast<int>(threadIdx.x), flags, peers.rank);
     ptx::store_release(&flag->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
   }
 }
 
-// Threads 0..world-1 of one block wait for the flags of all peers; false in all threads if one failed.
+// Threads 0..num_ranks-1 of one block wait for the flags of all peers; false in all threads if one failed.
 __device__ inline bool wait_for_peers(Peers const& peers, Waiting const& waiting, std::size_t flags,
                                       std::uint64_t epoch, Phase phase) {
   bool failed = false;
-  if (static_cast<int>(threadIdx.x) < peers.world) {
+  if (static_cast<int>(threadIdx.x) < peers.num_ranks) {
     int const peer = static_cast<int>(threadIdx.x);
     auto const* const flag = control_part<DeviceFlag>(peers, peers.rank, flags, peer);
     failed = !wait_flag(peers, waiting, &flag->epoch, {.phase = phase, .peer = peer, .epoch = epoch});

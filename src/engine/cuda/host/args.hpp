@@ -17,7 +17,7 @@ struct Peers {
   std::uint64_t heap_bytes[max_node_ranks];
   DeviceControlLayout control;
   int rank;
-  int world;
+  int num_ranks;
 };
 
 struct Waiting {

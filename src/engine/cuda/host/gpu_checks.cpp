@@ -20,9 +20,9 @@ BufferPlan without_heap(BufferPlan plan) {
 
 }  // namespace
 
-int choose_device(World& world, int wanted) {
+int choose_device(Node& node, int wanted) {
   int device = -1;
-  agree(world, refusal_of([&] {
+  agree(node, refusal_of([&] {
           std::string const why = detail::why_no_cuda();
           if (!why.empty()) throw Unsupported("engine cuda: " + why);
           int count = 0;
@@ -34,12 +34,12 @@ int choose_device(World& world, int wanted) {
   return device;
 }
 
-ConnectedHeap connect_host_heap(World& world, SizeOptions const& options, BufferPlan const& plan) {
-  return connect_heap(world, options, without_heap(plan));
+ConnectedHeap connect_host_heap(Node& node, SizeOptions const& options, BufferPlan const& plan) {
+  return connect_heap(node, options, without_heap(plan));
 }
 
-ConnectedHeap connect_host_heap(World& world, BufferOptions const& options, BufferPlan const& plan) {
-  return connect_heap(world, options, without_heap(plan));
+ConnectedHeap connect_host_heap(Node& node, BufferOptions const& options, BufferPlan const& plan) {
+  return connect_heap(node, options, without_heap(plan));
 }
 
 int current_gpu() noexcept {

@@ -8,12 +8,12 @@
 
 namespace switchyard::cuda {
 
-Lookout::Lookout(std::shared_ptr<SymmetricHeap> host_heap, std::shared_ptr<World> world, WaitPolicy wait,
+Lookout::Lookout(std::shared_ptr<SymmetricHeap> host_heap, std::shared_ptr<Node> node, WaitPolicy wait,
                  int max_local_experts)
-    : world_(world),
-      rank_(world->rank()),
+    : node_(node),
+      rank_(node->rank()),
       wait_(wait),
-      signals_(std::move(host_heap), std::move(world), wait),
+      signals_(std::move(host_heap), std::move(node), wait),
       mailbox_(max_local_experts) {}
 
 Lookout::~Lookout() = default;
@@ -30,8 +30,8 @@ Waiting Lookout::waiting() const {
 // Of the watchdog's thread.
 void Lookout::look() {
   std::uint64_t lost = 0;
-  for (int peer = 0; peer < world_->size(); ++peer) {
-    if (world_->is_lost(peer) || signals_.has_left(peer)) lost |= std::uint64_t{1} << peer;
+  for (int peer = 0; peer < node_->size(); ++peer) {
+    if (node_->is_lost(peer) || signals_.has_left(peer)) lost |= std::uint64_t{1} << peer;
   }
   mailbox_.set_lost(lost);
   try {

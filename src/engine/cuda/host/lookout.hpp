@@ -15,7 +15,7 @@ namespace switchyard::cuda {
 
 class Lookout {
  public:
-  Lookout(std::shared_ptr<SymmetricHeap> host_heap, std::shared_ptr<World> world, WaitPolicy wait,
+  Lookout(std::shared_ptr<SymmetricHeap> host_heap, std::shared_ptr<Node> node, WaitPolicy wait,
           int max_local_experts);
   ~Lookout();
   Lookout(Lookout const&) = delete;
@@ -37,7 +37,7 @@ class Lookout {
   [[noreturn]] void raise_trouble();
   [[nodiscard]] Error error_of_trouble() const;
 
-  std::shared_ptr<World> world_;
+  std::shared_ptr<Node> node_;
   int rank_;
   WaitPolicy wait_;
   Signals signals_;

@@ -10,8 +10,8 @@ inline Peers peers_of(SymmetricHeap const& heap, DeviceControlLayout const& cont
   Peers peers{};
   peers.control = control;
   peers.rank = heap.rank();
-  peers.world = heap.world();
-  for (int rank = 0; rank < heap.world(); ++rank) {
+  peers.num_ranks = heap.num_ranks();
+  for (int rank = 0; rank < heap.num_ranks(); ++rank) {
     peers.segment[rank] = heap.control(rank);
     peers.heap_bytes[rank] = heap.heap_bytes(rank);
   }

@@ -37,7 +37,7 @@ struct SlotArgs {
   std::int64_t* wait_ns;  // [R]; null: nobody asks
 
   // Rows that one source may have in a rank's frame, all sources together.
-  [[nodiscard]] __host__ __device__ std::int64_t rows_of_expert() const { return max_tokens * peers.world; }
+  [[nodiscard]] __host__ __device__ std::int64_t rows_of_expert() const { return max_tokens * peers.num_ranks; }
 };
 
 // Rows of bytes, one a token. `width`: 16, 4 or 1: what all addresses and sizes are multiples of.

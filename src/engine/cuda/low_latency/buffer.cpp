@@ -24,7 +24,7 @@ namespace switchyard::detail {
 namespace {
 
 DeviceSizes control_sizes(SlotSizes const& slots) {
-  return {.world = slots.world,
+  return {.num_ranks = slots.num_ranks,
           .num_experts = slots.num_experts,
           .max_local_experts = slots.max_local_experts,
           .max_tokens = 0,
@@ -53,8 +53,8 @@ cuda::WeightView weights_of(ConstTensorView const& view) {
   return {static_cast<float const*>(view.data), view.stride(0), view.stride(1)};
 }
 
-SlotSizes cuda_slot_sizes_of(LowLatencyOptions const& options, int world) {
-  SlotSizes sizes = slot_sizes_of(options, world);
+SlotSizes cuda_slot_sizes_of(LowLatencyOptions const& options, int num_ranks) {
+  SlotSizes sizes = slot_sizes_of(options, num_ranks);
   sizes.blocks_tell = true;
   return sizes;
 }
@@ -64,19 +64,19 @@ class CudaLowLatency final : public LowLatencyState {
   CudaLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
         decisions_(decide(options)),
-        device_(choose_device(world(), options.device)),
-        sizes_(cuda_slot_sizes_of(options, world().size())),
+        device_(choose_device(node(), options.device)),
+        sizes_(cuda_slot_sizes_of(options, node().size())),
         host_(connect_host(options)),
-        connected_(connect_device_heap(world(), {.device = device_,
-                                                 .sizes = control_sizes(sizes_),
-                                                 .heap_bytes = slot_layout(sizes_).bytes,
-                                                 .atomics = true})),
+        connected_(connect_device_heap(node(), {.device = device_,
+                                                .sizes = control_sizes(sizes_),
+                                                .heap_bytes = slot_layout(sizes_).bytes,
+                                                .atomics = true})),
         facts_{.options = options,
-               .world = world().size(),
-               .rank = world().rank(),
+               .num_ranks = node().size(),
+               .rank = node().rank(),
                .buffer_id = host_.buffer_id,
                .device = Device::cuda},
-        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .world = communicator_.world()},
+        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .node = communicator_.node()},
                 {.device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .control = control_sizes(sizes_),
@@ -88,7 +88,7 @@ class CudaLowLatency final : public LowLatencyState {
     // One SM stays free for the kernels that give frames back beside a call.
     most_sms_ =
         std::clamp((multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu), 1, max_send_blocks);
-    agree(world(), refusal_of([&] {
+    agree(node(), refusal_of([&] {
             CurrentDevice const current(device_);
             check_sms(options.num_sms);
             constexpr auto most = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
@@ -99,7 +99,7 @@ class CudaLowLatency final : public LowLatencyState {
             require(sizes_.rows() <= most, "max_tokens: expected at most {} slots, seen {}", most, sizes_.rows());
           }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : most_sms_;
-    world().barrier();  // all slots are clear: kernels may write into them
+    node().barrier();  // all slots are clear: kernels may write into them
   }
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override { return start(args, true).first; }
@@ -142,7 +142,7 @@ class CudaLowLatency final : public LowLatencyState {
   std::vector<bool> masked() override { return engine_.masked(); }
 
   void reset() override {
-    reset_together(world(), engine_);
+    reset_together(node(), engine_);
     ++facts_.era;
     calls_ = 0;
     for (auto& lease : held_) lease.reset();
@@ -160,16 +160,16 @@ class CudaLowLatency final : public LowLatencyState {
   [[nodiscard]] std::size_t bytes() const noexcept override { return engine_.layout().bytes; }
 
  private:
-  World& world() { return *communicator_.world(); }
+  Node& node() { return *communicator_.node(); }
 
   Decisions decide(LowLatencyOptions const& options) {
-    agree(world(), refusal_of([&] { check_low_latency_options(options, world().size()); }));
-    return decide_together(world(), buffer_options_of(options, 0));
+    agree(node(), refusal_of([&] { check_low_latency_options(options, node().size()); }));
+    return decide_together(node(), buffer_options_of(options, 0));
   }
 
   ConnectedHeap connect_host(LowLatencyOptions const& options) {
     auto const names = size_options_of(options);
-    return connect_host_heap(world(), SizeOptions{"LowLatencyOptions", names}, decisions_.plan);
+    return connect_host_heap(node(), SizeOptions{"LowLatencyOptions", names}, decisions_.plan);
   }
 
   void check_sms(int num_sms) const {
@@ -206,7 +206,7 @@ class CudaLowLatency final : public LowLatencyState {
   [[nodiscard]] FramePlace place_of(int frame) const {
     return {.frame = engine_.frame(frame),
             .device = Device::cuda,
-            .local_experts = ExpertSplit(sizes_.num_experts, sizes_.world).count(facts_.rank)};
+            .local_experts = ExpertSplit(sizes_.num_experts, sizes_.num_ranks).count(facts_.rank)};
   }
 
   // The next frame, for this call; throws when its result is still held.

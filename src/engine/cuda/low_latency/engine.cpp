@@ -24,11 +24,11 @@ void load_kernels() {
 
 LowLatencyEngine::LowLatencyEngine(LowLatencyFoundation foundation, LowLatencyEngineOptions const& options)
     : heap_(std::move(foundation.device_heap)),
-      world_(foundation.world),
+      node_(foundation.node),
       options_(options),
       at_(slot_layout(options.slots)),
       peers_(peers_of(*heap_, device_control_layout(options.control))),
-      lookout_(std::move(foundation.host_heap), std::move(foundation.world), options.wait,
+      lookout_(std::move(foundation.host_heap), std::move(foundation.node), options.wait,
                options.slots.max_local_experts),
       aside_(options.device),
       latest_done_(options.device),
@@ -69,8 +69,8 @@ SlotArgs LowLatencyEngine::common() const {
   args.peers = peers_;
   args.waiting = lookout_.waiting();
   args.at = at_;
-  args.experts = ExpertSplit(options_.slots.num_experts, options_.slots.world);
-  args.owners = ExpertOwners(args.experts, options_.slots.world);
+  args.experts = ExpertSplit(options_.slots.num_experts, options_.slots.num_ranks);
+  args.owners = ExpertOwners(args.experts, options_.slots.num_ranks);
   args.by_top_k = QuickDivisor(static_cast<std::uint32_t>(options_.slots.top_k));
   args.max_tokens = options_.slots.max_tokens;
   args.top_k = options_.slots.top_k;
@@ -208,7 +208,7 @@ void LowLatencyEngine::mask(int peer, bool masked) {
 std::vector<bool> LowLatencyEngine::masked() {
   CurrentDevice const current(options_.device);
   if (any_call_) latest_done_.hold(aside_.get());
-  std::vector<std::uint32_t> words(static_cast<std::size_t>(options_.slots.world));
+  std::vector<std::uint32_t> words(static_cast<std::size_t>(options_.slots.num_ranks));
   check_cuda(cudaMemcpyAsync(words.data(), heap_->heap(heap_->rank()) + at_.masked,
                              words.size() * sizeof(std::uint32_t), cudaMemcpyDeviceToHost, aside_.get()),
              "reading masks");
@@ -230,7 +230,7 @@ void LowLatencyEngine::gate(cudaStream_t stream) {
                           .waiting = lookout_.waiting(),
                           .round = 0,
                           .hold_ns = static_cast<std::uint64_t>(hold.count()),
-                          .one_clock = options_.ranks_per_gpu == heap_->world()},
+                          .one_clock = options_.ranks_per_gpu == heap_->num_ranks()},
                          stream),
              "launching the gate kernel");
 }

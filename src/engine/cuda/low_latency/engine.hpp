@@ -30,7 +30,7 @@ struct LowLatencyEngineOptions {
 struct LowLatencyFoundation {
   std::shared_ptr<SymmetricHeap> device_heap;
   std::shared_ptr<SymmetricHeap> host_heap;
-  std::shared_ptr<World> world;
+  std::shared_ptr<Node> node;
 };
 
 class LowLatencyEngine {
@@ -95,7 +95,7 @@ class LowLatencyEngine {
   void clear_slots();
 
   std::shared_ptr<SymmetricHeap> heap_;
-  std::shared_ptr<World> world_;
+  std::shared_ptr<Node> node_;
   LowLatencyEngineOptions options_;
   SlotLayoutBytes at_;
   Peers peers_{};

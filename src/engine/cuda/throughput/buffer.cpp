@@ -19,10 +19,10 @@ namespace switchyard::detail {
 
 namespace {
 
-DeviceSizes sizes_of(BufferOptions const& options, int world) {
-  return {.world = world,
+DeviceSizes sizes_of(BufferOptions const& options, int num_ranks) {
+  return {.num_ranks = num_ranks,
           .num_experts = options.num_experts,
-          .max_local_experts = ExpertSplit(options.num_experts, world).max_count(),
+          .max_local_experts = ExpertSplit(options.num_experts, num_ranks).max_count(),
           .max_tokens = options.max_tokens,
           .top_k = options.top_k};
 }
@@ -30,7 +30,7 @@ DeviceSizes sizes_of(BufferOptions const& options, int world) {
 // Rows of what experts take and return, which is wider than what may be cast on the way.
 constexpr std::int64_t usual_element_bytes = 2;
 
-SmProblem sm_problem(BufferOptions const& options, int world, int ranks_per_gpu, int device) {
+SmProblem sm_problem(BufferOptions const& options, int num_ranks, int ranks_per_gpu, int device) {
   CurrentDevice const current(device);
   auto const attribute = [device](cudaDeviceAttr which) {
     int value = 0;
@@ -42,7 +42,7 @@ SmProblem sm_problem(BufferOptions const& options, int world, int ranks_per_gpu,
   check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
   return {.sms = attribute(cudaDevAttrMultiProcessorCount),
           .ranks_per_gpu = ranks_per_gpu,
-          .world = world,
+          .num_ranks = num_ranks,
           .rates = gpu_rates(attribute(cudaDevAttrComputeCapabilityMajor),
                              attribute(cudaDevAttrComputeCapabilityMinor), total),
           .row_bytes = options.hidden * usual_element_bytes,
@@ -55,25 +55,25 @@ class CudaBuffer final : public BufferState {
  public:
   CudaBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        decisions_(decide_together(world(), options)),
-        device_(choose_device(world(), options.device)),
-        host_(connect_host_heap(world(), options, decisions_.plan)),
+        decisions_(decide_together(node(), options)),
+        device_(choose_device(node(), options.device)),
+        host_(connect_host_heap(node(), options, decisions_.plan)),
         connected_(connect_device_heap(
-            world(),
-            {.device = device_, .sizes = sizes_of(options, world().size()), .heap_bytes = heap_bytes(options)})),
+            node(),
+            {.device = device_, .sizes = sizes_of(options, node().size()), .heap_bytes = heap_bytes(options)})),
         facts_{options, communicator_.size(), host_.buffer_id, Device::cuda},
-        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .world = communicator_.world()},
+        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .node = communicator_.node()},
                 {.device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
-                 .sizes = sizes_of(options, world().size()),
+                 .sizes = sizes_of(options, node().size()),
                  .wait = decisions_.wait}) {
     facts_.options.device = device_;
-    SmProblem const problem = sm_problem(options, world().size(), connected_.ranks_per_gpu, device_);
+    SmProblem const problem = sm_problem(options, node().size(), connected_.ranks_per_gpu, device_);
     // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
     most_sms_ = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu));
-    agree(world(), refusal_of([&] { check_sms(options.num_sms); }));
+    agree(node(), refusal_of([&] { check_sms(options.num_sms); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
-    world().barrier();  // all engines stand: their kernels may wait for one another
+    node().barrier();  // all engines stand: their kernels may wait for one another
   }
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
@@ -115,7 +115,7 @@ class CudaBuffer final : public BufferState {
   }
 
   void synchronize() override { engine_.record(weak_from_this())->wait(); }
-  void reset() override { reset_together(world(), engine_); }
+  void reset() override { reset_together(node(), engine_); }
   void drain() noexcept override { cudaStreamSynchronize(engine_.stream()); }
 
   Stream& stream() override {
@@ -132,7 +132,7 @@ class CudaBuffer final : public BufferState {
   [[nodiscard]] std::vector<PhaseTime> phases() const override { return engine_.phases(); }
 
  private:
-  World& world() { return *communicator_.world(); }
+  Node& node() { return *communicator_.node(); }
 
   // Blocks that were let go of may still be in use by earlier calls: then waits for these, and tries again.
   template <typename Make>
@@ -157,7 +157,7 @@ class CudaBuffer final : public BufferState {
     std::size_t free = 0;
     std::size_t total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-    return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(world().size()));
+    return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(node().size()));
   }
 
   void check_memories(DispatchArgs const& args) const {
@@ -181,8 +181,8 @@ class CudaBuffer final : public BufferState {
   void check_padding(DispatchArgs const& args) const {
     if (args.layout != OutputLayout::expanded || args.handle.given()) return;
     constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
-    std::int64_t const rows = worst_rows(facts_.options, facts_.world, OutputLayout::expanded);
-    std::int64_t const experts = ExpertSplit(facts_.options.num_experts, facts_.world).max_count();
+    std::int64_t const rows = worst_rows(facts_.options, facts_.num_ranks, OutputLayout::expanded);
+    std::int64_t const experts = ExpertSplit(facts_.options.num_experts, facts_.num_ranks).max_count();
     require(rows + experts * (args.expert_alignment - 1) <= most,
             "expert_alignment: expected at most {} with {} experts a rank, seen {}",
             (most - rows) / std::max<std::int64_t>(experts, 1) + 1, experts, args.expert_alignment);
@@ -202,9 +202,9 @@ class CudaBuffer final : public BufferState {
       return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
     };
     Layout layout = with_room([&] {
-      return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.world}),
+      return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.num_ranks}),
                     .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
-                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.world})};
+                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.num_ranks})};
     });
     engine_.get_layout({.topk_idx = topk_idx, .workers = num_sms_}, layout, stream_of(cuda_stream));
     keep(layout.num_tokens_per_rank);

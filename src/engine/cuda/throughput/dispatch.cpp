@@ -27,7 +27,7 @@ HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
   return {.num_tokens = routing.num_tokens,
           .width = routing.width,
           .top_k = flat ? static_cast<int>(routing.top_k) : 0,
-          .world = sizes.world,
+          .num_ranks = sizes.num_ranks,
           .max_local_experts = sizes.max_local_experts};
 }
 
@@ -63,8 +63,8 @@ void Engine::prepare_handle(DispatchCall& call) {
   detail::Routing& routing = *call.fresh;
   bool const flat = routing.layout == OutputLayout::flat;
   int const top_k = static_cast<int>(routing.top_k);
-  int const world = options_.sizes.world;
-  routing.width = top_k == 0 ? world : flat ? std::min(top_k, world) : top_k;
+  int const num_ranks = options_.sizes.num_ranks;
+  routing.width = top_k == 0 ? num_ranks : flat ? std::min(top_k, num_ranks) : top_k;
   std::size_t const bytes = device_handle_layout(sizes_of(routing, options_.sizes)).bytes;
   auto block = take(bytes);
   if (!block) {
@@ -73,7 +73,7 @@ void Engine::prepare_handle(DispatchCall& call) {
   }
   routing.device = block->data;
   routing.recv_counts =
-      TensorView(device_handle(routing).recv_counts, DType::i32, {world, 1 + options_.sizes.max_local_experts});
+      TensorView(device_handle(routing).recv_counts, DType::i32, {num_ranks, 1 + options_.sizes.max_local_experts});
   routing.recv_counts.device = Device::cuda;
   routing.device_owner = block->owner;
   keep_until_done(std::move(*block));
@@ -150,7 +150,7 @@ void Engine::read_placement(DispatchCall& call) {
   placement.rows = told.rows;
   call.fresh->counted = true;
   bool const flat = call.fresh->layout == OutputLayout::flat;
-  placement.recv_rows_end.assign(told.recv_rows_end, told.recv_rows_end + heap_->world());
+  placement.recv_rows_end.assign(told.recv_rows_end, told.recv_rows_end + heap_->num_ranks());
   std::int64_t end = 0;
   for (std::int64_t& rows : placement.recv_rows_end) rows = end = std::max(end, rows);
   if (!flat) placement.recv_rows_end.clear();
@@ -165,7 +165,7 @@ void Engine::read_placement(DispatchCall& call) {
 // Room for all that could arrive, if the heap has it: rows can then move before the host knows how many.
 void Engine::guess_block(DispatchCall& call) {
   detail::Routing const& routing = *call.routing;
-  std::int64_t const sources = options_.sizes.max_tokens * options_.sizes.world;
+  std::int64_t const sources = options_.sizes.max_tokens * options_.sizes.num_ranks;
   std::int64_t rows = sources;
   if (routing.layout == OutputLayout::expanded) {
     int const local = experts_.count(heap_->rank());
@@ -325,7 +325,7 @@ void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
   }
   if (call.block) keep_until_done(*call.block);
   if (!call.fresh) return;
-  call.fresh->rows_of_rank.assign(static_cast<std::size_t>(heap_->world()), -1);
+  call.fresh->rows_of_rank.assign(static_cast<std::size_t>(heap_->num_ranks()), -1);
   call.fresh->rows_of_rank[static_cast<std::size_t>(heap_->rank())] = call.shape.rows;
   call.fresh->worst = worst;
   call.fresh->dispatch = calls_;

@@ -29,11 +29,11 @@ void load_kernels() {
 
 Engine::Engine(Foundation foundation, EngineOptions const& options)
     : heap_(std::move(foundation.device_heap)),
-      world_(std::move(foundation.world)),
+      node_(std::move(foundation.node)),
       options_(options),
-      experts_(options.sizes.num_experts, options.sizes.world),
-      control_(foundation.host_heap, control_layout(options.sizes.world, experts_.max_count())),
-      signals_(foundation.host_heap, world_, options.wait),
+      experts_(options.sizes.num_experts, options.sizes.num_ranks),
+      control_(foundation.host_heap, control_layout(options.sizes.num_ranks, experts_.max_count())),
+      signals_(foundation.host_heap, node_, options.wait),
       mailbox_(experts_.max_count()),
       stream_(options.device),
       joined_(options.device),
@@ -68,8 +68,8 @@ void Engine::watch() {
 // Of the watchdog's thread.
 void Engine::look() {
   std::uint64_t lost = 0;
-  for (int peer = 0; peer < heap_->world(); ++peer) {
-    if (world_->is_lost(peer) || signals_.has_left(peer)) lost |= std::uint64_t{1} << peer;
+  for (int peer = 0; peer < heap_->num_ranks(); ++peer) {
+    if (node_->is_lost(peer) || signals_.has_left(peer)) lost |= std::uint64_t{1} << peer;
   }
   mailbox_.set_lost(lost);
   try {
@@ -144,7 +144,7 @@ void Engine::gate() {
                           .waiting = waiting(),
                           .round = ++gates_,
                           .hold_ns = static_cast<std::uint64_t>(hold.count()),
-                          .one_clock = options_.ranks_per_gpu == heap_->world()},
+                          .one_clock = options_.ranks_per_gpu == heap_->num_ranks()},
                          stream_.get()),
              "launching the gate kernel");
 }

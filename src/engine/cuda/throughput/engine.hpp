@@ -37,7 +37,7 @@ struct EngineOptions {
 struct Foundation {
   std::shared_ptr<SymmetricHeap> device_heap;
   std::shared_ptr<SymmetricHeap> host_heap;
-  std::shared_ptr<World> world;
+  std::shared_ptr<Node> node;
 };
 
 class Engine {
@@ -153,11 +153,11 @@ class Engine {
 
   [[nodiscard]] DeviceHandle device_handle(detail::Routing const& routing) const;
   [[nodiscard]] Waiting waiting() const;
-  [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->world()}; }
+  [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->num_ranks()}; }
   [[nodiscard]] LayoutCut cut(std::int64_t tokens, int blocks) const;
 
   std::shared_ptr<SymmetricHeap> heap_;
-  std::shared_ptr<World> world_;
+  std::shared_ptr<Node> node_;
   EngineOptions options_;
   ExpertSplit experts_;
   ControlArea control_;

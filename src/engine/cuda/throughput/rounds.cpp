@@ -156,7 +156,7 @@ class Rounds {
     run({.number = 0, .depth = 1});
     run({.number = 1, .depth = 1});
     auto const own = static_cast<std::size_t>(tools_.heap.rank());
-    routing_->rows_of_rank.assign(static_cast<std::size_t>(tools_.heap.world()), -1);
+    routing_->rows_of_rank.assign(static_cast<std::size_t>(tools_.heap.num_ranks()), -1);
     routing_->rows_of_rank[own] = routing_->placement.rows;
     routing_->dispatch = routing_->rounds.front().routing->dispatch;
     whole_.result.handle = Handle(routing_);

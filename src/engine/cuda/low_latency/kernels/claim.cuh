@@ -63,7 +63,7 @@ __device__ inline void settle_claim(SlotArgs const& args, std::uint64_t epoch, C
   if (!claim.reachable) return;
   std::int64_t* const ranges = frame_part<std::int64_t>(args, claim.owner, args.at.ranges);
   std::int64_t const range = base == no_base ? 0 : static_cast<std::int64_t>(base) << 32 | claim.count;
-  ranges[static_cast<std::int64_t>(claim.expert - args.experts.first(claim.owner)) * args.peers.world +
+  ranges[static_cast<std::int64_t>(claim.expert - args.experts.first(claim.owner)) * args.peers.num_ranks +
          args.peers.rank] = range;
 }
 

@@ -26,7 +26,7 @@ __device__ inline TokenRange own_tokens(SlotArgs const& args) {
 inline constexpr int batch_tokens = 128;
 
 __device__ inline int num_streams(SlotArgs const& args) {
-  return args.rank_major ? args.peers.world : args.experts.num_experts();
+  return args.rank_major ? args.peers.num_ranks : args.experts.num_experts();
 }
 
 __device__ inline std::uint32_t rows_of_batch(uint4 const& bits) {

@@ -68,7 +68,7 @@ __device__ SendRoom room_of(SlotDispatchArgs const& args, uint4* shared, int* fa
 __device__ void tell_counts(SlotDispatchArgs const& args, std::uint64_t epoch, StreamRows const& rows,
                             std::uint64_t masked) {
   int const peer = static_cast<int>(threadIdx.x);
-  if (peer >= args.peers.world || (masked >> peer & 1) != 0) return;
+  if (peer >= args.peers.num_ranks || (masked >> peer & 1) != 0) return;
   // Pairs with the load_relaxed() in rows_word(). The same thread's word of this block comes after it.
   ptx::store_relaxed(&frame_flag(args, args.at.arrived, args.frame, peer, args.peers.rank)->rows,
                      epoch << 32 | rows.total_of(peer));
@@ -240,7 +240,7 @@ Kernel kernel_for(SlotDispatchArgs const& args) {
 }
 
 std::size_t counts_bytes(SlotDispatchArgs const& args) {
-  int const streams = args.rank_major ? args.peers.world : args.experts.num_experts();
+  int const streams = args.rank_major ? args.peers.num_ranks : args.experts.num_experts();
   return args.send ? static_cast<std::size_t>(streams) * stream_bytes : 0;
 }
 

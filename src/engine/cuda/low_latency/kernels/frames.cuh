@@ -21,13 +21,13 @@ __device__ inline T* frame_part(SlotArgs const& args, int owner, std::size_t off
 
 // `flags`: one of SlotLayoutBytes' arrays of flags. What `writer` says to `owner` of a frame.
 __device__ inline FrameFlag* frame_flag(SlotArgs const& args, std::size_t flags, int frame, int owner, int writer) {
-  return slot_part<FrameFlag>(args, owner, flags) + frame * args.peers.world + writer;
+  return slot_part<FrameFlag>(args, owner, flags) + frame * args.peers.num_ranks + writer;
 }
 
 // CUDA, by source: what each block of its send half says of a frame.
 __device__ inline std::uint64_t* block_words(SlotArgs const& args, int frame, int owner, int writer) {
   return slot_part<std::uint64_t>(args, owner, args.at.sent) +
-         static_cast<std::size_t>(frame * args.peers.world + writer) * max_send_blocks;
+         static_cast<std::size_t>(frame * args.peers.num_ranks + writer) * max_send_blocks;
 }
 
 // What is told of rows or outputs: one word, so that one look at it is enough. The epoch; then, of a digest of what
@@ -185,7 +185,7 @@ static __device__ __noinline__ Came settle_wait(SlotArgs const& args, AwaitedWor
 }
 
 // What a thread asks for before it has anything else to do: loads that are under way at the same time. `masked`
-// and `word` by threads 0..world-1, of their peer, `failed` by thread 0.
+// and `word` by threads 0..num_ranks-1, of their peer, `failed` by thread 0.
 struct EarlyLook {
   std::uint32_t failed;
   std::uint32_t masked;
@@ -196,7 +196,7 @@ __device__ inline EarlyLook look_around(SlotArgs const& args) {
   EarlyLook look{.failed = 0, .masked = 0, .word = ~std::uint64_t{0} - 1};
   if (threadIdx.x == 0) look.failed = ptx::load_relaxed(&state_of(args.peers)->failed);  // set by report()
   int const peer = static_cast<int>(threadIdx.x);
-  if (peer < args.peers.world) look.masked = ptx::load_relaxed(masked_word(args, peer));  // as is_masked()
+  if (peer < args.peers.num_ranks) look.masked = ptx::load_relaxed(masked_word(args, peer));  // as is_masked()
   return look;
 }
 
@@ -204,7 +204,7 @@ __device__ inline EarlyLook look_around(SlotArgs const& args) {
 __device__ inline EarlyLook look_at(SlotArgs const& args, int frame, std::size_t flags) {
   EarlyLook look = look_around(args);
   int const peer = static_cast<int>(threadIdx.x);
-  if (peer < args.peers.world)
+  if (peer < args.peers.num_ranks)
     look.word =
         ptx::load_acquire(&frame_flag(args, flags, frame, args.peers.rank, peer)->epoch);  // as wait_frame()
   return look;
@@ -245,7 +245,7 @@ struct Waited {
 __device__ inline void start_waiting(SlotArgs const& args, Waited& waited) {
   if (!args.mask_late) return;
   __syncthreads();  // nobody looks at it from a wait before
-  if (threadIdx.x == 0) waited.missing = args.peers.world;
+  if (threadIdx.x == 0) waited.missing = args.peers.num_ranks;
   __syncthreads();
 }
 
@@ -272,7 +272,7 @@ __device__ inline Attendance call_roll(SlotArgs const& args, int frame, Roll con
   start_waiting(args, waited);
   Came came = look.failed != 0 ? Came::failed : Came::yes;
   int const peer = static_cast<int>(threadIdx.x);
-  if (peer < args.peers.world && came == Came::yes) {
+  if (peer < args.peers.num_ranks && came == Came::yes) {
     bool const counts_time = roll.account && args.wait_ns != nullptr;
     std::uint64_t const begin = counts_time ? ptx::global_timer() : 0;
     std::uint64_t const* const flag = &frame_flag(args, roll.flags, frame, args.peers.rank, peer)->epoch;
@@ -314,7 +314,7 @@ class SourceWait {
         waited_(waited),
         counts_time_(account && args.wait_ns != nullptr),
         begin_(counts_time_ ? ptx::global_timer() : 0) {
-    for (auto source = static_cast<int>(threadIdx.x / 32); source < args.peers.world;
+    for (auto source = static_cast<int>(threadIdx.x / 32); source < args.peers.num_ranks;
          source += static_cast<int>(blockDim.x / 32))
       pending_ |= std::uint64_t{1} << source;
   }
@@ -409,10 +409,10 @@ __device__ inline Attendance await_sources(SlotArgs const& args, int frame, Fram
   return wait.found();
 }
 
-// By threads 0..world-1 of a block, after a barrier of the block: each tells its peer, unless that is masked.
+// By threads 0..num_ranks-1 of a block, after a barrier of the block: each tells its peer, unless that is masked.
 __device__ inline void tell_outputs(SlotArgs const& args, std::uint64_t epoch, bool masked) {
   int const peer = static_cast<int>(threadIdx.x);
-  if (peer >= args.peers.world || masked) return;
+  if (peer >= args.peers.num_ranks || masked) return;
   delay_signal(args, threadIdx.x);
   // Pairs with the load_acquire() in wait_frame().
   ptx::store_release(&frame_flag(args, args.at.ready, args.frame, peer, args.peers.rank)->epoch,
@@ -423,7 +423,7 @@ __device__ inline void tell_outputs(SlotArgs const& args, std::uint64_t epoch, b
 // Likewise: the rows that this block has sent are there.
 __device__ inline void tell_rows_sent(SlotArgs const& args, std::uint64_t epoch, std::uint64_t masked) {
   int const peer = static_cast<int>(threadIdx.x);
-  if (peer >= args.peers.world || (masked >> peer & 1) != 0) return;
+  if (peer >= args.peers.num_ranks || (masked >> peer & 1) != 0) return;
   delay_signal(args, threadIdx.x + blockIdx.x);
   // Pairs with the load_acquire() in blocks_are_there().
   ptx::store_release(block_words(args, args.frame, peer, args.peers.rank) + blockIdx.x,
@@ -436,7 +436,7 @@ static __device__ __noinline__ void give_frame_back(SlotArgs const& args, int fr
   __shared__ bool first;
   FrameState* const state = frame_state(args, frame);
   int const peer = static_cast<int>(threadIdx.x);
-  bool const masked = peer < args.peers.world && is_masked(args, peer);
+  bool const masked = peer < args.peers.num_ranks && is_masked(args, peer);
   __syncthreads();
   if (threadIdx.x == 0) first = atomicExch(reinterpret_cast<unsigned long long*>(&state->given), epoch) != epoch;
   __syncthreads();
@@ -446,7 +446,7 @@ static __device__ __noinline__ void give_frame_back(SlotArgs const& args, int fr
     claims[i] = 0;
   __syncthreads();
   // What is masked may not be any more, with nobody else to tell it.
-  if (peer >= args.peers.world || (masked && is_masked(args, peer))) return;
+  if (peer >= args.peers.num_ranks || (masked && is_masked(args, peer))) return;
   delay_signal(args, threadIdx.x);
   // Pairs with the load_acquire() in wait_frame() of the peer's next dispatch into this frame: after it the peer
   // adds to claims that are zero. The greater one stays: the peer may have been masked meanwhile, and its credit

@@ -11,7 +11,7 @@ template <typename Visit>
 __device__ inline void for_received_rows(SlotArgs const& args, Visit const& visit) {
   std::int64_t const warps = static_cast<std::int64_t>(gridDim.x) * slot_warps;
   std::int64_t const warp = static_cast<std::int64_t>(warp_of_block()) * gridDim.x + blockIdx.x;
-  int const groups = args.rank_major ? args.peers.world : args.experts.count(args.peers.rank);
+  int const groups = args.rank_major ? args.peers.num_ranks : args.experts.count(args.peers.rank);
   std::int64_t const rows_each = args.rank_major ? args.max_tokens : args.rows_of_expert();
   auto const* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
   std::int64_t before = 0;  // rows of earlier groups: whose turn it is goes on from there

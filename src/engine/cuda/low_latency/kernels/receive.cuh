@@ -5,27 +5,27 @@
 
 namespace switchyard::cuda {
 
-// rank_major, by threads 0..world-1: how many rows their source has sent, with the epoch above it.
+// rank_major, by threads 0..num_ranks-1: how many rows their source has sent, with the epoch above it.
 __device__ inline std::uint64_t rows_word(SlotDispatchArgs const& args) {
   int const source = static_cast<int>(threadIdx.x);
-  if (!args.rank_major || source >= args.peers.world) return 0;
+  if (!args.rank_major || source >= args.peers.num_ranks) return 0;
   // Pairs with the store_relaxed() in tell_counts(), which comes before the words of the source.
   return ptx::load_relaxed(&frame_flag(args, args.at.arrived, args.frame, args.peers.rank, source)->rows);
 }
 
 // A masked source sent nothing that counts; an old range may lie there.
 __device__ inline void clear_ranges_of(SlotArgs const& args, std::uint64_t masked) {
-  int const world = args.peers.world;
+  int const num_ranks = args.peers.num_ranks;
   auto* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
   int const local = args.experts.count(args.peers.rank);
-  for (int i = static_cast<int>(threadIdx.x); i < local * world; i += static_cast<int>(blockDim.x)) {
-    if ((masked >> (i % world) & 1) != 0) ranges[i] = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < local * num_ranks; i += static_cast<int>(blockDim.x)) {
+    if ((masked >> (i % num_ranks) & 1) != 0) ranges[i] = 0;
   }
   __syncthreads();
 }
 
 __device__ inline void count_by_expert(SlotDispatchArgs const& args) {
-  int const world = args.peers.world;
+  int const num_ranks = args.peers.num_ranks;
   int const local = args.experts.count(args.peers.rank);
   auto const* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
   auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
@@ -37,8 +37,8 @@ __device__ inline void count_by_expert(SlotDispatchArgs const& args) {
         min(static_cast<std::int64_t>(ptx::load_relaxed(claims + expert)), args.rows_of_expert()));
     if (args.received_per_expert == nullptr) continue;
     std::int32_t received = 0;
-    for (int source = 0; source < world; ++source)
-      received += static_cast<std::int32_t>(ranges[expert * world + source] & 0xffffffff);
+    for (int source = 0; source < num_ranks; ++source)
+      received += static_cast<std::int32_t>(ranges[expert * num_ranks + source] & 0xffffffff);
     args.received_per_expert[expert] += received;
   }
 }
@@ -61,7 +61,7 @@ __device__ inline void add_received(SlotDispatchArgs const& args, int source, st
 __device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked, std::uint32_t told) {
   auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
   int const source = static_cast<int>(threadIdx.x);
-  if (source < args.peers.world) {
+  if (source < args.peers.num_ranks) {
     bool const there = (masked >> source & 1) == 0;
     // Whatever a peer says.
     counts[source] = there ? static_cast<std::int32_t>(min(static_cast<std::int64_t>(told), args.max_tokens)) : 0;
@@ -69,7 +69,7 @@ __device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64
   if (args.received_per_expert == nullptr) return;
   __syncthreads();
 #pragma unroll 1
-  for (int each = 0; each < args.peers.world; ++each) add_received(args, each, counts[each]);
+  for (int each = 0; each < args.peers.num_ranks; ++each) add_received(args, each, counts[each]);
 }
 
 // By all threads of one block.

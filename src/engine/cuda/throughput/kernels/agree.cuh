@@ -26,12 +26,12 @@ __device__ inline std::int32_t number_blocks(std::int32_t* counts, int blocks, i
 
 // The sums go to the receivers.
 __device__ inline void send_counts(NotifyArgs const& args) {
-  int const world = args.peers.world;
-  int const streams = world + args.experts.num_experts();
+  int const num_ranks = args.peers.num_ranks;
+  int const streams = num_ranks + args.experts.num_experts();
   std::int32_t* const counts = block_counts_of(args.peers);
   for (int stream = static_cast<int>(threadIdx.x); stream < streams; stream += layout_threads) {
     std::int32_t const total = number_blocks(counts + stream, args.cut.blocks, streams);
-    int const expert = stream - world;
+    int const expert = stream - num_ranks;
     int const peer = expert < 0 ? stream : args.experts.rank_of(expert);
     int const slot = expert < 0 ? 0 : 1 + expert - args.experts.first(peer);
     counts_of(args.peers, peer, args.peers.rank)[slot] = total;
@@ -46,7 +46,7 @@ __device__ inline std::uint64_t digest_to_tell(NotifyArgs const& args) {
 
 __device__ inline void announce_digest(Peers const& peers, std::uint64_t epoch, std::uint64_t digest,
                                        bool has_block) {
-  if (static_cast<int>(threadIdx.x) >= peers.world) return;
+  if (static_cast<int>(threadIdx.x) >= peers.num_ranks) return;
   DeviceAnnounce* const to = announce_of(peers, static_cast<int>(threadIdx.x), peers.rank);
   to->digest = digest;
   to->has_block = has_block ? 1 : 0;
@@ -56,7 +56,7 @@ __device__ inline void announce_digest(Peers const& peers, std::uint64_t epoch, 
 // False, in all threads, when a peer makes another call or refuses; every rank finds so in the same call.
 __device__ inline bool digests_agree(Peers const& peers, Waiting const& waiting, std::uint64_t digest) {
   bool differs = false;
-  if (static_cast<int>(threadIdx.x) < peers.world) {
+  if (static_cast<int>(threadIdx.x) < peers.num_ranks) {
     int const peer = static_cast<int>(threadIdx.x);
     std::uint64_t const theirs = announce_of(peers, peers.rank, peer)->digest;
     differs = theirs != digest || theirs == 0;
@@ -82,7 +82,7 @@ __device__ inline bool agree(NotifyArgs const& args, std::uint64_t epoch, std::u
 // Does every peer answer without asking its host? Otherwise it may yet refuse.
 __device__ inline bool all_have_blocks(Peers const& peers) {
   bool lacks = false;
-  if (static_cast<int>(threadIdx.x) < peers.world)
+  if (static_cast<int>(threadIdx.x) < peers.num_ranks)
     lacks = announce_of(peers, peers.rank, static_cast<int>(threadIdx.x))->has_block == 0;
   return !any_thread(lacks);
 }

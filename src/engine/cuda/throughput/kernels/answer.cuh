@@ -26,9 +26,9 @@ struct AnswerToAll {
   std::int64_t rows;
 };
 
-// By threads 0..world-1 of one block, after the starts have been written by this block or by an earlier kernel.
+// By threads 0..num_ranks-1 of one block, after the starts have been written by this block or by an earlier kernel.
 __device__ inline void tell_answers(Peers const& peers, std::uint64_t epoch, AnswerToAll const& answer) {
-  if (static_cast<int>(threadIdx.x) >= peers.world) return;
+  if (static_cast<int>(threadIdx.x) >= peers.num_ranks) return;
   DeviceAnswer* const to = answer_of(peers, static_cast<int>(threadIdx.x), peers.rank);
   to->block_offset = answer.block_offset;
   to->rows = answer.rows;
@@ -88,7 +88,7 @@ __device__ inline bool answer_phase(DispatchArgs const& args, std::uint64_t epoc
   if (args.opening == Opening::notify) patient.timeout_ns *= 2;
   if (!wait_for_peers(args.peers, patient, args.peers.control.answers, epoch, Phase::answer)) return false;
   bool failed = false;
-  if (static_cast<int>(threadIdx.x) < args.peers.world) {
+  if (static_cast<int>(threadIdx.x) < args.peers.num_ranks) {
     int const peer = static_cast<int>(threadIdx.x);
     failed = !read_answer(args, peer, destinations[peer]);
   }

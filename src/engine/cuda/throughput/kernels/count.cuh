@@ -27,9 +27,9 @@ struct LayoutShared {
 __device__ inline void layout_phase(NotifyArgs const& args, LayoutShared& shared) {
   if (static_cast<int>(blockIdx.x) >= args.cut.blocks) return;
   int const experts = args.experts.num_experts();
-  int const world = args.peers.world;
-  int* const counts = block_counts_of(args.peers) + static_cast<std::size_t>(blockIdx.x) * (world + experts);
-  int* const expert_counts = experts <= shared_expert_counts ? shared.few_experts : counts + world;
+  int const num_ranks = args.peers.num_ranks;
+  int* const counts = block_counts_of(args.peers) + static_cast<std::size_t>(blockIdx.x) * (num_ranks + experts);
+  int* const expert_counts = experts <= shared_expert_counts ? shared.few_experts : counts + num_ranks;
 #pragma unroll 1
   for (int expert = static_cast<int>(threadIdx.x); expert < experts; expert += layout_threads)
     expert_counts[expert] = 0;
@@ -42,10 +42,10 @@ __device__ inline void layout_phase(NotifyArgs const& args, LayoutShared& shared
     layout_flat(args, {begin, end}, expert_counts, counts, shared.flat);
   }
   __syncthreads();
-  if (expert_counts == counts + world) return;
+  if (expert_counts == counts + num_ranks) return;
 #pragma unroll 1
   for (int expert = static_cast<int>(threadIdx.x); expert < experts; expert += layout_threads)
-    counts[world + expert] = expert_counts[expert];
+    counts[num_ranks + expert] = expert_counts[expert];
 }
 
 }  // namespace switchyard::cuda

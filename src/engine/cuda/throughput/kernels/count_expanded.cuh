@@ -66,7 +66,7 @@ __device__ inline void layout_expanded(NotifyArgs const& args, TokenRange range,
       write_routes(args, tile + t, shared.experts + t * top_k, shared.numbers + t * top_k);
     __syncthreads();
   }
-  if (static_cast<int>(threadIdx.x) < args.peers.world) counts[threadIdx.x] = 0;
+  if (static_cast<int>(threadIdx.x) < args.peers.num_ranks) counts[threadIdx.x] = 0;
 }
 
 }  // namespace switchyard::cuda

@@ -25,7 +25,7 @@ __device__ inline std::uint64_t ranks_of_token(NotifyArgs const& args, std::int6
   if (args.ids.data == nullptr) {
     std::uint8_t const* const in_rank = args.token_in_rank + token * args.in_rank_strides[0];
 #pragma unroll 1  // here and below: code that runs once must first be fetched, which takes longer than a loop
-    for (int rank = 0; rank < args.peers.world; ++rank) {
+    for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
       if (in_rank[rank * args.in_rank_strides[1]] != 0) mask |= std::uint64_t{1} << rank;
     }
     return mask;
@@ -52,12 +52,12 @@ __device__ inline std::uint64_t ranks_of_token(NotifyArgs const& args, std::int6
 
 // Turns the warps' counts of a tile into first numbers, and moves `running` on: a warp for each rank, a lane for
 // each warp's count.
-__device__ inline void number_warps(FlatShared& shared, int world) {
+__device__ inline void number_warps(FlatShared& shared, int num_ranks) {
   constexpr int warps = layout_threads / 32;
   static_assert(warps <= 32);
   int const lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll 1
-  for (int rank = static_cast<int>(threadIdx.x / 32); rank < world; rank += warps) {
+  for (int rank = static_cast<int>(threadIdx.x / 32); rank < num_ranks; rank += warps) {
     int const count = lane < warps ? shared.warp_counts[lane][rank] : 0;
     int sum = count;
 #pragma unroll
@@ -76,17 +76,17 @@ __device__ inline void layout_flat_tile(NotifyArgs const& args, std::int64_t tok
                                         FlatShared& shared) {
   unsigned const lane = threadIdx.x % 32;
   unsigned const warp = threadIdx.x / 32;
-  for (int rank = 0; rank < args.peers.world; ++rank) {
+  for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
     unsigned const takers = __ballot_sync(~0U, (mask >> rank & 1) != 0);
     if (lane == 0) shared.warp_counts[warp][rank] = __popc(takers);
   }
   __syncthreads();
-  number_warps(shared, args.peers.world);
+  number_warps(shared, args.peers.num_ranks);
   __syncthreads();
   DeviceRoute* const routes = scratch_routes_of(args.peers) + token * args.handle.width;
   int used = 0;
 #pragma unroll 1
-  for (int rank = 0; rank < args.peers.world; ++rank) {
+  for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
     unsigned const takers = __ballot_sync(~0U, (mask >> rank & 1) != 0);
     if ((mask >> rank & 1) == 0) continue;
     int const before = __popc(takers & ((1U << lane) - 1U));
@@ -97,7 +97,7 @@ __device__ inline void layout_flat_tile(NotifyArgs const& args, std::int64_t tok
   __syncthreads();  // before the next tile counts
 }
 
-// `counts`: [world] rows, then [experts] slots of this block.
+// `counts`: [num_ranks] rows, then [experts] slots of this block.
 __device__ inline void layout_flat(NotifyArgs const& args, TokenRange range, int* expert_counts, int* counts,
                                    FlatShared& shared) {
   if (static_cast<int>(threadIdx.x) < max_node_ranks) shared.running[threadIdx.x] = 0;
@@ -107,7 +107,7 @@ __device__ inline void layout_flat(NotifyArgs const& args, TokenRange range, int
     bool const mine = token < range.end;
     layout_flat_tile(args, token, mine, mine ? ranks_of_token(args, token, expert_counts) : 0, shared);
   }
-  if (static_cast<int>(threadIdx.x) < args.peers.world) counts[threadIdx.x] = shared.running[threadIdx.x];
+  if (static_cast<int>(threadIdx.x) < args.peers.num_ranks) counts[threadIdx.x] = shared.running[threadIdx.x];
 }
 
 }  // namespace switchyard::cuda

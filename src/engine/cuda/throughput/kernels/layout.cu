@@ -14,7 +14,7 @@ inline constexpr int most_shared_streams = 8192;
 
 extern __shared__ int shared_counts[];
 
-// [world] tokens per rank, then [experts] slots.
+// [num_ranks] tokens per rank, then [experts] slots.
 __device__ int* counts_of_block(LayoutArgs const& args, int streams) {
   return streams <= most_shared_streams
              ? shared_counts
@@ -41,7 +41,7 @@ __device__ std::uint64_t count_token(LayoutArgs const& args, std::int64_t token,
 
 __device__ void count_ranks(LayoutArgs const& args, std::uint64_t mask, int* rank_counts) {
 #pragma unroll 1
-  for (int rank = 0; rank < args.peers.world; ++rank) {
+  for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
     int const takers = __popc(__ballot_sync(~0U, (mask >> rank & 1) != 0));
     if (threadIdx.x % 32 == 0 && takers > 0) atomicAdd(&rank_counts[rank], takers);
   }
@@ -55,9 +55,10 @@ struct TokenRanks {
 
 __device__ void write_ranks(LayoutArgs const& args, TokenRanks const& of) {
   if (of.token < 0) return;
-  std::uint8_t* const out = args.is_token_in_rank + of.token * args.peers.world;
+  std::uint8_t* const out = args.is_token_in_rank + of.token * args.peers.num_ranks;
 #pragma unroll 1
-  for (int rank = 0; rank < args.peers.world; ++rank) out[rank] = static_cast<std::uint8_t>(of.mask >> rank & 1);
+  for (int rank = 0; rank < args.peers.num_ranks; ++rank)
+    out[rank] = static_cast<std::uint8_t>(of.mask >> rank & 1);
 }
 
 // Returns the thread's last token, which is still to be written: counts must not wait for that.
@@ -69,7 +70,7 @@ __device__ TokenRanks count_range(LayoutArgs const& args, int* counts) {
     std::int64_t const token = tile + threadIdx.x;
     bool const mine = token < end;
     write_ranks(args, latest);
-    latest = {mine ? token : -1, mine ? count_token(args, token, counts + args.peers.world) : 0};
+    latest = {mine ? token : -1, mine ? count_token(args, token, counts + args.peers.num_ranks) : 0};
     count_ranks(args, latest.mask, counts);
   }
   return latest;
@@ -82,10 +83,10 @@ __device__ void sum_blocks(LayoutArgs const& args, int streams) {
     int total = 0;
 #pragma unroll 16
     for (int block = 0; block < args.cut.blocks; ++block) total += blocks[block * streams + stream];
-    if (stream < args.peers.world) {
+    if (stream < args.peers.num_ranks) {
       args.tokens_per_rank[stream] = total;
     } else {
-      args.tokens_per_expert[stream - args.peers.world] = total;
+      args.tokens_per_expert[stream - args.peers.num_ranks] = total;
     }
   }
 }
@@ -93,7 +94,7 @@ __device__ void sum_blocks(LayoutArgs const& args, int streams) {
 __global__ void __launch_bounds__(threads) layout_kernel(__grid_constant__ LayoutArgs const args) {
   ptx::wait_for_kernel_before();
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
-  int const streams = args.peers.world + args.experts.num_experts();
+  int const streams = args.peers.num_ranks + args.experts.num_experts();
   int* const counts = counts_of_block(args, streams);
   for (int i = static_cast<int>(threadIdx.x); i < streams; i += threads) counts[i] = 0;
   __syncthreads();
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(threads) layout_kernel(__grid_constant__ Layou
 }  // namespace
 
 cudaError_t launch_layout(LayoutArgs const& args, cudaStream_t stream) {
-  int const streams = args.peers.world + args.experts.num_experts();
+  int const streams = args.peers.num_ranks + args.experts.num_experts();
   std::size_t const shared = streams <= most_shared_streams ? static_cast<std::size_t>(streams) * sizeof(int) : 0;
   return launch_next(layout_kernel, args, {args.cut.blocks, threads, shared}, stream);
 }

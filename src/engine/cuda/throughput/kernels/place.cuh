@@ -29,7 +29,7 @@ __device__ inline void report_count(NotifyArgs const& args, int culprit, int slo
 // By source, then by token. Returns the rows, in all threads.
 __device__ inline int place_flat(NotifyArgs const& args, LayoutShared& shared) {
   int const source = static_cast<int>(threadIdx.x);
-  bool const one = source < args.peers.world;
+  bool const one = source < args.peers.num_ranks;
   int culprit = -1;
   int const count = one ? checked_count(args, source, 0, culprit) : 0;
   report_count(args, culprit, 0);
@@ -56,7 +56,7 @@ __device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared
     int real = 0;
     int culprit = -1;
 #pragma unroll 8
-    for (int source = 0; source < args.peers.world; ++source)
+    for (int source = 0; source < args.peers.num_ranks; ++source)
       real += one ? checked_count(args, source, 1 + expert, culprit) : 0;
     report_count(args, culprit, 1 + expert);
     int const padded = (real + args.alignment - 1) / args.alignment * args.alignment;
@@ -69,11 +69,11 @@ __device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared
       args.handle.real[expert] = real;
     }
 #pragma unroll 1
-    for (int source = 0; one && source < args.peers.world; ++source)
+    for (int source = 0; one && source < args.peers.num_ranks; ++source)
       args.handle.recv_counts[source * (1 + args.experts.max_count()) + 1 + expert] =
           counts_of(args.peers, args.peers.rank, source)[1 + expert];
 #pragma unroll 1
-    for (int source = 0; one && args.handle.expanded && source < args.peers.world; ++source) {
+    for (int source = 0; one && args.handle.expanded && source < args.peers.num_ranks; ++source) {
       starts_of(args.peers, source, args.peers.rank)[1 + expert] = start;
       start += counts_of(args.peers, args.peers.rank, source)[1 + expert];
     }
@@ -112,7 +112,7 @@ __device__ inline void answer(NotifyArgs const& args, std::uint64_t epoch, std::
 __device__ inline void note_counts(NotifyArgs const& args, std::int64_t rows, LayoutShared const& shared) {
   Mailbox* const mailbox = args.waiting.mailbox;
   if (threadIdx.x == 0) mailbox->rows = rows;
-  if (static_cast<int>(threadIdx.x) < args.peers.world)
+  if (static_cast<int>(threadIdx.x) < args.peers.num_ranks)
     mailbox->recv_rows_end[threadIdx.x] = shared.rows_end[threadIdx.x];
   if (args.handle.top_k == 0) return;
   auto* const padded = reinterpret_cast<std::int64_t*>(mailbox + 1);

@@ -323,7 +323,7 @@ __device__ inline void pull_elements(CombineArgs const& args, SourceRows const* 
     low |=
         reinterpret_cast<std::uintptr_t>(args.bias[which]) | static_cast<std::uintptr_t>(args.bias_stride[which]);
   }
-  for (int rank = 0; rank < args.peers.world; ++rank) {
+  for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
     SourceRows const& from = sources[rank];
     low |= reinterpret_cast<std::uintptr_t>(from.x) | static_cast<std::uintptr_t>(from.stride);
   }

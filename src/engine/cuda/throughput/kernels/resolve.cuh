@@ -10,15 +10,15 @@ namespace switchyard::cuda {
 __device__ inline DeviceRoute resolved(DispatchArgs const& args, Destination const* destinations,
                                        std::int64_t token, DeviceRoute route) {
   if (route.rank < 0) return route;
-  int const world = args.peers.world;
+  int const num_ranks = args.peers.num_ranks;
   std::int64_t const block = token / args.cut.tokens;
-  std::int32_t const* const firsts = block_counts_of(args.peers) + block * (world + args.experts.num_experts());
+  std::int32_t const* const firsts = block_counts_of(args.peers) + block * (num_ranks + args.experts.num_experts());
   if (!args.handle.expanded) {
     route.row += firsts[route.rank] + destinations[route.rank].start;
   } else {
     int const expert = static_cast<int>(id_at(args.ids, token, route.slot));
     int const local = expert - args.experts.first(route.rank);
-    route.row += firsts[world + expert] + starts_of(args.peers, args.peers.rank, route.rank)[1 + local];
+    route.row += firsts[num_ranks + expert] + starts_of(args.peers, args.peers.rank, route.rank)[1 + local];
   }
   return route;
 }

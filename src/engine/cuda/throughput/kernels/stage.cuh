@@ -45,7 +45,7 @@ __device__ inline bool stage_phase(CombineArgs const& args) {
 }
 
 __device__ inline void tell_sources(CombineArgs const& args, std::uint64_t epoch) {
-  if (static_cast<int>(threadIdx.x) >= args.peers.world) return;
+  if (static_cast<int>(threadIdx.x) >= args.peers.num_ranks) return;
   DeviceAnnounce* const to = announce_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank);
   to->digest = args.digest;
   to->x_offset = args.x.heap_offset;
@@ -100,7 +100,7 @@ __device__ inline bool source_phase(CombineArgs const& args, std::uint64_t epoch
     return false;
   if (!digests_agree(args.peers, args.waiting, args.digest)) return false;
   bool failed = false;
-  if (static_cast<int>(threadIdx.x) < args.peers.world)
+  if (static_cast<int>(threadIdx.x) < args.peers.num_ranks)
     failed = !read_source(args, static_cast<int>(threadIdx.x), sources[threadIdx.x]);
   return !any_thread(failed);
 }
