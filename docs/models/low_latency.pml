@@ -5,7 +5,7 @@
  *   BUG=2  the flag may overtake the rows
  *   BUG=3  a receiver gives its frame back while its owner still holds the result
  *   BUG=4  a flag says "something came", not which epoch
- *   BUG=5  a result is let go of, and its frame used again, before its combine is received
+ *   BUG=5  a result is released, and its frame used again, before its combine is received
  */
 #ifndef RANKS
 #define RANKS 3
@@ -78,7 +78,7 @@ inline give_back(e) {
   od
 }
 
-/* Send half of a combine: what the experts made of the rows lies in the frame, and all hear of it. Outputs and flag in
+/* Send half of a combine: what the experts made of the rows lies in the frame, and all ranks learn of it. Outputs and flag in
  * one step: what the order of the two is for, the dispatch shows. */
 inline send_outputs(e) {
 #if BUG == 3
@@ -94,7 +94,7 @@ inline send_outputs(e) {
   od
 }
 
-/* The owner of a result lets go of it; until then the rows are whole. */
+/* The owner of a result releases it; until then the rows are whole. */
 inline release(e) {
   do
   :: atomic { peer < RANKS -> assert(rows[AT(me, peer, FRAME(e))] == e + 1); peer++ }
@@ -118,9 +118,9 @@ inline receive_outputs(e) {
 
 /* Calls are collective: all ranks make the same halves in the same order. Which order, whoever comes first to a step
  * decides: any that the interface allows, that is each kind in order of epochs, a half after the one that it needs, and no
- * more results outstanding than there are frames. Without ANY_ORDER only sends run ahead, and a result is let go of before
+ * more results outstanding than there are frames. Without ANY_ORDER only sends run ahead, and a result is released before
  * the next is received: fewer states. (Ranks with orders of their own do end in a deadlock: -DFREE with ANY_ORDER.) */
-mtype = { send, receive, combine, finish, let_go };
+mtype = { send, receive, combine, finish, release_result };
 mtype program[5 * EPOCHS]; /* 0: not decided yet */
 
 active [RANKS] proctype rank_() {
@@ -144,15 +144,15 @@ active [RANKS] proctype rank_() {
        :: next == 0 && combined < received -> next = combine
        :: next == 0 && done < combined -> next = finish
 #if BUG == 5
-       :: next == 0 && released < combined -> next = let_go
+       :: next == 0 && released < combined -> next = release_result
 #else
-       :: next == 0 && released < done -> next = let_go
+       :: next == 0 && released < done -> next = release_result
 #endif
 #else
        :: next == 0 && received < sent && received == released -> next = receive
        :: next == 0 && combined < received -> next = combine
        :: next == 0 && done < combined -> next = finish
-       :: next == 0 && released < done -> next = let_go
+       :: next == 0 && released < done -> next = release_result
 #endif
        fi;
        program[step] = next;
@@ -163,7 +163,7 @@ active [RANKS] proctype rank_() {
      :: next == receive -> receive_rows(received); received++
      :: next == combine -> send_outputs(combined); combined++
      :: next == finish -> receive_outputs(done); done++
-     :: next == let_go -> release(released); released++
+     :: next == release_result -> release(released); released++
      fi;
      next = 0
   :: else -> break
