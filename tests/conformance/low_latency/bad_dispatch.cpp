@@ -66,7 +66,7 @@ TEST_F(LowLatencyBadDispatch, Ids) {
 
 // CPU engine: before anything is sent.
 TEST_F(LowLatencyBadDispatch, IdsOutOfRange) {
-  if (on_gpu()) GTEST_SKIP() << "the CUDA engine does not look: tests/gpu/low_latency/engine.cpp";
+  if (on_gpu()) GTEST_SKIP() << "the CUDA engine does not look: tests/gpu/low_latency/threads/engine.cpp";
   static std::vector<std::int64_t> ids;
   auto const set = [](std::int64_t id) {
     return [id](Args& a) {

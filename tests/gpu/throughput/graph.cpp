@@ -1,4 +1,4 @@
-// Worst-case mode in a CUDA graph: captured once, replayed with other contents in the same tensors. A file of its
+// Worst-case mode in a CUDA graph: captured once, replayed with other contents in the same tensors. A suite of its
 // own: ranks are processes, and a process that has used CUDA must not fork.
 #include "gpu/throughput/gpu_flow.hpp"
 

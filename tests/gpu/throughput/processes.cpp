@@ -1,4 +1,4 @@
-// Ranks as processes on one GPU. A file of its own: a process that has used CUDA must not fork.
+// Ranks as processes on one GPU. A suite of its own: a process that has used CUDA must not fork.
 #include "gpu/leaver.hpp"
 
 namespace switchyard::test {

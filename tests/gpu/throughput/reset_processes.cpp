@@ -1,4 +1,4 @@
-// Buffer::reset() on the CUDA engine, ranks as processes. A file of its own: a process that has used CUDA must not
+// Buffer::reset() on the CUDA engine, ranks as processes. A suite of its own: a process that has used CUDA must not
 // fork.
 #include "gpu/late.hpp"
 

@@ -1,13 +1,10 @@
 // Low-latency mode in CUDA graphs: captured once, replayed with other tokens and routings in the same tensors.
-// Ranks are processes, in a file of its own: a process that has used CUDA must not fork.
+// Ranks are processes, in a suite of its own: a process that has used CUDA must not fork.
 #include "gpu/low_latency/gpu_engine.hpp"
 #include "support/low_latency_trip.hpp"
 
 namespace switchyard::test {
 namespace {
-
-GpuSlotEngine const gpu_engine;
-bool const chosen = use_slot_engine(gpu_engine);
 
 class GpuLowLatencyGraph : public LowLatencyTest, public testing::WithParamInterface<SlotLayout> {};
 

@@ -1,6 +1,6 @@
 // Every kind of GPU memory, between ranks that are processes, each on a GPU of its own as far as there are enough.
-// A file of its own: a process that has used CUDA must not fork.
-#include "gpu/memory_kinds.hpp"
+// A suite of its own: a process that has used CUDA must not fork.
+#include "gpu/throughput/memory_kinds.hpp"
 
 #include "memory/device/device_segment.hpp"
 #include "node/node.hpp"

@@ -1,5 +1,5 @@
-// tests/multiprocess/low_latency.cpp on the CUDA engine: linked into this program, which chooses that engine. A
-// program of its own: a process that has used CUDA must not fork.
+// Ranks as processes on the CUDA engine: this program chooses it for its own tests and for those of
+// tests/multiprocess/low_latency.cpp, which is linked into it.
 #include "gpu/low_latency/gpu_engine.hpp"
 
 namespace switchyard::test {

@@ -1,6 +1,6 @@
 // Every kind of GPU memory, between ranks that are threads: they share mappings, and across GPUs need access to one
 // another's.
-#include "gpu/memory_kinds.hpp"
+#include "gpu/throughput/memory_kinds.hpp"
 
 namespace switchyard::test {
 namespace {
