@@ -1,6 +1,16 @@
 #include "base/check.hpp"
 
+#include <system_error>
+
 namespace switchyard {
+
+void throw_invalid(fmt::string_view format, fmt::format_args args) {
+  throw InvalidArgument(fmt::vformat(format, args));
+}
+
+void throw_errno(std::string_view what, int error) {
+  throw SystemError(fmt::format("{}: {}", what, std::system_category().message(error)));
+}
 
 void throw_error(ErrorCode code, std::string const& text, ErrorFacts const& facts) {
   switch (code) {

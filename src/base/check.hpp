@@ -1,26 +1,25 @@
 // Raising errors with text, and checking system calls.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cerrno>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include "switchyard/error.hpp"
 
 namespace switchyard {
 
+[[noreturn]] void throw_invalid(fmt::string_view format, fmt::format_args args);
+
 // Throws InvalidArgument with a formatted text unless `condition` holds.
 template <typename... Args>
 void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
-  if (!condition) throw InvalidArgument(fmt::format(format, std::forward<Args>(args)...));
+  if (!condition) throw_invalid(format, fmt::make_format_args(args...));
 }
 
-[[noreturn]] inline void throw_errno(std::string_view what, int error = errno) {
-  throw SystemError(fmt::format("{}: {}", what, std::system_category().message(error)));
-}
+[[noreturn]] void throw_errno(std::string_view what, int error = errno);
 
 // Throws the kind of error that `code` stands for.
 [[noreturn]] void throw_error(ErrorCode code, std::string const& text, ErrorFacts const& facts);

@@ -1,5 +1,6 @@
 #include "base/log.hpp"
 
+#include <spdlog/logger.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include <memory>
@@ -10,18 +11,37 @@ namespace switchyard {
 
 namespace {
 
-std::shared_ptr<spdlog::logger> make_logger() {
-  auto log = std::make_shared<spdlog::logger>("switchyard", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  log->set_pattern("[%n %^%l%$ %P] %v");
-  log->set_level(spdlog::level::from_str(config_text(Setting::log)));
+spdlog::logger make_log() {
+  spdlog::logger log("switchyard", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  log.set_pattern("[%n %^%l%$ %P] %v");
+  log.set_level(spdlog::level::from_str(config_text(Setting::log)));
   return log;
+}
+
+spdlog::logger& log_on_stderr() {
+  static spdlog::logger log = make_log();
+  return log;
+}
+
+spdlog::level::level_enum spdlog_level(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug: return spdlog::level::debug;
+    case LogLevel::warn: return spdlog::level::warn;
+    case LogLevel::error: break;
+  }
+  return spdlog::level::err;
 }
 
 }  // namespace
 
-spdlog::logger& logger() {
-  static std::shared_ptr<spdlog::logger> const log = make_logger();
-  return *log;
+void Logger::write(LogLevel level, fmt::string_view format, fmt::format_args args) const {
+  spdlog::logger& log = log_on_stderr();
+  if (log.should_log(spdlog_level(level))) log.log(spdlog_level(level), fmt::vformat(format, args));
+}
+
+Logger const& logger() {
+  static Logger const log = (log_on_stderr(), Logger());
+  return log;
 }
 
 }  // namespace switchyard

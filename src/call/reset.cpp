@@ -1,6 +1,6 @@
 #include "call/reset.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace switchyard {
 

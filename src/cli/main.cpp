@@ -1,5 +1,5 @@
 // The `switchyard` command.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>

@@ -1,6 +1,6 @@
 #include "control/announce.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 #include <string_view>

@@ -1,6 +1,6 @@
 #include "control/signals.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -11,6 +11,7 @@
 #include "base/check.hpp"
 #include "base/log.hpp"
 #include "bootstrap/socket.hpp"
+#include "node/agreement.hpp"
 #include "node/link_socket.hpp"
 #include "node/peer_card.hpp"
 
@@ -21,14 +22,9 @@ namespace {
 using std::chrono::milliseconds;
 
 // How long we wait before we look whether the ranks that we know of still live.
-constexpr milliseconds slice{500};
+constexpr milliseconds card_slice{500};
 constexpr milliseconds hello_timeout{5000};
 constexpr std::size_t max_strangers = 128;
-
-template <typename T>
-std::span<std::byte const> bytes_of(T const& value) {
-  return std::as_bytes(std::span(&value, 1));
-}
 
 // Somebody connected and has not said who it is yet.
 struct Stranger {
@@ -125,7 +121,7 @@ template <typename T>
 void Mesh::read(std::string const& key, int peer, T& value) {
   for (;;) {
     try {
-      auto const bytes = store_.get(key, Deadline(std::min(slice, deadline_.remaining())));
+      auto const bytes = store_.get(key, Deadline(std::min(card_slice, deadline_.remaining())));
       require(bytes.size() == sizeof value, "rendezvous: '{}' has {} bytes, expected {}", key, bytes.size(),
               sizeof value);
       std::memcpy(&value, bytes.data(), sizeof value);
@@ -165,7 +161,7 @@ void Mesh::accept_some() {
   for (UniqueFd const& link : links_) polled.push_back({.fd = link.get(), .events = POLLRDHUP, .revents = 0});
   for (Stranger const& stranger : strangers_)
     polled.push_back({.fd = stranger.socket.get(), .events = POLLIN, .revents = 0});
-  if (!poll_until(polled, Deadline(std::min(slice, deadline_.remaining())))) {
+  if (!poll_until(polled, Deadline(std::min(card_slice, deadline_.remaining())))) {
     if (deadline_.expired())
       late(static_cast<int>(std::find_if(links_.begin() + rank_ + 1, links_.end(), is_none) - links_.begin()));
     check_lives();
@@ -204,7 +200,7 @@ void Mesh::hear(Stranger& stranger) {
   if (stranger.received == sizeof stranger.hello) return take(stranger);
   if (silent ? !stranger.deadline.expired() : got > 0) return;
   // A peer that looks whether we live connects and says nothing, so that is not worth a warning.
-  auto const level = stranger.received == 0 && !silent ? spdlog::level::debug : spdlog::level::warn;
+  auto const level = stranger.received == 0 && !silent ? LogLevel::debug : LogLevel::warn;
   logger().log(level, "rendezvous: rank {}: closed a connection that did not say who it is", rank_);
   stranger.socket.reset();
 }

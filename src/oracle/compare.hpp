@@ -1,7 +1,7 @@
 // Comparing what arrived with what must have, value by value.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstddef>

@@ -1,6 +1,6 @@
 #include "cli/bench/command.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdio>
 #include <cstdlib>

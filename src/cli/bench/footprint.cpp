@@ -1,6 +1,6 @@
 #include "cli/bench/footprint.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

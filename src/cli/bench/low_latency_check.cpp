@@ -1,6 +1,6 @@
 #include "cli/bench/low_latency_check.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstring>

@@ -1,6 +1,6 @@
 #include "cli/bench/low_latency_report.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <nlohmann/json.hpp>
 

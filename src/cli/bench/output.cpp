@@ -1,6 +1,6 @@
 #include "cli/bench/output.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>

@@ -1,6 +1,6 @@
 #include "cli/bench/rank.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

@@ -1,6 +1,6 @@
 #include "cli/bench/report.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <span>
 

@@ -1,6 +1,6 @@
 #include "cli/bench/throughput.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdio>
 #include <cstring>

@@ -1,6 +1,6 @@
 #include "cli/bench/trace_file.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -13,7 +13,7 @@ namespace switchyard::cli {
 
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 // A rank's events have to fit into one all_gather.
 constexpr std::size_t max_spans = 60000;

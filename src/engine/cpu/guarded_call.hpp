@@ -1,7 +1,7 @@
 // What goes wrong in a call on one rank only is told to its peers, which would wait in vain.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <exception>
 #include <new>

@@ -1,7 +1,7 @@
 // The variables of every launcher.
 #include "bootstrap/environment.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <map>

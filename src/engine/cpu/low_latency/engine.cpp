@@ -1,6 +1,6 @@
 #include "engine/cpu/low_latency/engine.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/check.hpp"
 

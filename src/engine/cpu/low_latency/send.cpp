@@ -16,7 +16,7 @@ namespace switchyard::cpu {
 
 namespace {
 
-constexpr std::int64_t chunk_tokens = 4;
+constexpr std::int64_t tokens_at_once = 4;
 
 // While the rows of all ranks together are no more than this (a part of a last-level cache), their receivers find
 // them there, and a dispatch takes half the time that it takes with stores past the caches. With more it is the
@@ -61,7 +61,7 @@ class SendRows {
       if (!by_expert()) routes_.place(peer, 0);
     }
     streamed_ = static_cast<std::size_t>(slots_.num_ranks()) * routes_.total() * rows_.row_bytes() > most_cached;
-    TokenChunks chunks(routes_.tokens(), chunk_tokens);
+    TokenChunks chunks(routes_.tokens(), tokens_at_once);
     engine_.pool_.run(workers, [&](int worker) { place(chunks, worker); });
   }
 

@@ -1,5 +1,5 @@
 // Throughput combine: stage if need be, announce, pull and sum, close.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <array>
 #include <atomic>

@@ -1,5 +1,5 @@
 // Throughput dispatch: announce, answer, place, arrive.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstring>

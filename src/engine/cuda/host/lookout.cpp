@@ -1,6 +1,6 @@
 #include "engine/cuda/host/lookout.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <utility>
 

@@ -1,6 +1,6 @@
 #include "engine/cuda/host/trouble.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string>
 

@@ -1,5 +1,5 @@
 // The host side of a combine: find where the tensors lie, or where they are staged.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/check.hpp"
 #include "engine/cuda/host/rows.hpp"

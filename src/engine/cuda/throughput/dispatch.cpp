@@ -1,5 +1,5 @@
 // The host side of a dispatch: notify, allocate by the counts, place.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 

@@ -1,6 +1,6 @@
 #include "engine/cuda/throughput/engine.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstring>
 #include <thread>

@@ -1,6 +1,6 @@
 // A reset: after a failure the engine starts afresh. Nothing here waits for the context: kernels of ranks that are
 // threads of this process may run on in it.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "engine/cuda/throughput/engine.hpp"
 
