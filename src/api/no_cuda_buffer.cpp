@@ -17,7 +17,8 @@ std::shared_ptr<LowLatencyState> make_cuda_low_latency(Communicator const& /*com
 }
 
 std::string why_no_cuda() {
-  return "this build has no CUDA engine (configured without nvcc, or with SWITCHYARD_CUDA=OFF)";
+  return "this build has no CUDA engine (configured without nvcc or without a GPU, or with SWITCHYARD_CUDA=OFF): "
+         "configure with SWITCHYARD_CUDA=ON";
 }
 
 }  // namespace switchyard::detail
