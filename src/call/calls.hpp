@@ -1,6 +1,7 @@
 // What api hands to an engine for one call, and what of it all ranks must have alike.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -24,18 +25,20 @@ struct DispatchCall {
   ReceiveShape shape{};                         // rows: of the worst case, or unknown yet
   std::optional<SymmetricHeap::Block> block{};  // given beforehand in worst-case mode
   int workers = 1;                              // of the CPU engine; SMs of the CUDA engine
-  // CUDA engine, of a round: what the numbers of its tokens begin with, and room that a row must have for more than
-  // itself: what the combine stages.
+  // CUDA engine: memory of the GPU outside of the heap, for what no peer reads. Throws OutOfMemory.
+  std::function<std::shared_ptr<std::byte>(std::size_t bytes)> outside{};
+  // CUDA engine, of a round: what the numbers of its tokens begin with, which of the rounds it is (0: all tokens at
+  // once), and where its rows must fit.
   std::int64_t first_token = 0;
-  std::size_t least_row_bytes = 0;
-  std::int64_t range = 0;  // which of the rounds; 0: all tokens at once
+  std::int64_t range = 0;
+  std::optional<detail::RoundRoom> room{};
 };
 
 struct CombineCall {
   CombineArgs args;
   std::optional<Refusal> refusal{};
   TensorView out{};          // [N, H]
-  TensorView out_weights{};  // [N, K] f32, or not given
+  TensorView out_weights{};  // [N, K] f32, or not given; a round's are part of the whole call's
   int workers = 1;
 };
 

@@ -113,7 +113,7 @@ void prepare_outputs(CombineCall& call, SymmetricHeap& heap, CombineSizes const&
     result.x = allocate_tensor(heap, args.x.dtype, {routing.num_tokens, sizes.hidden}, sizes.device);
     call.out = result.x;
   }
-  if (args.topk_weights.given()) {
+  if (args.topk_weights.given() && !call.out_weights.given()) {
     result.topk_weights = allocate_tensor(heap, DType::f32, {routing.num_tokens, routing.top_k}, sizes.device);
     call.out_weights = result.topk_weights;
   }

@@ -136,7 +136,7 @@ constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) no
   return at;
 }
 
-// The device side of a handle, in a block of the owner's heap.
+// The device side of a handle, in memory that only its owner reads.
 struct DeviceHandleLayout {
   std::size_t routes = 0;        // DeviceRoute[N][width], rows final
   std::size_t slot_rank = 0;     // i16[N][K]: rank of each slot's expert, -1: unused; flat with topk_idx

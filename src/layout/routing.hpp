@@ -15,6 +15,14 @@ namespace switchyard::detail {
 
 class Routing;
 
+// A range of this rank's heap that rounds have to themselves, for as long as anybody keeps `owner`.
+struct RoundRoom {
+  std::size_t offset = 0;  // in the heap
+  std::byte* data = nullptr;
+  std::size_t bytes = 0;
+  std::shared_ptr<void> owner{};
+};
+
 // A part of a dispatch that ran in rounds, because its result did not fit into the heap.
 struct Round {
   std::shared_ptr<Routing const> routing;
@@ -47,6 +55,7 @@ class Routing {
   bool worst = false;        // of a dispatch that did not wait for counts
   std::shared_ptr<void> device_owner;
   std::vector<Round> rounds;  // not empty: it ran in rounds; the whole has nothing in GPU memory
+  RoundRoom room;             // of these rounds: cached dispatches and combines find it as the dispatch left it
 };
 
 }  // namespace switchyard::detail

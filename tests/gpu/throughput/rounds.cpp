@@ -9,9 +9,8 @@ class GpuRounds : public GpuTest {};
 
 constexpr std::size_t granule = std::size_t{2} << 20U;
 
-// Takes all of the heap but `room` bytes. How large a heap is, the GPU's granularity decides: it is found by
-// filling it.
-Tensor fill_heap(Buffer& buffer, std::size_t room) {
+// Takes all of the heap that is free.
+std::vector<Tensor> take_all(Buffer& buffer) {
   std::vector<Tensor> fillers;
   for (std::size_t bytes = granule; bytes >= 4096; bytes /= 2) {
     try {
@@ -19,6 +18,13 @@ Tensor fill_heap(Buffer& buffer, std::size_t room) {
     } catch (OutOfMemory const&) {
     }
   }
+  return fillers;
+}
+
+// Takes all of the heap but `room` bytes. How large a heap is, the GPU's granularity decides: it is found by
+// filling it.
+Tensor fill_heap(Buffer& buffer, std::size_t room) {
+  std::vector<Tensor> fillers = take_all(buffer);
   std::size_t const capacity = buffer.heap_bytes_used();
   fillers.clear();
   return buffer.allocate(DType::u8, {static_cast<std::int64_t>(capacity - room)});
@@ -32,6 +38,20 @@ struct RoundsCase {
   bool cached = false;
 };
 
+Handle dispatch_in_rounds(Problem const& p, Buffer& buffer, DeviceRank& device, RankInputs const& inputs) {
+  Handle handle = gpu_dispatch(p, buffer, device, inputs.args(), false);
+  check(handle.routing()->rounds.size() > 1, "the case fits into the heap: it tests nothing");
+  return handle;
+}
+
+// Three quarters of what was free are the rounds' own, and nothing else of the heap is in use: rounds that left
+// something behind each, in the midst of what the next ones use, once made later calls fail.
+void check_use(Buffer const& buffer, std::size_t before, std::size_t room) {
+  std::size_t const used = buffer.heap_bytes_used();
+  check(used <= before + room / 4 * 3, "bytes of the heap in use after a dispatch in rounds: ", used,
+        ", before: ", before, ", free then: ", room);
+}
+
 void run_rounds(RoundsCase const& c) {
   Problem const p = make_problem(c.the);
   run_ranks(c.the.launch, c.the.ranks, c.the, [&](Communicator& communicator) {
@@ -43,10 +63,13 @@ void run_rounds(RoundsCase const& c) {
     Tensor filler;
     if (!c.only_on_rank_0 || communicator.rank() == 0) filler = fill_heap(buffer, c.room);
     RankInputs const inputs(p, communicator.rank());
-    for (int i = 0; i < 2; ++i) {
+    std::size_t const before = buffer.heap_bytes_used();
+    for (bool const fill : {false, true, false}) {
       device.clear();
-      Handle const handle = gpu_dispatch(p, buffer, device, inputs.args(), false);
-      check(handle.routing()->rounds.size() > 1, "the case fits into the heap: it tests nothing");
+      Handle const handle = dispatch_in_rounds(p, buffer, device, inputs);
+      if (filler.given()) check_use(buffer, before, c.room);
+      // What the dispatch found to fit must do so with all other memory in the caller's hands.
+      std::vector<Tensor> const others = fill ? take_all(buffer) : std::vector<Tensor>{};
       if (c.cached) gpu_dispatch(p, buffer, device, inputs.cached_args(handle), true);
       gpu_combine(p, buffer, device, handle, c.extras);
     }
@@ -106,6 +129,52 @@ TEST_F(GpuRounds, Expanded) {
               .room = half,
               .extras = {.combine = {.row_weights = true, .topk_weights = true}, .outputs = OutputsIn::any_pointer},
               .cached = true});
+}
+
+// Rows that a combine brings back may be wider than those that the dispatch received.
+TEST_F(GpuRounds, WiderOutputs) {
+  for (DType const dtype : {DType::f8e4m3, DType::bf16}) {
+    run_rounds({.the = {.ranks = 3,
+                        .tokens = 1200,
+                        .counts = Tokens::equal,
+                        .hidden = 384,
+                        .dtype = dtype,
+                        .combine_dtype = DType::f32},
+                .room = half,
+                .extras = {.combine = {.row_weights = true}, .outputs = OutputsIn::any_pointer}});
+  }
+}
+
+// All handles share one room, also those of dispatches that find no other memory in the heap: not for their rows,
+// nor for their own handle, nor for what the cast makes.
+TEST_F(GpuRounds, SeveralHandlesInAFullHeap) {
+  for (OutputLayout const layout : {OutputLayout::flat, OutputLayout::expanded}) {
+    Case const c{.ranks = 3,
+                 .tokens = 700,
+                 .counts = Tokens::equal,
+                 .hidden = 512,
+                 .top_k = 3,
+                 .cast = true,
+                 .layout = layout};
+    Problem const p = make_problem(c);
+    run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+      DeviceRank device(communicator.rank());
+      communicator.barrier();
+      BufferOptions options = gpu_options_for(p);
+      options.heap_bytes = 2 * granule;
+      Buffer buffer(communicator, options);
+      Tensor const filler = fill_heap(buffer, half);
+      RankInputs const inputs(p, communicator.rank());
+      Handle const first = dispatch_in_rounds(p, buffer, device, inputs);
+      std::vector<Tensor> const others = take_all(buffer);
+      Handle const second = dispatch_in_rounds(p, buffer, device, inputs);
+      GpuExtras const extras{.combine = {.topk_weights = true}, .outputs = OutputsIn::any_pointer};
+      gpu_combine(p, buffer, device, second, extras);
+      gpu_dispatch(p, buffer, device, inputs.cached_args(first), true);
+      gpu_combine(p, buffer, device, first, extras);
+      communicator.barrier();
+    });
+  }
 }
 
 // Not even one token's result fits: an error on every rank, and the buffer goes on.

@@ -10,6 +10,7 @@
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/rounds.hpp"
+#include "memory/round_room.hpp"
 #include "node/agreement.hpp"
 #include "node/device_heap.hpp"
 #include "node/host_heap.hpp"
@@ -237,9 +238,10 @@ class CudaBuffer final : public BufferState {
                       .fresh = fresh,
                       .routing = fresh ? fresh : args.handle.routing(),
                       .workers = args.num_sms > 0 ? args.num_sms : num_sms_,
+                      .outside = [this](std::size_t bytes) { return outside_of_heap(bytes); },
                       .first_token = round.first_token,
-                      .least_row_bytes = round.least_row_bytes,
-                      .range = round.range};
+                      .range = round.range,
+                      .room = round.room};
     attempt(call, [&] {
       check(args);
       if (fresh) describe(args, facts_, communicator_.rank(), *fresh);
@@ -285,7 +287,7 @@ class CudaBuffer final : public BufferState {
 
   Combined launch(CombineArgs const& args, RoundFacts const& round) {
     Combined result;
-    CombineCall call{.args = args, .refusal = round.refusal};
+    CombineCall call{.args = args, .refusal = round.refusal, .out_weights = round.out_weights};
     call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
     attempt(call, [&] {
       check(args);
@@ -305,14 +307,24 @@ class CudaBuffer final : public BufferState {
     return handle.given() && !handle.routing()->rounds.empty();
   }
 
+  std::shared_ptr<DevicePool> pool() {
+    if (!pool_) pool_ = std::make_shared<DevicePool>(device_);
+    return pool_;
+  }
+
+  std::shared_ptr<std::byte> outside_of_heap(std::size_t bytes) {
+    return pool()->take(bytes, engine_.stream(), shared_from_this());
+  }
+
   RoundTools tools() {
     return {.engine = engine_,
             .heap = *connected_.heap,
             .options = facts_.options,
-            .pool =
-                [this] {
-                  if (!pool_) pool_ = std::make_shared<DevicePool>(device_);
-                  return pool_;
+            .pool = [this] { return pool(); },
+            .room =
+                [this](std::size_t useful) {
+                  engine_.reclaim_between_calls();
+                  return rooms_.take(*connected_.heap, useful);
                 },
             .dispatch =
                 [this](DispatchArgs const& args, RoundFacts const& round) {
@@ -328,7 +340,8 @@ class CudaBuffer final : public BufferState {
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
   BufferFacts facts_;
-  std::shared_ptr<DevicePool> pool_;  // made when a call runs in rounds
+  std::shared_ptr<DevicePool> pool_;  // made when the heap has too little
+  RoundRooms rooms_;
   cuda::Engine engine_;
   int num_sms_ = 0;
   int most_sms_ = 0;

@@ -8,6 +8,7 @@
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/launch.hpp"
 #include "plan/copy_plan.hpp"
+#include "plan/round_plan.hpp"
 
 namespace switchyard::cuda {
 
@@ -15,11 +16,17 @@ namespace {
 
 constexpr std::int64_t most_rows = 0x7fffffff;
 
-Refusal no_memory(SymmetricHeap const& heap, std::size_t bytes, std::string const& what) {
+// `seen`: bytes that were free.
+Refusal no_memory(SymmetricHeap const& heap, std::size_t bytes, std::string const& what, std::size_t seen) {
   return {ErrorCode::out_of_memory,
           fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; free results earlier or raise "
                       "BufferOptions::heap_bytes",
-                      bytes, what, heap.allocator().largest_free(), heap.allocator().capacity())};
+                      bytes, what, seen, heap.allocator().capacity())};
+}
+
+std::optional<SymmetricHeap::Block> block_in(detail::RoundRoom const& room, std::size_t bytes) {
+  if (bytes > room.bytes) return std::nullopt;
+  return SymmetricHeap::Block{.offset = room.offset, .data = room.data, .owner = room.owner};
 }
 
 HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
@@ -58,7 +65,25 @@ DeviceHandle Engine::device_handle(detail::Routing const& routing) const {
           .expanded = !flat};
 }
 
-// A block for the device side of the handle; without one the call is refused.
+// Memory that only kernels of this rank use: of the heap, or outside of it when the heap has none left. Without any
+// the call is refused. What a round takes always lies outside: its handle outlives its rows, and in the heap it
+// would keep later calls from memory that this one had.
+std::optional<Engine::PrivateMemory> Engine::take_private(DispatchCall& call, std::size_t bytes,
+                                                          std::string const& what) {
+  if (!call.room) {
+    if (auto block = take(bytes)) return PrivateMemory{std::move(*block), true};
+  }
+  if (capturing_) {  // memory outside would belong to the graph
+    call.refusal = no_memory(*heap_, bytes, what, heap_->allocator().largest_free());
+    return std::nullopt;
+  }
+  std::shared_ptr<std::byte> owner;
+  call.refusal = refusal_of([&] { owner = call.outside(bytes); });
+  if (call.refusal) return std::nullopt;
+  return PrivateMemory{{.offset = 0, .data = owner.get(), .owner = owner}, false};
+}
+
+// Memory for the device side of the handle; without it the call is refused.
 void Engine::prepare_handle(DispatchCall& call) {
   detail::Routing& routing = *call.fresh;
   bool const flat = routing.layout == OutputLayout::flat;
@@ -66,17 +91,15 @@ void Engine::prepare_handle(DispatchCall& call) {
   int const num_ranks = options_.sizes.num_ranks;
   routing.width = top_k == 0 ? num_ranks : flat ? std::min(top_k, num_ranks) : top_k;
   std::size_t const bytes = device_handle_layout(sizes_of(routing, options_.sizes)).bytes;
-  auto block = take(bytes);
-  if (!block) {
-    call.refusal = no_memory(*heap_, bytes, "a handle");
-    return;
-  }
-  routing.device = block->data;
+  auto memory = take_private(call, bytes, "a handle");
+  if (!memory) return;
+  routing.device = memory->block.data;
   routing.recv_counts =
       TensorView(device_handle(routing).recv_counts, DType::i32, {num_ranks, 1 + options_.sizes.max_local_experts});
   routing.recv_counts.device = Device::cuda;
-  routing.device_owner = block->owner;
-  keep_until_done(std::move(*block));
+  routing.device_owner = memory->block.owner;
+  // Memory outside of the heap is freed in the order of the stream, behind all kernels that use it.
+  if (memory->in_heap) keep_until_done(std::move(memory->block));
 }
 
 // What the notify phases need, in a kernel of their own or at the start of the dispatch kernel.
@@ -173,20 +196,23 @@ void Engine::guess_block(DispatchCall& call) {
            static_cast<std::int64_t>(local) * (routing.expert_alignment - 1);
   }
   if (rows > most_rows) return;
-  DispatchCall all{.args = {}, .shape = call.shape, .least_row_bytes = call.least_row_bytes};
-  all.shape.rows = rows;
-  call.block = heap_->allocate(block_bytes(all));
+  std::size_t const bytes = block_bytes(call, rows);
+  call.block = call.room ? block_in(*call.room, bytes) : heap_->allocate(bytes);
 }
 
-std::size_t Engine::block_bytes(DispatchCall const& call) {
-  return std::max(receive_block(call.shape).bytes,
-                  static_cast<std::size_t>(call.shape.rows) * call.least_row_bytes);
+// What a round of so many rows may take later, if that is more, is asked for at once: by then it cannot be divided.
+std::size_t Engine::block_bytes(DispatchCall const& call, std::int64_t rows) {
+  if (call.room && call.fresh)
+    return round_bytes({.hidden = call.args.x.size(1), .top_k = call.routing->top_k}, rows);
+  ReceiveShape shape = call.shape;
+  shape.rows = rows;
+  return receive_block(shape).bytes;
 }
 
 // The block was for all that could arrive; this is what did.
 void Engine::trim_block(DispatchCall& call) {
   call.shape.rows = call.routing->placement.rows;
-  heap_->trim(*call.block, block_bytes(call));
+  if (!call.room) heap_->trim(*call.block, block_bytes(call, call.shape.rows));
 }
 
 // One kernel does it all. Unless the caller wants to know no counts, the host waits for them, while rows move.
@@ -231,9 +257,11 @@ void Engine::allocate_block(DispatchCall& call) {
                            fmt::format("rows received: expected at most {}, seen {}", most_rows, call.shape.rows)};
     return;
   }
-  std::size_t const bytes = block_bytes(call);
-  call.block = take(bytes);
-  if (!call.block) call.refusal = no_memory(*heap_, bytes, fmt::format("{} rows received", call.shape.rows));
+  std::size_t const bytes = block_bytes(call, call.shape.rows);
+  call.block = call.room ? block_in(*call.room, bytes) : take(bytes);
+  if (call.block) return;
+  std::size_t const seen = call.room ? call.room->bytes : heap_->allocator().largest_free();
+  call.refusal = no_memory(*heap_, bytes, fmt::format("{} rows received", call.shape.rows), seen);
 }
 
 // What travels: the caller's rows, or what the cast makes of them in the heap. May refuse the call.
@@ -259,27 +287,29 @@ void Engine::cast(DispatchCall& call, Payload& payload) {
   std::int64_t const groups = (x.size(1) + 127) / 128;
   std::size_t const values = align_up(static_cast<std::size_t>(x.numel()), part_alignment);
   std::size_t const bytes = values + static_cast<std::size_t>(x.size(0) * groups) * sizeof(float);
-  auto block = take(bytes);
-  if (!block) {
-    call.refusal = no_memory(*heap_, bytes, "the cast of x");
-    return;
-  }
-  auto* const scales = reinterpret_cast<float*>(block->data + values);
+  auto memory = take_private(call, bytes, "the cast of x");
+  if (!memory) return;
+  std::byte* const data = memory->block.data;
+  auto* const scales = reinterpret_cast<float*>(data + values);
   check_cuda(launch_cast({.from = static_cast<std::byte const*>(x.data),
                           .row_stride = x.stride(0),
                           .dtype = x.dtype,
                           .tokens = x.size(0),
                           .hidden = x.size(1),
-                          .values = reinterpret_cast<std::uint8_t*>(block->data),
+                          .values = reinterpret_cast<std::uint8_t*>(data),
                           .scales = scales},
                          4 * call.workers, stream_.get()),
              "launching the cast kernel");
-  payload.x.from = block->data;
+  payload.x.from = data;
   payload.x.stride = x.size(1);
   payload.scales = scales;
   payload.scale_strides[0] = groups;
   payload.scale_strides[1] = 1;
-  keep_own(std::move(*block));
+  if (memory->in_heap) {
+    keep_own(std::move(memory->block));
+  } else {
+    payload.outside = memory->block.owner;
+  }
 }
 
 void Engine::place(DispatchCall& call, Payload const& payload, Opening opening) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "call/calls.hpp"
@@ -84,8 +85,6 @@ class Engine {
 
   // A block of the heap. When there is none at once, waits for the calls so far, whose blocks are then free.
   [[nodiscard]] std::optional<SymmetricHeap::Block> take(std::size_t bytes);
-  // The call so far has launched all its kernels: once they are done, its blocks are free.
-  void close_call();
   // Waits for the calls so far and lets go of their blocks. Not while a call is being made.
   void reclaim_between_calls();
   // A block that kernels of the latest call use, though nobody else keeps it.
@@ -99,11 +98,18 @@ class Engine {
     std::optional<Error> failure;  // how it ended; guarded by trouble_mutex_
   };
   void join(cudaStream_t caller);
+  // The call so far has launched all its kernels: once they are done, its blocks are free.
+  void close_call();
   void reclaim();
   // A block that only the engine knows of: a graph that uses it may be replayed as long as the buffer lives.
   void keep_own(SymmetricHeap::Block block);
   void look();
 
+  struct PrivateMemory {
+    SymmetricHeap::Block block;
+    bool in_heap = true;  // then somebody must keep it until the kernels are done
+  };
+  std::optional<PrivateMemory> take_private(DispatchCall& call, std::size_t bytes, std::string const& what);
   void prepare_handle(DispatchCall& call);
   void fill(DispatchCall const& call, NotifyArgs& to) const;
   void notify(DispatchCall& call);
@@ -114,13 +120,14 @@ class Engine {
   void allocate_block(DispatchCall& call);
   void guess_block(DispatchCall& call);
   void trim_block(DispatchCall& call);
-  [[nodiscard]] static std::size_t block_bytes(DispatchCall const& call);
+  [[nodiscard]] static std::size_t block_bytes(DispatchCall const& call, std::int64_t rows);
   // What travels, and how it is cut.
   struct Payload {
     RowCopy x{};
     float const* scales = nullptr;
     std::int64_t scale_strides[2]{};
     CopyPlan copies{.piece = 0, .stages = 0, .warps = 1};
+    std::shared_ptr<void> outside{};  // of the heap: what was cast, until all kernels of the call are queued
   };
   Payload prepare_payload(DispatchCall& call);
   void cast(DispatchCall& call, Payload& payload);

@@ -7,6 +7,7 @@
 #include "call/throughput_parts.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "memory/device/cuda_check.hpp"
+#include "plan/round_plan.hpp"
 
 namespace switchyard::detail {
 
@@ -128,17 +129,9 @@ DispatchArgs slice_of(DispatchArgs args, std::int64_t first, std::int64_t count)
   return args;
 }
 
-// A round may take half of the room: the combine's tensors (whose rows are wider than what FP8 received) and the
-// handles of later rounds want some, too.
-std::size_t least_row_bytes(BufferOptions const& options, DispatchArgs const& args) {
-  bool const fp8 = args.x.dtype == DType::f8e4m3;
-  auto const hidden = static_cast<std::size_t>(options.hidden);
-  std::size_t const row = hidden * (fp8 ? size_of(DType::bf16) : size_of(args.x.dtype));
-  std::size_t const weights = (1 + static_cast<std::size_t>(options.top_k)) * sizeof(float);
-  return 2 * (row + weights);
-}
-
-// Ranges of tokens halve until a round fits: all ranks see the same refusals, so all halve alike.
+// Ranges of tokens halve until a round fits into the room of every rank: all ranks see the same refusals, so all
+// halve alike. Nothing else that a round takes lies in the heap, and the room stays with the handle: whether a
+// round fits does not depend on what else the heap has to hold, now or later.
 class Rounds {
  public:
   // The device side of the handle is only needed for its counts.
@@ -153,6 +146,7 @@ class Rounds {
     whole_.call.routing = routing_;
     whole_.call.shape = shape_of(args_, args_.layout, routing_->top_k);
     refusal_ = make_whole(tools_, whole_, routing_->placement.rows);
+    if (!refusal_) refusal_ = refusal_of([&] { routing_->room = tools_.room(bytes_of_all()); });
     run({.number = 0, .depth = 1});
     run({.number = 1, .depth = 1});
     auto const own = static_cast<std::size_t>(tools_.heap.rank());
@@ -177,6 +171,10 @@ class Rounds {
   [[nodiscard]] int alignment() const {
     return routing_->layout == OutputLayout::expanded ? routing_->expert_alignment : 1;
   }
+  // More than any round takes.
+  [[nodiscard]] std::size_t bytes_of_all() const {
+    return round_bytes({.hidden = tools_.options.hidden, .top_k = routing_->top_k}, routing_->placement.rows);
+  }
   // No rank has more than one token in a range.
   [[nodiscard]] bool is_smallest(Range const& range) const {
     return std::int64_t{1} << range.depth >= tools_.options.max_tokens;
@@ -189,8 +187,8 @@ class Rounds {
     try {
       part =
           tools_.dispatch(slice_of(args_, begin, count), {.first_token = begin,
-                                                          .least_row_bytes = least_row_bytes(tools_.options, args_),
                                                           .range = (std::int64_t{1} << range.depth) + range.number,
+                                                          .room = routing_->room,
                                                           .refusal = refusal_});
     } catch (OutOfMemory const&) {
       if (is_smallest(range)) throw;
@@ -218,6 +216,11 @@ CombineArgs slice_of(CombineArgs args, std::int64_t first, std::int64_t count) {
   args.out = rows_of(args.out, first, count);
   args.after = {};
   return args;
+}
+
+// 0: not given.
+std::size_t bytes_a_row(ConstTensorView const& view) {
+  return view.given() ? static_cast<std::size_t>(cuda::row_bytes_of(view)) : 0;
 }
 
 Tensor in_pool(RoundTools const& tools, DType dtype, std::initializer_list<std::int64_t> shape) {
@@ -250,47 +253,48 @@ class CombineRounds {
       result_.topk_weights = in_pool(tools_, DType::f32, {routing_.num_tokens, routing_.top_k});
   }
 
-  // What a round pulls, in the heap.
-  [[nodiscard]] ConstTensorView staged(ConstTensorView const& whole, Round const& round) {
+  // The rows of a round, from `at` in the room on.
+  [[nodiscard]] ConstTensorView staged(ConstTensorView const& whole, std::size_t at, Round const& round) const {
     if (!whole.given()) return whole;
     std::int64_t const rows = round.routing->placement.rows;
-    std::size_t const bytes = static_cast<std::size_t>(rows * cuda::row_bytes_of(whole));
-    auto const block = tools_.engine.take(bytes);
-    if (!block) throw_no_memory(tools_.heap, bytes, "the rows of a round");
-    TensorView view = whole.ndim == 2 ? TensorView(block->data, whole.dtype, {rows, whole.size(1)})
-                                      : TensorView(block->data, whole.dtype, {rows});
+    std::byte* const data = routing_.room.data + at;
+    TensorView view = whole.ndim == 2 ? TensorView(data, whole.dtype, {rows, whole.size(1)})
+                                      : TensorView(data, whole.dtype, {rows});
     view.device = Device::cuda;
-    staged_.push_back(*block);
     collect(whole, view, round.segments, tools_.engine.stream());
     return view;
   }
 
+  // What peers pull. The copies come after the last round's kernel in the stream, which ends when peers have read
+  // all.
+  void stage(Round const& round, CombineArgs& part) const {
+    StagedRows const at = staged_rows({.rows = round.routing->placement.rows,
+                                       .row_bytes = bytes_a_row(args_.x),
+                                       .topk_weight_bytes = bytes_a_row(args_.topk_weights),
+                                       .row_weight_bytes = bytes_a_row(args_.row_weights)});
+    if (at.bytes > routing_.room.bytes) throw_no_memory(tools_.heap, at.bytes, "the rows of a round");
+    part.x = staged(args_.x, at.x, round);
+    part.topk_weights = staged(args_.topk_weights, at.topk_weights, round);
+    part.row_weights = staged(args_.row_weights, at.row_weights, round);
+  }
+
   void run(Round const& round) {
-    tools_.engine.close_call();  // the last round's blocks serve this one, if need be
     std::int64_t const tokens = round.routing->num_tokens;
     CombineArgs part = slice_of(args_, round.first_token, tokens);
     part.handle = Handle(round.routing);
-    if (!refusal_) {
-      refusal_ = refusal_of([&] {
-        part.x = staged(args_.x, round);
-        part.topk_weights = staged(args_.topk_weights, round);
-        part.row_weights = staged(args_.row_weights, round);
-      });
-    }
-    Combined const done = tools_.combine(part, {.refusal = refusal_});
-    // Peers pull from these blocks until the kernel ends.
-    for (SymmetricHeap::Block& block : staged_) tools_.engine.keep_until_done(std::move(block));
-    staged_.clear();
-    if (!done.topk_weights.given()) return;
-    TensorView const to = rows_of(result_.topk_weights.view(), round.first_token, tokens);
-    copy_rows(copy_between(done.topk_weights, to), tokens, tools_.engine.stream());
+    if (!refusal_) refusal_ = refusal_of([&] { stage(round, part); });
+    TensorView weights{};
+    if (result_.topk_weights.given()) weights = rows_of(result_.topk_weights.view(), round.first_token, tokens);
+    tools_.combine(part, {.out_weights = weights, .refusal = refusal_});
+    // Peers pull from the room until the kernel ends, even if the caller lets go of the handle before.
+    RoundRoom const& room = routing_.room;
+    tools_.engine.keep_until_done({.offset = room.offset, .data = room.data, .owner = room.owner});
   }
 
   RoundTools const& tools_;
   CombineArgs args_;
   Routing const& routing_;
   std::optional<Refusal> refusal_;
-  std::vector<SymmetricHeap::Block> staged_;  // of the round
   Combined result_;
 };
 
@@ -311,7 +315,8 @@ Dispatched dispatch_in_same_rounds(RoundTools const& tools, DispatchArgs const& 
   for (Round const& round : routing->rounds) {
     DispatchArgs slice = slice_of(args, round.first_token, round.routing->num_tokens);
     slice.handle = Handle(round.routing);
-    Dispatched const part = tools.dispatch(slice, {.first_token = round.first_token, .refusal = refusal});
+    Dispatched const part =
+        tools.dispatch(slice, {.first_token = round.first_token, .room = routing->room, .refusal = refusal});
     take_over(part, whole.result, round.segments, tools.engine.stream());
   }
   whole.result.handle = args.handle;

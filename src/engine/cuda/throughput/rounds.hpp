@@ -15,8 +15,9 @@ namespace switchyard::detail {
 // What a round is, beside its arguments.
 struct RoundFacts {
   std::int64_t first_token = 0;
-  std::size_t least_row_bytes = 0;
   std::int64_t range = 0;            // 2^depth + number; the same on all ranks
+  std::optional<RoundRoom> room{};   // where a dispatch's rows must fit
+  TensorView out_weights{};          // where a combine writes the sums of weights, if it has any
   std::optional<Refusal> refusal{};  // found before; tells the peers
 };
 
@@ -26,6 +27,7 @@ struct RoundTools {
   SymmetricHeap& heap;
   BufferOptions const& options;
   std::function<std::shared_ptr<DevicePool>()> pool;
+  std::function<RoundRoom(std::size_t useful)> room;  // see RoundRooms; when no call is under way
   std::function<Dispatched(DispatchArgs const&, RoundFacts const&)> dispatch;
   std::function<Combined(CombineArgs const&, RoundFacts const&)> combine;
   std::function<std::shared_ptr<void>()> keep;  // what results must keep alive
