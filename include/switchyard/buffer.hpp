@@ -41,8 +41,9 @@ struct BufferOptions {
   std::int64_t hidden = 0;      // elements of a token
   int num_experts = 0;
   int top_k = 0;  // 1 to 64
-  // Bytes of the symmetric heap of each rank; 0: two worst-case results of a dispatch. Address space only:
-  // memory is taken when it is first written.
+  // Bytes of the symmetric heap of each rank; 0: SWITCHYARD_HEAP_BYTES, and without that two worst-case results of
+  // a dispatch, as far as every rank may map so much. Address space only on the CPU engine: memory is taken when it
+  // is first written.
   std::size_t heap_bytes = 0;
   // Threads that move data for this rank (the CPU's counterpart of an SM count); 0: cores / ranks.
   int num_workers = 0;

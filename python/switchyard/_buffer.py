@@ -40,8 +40,9 @@ class Buffer(Owner):
         hidden: elements of a token.
         num_experts: of all ranks together.
         top_k: 1 to 64.
-        heap_bytes: bytes of each rank's symmetric heap; 0: two worst-case results. Address space on the CPU engine,
-            GPU memory on the CUDA engine. May differ between ranks, as may all below but engine.
+        heap_bytes: bytes of each rank's symmetric heap; 0: SWITCHYARD_HEAP_BYTES, and without that two worst-case
+            results, as far as there is room. Address space on the CPU engine, GPU memory on the CUDA engine. May differ
+            between ranks, as may all below but engine.
         engine: "cpu", "cuda", or "auto": what SWITCHYARD_ENGINE says, else cuda if there is a usable GPU.
         device: CUDA engine: index of the GPU; -1: the current one.
         num_workers: CPU engine: threads that move data; 0: cores / ranks.

@@ -32,6 +32,8 @@ constexpr std::array table{
                 "engine of buffers that do not choose one; auto: cuda when there is a GPU that this build can use"},
     SettingInfo{Setting::gpu_memory, "SWITCHYARD_GPU_MEMORY", "auto", "auto|fd|fabric|ipc",
                 "how GPU memory is shared with other ranks; auto: the first of these that works for all"},
+    SettingInfo{Setting::heap_bytes, "SWITCHYARD_HEAP_BYTES", "0", "0..17592186044416",
+                "bytes of each rank's heap where a buffer's options say none; 0: chosen by the buffer's sizes"},
 };
 
 bool one_of(std::string_view words, std::string_view value) {

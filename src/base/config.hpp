@@ -19,7 +19,8 @@ enum class Setting : unsigned char {
   port_offset,
   spin_us,
   engine,
-  gpu_memory
+  gpu_memory,
+  heap_bytes
 };
 
 struct SettingInfo {

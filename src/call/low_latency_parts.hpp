@@ -19,8 +19,9 @@ SlotSizes slot_sizes_of(LowLatencyOptions const& options, int num_ranks);
 // For what takes a Buffer's options: the same sizes, with a heap of that many bytes.
 BufferOptions buffer_options_of(LowLatencyOptions const& options, std::size_t heap_bytes);
 
-// What connect_heap() compares: {"LowLatencyOptions", size_options_of(options)}.
+// What connect_heap() compares: {"LowLatencyOptions", size_options_of(options), low_latency_sizes}.
 std::array<SizeOption, 7> size_options_of(LowLatencyOptions const& options);
+inline constexpr std::string_view low_latency_sizes = "LowLatencyOptions::max_tokens or max_results";
 
 // Where a frame lies.
 struct FramePlace {

@@ -6,6 +6,7 @@
 
 #include "base/check.hpp"
 #include "base/config.hpp"
+#include "memory/host_limits.hpp"
 #include "node/agreement.hpp"
 #include "node/host_heap.hpp"
 
@@ -18,7 +19,9 @@ Decisions decide(BufferOptions const& options, int num_ranks) {
   int const cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::chrono::milliseconds const usual{config_number(Setting::timeout_ms)};
   Decisions made;
-  made.plan = plan_buffer(options, {.num_ranks = num_ranks, .cores = cores}, config_number(Setting::spin_us));
+  BufferOptions wanted = options;
+  if (wanted.heap_bytes == 0) wanted.heap_bytes = static_cast<std::size_t>(config_number(Setting::heap_bytes));
+  made.plan = plan_buffer(wanted, {.num_ranks = num_ranks, .cores = cores}, config_number(Setting::spin_us));
   made.wait = {.timeout = options.timeout.count() > 0 ? options.timeout : usual, .spin = made.plan.spin};
   return made;
 }
@@ -35,6 +38,13 @@ Tensor tensor_at(std::byte* data, DType dtype, std::initializer_list<std::int64_
 Decisions decide_together(Node& node, BufferOptions const& options) {
   Decisions made;
   agree(node, refusal_of([&] { made = decide(options, node.size()); }));
+  return made;
+}
+
+Decisions decide_on_host_together(Node& node, BufferOptions const& options) {
+  Decisions made = decide_together(node, options);
+  HostBounds const bounds{.memory = machine_memory(), .address_space = least_of(node, free_address_space())};
+  made.plan = fit_into_host(made.plan, bounds, node.size());
   return made;
 }
 

@@ -19,6 +19,8 @@ struct Decisions {
 
 // Collective: a rank that cannot go on stops all.
 Decisions decide_together(Node& node, BufferOptions const& options);
+// The same where the heap is host memory.
+Decisions decide_on_host_together(Node& node, BufferOptions const& options);
 
 // Runs `step`; what it throws goes to the peers with the call.
 template <typename Call, typename Step>

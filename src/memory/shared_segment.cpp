@@ -12,6 +12,7 @@
 
 #include "base/check.hpp"
 #include "base/config.hpp"
+#include "memory/host_limits.hpp"
 #include "memory/numa_binding.hpp"
 
 namespace switchyard {
@@ -60,6 +61,9 @@ bool advise_huge_pages(std::byte* data, std::size_t bytes) {
 
 SharedSegment::SharedSegment(UniqueFd fd, std::size_t bytes) : Segment(bytes), fd_(std::move(fd)) {
   void* const at = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
+  if (at == MAP_FAILED && errno == ENOMEM)
+    throw OutOfMemory(fmt::format("mapping a segment of {} bytes: no memory; this process may map {} bytes more",
+                                  bytes_, free_address_space()));
   if (at == MAP_FAILED) throw_errno(fmt::format("mapping a segment of {} bytes", bytes_));
   data_ = static_cast<std::byte*>(at);
 }

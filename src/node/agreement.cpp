@@ -1,10 +1,25 @@
 #include "node/agreement.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "base/check.hpp"
 
 namespace switchyard {
+
+std::uint64_t least_of(Node& node, std::uint64_t mine) {
+  std::uint64_t least = mine;
+  auto const all = node.all_gather(bytes_of(mine));
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    std::uint64_t theirs = 0;
+    require(all[rank].size() == sizeof theirs, "rank {}: a number: expected {} bytes, seen {}", rank, sizeof theirs,
+            all[rank].size());
+    std::memcpy(&theirs, all[rank].data(), sizeof theirs);
+    least = std::min(least, theirs);
+  }
+  return least;
+}
 
 void agree(Node& node, std::optional<Refusal> const& refusal) {
   std::string message;  // empty: no objection; otherwise a byte of code, then the text

@@ -47,12 +47,24 @@ void check_equal(SizeOptions const& names, std::vector<Introduction> const& all)
   }
 }
 
-std::shared_ptr<SharedSegment> create_segment(Node& node, BufferPlan const& plan) {
+// What can be done when a segment cannot be mapped: the system only says that there is no memory.
+std::optional<Refusal> advised(std::optional<Refusal> refusal, std::size_t bytes, SizeOptions const& options) {
+  if (!refusal || refusal->code != ErrorCode::out_of_memory) return refusal;
+  refusal->text += fmt::format(
+      "; it maps the segments of all ranks, {} bytes together: raise its limit (ulimit -v) "
+      "or lower {}",
+      bytes, options.to_lower);
+  return refusal;
+}
+
+std::shared_ptr<SharedSegment> create_segment(Node& node, SizeOptions const& options, BufferPlan const& plan) {
   std::shared_ptr<SharedSegment> own;
-  agree(node, refusal_of([&] {
-          own = SharedSegment::create(plan.segment_bytes);
-          initialise_control(own->data(), node.rank(), node.size(), own->bytes());
-        }));
+  auto const refusal = refusal_of([&] {
+    own = SharedSegment::create(plan.segment_bytes);
+    initialise_control(own->data(), node.rank(), node.size(), own->bytes());
+  });
+  // Of the other ranks' segments nothing is known yet but that they are about as large.
+  agree(node, advised(refusal, plan.segment_bytes * static_cast<std::size_t>(node.size()), options));
   return own;
 }
 
@@ -80,11 +92,11 @@ ConnectedHeap connect_heap(Node& node, BufferOptions const& options, BufferPlan 
                                          {"hidden", options.hidden},
                                          {"num_experts", options.num_experts},
                                          {"top_k", options.top_k}}};
-  return connect_heap(node, {"BufferOptions", sizes}, plan);
+  return connect_heap(node, {"BufferOptions", sizes, "BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)"}, plan);
 }
 
 ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan const& plan) {
-  auto const own = create_segment(node, plan);
+  auto const own = create_segment(node, options, plan);
   Introduction mine{.segment_bytes = own->bytes(), .segment_id = own->id()};
   for (std::size_t i = 0; i < options.options.size(); ++i) mine.options.at(i) = options.options[i].value;
   auto const all = introduce(node, mine);
@@ -98,7 +110,9 @@ ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan co
     }
   });
   // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
-  agree(node, refusal);
+  std::size_t bytes = 0;
+  for (Introduction const& each : all) bytes += each.segment_bytes;
+  agree(node, advised(refusal, bytes, options));
   return {std::make_shared<SymmetricHeap>(std::move(segments), node.rank(), plan.control.bytes), own->id()};
 }
 

@@ -26,6 +26,7 @@ struct SizeOption {
 struct SizeOptions {
   std::string_view type;
   std::span<SizeOption const> options;
+  std::string_view to_lower;  // what makes segments smaller: for errors
 };
 
 // Collective. Checks that all ranks pass equal sizes; throws the same error on every rank.

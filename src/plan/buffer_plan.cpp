@@ -40,6 +40,7 @@ BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, 
   std::size_t const heap =
       options.heap_bytes != 0 ? options.heap_bytes : default_heap_bytes(options, share.num_ranks);
   plan.heap_bytes = align_up(heap, page_bytes);
+  plan.heap_given = options.heap_bytes != 0;
   plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
   plan.num_workers = options.num_workers > 0 ? options.num_workers : std::max(1, share.cores / share.num_ranks);
   // With fewer cores than ranks a spinning rank takes the core from the one that it waits for.
@@ -47,6 +48,16 @@ BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, 
   plan.spin = spin_us >= 0 ? std::chrono::microseconds{spin_us}
               : core_each  ? short_spin
                            : std::chrono::microseconds{0};
+  return plan;
+}
+
+BufferPlan fit_into_host(BufferPlan plan, HostBounds const& bounds, int num_ranks) {
+  if (plan.heap_given) return plan;
+  std::size_t const share = bounds.address_space / 2 / static_cast<std::size_t>(num_ranks);
+  std::size_t const of_heap = share > plan.control.bytes ? share - plan.control.bytes : 0;
+  std::size_t const most = std::min(bounds.memory, of_heap) / page_bytes * page_bytes;
+  plan.heap_bytes = std::max(std::min(plan.heap_bytes, most), page_bytes);
+  plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
   return plan;
 }
 

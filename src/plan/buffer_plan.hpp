@@ -19,13 +19,25 @@ struct MachineShare {
 struct BufferPlan {
   ControlLayout control;
   std::size_t heap_bytes = 0;
+  bool heap_given = false;        // somebody asked for this size
   std::size_t segment_bytes = 0;  // control and heap, whole huge pages
   int num_workers = 1;
   std::chrono::microseconds spin{0};
 };
 
+// What bounds heaps of host memory.
+struct HostBounds {
+  std::size_t memory = 0;         // bytes that the machine has
+  std::size_t address_space = 0;  // bytes that a process may still map: the least of all ranks, the same on all
+};
+
 // spin_us < 0: chosen here.
 BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, std::int64_t spin_us);
+
+// The plan of a buffer whose heap is host memory. A heap that nobody asked a size for gets no more than the
+// machine's memory, nor than its share of the address space: every process maps the segments of all ranks, and has
+// use for half of what it may map.
+BufferPlan fit_into_host(BufferPlan plan, HostBounds const& bounds, int num_ranks);
 
 // Rows that a rank receives at most from `num_ranks` ranks.
 std::int64_t worst_rows(BufferOptions const& options, int num_ranks, OutputLayout layout);

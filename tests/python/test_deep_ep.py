@@ -308,7 +308,7 @@ def test_handles_are_equal_to_themselves_alone():
 
 
 def test_too_little_memory_is_told_in_words_of_this_interface(monkeypatch):
-    monkeypatch.setattr(deep_ep._engines, "_heap_bytes", lambda communicator: 1 << 16)
+    monkeypatch.setenv("SWITCHYARD_HEAP_BYTES", str(1 << 16))
 
     def body(buffer, rank):
         sizes = {"hidden": hidden, "experts": experts, "top_k": top_k, "dtype": torch.bfloat16}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import switchyard
@@ -31,7 +33,8 @@ class Shape(NamedTuple):
 
 _most_rows = 2**31 - 1
 _most_tokens_on_gpus = 1 << 20  # there each takes memory beforehand: 8 bytes for each rank, or each of top_k
-_address_space = 8 << 40
+_most_heap_bytes = 1 << 44  # that the engine takes
+_addresses = 1 << 47  # of a process
 
 
 def most_tokens(num_ranks: int, on_gpu: bool) -> int:
@@ -40,10 +43,23 @@ def most_tokens(num_ranks: int, on_gpu: bool) -> int:
     return min(most, _most_tokens_on_gpus) if on_gpu else most
 
 
+def _free_address_space() -> int:
+    """Bytes that this process may still map."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return max(0, (_addresses if limit == resource.RLIM_INFINITY else limit) - pages * resource.getpagesize())
+
+
 def _heap_bytes(communicator: switchyard.Communicator) -> int:
-    """CPU: all of the machine's memory, since the heap takes only what is written to."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(min(memory, _address_space // communicator.size))
+    """CPU: all of the machine's memory, since the heap takes only what is written to, as far as every rank may map the
+    heaps of all: half of its address space is for that. 0: the environment says how much. Collective.
+    """
+    mine = _free_address_space().to_bytes(8, "little")
+    least = min(int.from_bytes(each, "little") for each in communicator.all_gather(mine))
+    if os.environ.get("SWITCHYARD_HEAP_BYTES", "0") != "0":
+        return 0
+    memory = resource.getpagesize() * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(memory, least // 2 // communicator.size, _most_heap_bytes))
 
 
 class Engines:

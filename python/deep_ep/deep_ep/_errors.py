@@ -12,7 +12,9 @@ _Error = TypeVar("_Error", bound=Exception)
 _words = (
     ("free results earlier or raise", "let go of earlier results, or raise"),
     ("write into a tensor of Buffer::allocate or raise", "let go of earlier results, or raise"),
-    ("BufferOptions::heap_bytes", "num_nvl_bytes (ElasticBuffer: num_bytes)"),
+    ("BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)", "SWITCHYARD_HEAP_BYTES"),
+    ("BufferOptions::heap_bytes", "num_nvl_bytes (ElasticBuffer: num_bytes; on the CPU SWITCHYARD_HEAP_BYTES)"),
+    ("LowLatencyOptions::max_tokens or max_results", "num_max_dispatch_tokens_per_rank"),
     ("LowLatencyOptions::", ""),
     ("max_tokens = ", "num_max_dispatch_tokens_per_rank = "),  # only low-latency buffers are given one that matters
     ("max_tokens: ", "num_max_dispatch_tokens_per_rank: "),
@@ -45,8 +47,10 @@ def in_our_words(error: _Error, *more: tuple[str, str]) -> _Error:
 
 
 def made_by_all(what: str, make: Callable[[], _Made]) -> _Made:
-    """make(), whose Timeout then says what was to be made."""
+    """make(), whose Timeout then says what was to be made. What it says of memory, it says in our words."""
     try:
         return make()
+    except switchyard.OutOfMemory as error:
+        raise in_our_words(error) from error
     except switchyard.Timeout as error:
         raise with_text(error, f"{error}; {what} was to be made: do all ranks call with these?") from error

@@ -30,7 +30,8 @@ class Buffer(LowLatencyCalls):
 
     Args:
         group: a torch.distributed process group of any back end.
-        num_nvl_bytes: CUDA: bytes of GPU memory for results; CPU: no meaning, the heap grows as it needs.
+        num_nvl_bytes: CUDA: bytes of GPU memory for results; CPU: no meaning, the heap grows as it needs
+            (up to SWITCHYARD_HEAP_BYTES bytes, if that variable is set).
         num_rdma_bytes: of get_local_buffer_tensor, which takes them when it is asked; else without effect on one
             machine.
         num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric: taken, and without effect on one

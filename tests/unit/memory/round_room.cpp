@@ -41,7 +41,7 @@ void check_apart(RoundRoom const& room, std::vector<SymmetricHeap::Block> const&
 // A dispatch in rounds, whose rows come again when the caller has taken all of the heap that it could get.
 TEST(RoundRoom, WhatFittedOnceFitsAgain) {
   Random random(7);
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 100; ++i) {
     RoundShape const shape{.hidden = 64 * random.between(1, 64), .top_k = random.between(0, 8)};
     auto const heap = heap_of(static_cast<std::size_t>(random.between(16, 128)));
     auto others = fill(*heap);

@@ -26,7 +26,7 @@ SlotSizes agree_on_sizes(Node& node, LowLatencyOptions const& options) {
 
 ConnectedHeap connect_slots(Node& node, LowLatencyOptions const& options, BufferPlan const& plan) {
   auto const sizes = size_options_of(options);
-  return connect_heap(node, {"LowLatencyOptions", sizes}, plan);
+  return connect_heap(node, {"LowLatencyOptions", sizes, low_latency_sizes}, plan);
 }
 
 // The handle's frame, as the dispatch used it.

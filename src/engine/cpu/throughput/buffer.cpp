@@ -29,7 +29,7 @@ class CpuBuffer final : public BufferState {
  public:
   CpuBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        decisions_(decide_together(*communicator_.node(), options)),
+        decisions_(decide_on_host_together(*communicator_.node(), options)),
         connected_(connect_heap(*communicator_.node(), options, decisions_.plan)),
         facts_{options, communicator_.size(), connected_.buffer_id, Device::cpu},
         engine_(connected_.heap, communicator_.node(),

@@ -169,7 +169,7 @@ class CudaLowLatency final : public LowLatencyState {
 
   ConnectedHeap connect_host(LowLatencyOptions const& options) {
     auto const names = size_options_of(options);
-    return connect_host_heap(node(), SizeOptions{"LowLatencyOptions", names}, decisions_.plan);
+    return connect_host_heap(node(), SizeOptions{"LowLatencyOptions", names, low_latency_sizes}, decisions_.plan);
   }
 
   void check_sms(int num_sms) const {

@@ -60,8 +60,7 @@ class CudaBuffer final : public BufferState {
         device_(choose_device(node(), options.device)),
         host_(connect_host_heap(node(), options, decisions_.plan)),
         connected_(connect_device_heap(
-            node(),
-            {.device = device_, .sizes = sizes_of(options, node().size()), .heap_bytes = heap_bytes(options)})),
+            node(), {.device = device_, .sizes = sizes_of(options, node().size()), .heap_bytes = heap_bytes()})),
         facts_{options, communicator_.size(), host_.buffer_id, Device::cuda},
         engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .node = communicator_.node()},
                 {.device = device_,
@@ -152,8 +151,8 @@ class CudaBuffer final : public BufferState {
   }
 
   // Half of what is free, shared by the ranks of this node, at most; what two results take otherwise.
-  std::size_t heap_bytes(BufferOptions const& options) {
-    if (options.heap_bytes > 0) return options.heap_bytes;
+  std::size_t heap_bytes() {
+    if (decisions_.plan.heap_given) return decisions_.plan.heap_bytes;
     CurrentDevice const current(device_);
     std::size_t free = 0;
     std::size_t total = 0;

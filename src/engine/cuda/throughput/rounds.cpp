@@ -286,7 +286,7 @@ class CombineRounds {
     TensorView weights{};
     if (result_.topk_weights.given()) weights = rows_of(result_.topk_weights.view(), round.first_token, tokens);
     tools_.combine(part, {.out_weights = weights, .refusal = refusal_});
-    // Peers pull from the room until the kernel ends, even if the caller lets go of the handle before.
+    // Peers pull from the room until the kernel ends, even if the caller releases the handle before.
     RoundRoom const& room = routing_.room;
     tools_.engine.keep_until_done({.offset = room.offset, .data = room.data, .owner = room.owner});
   }
