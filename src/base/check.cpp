@@ -1,5 +1,7 @@
 #include "base/check.hpp"
 
+#include <sys/resource.h>
+
 #include <system_error>
 
 namespace switchyard {
@@ -8,8 +10,17 @@ void throw_invalid(fmt::string_view format, fmt::format_args args) {
   throw InvalidArgument(fmt::vformat(format, args));
 }
 
+std::string text_of_errno(int error) {
+  std::string const text = std::system_category().message(error);
+  if (error == ENFILE) return text + " (the limit of the whole machine; raise fs.file-max)";
+  if (error != EMFILE) return text;
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return fmt::format("{} (the limit is {}; raise it with ulimit -n)", text, limit.rlim_cur);
+}
+
 void throw_errno(std::string_view what, int error) {
-  throw SystemError(fmt::format("{}: {}", what, std::system_category().message(error)));
+  throw SystemError(fmt::format("{}: {}", what, text_of_errno(error)));
 }
 
 void throw_error(ErrorCode code, std::string const& text, ErrorFacts const& facts) {

@@ -19,6 +19,9 @@ void require(bool condition, fmt::format_string<Args...> format, Args&&... args)
   if (!condition) throw_invalid(format, fmt::make_format_args(args...));
 }
 
+// What the system says about an error, and what to do where file descriptors have run out.
+std::string text_of_errno(int error);
+
 [[noreturn]] void throw_errno(std::string_view what, int error = errno);
 
 // Throws the kind of error that `code` stands for.

@@ -1,11 +1,13 @@
 #include "base/config.hpp"
 
-#include <array>
-#include <charconv>
-#include <cstdlib>
-#include <optional>
+#include <unistd.h>
 
-#include "base/check.hpp"
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "base/nearest.hpp"
+#include "base/number.hpp"
 
 namespace switchyard {
 
@@ -23,7 +25,7 @@ constexpr std::array table{
     SettingInfo{Setting::numa, "SWITCHYARD_NUMA", "auto", "auto|off",
                 "bind the symmetric heap to the NUMA node that its rank runs on"},
     SettingInfo{Setting::listen, "SWITCHYARD_LISTEN", "127.0.0.1", "an IPv4 address",
-                "address that the store listens on; loopback unless told otherwise"},
+                "address that the store listens on; loopback by default"},
     SettingInfo{Setting::port_offset, "SWITCHYARD_PORT_OFFSET", "1", "0..1000",
                 "the store's port is MASTER_PORT plus this (the launcher's own store has MASTER_PORT)"},
     SettingInfo{Setting::spin_us, "SWITCHYARD_SPIN_US", "-1", "-1..1000000",
@@ -36,6 +38,23 @@ constexpr std::array table{
                 "bytes of each rank's heap where a buffer's options say none; 0: chosen by the buffer's sizes"},
 };
 
+constexpr std::string_view prefix = "SWITCHYARD_";
+
+// Variables with our prefix that are no settings: where a process stands in its job (bootstrap/environment.hpp),
+// where CMake finds an installed library, and what the tools and tests of our source tree read or a user may export
+// for them.
+constexpr std::array<std::string_view, 17> other_variables{
+    "SWITCHYARD_RANK",         "SWITCHYARD_WORLD_SIZE",
+    "SWITCHYARD_STORE",        "SWITCHYARD_TOKEN",
+    "SWITCHYARD_ROOT",         "SWITCHYARD_DIR",
+    "SWITCHYARD_BUILD_ROOT",   "SWITCHYARD_BUILD_CLI",
+    "SWITCHYARD_BUILD_TESTS",  "SWITCHYARD_BUILD_EXAMPLES",
+    "SWITCHYARD_BUILD_PYTHON", "SWITCHYARD_BUILD_FUZZERS",
+    "SWITCHYARD_CUDA",         "SWITCHYARD_CUDA_ARCHITECTURES",
+    "SWITCHYARD_SANITIZE",     "SWITCHYARD_TEST_SCALE",
+    "SWITCHYARD_TEST_SEED",
+};
+
 bool one_of(std::string_view words, std::string_view value) {
   while (!words.empty()) {
     auto const bar = words.find('|');
@@ -44,13 +63,6 @@ bool one_of(std::string_view words, std::string_view value) {
     words.remove_prefix(bar + 1);
   }
   return false;
-}
-
-std::optional<std::int64_t> parse_number(std::string_view text) {
-  std::int64_t value = 0;
-  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || text.empty()) return std::nullopt;
-  return value;
 }
 
 std::string read(SettingInfo const& info) {
@@ -84,11 +96,31 @@ std::int64_t config_number(Setting setting) {
   SettingInfo const& info = info_of(setting);
   std::string const text = read(info);
   auto const dots = info.range.find("..");
-  auto const value = parse_number(text);
-  auto const low = parse_number(info.range.substr(0, dots));
-  auto const high = parse_number(info.range.substr(dots + 2));
+  auto const value = parse_number<std::int64_t>(text);
+  auto const low = parse_number<std::int64_t>(info.range.substr(0, dots));
+  auto const high = parse_number<std::int64_t>(info.range.substr(dots + 2));
   if (!value || !low || !high || *value < *low || *value > *high) refuse(info, text);
   return *value;
+}
+
+std::vector<std::string> unknown_variables(std::span<std::string const> names) {
+  std::vector<std::string_view> known(other_variables.begin(), other_variables.end());
+  for (SettingInfo const& info : table) known.push_back(info.variable);
+  std::vector<std::string> texts;
+  for (std::string_view const name : names) {
+    if (!name.starts_with(prefix) || std::ranges::find(known, name) != known.end()) continue;
+    texts.push_back(fmt::format("{}: Switchyard reads no such variable{}", name, did_you_mean(name, known)));
+  }
+  return texts;
+}
+
+std::vector<std::string> names_of_environment() {
+  std::vector<std::string> names;
+  for (char const* const* entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    std::string_view const text = *entry;
+    names.emplace_back(text.substr(0, text.find('=')));
+  }
+  return names;
 }
 
 }  // namespace switchyard

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace switchyard {
 
@@ -38,5 +39,12 @@ SettingInfo const& info_of(Setting setting) noexcept;
 // value does not parse or lies outside the range.
 std::string config_text(Setting setting);
 std::int64_t config_number(Setting setting);
+
+// The names of this process's environment variables.
+std::vector<std::string> names_of_environment();
+
+// A text for each of `names` that starts with SWITCHYARD_ and that nobody reads, a misspelt setting most likely. It
+// names the setting that was probably meant.
+std::vector<std::string> unknown_variables(std::span<std::string const> names);
 
 }  // namespace switchyard

@@ -15,6 +15,7 @@ spdlog::logger make_log() {
   spdlog::logger log("switchyard", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   log.set_pattern("[%n %^%l%$ %P] %v");
   log.set_level(spdlog::level::from_str(config_text(Setting::log)));
+  for (std::string const& text : unknown_variables(names_of_environment())) log.warn(text);
   return log;
 }
 

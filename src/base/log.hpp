@@ -1,5 +1,6 @@
 // The library's log on stderr; the level comes from SWITCHYARD_LOG (trace, debug, info, warn, error, off). What is
 // behind it, spdlog, is seen by log.cpp alone: its headers would cost every file that logs a second to compile.
+// Its first use warns of misspelt SWITCHYARD_ variables, so a process does once; forked children inherit that.
 #pragma once
 
 #include <fmt/core.h>

@@ -3,12 +3,12 @@
 #include <unistd.h>
 
 #include <array>
-#include <charconv>
 #include <cstdint>
 #include <cstdlib>
 
 #include "base/check.hpp"
 #include "base/config.hpp"
+#include "base/number.hpp"
 #include "bootstrap/socket.hpp"
 #include "layout/topology.hpp"
 
@@ -49,16 +49,6 @@ class Reader {
     return *value;
   }
 
-  // Strict: digits only, and within the range.
-  [[nodiscard]] static int number(char const* variable, std::string const& value, int low, int high) {
-    int parsed = 0;
-    auto const [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
-    bool const whole = error == std::errc{} && end == value.data() + value.size();
-    require(whole && parsed >= low && parsed <= high, "{}: expected a whole number from {} to {}, seen '{}'",
-            variable, low, high, value);
-    return parsed;
-  }
-
  private:
   Environment const& environment_;
 };
@@ -91,7 +81,7 @@ std::string job_id(Reader const& reader, Launcher const& launcher) {
 void check_one_node(Reader const& reader, Launcher const& launcher, int size) {
   constexpr char const* hint = "ranks on several nodes need SWITCHYARD_STORE, or MASTER_ADDR and MASTER_PORT";
   if (auto const local = reader.text(launcher.local_size))
-    require(Reader::number(launcher.local_size, *local, 1, size) == size, "{}: expected {}, seen {}: {}",
+    require(number_between(1, size, launcher.local_size, *local) == size, "{}: expected {}, seen {}: {}",
             launcher.local_size, size, *local, hint);
   if (auto const nodes = reader.text(launcher.num_nodes))
     require(*nodes == "1", "{}: expected 1, seen '{}': {}", launcher.num_nodes, *nodes, hint);
@@ -102,7 +92,7 @@ std::string address_of_master(Reader const& reader) {
   std::string const host = reader.needed("MASTER_ADDR", "MASTER_PORT");
   std::string const text = reader.needed("MASTER_PORT", "MASTER_ADDR");
   auto const offset = static_cast<int>(config_number(Setting::port_offset));
-  int const port = Reader::number("MASTER_PORT", text, 1, highest_port - offset) + offset;
+  int const port = number_between(1, highest_port - offset, "MASTER_PORT", text) + offset;
   std::string address = fmt::format("{}:{}", host, port);
   parse_host_port(address, "MASTER_ADDR");
   return address;
@@ -145,8 +135,8 @@ CommunicatorOptions options_from_environment(Environment const& environment) {
   Reader const reader(environment);
   Launcher const& launcher = find_launcher(reader);
   CommunicatorOptions options;
-  options.size = Reader::number(launcher.size, reader.needed(launcher.size, launcher.rank), 1, max_node_ranks);
-  options.rank = Reader::number(launcher.rank, reader.needed(launcher.rank, launcher.size), 0, options.size - 1);
+  options.size = number_between(1, max_node_ranks, launcher.size, reader.needed(launcher.size, launcher.rank));
+  options.rank = number_between(0, options.size - 1, launcher.rank, reader.needed(launcher.rank, launcher.size));
   options.address = find_address(reader, launcher, options.size);
   std::string const derived = fmt::format("token:{}:{}", job_id(reader, launcher), ::getuid());
   options.token = reader.text("SWITCHYARD_TOKEN").value_or(fmt::format("{:016x}", hash_of(derived)));

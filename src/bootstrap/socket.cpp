@@ -7,9 +7,8 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 
-#include "base/check.hpp"
+#include "base/number.hpp"
 
 namespace switchyard {
 
@@ -17,12 +16,10 @@ HostPort parse_host_port(std::string_view text, std::string_view name) {
   auto const colon = text.rfind(':');
   std::string_view const host = text.substr(0, colon);
   std::string_view const port = colon == std::string_view::npos ? "" : text.substr(colon + 1);
-  std::uint16_t number = 0;
-  auto const [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
-  bool const whole = error == std::errc{} && end == port.data() + port.size() && number > 0;
-  require(whole && !host.empty() && host.find_first_of(": ") == std::string_view::npos,
+  auto const number = parse_number<std::uint16_t>(port);
+  require(number.value_or(0) > 0 && !host.empty() && host.find_first_of(": ") == std::string_view::npos,
           "{}: expected host:port with a port from 1 to 65535, seen '{}'", name, text);
-  return {std::string(host), number};
+  return {std::string(host), *number};
 }
 
 sockaddr_in ipv4_address(std::string const& host, std::uint16_t port) {

@@ -28,7 +28,7 @@ HostPort parse_host_port(std::string_view text, std::string_view name);
 sockaddr_in ipv4_address(std::string const& host, std::uint16_t port);
 std::string text_of(sockaddr_in const& address);
 
-// Where `server` may be found. A store listens on loopback unless told otherwise, while launchers hand out
+// Where `server` may be found. A store listens on loopback by default, while launchers hand out
 // the name of the host: so when the name is one of this machine, loopback comes last in the list. Empty when
 // the name does not resolve (yet).
 std::vector<sockaddr_in> candidate_addresses(HostPort const& server);

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <cerrno>
 #include <cstring>
 
 namespace switchyard {
@@ -60,7 +61,9 @@ ssize_t receive_with_fd(int socket, std::span<std::byte> bytes, UniqueFd& fd) no
   if (got < 0) return got;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header))
     if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) take_descriptors(header, fd);
-  return got;
+  if ((message.msg_flags & MSG_CTRUNC) == 0 || fd) return got;
+  errno = EMFILE;  // the kernel says no more than that it dropped the descriptor, which is why it does
+  return -1;
 }
 
 }  // namespace switchyard

@@ -20,6 +20,10 @@ constexpr milliseconds attempt_timeout{2000};
 constexpr milliseconds first_pause{10};
 constexpr milliseconds longest_pause{250};
 
+ErrorFacts rendezvous_facts() {
+  return {.rank = -1, .peer = 0, .phase = "rendezvous"};
+}
+
 std::string_view as_text(std::vector<std::byte> const& bytes) {
   return {reinterpret_cast<char const*>(bytes.data()), bytes.size()};
 }
@@ -33,20 +37,36 @@ bool is_connected_to_itself(int socket, sockaddr_in const& address) {
   return own.sin_port == address.sin_port && own.sin_addr.s_addr == address.sin_addr.s_addr;
 }
 
-UniqueFd connect_to(sockaddr_in const& address, Deadline const& deadline) {
-  UniqueFd socket(check_call(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket"));
+// Connects `socket`. Returns 0 or the number of the error.
+int connect_to(sockaddr_in const& address, Deadline const& deadline, UniqueFd& socket) {
+  socket = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket) return errno;
   if (::connect(socket.get(), reinterpret_cast<sockaddr const*>(&address), sizeof address) < 0) {
-    if (errno != EINPROGRESS) throw_errno("connect");
-    if (!wait_for(socket.get(), POLLOUT, deadline)) throw_errno("connect", ETIMEDOUT);
+    if (errno != EINPROGRESS) return errno;
+    if (!wait_for(socket.get(), POLLOUT, deadline)) return ETIMEDOUT;
     int error = 0;
     socklen_t length = sizeof error;
     check_call(::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length), "SO_ERROR");
-    if (error != 0) throw_errno("connect", error);
+    if (error != 0) return error;
   }
-  if (is_connected_to_itself(socket.get(), address)) throw_errno("connect", ECONNREFUSED);
+  if (is_connected_to_itself(socket.get(), address)) return ECONNREFUSED;
   int const on = 1;
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  return socket;
+  return 0;
+}
+
+// Whether this process or this host is at fault, which no waiting for the server heals.
+bool is_hopeless(int error) noexcept {
+  constexpr std::array errors{EMFILE, ENFILE, ENETUNREACH, ENETDOWN, EACCES, EPERM, EAFNOSUPPORT, EPROTONOSUPPORT};
+  return std::ranges::find(errors, error) != errors.end();
+}
+
+std::string why_not_connected(int error, sockaddr_in const& address) {
+  std::string const text = fmt::format("connect to {}: {}", text_of(address), text_of_errno(error));
+  if (error != ENETUNREACH && error != ENETDOWN) return text;
+  bool const loopback = ntohl(address.sin_addr.s_addr) >> 24U == IN_LOOPBACKNET;
+  return text + (loopback ? " (is the loopback interface down? ip link set lo up)"
+                          : " (this host has no route there; see ip route)");
 }
 
 }  // namespace
@@ -57,37 +77,52 @@ TcpStoreClient::TcpStoreClient(HostPort const& server, std::string_view token, m
           hello_limits.value_bytes, token.size());
   Deadline const deadline(timeout);
   milliseconds pause = first_pause;
-  for (;;) {
-    std::string why = "the name does not resolve";
-    for (sockaddr_in const& address : candidate_addresses(server))
-      if (try_connect(address, token, why)) return;
-    if (deadline.expired())
-      throw Timeout(fmt::format("store at {}: no connection within {} ms: {} (is rank 0 running, and does it "
-                                "listen there? see SWITCHYARD_LISTEN)",
-                                server.text(), timeout.count(), why),
-                    {.rank = -1, .peer = 0, .phase = "rendezvous"});
+  while (!try_all(token, deadline)) {
     std::this_thread::sleep_for(std::min(pause, deadline.remaining()));
     pause = std::min(2 * pause, longest_pause);
   }
 }
 
-bool TcpStoreClient::try_connect(sockaddr_in const& address, std::string_view token, std::string& why) {
+bool TcpStoreClient::try_all(std::string_view token, Deadline const& deadline) {
+  std::string why = "the name does not resolve";
+  auto const addresses = candidate_addresses(server_);
+  std::size_t hopeless = 0;
+  for (sockaddr_in const& address : addresses) {
+    Attempt const attempt = try_connect(address, token, why);
+    if (attempt == Attempt::connected) return true;
+    if (attempt == Attempt::hopeless) ++hopeless;
+  }
+  if (hopeless > 0 && hopeless == addresses.size())
+    throw SystemError(fmt::format("store at {}: {}", server_.text(), why), rendezvous_facts());
+  if (deadline.expired())
+    throw Timeout(fmt::format("store at {}: no connection within {} ms: {} (is rank 0 running, and does it listen "
+                              "there? see SWITCHYARD_LISTEN)",
+                              server_.text(), timeout_.count(), why),
+                  rendezvous_facts());
+  return false;
+}
+
+auto TcpStoreClient::try_connect(sockaddr_in const& address, std::string_view token, std::string& why) -> Attempt {
   Deadline const deadline(std::min(attempt_timeout, std::max(timeout_, milliseconds{1})));
   incoming_.clear();
+  if (int const error = connect_to(address, deadline, socket_); error != 0) {
+    why = why_not_connected(error, address);
+    return is_hopeless(error) ? Attempt::hopeless : Attempt::too_early;
+  }
   try {
-    socket_ = connect_to(address, deadline);
     auto const answer = receive(send(FrameOp::hello, {}, std::as_bytes(std::span(token)), deadline), deadline);
     why = "no answer";
-    if (!answer) return false;
-    if (answer->op == FrameOp::ok) return true;
-    throw InvalidArgument(
-        fmt::format("store at {}: refused this rank: {}", server_.text(), as_text(answer->value)));
-  } catch (SystemError const& error) {
-    why = error.what();
+    if (!answer) return Attempt::too_early;
+    if (answer->op == FrameOp::ok) return Attempt::connected;
+    auto const text = [&](char const* what) {
+      return fmt::format("store at {}: {} this rank: {}", server_.text(), what, as_text(answer->value));
+    };
+    if (answer->op == FrameOp::unable) throw SystemError(text("cannot serve"), rendezvous_facts());
+    throw InvalidArgument(text("refused"));
   } catch (PeerLost const& error) {  // closed on us: too many at once, or a server that is just leaving
     why = error.what();
   }
-  return false;
+  return Attempt::too_early;
 }
 
 void TcpStoreClient::set(std::string_view key, std::span<std::byte const> value) {

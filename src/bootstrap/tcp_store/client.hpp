@@ -16,8 +16,9 @@ namespace switchyard {
 // Calls are served one after another: a get that waits keeps other threads of this rank waiting.
 class TcpStoreClient final : public Store {
  public:
-  // Tries until `timeout` passes, because rank 0 may start late. Throws Timeout, or InvalidArgument when
-  // the server refuses the token. `timeout` is also the deadline of every set.
+  // Tries until `timeout` passes, because rank 0 may start late. Throws Timeout; InvalidArgument when the server
+  // refuses the token; SystemError, at once, for what no waiting heals: no descriptors left here or at the server,
+  // no network. `timeout` is also the deadline of every set.
   TcpStoreClient(HostPort const& server, std::string_view token, std::chrono::milliseconds timeout);
 
   void set(std::string_view key, std::span<std::byte const> value) override;
@@ -29,8 +30,16 @@ class TcpStoreClient final : public Store {
     std::vector<std::byte> value;
   };
 
-  // False: nobody (who speaks the protocol) is there yet; `why` says more.
-  bool try_connect(sockaddr_in const& address, std::string_view token, std::string& why);
+  enum class Attempt : std::uint8_t {
+    connected,
+    too_early,  // nobody (who speaks the protocol) is there yet
+    hopeless,   // and will not be, as far as this process is concerned
+  };
+
+  // One round over the server's addresses. False: too early.
+  bool try_all(std::string_view token, Deadline const& deadline);
+  // `why` says more where it does not connect.
+  Attempt try_connect(sockaddr_in const& address, std::string_view token, std::string& why);
   std::uint32_t send(FrameOp op, std::string_view key, std::span<std::byte const> value, Deadline const& deadline);
   // Nothing when the deadline passes; what has arrived of the answer is kept.
   std::optional<Answer> receive(std::uint32_t request, Deadline const& deadline);

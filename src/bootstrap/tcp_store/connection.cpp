@@ -43,9 +43,9 @@ void TcpStoreConnection::answer(FrameOp op, std::uint32_t request, StoredValue v
       {.op = op, .request = request, .key = {}, .value = body_ ? std::span(*body_) : std::span<std::byte const>{}});
 }
 
-void TcpStoreConnection::answer_error(std::uint32_t request, std::string_view text) {
+void TcpStoreConnection::answer_text(FrameOp op, std::uint32_t request, std::string_view text) {
   auto const bytes = std::as_bytes(std::span(text));
-  answer(FrameOp::error, request, std::make_shared<std::vector<std::byte> const>(bytes.begin(), bytes.end()));
+  answer(op, request, std::make_shared<std::vector<std::byte> const>(bytes.begin(), bytes.end()));
 }
 
 bool TcpStoreConnection::flush() {

@@ -46,12 +46,15 @@ class TcpStoreConnection {
   // read can make the server hold.
   [[nodiscard]] bool sending() const noexcept { return !head_.empty(); }
   void answer(FrameOp op, std::uint32_t request, StoredValue value = {});
-  void answer_error(std::uint32_t request, std::string_view text);
+  void answer_text(FrameOp op, std::uint32_t request, std::string_view text);
   // Sends what the socket takes. False when the connection is broken.
   bool flush();
 
   // A get whose key is not set yet. At most one: a further request takes its place.
   std::optional<WaitingGet> waiting;
+
+  // Why this connection cannot be served, for its hello to be answered with; empty for others.
+  std::string refusal;
 
  private:
   UniqueFd socket_;

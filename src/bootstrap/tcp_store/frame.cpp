@@ -17,7 +17,7 @@ ParsedFrame malformed(std::string_view problem) noexcept {
 }
 
 bool is_known(std::uint16_t op) noexcept {
-  return op >= static_cast<std::uint16_t>(FrameOp::hello) && op <= static_cast<std::uint16_t>(FrameOp::error);
+  return op >= static_cast<std::uint16_t>(FrameOp::hello) && op <= static_cast<std::uint16_t>(FrameOp::unable);
 }
 
 }  // namespace

@@ -11,8 +11,9 @@
 
 namespace switchyard {
 
-// Client: hello (value: the job token) first, then set and get. Server: ok, value, or error (value: text).
-enum class FrameOp : std::uint16_t { hello = 1, set, get, ok, value, error };
+// Client: hello (value: the job token) first, then set and get. Server: ok, value, or a text: error where the
+// client has asked for something wrong, unable where the server is at its limits.
+enum class FrameOp : std::uint16_t { hello = 1, set, get, ok, value, error, unable };
 
 // Little-endian on the wire.
 struct FrameHeader {

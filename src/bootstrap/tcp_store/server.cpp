@@ -1,5 +1,6 @@
 #include "bootstrap/tcp_store/server.hpp"
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
@@ -28,6 +29,10 @@ bool same_token(std::span<std::byte const> seen, std::string_view expected) noex
   return difference == 0;
 }
 
+UniqueFd spare_descriptor() noexcept {
+  return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
 UniqueFd listen_on(TcpStoreServerOptions const& options) {
   sockaddr_in const address = ipv4_address(options.listen, options.port);
   UniqueFd socket(check_call(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket"));
@@ -54,7 +59,9 @@ std::uint16_t port_of(int socket) {
 class TcpStoreServer::Loop {
  public:
   Loop(UniqueFd listener, int stop, TcpStoreServerOptions const& options)
-      : listener_(std::move(listener)), stop_(stop), options_(options) {}
+      : listener_(std::move(listener)), stop_(stop), options_(options), spare_(spare_descriptor()) {
+    if (!spare_) throw_errno("store");
+  }
 
   [[nodiscard]] int listener() const noexcept { return listener_.get(); }
   void run();
@@ -63,7 +70,10 @@ class TcpStoreServer::Loop {
   bool wait();
   [[nodiscard]] int timeout_ms() const;
   void accept_all();
+  UniqueFd accept_next(sockaddr_in& from) const;
   void accept_one(UniqueFd socket, sockaddr_in const& from);
+  void on_shortage(int error);
+  [[nodiscard]] std::size_t strangers() const;
   void serve(TcpStoreConnection& connection);
   void serve_frames(TcpStoreConnection& connection);
   void handle(TcpStoreConnection& connection, Frame const& frame);
@@ -78,6 +88,9 @@ class TcpStoreServer::Loop {
   int stop_;
   TcpStoreServerOptions options_;
   bool accepts_ = true;
+  // Closed where descriptors have run out, so that whoever connects can be accepted and learns why.
+  UniqueFd spare_;
+  int shortage_ = 0;  // the error of the last accept()
   std::vector<pollfd> polled_;
   // A deque, because serving one connection may answer another and references must hold.
   std::deque<TcpStoreConnection> connections_;
@@ -108,6 +121,7 @@ void TcpStoreServer::Loop::run() {
 
 // False when it is time to stop.
 bool TcpStoreServer::Loop::wait() {
+  if (!spare_) spare_ = spare_descriptor();
   polled_.clear();
   polled_.push_back({.fd = stop_, .events = POLLIN, .revents = 0});
   polled_.push_back({.fd = accepts_ ? listener_.get() : -1, .events = POLLIN, .revents = 0});
@@ -136,34 +150,54 @@ int TcpStoreServer::Loop::timeout_ms() const {
 void TcpStoreServer::Loop::accept_all() {
   for (;;) {
     sockaddr_in from{};
-    socklen_t length = sizeof from;
-    UniqueFd socket(
-        ::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    UniqueFd socket = accept_next(from);
     if (socket) {
+      shortage_ = 0;
       accept_one(std::move(socket), from);
       continue;
     }
     if (errno == ECONNABORTED || errno == EINTR) continue;
-    if (errno != EAGAIN && errno != EWOULDBLOCK) {
-      // Out of descriptors, most likely. The connection stays in the queue, so ask again later, not at once.
-      logger().warn("store: accept: {}", std::system_category().message(errno));
-      accepts_ = false;
-    }
+    if (errno != EAGAIN && errno != EWOULDBLOCK) on_shortage(errno);
     return;
   }
 }
 
+UniqueFd TcpStoreServer::Loop::accept_next(sockaddr_in& from) const {
+  socklen_t length = sizeof from;
+  return UniqueFd(
+      ::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+std::size_t TcpStoreServer::Loop::strangers() const {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      connections_, [](TcpStoreConnection const& each) { return each.open() && !each.admitted(); }));
+}
+
 void TcpStoreServer::Loop::accept_one(UniqueFd socket, sockaddr_in const& from) {
-  auto const strangers =
-      std::count_if(connections_.begin(), connections_.end(),
-                    [](TcpStoreConnection const& each) { return each.open() && !each.admitted(); });
-  if (static_cast<std::size_t>(strangers) >= max_strangers) {
+  if (strangers() >= max_strangers) {
     logger().warn("store: refused {}: too many connections that have not shown the token", text_of(from));
     return;
   }
   int const on = 1;
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   connections_.emplace_back(std::move(socket), text_of(from), Deadline(options_.hello_timeout));
+}
+
+// The connection that was not accepted stays in the queue, so it is asked for again later, not at once. Strangers
+// give their descriptors back in a while. Where there are none, no waiting helps: the members keep theirs until all
+// have come. So the newcomer takes the spare one, and learns why it is refused once it has shown the token.
+void TcpStoreServer::Loop::on_shortage(int error) {
+  std::string why = text_of_errno(error);
+  if (shortage_ != error) logger().warn("store: accept: {}", why);
+  shortage_ = error;
+  accepts_ = false;
+  if ((error != EMFILE && error != ENFILE) || strangers() > 0) return;
+  spare_.reset();
+  sockaddr_in from{};
+  UniqueFd socket = accept_next(from);
+  if (!socket) return;
+  accept_one(std::move(socket), from);
+  connections_.back().refusal = std::move(why);
 }
 
 // An error or a hang-up shows in send and receive too.
@@ -202,21 +236,26 @@ void TcpStoreServer::Loop::handle(TcpStoreConnection& connection, Frame const& f
 
 void TcpStoreServer::Loop::handle_hello(TcpStoreConnection& connection, Frame const& frame) {
   if (frame.op != FrameOp::hello) return refuse(connection, "no hello");
-  if (same_token(frame.value, options_.token)) {
+  if (!same_token(frame.value, options_.token)) {
+    connection.answer_text(FrameOp::error, frame.request, "wrong token");
+    send(connection);
+    if (connection.open()) refuse(connection, "wrong token");
+  } else if (!connection.refusal.empty()) {
+    connection.answer_text(FrameOp::unable, frame.request, connection.refusal);
+    send(connection);
+    connection.close();  // the log has the cause already, once
+  } else {
     connection.admit();
     connection.answer(FrameOp::ok, frame.request);
-    return send(connection);
+    send(connection);
   }
-  connection.answer_error(frame.request, "wrong token");
-  send(connection);
-  if (connection.open()) refuse(connection, "wrong token");
 }
 
 void TcpStoreServer::Loop::handle_set(TcpStoreConnection& connection, Frame const& frame) {
   auto const value = std::make_shared<std::vector<std::byte> const>(frame.value.begin(), frame.value.end());
   auto const [entry, inserted] = values_.try_emplace(std::string(frame.key), value);
   if (!inserted) {
-    connection.answer_error(frame.request, "is set already");
+    connection.answer_text(FrameOp::error, frame.request, "is set already");
     return send(connection);
   }
   connection.answer(FrameOp::ok, frame.request);

@@ -69,7 +69,7 @@ TEST(Frame, MalformedHeaders) {
   EXPECT_EQ(status([](FrameHeader& header) { header.magic ^= 1; }), FrameStatus::malformed);
   EXPECT_EQ(status([](FrameHeader& header) { ++header.version; }), FrameStatus::malformed);
   EXPECT_EQ(status([](FrameHeader& header) { header.op = 0; }), FrameStatus::malformed);
-  EXPECT_EQ(status([](FrameHeader& header) { header.op = 7; }), FrameStatus::malformed);
+  EXPECT_EQ(status([](FrameHeader& header) { header.op = 8; }), FrameStatus::malformed);
   EXPECT_EQ(status([](FrameHeader& header) { header.key_length = max_key_bytes + 1; }), FrameStatus::malformed);
   EXPECT_EQ(status([](FrameHeader& header) { header.value_length = max_value_bytes + 1; }), FrameStatus::malformed);
   EXPECT_EQ(status([](FrameHeader& header) { header.key_length = header.value_length = 0xffffffff; }),
