@@ -10,9 +10,11 @@
 
 #include "api/device_tools.hpp"
 #include "base/config.hpp"
+#include "base/log.hpp"
 #include "base/unique_fd.hpp"
 #include "call/throughput_engine.hpp"
 #include "cli/machine.hpp"
+#include "cli/print.hpp"
 #include "cli/topology.hpp"
 #include "engine/cpu/simd/target.hpp"
 #include "switchyard/error.hpp"
@@ -126,33 +128,35 @@ Info collect() {
   return info;
 }
 
-void print_offers(char const* title, std::vector<Offer> const& offers) {
-  fmt::print("\n{}\n", title);
-  for (Offer const& offer : offers) {
-    fmt::print("  {:<14}{:<5}{}\n", offer.name, offer.available ? "yes" : "no", offer.why);
-  }
+std::string offers_text(char const* title, std::vector<Offer> const& offers) {
+  std::string text = fmt::format("\n{}\n", title);
+  for (Offer const& offer : offers)
+    text += fmt::format("  {:<14}{:<5}{}\n", offer.name, offer.available ? "yes" : "no", offer.why);
+  return text;
 }
 
-void print_topology(Info const& info) {
-  fmt::print("machine\n  {}\n  {} MiB of memory, {} cores for this process\n", info.machine.cpu_model,
-             info.machine.memory_bytes >> 20, info.machine.cores);
+std::string topology_text(Info const& info) {
   Topology const& t = info.topology;
-  fmt::print("  packages {}, cores {}, processing units {}, NUMA nodes {}\n", t.packages, t.cores,
-             t.processing_units, t.numa_nodes);
+  std::string text = fmt::format(
+      "machine\n  {}\n  {} MiB of memory, {} cores for this process\n"
+      "  packages {}, cores {}, processing units {}, NUMA nodes {}\n",
+      info.machine.cpu_model, info.machine.memory_bytes >> 20, info.machine.cores, t.packages, t.cores,
+      t.processing_units, t.numa_nodes);
   for (Cache const& cache : t.caches)
-    fmt::print("  {} cache: {} x {} KiB\n", cache.name, cache.count, cache.bytes >> 10);
+    text += fmt::format("  {} cache: {} x {} KiB\n", cache.name, cache.count, cache.bytes >> 10);
+  return text;
 }
 
-void print_text(Info const& info) {
-  print_topology(info);
-  print_offers("engines", info.engines);
-  print_offers("transports", info.transports);
-  print_offers("memory", info.memory);
-  fmt::print("\nsettings (environment variables)\n");
+std::string to_text(Info const& info) {
+  std::string text = topology_text(info) + offers_text("engines", info.engines) +
+                     offers_text("transports", info.transports) + offers_text("memory", info.memory) +
+                     "\nsettings (environment variables)\n";
   for (SettingState const& state : info.settings) {
-    fmt::print("  {:<34}{}{}\n", state.info.variable, state.valid ? "" : "INVALID: ", state.value);
-    fmt::print("      {}; {}; default {}\n", state.info.doc, state.info.range, state.info.fallback);
+    text += fmt::format("  {:<34}{}{}\n      {}; {}; default {}\n", state.info.variable,
+                        state.valid ? "" : "INVALID: ", state.value, state.info.doc, state.info.range,
+                        state.info.fallback);
   }
+  return text;
 }
 
 json offers_json(std::vector<Offer> const& offers) {
@@ -200,14 +204,14 @@ json to_json(Info const& info) {
 
 }  // namespace
 
-int run_info(bool as_json) {
-  Info const info = collect();
-  if (as_json) {
-    fmt::print("{}\n", to_json(info).dump(2));
-  } else {
-    print_text(info);
+void run_info(bool as_json) {
+  try {
+    logger();  // warns of misspelt variables
+  } catch (InvalidArgument const&) {
+    // Its own setting is wrong, which the table shows.
   }
-  return 0;
+  Info const info = collect();
+  print(stdout, as_json ? to_json(info).dump(2) + "\n" : to_text(info));
 }
 
 }  // namespace switchyard::cli

@@ -3,7 +3,7 @@
 
 namespace switchyard::cli {
 
-// Prints a text, or JSON. Returns the exit status of the command.
-int run_info(bool as_json);
+// Prints a text, or JSON. Throws SystemError when it cannot.
+void run_info(bool as_json);
 
 }  // namespace switchyard::cli

@@ -21,6 +21,7 @@
 #include "base/deadline.hpp"
 #include "base/unique_fd.hpp"
 #include "bootstrap/tcp_store/server.hpp"
+#include "cli/print.hpp"
 
 namespace switchyard::cli {
 
@@ -161,7 +162,7 @@ void Supervisor::run_child(RankContext context, pid_t parent) {
     context.address = fmt::format("127.0.0.1:{}", ports_.receive());
     status = body_(context);
   } catch (std::exception const& error) {
-    fmt::print(stderr, "switchyard: rank {}: {}\n", context.rank, error.what());
+    say("rank {}: {}", context.rank, error.what());
   }
   std::exit(status);
 }
@@ -231,23 +232,20 @@ std::optional<std::size_t> Supervisor::culprit() const {
 
 int Supervisor::report() const {
   if (interrupted_by_ != 0) {
-    fmt::print(stderr, "switchyard: interrupted by signal {} ({})\n", interrupted_by_, strsignal(interrupted_by_));
+    say("interrupted by signal {} ({})", interrupted_by_, strsignal(interrupted_by_));
     return 128 + interrupted_by_;
   }
   auto const cause = culprit();
   if (!cause) return 0;
-  fmt::print(stderr, "switchyard: rank {} {}\n", *cause, how(children_[*cause]));
+  say("rank {} {}", *cause, how(children_[*cause]));
   std::vector<std::size_t> followed;
   std::vector<std::size_t> ended;
   for (std::size_t rank = 0; rank < children_.size(); ++rank) {
     if (rank == *cause || !children_[rank].failed()) continue;
     (children_[rank].told_to_end ? ended : followed).push_back(rank);
   }
-  if (!followed.empty()) fmt::print(stderr, "switchyard: failed too: rank {}\n", fmt::join(followed, ", "));
-  if (!ended.empty()) {
-    fmt::print(stderr, "switchyard: ended by force, {} ms after: rank {}\n", options_.grace.count(),
-               fmt::join(ended, ", "));
-  }
+  if (!followed.empty()) say("failed too: rank {}", fmt::join(followed, ", "));
+  if (!ended.empty()) say("ended by force, {} ms after: rank {}", options_.grace.count(), fmt::join(ended, ", "));
   return 1;
 }
 

@@ -9,7 +9,7 @@
 
 namespace switchyard::cli {
 
-// What a rank is told.
+// What a rank gets to know.
 struct RankContext {
   int rank = 0;
   int size = 1;

@@ -3,10 +3,16 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <sstream>
+#include <string>
+#include <vector>
 
+#include "base/log.hpp"
+#include "base/nearest.hpp"
 #include "cli/bench/command.hpp"
 #include "cli/bench/options.hpp"
 #include "cli/info.hpp"
+#include "cli/print.hpp"
 #include "switchyard/error.hpp"
 
 namespace {
@@ -43,11 +49,59 @@ struct CommandLine {
   }
 };
 
+std::string nearest_command(CLI::App const& app, std::string const& word) {
+  std::vector<std::string_view> names;
+  for (CLI::App const* command : app.get_subcommands({})) names.push_back(command->get_name());
+  return did_you_mean(word, names);
+}
+
+std::string nearest_option(CLI::App const& command, std::string const& word) {
+  std::vector<std::string> names;
+  for (CLI::Option const* option : command.get_options())
+    for (std::string const& name : option->get_lnames()) names.push_back("--" + name);
+  std::vector<std::string_view> const views(names.begin(), names.end());
+  return did_you_mean(word, views);
+}
+
+// What is wrong with a command line that CLI11 does not take.
+std::string explain(CLI::App const& app, CLI::ParseError const& error) {
+  auto const commands = app.get_subcommands();
+  auto const unknown = app.remaining(true);
+  bool const incomplete =
+      commands.empty() || error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError);
+  if (!incomplete) return error.what();
+  if (unknown.empty()) return "expected a command: bench, info or trace";
+  std::string const word = unknown.front().substr(0, unknown.front().find('='));
+  if (commands.empty() && !word.starts_with("-"))
+    return fmt::format("{}: no such command{}", word, nearest_command(app, word));
+  if (commands.empty()) return fmt::format("{}: expected a command before options: bench, info or trace", word);
+  std::string const& name = commands.front()->get_name();
+  if (!word.starts_with("-")) return fmt::format("{}: {} takes options only", word, name);
+  return fmt::format("{}: {} has no such option{}", word, name, nearest_option(*commands.front(), word));
+}
+
+// For a command line that runs nothing: a call for help, or a mistake. Returns the exit status.
+int answer(CLI::App const& app, CLI::ParseError const& error) {
+  std::ostringstream out;
+  std::ostringstream err;
+  if (app.exit(error, out, err) == 0) {
+    cli::print(stdout, out.str());
+    return 0;
+  }
+  cli::say("{}", explain(app, error));
+  cli::say_line("run it with --help for more information");
+  return bad_options;
+}
+
 int run(CommandLine const& line) {
-  if (line.info->parsed()) return cli::run_info(line.info_json);
+  if (line.info->parsed()) {
+    cli::run_info(line.info_json);
+    return 0;
+  }
+  logger();  // here, where ranks do not exist yet: what it has to say about the environment is said once
   if (line.bench->parsed()) return cli::run_bench(line.bench_options);
   int const status = cli::run_bench(line.trace_options);
-  if (status == 0) fmt::print(stderr, "switchyard: trace written to {}\n", line.trace_options.trace);
+  if (status == 0) cli::say("trace written to {}", line.trace_options.trace);
   return status;
 }
 
@@ -55,20 +109,21 @@ int run(CommandLine const& line) {
 
 int main(int argc, char** argv) {
   try {
+    cli::hold_standard_streams();
     CommandLine line;
     try {
       line.app.parse(argc, argv);
     } catch (CLI::ParseError const& error) {
-      return line.app.exit(error) == 0 ? 0 : bad_options;
+      return answer(line.app, error);
     }
     return run(line);
   } catch (switchyard::Error const& error) {
-    fmt::print(stderr, "switchyard: {}\n", error.what());
+    cli::say("{}", error.what());
     bool const options_at_fault =
         error.code() == ErrorCode::invalid_argument || error.code() == ErrorCode::unsupported;
     return options_at_fault ? bad_options : failed;
   } catch (std::exception const& error) {
-    fmt::print(stderr, "switchyard: {}\n", error.what());
+    cli::say("{}", error.what());
     return failed;
   }
 }

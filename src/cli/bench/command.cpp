@@ -1,19 +1,18 @@
 #include "cli/bench/command.hpp"
 
-#include <fmt/core.h>
-
-#include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <string_view>
 
 #include "base/check.hpp"
+#include "bootstrap/environment.hpp"
 #include "cli/bench/footprint.hpp"
 #include "cli/bench/gather.hpp"
 #include "cli/bench/rank.hpp"
+#include "cli/bench/result_file.hpp"
 #include "cli/bench/throughput.hpp"
 #include "cli/launcher.hpp"
 #include "cli/machine.hpp"
+#include "cli/print.hpp"
 
 namespace switchyard::cli {
 
@@ -33,12 +32,6 @@ bool launched_by_another() {
          by_srun;
 }
 
-// Better to find out before the work than after it.
-void require_writable(std::string const& path) {
-  if (path.empty() || path == "-") return;
-  require(std::ofstream(path, std::ios::app).good(), "{}: cannot be written", path);
-}
-
 Router router_of(BenchOptions const& options) {
   IdTable recorded = options.routing_file.empty() ? IdTable{} : read_npy(options.routing_file);
   return [kind = options.routing, recorded = std::move(recorded)](Problem const& problem) {
@@ -54,9 +47,8 @@ BenchPlan make_plan(BenchOptions const& options, Router const& route) {
 
 void say_fewer_tokens(std::int64_t wanted, std::int64_t taken, std::int64_t available) {
   if (taken == wanted) return;
-  fmt::print(stderr,
-             "switchyard: {} tokens a rank do not fit into the {} MiB of memory that are available: {} tokens\n",
-             wanted, available >> 20, taken);
+  say("{} tokens a rank do not fit into the {} MiB of memory that are available: {} tokens", wanted,
+      available >> 20, taken);
 }
 
 Communicator connect(RankContext const& context) {
@@ -65,6 +57,17 @@ Communicator connect(RankContext const& context) {
                                 .address = context.address,
                                 .token = context.token,
                                 .serve = false});
+}
+
+// As one rank of the job that launched this process.
+Communicator join(BenchOptions const& options) {
+  CommunicatorOptions const job = options_from_environment(process_environment());
+  require(
+      !options.ranks_given || options.problem.ranks == job.size,
+      "--ranks: expected {}, the size of the job that launched this process (or --launch fork, for ranks of its "
+      "own), seen {}",
+      job.size, options.problem.ranks);
+  return Communicator::connect(job);
 }
 
 int bench_forked(BenchOptions options, Router const& route) {
@@ -79,7 +82,7 @@ int bench_forked(BenchOptions options, Router const& route) {
 }
 
 int bench_as_rank(BenchOptions options, Router const& route) {
-  auto communicator = Communicator::from_environment();
+  Communicator communicator = join(options);
   options.problem.ranks = communicator.size();
   std::int64_t const wanted = options.problem.tokens;
   std::int64_t const available = gather_min(communicator, available_memory());
@@ -96,7 +99,7 @@ int latency_forked(BenchOptions const& options, Router const& route) {
 }
 
 int latency_as_rank(BenchOptions options, Router const& route) {
-  auto communicator = Communicator::from_environment();
+  Communicator communicator = join(options);
   options.problem.ranks = communicator.size();
   return run_rank_latency(options, route, std::move(communicator), nullptr);
 }
@@ -105,8 +108,8 @@ int latency_as_rank(BenchOptions options, Router const& route) {
 
 int run_bench(BenchOptions options) {
   validate(options);
-  require_writable(options.json);
-  require_writable(options.trace);
+  if (!options.json.empty() && options.json != "-") require_writable(options.json);
+  if (!options.trace.empty()) require_writable(options.trace);
   Router const route = router_of(options);
   Problem sample = options.problem;
   sample.tokens = 1;

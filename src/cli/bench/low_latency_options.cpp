@@ -16,13 +16,9 @@ void add_latency_options(CLI::App& app, LatencyOptions& options) {
       ->capture_default_str();
   app.add_flag("--graphs,!--no-graphs", options.graphs, "latency: times within CUDA graphs, too (cuda)")
       ->capture_default_str();
-  app.add_option("--max-tokens", options.max_tokens,
-                 "latency: tokens that buffers are made for; 0: as many as sent")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24))
-      ->capture_default_str();
-  app.add_option("--input-sets", options.input_sets, "latency: inputs that calls take in turn")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
+  add_number(app, "--max-tokens", {0, std::int64_t{1} << 24}, options.max_tokens,
+             "latency: tokens that buffers are made for; 0: as many as sent");
+  add_number(app, "--input-sets", {1, 64}, options.input_sets, "latency: inputs that calls take in turn");
 }
 
 }  // namespace switchyard::cli

@@ -1,6 +1,7 @@
 #include "cli/bench/options.hpp"
 
 #include <array>
+#include <limits>
 #include <string>
 
 #include "base/check.hpp"
@@ -14,12 +15,8 @@ namespace {
 void add_tokens(CLI::App& app, BenchOptions& options) {
   auto const take = [&options](std::string const& text) {
     std::vector<std::int64_t> counts;
-    for (std::string const& part : CLI::detail::split(text, ',')) {
-      std::int64_t count = 0;
-      if (!CLI::detail::lexical_cast(part, count) || count < 1 || count > std::int64_t{1} << 24)
-        throw CLI::ValidationError("--tokens", part + " is not a number from 1 to 16777216");
-      counts.push_back(count);
-    }
+    for (std::string const& part : CLI::detail::split(text, ','))
+      counts.push_back(take_number<std::int64_t>("--tokens", {1, std::int64_t{1} << 24}, part));
     options.problem.tokens = counts.front();
     options.latency.tokens = options.token_counts = counts;
   };
@@ -44,28 +41,26 @@ void add_layout(CLI::App& app, BenchOptions& options) {
 
 // A number whose default differs between the modes.
 void add_count(CLI::App& app, char const* flag, std::array<int*, 2> const& targets, int least, char const* doc) {
-  auto const take = [targets](int const& value) {
+  std::function<void(int)> const take = [targets](int value) {
     for (int* const target : targets) *target = value;
   };
-  app.add_option_function<int>(flag, take, doc)
-      ->check(CLI::Range(least, 1000000))
+  add_number(app, flag, {least, 1000000}, take, doc)
       ->default_str(std::to_string(*targets[0]) + "; latency: " + std::to_string(*targets[1]));
 }
 
-void add_problem(CLI::App& app, Problem& problem) {
-  app.add_option("--ranks", problem.ranks, "ranks, each a process of this machine")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
-  app.add_option("--hidden", problem.hidden, "elements of a token")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
-      ->capture_default_str();
-  app.add_option("--top-k", problem.top_k, "experts of a token")->check(CLI::Range(1, 64))->capture_default_str();
-  app.add_option("--experts", problem.experts, "experts of all ranks together")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
-  app.add_option("--seed", problem.seed, "seed of routing and data")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+void add_problem(CLI::App& app, BenchOptions& options) {
+  Problem& problem = options.problem;
+  std::function<void(int)> const take_ranks = [&options](int ranks) {
+    options.problem.ranks = ranks;
+    options.ranks_given = true;
+  };
+  add_number(app, "--ranks", {1, 64}, take_ranks, "ranks, each a process of this machine")
+      ->default_str(std::to_string(problem.ranks));
+  add_number(app, "--hidden", {1, std::int64_t{1} << 20}, problem.hidden, "elements of a token");
+  add_number(app, "--top-k", {1, 64}, problem.top_k, "experts of a token");
+  add_number(app, "--experts", {1, 65536}, problem.experts, "experts of all ranks together");
+  add_number(app, "--seed", {0, std::numeric_limits<std::uint64_t>::max()}, problem.seed,
+             "seed of routing and data");
   add_choice(app, "--dtype", std::array{Payload::fp8, Payload::fp8_cast, Payload::bf16, Payload::f16, Payload::f32},
              problem.payload, "what dispatch sends (fp8-cast: bf16, cast on the way); combine is bf16");
 }
@@ -95,7 +90,7 @@ void validate_mode(BenchOptions const& options) {
 }  // namespace
 
 void add_bench_options(CLI::App& app, BenchOptions& options) {
-  add_problem(app, options.problem);
+  add_problem(app, options);
   add_tokens(app, options);
   add_layout(app, options);
   add_choice(app, "--mode", std::array{Mode::throughput, Mode::latency}, options.mode,
@@ -112,12 +107,9 @@ void add_bench_options(CLI::App& app, BenchOptions& options) {
              "what moves the rows; auto: cuda when there is a GPU that this build can use");
   add_choice(app, "--outputs", std::array{OutputsIn::heap, OutputsIn::any}, options.outputs,
              "expert outputs: tensors of the symmetric heap, or other memory, which combine stages");
-  app.add_option("--sms", options.sms, "SMs of each rank (cuda); 0: the fewest that reach 95 % of the best")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  app.add_option("--workers", options.workers, "threads of each rank that move data; 0: cores / ranks")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  add_number(app, "--sms", {0, 1024}, options.sms,
+             "SMs of each rank (cuda); 0: the fewest that reach 95 % of the best");
+  add_number(app, "--workers", {0, 1024}, options.workers, "threads of each rank that move data; 0: cores / ranks");
   add_count(app, "--iterations", {&options.iterations, &options.latency.iterations}, 1, "timed iterations");
   add_count(app, "--warmup", {&options.warmup, &options.latency.warmup}, 0, "iterations before the timed ones");
   app.add_flag("--check,!--no-check", options.check, "check every byte and value, before and after the timed loop")
@@ -125,9 +117,8 @@ void add_bench_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--json", options.json, "write the results as JSON to this file ('-': standard output)");
   app.add_option("--trace", options.trace, "write a Chrome / Perfetto trace of one more iteration to this file")
       ->capture_default_str();
-  app.add_option("--timeout-ms", options.timeout_ms, "deadline of every wait; 0: SWITCHYARD_TIMEOUT_MS")
-      ->check(CLI::Range(std::int64_t{0}, std::int64_t{86400000}))
-      ->capture_default_str();
+  add_number(app, "--timeout-ms", {0, 86400000}, options.timeout_ms,
+             "deadline of every wait; 0: SWITCHYARD_TIMEOUT_MS");
   add_latency_options(app, options.latency);
 }
 

@@ -55,6 +55,7 @@ constexpr std::string_view name_of(OutputsIn where) noexcept {
 
 struct BenchOptions {
   Problem problem{};
+  bool ranks_given = false;  // rather than the default
   Mode mode = Mode::throughput;
   RoutingKind routing = RoutingKind::uniform;
   std::string routing_file;

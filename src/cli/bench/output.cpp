@@ -1,11 +1,9 @@
 #include "cli/bench/output.hpp"
 
-#include <fmt/core.h>
-
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "base/check.hpp"
+#include "cli/bench/result_file.hpp"
+#include "cli/print.hpp"
 
 namespace switchyard::cli {
 
@@ -16,10 +14,8 @@ std::FILE* text_output(std::string const& json_path) {
 void write_json(std::string const& json_path, nlohmann::ordered_json const& results) {
   if (json_path.empty()) return;
   std::string const text = results.dump(2) + "\n";
-  if (json_path == "-") return fmt::print("{}", text);
-  std::ofstream file(json_path);
-  file << text;
-  if (!file.flush()) throw SystemError(fmt::format("{}: cannot be written", json_path));
+  if (json_path == "-") return print(stdout, text);
+  write_file(json_path, text);
 }
 
 char const* commit_name() {

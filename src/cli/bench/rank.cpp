@@ -1,7 +1,5 @@
 #include "cli/bench/rank.hpp"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,6 +10,7 @@
 #include "cli/bench/low_latency_report.hpp"
 #include "cli/bench/output.hpp"
 #include "cli/machine.hpp"
+#include "cli/print.hpp"
 
 namespace switchyard::cli {
 
@@ -47,9 +46,9 @@ int LatencyRank::run(Router const& route) {
     if (!run_case(LatencyCase(options_, route, tokens))) return 1;
   }
   if (!is_first()) return 0;
-  fmt::print(text_output(options_.json), "{}\n",
-             options_.check ? "checked: every received byte and every combined value, before and after"
-                            : "not checked (--no-check)");
+  print(text_output(options_.json),
+        options_.check ? "checked: every received byte and every combined value, before and after\n"
+                       : "not checked (--no-check)\n");
   write_json(options_.json, to_json(*run_, results_));
   return 0;
 }
@@ -64,8 +63,7 @@ bool LatencyRank::run_case(LatencyCase const& of) {
   auto const all = gather(mine);
   if (!is_first()) return true;
   results_.push_back(make_latency_result(of, all));
-  fmt::print(text_output(options_.json), "{}", to_table(results_.back()));
-  std::fflush(text_output(options_.json));
+  print(text_output(options_.json), to_table(results_.back()));
   return true;
 }
 
@@ -73,8 +71,7 @@ void LatencyRank::print_head(LatencyCalls& calls) {
   int const workers =
       options_.workers > 0 ? options_.workers : std::max(1, describe_machine().cores / options_.problem.ranks);
   run_ = LatencyRun{.options = options_, .engine = calls.buffer().engine(), .workers = workers};
-  fmt::print(text_output(options_.json), "{}\n{}", latency_headline(*run_), latency_table_head());
-  std::fflush(text_output(options_.json));
+  print(text_output(options_.json), latency_headline(*run_) + "\n" + latency_table_head());
 }
 
 // The frame of each call was used before, and what it left would be seen.
@@ -106,7 +103,7 @@ bool LatencyRank::check(LatencyCase const& of, LatencyCalls& calls) {
   start_line_.align(check_allowance);
   auto const found = gather_mismatches(communicator_, mine);
   if (is_first()) {
-    for (auto const& text : found) fmt::print(stderr, "switchyard: mismatch: {}\n", text);
+    for (auto const& text : found) say("mismatch: {}", text);
   }
   return found.empty();
 }

@@ -1,8 +1,5 @@
 #include "cli/bench/throughput.hpp"
 
-#include <fmt/core.h>
-
-#include <cstdio>
 #include <cstring>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -21,6 +18,7 @@
 #include "cli/bench/throughput_memory.hpp"
 #include "cli/bench/trace_file.hpp"
 #include "cli/machine.hpp"
+#include "cli/print.hpp"
 #include "oracle/throughput_check.hpp"
 #include "switchyard/trace.hpp"
 
@@ -219,7 +217,7 @@ bool RankBench::check() {
   start_line_.align(check_allowance);
   auto const found = gather_mismatches(communicator_, mine);
   if (communicator_.rank() == 0) {
-    for (auto const& text : found) fmt::print(stderr, "switchyard: mismatch: {}\n", text);
+    for (auto const& text : found) say("mismatch: {}", text);
   }
   return found.empty();
 }
@@ -284,17 +282,15 @@ void RankBench::report() {
   BenchReport report = make_report(plan_.options, plan_.traffic, all);
   report.workers = workers_;
   report.engine = buffer_.engine();
-  fmt::print(text_output(plan_.options.json), "{}", to_table(report));
+  print(text_output(plan_.options.json), to_table(report));
   write_json(plan_.options.json, to_json(report));
 }
 
 }  // namespace
 
 int run_rank_bench(BenchPlan const& plan, Communicator communicator, SharedBarrier* barrier) {
-  if (communicator.rank() == 0) {
-    fmt::print(text_output(plan.options.json), "{}\n", headline(plan.options, workers_of(plan.options)));
-    std::fflush(stdout);
-  }
+  if (communicator.rank() == 0)
+    print(text_output(plan.options.json), headline(plan.options, workers_of(plan.options)) + "\n");
   take_gpu(plan.options.engine, communicator.rank());
   return RankBench(plan, std::move(communicator), barrier).run();
 }

@@ -2,11 +2,10 @@
 
 #include <fmt/core.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "switchyard/error.hpp"
+#include "cli/bench/result_file.hpp"
 #include "switchyard/trace.hpp"
 
 namespace switchyard::cli {
@@ -51,9 +50,7 @@ void write_trace(Communicator& communicator, std::string const& path) {
     auto const* const text = reinterpret_cast<char const*>(part.data());
     for (auto& event : json::parse(text, text + part.size())) events.push_back(std::move(event));
   }
-  std::ofstream file(path);
-  file << json{{"traceEvents", std::move(events)}, {"displayTimeUnit", "ns"}}.dump() << '\n';
-  if (!file.flush()) throw SystemError(fmt::format("{}: cannot be written", path));
+  write_file(path, json{{"traceEvents", std::move(events)}, {"displayTimeUnit", "ns"}}.dump() + "\n");
 }
 
 }  // namespace switchyard::cli

@@ -49,8 +49,9 @@ bool says(Outcome const& outcome, std::string const& text) {
 TEST(Launcher, AllRanksMeetAndReturn) {
   auto const outcome = run([](RankContext const& context) {
     for (int i = 0; i < 1000; ++i) context.barrier->wait(context.rank, milliseconds{20000});
-    bool const told = context.size == 4 && context.token.size() == 32 && context.address.starts_with("127.0.0.1:");
-    return told ? 0 : 1;
+    bool const complete =
+        context.size == 4 && context.token.size() == 32 && context.address.starts_with("127.0.0.1:");
+    return complete ? 0 : 1;
   });
   EXPECT_EQ(outcome.status, 0);
   EXPECT_EQ(outcome.said, "");

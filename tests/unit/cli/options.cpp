@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
+#include <limits>
+#include <string>
+#include <vector>
 
 #include "switchyard/error.hpp"
 
@@ -64,6 +67,44 @@ TEST(BenchOptions, RefusesWhatIsOutOfRange) {
         "--layout", "--timeout-ms -1", "--seed -1", "--unknown 1", "stray"}) {
     EXPECT_THROW(parse(text), CLI::ParseError) << text;
   }
+}
+
+// What is said of an option's value; empty when it is taken.
+std::string refusal(std::string const& flag, std::string const& value) {
+  CLI::App app;
+  BenchOptions options;
+  add_bench_options(app, options);
+  try {
+    app.parse(std::vector<std::string>{value, flag});  // from the last to the first
+  } catch (CLI::ParseError const& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(BenchOptions, EveryNumberIsReadInTheSameWay) {
+  CLI::App app;
+  BenchOptions options;
+  add_bench_options(app, options);
+  int numbers = 0;
+  for (CLI::Option const* option : app.get_options()) {
+    std::string const flag = option->get_name();
+    if (!option->get_type_name().starts_with("INT") && flag != "--tokens") continue;
+    ++numbers;
+    for (std::string const value :
+         {"1.5", "1e3", "0x10", "+1", " 1", "-2", "x", "18446744073709551616", "99999999999999999999999999"}) {
+      std::string const said = refusal(flag, value);
+      EXPECT_TRUE(said.starts_with(flag + ": expected a whole number from ")) << said;
+      EXPECT_TRUE(said.ends_with(", seen '" + value + "'")) << said;
+    }
+  }
+  EXPECT_EQ(numbers, 13);
+}
+
+TEST(BenchOptions, TheLargestSeedIsASeed) {
+  EXPECT_EQ(parse("--seed 18446744073709551615").problem.seed, std::numeric_limits<std::uint64_t>::max());
+  EXPECT_EQ(refusal("--seed", "18446744073709551616"),
+            "--seed: expected a whole number from 0 to 18446744073709551615, seen '18446744073709551616'");
 }
 
 TEST(BenchOptions, RefusesContradictions) {

@@ -1,0 +1,110 @@
+// What the command says of mistakes on its command line and in its surroundings.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <regex>
+#include <string>
+
+#include "unit/cli/shell.hpp"
+
+namespace switchyard::cli {
+namespace {
+
+using testing::AllOf;
+using testing::AnyOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+std::string const bench = std::string("$S bench") + small;
+
+class CommandLine : public testing::Test {
+ protected:
+  Shell shell_;
+};
+
+std::ptrdiff_t warnings_in(std::string const& text) {
+  std::regex const warning("\\[switchyard [^\\n]*warning");
+  return std::distance(std::sregex_iterator(text.begin(), text.end(), warning), std::sregex_iterator());
+}
+
+TEST_F(CommandLine, MistakesAreNamed) {
+  for (auto const& [line, text] : {
+           std::pair{"benhc", "benhc: no such command; did you mean bench?"},
+           std::pair{"benhc --ranks 2", "benhc: no such command; did you mean bench?"},
+           std::pair{"simulate", "simulate: no such command\n"},
+           std::pair{"", "expected a command: bench, info or trace"},
+           std::pair{"--ranks 2", "--ranks: expected a command before options"},
+           std::pair{"bench --hiden 5", "--hiden: bench has no such option; did you mean --hidden?"},
+           std::pair{"trace --no-chek", "--no-chek: trace has no such option; did you mean --no-check?"},
+           std::pair{"bench --rank=2", "--rank: bench has no such option; did you mean --ranks?"},
+           std::pair{"info --yaml", "--yaml: info has no such option\n"},
+           std::pair{"bench stray", "stray: bench takes options only"},
+           std::pair{"bench --ranks two", "--ranks: expected a whole number from 1 to 64, seen 'two'"},
+           std::pair{"bench --dtype int8", "--dtype: int8 not in"},
+           std::pair{"bench --layout rank", "--layout rank: --mode throughput has flat and expanded"},
+       }) {
+    auto const outcome = shell_.run(std::string("$S ") + line);
+    EXPECT_EQ(outcome.status, 2) << line;
+    EXPECT_EQ(outcome.out, "") << line;
+    EXPECT_THAT(outcome.err, StartsWith(std::string("switchyard: ") + text)) << line;
+  }
+}
+
+TEST_F(CommandLine, HelpAndVersionGoToStandardOutput) {
+  EXPECT_THAT(shell_.run("$S --help").out, AllOf(HasSubstr("bench"), HasSubstr("trace")));
+  EXPECT_THAT(shell_.run("$S bench --help").out, HasSubstr("--hidden INT in [1 - 1048576]"));
+  EXPECT_THAT(shell_.run("$S --version").out, StartsWith("switchyard "));
+}
+
+// One rank of a job of one needs no peers to find.
+TEST_F(CommandLine, RanksOfAJobAreThoseOfTheJob) {
+  std::string const job = "export RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=29517; ";
+  auto const other = shell_.run(job + bench + "--ranks 4");
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, AllOf(HasSubstr("--ranks: expected 1"), HasSubstr("seen 4")));
+  EXPECT_EQ(shell_.run(job + bench + "--mode latency --ranks 4").status, 2);
+  EXPECT_THAT(shell_.run(job + bench + "--ranks 1").out, HasSubstr("switchyard bench: 1 ranks"));
+  EXPECT_THAT(shell_.run(job + bench + "--ranks 2 --launch fork").out, HasSubstr("switchyard bench: 2 ranks"));
+  auto const unsaid = shell_.run(job + "$S bench --engine cpu --tokens 16 --hidden 128 --iterations 1 --no-check");
+  EXPECT_THAT(unsaid.out, HasSubstr("switchyard bench: 1 ranks"));
+}
+
+TEST_F(CommandLine, AMisspeltVariableIsWarnedOfOnce) {
+  for (std::string const& command : {bench, std::string("$S info")}) {
+    auto const outcome = shell_.run(
+        "export SWITCHYARD"
+        "_TIMEOUT=3; " +
+        command);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(warnings_in(outcome.err), 1) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("SWITCHYARD"
+                                       "_TIMEOUT: Switchyard reads no such variable; did you mean "
+                                       "SWITCHYARD_TIMEOUT_MS?"));
+  }
+  auto const known = shell_.run("export SWITCHYARD_TIMEOUT_MS=20000 SWITCHYARD_TEST_SCALE=small; " + bench);
+  EXPECT_EQ(known.err, "");
+}
+
+// However few there are, each rank that gets none says so, and nobody waits for the end of a deadline.
+TEST_F(CommandLine, RunningOutOfDescriptorsIsSaidOnce) {
+  for (int limit = 6; limit <= 12; ++limit) {
+    auto const outcome = shell_.run("ulimit -n " + std::to_string(limit) + "; " + bench);
+    EXPECT_LE(warnings_in(outcome.err), 1) << outcome.err;
+    EXPECT_THAT(outcome.err, Not(HasSubstr("in time"))) << limit;
+    EXPECT_THAT(outcome.err, Not(HasSubstr("within"))) << limit;
+    if (outcome.status == 0) continue;
+    EXPECT_THAT(outcome.err, HasSubstr("raise it with ulimit -n")) << limit;
+  }
+}
+
+TEST_F(CommandLine, WithoutALoopbackInterfaceNobodyWaits) {
+  if (shell_.run("unshare --user --net true").status != 0) GTEST_SKIP() << "no network namespaces here";
+  auto const outcome = shell_.run("unshare --user --net " + bench);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("Network is unreachable"), HasSubstr("ip link set lo up")));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("within")));
+}
+
+}  // namespace
+}  // namespace switchyard::cli
