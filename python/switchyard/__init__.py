@@ -1,10 +1,12 @@
 """Switchyard: expert-parallel dispatch and combine of MoE tokens, on CPUs and GPUs.
 
-A `Communicator` is a rank's membership in a job; a `Buffer` sends tokens to the ranks that hold their experts
-(`dispatch`) and sums up what comes back (`combine`); a `LowLatencyBuffer` does so for decoding, with few tokens.
-Tensors of PyTorch, NumPy (with ml_dtypes), JAX, CuPy, or anything with `__dlpack__`, are taken as they are; results
-are tensors of the same framework, in memory that no copy was made of.
-`switchyard.torch` has autograd, torch.compile and an nn.Module on top.
+A `Communicator` is a rank's membership in a job. A `Buffer` sends tokens to the ranks that hold their experts
+(`dispatch`) and sums up the rows that come back (`combine`). A `LowLatencyBuffer` does the same for decoding, where
+there are few tokens. Calls take tensors of PyTorch, NumPy (with ml_dtypes), JAX, CuPy, and any object with
+`__dlpack__`. Results are tensors of the same framework and are not copied.
+
+`switchyard.torch` adds autograd, torch.compile and an nn.Module. `switchyard.interop` is for packages that offer
+another library's interface on top of Switchyard.
 """
 
 from ._buffer import Buffer, Combined, Dispatched, Layout, PendingCombined, PendingDispatched

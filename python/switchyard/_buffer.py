@@ -20,38 +20,39 @@ __all__ = ["Buffer", "Combined", "Dispatched", "Layout", "PendingCombined", "Pen
 
 
 def local_experts(num_experts: int, rank: int, num_ranks: int) -> int:
-    """How many a rank holds."""
+    """Returns how many experts a rank holds: the first num_experts % num_ranks ranks hold one more than the others."""
     each, more = divmod(num_experts, num_ranks)
     return each + (1 if rank < more else 0)
 
 
 class Buffer(Owner):
-    """Sends tokens to their experts and back; collective: every rank makes the same calls in the same order.
+    """Sends tokens to their experts and back. All ranks make the same calls in the same order.
 
     N tokens of this rank, H hidden, K top_k, E experts, R ranks, L experts of this rank, n rows received. Experts are
     split over the ranks in contiguous ranges; the first E % R ranks hold one more.
 
-    Tensors lie on the CPU for the CPU engine, on the buffer's GPU for the CUDA engine. Inputs must stay unchanged
-    until the call, or its event, completes. No gradient passes: that is what `switchyard.torch` is for.
+    Tensors lie on the CPU for the CPU engine and on the buffer's GPU for the CUDA engine. Inputs must stay unchanged
+    until the call, or its event, completes. Gradients do not pass through these calls; use `switchyard.torch` for that.
 
     Args:
         communicator: the ranks.
-        max_tokens: most tokens that any rank dispatches in one call.
+        max_tokens: the most tokens that any rank dispatches in one call.
         hidden: elements of a token.
-        num_experts: of all ranks together.
-        top_k: 1 to 64.
-        heap_bytes: bytes of each rank's symmetric heap; 0: SWITCHYARD_HEAP_BYTES, and without that two worst-case
-            results, as far as there is room. Address space on the CPU engine, GPU memory on the CUDA engine. May differ
-            between ranks, as may all below but engine.
-        engine: "cpu", "cuda", or "auto": what SWITCHYARD_ENGINE says, else cuda if there is a usable GPU.
+        num_experts: experts of all ranks together.
+        top_k: experts that a token chooses, 1 to 64.
+        heap_bytes: bytes of each rank's symmetric heap; 0: SWITCHYARD_HEAP_BYTES, and without that room for two
+            worst-case results, as far as there is memory. The heap is address space on the CPU engine and GPU memory on
+            the CUDA engine. Ranks may pass different values of this argument and of those below except engine.
+        engine: "cpu", "cuda", or "auto". "auto" takes SWITCHYARD_ENGINE if that is set; otherwise cuda if there is a
+            usable GPU.
         device: CUDA engine: index of the GPU; -1: the current one.
         num_workers: CPU engine: threads that move data; 0: cores / ranks.
-        num_sms: CUDA engine: SMs that a call takes; 0: as a model says.
+        num_sms: CUDA engine: SMs that a call takes; 0: the engine's model chooses.
         timeout: seconds that a wait for a peer may take; 0: SWITCHYARD_TIMEOUT_MS.
 
     Raises:
-        InvalidArgument: on every rank, for options that make no sense or differ between ranks.
-        Unsupported: the engine is not in this build or on this machine.
+        InvalidArgument: on every rank, if options are out of range or differ between ranks.
+        Unsupported: this build or this machine does not have the engine.
     """
 
     def __init__(
@@ -87,9 +88,14 @@ class Buffer(Owner):
         self.key = track_buffer(self)
 
     def get_layout(self, topk_idx: Any, *, cuda_stream: int | None = None) -> Layout:
-        """What a dispatch by topk_idx ([N, K] int64 or int32, -1: slot not used) would send to whom. Not collective.
+        """Returns what a dispatch by topk_idx would send to whom. Not collective.
 
-        Raises InvalidArgument, on this rank, for a wrong shape or dtype, and for an id out of range.
+        Args:
+            topk_idx: [N, K] int64 or int32 expert ids; -1: slot not used.
+            cuda_stream: as in dispatch.
+
+        Raises:
+            InvalidArgument: on this rank, for a wrong shape or dtype, or an id out of range.
         """
         stream = current_cuda_stream(topk_idx) if cuda_stream is None else cuda_stream
         return Layout(*(native(each, type(topk_idx)) for each in self._core.get_layout(topk_idx, stream)))
@@ -102,106 +108,112 @@ class Buffer(Owner):
         Args:
             x: [N, H] bfloat16, float16, float32 or float8_e4m3fn; rows may be strided.
             topk_idx: [N, K] int64 or int32 expert ids; -1: slot not used.
-            topk_weights: [N, K] float32; travel along.
+            topk_weights: [N, K] float32; they travel along.
 
         Keyword arguments:
-            scales: [N, ceil(H/128)] float32, any strides; with a float8_e4m3fn x.
+            scales: [N, ceil(H/128)] float32, any strides; for a float8_e4m3fn x.
             token_in_rank: [N, R] uint8 or bool, instead of topk_idx.
-            handle: cached: routing and layout of an earlier dispatch, instead of topk_idx and topk_weights.
-            cast_to_fp8: cast x to float8_e4m3fn, with a scale per token and 128 channels: max(1e-4, amax) / 448.
+            handle: the handle of an earlier dispatch, whose routing and layout this cached dispatch repeats; instead
+                of topk_idx and topk_weights.
+            cast_to_fp8: casts x to float8_e4m3fn, with a scale per token and 128 channels: max(1e-4, amax) / 448.
             layout: "flat": one row per (token, rank); "expanded": one per (token, local expert), grouped by expert.
-            expert_alignment: expanded: experts' rows start at multiples of it; flat: counts are rounded up to it.
-            zero_padding: expanded: zeros in rows that only pad.
+            expert_alignment: expanded: rows of each expert start at a multiple of it; flat: counts are rounded up.
+            zero_padding: expanded: fills padding rows with zeros.
             num_worst_tokens: rows of the output, allocated before the counts are known; rows past the real count
                 have topk_idx -1. Needs topk_idx.
-            num_workers, num_sms: of this call; 0: as the buffer was made.
+            num_workers, num_sms: for this call; 0: as the buffer was made.
             after: an Event; the dispatch starts after it.
-            cuda_stream: CUDA engine: the stream that inputs are written on and results are read on, as an integer;
+            cuda_stream: CUDA engine: the stream, as an integer, on which inputs are written and results are read;
                 None: the framework's current one.
 
         Raises:
-            InvalidArgument: on every rank, before anything moves; the text names rank and argument.
+            InvalidArgument: on every rank, before anything moves; the text names the rank and the argument.
             OutOfMemory: on every rank, before anything moves: the heap cannot hold the result.
-            PeerLost, Timeout: the buffer refuses further work (until `reset()`, after a Timeout).
-            KeyboardInterrupt: CPU engine: during a wait for a peer; the buffer has then failed on all ranks, as by a
+            PeerLost: the buffer refuses further work.
+            Timeout: the buffer refuses further work until `reset()`.
+            KeyboardInterrupt: CPU engine, during a wait for a peer: the buffer has then failed on all ranks, as after a
                 Timeout. docs/python.md says more.
         """
-        scales, routing, call = or_refuse(refuse_dispatch, self._core, dispatch_options, x, options)
+        scales, routing, call = or_refuse(refuse_dispatch, self, dispatch_options, x, options)
         return Dispatched(self._core.dispatch(x, scales, topk_idx, topk_weights, routing, call), type(x))
 
     def dispatch_async(
         self, x: Any, topk_idx: Any = None, topk_weights: Any = None, **options: Unpack[DispatchOptions]
     ) -> PendingDispatched:
-        """As dispatch, but queued: returns at once. Inputs are kept until it is done.
+        """Queues a dispatch and returns at once. The call keeps its inputs until it is done.
 
-        CUDA engine: waits for the counts, as dispatch does, unless num_worst_tokens is given.
+        On the CUDA engine the host waits for the counts, as in dispatch, unless num_worst_tokens is given.
         """
-        scales, routing, call = or_refuse(refuse_dispatch, self._core, dispatch_options, x, options)
+        scales, routing, call = or_refuse(refuse_dispatch, self, dispatch_options, x, options)
         return PendingDispatched(self._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, call), type(x))
 
     def combine(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> Combined:
-        """Sends the rows of a dispatch back, and sums up what this rank's tokens get.
+        """Sends the rows of a dispatch back and sums up the rows of each token.
 
-        Sums are in float32, in order of ranks, then biases, and rounded once: bitwise the same from run to run.
+        Sums are made in float32, in the order of ranks and then of biases, and rounded once. They are bitwise the same
+        from run to run.
 
         Args:
-            x: [n, H] bfloat16, float16 or float32, in the rows of the dispatch. Read in place if it was made by
-                `allocate` or a dispatch, copied first otherwise.
-            handle: of the dispatch.
+            x: [n, H] bfloat16, float16 or float32, in the rows of the dispatch. It is read in place if `allocate` or a
+                dispatch made it, and copied first otherwise.
+            handle: the handle of the dispatch.
 
         Keyword arguments:
             row_weights: [n] float32: each row is multiplied by its weight before the sum.
-            topk_weights: flat [n, K], expanded [n] float32: travel back, summed, as Combined.topk_weights.
-            bias0, bias1: [N, H] as x: added after the rows.
-            out: [N, H] as x: where to write.
+            topk_weights: flat [n, K], expanded [n] float32: their sums are returned as Combined.topk_weights.
+            bias0, bias1: [N, H], dtype of x: added after the rows.
+            out: [N, H], dtype of x: receives the sums.
             num_workers, num_sms, after, cuda_stream: as in dispatch.
 
-        Raises as dispatch does.
+        Raises the same as dispatch.
         """
-        weights, row_weights, rest, call = or_refuse(refuse_combine, self._core, combine_options, x, options)
+        weights, row_weights, rest, call = or_refuse(refuse_combine, self, combine_options, x, options)
         core = self._core.combine(x, handle, weights, row_weights, rest, call)
         return Combined(core, type(x), rest[2] if rest else None)
 
     def combine_async(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> PendingCombined:
-        """As combine, but queued: returns at once. Inputs are kept until it is done.
+        """Queues a combine and returns at once. The call keeps its inputs until it is done.
 
-        CUDA engine: waits for the word that no rank refuses, unless the dispatch had num_worst_tokens.
+        On the CUDA engine the host waits until all ranks have accepted the call, unless the dispatch had
+        num_worst_tokens.
         """
-        weights, row_weights, rest, call = or_refuse(refuse_combine, self._core, combine_options, x, options)
+        weights, row_weights, rest, call = or_refuse(refuse_combine, self, combine_options, x, options)
         core = self._core.combine_async(x, handle, weights, row_weights, rest, call)
         return PendingCombined(core, type(x), rest[2] if rest else None)
 
     def allocate(self, dtype: Any, shape: Sequence[int], *, like: object = None) -> Any:
-        """A tensor of the heap: what experts write there, combine reads without a copy. Not collective.
+        """Returns a tensor of the heap, which combine reads without a copy. Not collective.
 
         Args:
-            dtype: one of PyTorch or NumPy, or a name: bfloat16, float16, float32, float8_e4m3fn, int32, int64, uint8.
+            dtype: a dtype of PyTorch or NumPy, or a name: bfloat16, float16, float32, float8_e4m3fn, int32, int64,
+                uint8.
             shape: 1 to 3 extents.
-            like: a tensor of the framework that the result is to be of; None: PyTorch for its dtypes, else NumPy.
+            like: a tensor of the framework that the result belongs to; None: PyTorch for its dtypes, else NumPy.
 
-        Raises OutOfMemory on this rank only.
+        Raises:
+            OutOfMemory: on this rank only.
         """
         name, like = named_dtype(dtype, like)
         return native(self._core.allocate(name, list(shape), like), type(like))
 
     def synchronize(self) -> None:
-        """Waits until all calls so far are done. CUDA engine: raises what went wrong after calls had returned."""
+        """Waits until all calls so far are done. On the CUDA engine it raises errors found after calls had returned."""
         self._core.synchronize()
 
     def reset(self) -> None:
-        """Collective: brings the buffer back into use after a Timeout, when all ranks are alive again.
+        """Brings the buffer back into use after a Timeout, once all ranks are alive again. Collective.
 
-        Raises PeerLost or Timeout when a rank is gone or does not come; the buffer then stays unusable.
+        Raises PeerLost or Timeout if a rank is gone or does not come; the buffer then stays unusable.
         """
         self._core.reset()
 
     def phases(self) -> dict[str, float]:
-        """CUDA engine: where the time of the latest call went, in microseconds. Empty on the CPU engine."""
+        """Returns where the time of the latest call went, in microseconds, by phase. Empty on the CPU engine."""
         return dict(self._core.phases())
 
     @property
     def num_local_experts(self) -> int:
-        """L: the experts of this rank."""
+        """L, the number of experts of this rank."""
         return local_experts(self.num_experts, self.communicator.rank, self.communicator.size)
 
     @property
@@ -216,5 +228,5 @@ class Buffer(Owner):
 
     @property
     def heap_bytes_peak(self) -> int:
-        """The most that were."""
+        """The largest number of bytes that have been in use at once."""
         return self._core.heap_bytes_peak

@@ -13,9 +13,9 @@ from ._lifetime import track_communicator
 class Communicator:
     """Membership of this rank in a job of 1 to 64 ranks on one machine.
 
-    Made by one of the class methods, all of which are collective: every rank of the job calls it. They raise
-    `Timeout` when a rank does not come, and `InvalidArgument` for what makes no sense. When a communicator is
-    destroyed, or its last reference goes, the rank leaves the job.
+    Use one of the class methods to make it. They are collective: every rank of the job calls the same one. They raise
+    `Timeout` if a rank does not come and `InvalidArgument` for arguments out of range. The rank leaves the job when the
+    communicator is destroyed or its last reference is gone.
     """
 
     def __init__(self, core: _core.Communicator) -> None:
@@ -24,16 +24,16 @@ class Communicator:
 
     @classmethod
     def from_environment(cls) -> Communicator:
-        """Reads what torchrun, mpirun or srun have set, or SWITCHYARD_RANK and so on (docs/api.md lists them)."""
+        """Reads the variables that torchrun, mpirun or srun set, or SWITCHYARD_RANK and so on (see docs/api.md)."""
         return cls(_core.Communicator.from_environment())
 
     @classmethod
     def from_torch(cls, group: Any = None, *, timeout: float = 0.0) -> Communicator:
-        """The ranks of a torch.distributed process group of any back end; None: the default group.
+        """Connects the ranks of a torch.distributed process group of any back end; None: the default group.
 
-        A collective of the group tells the ranks where to meet. After a Timeout or Ctrl-C in it the group is of no more
-        use: the exchange stays under way. A group that has no back end for CPU tensors (NCCL alone) hears neither until
-        all ranks are there, or its own timeout is over.
+        The ranks use a collective of the group to agree on a meeting point. After a Timeout or Ctrl-C in it the group
+        can no longer be used, since the collective stays under way. In a group that has no back end for CPU tensors
+        (NCCL alone) neither ends the wait until all ranks are there or the group's own timeout is over.
 
         Args:
             group: a `torch.distributed.ProcessGroup` whose ranks run on one machine.
@@ -47,10 +47,10 @@ class Communicator:
 
     @classmethod
     def from_mpi(cls, comm: Any, *, timeout: float = 0.0) -> Communicator:
-        """The ranks of an mpi4py communicator (or whatever has Get_rank, Get_size and allgather).
+        """Connects the ranks of an mpi4py communicator (or any object with Get_rank, Get_size and allgather).
 
-        Arguments and errors are those of `from_torch`; after a Timeout or Ctrl-C comm is of no more use. A comm that
-        has no Iallgather waits as long as its allgather does.
+        Arguments and errors are those of `from_torch`. After a Timeout or Ctrl-C comm can no longer be used. A comm
+        without Iallgather waits as long as its allgather does.
         """
         return cls(_rendezvous.connect(*_rendezvous.mpi_all_gather(comm), timeout))
 
@@ -58,25 +58,25 @@ class Communicator:
     def connect(
         cls, *, rank: int, size: int, address: str, token: str = "", serve: bool = True, timeout: float = 0.0
     ) -> Communicator:
-        """Meets at an address that all ranks know.
+        """Connects ranks that all know the address of a meeting point.
 
         Args:
-            rank, size: who we are.
+            rank, size: this rank and the number of ranks.
             address: host:port of the meeting point.
-            token: what ranks must show to one another.
-            serve: rank 0 serves the meeting point itself; False: it is served already.
+            token: a secret that all ranks must present.
+            serve: True: rank 0 serves the meeting point; False: another process serves it already.
             timeout: seconds for the ranks to find one another; 0: SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
         """
         return cls(_core.Communicator.connect(rank, size, address, token, serve, timeout))
 
     @classmethod
     def join(cls, store: _core.Store, *, rank: int, size: int, timeout: float = 0.0) -> Communicator:
-        """For ranks that are threads of this process: each joins the same `Store()` under a rank of its own."""
+        """Connects ranks that are threads of this process: each joins the same `Store()` with its own rank."""
         return cls(_core.Communicator.join(store, rank, size, timeout))
 
     @property
     def rank(self) -> int:
-        """This rank, from 0."""
+        """This rank; ranks count from 0."""
         return self._core.rank
 
     @property
@@ -89,11 +89,11 @@ class Communicator:
         self._core.barrier()
 
     def all_gather(self, mine: bytes) -> list[bytes]:
-        """Every rank hands in bytes (16 MiB at most) and receives everybody's, by rank."""
+        """Returns the bytes (16 MiB at most) that each rank passed, in the order of ranks."""
         return self._core.all_gather(mine)
 
     def destroy(self) -> None:
-        """Leaves the job; a second call does nothing. Buffers that live keep their rank in it."""
+        """Leaves the job; a second call does nothing. The rank stays in the job as long as one of its buffers lives."""
         self._core.destroy()
 
     def __repr__(self) -> str:

@@ -1,15 +1,15 @@
-"""The exceptions of Switchyard. All are `Error`, and also the built-in class that fits."""
+"""The exceptions of Switchyard. Each is an `Error` and also the built-in exception of the same meaning."""
 
 from __future__ import annotations
 
 
 class Error(RuntimeError):
-    """Trouble that a program can react to.
+    """The base class of all exceptions of Switchyard.
 
     Attributes:
-        rank: the rank at fault, or that found the fault; -1 where there is none.
-        peer: the rank that was waited for; -1 where there is none.
-        phase: the part of the call in which it was found; may be empty.
+        rank: the rank that caused the error, or else the one that found it; -1 if there is none.
+        peer: the rank that was waited for; -1 if there is none.
+        phase: the part of the call in which the error was found; may be empty.
     """
 
     def __init__(self, text: str, rank: int = -1, peer: int = -1, phase: str = "") -> None:
@@ -20,28 +20,28 @@ class Error(RuntimeError):
 
 
 class InvalidArgument(Error, ValueError):
-    """A wrong argument, found on every rank before anything moved. The buffer stays usable."""
+    """An argument is wrong. All ranks raise this before anything moves, and the buffer stays usable."""
 
 
 class Timeout(Error, TimeoutError):
-    """A wait for a peer ran into its deadline. The buffer refuses further work until `reset()`."""
+    """A peer did not come before the deadline. The buffer refuses further work until `reset()`."""
 
 
 class PeerLost(Error, ConnectionError):
-    """A peer's process ended, or left the job. The buffer refuses further work."""
+    """The process of a peer ended, or the peer left the job. The buffer refuses further work."""
 
 
 class OutOfMemory(Error, MemoryError):
-    """The symmetric heap has not enough memory; the text says how much was needed. The buffer stays usable."""
+    """The symmetric heap is too small; the text says how much was needed. The buffer stays usable."""
 
 
 class Unsupported(Error, NotImplementedError):
-    """Not offered by this build or machine."""
+    """This build or this machine does not have what was asked for."""
 
 
 class SystemCallError(Error, OSError):
-    """The operating system refused a call; the text carries its reason."""
+    """The operating system refused a call; the text has its reason."""
 
 
 class Unusable(Error):
-    """A communicator, buffer or handle that was destroyed, or that belongs to the process before a fork."""
+    """A communicator, buffer or handle was destroyed, or belongs to the process before a fork."""

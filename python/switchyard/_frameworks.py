@@ -1,4 +1,4 @@
-"""Results as tensors of the framework that the inputs came from, without importing any that is not in use."""
+"""Results as tensors of the framework of the inputs. Frameworks that are not in use are not imported."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from ._core import HeapTensor
 from ._core import current_cuda_stream as current_stream
 from ._errors import InvalidArgument, Unsupported
 
-_cpu = 1  # DLPack's number of it
-
-
+_cpu = 1  # the number of the CPU in DLPack
 _known = ("torch", "numpy", "jax", "jaxlib", "cupy")
 
 
 @lru_cache(maxsize=256)
 def framework_of(kind: type) -> str:
-    """The top-level module of the class that tensors of this class are of: one of _known, or another."""
+    """Returns the top-level module of a class of tensors, or of its base class in a known framework."""
     modules = [each.__module__.partition(".")[0] for each in kind.__mro__]
     return next((module for module in modules if module in _known), modules[0])
 
 
 def require_torch(torch: Any) -> None:
-    """For what needs results to be tensors of PyTorch at once: DLPack's C exchange table makes them so."""
+    """Raises ImportError if PyTorch has no C exchange table of DLPack, which makes results tensors of PyTorch."""
     if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
         raise ImportError(f"expected PyTorch 2.10 or newer, seen {torch.__version__}: pip install 'torch>=2.10'")
 
@@ -41,9 +39,9 @@ def _to_numpy(tensor: HeapTensor) -> Any:
 
 
 def native(tensor: Any, kind: type) -> Any:
-    """`tensor` as one of that class's framework; what is not of the heap (None, or one already) is returned as it is.
+    """Returns a HeapTensor as a tensor of the framework of `kind`, and anything else (None, a tensor) as it is.
 
-    Of a class rather than of a tensor, which results would keep alive.
+    Results hold a class rather than a tensor of the framework, since they would keep the tensor alive.
     """
     if not isinstance(tensor, HeapTensor):
         return tensor
@@ -54,14 +52,15 @@ def native(tensor: Any, kind: type) -> Any:
         return sys.modules["cupy"].from_dlpack(tensor)
     if framework in ("jax", "jaxlib"):
         return _to_jax(tensor)
-    # NumPy is on the CPU; elsewhere the caller knows what takes a DLPack tensor.
+    # NumPy has no tensors on GPUs: there the caller gets an object with __dlpack__.
     return _to_numpy(tensor) if tensor.__dlpack_device__()[0] == _cpu else tensor
 
 
 def _to_jax(tensor: HeapTensor) -> Any:
-    """JAX would cut int64 down to int32 unless it is told not to: then NumPy has them.
+    """Returns an array of JAX, or of NumPy for int64 while JAX would cut it down to int32.
 
-    On a GPU a copy: JAX lets go of an array when what reads it is queued, on a stream that no call can wait for.
+    On a GPU the array is a copy: JAX frees an array once the work that reads it is queued, and no call can wait for the
+    stream of that work.
     """
     import jax
 
@@ -75,7 +74,7 @@ def _to_jax(tensor: HeapTensor) -> Any:
 
 
 def named_dtype(dtype: Any, like: object) -> tuple[str, object]:
-    """The name of a dtype of PyTorch or NumPy, and what results are to be like when the caller does not say."""
+    """Returns the name of a dtype of PyTorch or NumPy, and `like`, or a tensor of the framework of the dtype."""
     name = str(dtype)
     if like is None and name.startswith("torch."):
         import torch
@@ -89,7 +88,7 @@ def named_dtype(dtype: Any, like: object) -> tuple[str, object]:
 
 
 class _Fresh:
-    """A new JAX array that nobody has seen yet, so that it may still be written to."""
+    """A new JAX array. Nobody has seen it yet, so it may still be written to."""
 
     def __init__(self, array: Any) -> None:
         self._array = array
@@ -102,7 +101,7 @@ class _Fresh:
 
 
 def empty(shape: tuple[int, ...], like: Any) -> tuple[Any, Any]:
-    """A new tensor of the framework, dtype and device of `like`; and that as something to be written to."""
+    """Returns a new tensor with the framework, dtype and device of `like`, and an object that calls may write to."""
     kind: type = type(like)
     framework = framework_of(kind)
     if framework == "torch":
@@ -117,12 +116,12 @@ def empty(shape: tuple[int, ...], like: Any) -> tuple[Any, Any]:
 
         made = jax.block_until_ready(jax.numpy.zeros(shape, like.dtype, device=like.sharding))
         return made, _Fresh(made)
-    raise InvalidArgument(f"out: expected a tensor, since {framework} has none that may be written to, seen None")
+    raise InvalidArgument(f"out: expected a tensor, since Switchyard can make none of {framework}, seen None")
 
 
 def current_cuda_stream(tensor: Any) -> int:
-    """The stream that PyTorch or CuPy works on where the tensor lies; 0 for tensors on the CPU."""
-    stream = current_stream(tensor)  # PyTorch's own way takes microseconds
+    """Returns the current stream of PyTorch or CuPy on the tensor's GPU, as an integer; 0 for tensors on the CPU."""
+    stream = current_stream(tensor)  # torch.cuda.current_stream takes microseconds
     if stream is not None:
         return stream
     kind: type = type(tensor)

@@ -1,4 +1,4 @@
-"""What must be destroyed before the interpreter goes: work under way uses threads and tensors."""
+"""Buffers and communicators, which are destroyed before the interpreter ends: queued calls use threads and tensors."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ class Destroyable(Protocol):
     def destroy(self) -> None: ...
 
 
-# Buffers before communicators.
 _buffers: weakref.WeakSet[Destroyable] = weakref.WeakSet()
 _communicators: weakref.WeakSet[Destroyable] = weakref.WeakSet()
-
-
 _keys = itertools.count(1)
 _by_key: weakref.WeakValueDictionary[int, Destroyable] = weakref.WeakValueDictionary()
 
 
 def track_buffer(buffer: Destroyable) -> int:
-    """Returns the key by which operators name the buffer."""
+    """Has the buffer destroyed at exit. Returns the key by which operators of torch.library name it."""
     key = next(_keys)
     _buffers.add(buffer)
     _by_key[key] = buffer
@@ -34,7 +31,7 @@ def track_buffer(buffer: Destroyable) -> int:
 def buffer_of_key(key: int) -> Destroyable:
     found = _by_key.get(key)
     if found is None:
-        raise Unusable("Buffer: it is gone; keep it as long as there are results to take a backward of")
+        raise Unusable("Buffer: it is gone; keep it until the backward pass of all its results is done")
     return found
 
 
@@ -44,6 +41,6 @@ def track_communicator(communicator: Destroyable) -> None:
 
 @atexit.register
 def _destroy_all() -> None:
-    for living in (_buffers, _communicators):
+    for living in (_buffers, _communicators):  # buffers use their communicators
         for each in list(living):
             each.destroy()

@@ -1,4 +1,4 @@
-"""What buffers of both modes have alike: an engine, and an end."""
+"""The base class of the buffers of both modes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Owner:
 
     @property
     def engine(self) -> str:
-        """ "cpu" or "cuda"."""
+        """The engine that runs the calls: "cpu" or "cuda"."""
         return str(self._core.engine)
 
     def destroy(self) -> None:
-        """Waits for queued work and lets go of the memory; later calls raise Unusable. Tensors stay valid."""
+        """Waits for queued work and frees the memory. Later calls raise Unusable; tensors stay valid."""
         self._core.destroy()
 
     def __repr__(self) -> str:

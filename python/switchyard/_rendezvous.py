@@ -1,4 +1,4 @@
-"""How the ranks of a job that another library has set up tell one another where to meet."""
+"""How ranks that another library has started agree on a meeting point."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._errors import Error, SystemCallError, Timeout, Unsupported
 
 
 def machine_id() -> str:
-    """The same for all processes of a machine, until it is booted."""
+    """Returns a text that is the same in all processes of a machine until it reboots."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -24,23 +24,23 @@ def machine_id() -> str:
 
 
 def _serve(token: str) -> tuple[_core.StoreServer | None, Error | None]:
-    """Where to meet, or why that cannot be: the others are to hear of it."""
+    """Returns the server of the meeting point, or the reason why there is none, which rank 0 sends to the others."""
     try:
         return _core.StoreServer(token), None
     except Error as error:
         return None, error
     except Exception as error:
-        return None, SystemCallError(f"the meeting point cannot be made: {error!r}", rank=0)
+        return None, SystemCallError(f"the store that ranks meet at cannot be served: {error!r}", rank=0)
 
 
-# Hands what `card` is on each rank to all, in order of ranks; given seconds, then Timeout.
+# Takes this rank's card and returns those of all ranks, in order. Raises Timeout after the given number of seconds.
 AllGather = Callable[[Any, float], List[Any]]
 
 
 def connect(rank: int, size: int, all_gather: AllGather, timeout: float) -> _core.Communicator:
-    """Collective. Ranks have `timeout` to gather, and as long again to connect."""
+    """Connects the ranks. Collective; the ranks have `timeout` seconds to gather, and as many again to connect."""
     token = secrets.token_hex(16)
-    # Rank 0's lives until all have connected, which the connection itself waits for.
+    # The server of rank 0 lives until all ranks have connected: Communicator.connect returns after that.
     server, trouble = _serve(token) if rank == 0 else (None, None)
     card = (machine_id(), server.address if server else "", token, trouble)
     cards = all_gather(card, _core.rendezvous_timeout(timeout))
@@ -49,13 +49,13 @@ def connect(rank: int, size: int, all_gather: AllGather, timeout: float) -> _cor
             raise error
     machines = {card[0] for card in cards}
     if len(machines) > 1:
-        raise Unsupported(f"the ranks of the group run on {len(machines)} machines: expected 1, several come later")
+        raise Unsupported(f"the ranks of the group run on {len(machines)} machines: expected 1")
     _, address, token, _ = cards[0]
     return _core.Communicator.connect(rank, size, address, token, False, timeout)
 
 
 def torch_all_gather(group: Any) -> tuple[int, int, AllGather]:
-    """Of any back end of torch.distributed; `None` is the default group."""
+    """Returns rank, size and an AllGather of a torch.distributed group of any back end; None: the default group."""
     import torch
     import torch.distributed as dist
 
@@ -63,7 +63,7 @@ def torch_all_gather(group: Any) -> tuple[int, int, AllGather]:
 
     def all_gather(card: Any, seconds: float) -> list[Any]:
         if "cpu:" not in dist.get_backend_config(group):
-            # NCCL alone makes its connections inside of the call, which hears nothing until all ranks are there.
+            # NCCL alone connects within the call, which neither a deadline nor Ctrl-C ends before all ranks are there.
             everybody: list[Any] = [None] * size
             dist.all_gather_object(everybody, card, group=group)
             return everybody
@@ -71,14 +71,14 @@ def torch_all_gather(group: Any) -> tuple[int, int, AllGather]:
         theirs = [torch.empty_like(mine) for _ in range(size)]
         work = dist.all_gather(theirs, mine, group=group, async_op=True)
         wait(work.is_completed, rank, seconds, (work, group or dist.group.WORLD, mine, theirs))
-        work.wait()  # raises what went wrong
+        work.wait()  # raises the error of the call, if there is one
         return [unpacked(bytes(each.tolist())) for each in theirs]
 
     return rank, size, all_gather
 
 
 def mpi_all_gather(comm: Any) -> tuple[int, int, AllGather]:
-    """Of an mpi4py communicator. One that only has allgather waits as long as that does."""
+    """Returns rank, size and an AllGather of an mpi4py communicator. Without Iallgather that has no deadline."""
     rank, size = comm.Get_rank(), comm.Get_size()
 
     def all_gather(card: Any, seconds: float) -> list[Any]:
@@ -92,11 +92,11 @@ def mpi_all_gather(comm: Any) -> tuple[int, int, AllGather]:
     return rank, size, all_gather
 
 
-_card_bytes = 4096  # the same for all, so that one exchange will do
+_card_bytes = 4096  # all cards have the same size, so that one exchange is enough
 
 
 def packed(card: Any) -> bytearray:
-    """With zeros to the end."""
+    """Returns the pickled card, padded with zeros."""
     data = pickle.dumps(card)
     if len(data) > _card_bytes:
         raise SystemCallError(f"the card of a rank takes {len(data)} bytes: expected at most {_card_bytes}")
@@ -104,14 +104,14 @@ def packed(card: Any) -> bytearray:
 
 
 def unpacked(data: bytes | bytearray) -> Any:
-    return pickle.loads(data)  # which ends before the zeros
+    return pickle.loads(data)  # ignores the zeros after the pickle
 
 
 def wait(done: Callable[[], bool], rank: int, seconds: float, used: Any) -> None:
-    """Looks again and again, since no library's own wait hears our deadline and Ctrl-C.
+    """Polls until done: neither our deadline nor Ctrl-C ends the waits of these libraries.
 
-    Who leaves early leaves an exchange under way: what is `used` by it then lives for ever. Memory is written to when a
-    late rank comes, and a group of gloo whose last reference went would wait for that rank.
+    When this raises, the exchange stays under way. The objects that it uses (`used`) then live for ever: a rank that
+    comes late writes to their memory, and a group of gloo would wait for that rank when its last reference is dropped.
     """
     end = time.monotonic() + seconds
     try:

@@ -5,8 +5,18 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from . import _core
-from ._frameworks import native
+from ._core import (
+    CombineResult,
+    DispatchResult,
+    Event,
+    Handle,
+    LowLatencyHandle,
+    LowLatencyResult,
+    PendingCombine,
+    PendingDispatch,
+)
+from ._core import ReceiveHook as CoreHook
+from ._frameworks import current_cuda_stream, native
 
 
 class Layout(NamedTuple):
@@ -15,49 +25,58 @@ class Layout(NamedTuple):
     num_tokens_per_rank: Any
     """[R] int32: rows that this rank sends to each rank."""
     num_tokens_per_expert: Any
-    """[E] int32."""
+    """[E] int32: tokens of this rank that chose each expert."""
     is_token_in_rank: Any
-    """[N, R] bool."""
+    """[N, R] bool: whether a rank receives a token."""
 
 
-class Dispatched:
-    """What a rank received: n rows.
+class _Result:
+    """A result of the extension, whose tensors are shown as tensors of the caller's framework."""
 
-    Tensors are of the framework of the dispatched x, and share one block of the heap, which is freed when the last
-    of them goes.
-    """
-
-    def __init__(self, core: _core.DispatchResult, kind: type) -> None:
+    def __init__(self, core: Any, kind: type) -> None:
         self._core = core
         self._kind = kind
+
+    def _tensor(self, name: str) -> Any:
+        return native(getattr(self._core, name), self._kind)
+
+
+class Dispatched(_Result):
+    """What a rank received: n rows.
+
+    Tensors are of the framework of the dispatched x. They share one block of the heap, which is freed with the last of
+    them.
+    """
+
+    _core: DispatchResult
 
     @cached_property
     def x(self) -> Any:
         """[n, H], dtype of the input, or float8_e4m3fn after a cast.
 
-        Flat layout: by source rank, then token. Expanded: by local expert, then source rank, then token.
+        Flat layout: by source rank, then token. Expanded layout: by local expert, then source rank, then token.
         """
-        return native(self._core.x, self._kind)
+        return self._tensor("x")
 
     @cached_property
     def scales(self) -> Any:
-        """[n, ceil(H/128)] float32, for float8_e4m3fn; else None."""
-        return native(self._core.scales, self._kind)
+        """[n, ceil(H/128)] float32 if x is float8_e4m3fn, else None."""
+        return self._tensor("scales")
 
     @cached_property
     def topk_idx(self) -> Any:
-        """[n, K], dtype as given: local expert ids, -1 where not ours. None in the expanded layout."""
-        return native(self._core.topk_idx, self._kind)
+        """[n, K], dtype as given: local expert ids, -1 for experts of other ranks. None in the expanded layout."""
+        return self._tensor("topk_idx")
 
     @cached_property
     def topk_weights(self) -> Any:
-        """Flat: [n, K] float32, 0 where not ours; expanded: [n] float32. None when no weights were given."""
-        return native(self._core.topk_weights, self._kind)
+        """Flat: [n, K] float32, 0 for experts of other ranks; expanded: [n] float32. None if no weights were given."""
+        return self._tensor("topk_weights")
 
     @cached_property
     def source_token(self) -> Any:
-        """[n] int32: index of the token on its source rank, -1 in rows that only pad."""
-        return native(self._core.source_token, self._kind)
+        """[n] int32: index of the token on its source rank; -1 in padding rows."""
+        return self._tensor("source_token")
 
     @cached_property
     def tokens_per_expert(self) -> list[int]:
@@ -65,51 +84,55 @@ class Dispatched:
         return self._core.tokens_per_expert
 
     @cached_property
-    def handle(self) -> _core.Handle:
-        """For combine, and for cached dispatches."""
+    def handle(self) -> Handle:
+        """The handle that combine and cached dispatches take."""
         return self._core.handle
 
 
-class Combined:
+class Combined(_Result):
     """The sums that a rank gets back."""
 
-    def __init__(self, core: _core.CombineResult, kind: type, out: Any) -> None:
-        self._core = core
-        self._kind = kind
+    _core: CombineResult
+
+    def __init__(self, core: CombineResult, kind: type, out: Any) -> None:
+        super().__init__(core, kind)
         self._out = out
 
     @cached_property
     def x(self) -> Any:
         """[N, H], dtype of the input; `out` if that was given."""
-        return self._out if self._out is not None else native(self._core.x, self._kind)
+        return self._out if self._out is not None else self._tensor("x")
 
     @cached_property
     def topk_weights(self) -> Any:
         """[N, K] float32; None unless weights were passed."""
-        return native(self._core.topk_weights, self._kind)
+        return self._tensor("topk_weights")
 
 
-class PendingDispatched:
-    """A dispatch that is under way."""
-
-    def __init__(self, core: _core.PendingDispatch, kind: type) -> None:
-        self._core = core
-        self._kind = kind
+class _Pending(_Result):
+    """A call that is under way."""
 
     @property
-    def event(self) -> _core.Event:
-        """Completes with the call."""
+    def event(self) -> Event:
+        """An event that completes with the call."""
         return self._core.event
 
+
+class PendingDispatched(_Pending):
+    """A dispatch that is under way."""
+
+    _core: PendingDispatch
+
     @property
-    def handle(self) -> _core.Handle:
-        """Without waiting: for a combine that is queued behind this dispatch."""
+    def handle(self) -> Handle:
+        """The handle, without waiting: for a combine that is queued behind this dispatch."""
         return self._core.handle
 
     def early(self) -> Dispatched:
-        """Without waiting: tensors whose contents are valid after `event`: in worst-case mode, on a GPU always.
+        """Returns a result without waiting for the call.
 
-        Else only the handle, until the event is done.
+        In worst-case mode, and on a GPU in any mode, it has tensors, whose contents are valid after `event`. Otherwise
+        it has only the handle until the event is done.
         """
         return Dispatched(self._core.early(), self._kind)
 
@@ -118,26 +141,91 @@ class PendingDispatched:
         return Dispatched(self._core.get(), self._kind)
 
 
-class PendingCombined:
+class PendingCombined(_Pending):
     """A combine that is under way."""
 
-    def __init__(self, core: _core.PendingCombine, kind: type, out: Any) -> None:
-        self._core = core
-        self._kind = kind
+    _core: PendingCombine
+
+    def __init__(self, core: PendingCombine, kind: type, out: Any) -> None:
+        super().__init__(core, kind)
         self._out = out
 
-    @property
-    def event(self) -> _core.Event:
-        """Completes with the call."""
-        return self._core.event
-
     def early(self) -> Combined:
-        """Without waiting: tensors whose contents are valid after `event`. CPU engine: `out`, if given.
+        """Returns a result without waiting for the call. Contents of its tensors are valid after `event`.
 
-        The CPU engine's others are None until the event is done.
+        On the CPU engine tensors other than `out` are None until the event is done.
         """
         return Combined(self._core.early(), self._kind, self._out)
 
     def get(self) -> Combined:
         """Waits for the result, and raises what the call raised."""
         return Combined(self._core.get(), self._kind, self._out)
+
+
+class LowLatencyReceived(_Result):
+    """What a rank received in low-latency mode. Contents are valid after the receive half.
+
+    Tensors lie in the slots of the dispatch. No rank overwrites these as long as one of the tensors, or the handle,
+    lives. Rows outside all ranges (expert_major) or counts (rank_major) are undefined.
+    """
+
+    _core: LowLatencyResult
+
+    @cached_property
+    def x(self) -> Any:
+        """expert_major [L, R*M, H or B], rank_major [R, M, H or B]; dtype of the input, float8_e4m3fn after a cast."""
+        return self._tensor("x")
+
+    @cached_property
+    def scales(self) -> Any:
+        """[.., ceil(H/128)] float32; after "fp8_ue8m0" [.., ceil(H/512)] int32; uint8: [.., S]; else None.
+
+        expert_major: the last two dimensions of float32 and int32 scales are column-major.
+        """
+        return self._tensor("scales")
+
+    @cached_property
+    def counts(self) -> Any:
+        """int32. expert_major [L]: expert l has the first counts[l] of its rows; rank_major [R]: so has source r."""
+        return self._tensor("counts")
+
+    @cached_property
+    def ranges(self) -> Any:
+        """expert_major [L, R] int64: begin << 32 | count: the rows of a source, in the order of its tokens."""
+        return self._tensor("ranges")
+
+    @cached_property
+    def source_token(self) -> Any:
+        """[L, R*M] or [R, M] int32: index of the token on its source rank."""
+        return self._tensor("source_token")
+
+    @cached_property
+    def topk_idx(self) -> Any:
+        """rank_major [R, M, K] int32: local expert ids, -1 for experts of other ranks; else None."""
+        return self._tensor("topk_idx")
+
+    @cached_property
+    def topk_weights(self) -> Any:
+        """rank_major [R, M, K] float32: 0 for experts of other ranks; None if no weights were given."""
+        return self._tensor("topk_weights")
+
+    @cached_property
+    def handle(self) -> LowLatencyHandle:
+        """The handle that combine and outputs take."""
+        return self._core.handle
+
+
+class ReceiveHook:
+    """The receive half of a call: `hook()`. Only the first call has an effect.
+
+    Raises what the call raises, and Unusable after destroy().
+    """
+
+    def __init__(self, core: CoreHook, like: object) -> None:
+        self._core = core
+        self._like = like
+
+    def __call__(self, cuda_stream: int | None = None) -> None:
+        """Receives on cuda_stream (CUDA engine, an integer); None: the framework's current one."""
+        like, self._like = self._like, None
+        self._core(current_cuda_stream(like) if cuda_stream is None else cuda_stream)

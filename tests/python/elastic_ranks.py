@@ -226,7 +226,7 @@ def no_sync_case(buffer: deep_ep.ElasticBuffer, case: Case, rank: int, **options
     cached.current_stream_wait()
     assert_doubled(x, again, handle, same)
     with pytest.MonkeyPatch.context() as patch:  # as for GPU tensors
-        patch.setattr(deep_ep.elastic, "_routes_anew", lambda call: True)
+        patch.setattr(deep_ep._calls, "_routes_anew", lambda call, earlier: True)
         again, none, no_weights, same, _ = buffer.dispatch(mine.x * 2, **zeros)
     assert_doubled(x, again, handle, same)
     assert none is None and no_weights is None
@@ -388,7 +388,7 @@ def mistaken_calls(buffer: deep_ep.ElasticBuffer, case: Case, mine: reference.In
         (invalid, "x: expected a tensor .tokens", lambda: buffer.dispatch(mine.x[0:0].flatten(), ids, num_experts=2)),
         (invalid, "num_experts: expected it", lambda: buffer.dispatch(mine.x, ids)),
         (invalid, "num_max_tokens_per_rank", lambda: dispatch(buffer, case, mine, do_cpu_sync=False)),
-        (invalid, "topk_idx: expected none beside", lambda: buffer.dispatch(mine.x, ids.clone(), handle=handle)),
+        (invalid, "topk_idx: expected none with a handle", lambda: buffer.dispatch(mine.x, ids.clone(), handle=handle)),
         (invalid, "expert_alignment: expected 2", lambda: buffer.dispatch(mine.x, handle=handle, expert_alignment=4)),
         (invalid, "do_expand: expected False", lambda: buffer.dispatch(mine.x, handle=handle, do_expand=True)),
         (invalid, "num_experts: expected 8", lambda: buffer.dispatch(mine.x, handle=handle, num_experts=9)),

@@ -202,7 +202,7 @@ def check_that_it_is_over(buffer: deep_ep.Buffer, job: Job, handle: Any) -> None
     mine = devices.here(job.inputs(buffer.rank))
     assert handle[2:] == (job.max_tokens, job.hidden, job.experts) and len(handle) == 5
     for item in range(2):
-        with pytest.raises(switchyard.Unusable, match="went with its combine: read them before"):
+        with pytest.raises(switchyard.Unusable, match="can be read only before its combine"):
             handle[item]
     rows = devices.here(torch.zeros(job.experts // job.ranks, job.max_tokens * job.ranks, job.hidden).bfloat16())
     with pytest.raises(switchyard.InvalidArgument, match="not combined yet, seen one that was"):
@@ -223,7 +223,7 @@ def what_was_read_holds_its_slots(buffer: deep_ep.Buffer, job: Job) -> None:
             before.append(held[-1].clone())
             buffer.low_latency_combine(sent[0], mine.topk_idx, mine.topk_weights, sent[2])
         del sent
-        with pytest.raises(switchyard.InvalidArgument, match="at most 4 results held at once.*let go of earlier ones"):
+        with pytest.raises(switchyard.InvalidArgument, match="at most 4 results held at once.*free earlier ones"):
             dispatch_and_receive_later(buffer, job, mine)
         for seen, wanted in zip(held, before):
             assert torch.equal(seen, wanted)

@@ -240,7 +240,7 @@ def test_worst_case_mode(asynchronous):
 def test_a_cached_dispatch_of_the_worst_case(anew, asynchronous, monkeypatch):
     """As many rows as in its dispatch, by the CPU's way and by the one for GPU tensors."""
     if anew:
-        monkeypatch.setattr(deep_ep.buffer, "_routes_anew", lambda handle, call: True)
+        monkeypatch.setattr(deep_ep._calls, "_routes_anew", lambda call, earlier: True)
     inputs = all_inputs()
     worst = ranks * tokens
 
@@ -313,7 +313,7 @@ def test_too_little_memory_is_told_in_words_of_this_interface(monkeypatch):
     def body(buffer, rank):
         sizes = {"hidden": hidden, "experts": experts, "top_k": top_k, "dtype": torch.bfloat16}
         mine = reference.make_inputs(rank, tokens=900, **sizes)
-        with pytest.raises(switchyard.OutOfMemory, match="let go of earlier results, or raise num_nvl_bytes") as caught:
+        with pytest.raises(switchyard.OutOfMemory, match="free earlier results, or raise num_nvl_bytes") as caught:
             dispatch(buffer, mine)
         assert "::" not in str(caught.value) and isinstance(caught.value, MemoryError)
 

@@ -5,7 +5,7 @@ import pytest
 import reference
 import switchyard
 import torch
-from deep_ep._engines import Engines, Shape
+from deep_ep._engines import Engines, LowLatencyBuffers, Shape
 from ranks import with_comm
 from test_deep_ep import all_inputs, dispatch, experts, hidden, on_ranks, ranks, tokens, top_k
 
@@ -153,14 +153,14 @@ def test_float16_of_one_rank_is_not_taken_for_a_new_shape_alone():
     on_ranks(body)
 
 
-@pytest.mark.parametrize("of", [Engines, deep_ep.low_latency.LowLatencyBuffers])
+@pytest.mark.parametrize("of", [Engines, LowLatencyBuffers])
 def test_a_peer_that_does_not_come_to_make_an_engine(of, monkeypatch):
     def late(self, shape):
         raise switchyard.Timeout("waited", 0, 1, "all_gather")
 
     monkeypatch.setattr(of, "_made", late)
     shape = Shape(hidden, experts, top_k, torch.device("cpu"))
-    with pytest.raises(switchyard.Timeout, match="waited; .*hidden=256.*do all ranks call with these") as caught:
+    with pytest.raises(switchyard.Timeout, match="waited; .*hidden=256.*check that all ranks make calls with these") as caught:
         of(None, False).of(shape)
     assert (caught.value.rank, caught.value.peer, caught.value.phase) == (0, 1, "all_gather")
 

@@ -6,9 +6,9 @@ import elastic_ranks
 import pytest
 import reference
 import torch
-from deep_ep._elastic_sizes import Routing, most_rows
-from deep_ep._prefix_sums import add_rows, check_stats, ends_of_experts, ends_of_ranks, rows_of_experts
-from deep_ep._scales import column_major
+from deep_ep._elastic_plan import Routing, engine_tokens, most_rows
+from deep_ep._layout import add_rows, check_stats, ends_of_experts, ends_of_ranks, rows_of_experts
+from deep_ep._source import column_major
 from elastic_reference import cases, expanded, tokens_from
 from ranks import as_processes
 
@@ -74,6 +74,23 @@ def test_most_rows_hold_what_may_come():
         assert padded <= most_rows(routing, True, alignment) <= slots + local * alignment
         assert most_rows(routing, True, alignment) % alignment == 0 or most_rows(routing, True, alignment) == 1
         assert most_rows(routing, False, alignment) == max(1, ranks * tokens)
+
+
+@pytest.mark.parametrize(
+    "of_call, of_buffer, most, expected",
+    [
+        (0, 4096, 1 << 20, 0),  # nobody says
+        (7, 4096, 1 << 20, 4096),
+        (4096, 4096, 1 << 20, 4096),
+        (4097, 4096, 1 << 20, 8192),
+        (8192, 4096, 1 << 20, 8192),
+        (700, 0, 1 << 20, 1024),
+        (3000001, 0, 4194303, 4194303),  # the next power of two is more than an engine takes
+        (5000000, 0, 4194303, 5000000),  # which the engine refuses
+    ],
+)
+def test_engine_tokens(of_call, of_buffer, most, expected):
+    assert engine_tokens(of_call, of_buffer, most) == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int32])

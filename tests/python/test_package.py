@@ -1,5 +1,6 @@
 """What is installed: stubs, types, docstrings, the drop-in and others of its name."""
 
+import ast
 import importlib.metadata
 import inspect
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import deep_ep
 import pytest
 import switchyard
+import switchyard.interop
 import switchyard.torch
 from deep_ep import _installed
 from switchyard import _core
@@ -39,7 +41,7 @@ def test_stubs_name_everything_and_type_check(tmp_path):
     assert result.returncode == 1 and "arg-type" in result.stdout, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("module", [switchyard, switchyard.torch, deep_ep], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [switchyard, switchyard.interop, switchyard.torch, deep_ep], ids=lambda module: module.__name__)
 def test_everything_public_is_documented(module):
     for name in module.__all__:
         item = getattr(module, name)
@@ -49,6 +51,51 @@ def test_everything_public_is_documented(module):
         for member, value in vars(item).items():
             if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
                 assert inspect.getdoc(value), f"{name}.{member}"
+
+
+public = {module.__name__: set(module.__all__) for module in (switchyard, switchyard.interop, switchyard.torch)}
+
+
+def names_of_switchyard(tree):
+    """(module, name) of what a program imports from switchyard, or reads of its modules."""
+    modules = {}  # by their names in the program
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                if each.name.split(".")[0] == "switchyard":
+                    yield each.name, None
+                    modules[each.asname or "switchyard"] = each.name if each.asname else "switchyard"
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "switchyard" and not node.level:
+            for each in node.names:
+                if f"{node.module}.{each.name}" in public:
+                    modules[each.asname or each.name] = f"{node.module}.{each.name}"
+                else:
+                    yield node.module, each.name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            if f"{modules[node.value.id]}.{node.attr}" not in public:
+                yield modules[node.value.id], node.attr
+
+
+def test_the_drop_in_uses_public_names_only():
+    seen = set()
+    for path in sorted(Path(deep_ep.__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text())
+        for module, name in names_of_switchyard(tree):
+            assert module in public, f"{path.name}: {module}"
+            assert name is None or name in public[module], f"{path.name}: {module}.{name}"
+            seen.add((module, name))
+        attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert "_core" not in attributes, path.name
+    assert ("switchyard.interop", "dispatch") in seen and ("switchyard", "Buffer") in seen
+
+
+def test_private_names_are_found():
+    program = "import switchyard\nfrom switchyard import _core, interop\nfrom switchyard._options import x\n"
+    program += "switchyard._buffer.y(interop._z, interop.combine)\n"
+    expected = {("switchyard", None), ("switchyard", "_core"), ("switchyard._options", "x"), ("switchyard", "_buffer")}
+    expected |= {("switchyard.interop", "_z"), ("switchyard.interop", "combine")}
+    assert set(names_of_switchyard(ast.parse(program))) == expected
 
 
 def test_the_extension_does_not_need_pytorch():

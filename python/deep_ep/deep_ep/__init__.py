@@ -1,13 +1,13 @@
-"""Switchyard under the interface of DeepEP (V1 and V2), on CPU and CUDA tensors.
+"""Switchyard with the interface of DeepEP (V1 and V2), for CPU and CUDA tensors.
 
-This is not DeepEP: `deep_ep.engine` names what it is. It comes with the distribution `deep_ep`, version
-2.1.0+switchyard...; docs/python.md of Switchyard says what differs.
+This is not DeepEP: `deep_ep.engine` is "switchyard". Its distribution is `deep_ep`, version 2.1.0+switchyard...
+docs/python.md of Switchyard lists the differences.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from switchyard._frameworks import require_torch
+from switchyard.interop import require_torch
 
 from ._installed import warn_of_others
 from .buffer import Buffer

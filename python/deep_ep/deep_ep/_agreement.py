@@ -1,22 +1,21 @@
-"""What ranks settle before they make an engine for calls of a new shape.
+"""What ranks agree on: the arguments of a buffer, and that all of them make an engine for calls of a new shape.
 
-A rank that alone comes with a new shape, by mistake, would be in the constructor of an engine while its peers are in a
-call of the last one: both would wait until their deadlines. So all meet in the last one first.
+If a single rank makes a call of a new shape by mistake, it is in the constructor of an engine while its peers are in a
+call of the latest engine, and all wait until their deadlines. So all ranks first meet in the latest engine.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import switchyard
 import torch
-from switchyard import InvalidArgument, OutOfMemory
-from switchyard._core import CallOptions
+from switchyard import InvalidArgument, OutOfMemory, interop
 
 from ._errors import in_our_words, with_text
-from ._streams import stream_of
 
-# No caller dispatches these together, and the engine compares them before any row moves.
+# No caller dispatches with both of these, and the engine compares them before any row moves.
 _dtype, _alignment = torch.float16, 65521
 _sign = re.compile(
     r"x: dtype: expected (f16 |\S+ as on rank 0, seen f16)"
@@ -26,27 +25,35 @@ _sign = re.compile(
 _differs = " as on rank 0, seen "
 
 
+def check_agreement(communicator: switchyard.Communicator, names: tuple[str, ...], mine: tuple[Any, ...]) -> None:
+    """Raises InvalidArgument, on all ranks, if a rank has other values than rank 0. Collective."""
+    everybody = communicator.all_gather(repr(mine).encode())
+    for rank, theirs in enumerate(everybody):
+        if theirs != everybody[0]:
+            expected, seen = everybody[0].decode(), theirs.decode()
+            raise InvalidArgument(f"rank {rank}: {names}: expected {expected} as on rank 0, seen {seen}")
+
+
 def meet_in(engine: switchyard.Buffer, device: torch.device) -> None:
-    """Collective: a dispatch of nothing. Raises InvalidArgument, on all ranks, when one makes another call."""
+    """Dispatches nothing. Raises InvalidArgument, on all ranks, if a rank makes another call. Collective."""
     x = torch.empty(0, engine.hidden, dtype=_dtype, device=device)
     topk_idx = torch.empty(0, engine.top_k, dtype=torch.int64, device=device)
-    asking = CallOptions()
-    asking.expert_alignment = _alignment
-    asking.cuda_stream = stream_of(x)  # it takes memory of results, which that stream may still read
+    # The dispatch takes memory of results that the current stream may still read, so it runs after that stream.
+    options = interop.call_options(expert_alignment=_alignment, cuda_stream=interop.current_cuda_stream(x))
     try:
-        engine._core.dispatch(x, None, topk_idx, None, None, asking)
+        interop.dispatch(engine, x, None, topk_idx, None, None, options)
     except OutOfMemory:
-        pass  # held results fill its heap: nothing can be settled
+        pass  # results that callers hold fill the heap: this engine can compare nothing
     except InvalidArgument as error:
-        told = in_our_words(error)
+        ours = in_our_words(error)
         if _differs not in str(error):
-            raise told from error  # a peer refused its call
-        text = f"this rank is the first to call with such shapes or such a device, which no peer does now ({told})"
+            raise ours from error  # a peer refused its call
+        text = f"this rank is the first to call with such shapes or such a device, which no peer does now ({ours})"
         raise with_text(error, text) from error
 
 
 def explained(error: InvalidArgument) -> InvalidArgument:
-    """What a call throws that a peer did not make, since it was in meet_in."""
+    """Returns the error of a call, with a hint if the call failed because a peer was in meet_in."""
     if not _sign.search(str(error)):
         return error
     return with_text(error, f"{error} (or shapes, or devices, that differ: one of the two ranks calls with new ones)")

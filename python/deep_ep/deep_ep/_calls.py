@@ -1,108 +1,175 @@
-"""How the arguments of a call become the engine's."""
+"""Dispatch and combine of V1 and V2: from checked arguments to the engine and back."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import switchyard
 import torch
-from switchyard import Event, InvalidArgument
-from switchyard._core import CallOptions
-from switchyard._options import set_option
+from switchyard import Event, InvalidArgument, OutOfMemory, interop
 
-from ._checks import wrong_type
-from ._streams import stream_of
-from .utils import EventHandle, EventOverlap
+from ._agreement import explained
+from ._engines import Engines
+from ._errors import in_our_words, wrong_type
+from ._events import finished
+from ._source import Source
+from .utils import EventOverlap
 
 
 class Rows(NamedTuple):
-    """How the rows of a dispatch are asked for."""
+    """How a dispatch lays out its rows."""
 
     alignment: int = 1
-    """What counts of experts are rounded up to."""
+    """Counts of experts are rounded up to it."""
     num_worst_tokens: int = 0
-    """Rows of the result; 0: as many as come."""
+    """Rows of the result; 0: as many as are received."""
     expanded: bool = False
     zero_padding: bool = False
     source_tokens: bool = False
-    """A copy stays with the handle. Only on the CPU can the host read them."""
+    """Whether the handle keeps a copy of the received source tokens. CPU only: on a GPU the host cannot read them."""
 
 
+class Call(NamedTuple):
+    """A dispatch without its routing."""
+
+    source: Source
+    after: Event | None
+    num_sms: int
+    """The number that the caller asked for; 0: the engine chooses."""
+    rows: Rows
+    queued: bool
+
+
+class Repeated(NamedTuple):
+    """The dispatch that a cached one repeats."""
+
+    engine: switchyard.Buffer
+    handle: switchyard.Handle
+    topk_idx: Any
+    num_worst_tokens: int
+
+
+class Sending(NamedTuple):
+    """A combine without its handle."""
+
+    x: torch.Tensor
+    topk_weights: torch.Tensor | None
+    biases: tuple[Any, Any]
+    after: Event | None
+    num_sms: int
+    queued: bool
+
+
+Routing = tuple[Any, Any, Any]
+"""topk_idx, topk_weights, and a handle or is_token_in_rank; each may be None."""
+
+
+# ---- dispatch ----
+
+
+def dispatch(engines: Engines, engine: switchyard.Buffer, call: Call, routing: Routing) -> tuple[Any, Event | None]:
+    """Returns the DispatchResult, and the event after which its contents are valid; None: they are valid now.
+
+    On the CPU only dispatches with num_worst_tokens are queued, since others know the shapes of their results when they
+    are done. On a GPU the tensors exist when the call returns.
+    """
+    x = call.source.x
+    sms = engines.num_sms(call.num_sms, x)
+    options = interop.or_refuse(interop.refuse_dispatch, engine, _options, x, call.after, sms, call.rows)
+    inputs = (x, call.source.scales, *routing, options)
+    try:
+        if call.queued and (call.rows.num_worst_tokens > 0 or x.is_cuda):
+            return interop.dispatch_async(engine, *inputs)
+        return interop.dispatch(engine, *inputs), None
+    except (OutOfMemory, TypeError) as error:
+        raise in_our_words(error) from error
+    except InvalidArgument as error:
+        raise explained(in_our_words(error)) from error
+
+
+def dispatch_again(engines: Engines, call: Call, earlier: Repeated) -> tuple[Any, Event | None]:
+    """Dispatches x along the routes of an earlier dispatch."""
+    if not _routes_anew(call, earlier):
+        return dispatch(engines, earlier.engine, call, (None, None, earlier.handle))
+    call = call._replace(rows=call.rows._replace(num_worst_tokens=earlier.num_worst_tokens))
+    return dispatch(engines, earlier.engine, call, (earlier.topk_idx, None, None))
+
+
+def _routes_anew(call: Call, earlier: Repeated) -> bool:
+    """Whether a cached dispatch is a dispatch by the same ids, which make the same rows.
+
+    On the CUDA engine a cached dispatch waits on the host until all ranks have accepted it. The host must not wait in
+    the worst-case mode.
+    """
+    return earlier.num_worst_tokens > 0 and call.source.x.is_cuda
+
+
+# Callers pass the same options in every step, so options are made once.
+_known_options: dict[tuple[int, int, Rows], interop.CallOptions] = {}
 _any_rows = Rows()
-# Given alike in every step: made once.
-_options: dict[tuple[int, int, Rows], CallOptions] = {}
 
 
-def call_options(x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows = _any_rows) -> CallOptions:
-    """num_sms: as Engines.num_sms says."""
-    stream = stream_of(x)
+def _options(x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows = _any_rows) -> interop.CallOptions:
+    """Returns options of the engine. num_sms is a number that Engines.num_sms returned."""
+    stream = interop.current_cuda_stream(x)
     key = (num_sms, stream, rows)
-    found = _options.get(key)
+    found = _known_options.get(key)
     if found is not None and after is None:
         return found
-    made = CallOptions()
-    made.cuda_stream = stream
-    made.keep_source_tokens = rows.source_tokens
-    named = {
-        "expert_alignment": rows.alignment,
-        "num_worst_tokens": rows.num_worst_tokens,
-        "num_sms": num_sms,
-        "expanded": rows.expanded,
-        "zero_padding": rows.zero_padding,
-    }
-    for name, value in named.items():
-        set_option(made, name, value)
+    made = interop.call_options(
+        cuda_stream=stream,
+        keep_source_tokens=rows.source_tokens,
+        expert_alignment=rows.alignment,
+        num_worst_tokens=rows.num_worst_tokens,
+        num_sms=num_sms,
+        expanded=rows.expanded,
+        zero_padding=rows.zero_padding,
+    )
     if after is None:
-        _options[key] = made
+        _known_options[key] = made
     else:
         made.after = after
     return made
 
 
-def event_before(
-    previous_event: EventOverlap | None, async_finish: bool, allocate_on_comm_stream: bool, tensor: Any
-) -> Event | None:
-    """What a call on such a tensor has to wait for; None: nothing more."""
-    if allocate_on_comm_stream and (previous_event is None or not async_finish):
-        raise InvalidArgument(
-            "allocate_on_comm_stream: expected previous_event and async_finish beside it: memory of the "
-            "communication stream is ordered by them"
-        )
-    return _event_of("previous_event", previous_event, tensor)
+# ---- combine ----
 
 
-def _event_of(name: str, overlap: EventOverlap | None, tensor: Any) -> Event | None:
-    """A captured event has a CUDA event: calls start after the current stream, so that stream waits for it."""
-    if overlap is None:
-        return None
-    if not isinstance(overlap, EventOverlap):
-        raise wrong_type(name, "an EventOverlap", overlap)
-    if overlap.event is None:
-        return None
-    overlap.event.before_work_on(tensor)
-    event = overlap.event.event
-    return None if event.done else event
+def combine(
+    engines: Engines, engine: switchyard.Buffer, handle: switchyard.Handle, call: Sending
+) -> tuple[torch.Tensor, torch.Tensor | None, EventOverlap]:
+    """Returns the sums, the sums of weights, and the event after which they are valid."""
+    sms = engines.num_sms(call.num_sms, call.x)
+    options = interop.or_refuse(interop.refuse_combine, engine, _options, call.x, call.after, sms)
+    try:
+        sums, weights, event = _combine(engine, handle, call, options)
+    except (InvalidArgument, OutOfMemory, TypeError) as error:
+        raise in_our_words(error) from error
+    return sums, weights, finished(call.queued, event, call.x.is_cuda)
 
 
-def event_of_both(first: EventOverlap | None, second: EventOverlap | None, tensor: torch.Tensor) -> Event | None:
-    """As event_before, for a call that starts after previous_event and previous_event_before_epilogue."""
-    before = _event_of("previous_event", first, tensor)
-    also = _event_of("previous_event_before_epilogue", second, tensor)
-    if before is None or also is None:
-        return also if before is None else before
-    if tensor.is_cuda:
-        before.wait_on(stream_of(tensor))  # which calls start after
-    else:
-        before.wait()
-    return also
+def _combine(
+    engine: switchyard.Buffer, handle: switchyard.Handle, call: Sending, options: interop.CallOptions
+) -> tuple[torch.Tensor, torch.Tensor | None, Event | None]:
+    """On the CPU calls with weights are not queued, since their sums get memory when they are done."""
+    x, weights = call.x, call.topk_weights
+    combined: Any
+    if isinstance(weights, torch.Tensor):
+        weights = weights.contiguous()  # gradients are often expanded
+    if call.queued and weights is None and not x.is_cuda:
+        out = torch.empty(handle.num_tokens, engine.hidden, dtype=x.dtype)
+        _, event = interop.combine_async(engine, x, handle, None, None, (*call.biases, out), options)
+        return out, None, event
+    rest = None if all(each is None for each in call.biases) else (*call.biases, None)
+    if call.queued and x.is_cuda:
+        combined, event = interop.combine_async(engine, x, handle, weights, None, rest, options)
+        return combined.x, combined.topk_weights, event
+    combined = interop.combine(engine, x, handle, weights, None, rest, options)
+    return combined.x, combined.topk_weights, None
 
 
-def finished(async_finish: bool, event: Event | None = None, on_gpu: bool = False) -> EventOverlap:
-    """`event`: of a call that may still run; None: what was queued on the current stream."""
-    return EventOverlap(EventHandle(event, on_gpu) if async_finish else None)
-
-
-def biases(bias: Any) -> tuple[Any, Any]:
-    """0, 1 or 2 tensors."""
+def biases_of(bias: Any) -> tuple[Any, Any]:
+    """Returns two biases, either of which may be None, from 0, 1 or 2 tensors."""
     if bias is None or isinstance(bias, torch.Tensor):
         return bias, None
     if not isinstance(bias, (tuple, list)):

@@ -1,44 +1,46 @@
-"""The engine's buffers behind one of deep_ep's, made when the shapes of calls become known."""
+"""The buffers of the engine behind a buffer of deep_ep. They are made when the shapes of calls become known."""
 
 from __future__ import annotations
 
 import os
 import resource
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from types import TracebackType
+from typing import Any, Callable, Iterable, NamedTuple
 
 import switchyard
 import torch
-from switchyard import _core
+from switchyard import InvalidArgument
 
-from ._agreement import meet_in
-from ._errors import made_by_all
-from ._group import check_agreement
+from ._agreement import check_agreement, meet_in
+from ._errors import in_our_words, made_by_all
+
+# ---- throughput mode ----
 
 
 class Shape(NamedTuple):
-    """What the engine wants to know beforehand; a call of another shape goes to another buffer."""
+    """The sizes that a buffer of the engine is made for. A call of another shape goes to another buffer."""
 
     hidden: int
     num_experts: int
     top_k: int
     device: torch.device
     max_tokens: int = 0
-    """Of a rank; 0: as many as the engine can take, since nobody knows beforehand."""
+    """Tokens of a rank; 0: as many as the engine can take, since nobody knows the number beforehand."""
 
     def to_compare(self) -> tuple[int, int, int, str, int]:
-        """With other ranks', whose GPUs have other numbers."""
+        """Returns what ranks compare: GPUs have different numbers on different ranks."""
         return *self[:3], self.device.type, self.max_tokens
 
 
 _most_rows = 2**31 - 1
-_most_tokens_on_gpus = 1 << 20  # there each takes memory beforehand: 8 bytes for each rank, or each of top_k
-_most_heap_bytes = 1 << 44  # that the engine takes
-_addresses = 1 << 47  # of a process
+_most_tokens_on_gpus = 1 << 20  # on a GPU each token takes memory beforehand: 8 bytes for each rank, or each of top_k
+_most_heap_bytes = 1 << 44  # the most that the engine takes
+_addresses = 1 << 47  # bytes that a process can address
 
 
 def most_tokens(num_ranks: int, on_gpu: bool) -> int:
-    """Of a rank, that an engine can take."""
+    """Returns the most tokens of a rank that an engine can take."""
     most = _most_rows // num_ranks // 64
     return min(most, _most_tokens_on_gpus) if on_gpu else most
 
@@ -51,8 +53,10 @@ def _free_address_space() -> int:
 
 
 def _heap_bytes(communicator: switchyard.Communicator) -> int:
-    """CPU: all of the machine's memory, since the heap takes only what is written to, as far as every rank may map the
-    heaps of all: half of its address space is for that. 0: the environment says how much. Collective.
+    """Returns the bytes of a heap on the CPU; 0: the environment says how much. Collective.
+
+    It is all memory of the machine, since only pages that are written to count, as far as every rank may map the heaps
+    of all ranks: half of its address space is for that.
     """
     mine = _free_address_space().to_bytes(8, "little")
     least = min(int.from_bytes(each, "little") for each in communicator.all_gather(mine))
@@ -63,12 +67,12 @@ def _heap_bytes(communicator: switchyard.Communicator) -> int:
 
 
 class Engines:
-    """Buffers by shape. Making one is collective, as is the call that needs it.
+    """Buffers of the engine, by shape. Making one is collective, as is the call that needs it.
 
     Args:
         communicator: the ranks.
-        num_bytes: CUDA: of the heap; 0: as switchyard.Buffer chooses.
-        timeouts: seconds that a wait for a peer may take, by type of device; 0: as switchyard.Buffer chooses.
+        num_bytes: CUDA: bytes of each heap; 0: switchyard.Buffer chooses.
+        timeouts: seconds that a wait for a peer may take, by type of device; 0: switchyard.Buffer chooses.
     """
 
     def __init__(
@@ -79,10 +83,12 @@ class Engines:
         self._timeouts = timeouts or {}
         self._buffers: dict[Shape, switchyard.Buffer] = {}
         self._on_gpus: dict[tuple[torch.device, int, int], switchyard.Buffer] = {}
-        """By device, experts and top-k: the first one, since to a layout nothing else matters."""
+        """The first buffer for each device, number of experts and top-k, on which alone a layout depends."""
         self._most_sms: dict[torch.device, int] = {}
         self.latest: switchyard.Buffer | None = None
-        """Of the latest dispatch without a handle: where the peers are, most likely, when this rank refuses a call."""
+        """The buffer of the latest dispatch without a handle. When this rank refuses a call, its peers are most likely
+        in a call of this buffer.
+        """
         self.destroyed = False
 
     def of(self, shape: Shape) -> switchyard.Buffer:
@@ -100,29 +106,23 @@ class Engines:
         if self.destroyed:
             raise switchyard.Unusable("Buffer: it was destroyed, make a new one")
 
-    def refuse(self, how: Callable[[_core.Buffer], None], handle: Any) -> None:
-        """Tells the peers of a call along a handle, or of any. Before the first call there is nothing to tell them by.
-
-        Args:
-            how: refuse_dispatch or refuse_combine.
-        """
-        engine = getattr(handle, "buffer", None)
-        if not isinstance(engine, switchyard.Buffer):
-            engine = self.latest
-        if engine is not None:
-            how(engine._core)
+    def or_refuse(self, refuse: Refuse, handle: Any) -> OrRefuse:
+        """Returns a context in which an exception makes the peers' call fail, too. See OrRefuse."""
+        return OrRefuse(self, refuse, handle)
 
     def _agree_on(self, shape: Shape) -> None:
-        """Collective, unless there is no engine yet: its constructor compares what ranks ask for."""
+        """Collective."""
         if self.latest is None:
-            return
+            return  # the constructor of the first engine compares the arguments of all ranks
         device = next(each.device for each, buffer in self._buffers.items() if buffer is self.latest)
         meet_in(self.latest, device)
         check_agreement(self._communicator, Shape._fields, shape.to_compare())
 
     def for_layout(self, topk_idx: Any, num_experts: int) -> switchyard.Buffer | None:
-        """One that has a kernel for it: on a GPU, once a dispatch has made it. None while a graph is captured, since
-        what a graph writes must live as long as the graph.
+        """Returns a buffer whose engine has a kernel for layouts: on a GPU, once a dispatch has made one.
+
+        Returns None while a graph is captured: the memory that a graph writes must live as long as the graph, and a
+        result in the heap does not.
         """
         if not isinstance(topk_idx, torch.Tensor) or not topk_idx.is_cuda or topk_idx.ndim != 2:
             return None
@@ -154,17 +154,17 @@ class Engines:
         )
 
     def _share_of_sms(self, device: torch.device) -> int:
-        """Ranks that share a GPU have an equal part each. Collective."""
+        """Returns this rank's SMs: ranks that share a GPU have an equal part of it each. Collective."""
         properties = torch.cuda.get_device_properties(device)
         mine = str(properties.uuid).encode()
         return max(1, int(properties.multi_processor_count) // self._communicator.all_gather(mine).count(mine))
 
     def num_sms(self, wanted: int, x: torch.Tensor) -> int:
-        """What a call on x may take of what its config says; 0: the engine chooses."""
+        """Returns how many of the wanted SMs a call on x may take; 0: the engine chooses."""
         return min(wanted, self._most_sms.get(x.device, wanted)) if x.is_cuda else 0
 
     def comm_stream(self) -> Any:
-        """See Buffer.get_comm_stream; of the first buffer on a GPU."""
+        """Returns the stream of the first buffer on a GPU. See Buffer.get_comm_stream."""
         for shape, each in self._buffers.items():
             if each.cuda_stream:
                 return torch.cuda.ExternalStream(each.cuda_stream, device=shape.device)
@@ -181,3 +181,115 @@ class Engines:
             buffer.destroy()
         self._buffers.clear()
         self._on_gpus.clear()
+
+
+Refuse = Callable[[switchyard.Buffer], None]
+"""interop.refuse_dispatch or interop.refuse_combine."""
+
+
+class OrRefuse:
+    """A context in which this rank prepares a call. If that raises, the peers' call fails with InvalidArgument.
+
+    The peers are in a call along the handle, if there is one, and in a call of the latest engine otherwise. Before the
+    first call there is no engine to reach them by, and they wait until their deadlines.
+    """
+
+    __slots__ = ("_engines", "_handle", "_refuse")
+
+    def __init__(self, engines: Engines, refuse: Refuse, handle: Any) -> None:
+        self._engines = engines
+        self._refuse = refuse
+        self._handle = handle
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(value, Exception):
+            return
+        engine = getattr(self._handle, "buffer", None)
+        if not isinstance(engine, switchyard.Buffer):
+            engine = self._engines.latest
+        if engine is not None:
+            self._refuse(engine)
+
+
+# ---- low-latency mode ----
+
+# The engine never overwrites a result that is held. Programs hold the results of two micro-batches, and their variables
+# still hold those of the last step when they make the next.
+max_results = 4
+
+
+class LowLatencyShape(NamedTuple):
+    """The sizes that a buffer of the engine is made for."""
+
+    max_tokens: int
+    hidden: int
+    num_experts: int
+    top_k: int
+    device: torch.device
+
+
+class LowLatencyBuffers:
+    """Buffers of the engine, by shape. Making one is collective, as is the call that needs it."""
+
+    def __init__(self, communicator: switchyard.Communicator, mask_late_peers: bool) -> None:
+        self._communicator = communicator
+        self._mask_late_peers = mask_late_peers
+        self._buffers: dict[LowLatencyShape, switchyard.LowLatencyBuffer] = {}
+        self._masked: set[int] = set()
+
+    def of(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
+        """Raises InvalidArgument for another device than before: peers cannot learn of it, and would not come."""
+        found = self._buffers.get(shape)
+        if found is None:
+            _check_device(shape.device, (each.device for each in self._buffers))
+            found = self._buffers[shape] = self._make(shape)
+        return found
+
+    def _make(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
+        try:
+            return made_by_all(f"a buffer for {shape}", lambda: self._made(shape))
+        except (InvalidArgument, TypeError) as error:
+            raise in_our_words(error) from error
+
+    def _made(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
+        on_gpu = shape.device.type == "cuda"
+        made = switchyard.LowLatencyBuffer(
+            self._communicator,
+            max_tokens=shape.max_tokens,
+            hidden=shape.hidden,
+            num_experts=shape.num_experts,
+            top_k=shape.top_k,
+            max_results=max_results,
+            mask_late_peers=self._mask_late_peers,
+            engine="cuda" if on_gpu else "cpu",
+            device=shape.device.index if on_gpu else -1,
+        )
+        for rank in self._masked:
+            made.mask(rank)
+        return made
+
+    def mask(self, rank: int, masked: bool) -> None:
+        self._masked = self._masked | {rank} if masked else self._masked - {rank}
+        for buffer in self._buffers.values():
+            buffer.mask(rank, masked)
+
+    def masked(self) -> set[int]:
+        """Returns the ranks that the caller masked, and those that a call found late."""
+        found = (buffer.masked() for buffer in self._buffers.values())
+        return self._masked.union(*({rank for rank, is_so in enumerate(each) if is_so} for each in found))
+
+    def destroy(self) -> None:
+        for buffer in self._buffers.values():
+            buffer.destroy()
+        self._buffers.clear()
+
+
+def _check_device(device: torch.device, others: Iterable[torch.device]) -> None:
+    for other in others:
+        if device != other:
+            raise InvalidArgument(f"x: expected it on {other} as in calls before, seen it on {device}")

@@ -1,22 +1,24 @@
-"""The engine's errors, in words of deep_ep's users."""
+"""Errors in the words of DeepEP's interface: those of the engine, and those of checks made here."""
 
 from __future__ import annotations
 
-from typing import Callable, TypeVar
+from operator import index
+from typing import Any, Callable, TypeVar
 
 import switchyard
+import torch
 
 _Made = TypeVar("_Made")
 _Error = TypeVar("_Error", bound=Exception)
 
 _words = (
-    ("free results earlier or raise", "let go of earlier results, or raise"),
-    ("write into a tensor of Buffer::allocate or raise", "let go of earlier results, or raise"),
+    ("free results earlier or raise", "free earlier results, or raise"),
+    ("write into a tensor of Buffer::allocate or raise", "free earlier results, or raise"),
     ("BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)", "SWITCHYARD_HEAP_BYTES"),
     ("BufferOptions::heap_bytes", "num_nvl_bytes (ElasticBuffer: num_bytes; on the CPU SWITCHYARD_HEAP_BYTES)"),
     ("LowLatencyOptions::max_tokens or max_results", "num_max_dispatch_tokens_per_rank"),
     ("LowLatencyOptions::", ""),
-    ("max_tokens = ", "num_max_dispatch_tokens_per_rank = "),  # only low-latency buffers are given one that matters
+    ("max_tokens = ", "num_max_dispatch_tokens_per_rank = "),  # callers choose it for low-latency buffers only
     ("max_tokens: ", "num_max_dispatch_tokens_per_rank: "),
     ("received_per_expert", "cumulative_local_expert_recv_stats"),
     ("exactly one of topk_idx, token_in_rank and handle", "topk_idx, token_in_rank or handle"),
@@ -29,16 +31,17 @@ _words = (
 
 
 def with_text(error: _Error, text: str) -> _Error:
+    """Returns an error of the same class and attributes with another text."""
     made = type(error)(text)
     made.__dict__.update(error.__dict__)  # rank, peer, phase
     return made
 
 
 def in_our_words(error: _Error, *more: tuple[str, str]) -> _Error:
-    """To be raised instead.
+    """Returns an error of the engine with DeepEP's names of arguments.
 
     Args:
-        more: what an argument of the engine is called here, where calls differ.
+        more: further (name in the engine, name here), for arguments whose names differ between calls.
     """
     text = str(error)
     for theirs, ours in (*_words, *more):
@@ -47,10 +50,34 @@ def in_our_words(error: _Error, *more: tuple[str, str]) -> _Error:
 
 
 def made_by_all(what: str, make: Callable[[], _Made]) -> _Made:
-    """make(), whose Timeout then says what was to be made. What it says of memory, it says in our words."""
+    """Returns make(). If that raises Timeout, the text says what was to be made; OutOfMemory names our arguments."""
     try:
         return make()
     except switchyard.OutOfMemory as error:
         raise in_our_words(error) from error
     except switchyard.Timeout as error:
-        raise with_text(error, f"{error}; {what} was to be made: do all ranks call with these?") from error
+        text = f"{error}; this rank was making {what}: check that all ranks make calls with these sizes"
+        raise with_text(error, text) from error
+
+
+# ---- checks of arguments ----
+
+
+def wrong_type(name: str, expected: str, value: Any) -> TypeError:
+    """Returns the error for an argument of the wrong type."""
+    return TypeError(f"{name}: expected {expected}, seen {type(value).__name__}")
+
+
+def tensor(name: str, value: Any) -> torch.Tensor:
+    """Returns `value`; raises TypeError unless it is a tensor."""
+    if not isinstance(value, torch.Tensor):
+        raise wrong_type(name, "a torch.Tensor", value)
+    return value
+
+
+def number(name: str, value: Any) -> int:
+    """Returns `value` as an int; raises TypeError unless it is a whole number."""
+    try:
+        return index(value)
+    except TypeError:
+        raise wrong_type(name, "a whole number", value) from None

@@ -1,4 +1,4 @@
-"""No other deep_ep is hidden, or overwritten, without a word."""
+"""Warns if this package hides another deep_ep, or has overwritten one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def _ours() -> Path:
 
 
 def others() -> list[str]:
-    """Where else on sys.path a package deep_ep lies."""
+    """Returns the other folders on sys.path that have a package deep_ep."""
     found = (Path(entry, "deep_ep") for entry in sys.path)
     return [str(each) for each in found if (each / "__init__.py").is_file() and each.resolve() != _ours()]
 
 
 def overwritten() -> list[str]:
-    """Distributions of other names that had put a deep_ep where ours lies.
+    """Returns distributions of other names that had installed a deep_ep where ours is.
 
-    Pip looks at names of distributions only. By its name the folder of such a one is found: to read what all have
-    installed would take long.
+    Pip compares only names of distributions. Such a distribution is looked for by the name of its folder: reading the
+    files of all distributions would take too long.
     """
     folders = _ours().parent.glob("*[Dd]eep*[Ee][Pp]*.dist-info")
     return sorted(each.stem for each in folders if "+switchyard" not in each.stem and _has_deep_ep(each))
@@ -37,13 +37,13 @@ def warn_of_others() -> None:
     hidden, lost = others(), overwritten()
     if hidden:
         warnings.warn(
-            f"deep_ep is Switchyard's here, and hides the one in {', '.join(hidden)}: uninstall one of the two "
+            f"this deep_ep is Switchyard's, and hides the one in {', '.join(hidden)}: uninstall one of the two "
             "(pip uninstall deep_ep)",
             stacklevel=3,
         )
     if lost:
         warnings.warn(
-            f"deep_ep is Switchyard's here, and has overwritten the one of {', '.join(lost)}: uninstall both, then "
-            "install the one that is wanted",
+            f"this deep_ep is Switchyard's, and has overwritten the one of {', '.join(lost)}: uninstall both, then "
+            "install the one you want",
             stacklevel=3,
         )

@@ -1,60 +1,63 @@
-"""What a dispatch would send to whom."""
+"""What a dispatch sends to whom, and where the rows of experts and ranks end in what is received."""
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import switchyard
 import torch
-from switchyard import Event, InvalidArgument, OutOfMemory, _core
+from switchyard import Communicator, Event, Handle, InvalidArgument, OutOfMemory, interop
 
-from ._streams import stream_of
+from ._errors import tensor
 
 Layout = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""num_tokens_per_rank, num_tokens_per_expert, is_token_in_rank."""
+
+_integers = (torch.int32, torch.int64, torch.int16, torch.int8, torch.uint8)
 
 
-def queued_layout(buffer: switchyard.Buffer, topk_idx: torch.Tensor, asynchronous: bool) -> tuple[Layout, Event | None]:
-    """By one kernel of the engine, where by_torch takes many. The event is what its contents come with; None: the
-    current stream. That waits for nothing with one.
-    """
-    if asynchronous:
-        return buffer._core.get_layout_async(topk_idx, stream_of(topk_idx))
-    return buffer._core.get_layout(topk_idx, stream_of(topk_idx)), None
+# ---- before a dispatch ----
 
 
 def any_layout(
     buffer: switchyard.Buffer | None, topk_idx: Any, sizes: tuple[int, int], asynchronous: bool
 ) -> tuple[Layout, Event | None]:
-    """As queued_layout if there is a buffer and room in it, else as layout_of.
+    """Returns the layout, and the event after which its contents are valid; None: the current stream orders them.
 
     Args:
+        buffer: a buffer whose engine computes the layout, in one kernel; None: there is none.
         sizes: num_experts, num_ranks.
     """
     if buffer is not None:
         try:
-            return queued_layout(buffer, topk_idx, asynchronous)
+            stream = interop.current_cuda_stream(topk_idx)
+            if asynchronous:
+                return interop.get_layout_async(buffer, topk_idx, stream)
+            return buffer.get_layout(topk_idx, cuda_stream=stream), None
         except OutOfMemory:
-            pass  # results that the caller holds fill its heap
+            pass  # results that the caller holds fill the heap
     return layout_of(topk_idx, *sizes), None
 
 
 def layout_of(topk_idx: Any, num_experts: int, num_ranks: int) -> Layout:
-    """(num_tokens_per_rank, num_tokens_per_expert, is_token_in_rank), where topk_idx lies."""
+    """Returns the layout in the memory of topk_idx, computed without a buffer."""
     if isinstance(topk_idx, torch.Tensor) and topk_idx.is_cuda:
         return by_torch(topk_idx, num_experts, num_ranks)
-    return _core.get_layout(topk_idx, num_experts, num_ranks)
+    return interop.get_layout(topk_idx, num_experts, num_ranks)
 
 
 def by_torch(topk_idx: torch.Tensor, num_experts: int, num_ranks: int) -> Layout:
-    """On the current stream, and in PyTorch's memory. Nothing waits: ids out of range count as not used, as by the
-    engine.
+    """Computes the layout by operations of PyTorch on the current stream.
+
+    The host does not wait, so ids out of range count as not used, as in the CUDA engine.
     """
     if topk_idx.ndim != 2 or topk_idx.dtype not in (torch.int64, torch.int32):
         raise InvalidArgument(
             f"topk_idx: expected int64 or int32 [tokens, top-k], seen {topk_idx.dtype} {list(topk_idx.shape)}"
         )
     used = (topk_idx >= 0) & (topk_idx < num_experts)
-    # What is not used goes to one more expert, or rank, that is cut off.
+    # Slots that are not used go to one more expert, and one more rank, which are cut off.
     expert = topk_idx.long().where(used, num_experts)
     rank = _ranks_of(expert, num_experts, num_ranks).where(used, num_ranks)
     in_rank = torch.zeros(len(topk_idx), num_ranks + 1, dtype=torch.bool, device=topk_idx.device)
@@ -65,7 +68,76 @@ def by_torch(topk_idx: torch.Tensor, num_experts: int, num_ranks: int) -> Layout
 
 
 def _ranks_of(expert: torch.Tensor, num_experts: int, num_ranks: int) -> torch.Tensor:
-    """By arithmetic: a table would have to be copied to the GPU. The first ranks hold one more."""
+    """Returns the rank of each expert, by arithmetic: a table would have to be copied to the GPU."""
     each, more = divmod(num_experts, num_ranks)
-    wide = more * (each + 1)
+    wide = more * (each + 1)  # experts of the first ranks, which hold one more than the others
     return torch.where(expert < wide, expert // (each + 1), more + (expert - wide) // max(each, 1))
+
+
+# ---- after a dispatch ----
+#
+# Results lie in the memory of the dispatched tensors. On a GPU they are sums of counts that the engine keeps there, so
+# that the host does not wait.
+
+
+def rows_of_experts(counts: torch.Tensor, num_local_experts: int) -> torch.Tensor:
+    """Returns [L] int32: rows of each local expert, without padding.
+
+    Args:
+        counts: the counts that the engine keeps in GPU memory, [R, 1 + most local experts of a rank].
+        num_local_experts: L.
+    """
+    return counts[:, 1 : 1 + num_local_experts].sum(0, dtype=torch.int32)
+
+
+def ends_of_experts(rows: torch.Tensor, alignment: int) -> torch.Tensor:
+    """Returns [L] int32: where each expert's rows end if each expert starts at a multiple of alignment.
+
+    Args:
+        rows: the number of rows of each expert.
+    """
+    padded = (rows + alignment - 1) // alignment * alignment
+    return (padded.cumsum(0, dtype=torch.int32) - padded + rows).int()
+
+
+def ends_of_ranks(handle: Handle, counts: torch.Tensor | None, expanded: bool) -> torch.Tensor | None:
+    """Returns [R] int32: tokens received from all ranks up to each; None if the engine does not know.
+
+    Args:
+        handle: the handle of the dispatch.
+        counts: as in rows_of_experts; None: the host knows the counts.
+        expanded: the layout of the dispatch. Only in the flat layout column 0 of counts has rows.
+    """
+    if counts is not None:
+        return None if expanded else counts[:, 0].cumsum(0, dtype=torch.int32)
+    known = handle.recv_rows_end_by_rank
+    return torch.tensor(known, dtype=torch.int32) if known else None
+
+
+def exchanged_ends(sent: torch.Tensor, communicator: Communicator) -> torch.Tensor:
+    """Returns [R, R] int32: tokens that a rank (column) received from all ranks up to one (row).
+
+    The ranks exchange their counts: the call is collective, and the host waits.
+
+    Args:
+        sent: [R] tokens that this rank sends to each rank.
+    """
+    everybody = communicator.all_gather(struct.pack(f"{len(sent)}q", *sent.tolist()))
+    rows = [struct.unpack(f"{len(sent)}q", theirs) for theirs in everybody]
+    return torch.tensor(rows, dtype=torch.int64).cumsum(0).to(sent.device, torch.int32)
+
+
+def check_stats(stats: Any, num_local_experts: int) -> None:
+    """Checks an argument of add_rows before there are rows."""
+    tensor("cumulative_local_expert_recv_stats", stats)
+    if stats.dtype not in _integers:
+        raise InvalidArgument(f"cumulative_local_expert_recv_stats: expected integers, seen {stats.dtype}")
+    if list(stats.shape) != [num_local_experts]:
+        raise InvalidArgument(
+            f"cumulative_local_expert_recv_stats: expected shape [{num_local_experts}], seen {list(stats.shape)}"
+        )
+
+
+def add_rows(stats: torch.Tensor, rows: torch.Tensor) -> None:
+    on_cpu = not stats.is_cuda and not rows.is_cuda
+    stats.add_(rows if on_cpu else rows.to(stats.device))

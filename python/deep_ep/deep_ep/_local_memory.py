@@ -1,4 +1,4 @@
-"""Memory of a rank that callers do with as they like."""
+"""Memory of a rank that callers may use freely."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, Iterable
 import torch
 from switchyard import InvalidArgument
 
-from ._checks import number, wrong_type
+from ._errors import number, wrong_type
 
 
 class LocalMemory:
-    """Bytes that no call reads or overwrites, made when they are first asked for: on the current GPU, if CUDA is in
-    use by then.
+    """Bytes that no call reads or overwrites.
+
+    They are allocated when a view is first asked for, on the current GPU if CUDA is in use by then.
     """
 
     def __init__(self, num_bytes: int) -> None:

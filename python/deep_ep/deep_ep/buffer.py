@@ -1,49 +1,48 @@
-"""DeepEP's Buffer (V1): what both modes share, and the throughput mode."""
+"""DeepEP's Buffer (V1): the throughput mode, and what both modes share."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Sequence
+from typing import Any, ClassVar, Sequence
 
 import switchyard
 import torch
-from switchyard import Event, InvalidArgument, _core
-from switchyard._refusal import or_refuse, refuse_combine, refuse_dispatch
+from switchyard import InvalidArgument, interop
 
-from ._calls import Rows, biases, call_options, event_before, finished
-from ._checks import number, tensor, wrong_type
-from ._engine_calls import run_combine, run_dispatch
-from ._engines import Engines, Shape
-from ._group import check_agreement
+from ._agreement import check_agreement
+from ._calls import Call, Repeated, Rows, Sending, biases_of, combine, dispatch, dispatch_again
+from ._engines import Engines, LowLatencyBuffers, Shape
+from ._errors import number, tensor, wrong_type
+from ._events import event_before, finished
 from ._layout import any_layout
 from ._local_memory import LocalMemory
-from ._source import Fp8Pair, Source, received_x, source_of
+from ._source import Fp8Pair, received_x, source_of
 from .config import Config
 from .handle import DispatchHandle, Routing
-from .low_latency import LowLatencyBuffers, LowLatencyCalls
+from .low_latency import LowLatencyCalls
 from .utils import EventHandle, EventOverlap
 
 
 class Buffer(LowLatencyCalls):
-    """Dispatch and combine between the ranks of a group. Collective, as are dispatch and combine.
+    """Dispatch and combine between the ranks of a group. The constructor is collective, as are dispatch and combine.
 
     N tokens of this rank, H hidden, K top-k, E experts, R ranks, L = E/R local experts.
 
     Args:
         group: a torch.distributed process group of any back end.
-        num_nvl_bytes: CUDA: bytes of GPU memory for results; CPU: no meaning, the heap grows as it needs
-            (up to SWITCHYARD_HEAP_BYTES bytes, if that variable is set).
-        num_rdma_bytes: of get_local_buffer_tensor, which takes them when it is asked; else without effect on one
+        num_nvl_bytes: CUDA: bytes of GPU memory for results. CPU: no effect, since the heap grows as needed, up to
+            SWITCHYARD_HEAP_BYTES bytes if that variable is set.
+        num_rdma_bytes: bytes of get_local_buffer_tensor(use_rdma_buffer=True), allocated when it is called; no other
+            effect on one machine.
+        num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric: accepted, without effect on one
             machine.
-        num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric: taken, and without effect on one
-            machine.
-        low_latency_mode: the low-latency calls will be made, too.
-        explicitly_destroy: `destroy()` will be called; else the buffer goes with its last reference.
-        enable_shrink: low-latency mode: a peer that ends or is late is masked, and others can be.
+        low_latency_mode: whether the low-latency calls will be made, too.
+        explicitly_destroy: True: the caller will call `destroy()`. False: the last reference destroys the buffer.
+        enable_shrink: low-latency mode: a peer that ends or is late is masked, and callers may mask peers.
         comm: an mpi4py communicator, instead of group.
 
     Raises:
-        InvalidArgument: neither or both of group and comm; ranks that pass different arguments.
-        Unsupported: ranks on several machines.
+        InvalidArgument: both or neither of group and comm are given, or ranks pass different arguments.
+        Unsupported: the ranks run on several machines.
         Timeout: a rank did not come.
     """
 
@@ -94,17 +93,18 @@ class Buffer(LowLatencyCalls):
     def _check_usable(self) -> None:
         self._engines.check_usable()
 
-    # ---- what needs no ranks ----
+    # ---- calls of this rank alone ----
 
     @staticmethod
     def is_sm90_compiled() -> bool:
         """Whether this build has the CUDA engine."""
-        return bool(_core.has_cuda)
+        return interop.has_cuda
 
     @classmethod
     def set_num_sms(cls, new_num_sms: int) -> None:
-        """SMs that later calls without a config take (CUDA), at most this rank's part of the GPU; until it is called
-        the engine chooses. Raises InvalidArgument unless even and positive.
+        """Sets the SMs that later calls without a config take (CUDA), at most this rank's part of the GPU.
+
+        Until it is called the engine chooses. Raises InvalidArgument unless the number is even and positive.
         """
         new_num_sms = number("num_sms", new_num_sms)
         if new_num_sms <= 0 or new_num_sms % 2:
@@ -114,22 +114,23 @@ class Buffer(LowLatencyCalls):
 
     @staticmethod
     def capture() -> EventOverlap:
-        """An event of what is queued on the current stream so far."""
+        """Returns an event for the work that is queued on the current stream so far."""
         return EventOverlap(EventHandle())
 
     @staticmethod
     def get_dispatch_config(num_ranks: int) -> Config:
-        """A config for a group of that size."""
+        """Returns a config for a group of that size."""
         return Config(Buffer.num_sms)
 
     @staticmethod
     def get_combine_config(num_ranks: int) -> Config:
-        """A config for a group of that size."""
+        """Returns a config for a group of that size."""
         return Config(Buffer.num_sms)
 
     def get_comm_stream(self) -> Any:
-        """CUDA: the stream that calls run on; before the first dispatch the current one, which calls follow. CPU:
-        PyTorch's stand-in for one.
+        """Returns the stream that calls run on (CUDA), or the current stream before the first dispatch.
+
+        On the CPU it is torch.cpu.current_stream(), which does nothing.
         """
         self._check_usable()
         return self._engines.comm_stream()
@@ -141,21 +142,20 @@ class Buffer(LowLatencyCalls):
         offset: int = 0,
         use_rdma_buffer: bool = False,
     ) -> torch.Tensor:
-        """Memory of this rank, num_nvl_bytes of it and num_rdma_bytes apart from these, that no call reads or
-        overwrites.
+        """Returns a view of memory that no call reads or overwrites: num_nvl_bytes, and apart from it num_rdma_bytes.
 
         Args:
-            dtype: what to see it as.
-            size: shape; None: all of it, flat.
+            dtype: the dtype of the view.
+            size: the shape of the view; None: all of the memory, flat.
             offset: bytes to leave out at the start, a multiple of the dtype's size.
-            use_rdma_buffer: the num_rdma_bytes.
+            use_rdma_buffer: True: a view of the num_rdma_bytes.
 
         Returns:
-            The same memory in each call; zeros at first.
+            The same memory in each call; it is zeros at first.
 
         Raises:
-            InvalidArgument: an offset beyond the memory, or between elements; a size that is too large.
-            TypeError: what is no dtype, no shape, or no number.
+            InvalidArgument: the offset is beyond the memory or between elements, or the size is too large.
+            TypeError: an argument is not a dtype, a shape, or a number.
             Unusable: after destroy().
         """
         self._check_usable()
@@ -170,16 +170,16 @@ class Buffer(LowLatencyCalls):
         async_finish: bool = False,
         allocate_on_comm_stream: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor, EventOverlap]:
-        """What a dispatch by topk_idx ([N, K] int64, -1: not selected) sends to whom.
+        """Returns what a dispatch by topk_idx ([N, K] int64, -1: not selected) sends to whom. Not collective.
 
         Returns:
-            num_tokens_per_rank [R] int32; None (ranks are of one machine); num_tokens_per_expert [E] int32;
+            num_tokens_per_rank [R] int32; None, since all ranks are on one machine; num_tokens_per_expert [E] int32;
             is_token_in_rank [N, R] bool; the event.
 
-        Raises, on this rank alone:
-            InvalidArgument: shape or dtype of topk_idx; CPU: an id out of range (CUDA: it counts as not used);
-                allocate_on_comm_stream alone.
-            TypeError: what is no tensor, no number, or no EventOverlap.
+        Raises:
+            InvalidArgument: a wrong shape or dtype of topk_idx; allocate_on_comm_stream without previous_event and
+                async_finish; on the CPU an id out of range, which on CUDA counts as not selected.
+            TypeError: an argument is not a tensor, a number, or an EventOverlap.
             Unusable: after destroy().
         """
         self._check_usable()
@@ -216,66 +216,49 @@ class Buffer(LowLatencyCalls):
 
         Args:
             x: [N, H] bfloat16; or (float8_e4m3fn [N, H], scales [N, H/128] float32 of any strides, or int32).
-            handle: cached: as in the dispatch that it is of, H too; then no topk_idx and no topk_weights.
-            num_tokens_per_rank, num_tokens_per_rdma_rank, is_token_in_rank, num_tokens_per_expert: of
+            handle: the handle of an earlier dispatch, whose routes this cached dispatch repeats. H must be as there;
+                topk_idx and topk_weights must be None.
+            num_tokens_per_rank, num_tokens_per_rdma_rank, is_token_in_rank, num_tokens_per_expert: the results of
                 get_dispatch_layout. Routes follow topk_idx if it is given, else is_token_in_rank.
             topk_idx: [N, K] int64; -1: not selected.
             topk_weights: [N, K] float32.
             expert_alignment: counts are rounded up to it.
-            num_worst_tokens: rows of the results; no wait for counts. Needs topk_idx.
-            config: CUDA: its num_sms.
+            num_worst_tokens: rows of the results; the call then does not wait for counts. Needs topk_idx.
+            config: CUDA: its num_sms is the number of SMs that the call takes.
             previous_event: the call starts after it.
-            async_finish: the event says when it is done. CPU: unless num_worst_tokens is given the call still waits
-                for its rows, since their number is known only then.
-            allocate_on_comm_stream: needs both of these.
+            async_finish: True: the call returns before it is done, and its event says when it is. On the CPU the call
+                still waits for its rows unless num_worst_tokens is given, since their number is known only then.
+            allocate_on_comm_stream: needs previous_event and async_finish.
 
         Returns:
-            recv_x as x, rows by source rank, then token; recv_topk_idx, local ids, -1 where not ours;
-            recv_topk_weights; num_recv_tokens_per_expert_list (empty with num_worst_tokens); handle; event. With a
-            handle, items 2 to 5 are None.
+            recv_x in the form of x, rows by source rank, then token; recv_topk_idx, local ids, -1 for experts of other
+            ranks; recv_topk_weights; num_recv_tokens_per_expert_list (empty with num_worst_tokens); the handle; the
+            event. With a handle, items 2 to 5 are None.
 
-        Raises what switchyard.Buffer.dispatch raises.
+        Raises the same as switchyard.Buffer.dispatch.
         """
-        try:
+        with self._engines.or_refuse(interop.refuse_dispatch, handle):
             source = source_of(x)
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, source.x)
-            call = _Call(source, after, _wanted_sms(config), async_finish and not source.columns)
+            sms, alignment = _wanted_sms(config), number("expert_alignment", expert_alignment)
             keep = handle is None and not source.x.is_cuda
-            alignment = number("expert_alignment", expert_alignment)
             rows = Rows(alignment, number("num_worst_tokens", num_worst_tokens), source_tokens=keep)
+            call = Call(source, after, sms, rows, async_finish and not source.columns)
             if handle is not None:
-                _check_cached(handle, topk_idx, topk_weights)
+                earlier = _repeated(handle, topk_idx, topk_weights)
             else:
                 shape = _shape_of(source.x, topk_idx, num_tokens_per_expert)
-        except Exception:
-            self._engines.refuse(refuse_dispatch, handle)
-            raise
         if handle is not None:
-            received, event = self._dispatch_cached(handle, call, rows)
+            received, event = dispatch_again(self._engines, call, earlier)
             overlap = finished(async_finish, event, source.x.is_cuda)
             return received_x(source, received, False), None, None, None, None, overlap
         engine = self._engines.of(shape)
         inputs = (topk_idx, topk_weights, is_token_in_rank if topk_idx is None else None)
-        received, event = self._run(engine, call, inputs, rows)
+        received, event = dispatch(self._engines, engine, call, inputs)
         recv_x, overlap = received_x(source, received, False), finished(async_finish, event, source.x.is_cuda)
         routing = Routing(topk_idx, is_token_in_rank, rows.num_worst_tokens, self._communicator)
         made = DispatchHandle(received.handle, engine, routing)
         return recv_x, received.topk_idx, received.topk_weights, received.tokens_per_expert, made, overlap
-
-    def _run(
-        self, engine: switchyard.Buffer, call: _Call, routing: tuple[Any, Any, Any], rows: Rows
-    ) -> tuple[Any, Event | None]:
-        x = call.source.x
-        sms = self._engines.num_sms(call.num_sms, x)
-        options = or_refuse(refuse_dispatch, engine._core, call_options, x, call.after, sms, rows)
-        return run_dispatch(engine, (x, call.source.scales, *routing), options, call.queued)
-
-    def _dispatch_cached(self, handle: DispatchHandle, call: _Call, rows: Rows) -> tuple[Any, Event | None]:
-        if not _routes_anew(handle, call):
-            return self._run(handle.buffer, call, (None, None, handle.core), rows)
-        asked = handle.routing
-        rows = rows._replace(num_worst_tokens=asked.num_worst_tokens)
-        return self._run(handle.buffer, call, (asked.topk_idx, None, None), rows)
 
     # ---- combine ----
 
@@ -294,48 +277,26 @@ class Buffer(LowLatencyCalls):
 
         Args:
             x: [n, H] bfloat16 (or float16, float32), in the rows of the dispatch.
-            handle: of the dispatch.
+            handle: the handle of the dispatch.
             topk_weights: [n, K] float32: summed up like the rows, separately.
             bias: 0, 1 or 2 tensors [N, H]: added to the sums.
-            config, previous_event, async_finish, allocate_on_comm_stream: as in dispatch. CPU: with topk_weights an
-                asynchronous call still waits for its results.
+            config, previous_event, async_finish, allocate_on_comm_stream: as in dispatch. On the CPU an asynchronous
+                call with topk_weights still waits for its results.
 
         Returns:
             combined_x [N, H]; combined_topk_weights [N, K] float32, or None; the event.
 
-        Raises what switchyard.Buffer.combine raises.
+        Raises the same as switchyard.Buffer.combine.
         """
-        try:
-            core, engine = _own(handle)
+        with self._engines.or_refuse(interop.refuse_combine, handle):
+            own = _own(handle)
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, tensor("x", x))
-            both, wanted_sms = biases(bias), _wanted_sms(config)
-        except Exception:
-            self._engines.refuse(refuse_combine, handle)
-            raise
-        sms = self._engines.num_sms(wanted_sms, x)
-        options = or_refuse(refuse_combine, engine._core, call_options, x, after, sms)
-        combined, weights, event = run_combine(engine, (x, core, topk_weights), both, options, async_finish)
-        return combined, weights, finished(async_finish, event, x.is_cuda)
-
-
-class _Call(NamedTuple):
-    """A dispatch, but for its routing."""
-
-    source: Source
-    after: Event | None
-    num_sms: int
-    queued: bool
-
-
-def _routes_anew(handle: DispatchHandle, call: _Call) -> bool:
-    """The CUDA engine's cached dispatches wait on the host until no rank refuses; those of the worst case must not, and
-    the same ids make the same rows.
-    """
-    return handle.routing.num_worst_tokens > 0 and call.source.x.is_cuda
+            call = Sending(x, topk_weights, biases_of(bias), after, _wanted_sms(config), async_finish)
+        return combine(self._engines, own.buffer, own.core, call)
 
 
 def _wanted_sms(config: Config | None) -> int:
-    """0: as the engine chooses."""
+    """Returns the SMs that a call asks for; 0: the engine chooses."""
     if config is None:
         return Buffer.num_sms if Buffer._sms_were_set else 0
     if not isinstance(config, Config):
@@ -343,22 +304,23 @@ def _wanted_sms(config: Config | None) -> int:
     return number("config.num_sms", config.num_sms)
 
 
-def _own(handle: Any) -> tuple[_core.Handle, switchyard.Buffer]:
+def _own(handle: Any) -> DispatchHandle:
     if not isinstance(handle, DispatchHandle):
         raise wrong_type("handle", "what dispatch returned", handle)
-    return handle.core, handle.buffer
+    return handle
 
 
-def _check_cached(handle: Any, topk_idx: Any, topk_weights: Any) -> None:
-    """Other arguments of get_dispatch_layout may be there; the handle knows better."""
-    _own(handle)
+def _repeated(handle: Any, topk_idx: Any, topk_weights: Any) -> Repeated:
+    """Results of get_dispatch_layout may be given with a handle, and are ignored."""
+    own = _own(handle)
     if topk_idx is not None or topk_weights is not None:
-        raise InvalidArgument("handle: expected no topk_idx and no topk_weights beside it, seen some")
+        raise InvalidArgument("handle: expected no topk_idx and no topk_weights with it, seen some")
+    return Repeated(own.buffer, own.core, own.routing.topk_idx, own.routing.num_worst_tokens)
 
 
 def _shape_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.Tensor | None) -> Shape:
     if per_expert is None:
-        raise InvalidArgument("num_tokens_per_expert: expected it of get_dispatch_layout, seen None")
+        raise InvalidArgument("num_tokens_per_expert: expected the result of get_dispatch_layout, seen None")
     counts = tensor("num_tokens_per_expert", per_expert).shape
     if len(counts) != 1:
         raise InvalidArgument(f"num_tokens_per_expert: expected a tensor [experts], seen shape {list(counts)}")

@@ -1,4 +1,4 @@
-"""What a dispatch of ElasticBuffer leaves behind."""
+"""The handle of a dispatch of ElasticBuffer."""
 
 from __future__ import annotations
 
@@ -8,44 +8,43 @@ from typing import Any, NamedTuple
 import switchyard
 import torch
 
-from . import _prefix_sums
-from ._layout import layout_of
+from . import _layout
 
 
 class Plan(NamedTuple):
-    """How a dispatch was asked for; a cached one repeats it."""
+    """Arguments of a dispatch. A cached dispatch repeats them."""
 
     do_expand: bool
     num_experts: int
     expert_alignment: int
     num_max_tokens_per_rank: int
-    """0: not said."""
+    """0: not given."""
     num_worst_tokens: int
-    """Rows of the result; 0: as many as come, which the host waits to hear."""
+    """Rows of the result; 0: as many as are received, for which the host waits."""
     num_sms: int
     """CUDA; 0: the engine chooses."""
 
 
-# What callers are told when the engine chooses.
+# The number that callers see when the engine chooses.
 theoretical_num_sms = 16
 
 
 class EPHandle:
-    """What combine and a cached dispatch take; callers may keep it and pass it on.
+    """The handle that combine and cached dispatches take. Callers may keep it and pass it on.
 
-    N tokens of this rank, K top-k, R ranks, L local experts. Tensors lie where the dispatched ones do. After an
-    asynchronous dispatch read them when its event is done: on the CPU they wait for it, on the GPU they are computed on
-    the current stream.
+    N tokens of this rank, K top-k, R ranks, L local experts. Tensors lie on the device of the dispatched ones. After an
+    asynchronous dispatch read them when its event is done: on the CPU a read waits for it, on the GPU the tensors are
+    computed on the current stream.
 
     Attributes:
-        do_expand: expanded layout: a row per (token, local expert); else flat: a row per token.
-        num_experts, expert_alignment, num_max_tokens_per_rank: of the dispatch.
-        num_sms: that the dispatch was given, or get_theoretical_num_sms.
+        do_expand: True: the expanded layout, a row per (token, local expert); False: the flat one, a row per token.
+        num_experts, expert_alignment, num_max_tokens_per_rank: as given to the dispatch.
+        num_sms: as given to the dispatch, or get_theoretical_num_sms.
         topk_idx: [N, K], as given to the dispatch.
-        num_recv_tokens_per_expert_list: L rows of each local expert, rounded up to expert_alignment; empty without CPU
-            sync.
+        num_recv_tokens_per_expert_list: for each local expert its rows, rounded up to expert_alignment; empty without
+            CPU sync.
         num_expanded_tokens: rows of the expanded layout, padding included; without CPU sync the most there may be.
-        core, buffer: the engine's handle, and its buffer.
+        core, buffer: the switchyard.Handle and the switchyard.Buffer of the dispatch.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class EPHandle:
     def num_recv_tokens_per_expert(self) -> torch.Tensor:
         """[L] int32: rows of each local expert, without padding."""
         if self._counts is not None:
-            return _prefix_sums.rows_of_experts(self._counts, self.buffer.num_local_experts)
+            return _layout.rows_of_experts(self._counts, self.buffer.num_local_experts)
         rows = self.core.real_tokens(self.topk_idx)
         return rows.to(self.topk_idx.device) if self.topk_idx.is_cuda else rows
 
@@ -81,26 +80,27 @@ class EPHandle:
     def psum_num_recv_tokens_per_expert(self) -> torch.Tensor:
         """[L] int32: where the rows of each local expert end, without its padding.
 
-        Expert l starts at psum[l - 1] rounded up to expert_alignment; the first at 0. (Flat layout: as if expanded.)
+        The rows of expert l start at psum[l - 1] rounded up to expert_alignment; those of expert 0 start at 0. In the
+        flat layout these are the positions that rows would have in the expanded one.
         """
-        return _prefix_sums.ends_of_experts(self.num_recv_tokens_per_expert, self.expert_alignment)
+        return _layout.ends_of_experts(self.num_recv_tokens_per_expert, self.expert_alignment)
 
     @cached_property
     def psum_num_recv_tokens_per_scaleup_rank(self) -> torch.Tensor:
-        """[R] int32: tokens received from all ranks up to each; in the flat layout, where its rows end.
+        """[R] int32: tokens received from all ranks up to each; in the flat layout, where the rows of each end.
 
-        CUDA, expanded layout: made by an exchange between the ranks, which waits on the host: all ranks read it, or
-        none.
+        For CUDA tensors in the expanded layout the ranks exchange counts, and the host waits: all ranks must read this,
+        or none.
         """
-        ends = _prefix_sums.ends_of_ranks(self.core, self._counts, self.do_expand)
+        ends = _layout.ends_of_ranks(self.core, self._counts, self.do_expand)
         if ends is None:
             ends = self._exchanged_ends_of_ranks()
         return ends.to(self.topk_idx.device)
 
     def _exchanged_ends_of_ranks(self) -> torch.Tensor:
         communicator = self.buffer.communicator
-        sent, _, _ = layout_of(self.topk_idx, self.num_experts, communicator.size)
-        return _prefix_sums.exchanged_ends(sent, communicator)[:, communicator.rank].contiguous()
+        sent, _, _ = _layout.layout_of(self.topk_idx, self.num_experts, communicator.size)
+        return _layout.exchanged_ends(sent, communicator)[:, communicator.rank].contiguous()
 
     def __repr__(self) -> str:
         layout = "expanded" if self.do_expand else "flat"

@@ -1,4 +1,4 @@
-"""Events, as callers wait for them."""
+"""Events of calls, which callers wait for."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ._errors import in_our_words
 
 
 class EventHandle:
-    """A point in the order of work: all that was queued before it on the stream it was made on.
+    """A point after the work that was queued on a stream so far, or after a call.
 
-    `EventHandle()` takes the current stream's latest work; on the CPU that is done already.
+    `EventHandle()` is the point after the latest work of the current stream. On the CPU it is reached already.
 
     Args:
-        event: of a call; None: the current stream's latest work.
+        event: the event of a call; None: the latest work of the current stream.
         on_gpu: whether the call works on CUDA tensors.
     """
 
@@ -31,9 +31,9 @@ class EventHandle:
             self._cuda_event.record()
 
     def current_stream_wait(self) -> None:
-        """What the caller does next on the current stream comes after this point.
+        """Makes the current stream wait for this point.
 
-        CPU tensors: blocks until it is reached, and raises what the call raised that it belongs to.
+        For CPU tensors it blocks until the point is reached, and raises the error of the call, if there was one.
         """
         if self._cuda_event is not None:
             torch.cuda.current_stream().wait_event(self._cuda_event)
@@ -46,7 +46,10 @@ class EventHandle:
                 raise in_our_words(error) from error
 
     def before_work_on(self, tensor: Any) -> None:
-        """What is done next with such a tensor comes after a captured point; calls of the engine are not waited for."""
+        """Makes the current stream of such a tensor, or the host, wait for a captured point.
+
+        It does nothing for the event of a call: the engine orders its own calls.
+        """
         if self._cuda_event is None:
             return
         if isinstance(tensor, torch.Tensor) and tensor.is_cuda:
@@ -56,11 +59,11 @@ class EventHandle:
 
 
 class EventOverlap:
-    """What an asynchronous call returns, to be waited for; also as a context manager, which waits at its end.
+    """The event of an asynchronous call. As a context manager it waits at the end of the block.
 
     Attributes:
-        event: the EventHandle; None when the call was synchronous.
-        extra_tensors: kept alive as long as this object.
+        event: the EventHandle; None if the call was synchronous.
+        extra_tensors: tensors that live as long as this object.
     """
 
     __slots__ = ("event", "extra_tensors")
@@ -70,9 +73,9 @@ class EventOverlap:
         self.extra_tensors = extra_tensors
 
     def current_stream_wait(self) -> None:
-        """See EventHandle. RuntimeError when there is no event, since the call was synchronous."""
+        """Does what EventHandle.current_stream_wait does. Raises RuntimeError if the call was synchronous."""
         if self.event is None:
-            raise RuntimeError("EventOverlap: there is nothing to wait for: the call was made without async_finish")
+            raise RuntimeError("EventOverlap: expected an event to wait for, seen none: pass async_finish to the call")
         self.event.current_stream_wait()
 
     def __enter__(self) -> EventOverlap:

@@ -1,7 +1,7 @@
 """PyTorch on top of a Buffer: autograd, torch.compile, activation checkpointing, an nn.Module.
 
-`dispatch` and `combine` are operators of torch.library, so that compilers see them as they are; the backward of one is
-the other. Calls stay collective: every rank runs the same ones in the same order, in backward too.
+`dispatch` and `combine` are operators of torch.library, so that compilers can trace them. The backward of each is the
+other. Calls stay collective: every rank runs the same ones in the same order, also in the backward pass.
 """
 
 import torch

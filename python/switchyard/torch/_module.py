@@ -1,4 +1,4 @@
-"""A layer that has experts on other ranks."""
+"""A layer whose experts are spread over the ranks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class MoEDispatcher(nn.Module):
     """Runs the experts of all ranks on the tokens of all ranks.
 
     Args:
-        buffer: of the ranks that the experts are spread over.
-        experts: this rank's: takes rows [n, H], grouped by local expert, and tokens_per_expert [L] int64 on the CPU;
-            returns [n, H]. Rows that only pad are zeros and have no effect.
-        expert_alignment: every expert's rows start at multiples of it.
+        buffer: a buffer of the ranks that hold the experts.
+        experts: runs the experts of this rank. It takes rows [n, H], grouped by local expert, and tokens_per_expert
+            [L] int64 on the CPU, and returns [n, H]. Padding rows are zeros and have no effect.
+        expert_alignment: the rows of each expert start at a multiple of it.
     """
 
     def __init__(self, buffer: Buffer, experts: Experts, *, expert_alignment: int = 1) -> None:
@@ -29,12 +29,12 @@ class MoEDispatcher(nn.Module):
         self.expert_alignment = expert_alignment
 
     def forward(self, x: Tensor, topk_idx: Tensor, topk_weights: Tensor) -> Tensor:
-        """Args:
+        """Returns [N, H]: for each token the weighted sum of its experts' outputs.
+
+        Args:
             x: [N, H] bfloat16, float16 or float32.
             topk_idx: [N, K] int64 or int32; -1: slot not used.
             topk_weights: [N, K] float32.
-
-        Returns [N, H]: for each token the sum of its experts' outputs, weighted.
         """
         routed = dispatch(
             self.buffer, x, topk_idx, topk_weights, layout="expanded", expert_alignment=self.expert_alignment

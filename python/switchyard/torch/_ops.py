@@ -1,7 +1,7 @@
 """The operators switchyard::dispatch, switchyard::dispatch_cached and switchyard::combine.
 
-Operators take and return tensors and numbers only: a buffer goes by its key, a handle by a token, a tensor of one
-element that keeps the handle alive. What is not given or not made is an empty tensor on the way out.
+Operators take and return only tensors and numbers. So a number stands for the buffer, and a tensor of one element, the
+token, for the handle, which it keeps alive. Results that do not exist are empty tensors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .._refusal import or_refuse, refuse_combine, refuse_dispatch
 
 
 def _buffer(key: int) -> Buffer:
-    # int: a compiler that has seen several buffers makes a symbol of the key.
+    # The key may be a symbol: a compiler that has seen several buffers makes it one.
     return buffer_of_key(int(key))  # type: ignore[return-value]
 
 
@@ -34,7 +34,7 @@ def _none(like: Tensor, dtype: torch.dtype) -> Tensor:
 def dispatch(
     x: Tensor, topk_idx: Tensor, topk_weights: Optional[Tensor], buffer: int, expanded: bool, alignment: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """-> rows, their top-k ids (flat), their weights, tokens_per_expert (int64, CPU), token."""
+    """Returns rows, their top-k ids (flat), their weights, tokens_per_expert (int64, on the CPU), and the token."""
     result = _buffer(buffer).dispatch(
         x,
         topk_idx,
@@ -67,9 +67,9 @@ def _(
 
 @torch.library.custom_op("switchyard::dispatch_cached", mutates_args=())
 def dispatch_cached(x: Tensor, token: Tensor, buffer: int, rows: int, expanded: bool) -> Tensor:
-    """The rows of x, where an earlier dispatch put them."""
+    """Returns the rows of x where an earlier dispatch put them."""
     owner, layout = _buffer(buffer), "expanded" if expanded else "flat"
-    handle = or_refuse(refuse_dispatch, owner._core, _handle, token)
+    handle = or_refuse(refuse_dispatch, owner, _handle, token)
     return owner.dispatch(x, handle=handle, layout=layout, zero_padding=expanded).x  # type: ignore[no-any-return]
 
 
@@ -82,9 +82,9 @@ def _(x: Tensor, token: Tensor, buffer: int, rows: int, expanded: bool) -> Tenso
 def combine(
     x: Tensor, topk_weights: Optional[Tensor], token: Tensor, buffer: int, tokens: int, expanded: bool
 ) -> tuple[Tensor, Tensor]:
-    """-> sums, and those of the weights."""
+    """Returns the sums of rows and the sums of weights."""
     owner = _buffer(buffer)
-    handle = or_refuse(refuse_combine, owner._core, _handle, token)
+    handle = or_refuse(refuse_combine, owner, _handle, token)
     result = owner.combine(x, handle, topk_weights=topk_weights)
     return result.x, result.topk_weights if result.topk_weights is not None else _none(x, torch.float32)
 
@@ -137,7 +137,7 @@ def _keep_combine(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
 
 def _combine_backward(ctx: Any, sums: Tensor, weights: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.weights:
-        raise NotImplementedError("combine with topk_weights has no gradient of its own: it is part of a backward")
+        raise NotImplementedError("combine with topk_weights has no gradient: it is the backward of a dispatch")
     (token,) = ctx.saved_tensors
     return dispatch_cached(sums.contiguous(), token, ctx.buffer, ctx.rows, ctx.expanded), None, None, None, None, None
 

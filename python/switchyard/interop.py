@@ -1,0 +1,250 @@
+"""Functions for packages that offer another library's interface on top of Switchyard, as `deep_ep` does.
+
+A shim that is called for every layer of a model adds little to a call when it uses these: `dispatch`, `combine` and the
+low-latency calls take their arguments by position and options that were made beforehand. They are as collective as the
+methods of `Buffer` and `LowLatencyBuffer`, and their tensors have the same shapes and dtypes. Other functions tell a
+shim about engines and streams, and let it refuse a call on all ranks.
+
+Letters are those of the buffers: N tokens of this rank, H hidden, K top_k, E experts, R ranks, L experts of this rank,
+n rows received. Results (`DispatchResult` and so on) make a new tensor each time an attribute is read; the tensors are
+of the framework of `x`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _core
+from ._buffer import Buffer, local_experts
+from ._core import CallOptions, CombineResult, DispatchResult, LowLatencyCallOptions, LowLatencyResult, has_cuda
+from ._frameworks import current_cuda_stream, require_torch
+from ._low_latency import LowLatencyBuffer
+from ._options import set_option
+from ._refusal import or_refuse, refuse_combine, refuse_dispatch
+from ._results import ReceiveHook
+
+__all__ = [
+    "CallOptions",
+    "CombineResult",
+    "DispatchResult",
+    "LowLatencyCallOptions",
+    "LowLatencyResult",
+    "call_options",
+    "combine",
+    "combine_async",
+    "current_cuda_stream",
+    "dispatch",
+    "dispatch_async",
+    "get_layout",
+    "get_layout_async",
+    "has_cuda",
+    "local_experts",
+    "low_latency_call_options",
+    "low_latency_combine",
+    "low_latency_dispatch",
+    "low_latency_send_combine",
+    "low_latency_send_dispatch",
+    "or_refuse",
+    "refuse_combine",
+    "refuse_dispatch",
+    "require_torch",
+]
+
+Layout = tuple[Any, Any, Any]
+
+
+# ---- throughput mode ----
+
+
+def call_options(**values: Any) -> CallOptions:
+    """Returns options of a dispatch or a combine. They may be used for any number of calls.
+
+    Keyword arguments:
+        expanded: True: the expanded layout; False: the flat one.
+        keep_source_tokens: keeps a copy of the received source tokens with the handle. CPU engine only.
+        cuda_stream: the stream of the call, as an integer; 0 for CPU tensors.
+        expert_alignment, zero_padding, num_worst_tokens, cast_to_fp8, num_workers, num_sms, after: as in
+            `Buffer.dispatch`.
+
+    Raises:
+        TypeError: a value of the wrong type.
+        AttributeError: an option that does not exist.
+    """
+    made = CallOptions()
+    for name, value in values.items():
+        set_option(made, name, value)
+    return made
+
+
+def get_layout(topk_idx: Any, num_experts: int, num_ranks: int) -> Layout:
+    """Returns what a dispatch by topk_idx would send to whom. Needs no buffer; for CPU tensors only.
+
+    Args:
+        topk_idx: [N, K] int64 or int32; -1: slot not used.
+
+    Returns:
+        num_tokens_per_rank [R] int32, num_tokens_per_expert [E] int32, is_token_in_rank [N, R] bool.
+
+    Raises:
+        InvalidArgument: a wrong shape or dtype, or an id out of range.
+    """
+    return _core.get_layout(topk_idx, num_experts, num_ranks)  # type: ignore[return-value]
+
+
+def get_layout_async(buffer: Buffer, topk_idx: Any, cuda_stream: int) -> tuple[Layout, _core.Event]:
+    """Queues `Buffer.get_layout` and returns its tensors, and the event after which their contents are valid.
+
+    Raises:
+        InvalidArgument: a wrong shape or dtype.
+        OutOfMemory: results that the caller holds fill the heap.
+    """
+    return buffer._core.get_layout_async(topk_idx, cuda_stream)  # type: ignore[return-value]
+
+
+def dispatch(
+    buffer: Buffer, x: Any, scales: Any, topk_idx: Any, topk_weights: Any, routing: Any, options: CallOptions
+) -> DispatchResult:
+    """Calls `Buffer.dispatch`.
+
+    Args:
+        x: [N, H] bfloat16, float16, float32, or float8_e4m3fn with scales.
+        scales: [N, ceil(H/128)] float32, or None.
+        topk_idx: [N, K] int64 or int32, or None.
+        topk_weights: [N, K] float32, or None.
+        routing: a Handle, or token_in_rank ([N, R] uint8 or bool), instead of topk_idx; else None.
+
+    Raises the same as `Buffer.dispatch`.
+    """
+    return buffer._core.dispatch(x, scales, topk_idx, topk_weights, routing, options)
+
+
+def dispatch_async(
+    buffer: Buffer, x: Any, scales: Any, topk_idx: Any, topk_weights: Any, routing: Any, options: CallOptions
+) -> tuple[DispatchResult, _core.Event]:
+    """Queues a dispatch. Returns its result, and the event after which contents of its tensors are valid.
+
+    On the CPU engine the result has tensors only with num_worst_tokens; otherwise it has only the handle.
+    """
+    pending = buffer._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, options)
+    return pending.early(), pending.event
+
+
+def combine(
+    buffer: Buffer, x: Any, handle: Any, topk_weights: Any, row_weights: Any, rest: Any, options: CallOptions
+) -> CombineResult:
+    """Calls `Buffer.combine`.
+
+    Args:
+        x: [n, H] bfloat16, float16 or float32, in the rows of the dispatch.
+        handle: the Handle of the dispatch.
+        topk_weights: flat [n, K], expanded [n] float32, or None.
+        row_weights: [n] float32, or None.
+        rest: (bias0, bias1, out), each [N, H] or None; or None.
+
+    Raises the same as `Buffer.combine`.
+    """
+    return buffer._core.combine(x, handle, topk_weights, row_weights, rest, options)
+
+
+def combine_async(
+    buffer: Buffer, x: Any, handle: Any, topk_weights: Any, row_weights: Any, rest: Any, options: CallOptions
+) -> tuple[CombineResult, _core.Event]:
+    """Queues a combine. Returns its result, and the event after which contents of its tensors are valid.
+
+    On the CPU engine the tensors of the result are None; pass `out`.
+    """
+    pending = buffer._core.combine_async(x, handle, topk_weights, row_weights, rest, options)
+    return pending.early(), pending.event
+
+
+# ---- low-latency mode ----
+
+
+def low_latency_call_options(
+    *, cuda_stream: int = 0, cast: str = "none", coding: str = "none"
+) -> LowLatencyCallOptions:
+    """Returns options of a low-latency dispatch or combine, in the layout "expert_major".
+
+    Args:
+        cuda_stream: the stream of the call, as an integer; 0 for CPU tensors.
+        cast, coding: as in `LowLatencyBuffer.dispatch` and `LowLatencyBuffer.combine`.
+
+    Raises:
+        KeyError: a cast or coding that does not exist.
+    """
+    made = LowLatencyCallOptions()
+    made.cuda_stream = cuda_stream
+    made.cast = _core.SendCast[cast]
+    made.coding = _core.CombineCoding[coding]
+    return made
+
+
+def low_latency_dispatch(
+    buffer: LowLatencyBuffer,
+    x: Any,
+    topk_idx: Any,
+    received_per_expert: Any,
+    wait_ns_per_source: Any,
+    options: LowLatencyCallOptions,
+) -> LowLatencyResult:
+    """Calls `LowLatencyBuffer.dispatch`.
+
+    Args:
+        x: [N, H] bfloat16, float16 or float32.
+        topk_idx: [N, K] int64 or int32.
+        received_per_expert: [L] int32, or None.
+        wait_ns_per_source: [R] int64, or None.
+
+    Raises the same as `LowLatencyBuffer.dispatch`.
+    """
+    return buffer._core.dispatch(x, None, topk_idx, None, received_per_expert, wait_ns_per_source, options)
+
+
+def low_latency_send_dispatch(
+    buffer: LowLatencyBuffer,
+    x: Any,
+    topk_idx: Any,
+    received_per_expert: Any,
+    wait_ns_per_source: Any,
+    options: LowLatencyCallOptions,
+) -> tuple[LowLatencyResult, ReceiveHook]:
+    """Runs the send half of a low-latency dispatch. Returns its result, whose contents are valid after the hook."""
+    arguments = x, None, topk_idx, None, received_per_expert, wait_ns_per_source, options
+    result, hook = buffer._core.send_dispatch(*arguments)
+    return result, ReceiveHook(hook, x)
+
+
+def low_latency_combine(
+    buffer: LowLatencyBuffer,
+    x: Any,
+    handle: Any,
+    topk_weights: Any,
+    out: Any,
+    wait_ns_per_source: Any,
+    options: LowLatencyCallOptions,
+) -> None:
+    """Calls `LowLatencyBuffer.combine`.
+
+    Args:
+        x: [L, R*M, H] bfloat16 or float16, in the slots of the dispatch.
+        handle: the LowLatencyHandle of the dispatch.
+        topk_weights: [N, K] float32, or None.
+        out: [N, H], dtype of x: receives the sums.
+        wait_ns_per_source: [R] int64, or None.
+
+    Raises the same as `LowLatencyBuffer.combine`.
+    """
+    buffer._core.combine(x, handle, topk_weights, out, wait_ns_per_source, options)
+
+
+def low_latency_send_combine(
+    buffer: LowLatencyBuffer,
+    x: Any,
+    handle: Any,
+    topk_weights: Any,
+    out: Any,
+    wait_ns_per_source: Any,
+    options: LowLatencyCallOptions,
+) -> ReceiveHook:
+    """Runs the send half of a low-latency combine. The hook writes the sums to `out`."""
+    return ReceiveHook(buffer._core.send_combine(x, handle, topk_weights, out, wait_ns_per_source, options), x)
