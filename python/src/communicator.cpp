@@ -21,8 +21,8 @@ OwnedCommunicator from_environment() {
   return {name, aside([] { return Communicator::from_environment(); })};
 }
 
-// address: host:port. serve: rank 0 serves the store itself. timeout: 0: the default; negative: refused further
-// down.
+// address: host:port. serve: rank 0 serves the store itself. timeout: 0 is the default; the library refuses
+// negative ones.
 OwnedCommunicator connect(int rank, int size, std::string const& address, std::string const& token, bool serve,
                           double timeout) {
   CommunicatorOptions const options{.rank = rank,
@@ -56,11 +56,12 @@ nb::list all_gather(OwnedCommunicator const& self, nb::bytes const& mine) {
 }  // namespace
 
 void bind_communicator(nb::module_& module) {
-  // The type is not known outside of the library: an opaque pointer is all that Python needs.
+  // Python passes the pointer on; the library alone knows the type behind it.
   struct PyStore {
     std::shared_ptr<Store> store = Communicator::in_process_store();
   };
-  nb::class_<PyStore>(module, "Store", "Where ranks that are threads of this process meet.").def(nb::init<>());
+  nb::class_<PyStore>(module, "Store", "The meeting point of ranks that are threads of this process.")
+      .def(nb::init<>());
   nb::class_<StoreServer>(module, "StoreServer", "Serves the meeting point of a job on a free port.")
       .def(nb::init<std::string const&>(), nb::arg("token"))
       .def_prop_ro("address", &StoreServer::address, "host:port");
@@ -68,7 +69,7 @@ void bind_communicator(nb::module_& module) {
       "rendezvous_timeout",
       [](double timeout) { return seconds(rendezvous_timeout(milliseconds("timeout", timeout))); },
       nb::arg("timeout"),
-      "Seconds that ranks have to find one another; timeout: what was asked for, 0: the default.");
+      "Returns the seconds that ranks have to find one another; timeout: the caller's, 0: the default.");
   nb::class_<OwnedCommunicator>(module, "Communicator")
       .def_static("from_environment", &from_environment)
       .def_static("connect", &connect, nb::arg("rank"), nb::arg("size"), nb::arg("address"), nb::arg("token"),

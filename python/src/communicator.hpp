@@ -1,4 +1,4 @@
-// The ranks of a job, for Python.
+// A Communicator, for Python.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -1,4 +1,4 @@
-// switchyard::Error as the exception classes of switchyard/_errors.py.
+// Turns switchyard::Error into the exception classes of switchyard/_errors.py.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,7 +7,7 @@
 
 namespace switchyard::python {
 
-// An object that can no longer be used: destroyed, or brought into a forked child.
+// An object can no longer be used: it was destroyed, or this is a forked child.
 class Unusable : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

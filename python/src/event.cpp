@@ -23,19 +23,21 @@ void wait_on(PyEvent const& self, std::uintptr_t cuda_stream) {
 
 void bind_event(nb::module_& module) {
   nb::class_<PyEvent>(module, "Event",
-                      "A point in the order of calls. One that was made by Event() is complete.\n\n"
-                      "Copies share the state; events of both engines look alike.")
+                      "A point in the order of calls. Event() makes one that is reached already.\n\n"
+                      "Copies share their state. Events of both engines have the same type.")
       .def(nb::init<>())
       .def_prop_ro(
           "done", [](PyEvent const& self) { return self.get().done(); },
-          "Whether the point was reached. Does not wait and does not raise, but for Unusable after a fork.")
-      .def("wait", &wait, nb::arg("timeout") = nb::none(),
-           "Blocks this thread until the point is reached, or for `timeout` seconds; inf: as None.\n\n"
-           "Returns False when the timeout passed first. Raises what the call raised that the event belongs to. "
-           "KeyboardInterrupt ends the wait within 50 ms, not the call.")
+          "Whether the point is reached. Does not wait. Raises nothing except Unusable after a fork.")
+      .def(
+          "wait", &wait, nb::arg("timeout") = nb::none(),
+          "Blocks this thread until the point is reached, or for `timeout` seconds; None or inf: without limit.\n\n"
+          "Returns False if the timeout passes first. Raises the error of the call that the event belongs to. "
+          "KeyboardInterrupt ends the wait within 50 ms, but not the call.")
       .def("wait_on", &wait_on, nb::arg("cuda_stream"),
-           "What is queued later on `cuda_stream` (a cudaStream_t as an integer) starts after this point. An event "
-           "of the CPU engine is waited for here and now.");
+           "Makes `cuda_stream` (a cudaStream_t as an integer) wait for this point. For an event of the CPU engine "
+           "it "
+           "blocks this thread instead.");
 }
 
 }  // namespace switchyard::python

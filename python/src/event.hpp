@@ -1,4 +1,4 @@
-// Events, and what calls that are under way need of Python.
+// Events, and the Python objects that calls under way use.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -14,7 +14,8 @@ namespace switchyard::python {
 
 namespace nb = nanobind;
 
-// The Event that Python sees. In a fork nobody completes it, and a thread that is not there may hold its lock.
+// The Event that Python sees. In a fork nobody completes it, and a thread that does not exist there may hold its
+// lock.
 class PyEvent {
  public:
   PyEvent() = default;
@@ -31,17 +32,18 @@ class PyEvent {
   Event event_;
 };
 
-// Keeps the inputs of asynchronous calls until they are done. To be used with the GIL, so that no other thread ever
-// has to take it to let go of them.
+// Keeps the inputs of asynchronous calls until the calls are done. All methods need the GIL: releasing a Python
+// object needs it, and threads of the engine never take it.
 class InFlight {
  public:
   void add(Event event, std::vector<nb::object> inputs) {
     calls_.emplace_back(std::move(event), std::move(inputs));
   }
-  // Lets go of what is done; calls end in their order. Says whether none is left.
+  // Releases the inputs of calls that are done; calls end in their order. Returns whether no call is left.
   bool prune() {
     while (!calls_.empty() && calls_.front().first.done()) {
-      auto const over = std::move(calls_.front());  // goes last: finalizers may make calls, which come here
+      // Destroyed after pop_front(): finalizers of inputs may make calls, which prune again.
+      auto const over = std::move(calls_.front());
       calls_.pop_front();
     }
     return calls_.empty();

@@ -1,4 +1,4 @@
-// Objects that belong to one process: they have threads and sockets, which a fork does not copy.
+// Objects that belong to one process, since a fork does not copy their threads.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -12,12 +12,13 @@
 
 namespace switchyard::python {
 
-// How often this process, and those before it, were forked: tells a child from its parent without a system call.
+// The number of forks between the first process and this one. It differs between a child and its parent, and
+// reading it takes no system call.
 unsigned forks() noexcept;
-// Why what `name` calls is of no use here; owner: "process" and its number.
+// The error for an object of another process. `name` is the object's class, `owner` is "process" and its number.
 Unusable forked(char const* name, std::string const& owner);
 
-// In a forked child what it holds is left alone: freeing it there would reach the parent, by shared memory.
+// A forked child never frees the value: its destructor would change memory that the child shares with the parent.
 template <typename T>
 std::shared_ptr<T> of_this_process(T&& value) {
   return {new T(std::forward<T>(value)), [born = forks()](T* mine) {
@@ -25,8 +26,8 @@ std::shared_ptr<T> of_this_process(T&& value) {
           }};
 }
 
-// Owns a T until destroy(). In a forked child the T is left alone: its threads do not exist there, and closing its
-// sockets would end the parent's.
+// Owns a T until destroy(). A forked child never destroys the T: the threads of the T do not exist there, and
+// shutting down its sockets would end the parent's connections.
 template <typename T>
 class Owned {
  public:
@@ -35,14 +36,14 @@ class Owned {
   Owned& operator=(Owned&&) = delete;
   ~Owned() { destroy(); }
 
-  // To be held during a call, so that a destroy() by another thread does not pull it away.
+  // A call holds the pointer, so that a destroy() by another thread does not free the value during the call.
   [[nodiscard]] std::shared_ptr<T> get() const {
     if (forks() != forks_) throw forked(name_, "process " + std::to_string(owner_));
     if (!value_) throw Unusable(std::string(name_) + ": it was destroyed, make a new one");
     return value_;
   }
   [[nodiscard]] bool usable() const noexcept { return value_ && forks() == forks_; }
-  // May wait for queued work, without the GIL.
+  // May wait for queued calls; then it releases the GIL.
   void destroy() {
     std::shared_ptr<T> value = std::move(value_);
     if (!value) return;

@@ -14,7 +14,7 @@ thread_local Clock::time_point last_look;
 
 unsigned long main_thread = 0;  // written when the module is made, before any other thread can call it
 
-// A wait that is woken often does not take the GIL as often.
+// Takes the GIL once a slice at most, since a wait may be woken much more often.
 bool signal_raised() noexcept {
   if (Clock::now() - last_look < slice) return false;
   last_look = Clock::now();
@@ -34,7 +34,7 @@ bool in_main_thread() noexcept {
 
 std::chrono::milliseconds milliseconds(char const* name, double seconds) {
   if (std::isnan(seconds)) throw InvalidArgument(std::string(name) + ": expected seconds, seen nan");
-  constexpr double longest = 1e9;  // 31 years: no sum with a clock overflows
+  constexpr double longest = 1e9;  // 31 years, whose sum with a clock does not overflow
   return std::chrono::ceil<std::chrono::milliseconds>(
       std::chrono::duration<double>(std::clamp(seconds, -longest, longest)));
 }

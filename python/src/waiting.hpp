@@ -1,4 +1,4 @@
-// Blocking calls: without the GIL, and ended by what a signal handler raises (KeyboardInterrupt).
+// Blocking calls. They release the GIL, and an exception of a signal handler (KeyboardInterrupt) ends them.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -18,20 +18,20 @@ namespace switchyard::python {
 
 namespace nb = nanobind;
 
-// How long a signal may wait for Python's handler.
+// The longest time from a signal to Python's handler.
 inline constexpr std::chrono::milliseconds slice{50};
 
-// Throws what a signal handler raises. With the GIL; does nothing but in the main thread.
+// Throws the exception of a signal handler, if there is one. Needs the GIL. Only the main thread has handlers.
 inline void check_signals() {
   if (PyErr_CheckSignals() != 0) throw nb::python_error();
 }
 
-// When the module is made: asking Python later could let go of the GIL in the midst of a call.
+// Called when the module is made: asking Python later could release the GIL in the middle of a call.
 void remember_main_thread();
 // Python runs signal handlers in its main thread only.
 bool in_main_thread() noexcept;
 
-// As the InterruptCheck of the main thread, while it waits without the GIL.
+// Sets the InterruptCheck of the main thread while that waits without the GIL.
 class SignalScope {
  public:
   SignalScope();
@@ -40,7 +40,7 @@ class SignalScope {
   InterruptScope scope_;
 };
 
-// Runs a call of a Buffer in this thread, without the GIL. When a signal handler raises during a wait for a peer,
+// Runs a call of a buffer in the main thread, without the GIL. If a signal handler raises during a wait for a peer,
 // the call fails on all ranks and the handler's exception is thrown here.
 template <typename Call>
 auto interruptible(Call&& call) {
@@ -54,8 +54,16 @@ auto interruptible(Call&& call) {
   throw nb::python_error();
 }
 
-// The same for calls whose waits ask nobody: they run in a thread of their own. After an interrupt that thread goes
-// on by itself until the call ends; `call` must own what it uses.
+// Runs a synchronous call of a buffer in this thread, without the GIL.
+template <typename Call>
+auto run_here(Call&& call) {
+  if (in_main_thread()) return interruptible(call);
+  nb::gil_scoped_release const released;
+  return call();
+}
+
+// Runs a call whose waits do not check for interrupts. In the main thread it runs in a thread of its own, and an
+// interrupt ends only the wait for that thread, which goes on until the call ends. So `call` must own what it uses.
 template <typename Call>
 auto aside(Call call) {
   if (!in_main_thread()) {
@@ -75,16 +83,15 @@ auto aside(Call call) {
   return future.get();
 }
 
-// Seconds that the caller says, as long as can be counted. Throws InvalidArgument for NaN; `name` is the
+// Converts the caller's seconds, cut to a range that clocks can add. Throws InvalidArgument for NaN; `name` is the
 // argument's.
 std::chrono::milliseconds milliseconds(char const* name, double seconds);
 
-// The other way round.
 inline double seconds(std::chrono::milliseconds time) {
   return std::chrono::duration<double>(time).count();
 }
 
-// Waits for an event. False when `timeout` passes first.
+// Waits for an event. Returns false if `timeout` passes first.
 bool wait_for(Event const& event, std::optional<std::chrono::milliseconds> timeout);
 
 }  // namespace switchyard::python

@@ -9,13 +9,13 @@
 
 #include "process.hpp"
 #include "switchyard/low_latency.hpp"
-#include "throughput/results.hpp"
+#include "tensors/outputs.hpp"
 
 namespace switchyard::python {
 
 using OwnedLowLatency = Owned<LowLatencyBuffer>;
 
-// What is given alike for many calls.
+// Options that callers give alike in many calls.
 struct LowLatencyCallOptions {
   SendCast cast = SendCast::none;
   SlotLayout layout = SlotLayout::expert_major;
@@ -25,7 +25,7 @@ struct LowLatencyCallOptions {
   std::uintptr_t cuda_stream = 0;
 };
 
-// Tensors and handle of a dispatch keep its slots together.
+// The tensors of a dispatch and its handle each keep the slots.
 struct LowLatencyResult {
   std::shared_ptr<LowLatencyReceived> value;
   Exporter exporter;
@@ -41,7 +41,7 @@ struct PyLowLatencyHandle {
   std::int64_t num_tokens = 0;
 };
 
-// A receive half. Keeps the inputs of its call until it has run.
+// The receive half of a call. It keeps the inputs of the call until it has run.
 class PyReceiveHook {
  public:
   PyReceiveHook(nb::object buffer, ReceiveHook&& hook, std::vector<nb::object> kept)

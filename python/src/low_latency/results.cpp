@@ -1,9 +1,8 @@
-// What the calls of the low-latency mode take and return.
+// Options and results of the calls of the low-latency mode.
 #include <utility>
 
+#include "gpu.hpp"
 #include "low_latency/buffer.hpp"
-#include "settle.hpp"
-#include "throughput/buffer.hpp"
 
 namespace switchyard::python {
 
@@ -13,7 +12,7 @@ void PyReceiveHook::operator()(std::uintptr_t cuda_stream) {
   auto const kept = std::exchange(kept_, {});
   if (!hook) return;
   run_here([&] { (*hook)(cuda_stream); });
-  settle(*buffer, kept.front(), cuda_stream);  // of x
+  settle(*buffer, kept.front(), cuda_stream);  // the first input is x
 }
 
 namespace {
@@ -30,7 +29,8 @@ void bind_call_options(nb::module_& module) {
   nb::enum_<CombineCoding>(module, "CombineCoding")
       .value("none", CombineCoding::none)
       .value("logfmt10", CombineCoding::logfmt10);
-  nb::class_<LowLatencyCallOptions>(module, "LowLatencyCallOptions")
+  nb::class_<LowLatencyCallOptions>(module, "LowLatencyCallOptions",
+                                    "Options of a low-latency call; see switchyard.interop.")
       .def(nb::init<>())
       .def_rw("cast", &LowLatencyCallOptions::cast)
       .def_rw("layout", &LowLatencyCallOptions::layout)
@@ -49,10 +49,13 @@ nb::object tensor(LowLatencyResult const& self) {
 
 void bind_low_latency_results(nb::module_& module) {
   bind_call_options(module);
-  nb::class_<PyLowLatencyHandle>(module, "LowLatencyHandle",
-                                 "Holds the slots of a dispatch, together with its tensors.")
-      .def_ro("num_tokens", &PyLowLatencyHandle::num_tokens, "Tokens of this rank in the dispatch.");
-  nb::class_<LowLatencyResult>(module, "LowLatencyResult")
+  nb::class_<PyLowLatencyHandle>(
+      module, "LowLatencyHandle",
+      "The handle of a low-latency dispatch. It holds the slots of the dispatch, as its tensors do.")
+      .def_ro("num_tokens", &PyLowLatencyHandle::num_tokens, "The number of this rank's tokens in the dispatch.");
+  nb::class_<LowLatencyResult>(
+      module, "LowLatencyResult",
+      "The result of a low-latency dispatch: the properties of switchyard.LowLatencyReceived.")
       .def_prop_ro("x", &tensor<&LowLatencyReceived::x>)
       .def_prop_ro("scales", &tensor<&LowLatencyReceived::scales>)
       .def_prop_ro("counts", &tensor<&LowLatencyReceived::counts>)

@@ -1,5 +1,5 @@
-// The parts of DLPack's stable ABI (version 1) by which tensors cross without a Python call: the C exchange table
-// that a tensor type offers as __dlpack_c_exchange_api__. Layouts are DLPack's.
+// The parts of DLPack's stable ABI (version 1) that let tensors cross without a Python call: a tensor type offers
+// the C exchange table as __dlpack_c_exchange_api__. Layouts are DLPack's.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ struct Tensor {
   std::uint64_t byte_offset;
 };
 
-inline constexpr std::uint64_t read_only = 1;  // of the flags
+inline constexpr std::uint64_t read_only = 1;  // a bit of ManagedTensor::flags
 
 struct ManagedTensor {
   Version version;

@@ -16,7 +16,7 @@ struct Row {
   char const* name;
 };
 
-// A bool is a byte; as bytes go out, u8 stands first.
+// A bool is a byte. u8 is shown as uint8, so that row comes before bool.
 constexpr std::array table{
     Row{DType::bf16, brain, 16, "bfloat16"},      Row{DType::f16, floating, 16, "float16"},
     Row{DType::f32, floating, 32, "float32"},     Row{DType::f8e4m3, e4m3fn, 8, "float8_e4m3fn"},

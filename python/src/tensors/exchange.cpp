@@ -47,8 +47,8 @@ std::optional<std::uintptr_t> current_cuda_stream(nb::handle tensor) {
 
 void bind_exchange(nb::module_& module) {
   module.def("current_cuda_stream", &current_cuda_stream, nb::arg("tensor").none(),
-             "The stream that the tensor's framework works on where it lies, as an integer; 0 on the CPU; None: it "
-             "does not say.");
+             "Returns the framework's current stream on the tensor's GPU, as an integer; 0 on the CPU; None if the "
+             "framework has no C exchange table.");
 }
 
 }  // namespace switchyard::python

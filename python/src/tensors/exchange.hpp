@@ -1,4 +1,5 @@
-// The C exchange table of a tensor type (DLPack 1.2 and newer; PyTorch has it): no Python call per tensor.
+// The C exchange table of a tensor type (DLPack 1.2 and newer; PyTorch has it). Tensors cross without a Python
+// call.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -12,11 +13,11 @@ namespace switchyard::python {
 
 namespace nb = nanobind;
 
-// Null when the type offers none. The latest type is remembered.
+// Returns null if the type has no table. Remembers the latest type.
 dlpack::ExchangeApi const* exchange_api_of(nb::handle object);
 
-// The stream that the tensor's framework works on where it lies, as an integer; 0 on the CPU. Empty when its type
-// has no table. Throws nothing for what is no good tensor: the call that it is for says so.
+// The framework's current stream on the tensor's GPU, as an integer; 0 on the CPU. Empty if the type has no table.
+// Does not throw for tensors that calls refuse: the call itself does.
 std::optional<std::uintptr_t> current_cuda_stream(nb::handle tensor);
 
 void bind_exchange(nb::module_& module);

@@ -33,13 +33,13 @@ void require_dims(char const* name, std::int64_t ndim) {
                         " dimensions, seen " + std::to_string(ndim));
 }
 
-// A tensor without dimensions would read as "not given".
+// The library takes a view without dimensions for a tensor that is not given.
 void require_some_dims(char const* name, std::int64_t ndim) {
   if (ndim == 0)
     throw InvalidArgument(std::string(name) + ": expected a tensor of 1 to 3 dimensions, seen a scalar");
 }
 
-// Frameworks give tensors without elements any strides; what is checked of strides is about elements.
+// Frameworks give tensors without elements arbitrary strides, which checks of strides must not see.
 TensorView with_sane_strides(TensorView view) {
   if (view.numel() != 0) return view;
   std::int64_t stride = 1;
@@ -69,7 +69,7 @@ TensorView view_of(char const* name, dlpack::Tensor const& tensor) {
   return with_sane_strides(view);
 }
 
-// NumPy's DLPack knows neither ml_dtypes nor, in older versions, arrays that may not be written to.
+// NumPy's DLPack does not know ml_dtypes and, in older versions, refuses read-only arrays.
 TensorView numpy_view(char const* name, nb::handle array, bool written) {
   auto const interface = nb::cast<nb::dict>(array.attr("__array_interface__"));
   auto const data = nb::cast<nb::tuple>(interface["data"]);
@@ -99,15 +99,15 @@ TensorView numpy_view(char const* name, nb::handle array, bool written) {
   return with_sane_strides(view);
 }
 
-// Also if the class is one that a user derived.
+// Looks at base classes, too, since users derive classes of their own.
 bool is_of(nb::handle object, std::string_view framework) {
   for (nb::handle const type : nb::cast<nb::tuple>(object.type().attr("__mro__")))
     if (text_of(type.attr("__module__")).starts_with(framework)) return true;
   return false;
 }
 
-// Calls start after the stream that they are given, so that CuPy has nothing to wait for (-1): else it would have
-// the default stream wait for its current one, which no graph can capture.
+// A call starts after the stream that it is given, so CuPy needs no wait (-1). Otherwise CuPy would make the
+// default stream wait for its current one, which graphs cannot capture.
 nb::object call_dlpack(nb::handle object, bool versioned) {
   nb::dict options;
   if (is_of(object, "cupy")) options["stream"] = -1;
@@ -115,7 +115,7 @@ nb::object call_dlpack(nb::handle object, bool versioned) {
   return object.attr("__dlpack__")(**options);
 }
 
-// Only tensors with a version say whether they may be written to.
+// Only versioned tensors say whether they are read-only.
 nb::object exported(nb::handle object) {
   try {
     return call_dlpack(object, true);
@@ -130,7 +130,7 @@ struct Export {
   bool read_only = false;
 };
 
-// Of a capsule, whose destructor lets go of the memory as long as nobody renames it.
+// Reads a capsule. It still owns the memory: a consumer that takes that over renames the capsule.
 Export tensor_in(nb::handle capsule) {
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
     auto const* const managed =
@@ -141,7 +141,7 @@ Export tensor_in(nb::handle capsule) {
   }
   void* const unversioned = PyCapsule_GetPointer(capsule.ptr(), "dltensor");
   if (unversioned == nullptr) throw nb::python_error();
-  return {*static_cast<dlpack::Tensor const*>(unversioned), false};  // its first member
+  return {*static_cast<dlpack::Tensor const*>(unversioned), false};  // the tensor is the first member
 }
 
 [[noreturn]] void refuse(char const* name, std::string const& reason) {
@@ -150,7 +150,7 @@ Export tensor_in(nb::handle capsule) {
                         reason + ")");
 }
 
-// By what the tensor's own library raised: its first line, since PyTorch appends where in C++ that was.
+// Refuses for the reason that the tensor's library gave. Only its first line: PyTorch appends a C++ stack trace.
 [[noreturn]] void refuse(char const* name, nb::python_error& error) {
   if (!error.matches(PyExc_Exception)) throw error;  // KeyboardInterrupt
   std::string const text = text_of(error.value());
@@ -168,24 +168,24 @@ Export export_of(char const* name, nb::handle object, Exports& exports) {
   }
 }
 
-// The tensor stays the owner.
+// The object keeps owning the memory.
 TensorView borrowed_view(char const* name, nb::handle object, dlpack::ExchangeApi const& api) {
   dlpack::Tensor tensor{};
   if (api.borrow_from_object(object.ptr(), &tensor) == 0) return view_of(name, tensor);
-  nb::python_error error;  // takes what was raised
+  nb::python_error error;  // takes the raised exception
   refuse(name, error);
 }
 
 TensorView dlpack_view(char const* name, nb::handle object, bool written, Exports& exports) {
   bool const of_jax = is_of_jax(object);
-  // Their DLPack does not say so.
+  // JAX does not say through DLPack that its arrays are read-only.
   if (written && of_jax)
     throw InvalidArgument(std::string(name) +
                           ": expected a tensor that may be written to, seen a JAX array, which is immutable");
   auto const [tensor, read_only] = export_of(name, object, exports);
   if (written && read_only)
     throw InvalidArgument(std::string(name) + ": expected a tensor that may be written to, seen a read-only one");
-  // JAX returns before an array is there, and has no stream to wait for.
+  // JAX returns arrays that it is still computing, and has no stream to wait for.
   if (of_jax) object.attr("block_until_ready")();
   return view_of(name, tensor);
 }
@@ -195,10 +195,7 @@ TensorView view_of_object(char const* name, nb::handle object, bool written, Exp
   if (auto const* const api = exchange_api_of(object)) return borrowed_view(name, object, *api);
   if (nb::hasattr(object, "__array_interface__")) return numpy_view(name, object, written);
   if (nb::hasattr(object, "__dlpack__")) return dlpack_view(name, object, written, exports);
-  std::string const text =
-      std::string(name) + ": expected a tensor (of NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__), seen " +
-      text_of(nb::type_name(object.type()));
-  throw nb::type_error(text.c_str());
+  throw wrong_type(name, "a tensor (of NumPy, PyTorch, JAX, CuPy, or anything with __dlpack__)", object);
 }
 
 }  // namespace
@@ -215,11 +212,10 @@ TensorView output(char const* name, nb::handle object, Exports& exports) {
   return view_of_object(name, object, true, exports);
 }
 
-std::vector<nb::object> kept_alive(std::initializer_list<nb::handle> inputs, Exports const& exports) {
-  std::vector<nb::object> all;
-  for (nb::handle const each : inputs) all.push_back(nb::borrow(each));
-  all.insert(all.end(), exports.begin(), exports.end());
-  return all;
+nb::builtin_exception wrong_type(char const* name, char const* expected, nb::handle object) {
+  std::string const text =
+      std::string(name) + ": expected " + expected + ", seen " + text_of(nb::type_name(object.type()));
+  return nb::type_error(text.c_str());
 }
 
 }  // namespace switchyard::python

@@ -1,9 +1,8 @@
-// Tensors of any framework as views. The caller keeps the object alive, and what it handed out.
+// Tensors of any framework as views. The caller keeps the object alive, and its exports.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
-#include <initializer_list>
 #include <vector>
 
 #include "switchyard/tensor.hpp"
@@ -12,17 +11,17 @@ namespace switchyard::python {
 
 namespace nb = nanobind;
 
-// What objects handed out by __dlpack__: it may be a copy, which lives as long as this.
+// The capsules that objects returned from __dlpack__. A capsule may own a copy, which lives as long as the capsule.
 using Exports = std::vector<nb::object>;
 
-// None: not given. Throws TypeError for what is no tensor, InvalidArgument for a dtype, a device or a number of
-// dimensions that Switchyard has no word for; `name` is the argument's.
+// None is a tensor that is not given. Throws TypeError for an object that is not a tensor, and InvalidArgument for
+// a dtype, a device or a number of dimensions that Switchyard does not have; `name` is the argument's.
 ConstTensorView input(char const* name, nb::handle object, Exports& exports);
-// The same for what is written to.
+// The same for a tensor that the call writes to.
 TensorView output(char const* name, nb::handle object, Exports& exports);
 bool is_of_jax(nb::handle object);
 
-// What a call that goes on after it has returned keeps alive.
-std::vector<nb::object> kept_alive(std::initializer_list<nb::handle> inputs, Exports const& exports);
+// The error for an argument of the wrong type, as `name: expected X, seen the type of object`.
+nb::builtin_exception wrong_type(char const* name, char const* expected, nb::handle object);
 
 }  // namespace switchyard::python

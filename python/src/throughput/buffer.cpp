@@ -7,18 +7,19 @@
 #include <stdexcept>
 #include <utility>
 
+#include "buffers.hpp"
 #include "communicator.hpp"
-#include "settle.hpp"
+#include "gpu.hpp"
 #include "tensors/dtypes.hpp"
 #include "tensors/inputs.hpp"
-#include "throughput/results.hpp"
+#include "tensors/outputs.hpp"
 #include "waiting.hpp"
 
 namespace switchyard::python {
 
 namespace {
 
-// The errors of queued work are thrown by its events.
+// Throws nothing: the events of queued calls throw their errors.
 void drain(Buffer& buffer) noexcept {
   try {
     buffer.synchronize();
@@ -52,7 +53,7 @@ nb::tuple get_layout(PyBuffer const& self, nb::handle topk_idx, std::uintptr_t c
   return to_python(layout, Exporter(topk_idx, gpu_of(*buffer)));
 }
 
-// With the event that their contents come with.
+// Returns the tensors, and the event after which their contents are valid.
 nb::tuple get_layout_async(PyBuffer& self, nb::handle topk_idx, std::uintptr_t cuda_stream) {
   std::vector<nb::object> kept{nb::borrow(topk_idx)};
   ConstTensorView const view = input("topk_idx", topk_idx, kept);
@@ -64,7 +65,7 @@ nb::tuple get_layout_async(PyBuffer& self, nb::handle topk_idx, std::uintptr_t c
   return nb::make_tuple(to_python(pending.early(), Exporter(topk_idx, gpu_of(*buffer))), PyEvent(pending.event()));
 }
 
-// A full heap waits for what earlier calls on the GPU still use.
+// Without the GIL: when the heap is full, this waits for memory that earlier calls on the GPU still use.
 Tensor allocated(Buffer& buffer, DType dtype, std::vector<std::int64_t> const& shape) {
   nb::gil_scoped_release const released;
   switch (shape.size()) {
@@ -98,32 +99,19 @@ void bind_options(nb::module_& module) {
       .value("automatic", EngineKind::automatic)
       .value("cpu", EngineKind::cpu)
       .value("cuda", EngineKind::cuda);
-  nb::class_<BufferOptions>(module, "BufferOptions")
-      .def(nb::init<>())
-      .def_rw("max_tokens", &BufferOptions::max_tokens)
-      .def_rw("hidden", &BufferOptions::hidden)
-      .def_rw("num_experts", &BufferOptions::num_experts)
-      .def_rw("top_k", &BufferOptions::top_k)
-      .def_rw("heap_bytes", &BufferOptions::heap_bytes)
-      .def_rw("num_workers", &BufferOptions::num_workers)
-      .def_prop_rw(
-          "timeout", [](BufferOptions const& self) { return seconds(self.timeout); },
-          [](BufferOptions& self, double value) { self.timeout = milliseconds("timeout", value); })
-      .def_rw("engine", &BufferOptions::engine)
-      .def_rw("device", &BufferOptions::device)
-      .def_rw("num_sms", &BufferOptions::num_sms);
+  bind_shared_options<BufferOptions>(module, "BufferOptions").def_rw("heap_bytes", &BufferOptions::heap_bytes);
 }
 
 }  // namespace
 
 PyBuffer::~PyBuffer() {
-  // A moved-from one has nothing; in a fork there is nobody to wait for.
+  // A moved-from buffer owns nothing, and in a fork the threads that would end queued work do not exist.
   if (buffer_.usable()) destroy();
 }
 
 void PyBuffer::destroy() {
   if (!buffer_.usable()) return buffer_.destroy();
-  auto buffer = buffer_.get();  // with the GIL: another thread may destroy it, too
+  auto buffer = buffer_.get();  // with the GIL, since another thread may destroy it, too
   {
     nb::gil_scoped_release const released;
     drain(*buffer);
@@ -141,17 +129,12 @@ void bind_buffer(nb::module_& module) {
       .def("get_layout", &get_layout, nb::arg("topk_idx"), nb::arg("cuda_stream"))
       .def("get_layout_async", &get_layout_async, nb::arg("topk_idx"), nb::arg("cuda_stream"))
       .def("allocate", &allocate, nb::arg("dtype"), nb::arg("shape"), nb::arg("like").none())
-      .def("synchronize", [](PyBuffer const& self) { aside([buffer = self.get()] { buffer->synchronize(); }); })
-      .def("reset", [](PyBuffer const& self) { aside([buffer = self.get()] { buffer->reset(); }); })
-      .def("destroy", &PyBuffer::destroy)
       .def("phases", &phases)
-      .def_prop_ro("engine",
-                   [](PyBuffer const& self) { return self.get()->engine() == EngineKind::cuda ? "cuda" : "cpu"; })
       .def_prop_ro("cuda_stream", [](PyBuffer const& self) { return self.get()->cuda_stream(); })
       .def_prop_ro("heap_bytes_used", [](PyBuffer const& self) { return self.get()->heap_bytes_used(); })
       .def_prop_ro("heap_bytes_peak", [](PyBuffer const& self) { return self.get()->heap_bytes_peak(); });
-  bind_dispatch(buffer);
-  bind_combine(buffer);
+  bind_shared_calls(buffer);
+  bind_calls(module, buffer);
 }
 
 }  // namespace switchyard::python

@@ -1,149 +1,200 @@
 #include "throughput/results.hpp"
 
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
-#include <array>
+#include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
 
-#include "switchyard/error.hpp"
-#include "tensors/dtypes.hpp"
-#include "tensors/exchange.hpp"
+#include "errors.hpp"
+#include "waiting.hpp"
 
 namespace switchyard::python {
 
 namespace {
 
-// A DLPack tensor together with what keeps its memory.
-struct Owned {
-  dlpack::ManagedTensor managed{};
-  std::array<std::int64_t, max_dims> shape{};
-  std::array<std::int64_t, max_dims> strides{};
-  std::shared_ptr<void> owner;
+// The dispatch writes the properties of its handle.
+Handle const& ready(DispatchHandle const& self) {
+  if (!self.ready.get().done()) wait_for(self.ready.get(), std::nullopt);
+  return self.handle;
+}
+
+nb::object source_tokens(DispatchHandle const& self) {
+  ready(self);
+  if (auto owner = self.source_token.owner.lock(); owner && !self.source_tokens)
+    return nb::cast(HeapTensor{Tensor(self.source_token.view, std::move(owner)), {}, self.source_token.gpu});
+  if (!self.source_tokens) return nb::none();
+  auto const rows = static_cast<std::int64_t>(self.source_tokens->size());
+  return nb::cast(
+      HeapTensor{Tensor(TensorView(self.source_tokens->data(), DType::i32, {rows}), self.source_tokens), {}});
+}
+
+// PyTorch would take several times as long to make a small tensor of a list.
+nb::object real_tokens(DispatchHandle const& self, nb::handle like) {
+  auto const& counts = ready(self).real_tokens_per_expert();
+  auto const values = std::make_shared<std::vector<std::int32_t>>(counts.begin(), counts.end());
+  auto const local_experts = static_cast<std::int64_t>(values->size());
+  return Exporter(like)(Tensor(TensorView(values->data(), DType::i32, {local_experts}), values));
+}
+
+void bind_handle(nb::module_& module) {
+  nb::class_<DispatchHandle>(
+      module, "Handle",
+      "The routes of a dispatch, for its combine and for cached dispatches. While the dispatch "
+      "is under way, the properties wait for it.")
+      .def_prop_ro(
+          "num_tokens", [](DispatchHandle const& self) { return ready(self).num_tokens(); },
+          "The number of this rank's tokens in the dispatch.")
+      .def_prop_ro(
+          "num_recv_rows", [](DispatchHandle const& self) { return ready(self).num_recv_rows(); },
+          "Rows received, without the unused ones of a worst case.")
+      .def_prop_ro(
+          "tokens_per_expert", [](DispatchHandle const& self) { return ready(self).tokens_per_expert(); },
+          "Rows of each local expert, rounded up to expert_alignment; empty without topk_idx.")
+      .def_prop_ro(
+          "real_tokens_per_expert", [](DispatchHandle const& self) { return ready(self).real_tokens_per_expert(); },
+          "Rows of each local expert, without the rounding.")
+      .def("real_tokens", &real_tokens, nb::arg("like"),
+           "real_tokens_per_expert as a tensor: [L] int32, on the CPU.")
+      .def_prop_ro(
+          "recv_rows_end_by_rank", [](DispatchHandle const& self) { return ready(self).recv_rows_end_by_rank(); },
+          "Rows received from all ranks up to each; flat layout only.")
+      .def_prop_ro("source_tokens", &source_tokens,
+                   "[n] int32 as a HeapTensor: source tokens of the received rows. A copy, if the dispatch was "
+                   "asked for one; "
+                   "else None once the received rows are freed.");
+}
+
+// A call that is under way may be writing its value, so that is read only when it is known early.
+template <typename Value, typename Result>
+Value early(PendingResult<Value, Result> const& self) {
+  return self.event.get().done() || self.known_early ? self.pending.early() : Value{};
+}
+
+template <typename Value, typename Result>
+Value get(PendingResult<Value, Result> const& self) {
+  wait_for(self.event.get(), std::nullopt);
+  return self.pending.early();
+}
+
+DispatchResult with_value(PendingDispatch const& self, Dispatched&& value) {
+  return {std::move(value), self.result.exporter, self.result.handle};
+}
+
+CombineResult with_value(PendingCombine const& self, Combined&& value) {
+  return {std::move(value), self.result.exporter};
+}
+
+template <auto Member, typename Result>
+nb::object tensor(Result const& self) {
+  return self.exporter(self.value.*Member);
+}
+
+template <typename Value, typename Result>
+auto bind_pending(nb::module_& module, char const* name) {
+  using Pending = PendingResult<Value, Result>;
+  return nb::class_<Pending>(module, name)
+      .def_prop_ro("event", [](Pending const& self) { return self.event; })
+      .def("early", [](Pending const& self) { return with_value(self, early(self)); })
+      .def("get", [](Pending const& self) { return with_value(self, get(self)); });
+}
+
+void bind_dispatched(nb::module_& module) {
+  nb::class_<DispatchResult>(module, "DispatchResult",
+                             "The result of a dispatch: the properties of switchyard.Dispatched, and recv_counts: "
+                             "what the CUDA engine counts "
+                             "in GPU memory, [R, 1 + most local experts of a rank] int32: from each rank the rows "
+                             "(flat layout only), then the "
+                             "rows for each local expert. None on the CPU engine, and after a dispatch in rounds.")
+      .def_prop_ro("x", &tensor<&Dispatched::x, DispatchResult>)
+      .def_prop_ro("scales", &tensor<&Dispatched::scales, DispatchResult>)
+      .def_prop_ro("topk_idx", &tensor<&Dispatched::topk_idx, DispatchResult>)
+      .def_prop_ro("topk_weights", &tensor<&Dispatched::topk_weights, DispatchResult>)
+      .def_prop_ro("source_token", &tensor<&Dispatched::source_token, DispatchResult>)
+      .def_prop_ro("tokens_per_expert", [](DispatchResult const& self) { return self.value.tokens_per_expert; })
+      .def_prop_ro("recv_counts",
+                   [](DispatchResult const& self) { return self.exporter(self.value.handle.recv_counts()); })
+      .def_prop_ro("handle", [](DispatchResult const& self) { return self.handle; });
+  bind_pending<Dispatched, DispatchResult>(module, "PendingDispatch")
+      .def_prop_ro("handle", [](PendingDispatch const& self) { return self.result.handle; });
+}
+
+void bind_combined(nb::module_& module) {
+  nb::class_<CombineResult>(module, "CombineResult",
+                            "The result of a combine: the properties of switchyard.Combined.")
+      .def_prop_ro("x", &tensor<&Combined::x, CombineResult>)
+      .def_prop_ro("topk_weights", &tensor<&Combined::topk_weights, CombineResult>);
+  bind_pending<Combined, CombineResult>(module, "PendingCombine");
+}
+
+// ---- tokens: handles as tensors, since operators of torch.library take and return only tensors ----
+
+// The handles of living tokens, by number. Any thread may free a token.
+class Registry {
+ public:
+  static Registry& get() {
+    static auto* const registry = new Registry;  // never freed: tokens may outlive static objects
+    return *registry;
+  }
+  std::int64_t add(DispatchHandle const& handle) {
+    std::lock_guard const lock(mutex_);
+    handles_.emplace(++latest_, handle);
+    return latest_;
+  }
+  void remove(std::int64_t number) {
+    std::lock_guard const lock(mutex_);
+    handles_.erase(number);
+  }
+  std::optional<DispatchHandle> find(std::int64_t number) {
+    std::lock_guard const lock(mutex_);
+    auto const found = handles_.find(number);
+    return found == handles_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::int64_t, DispatchHandle> handles_;
+  std::int64_t latest_ = 0;
 };
 
-dlpack::DataType type_of(Tensor const& tensor, Looks looks) noexcept {
-  return looks.as_bool ? dlpack::DataType{.code = 6, .bits = 8, .lanes = 1} : to_dlpack(tensor.dtype());
+// The memory of a token holds the number of the handle. Freeing it releases the handle.
+struct Token {
+  explicit Token(DispatchHandle const& handle) : number(Registry::get().add(handle)) {}
+  ~Token() { Registry::get().remove(number); }
+  Token(Token const&) = delete;
+  Token& operator=(Token const&) = delete;
+  std::int64_t number;
+};
+
+nb::object token_of(DispatchHandle const& handle, nb::handle like) {
+  auto const token = std::make_shared<Token>(handle);
+  return Exporter(like)(Tensor(TensorView(&token->number, DType::i64, {1}), token));
 }
 
-int device_id(Tensor const& tensor, int gpu) noexcept {
-  return tensor.view().device == Device::cpu ? 0 : gpu;
+DispatchHandle handle_of(std::int64_t number) {
+  auto found = Registry::get().find(number);
+  if (!found)
+    throw Unusable(
+        "handle: the token of a dispatch is gone; keep the tensor that the dispatch returned, not a copy");
+  return *std::move(found);
 }
 
-nb::tuple dlpack_device_of(HeapTensor const& self) {
-  return nb::make_tuple(to_dlpack(self.tensor.view().device), device_id(self.tensor, self.gpu));
-}
-
-dlpack::ManagedTensor* manage(Tensor const& tensor, Looks looks, int gpu) {
-  auto owned = std::make_unique<Owned>();
-  TensorView const view = tensor.view();
-  owned->shape = view.shape;
-  owned->strides = view.strides;
-  owned->owner = tensor.owner();
-  owned->managed = {.version = {dlpack::major_version, 0},
-                    .context = owned.get(),
-                    .deleter = [](dlpack::ManagedTensor* self) { delete static_cast<Owned*>(self->context); },
-                    .flags = 0,
-                    .tensor = {.data = view.data,
-                               .device = {to_dlpack(view.device), device_id(tensor, gpu)},
-                               .ndim = view.ndim,
-                               .dtype = type_of(tensor, looks),
-                               .shape = owned->shape.data(),
-                               .strides = owned->strides.data(),
-                               .byte_offset = 0}};
-  return &owned.release()->managed;
-}
-
-nb::capsule capsule_of(std::shared_ptr<void> const& owner) {
-  auto held = std::make_unique<std::shared_ptr<void>>(owner);
-  nb::capsule capsule(held.get(), [](void* at) noexcept { delete static_cast<std::shared_ptr<void>*>(at); });
-  held.release();
-  return capsule;
-}
-
-nb::tuple shape_of(Tensor const& tensor) {
-  nb::list shape;
-  for (int d = 0; d < tensor.view().ndim; ++d) shape.append(tensor.size(d));
-  return nb::tuple(shape);
-}
-
-nb::tuple byte_strides_of(Tensor const& tensor) {
-  auto const size = static_cast<std::int64_t>(size_of(tensor.dtype()));
-  nb::list strides;
-  for (int d = 0; d < tensor.view().ndim; ++d) strides.append(tensor.view().stride(d) * size);
-  return nb::tuple(strides);
-}
-
-nb::object to_capsule(HeapTensor const& self) {
-  Tensor const& tensor = self.tensor;
-  TensorView const view = tensor.view();
-  auto const type = type_of(tensor, self.looks);
-  nanobind::dlpack::dtype dtype;
-  dtype.code = type.code;
-  dtype.bits = type.bits;
-  dtype.lanes = 1;
-  std::array<std::size_t, max_dims> shape{};
-  for (int d = 0; d < view.ndim; ++d) shape[static_cast<std::size_t>(d)] = static_cast<std::size_t>(view.size(d));
-  nb::ndarray<> const array(view.data, static_cast<std::size_t>(view.ndim), shape.data(),
-                            capsule_of(tensor.owner()), view.strides.data(), dtype, to_dlpack(view.device),
-                            device_id(tensor, self.gpu));
-  return nb::cast(array);
-}
-
-// What a consumer may ask of __dlpack__, and cannot have: the memory goes out as it is, where it is.
-void check_wishes(HeapTensor const& self, nb::kwargs const& wishes) {
-  nb::object const copy = wishes.get("copy", nb::none());
-  if (!copy.is_none() && nb::cast<bool>(copy))
-    throw nb::buffer_error("copy: expected None or False, seen True: copy what you have imported");
-  nb::object const device = wishes.get("dl_device", nb::none());
-  if (!device.is_none() && !device.equal(dlpack_device_of(self)))
-    throw nb::buffer_error("dl_device: expected the tensor's own, seen another: move what you have imported");
-}
-
-// The memory as bytes, for NumPy, which then views them as what they are.
-nb::object to_bytes(Tensor const& tensor) {
-  if (tensor.view().device != Device::cpu)
-    throw InvalidArgument("to_bytes: expected a tensor on the CPU, seen one on a GPU");
-  std::size_t const bytes = static_cast<std::size_t>(tensor.view().numel()) * size_of(tensor.dtype());
-  using Bytes = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>;
-  return nb::cast(Bytes(tensor.view().data, {bytes}, capsule_of(tensor.owner())));
+void bind_tokens(nb::module_& module) {
+  module.def("handle_token", &token_of, nb::arg("handle"), nb::arg("like"));
+  module.def("handle_of_token", &handle_of, nb::arg("number"));
 }
 
 }  // namespace
 
-Exporter::Exporter(nb::handle like, int gpu) : api_(exchange_api_of(like)), gpu_(gpu) {}
-
-nb::object Exporter::operator()(Tensor const& tensor, Looks looks) const {
-  if (!tensor.given()) return nb::none();
-  if (api_ == nullptr) return nb::cast(HeapTensor{tensor, looks, gpu_});
-  void* object = nullptr;
-  if (api_->object_from_managed(manage(tensor, looks, gpu_), &object) != 0) throw nb::python_error();
-  return nb::steal(nb::handle(static_cast<PyObject*>(object)));
-}
-
-void bind_heap_tensor(nb::module_& module) {
-  nb::class_<HeapTensor>(
-      module, "HeapTensor",
-      "A tensor without gaps in the symmetric heap, for any framework that takes DLPack. The memory "
-      "is freed when its last owner goes.")
-      .def_prop_ro("shape", [](HeapTensor const& self) { return shape_of(self.tensor); })
-      .def_prop_ro(
-          "strides", [](HeapTensor const& self) { return byte_strides_of(self.tensor); }, "In bytes.")
-      .def_prop_ro(
-          "dtype",
-          [](HeapTensor const& self) { return self.looks.as_bool ? "bool" : numpy_name_of(self.tensor.dtype()); },
-          "As NumPy and ml_dtypes call it.")
-      .def("__dlpack_device__", &dlpack_device_of)
-      .def(
-          "__dlpack__",
-          [](HeapTensor const& self, nb::kwargs const& options) {
-            check_wishes(self, options);
-            return to_capsule(self);
-          },
-          nb::sig("def __dlpack__(self, **options: object) -> object"))
-      .def(
-          "to_bytes", [](HeapTensor const& self) { return to_bytes(self.tensor); },
-          "The memory as a NumPy array of bytes; CPU only.");
+void bind_results(nb::module_& module) {
+  bind_handle(module);
+  bind_tokens(module);
+  bind_dispatched(module);
+  bind_combined(module);
 }
 
 }  // namespace switchyard::python

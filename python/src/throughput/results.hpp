@@ -1,55 +1,57 @@
-// Tensors of the heap as Python objects.
+// Results of dispatch and combine, for Python.
 #pragma once
 
 #include <nanobind/nanobind.h>
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "event.hpp"
 #include "switchyard/buffer.hpp"
-#include "switchyard/tensor.hpp"
-#include "tensors/dlpack.hpp"
+#include "tensors/outputs.hpp"
 
 namespace switchyard::python {
 
-namespace nb = nanobind;
-
-// How a result shows itself.
-struct Looks {
-  bool as_bool = false;  // bytes that are 0 or 1
-};
-
-struct HeapTensor {
-  Tensor tensor;
-  Looks looks;
+// A tensor that does not keep its memory: it can be read as long as another tensor of the same block lives.
+struct WeakTensor {
+  std::weak_ptr<void> owner;
+  TensorView view;
   int gpu = 0;
 };
 
-// Of a buffer's results; 0 on the CPU engine.
-template <typename AnyBuffer>
-int gpu_of(AnyBuffer const& buffer) {
-  return buffer.engine() == EngineKind::cuda ? buffer.options().device : 0;
-}
-
-// Buffers are made in another thread, and -1 means the current GPU of the caller's.
-template <typename Options>
-Options on_this_gpu(Options options) {
-  if (options.device < 0 && options.engine != EngineKind::cpu) options.device = current_gpu();
-  return options;
-}
-
-// Makes tensors of the kind that the caller handed in. With a C exchange table that is at once a tensor of the
-// framework; otherwise a HeapTensor, which switchyard/_frameworks.py turns into one.
-class Exporter {
- public:
-  Exporter() = default;
-  // `gpu`: the index of the one that tensors in GPU memory are on.
-  explicit Exporter(nb::handle like, int gpu = 0);
-  // None for a tensor that is not given.
-  [[nodiscard]] nb::object operator()(Tensor const& tensor, Looks looks = {}) const;
-
- private:
-  dlpack::ExchangeApi const* api_ = nullptr;
-  int gpu_ = 0;
+// The handle of a dispatch, and the properties that only Python's has.
+struct DispatchHandle {
+  Handle handle;
+  PyEvent ready;  // before it, only a combine that is queued may use the handle
+  // Source tokens of the received rows: a copy if the caller asked for one, since the tensor would keep all rows.
+  std::shared_ptr<std::vector<std::int32_t>> source_tokens;
+  WeakTensor source_token;
 };
 
-void bind_heap_tensor(nb::module_& module);
+struct DispatchResult {
+  Dispatched value;
+  Exporter exporter;
+  DispatchHandle handle;
+};
+
+struct CombineResult {
+  Combined value;
+  Exporter exporter;
+};
+
+// The result of an asynchronous call. Unlike Pending it may be taken more than once.
+template <typename Value, typename Result>
+struct PendingResult {
+  Pending<Value> pending;
+  PyEvent event;  // completes with the last part of the call
+  Result result;
+  bool known_early = false;  // before the event only the contents of tensors are missing
+};
+
+using PendingDispatch = PendingResult<Dispatched, DispatchResult>;
+using PendingCombine = PendingResult<Combined, CombineResult>;
+
+void bind_results(nb::module_& module);
 
 }  // namespace switchyard::python

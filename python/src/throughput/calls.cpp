@@ -1,0 +1,236 @@
+// Dispatch and combine, for Python.
+#include <nanobind/nanobind.h>
+
+#include <array>
+#include <string>
+#include <utility>
+
+#include "gpu.hpp"
+#include "tensors/arguments.hpp"
+#include "throughput/buffer.hpp"
+#include "throughput/results.hpp"
+
+namespace switchyard::python {
+
+namespace {
+
+// Options that callers seldom give, and give alike in many calls.
+struct CallOptions {
+  bool cast_to_fp8 = false;
+  bool expanded = false;
+  int expert_alignment = 1;
+  bool zero_padding = false;
+  std::int64_t num_worst_tokens = 0;
+  int num_workers = 0;
+  int num_sms = 0;
+  std::uintptr_t cuda_stream = 0;
+  bool keep_source_tokens = false;
+  Event after{};
+};
+
+// `routing` is a Handle, token_in_rank, or None.
+void read_routing(char const* /*name*/, nb::handle object, DispatchArgs& args, Exports& exports) {
+  if (nb::isinstance<DispatchHandle>(object)) {
+    args.handle = nb::cast<DispatchHandle const&>(object).handle;
+  } else {
+    args.token_in_rank = input("token_in_rank", object, exports);
+  }
+}
+
+void read_handle(char const* name, nb::handle object, CombineArgs& args, Exports& /*exports*/) {
+  if (object.is_none()) return;
+  if (!nb::isinstance<DispatchHandle>(object)) throw wrong_type(name, "the Handle of a dispatch", object);
+  args.handle = nb::cast<DispatchHandle const&>(object).handle;
+}
+
+// `rest` is None, or (bias0, bias1, out).
+void read_rest(char const* /*name*/, nb::handle object, CombineArgs& args, Exports& exports) {
+  if (object.is_none()) return;
+  auto const rest = nb::cast<nb::tuple>(object);
+  args.bias0 = input("bias0", rest[0], exports);
+  args.bias1 = input("bias1", rest[1], exports);
+  args.out = output("out", rest[2], exports);
+}
+
+struct DispatchFamily {
+  using Args = DispatchArgs;
+  using Options = CallOptions;
+  static constexpr std::array table{tensor_argument<&Args::x>("x"), tensor_argument<&Args::scales>("scales"),
+                                    tensor_argument<&Args::topk_idx>("topk_idx"),
+                                    tensor_argument<&Args::topk_weights>("topk_weights"),
+                                    Argument<Args>{"routing", &read_routing}};
+  static void set(Args& args, Options const& options) {
+    args.cast_to_fp8 = options.cast_to_fp8;
+    args.layout = options.expanded ? OutputLayout::expanded : OutputLayout::flat;
+    args.expert_alignment = options.expert_alignment;
+    args.zero_padding = options.zero_padding;
+    args.num_worst_tokens = options.num_worst_tokens;
+    args.after = options.after;
+  }
+};
+
+struct CombineFamily {
+  using Args = CombineArgs;
+  using Options = CallOptions;
+  static constexpr std::array table{tensor_argument<&Args::x>("x"), Argument<Args>{"handle", &read_handle},
+                                    tensor_argument<&Args::topk_weights>("topk_weights"),
+                                    tensor_argument<&Args::row_weights>("row_weights"),
+                                    Argument<Args>{"rest", &read_rest}};
+  static void set(Args& args, Options const& options) { args.after = options.after; }
+};
+
+using DispatchInputs = Inputs<DispatchFamily>;
+using CombineInputs = Inputs<CombineFamily>;
+
+DispatchResult dispatch(PyBuffer& self, DispatchInputs& inputs, CallOptions const& options);
+CombineResult combine(PyBuffer& self, CombineInputs& inputs, CallOptions const& options);
+
+// Reads the arguments of a call. If they cannot be passed to the engine, the peers must not be left waiting: `call`
+// is made without its x, which every rank refuses, and then the error of this rank is thrown.
+template <typename Family, typename Call>
+auto read_or_refuse(Inputs<Family>& inputs, CallOptions const& options, Call call) {
+  try {
+    return inputs.read(options);
+  } catch (...) {
+    try {
+      nb::object const none = nb::none();
+      std::array<nb::handle, Inputs<Family>::count> nothing;
+      nothing.fill(none);
+      Inputs<Family> refused(nothing);
+      call(refused, CallOptions{.cuda_stream = options.cuda_stream});
+    } catch (Error const&) {
+    }
+    throw;
+  }
+}
+
+DispatchArgs arguments(PyBuffer& self, DispatchInputs& inputs, CallOptions const& options) {
+  return read_or_refuse(inputs, options, [&](auto& refused, auto const& how) { dispatch(self, refused, how); });
+}
+
+CombineArgs arguments(PyBuffer& self, CombineInputs& inputs, CallOptions const& options) {
+  return read_or_refuse(inputs, options, [&](auto& refused, auto const& how) { combine(self, refused, how); });
+}
+
+// ---- dispatch ----
+
+std::shared_ptr<std::vector<std::int32_t>> copy_of(Tensor const& source_token) {
+  auto const* const begin = source_token.data<std::int32_t>();
+  return std::make_shared<std::vector<std::int32_t>>(begin, begin + source_token.view().numel());
+}
+
+WeakTensor weak_tensor(Tensor const& tensor, Buffer const& buffer) {
+  return {tensor.owner(), tensor.view(), gpu_of(buffer)};
+}
+
+DispatchResult dispatch_now(Buffer& buffer, DispatchArgs const& args, bool keep_source_tokens) {
+  DispatchResult result;
+  run_here([&] {
+    result.value = buffer.dispatch(args);
+    if (keep_source_tokens) result.handle.source_tokens = copy_of(result.value.source_token);
+    return true;
+  });
+  result.handle.source_token = weak_tensor(result.value.source_token, buffer);
+  result.handle.handle = result.value.handle;
+  return result;
+}
+
+PendingDispatch queue_dispatch(Buffer& buffer, DispatchArgs const& args, bool keep_source_tokens) {
+  nb::gil_scoped_release const released;
+  Pending<Dispatched> pending = buffer.dispatch_async(args);
+  PendingDispatch later{pending, PyEvent(pending.event()), {}, on_gpu(buffer) || args.num_worst_tokens > 0};
+  if (keep_source_tokens) {
+    auto const copy = std::make_shared<std::vector<std::int32_t>>();
+    later.result.handle.source_tokens = copy;
+    later.event = PyEvent(buffer.stream().submit([pending, copy] {
+      pending.event().wait();  // returns at once, behind the dispatch; throws if that failed
+      *copy = *copy_of(pending.early().source_token);
+    }));
+  }
+  later.result.handle.handle = pending.early().handle;
+  // On the CPU engine the dispatch is still making the tensor.
+  if (on_gpu(buffer)) later.result.handle.source_token = weak_tensor(pending.early().source_token, buffer);
+  later.result.handle.ready = later.event;
+  return later;
+}
+
+PendingDispatch dispatch_async(PyBuffer& self, DispatchInputs& inputs, CallOptions const& options) {
+  auto const buffer = self.get();
+  DispatchArgs const args = arguments(self, inputs, options);
+  self.prune();
+  PendingDispatch pending = queue_dispatch(*buffer, args, options.keep_source_tokens);
+  self.keep(pending.event.get(), inputs.kept());
+  settle(*buffer, inputs.x());
+  pending.result.exporter = Exporter(inputs.x(), gpu_of(*buffer));
+  return pending;
+}
+
+DispatchResult dispatch(PyBuffer& self, DispatchInputs& inputs, CallOptions const& options) {
+  auto const buffer = self.get();
+  if (!self.runs_here(options.after)) {
+    PendingDispatch const pending = dispatch_async(self, inputs, options);
+    wait_for(pending.event.get(), std::nullopt);
+    return {pending.pending.early(), pending.result.exporter, pending.result.handle};
+  }
+  DispatchResult result = dispatch_now(*buffer, arguments(self, inputs, options), options.keep_source_tokens);
+  settle(*buffer, inputs.x());
+  result.exporter = Exporter(inputs.x(), gpu_of(*buffer));
+  return result;
+}
+
+// ---- combine ----
+
+PendingCombine combine_async(PyBuffer& self, CombineInputs& inputs, CallOptions const& options) {
+  auto const buffer = self.get();
+  CombineArgs const args = arguments(self, inputs, options);
+  self.prune();
+  Pending<Combined> const pending = [&] {
+    nb::gil_scoped_release const released;
+    return buffer->combine_async(args);
+  }();
+  self.keep(pending.event(), inputs.kept());
+  settle(*buffer, inputs.x());
+  return {pending, PyEvent(pending.event()), {{}, Exporter(inputs.x(), gpu_of(*buffer))}, on_gpu(*buffer)};
+}
+
+CombineResult combine(PyBuffer& self, CombineInputs& inputs, CallOptions const& options) {
+  auto const buffer = self.get();
+  if (!self.runs_here(options.after)) {
+    PendingCombine const pending = combine_async(self, inputs, options);
+    wait_for(pending.event.get(), std::nullopt);
+    return {pending.pending.early(), pending.result.exporter};
+  }
+  CombineArgs const args = arguments(self, inputs, options);
+  Combined combined = run_here([&] { return buffer->combine(args); });
+  settle(*buffer, inputs.x());
+  return {std::move(combined), Exporter(inputs.x(), gpu_of(*buffer))};
+}
+
+void bind_call_options(nb::module_& module) {
+  nb::class_<CallOptions>(module, "CallOptions", "Options of a dispatch or a combine; see switchyard.interop.")
+      .def(nb::init<>())
+      .def_rw("cast_to_fp8", &CallOptions::cast_to_fp8)
+      .def_rw("expanded", &CallOptions::expanded)
+      .def_rw("expert_alignment", &CallOptions::expert_alignment)
+      .def_rw("zero_padding", &CallOptions::zero_padding)
+      .def_rw("num_worst_tokens", &CallOptions::num_worst_tokens)
+      .def_rw("num_workers", &CallOptions::num_workers)
+      .def_rw("num_sms", &CallOptions::num_sms)
+      .def_rw("cuda_stream", &CallOptions::cuda_stream)
+      .def_rw("keep_source_tokens", &CallOptions::keep_source_tokens)
+      .def_prop_rw(
+          "after", [](CallOptions const& self) { return PyEvent(self.after); },
+          [](CallOptions& self, PyEvent const& event) { self.after = event.get(); });
+}
+
+}  // namespace
+
+void bind_calls(nb::module_& module, nb::class_<PyBuffer>& buffer) {
+  bind_call_options(module);
+  define_call<DispatchFamily, PyBuffer&, &dispatch>(buffer, "dispatch");
+  define_call<DispatchFamily, PyBuffer&, &dispatch_async>(buffer, "dispatch_async");
+  define_call<CombineFamily, PyBuffer&, &combine>(buffer, "combine");
+  define_call<CombineFamily, PyBuffer&, &combine_async>(buffer, "combine_async");
+}
+
+}  // namespace switchyard::python
