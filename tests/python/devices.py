@@ -1,5 +1,5 @@
-"""Where the tensors of a test lie: on the CPU ("cpu"), of all ranks on one GPU ("cuda"), or on a GPU of each rank's
-own, in a process group of NCCL ("nccl"). References stay on the CPU."""
+"""The device in use: the CPU ("cpu"), one GPU for all ranks ("cuda"), or a GPU for each rank of a group of NCCL
+("nccl"). References stay on the CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _in_use = [torch.device("cpu")]
 
 
 def use(name: str, rank: int) -> None:
-    """Of this process."""
+    """Chooses the device of this process."""
     if name == "cpu":
         _in_use[0] = torch.device(name)
         return
@@ -22,7 +22,7 @@ def use(name: str, rank: int) -> None:
 
 
 def backend(name: str) -> str:
-    """Of the process group."""
+    """Returns the back end of the process group."""
     return "nccl" if name == "nccl" else "gloo"
 
 
@@ -39,14 +39,14 @@ def on_gpu() -> bool:
 
 
 def here(value: Any) -> Any:
-    """A tensor, or a rank's inputs."""
+    """Returns a tensor, or a rank's inputs, on the device in use."""
     if isinstance(value, Inputs):
         return Inputs(here(value.x), here(value.topk_idx), here(value.topk_weights))
     return value.to(device())
 
 
 def same(seen: torch.Tensor, expected: torch.Tensor) -> None:
-    """Bit by bit; `seen` is where it belongs."""
+    """Checks that tensors are equal bit by bit, and that `seen` lies on the device in use."""
     assert seen.device == device(), f"expected a tensor on {device()}, seen one on {seen.device}"
     seen, expected = seen.cpu(), expected.cpu()
     assert seen.dtype == expected.dtype and seen.shape == expected.shape, (seen.shape, expected.shape)
@@ -61,18 +61,18 @@ def close(seen: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-2) -
 
 
 def busy(seconds: float = 0.02) -> None:
-    """Keeps the current stream of a GPU at work, so that what does not wait for it is found out."""
+    """Keeps the current stream of a GPU busy, so that a call that does not wait for it fails its test."""
     if on_gpu():
         torch.cuda._sleep(int(seconds * 1.8e9))
 
 
 def another_stream() -> AbstractContextManager[Any]:
-    """To work on; CPU: there is none."""
+    """Returns a context with another current stream; on the CPU one without effect."""
     return torch.cuda.stream(torch.cuda.Stream()) if on_gpu() else nullcontext()
 
 
 def why_not(name: str) -> str:
-    """Why a device cannot be tested; empty if it can."""
+    """Returns why a device cannot be tested; empty if it can."""
     import switchyard._core
 
     if name == "cpu":

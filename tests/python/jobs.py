@@ -1,4 +1,4 @@
-"""Ranks that run scripts, in processes of their own: for tests of how processes end."""
+"""Ranks that run scripts in processes of their own, for tests of how processes end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def say(text):
 
 
 class Job:
-    """A script for each rank, after the header: that of a job of two."""
+    """A job that runs a script on each rank, after the header."""
 
     def __init__(self, *scripts: str, timeout: float = 20.0, header: str = header) -> None:
         address = f"127.0.0.1:{free_port()}"
@@ -53,7 +53,7 @@ class Job:
         self.processes[rank].send_signal(signal.SIGINT)
 
     def end_of(self, rank: int, seconds: float = 60) -> tuple[int, str, str]:
-        """Exit status, stdout, stderr."""
+        """Returns exit status, stdout and stderr."""
         out, err = self.processes[rank].communicate(timeout=seconds)
         return self.processes[rank].returncode, out, err
 
@@ -84,21 +84,21 @@ try:
 except KeyboardInterrupt:
     say("interrupted")
 """
-# Of the peer of a rank whose call was interrupted.
-told = """
+# For the peer of a rank whose call is interrupted.
+learned = """
 communicator.barrier()
 try:
     {call}
 except switchyard.SystemCallError as error:
     assert "interrupted by its caller" in str(error) and error.rank == 0
-    say("told")
+    say("learned")
 """
-leave = "os._exit(0)"  # after `interrupted`: without the waits of an exit
+leave = "os._exit(0)"  # after `interrupted`: ends without the waits of a normal exit
 idle = "time.sleep(600)"  # killed by the test
 
 
 def interrupt_the_wait(job: Job) -> None:
-    """Of rank 0."""
+    """Interrupts the wait of rank 0."""
     assert job.read(0) == "waiting"
     time.sleep(0.3)
     job.interrupt(0)
@@ -113,7 +113,7 @@ def check_that_an_interrupt_ends_the_wait(job: Job) -> None:
 
 
 def check_that_an_interrupt_ends_the_process(job: Job) -> None:
-    """Its exit is as usual, while the peer lives and does nothing."""
+    """The process ends as usual, while the peer lives and does nothing."""
     try:
         interrupt_the_wait(job)
         check([job.end_of(0, seconds=20)], "")  # sooner than by any default deadline

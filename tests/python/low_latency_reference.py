@@ -1,4 +1,4 @@
-"""The low-latency mode by plain loops over all ranks' inputs: what results are compared with."""
+"""The low-latency mode by plain loops over the inputs of all ranks. Results are compared with these."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def scales_of_exponents(packed: torch.Tensor, groups: int) -> torch.Tensor:
 
 
 def check_rows(x: torch.Tensor, rows: torch.Tensor, scales: torch.Tensor | None, rounded: bool) -> None:
-    """The rows of tokens x, as they came."""
+    """Checks received rows of tokens x."""
     if scales is None:
         assert torch.equal(rows, x)
         return
@@ -78,7 +78,7 @@ def check_received(
     rounded: bool = False,
     missing: frozenset[int] = frozenset(),
 ) -> None:
-    """received: (x, scales or None, counts, source tokens, ranges). `missing`: ranks that nothing comes from."""
+    """received: (x, scales or None, counts, source tokens, ranges). `missing`: ranks that send nothing."""
     x, scales, counts, source, ranges = received
     for local, expert in enumerate(experts_of(rank, job.experts, job.ranks)):
         taken = []
@@ -98,13 +98,13 @@ def check_received(
 
 
 def outputs_of(rows: torch.Tensor, rank: int, job: Job) -> torch.Tensor:
-    """[L, n, H] of [L, n, H]: what this rank's experts make of rows, each something else."""
+    """Returns [L, n, H]: the outputs of this rank's experts for rows [L, n, H]. Each expert has a factor of its own."""
     factors = torch.tensor([1 + e / 8 for e in experts_of(rank, job.experts, job.ranks)])
     return (rows.float() * factors.view(-1, 1, 1)).to(job.dtype)
 
 
 def sums(job: Job, rank: int, *, step: int = 0, missing: frozenset[int] = frozenset()) -> torch.Tensor:
-    """What the tokens of a rank get back when rows travel as they are: in float32, in slot order, rounded once."""
+    """Returns the sums of a rank's tokens if rows are not cast: in float32, in slot order, rounded once."""
     mine = job.inputs(rank, step)
     total = torch.zeros(mine.x.shape[0], job.hidden)
     owner = [r for r in range(job.ranks) for _ in experts_of(r, job.experts, job.ranks)]

@@ -1,4 +1,4 @@
-"""What exports tensors by DLPack, and is of no framework."""
+"""Objects of no framework that export tensors by DLPack."""
 
 
 class OnlyDlpack:

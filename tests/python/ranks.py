@@ -1,4 +1,4 @@
-"""Ranks for tests: as threads of this process, or as processes that gloo joins."""
+"""Runs ranks for tests as threads of this process, or as processes in a group of gloo."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def as_threads(size: int, body: Callable[[switchyard.Communicator], Any]) -> lis
 
 
 class ThreadComm:
-    """What Communicator.from_mpi needs of mpi4py, for threads."""
+    """The methods of mpi4py that Communicator.from_mpi needs, for threads."""
 
     class Board:
         def __init__(self, size: int) -> None:
@@ -65,7 +65,7 @@ class ThreadComm:
 
 
 def with_comm(size: int, body: Callable[[ThreadComm], Any]) -> list[Any]:
-    """As as_threads, with a ThreadComm for each rank."""
+    """Does what as_threads does, with a ThreadComm for each rank."""
     board = ThreadComm.Board(size)
     return as_threads(size, lambda communicator: body(ThreadComm(board, communicator.rank)))
 
@@ -93,7 +93,7 @@ def _child(rank: int, size: int, port: int, body: Callable[..., None], args: tup
 
 
 def as_processes(size: int, body: Callable[..., None], *args: Any) -> None:
-    """Runs body(group, *args) in processes; raises if one fails. body is found by name: a function of a module."""
+    """Runs body(group, *args) in processes; raises if one fails. They find body, a function of a module, by name."""
     import torch.multiprocessing as mp
 
     mp.spawn(_child, args=(size, free_port(), body, args), nprocs=size, join=True)

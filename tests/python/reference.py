@@ -1,4 +1,4 @@
-"""Dispatch and combine by plain loops over all ranks' inputs: what results are compared with."""
+"""Dispatch and combine by plain loops over the inputs of all ranks. Results are compared with these."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ group = 128
 
 @dataclass
 class Inputs:
-    """Of one rank."""
+    """The inputs of one rank."""
 
     x: torch.Tensor
     topk_idx: torch.Tensor
@@ -19,7 +19,7 @@ class Inputs:
 
 
 def make_inputs(rank: int, *, tokens: int, hidden: int, experts: int, top_k: int, dtype: torch.dtype) -> Inputs:
-    """Distinct experts a token, some slots unused, from a seed."""
+    """Makes inputs from a seed: the experts of a token are distinct, and some slots are not used."""
     random = torch.Generator().manual_seed(1000 + rank)
     x = torch.randn(tokens, hidden, generator=random).to(dtype)
     ids = torch.rand(tokens, experts, generator=random).argsort(1)[:, :top_k].to(torch.int64)
@@ -35,7 +35,7 @@ def experts_of(rank: int, experts: int, ranks: int) -> range:
 
 @dataclass
 class Received:
-    """What a rank must receive, flat: by source, then token."""
+    """What a rank must receive in the flat layout, by source, then token."""
 
     x: torch.Tensor
     topk_idx: torch.Tensor
@@ -78,20 +78,59 @@ def flat(inputs: list[Inputs], rank: int, experts: int, alignment: int = 1) -> R
     )
 
 
-def expanded(inputs: list[Inputs], rank: int, experts: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows by local expert, then source, then token, and their weights."""
-    rows, weights = [], []
+@dataclass
+class Expanded:
+    """What a rank must receive in the expanded layout: its real rows, by local expert, then source, then token."""
+
+    x: torch.Tensor
+    weights: torch.Tensor
+    at: torch.Tensor
+    """[real rows] int64: where they lie."""
+    rows: int
+    """Rows with padding."""
+    counts: list[int]
+    """Rows of each local expert, without padding."""
+    ends: list[int]
+    """Where the real rows of each local expert end."""
+
+
+def expanded(inputs: list[Inputs], rank: int, experts: int, alignment: int = 1) -> Expanded:
+    start, rows, weights, at, counts, ends = 0, [], [], [], [], []
     for expert in experts_of(rank, experts, len(inputs)):
+        before = len(rows)
         for each in inputs:
             for token, k in (each.topk_idx == expert).nonzero().tolist():
                 rows.append(each.x[token])
                 weights.append(each.topk_weights[token, k])
+        counts.append(len(rows) - before)
+        at += range(start, start + counts[-1])
+        ends.append(start + counts[-1])
+        start += -(-counts[-1] // alignment) * alignment
     x = torch.stack(rows) if rows else inputs[0].x.new_empty(0, inputs[0].x.shape[1])
-    return x, torch.stack(weights) if weights else torch.empty(0)
+    of_rows = torch.stack(weights) if weights else torch.empty(0)
+    return Expanded(x, of_rows, torch.tensor(at, dtype=torch.int64), start, counts, ends)
+
+
+def expanded_sums(outputs: list[torch.Tensor], inputs: list[Inputs], source: int, experts: int) -> torch.Tensor:
+    """What combine must give source: unweighted sums in float32, by expert, rounded once.
+
+    Args:
+        outputs: of each rank, its real rows in order.
+    """
+    total = torch.zeros(inputs[source].x.shape)
+    for rank, rows in enumerate(outputs):
+        row = 0
+        for expert in experts_of(rank, experts, len(inputs)):
+            for other, each in enumerate(inputs):
+                for token, _ in (each.topk_idx == expert).nonzero().tolist():
+                    if other == source:
+                        total[token] += rows[row].float()
+                    row += 1
+    return total.to(inputs[source].x.dtype)
 
 
 def ranks_of(mine: Inputs, experts: int, ranks: int) -> torch.Tensor:
-    """[N, R] bool: which ranks receive a token."""
+    """Returns [N, R] bool: which ranks receive a token."""
     table = torch.zeros(mine.x.shape[0], ranks, dtype=torch.bool)
     for rank in range(ranks):
         for expert in experts_of(rank, experts, ranks):
@@ -100,7 +139,7 @@ def ranks_of(mine: Inputs, experts: int, ranks: int) -> torch.Tensor:
 
 
 def combined(outputs: list[torch.Tensor], received: list[Received], source: int, tokens: int) -> torch.Tensor:
-    """Sums in float32, in order of ranks, rounded once."""
+    """Returns sums in float32, in the order of ranks, rounded once."""
     total = torch.zeros(tokens, outputs[0].shape[1])
     for rows, meta in zip(outputs, received):
         for row in (meta.source == source).nonzero().flatten().tolist():

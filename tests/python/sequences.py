@@ -1,4 +1,4 @@
-"""Many checks in one set of processes: a rank of a GPU takes seconds to start."""
+"""Runs many checks in one set of processes, since a rank on a GPU takes seconds to start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ most_characters = 1800
 
 
 def _run_one(name: str, group: Any) -> str:
-    """ "module.function"; returns what went wrong."""
+    """Runs "module.function" and returns its error; empty if there is none."""
     import torch
 
     module, _, function = name.rpartition(".")
@@ -47,7 +47,7 @@ def _child(rank: int, size: int, port: int, device: str, names: list[str], repor
     torch.set_num_threads(1)
     devices.use(device, rank)
     dist.init_process_group(devices.backend(device), timeout=datetime.timedelta(seconds=seconds_each))
-    outcomes = dist.new_group(backend="gloo")  # of its own: a rank that failed may have left a collective out
+    outcomes = dist.new_group(backend="gloo")  # a group of its own: a rank that failed may have left a collective out
     for name in names:
         faulthandler.dump_traceback_later(seconds_each, exit=True, file=sys.stderr)
         mine = _run_one(name, dist.group.WORLD)
@@ -64,9 +64,9 @@ def _child(rank: int, size: int, port: int, device: str, names: list[str], repor
 
 
 def run(size: int, device: str, names: list[str], report: Path) -> dict[str, str]:
-    """What went wrong, by name: functions that take a group; those that were not reached have no entry.
+    """Runs functions that take a group. Returns their errors by name; functions that were not reached have no entry.
 
-    One that cannot be run here raises SkipTest on all ranks; it comes as `skipped` and the reason.
+    A function that cannot run here raises SkipTest on all ranks. Its entry is `skipped` and the reason.
     """
     import torch.multiprocessing as mp
 

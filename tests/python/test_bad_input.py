@@ -82,7 +82,7 @@ def test_dispatch(case, culprits):
 
 
 @pytest.mark.parametrize("value", ["text", 3, [[1.0]], object()])
-def test_what_is_no_tensor_is_a_type_error_and_peers_hear_of_it(value):
+def test_an_object_that_is_not_a_tensor_is_a_type_error_and_peers_learn_of_it(value):
     def body(buffer, rank):
         arguments = good(rank) | ({"x": value} if rank == 0 else {})
         expected = (TypeError, "x: expected a tensor") if rank == 0 else (switchyard.InvalidArgument, "rank 0: x")

@@ -1,4 +1,4 @@
-"""The drop-in: every documented behaviour of V1's throughput part, ranks as threads."""
+"""The drop-in: parts of V1 that need no GPU. Ranks are threads; see bodies/deep_ep.py, too."""
 
 import deep_ep
 import deep_ep.utils
@@ -104,182 +104,6 @@ def test_attributes_and_local_memory():
     on_ranks(body)
 
 
-def test_layout():
-    inputs = all_inputs()
-
-    def body(buffer, rank):
-        mine = inputs[rank]
-        per_rank, per_rdma, per_expert, in_rank, event = buffer.get_dispatch_layout(mine.topk_idx, experts)
-        table = reference.ranks_of(mine, experts, ranks)
-        assert torch.equal(in_rank, table) and in_rank.dtype == torch.bool
-        assert torch.equal(per_rank, table.sum(0, dtype=torch.int32)) and per_rank.dtype == torch.int32
-        ids = mine.topk_idx
-        assert torch.equal(per_expert, torch.bincount(ids[ids >= 0], minlength=experts).int())
-        assert per_rdma is None and event.event is None
-        previous = deep_ep.Buffer.capture()
-        *_, event = buffer.get_dispatch_layout(ids, experts, previous, async_finish=True, allocate_on_comm_stream=True)
-        event.current_stream_wait()
-
-    on_ranks(body)
-
-
-def test_dispatch_and_combine():
-    inputs = all_inputs()
-
-    def body(buffer, rank):
-        result = dispatch(buffer, inputs[rank])
-        back = buffer.combine(result[0], result[4], topk_weights=result[2])
-        return result, back, [field for field in result[4]]
-
-    results = on_ranks(body)
-    received = [reference.flat(inputs, r, experts) for r in range(ranks)]
-    matrix = torch.tensor([each.prefix for each in received], dtype=torch.int32).t()
-    for rank, ((x, ids, weights, counts, handle, event), back, fields) in enumerate(results):
-        expected = received[rank]
-        assert torch.equal(x, expected.x) and torch.equal(ids, expected.topk_idx)
-        assert torch.equal(weights, expected.topk_weights) and counts == expected.tokens_per_expert
-        assert event.event is None and back[2].event is None
-        sums = reference.combined([r.x for r in received], received, rank, len(inputs[rank].x))
-        assert torch.equal(back[0], sums)
-        assert torch.equal(back[1], inputs[rank].topk_weights * (inputs[rank].topk_idx >= 0))
-        assert len(handle) == 6 and isinstance(handle, tuple)
-        prefix, channels, starts, source, in_rank, head = fields
-        assert torch.equal(prefix, matrix)
-        assert torch.equal(source, expected.source_token)
-        table = reference.ranks_of(inputs[rank], experts, ranks)
-        assert torch.equal(in_rank, table)
-        for destination in range(ranks):
-            column = head[:, destination]
-            assert column[table[:, destination]].tolist() == list(range(int(table[:, destination].sum())))
-            assert (column[~table[:, destination]] == -1).all()
-            assert channels[destination, 0] == table[:, destination].sum() and starts[destination, 0] == 0
-
-
-def test_alignment_rounds_counts_up():
-    inputs = all_inputs()
-    results = on_ranks(lambda buffer, rank: dispatch(buffer, inputs[rank], expert_alignment=128)[3])
-    for rank, counts in enumerate(results):
-        assert counts == reference.flat(inputs, rank, experts, alignment=128).tokens_per_expert
-
-
-def test_a_cached_dispatch_returns_rows_alone():
-    inputs = all_inputs()
-
-    def body(buffer, rank):
-        handle = dispatch(buffer, inputs[rank])[4]
-        x, ids, weights, counts, again, event = buffer.dispatch(inputs[rank].x * 2, handle=handle)
-        assert ids is None and weights is None and counts is None and again is None and event.event is None
-        back, none, _ = buffer.combine(x, handle)
-        assert none is None and back.shape == inputs[rank].x.shape
-        with pytest.raises(switchyard.InvalidArgument, match="handle: expected no topk_idx"):
-            buffer.dispatch(inputs[rank].x, handle=handle, topk_idx=inputs[rank].topk_idx)
-        layout = buffer.get_dispatch_layout(inputs[rank].topk_idx, experts)
-        with_layout, *_ = buffer.dispatch(
-            inputs[rank].x,
-            handle=handle,
-            num_tokens_per_rank=layout[0],
-            num_tokens_per_expert=layout[2],
-            is_token_in_rank=layout[3],
-        )
-        assert torch.equal(with_layout * 2, x)
-        return x
-
-    for rank, x in enumerate(on_ranks(body)):
-        assert torch.equal(x, reference.flat(inputs, rank, experts).x * 2)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.int32])
-def test_fp8_with_scales(dtype):
-    inputs = all_inputs(torch.float32)
-    columns = hidden // 128 if dtype == torch.float32 else 1
-
-    def body(buffer, rank):
-        x = inputs[rank].x.to(torch.float8_e4m3fn)
-        scales = torch.arange(len(x) * columns).view(columns, len(x)).t().to(dtype) - 3
-        result = dispatch(buffer, inputs[rank], (x, scales))
-        again = buffer.dispatch((x, scales), handle=result[4])
-        assert torch.equal(again[0][1], result[0][1])
-        return x, scales, result[0]
-
-    results = on_ranks(body)
-    for rank, (_, _, (x, scales)) in enumerate(results):
-        meta = reference.flat(inputs, rank, experts)
-        assert scales.dtype == dtype and scales.shape == (len(x), columns) and scales.is_contiguous()
-        for row, (source, token) in enumerate(zip(meta.source.tolist(), meta.source_token.tolist())):
-            assert torch.equal(x[row].float(), results[source][0][token].float())
-            assert torch.equal(scales[row], results[source][1][token])
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_worst_case_mode(asynchronous):
-    inputs = all_inputs()
-    worst = ranks * tokens
-
-    def body(buffer, rank):
-        x, ids, weights, counts, handle, event = dispatch(
-            buffer, inputs[rank], num_worst_tokens=worst, async_finish=asynchronous
-        )
-        assert (event.event is not None) == asynchronous
-        if asynchronous:
-            event.current_stream_wait()
-        assert counts == [] and len(x) == len(ids) == len(weights) == worst
-        assert torch.equal(handle[3][: handle.core.num_recv_rows], reference.flat(inputs, rank, experts).source_token)
-        return x, ids, buffer.combine(x, handle)[0]
-
-    for rank, (x, ids, back) in enumerate(on_ranks(body)):
-        expected = reference.flat(inputs, rank, experts)
-        rows = len(expected.x)
-        assert torch.equal(x[:rows], expected.x) and torch.equal(ids[:rows], expected.topk_idx)
-        assert (ids[rows:] == -1).all()
-        factor = reference.ranks_of(inputs[rank], experts, ranks).sum(1, keepdim=True)
-        torch.testing.assert_close(back.float(), inputs[rank].x.float() * factor, rtol=1e-2, atol=1e-2)
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-@pytest.mark.parametrize("anew", [False, True], ids=["cached", "anew"])
-def test_a_cached_dispatch_of_the_worst_case(anew, asynchronous, monkeypatch):
-    """As many rows as in its dispatch, by the CPU's way and by the one for GPU tensors."""
-    if anew:
-        monkeypatch.setattr(deep_ep._calls, "_routes_anew", lambda call, earlier: True)
-    inputs = all_inputs()
-    worst = ranks * tokens
-
-    def body(buffer, rank):
-        *_, handle, _ = dispatch(buffer, inputs[rank], num_worst_tokens=worst)
-        x, *nothing, event = buffer.dispatch(inputs[rank].x * 2, handle=handle, async_finish=asynchronous)
-        if asynchronous:
-            event.current_stream_wait()
-        assert nothing == [None] * 4
-        return x, buffer.combine(x, handle)[0]
-
-    for rank, (x, back) in enumerate(on_ranks(body)):
-        expected = reference.flat(inputs, rank, experts).x
-        assert x.shape == (worst, hidden) and torch.equal(x[: len(expected)], expected * 2)
-        factor = reference.ranks_of(inputs[rank], experts, ranks).sum(1, keepdim=True)
-        torch.testing.assert_close(back.float(), inputs[rank].x.float() * 2 * factor, rtol=1e-2, atol=1e-2)
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_int32_scales_of_a_queued_dispatch(asynchronous):
-    """They are copied when they are there, and not before."""
-    inputs = all_inputs(torch.float32)
-
-    def body(buffer, rank):
-        x = inputs[rank].x.to(torch.float8_e4m3fn)
-        scales = (torch.arange(len(x), dtype=torch.int32) + 1000 * rank).unsqueeze(1)
-        (_, received), *_, event = dispatch(
-            buffer, inputs[rank], (x, scales), num_worst_tokens=ranks * tokens, async_finish=asynchronous
-        )
-        seen = received.clone()
-        assert (event.event is not None) == asynchronous
-        return seen
-
-    for rank, scales in enumerate(on_ranks(body)):
-        meta = reference.flat(inputs, rank, experts)
-        assert scales.shape == (ranks * tokens, 1)
-        assert torch.equal(scales[: len(meta.source), 0], (meta.source_token + 1000 * meta.source).int())
-
-
 def test_the_worst_case_needs_topk_idx():
     inputs = all_inputs()
 
@@ -307,7 +131,7 @@ def test_handles_are_equal_to_themselves_alone():
     on_ranks(body)
 
 
-def test_too_little_memory_is_told_in_words_of_this_interface(monkeypatch):
+def test_too_little_memory_is_reported_in_words_of_this_interface(monkeypatch):
     monkeypatch.setenv("SWITCHYARD_HEAP_BYTES", str(1 << 16))
 
     def body(buffer, rank):
@@ -318,63 +142,6 @@ def test_too_little_memory_is_told_in_words_of_this_interface(monkeypatch):
         assert "::" not in str(caught.value) and isinstance(caught.value, MemoryError)
 
     on_ranks(body)
-
-
-def test_asynchronous_calls_and_their_order():
-    inputs = all_inputs()
-
-    def body(buffer, rank):
-        x, _, weights, _, handle, event = dispatch(
-            buffer,
-            inputs[rank],
-            previous_event=buffer.capture(),
-            async_finish=True,
-            allocate_on_comm_stream=True,
-        )
-        event.current_stream_wait()
-        first, none, one = buffer.combine(x, handle, async_finish=True)
-        second, _, two = buffer.combine(x, handle, previous_event=one, async_finish=True, bias=inputs[rank].x)
-        third, summed, three = buffer.combine(x, handle, topk_weights=weights, previous_event=two, async_finish=True)
-        assert none is None
-        for each in (three, two, one):
-            each.current_stream_wait()
-        assert torch.equal(first, third)
-        torch.testing.assert_close(second.float(), first.float() + inputs[rank].x.float(), rtol=2e-2, atol=2e-2)
-        assert torch.equal(summed, inputs[rank].topk_weights * (inputs[rank].topk_idx >= 0))
-        buffer.combine(x, handle, previous_event=deep_ep.EventOverlap())
-
-    on_ranks(body)
-
-
-def test_biases():
-    inputs = all_inputs(torch.float32)
-
-    def body(buffer, rank):
-        result = dispatch(buffer, inputs[rank])
-        x, handle, bias = result[0], result[4], inputs[rank].x
-        plain = buffer.combine(x, handle)[0]
-        for given, factor in ((bias, 1), ((bias,), 1), ((bias, bias), 2), ((), 0)):
-            torch.testing.assert_close(buffer.combine(x, handle, bias=given)[0], plain + factor * bias)
-        with pytest.raises(switchyard.InvalidArgument, match="0, 1 or 2 tensors, seen 3"):
-            buffer.combine(x, handle, bias=(bias,) * 3)
-
-    on_ranks(body)
-
-
-def test_routing_by_is_token_in_rank_alone():
-    inputs = all_inputs()
-
-    def body(buffer, rank):
-        per_rank, _, per_expert, in_rank, _ = buffer.get_dispatch_layout(inputs[rank].topk_idx, experts)
-        x, ids, weights, _, handle, _ = buffer.dispatch(
-            inputs[rank].x, None, per_rank, None, in_rank, per_expert
-        )
-        assert ids is None and weights is None
-        buffer.combine(x, handle)
-        return x
-
-    for rank, x in enumerate(on_ranks(body)):
-        assert torch.equal(x, reference.flat(inputs, rank, experts).x)
 
 
 def test_shapes_may_change_between_calls():
@@ -445,7 +212,7 @@ def test_constructor_and_destroy():
     with_comm(ranks, body)
 
 
-def test_ranks_that_disagree_hear_of_it():
+def test_ranks_that_disagree_learn_of_it():
     def body(comm):
         with pytest.raises(switchyard.InvalidArgument, match=r"rank 1: .*num_nvl_bytes.* as on rank 0"):
             deep_ep.Buffer(comm=comm, num_nvl_bytes=1 << (20 + comm.rank))

@@ -1,4 +1,4 @@
-"""The drop-in: errors name its arguments, not the engine's, and say what was expected and seen; ranks as threads."""
+"""The drop-in: errors name its arguments, not those of the engine. Ranks are threads."""
 
 import deep_ep
 import pytest
@@ -72,7 +72,7 @@ local_mistakes = {
 
 
 @pytest.mark.parametrize("name", local_mistakes)
-def test_mistakes_of_one_rank_that_peers_need_not_hear(name):
+def test_mistakes_that_do_not_concern_peers(name):
     bad, kind, text = local_mistakes[name]
 
     def body(buffer, rank):
@@ -107,7 +107,7 @@ class Step:
         self.wide = self.mine.x.float()
 
 
-# What the engine finds: what the peers call, what the culprit calls, and what both hear.
+# Mistakes that the engine finds: the call of the peers, the call of the culprit, and the error of both.
 mistakes = {
     "routing of int32": (
         lambda s: routed_by(s, s.in_rank),
@@ -130,7 +130,7 @@ mistakes = {
 
 
 @pytest.mark.parametrize("name", mistakes)
-def test_what_the_engine_refuses_all_ranks_hear_in_words_of_this_interface(name):
+def test_errors_of_the_engine_are_in_words_of_this_interface_on_all_ranks(name):
     good, bad, text = mistakes[name]
 
     def body(buffer, rank):
@@ -143,7 +143,7 @@ def test_what_the_engine_refuses_all_ranks_hear_in_words_of_this_interface(name)
     on_ranks(body, 2)
 
 
-def test_a_rank_with_a_new_shape_hears_in_words_of_this_interface_why_a_peer_was_refused():
+def test_a_rank_with_a_new_shape_learns_in_words_of_this_interface_why_a_peer_was_refused():
     def body(buffer, rank):
         step = Step(buffer, rank)
         with pytest.raises(invalid, match="^rank 1: bias: expected dtype bf16"):

@@ -1,7 +1,7 @@
 """The drop-in's low-latency calls, as processes of a gloo group; bad input as threads."""
 
+import bodies.low_latency
 import deep_ep
-import low_latency_clients
 import pytest
 import switchyard
 import torch
@@ -9,16 +9,8 @@ from low_latency_reference import Job
 from ranks import as_processes, with_comm
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-@pytest.mark.parametrize(
-    "body", ["bf16_steps", "fp8_steps", "two_micro_batches", "two_sends", "kept_handles", "statistics", "masks"]
-)
-def test_decoding(body, ranks):
-    as_processes(ranks, getattr(low_latency_clients, body))
-
-
 def test_a_peer_that_is_late_is_masked():
-    as_processes(4, low_latency_clients.late_peer)
+    as_processes(4, bodies.low_latency.late_peer)
 
 
 def refused(kind, text, call):

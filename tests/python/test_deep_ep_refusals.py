@@ -1,4 +1,4 @@
-"""The drop-in: what one rank does wrong in a collective call, all hear of; ranks as threads."""
+"""The drop-in: all ranks learn what one of them does wrong in a collective call. Ranks are threads."""
 
 import deep_ep
 import pytest
@@ -78,7 +78,7 @@ mistakes = {
         invalid,
         "topk_idx: expected a tensor",
     ),
-    "topk_idx beside a handle": (
+    "topk_idx with a handle": (
         Step.cached, lambda s: s.cached(topk_idx=s.mine.topk_idx), invalid, "handle: expected no topk_idx",
     ),
     "handle is a tuple": (Step.cached, lambda s: s.cached((1, 2)), TypeError, "handle: expected what dispatch"),
@@ -98,7 +98,7 @@ mistakes = {
 
 @pytest.mark.parametrize("culprit", [0, ranks - 1])
 @pytest.mark.parametrize("name", mistakes)
-def test_one_rank_errs_and_all_hear_of_it(name, culprit):
+def test_one_rank_errs_and_all_learn_of_it(name, culprit):
     good, bad, kind, text = mistakes[name]
 
     def body(buffer, rank):
@@ -160,7 +160,8 @@ def test_a_peer_that_does_not_come_to_make_an_engine(of, monkeypatch):
 
     monkeypatch.setattr(of, "_made", late)
     shape = Shape(hidden, experts, top_k, torch.device("cpu"))
-    with pytest.raises(switchyard.Timeout, match="waited; .*hidden=256.*check that all ranks make calls with these") as caught:
+    text = "waited; .*hidden=256.*check that all ranks make calls with these"
+    with pytest.raises(switchyard.Timeout, match=text) as caught:
         of(None, False).of(shape)
     assert (caught.value.rank, caught.value.peer, caught.value.phase) == (0, 1, "all_gather")
 

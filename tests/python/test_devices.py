@@ -1,51 +1,71 @@
-"""The same checks on the CPU, on a GPU that all ranks share, and on GPUs of their own: in one set of processes each."""
+"""Checks on the CPU, on a GPU that all ranks share, and on GPUs of their own: one set of processes for each.
+
+A body is a function of a group, which checks itself. Most bodies run on all devices.
+"""
 
 import devices
 import pytest
 import sequences
 
-buffer = [f"device_buffer.{name}" for name in (
-    "rows_of_each_dtype", "fp8_pairs_and_casts", "expanded_rows", "worst_case", "cached_and_masks", "asynchronous",
-    "own_memory",
-)]
-deep_ep = [f"device_deep_ep.{name}" for name in (
-    "every_result", "fp8_and_cached", "late_inputs", "events_and_streams", "layouts", "worst_case",
-    "memory_is_reused_in_order", "shares_of_sms",
-)] + [f"clients.{name}" for name in (
-    "trainer", "trainer_that_destroys", "all_keywords", "config_from_json", "constructor_retries", "subgroups",
-)]
-decoding = [f"decoding_clients.{name}" for name in ("vllm", "sglang", "lmdeploy")]
-elastic = [f"device_elastic.{name}" for name in (
-    "flat", "expanded", "cached", "without_cpu_sync", "fp8_column_major", "late_inputs", "events_and_streams",
-    "shares_of_sms",
-)] + [f"elastic_clients.{name}" for name in ("trainer_expanded", "trainer_by_hand", "trainer_flat", "inference")]
-low_latency = [f"low_latency_clients.{name}" for name in (
-    "bf16_steps", "fp8_steps", "two_micro_batches", "two_sends", "kept_handles", "statistics", "masks",
-)] + ["device_low_latency.halves_on_streams", "device_low_latency.all_options_of_the_buffer"]
-graphs = [f"device_graphs.{name}" for name in ("decoding", "decoding_layers", "decoding_in_fp8", "worst_case")]
-gradients = [f"device_torch.{name}" for name in ("layer", "transposed_maps", "compiled")]
-errors = [f"device_errors.{name}" for name in (
-    "mixed_devices", "wrong_gpu", "ids_out_of_range", "low_latency_on_one_rank_only", "left_at_exit",
-)]
-frameworks = [f"device_frameworks.{name}" for name in ("cupy_arrays", "jax_arrays")]
-everything = buffer + deep_ep + elastic + low_latency + decoding + graphs + gradients + errors + frameworks
+
+def names_of(module, names):
+    return [f"{module}.{name}" for name in names.split()]
 
 
-@pytest.fixture(
-    scope="module", params=[("cpu", 4), ("cuda", 4), ("cuda", 8), ("nccl", 2)], ids=lambda p: f"{p[0]}-{p[1]}"
-)
+everywhere = [
+    *names_of("bodies.buffer", """
+        rows_of_each_dtype fp8_pairs_and_casts expanded_rows worst_case cached_and_masks asynchronous own_memory"""),
+    *names_of("bodies.deep_ep", """
+        every_result source_tokens fp8_and_cached cached late_inputs events_and_streams layouts worst_case
+        memory_is_reused_in_order shares_of_sms"""),
+    *names_of("clients.v1", """
+        trainer trainer_that_destroys all_keywords config_from_json constructor_retries subgroups"""),
+    *names_of("bodies.elastic", """
+        flat expanded cached statistics without_cpu_sync fp8 late_inputs events_and_streams shares_of_sms"""),
+    *names_of("clients.v2", "trainer_expanded trainer_by_hand trainer_flat inference"),
+    *names_of("bodies.low_latency", """
+        bf16_steps fp8_steps two_micro_batches two_sends kept_handles statistics masks halves_on_streams
+        solitary_mistakes all_options_of_the_buffer"""),
+    *names_of("clients.decode", "vllm sglang lmdeploy"),
+    *names_of("bodies.layers", "layer transposed_maps compiled"),
+    *names_of("bodies.errors", "ids_out_of_range left_at_exit"),
+    *names_of("bodies.frameworks", "jax_arrays"),
+]
+on_cpus = names_of("bodies.elastic_mistakes", "mistakes one_culprit sizes construction late_peer")
+on_gpus = [
+    *names_of("bodies.graphs", "decoding decoding_layers decoding_in_fp8 worst_case"),
+    *names_of("bodies.errors", "mixed_devices wrong_gpu"),
+    *names_of("bodies.frameworks", "cupy_arrays"),
+]
+bodies = {"cpu": everywhere + on_cpus, "cuda": everywhere + on_gpus, "nccl": everywhere + on_gpus}
+jobs = [("cpu", 2), ("cpu", 4), ("cuda", 4), ("cuda", 8), ("nccl", 2)]
+
+
+_outcomes = {}  # by job: pytest would make a module's fixture again for each body
+
+
+@pytest.fixture
 def outcomes(request, tmp_path_factory):
-    device, size = request.param
+    device, size = job = request.param
     why = devices.why_not(device)
     if why:
         pytest.skip(why)
-    chosen = {item.callspec.params["body"] for item in request.session.items if item.path == request.path}
-    names = [name for name in everything if name in chosen]  # by pytest's -k
-    return sequences.run(size, device, names, tmp_path_factory.mktemp("devices") / "report")
+    if job not in _outcomes:
+        chosen = [
+            item.callspec.params["body"]
+            for item in request.session.items  # the ones that pytest's -k selects
+            if item.path == request.path and item.callspec.params["outcomes"] == job
+        ]
+        _outcomes[job] = sequences.run(size, device, chosen, tmp_path_factory.mktemp("devices") / "report")
+    return _outcomes[job]
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("body", everything)
+@pytest.mark.parametrize(
+    "outcomes, body",
+    [pytest.param(job, body, id=f"{job[0]}-{job[1]}-{body}") for job in jobs for body in bodies[job[0]]],
+    indirect=["outcomes"],
+)
 def test_on_processes(outcomes, body):
     wrong = outcomes.get(body, "not reached: a process ended before it")
     if wrong.startswith(sequences.skipped):

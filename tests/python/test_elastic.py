@@ -1,43 +1,22 @@
-"""The drop-in's ElasticBuffer (V2), as processes of a gloo group; what needs no ranks here."""
+"""Parts of the drop-in's ElasticBuffer (V2) that need no ranks. Its calls are in bodies/elastic.py."""
 
 import deep_ep
-import elastic_clients
-import elastic_ranks
 import pytest
 import reference
 import torch
+from bodies.elastic import cases
 from deep_ep._elastic_plan import Routing, engine_tokens, most_rows
 from deep_ep._layout import add_rows, check_stats, ends_of_experts, ends_of_ranks, rows_of_experts
 from deep_ep._source import column_major
-from elastic_reference import cases, expanded, tokens_from
-from ranks import as_processes
-
-seed = 11
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-@pytest.mark.parametrize("body", ["flat", "expand", "no_cpu_sync"])
-def test_calls(body, ranks):
-    as_processes(ranks, getattr(elastic_ranks, body), seed)
-
-
-@pytest.mark.parametrize("body", ["statistics", "fp8", "order", "mistakes", "one_culprit", "sizes", "construction"])
-def test_the_rest_of_it(body):
-    as_processes(3, getattr(elastic_ranks, body), seed)
-
-
-def test_deadlines():
-    as_processes(2, elastic_ranks.late_peer, seed)
-
-
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_every_client(ranks):
-    as_processes(ranks, elastic_clients.every_client)
+def prefix_of(inputs, rank, experts):
+    return reference.flat(inputs, rank, experts).prefix
 
 
 def counts_in_gpu_memory(inputs, case, rank):
     """The table that the CUDA engine keeps: by source, rows and then slots of each expert. One more column, too."""
-    rows = torch.tensor(tokens_from(inputs, rank, case.experts), dtype=torch.int32)
+    rows = torch.tensor(prefix_of(inputs, rank, case.experts), dtype=torch.int32)
     table = torch.full((case.ranks, 2 + -(-case.experts // case.ranks)), 77, dtype=torch.int32)
     table[:, 0] = rows.diff(prepend=torch.zeros(1, dtype=torch.int32))
     for source in range(case.ranks):
@@ -48,17 +27,17 @@ def counts_in_gpu_memory(inputs, case, rank):
 
 def test_sums_of_counts_in_gpu_memory():
     """The same operations on CPU tensors: they are the ones of torch that run on both."""
-    for case in cases(3, seed):
+    for case in cases(3):
         inputs = case.inputs()
         for rank in range(case.ranks):
             table = counts_in_gpu_memory(inputs, case, rank)
-            wanted = expanded(inputs, rank, case.experts, 4)
+            wanted = reference.expanded(inputs, rank, case.experts, 4)
             rows = rows_of_experts(table, len(wanted.counts))
             assert rows.tolist() == wanted.counts and rows.dtype == torch.int32, case
             ends = ends_of_experts(rows, 4)
             assert ends.tolist() == wanted.ends and ends.dtype == torch.int32, case
             of_ranks = ends_of_ranks(None, table, expanded=False)
-            assert of_ranks.tolist() == tokens_from(inputs, rank, case.experts) and of_ranks.dtype == torch.int32
+            assert of_ranks.tolist() == prefix_of(inputs, rank, case.experts) and of_ranks.dtype == torch.int32
             assert ends_of_ranks(None, table, expanded=True) is None
 
 

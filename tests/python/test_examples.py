@@ -93,4 +93,4 @@ def test_a_file_of_something_else_is_named(tmp_path):
     result = subprocess.run(
         [sys.executable, str(examples / "plot_bandwidth.py"), str(other)], capture_output=True, text=True, timeout=60
     )
-    assert result.returncode == 1 and "other.json: not of switchyard bench" in result.stderr
+    assert result.returncode == 1 and "other.json: expected a file of switchyard bench" in result.stderr

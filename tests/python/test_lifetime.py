@@ -1,4 +1,4 @@
-"""Ends of all kinds: destroy, exit with work under way, forks, Ctrl-C, dead peers. Each in processes of its own."""
+"""destroy, exit with calls under way, forks, Ctrl-C, dead peers. Each test has processes of its own."""
 
 import threading
 import time
@@ -14,8 +14,8 @@ from jobs import (
     idle,
     interrupt_the_wait,
     interrupted,
+    learned,
     leave,
-    told,
 )
 from ranks import as_threads
 
@@ -75,12 +75,12 @@ def test_timeout_and_reset():
         try:
             buffer.dispatch(x, ids)
         except switchyard.Error:
-            say("told")
+            say("learned")
         buffer.reset()
         assert (buffer.combine((r := buffer.dispatch(x, ids)).x, r.handle).x == x).all()
         say("again")
     """
-    check(Job(late, other, timeout=0.5).end(), "late again", "told again")
+    check(Job(late, other, timeout=0.5).end(), "late again", "learned again")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_keyboard_interrupt_ends_a_wait_and_then_the_process_ends_as_usual(call)
     ],
 )
 def test_keyboard_interrupt_ends_a_wait(call):
-    """Of calls that go on: exit would wait for them."""
+    """These calls go on, and a normal exit would wait for them."""
     job = Job(interrupted.format(call=call) + leave, idle, timeout=600)
     check_that_an_interrupt_ends_the_wait(job)
 
@@ -128,9 +128,9 @@ buffer.dispatch(x, ids)
 say("again")
 """
     first = interrupted.format(call="buffer.dispatch(x, ids)") + "communicator.barrier()" + again
-    job = Job(first, told.format(call="buffer.dispatch(x, ids)") + again)
+    job = Job(first, learned.format(call="buffer.dispatch(x, ids)") + again)
     interrupt_the_wait(job)
-    check(job.end(), "again", "told again")
+    check(job.end(), "again", "learned again")
 
 
 def test_signal_handlers_that_do_not_raise_do_no_harm():

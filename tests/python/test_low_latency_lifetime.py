@@ -1,9 +1,9 @@
-"""Ends of all kinds in low-latency mode: Ctrl-C, exit, forks. Each in processes of its own."""
+"""Ctrl-C, exit and forks in low-latency mode. Each test has processes of its own."""
 
 import textwrap
 
 import pytest
-from jobs import Job, check, check_that_an_interrupt_ends_the_process, idle, interrupt_the_wait, interrupted, told
+from jobs import Job, check, check_that_an_interrupt_ends_the_process, idle, interrupt_the_wait, interrupted, learned
 
 setup = """
 low = switchyard.LowLatencyBuffer(communicator, max_tokens=8, hidden=16, num_experts=2, top_k=1, timeout=timeout)
@@ -34,10 +34,10 @@ say("again")
 """
     sent = "received, hook = low.send_dispatch(half, ids)\n"
     first = sent + interrupted.format(call="hook()") + "communicator.barrier()" + again
-    second = told.format(call="low.dispatch(half, ids)")
+    second = learned.format(call="low.dispatch(half, ids)")
     job = Job(setup + first, setup + second + again)
     interrupt_the_wait(job)
-    check(job.end(), "again", "told again")
+    check(job.end(), "again", "learned again")
 
 
 def test_exit_with_a_hook_that_was_not_called():

@@ -1,4 +1,4 @@
-"""Groups of other libraries whose ranks do not all come, or late: a deadline of ours, and Ctrl-C, end the wait."""
+"""Groups of other libraries whose ranks come late or not at all: our deadline and Ctrl-C end the wait."""
 
 import time
 
@@ -41,7 +41,7 @@ def test_a_rank_that_does_not_come():
 
 
 def test_a_late_rank_costs_later_waits_nothing():
-    """They have the whole timeout, not what the rendezvous left of it."""
+    """Later waits have the whole timeout, not the rest that the rendezvous leaves."""
     first = """
         communicator = switchyard.Communicator.from_torch(timeout=20)
         communicator.barrier()
@@ -66,7 +66,7 @@ def test_keyboard_interrupt(call):
 
 
 def test_keyboard_interrupt_of_all_that_wait():
-    """As of a terminal: ranks go while others do, so that connections of the group end."""
+    """Ctrl-C in a terminal ends ranks at the same time, so connections of the group break."""
     wait = interrupted.format(call="switchyard.Communicator.from_torch()")
     job = group(wait, wait, idle)
     try:
@@ -80,7 +80,7 @@ def test_keyboard_interrupt_of_all_that_wait():
 
 
 class Absent:
-    """What from_mpi needs of mpi4py, with a peer that never comes."""
+    """The methods of mpi4py that from_mpi needs, with a peer that never comes."""
 
     class Request:
         def Test(self):

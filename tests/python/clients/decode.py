@@ -1,6 +1,6 @@
-"""How servers call deep_ep to decode, written from the table of its interface; each runs as a rank of a gloo group.
+"""How servers call deep_ep to decode, written from the table of its interface. Each runs as a rank of a group.
 
-Sums are compared with those of plain loops over all ranks' inputs.
+Sums are compared with those of plain loops over the inputs of all ranks.
 """
 
 from __future__ import annotations
@@ -12,17 +12,9 @@ import deep_ep
 import devices
 import torch
 import torch.distributed as dist
-from clients import check_identity, lmdeploy_prefill, sglang_combine, sglang_dispatch
-from low_latency_clients import as_received, rows_of
-from low_latency_reference import Job, check_received, outputs_of, sums
-
-
-def check_sums(back: torch.Tensor, job: Job, rank: int, step: int, fp8: bool, **options: Any) -> None:
-    expected = sums(job, rank, step=step, **options)
-    if fp8:  # a token's terms may cancel one another: the error is that of the terms
-        torch.testing.assert_close(back.cpu().float(), expected.float(), rtol=0.07, atol=0.6)
-    else:
-        devices.same(back, expected)
+from bodies.low_latency import Decoder
+from clients.v1 import check_identity, lmdeploy_prefill, sglang_combine, sglang_dispatch
+from low_latency_reference import Job
 
 
 def vllm(group: Any) -> None:
@@ -56,7 +48,8 @@ def vllm(group: Any) -> None:
 
 
 def vllm_step(buffer: deep_ep.Buffer, job: Job, step: int, fp8: bool, **missing: Any) -> None:
-    mine = devices.here(job.inputs(buffer.rank, step))
+    decoder = Decoder(buffer, job)
+    mine = decoder.inputs(step)
     sent = buffer.low_latency_dispatch(
         mine.x,
         mine.topk_idx,
@@ -68,13 +61,13 @@ def vllm_step(buffer: deep_ep.Buffer, job: Job, step: int, fp8: bool, **missing:
         async_finish=False,
         return_recv_hook=True,
     )
-    recv_x, counts, handle, event, hook = sent
+    _, _, handle, event, hook = sent
     assert event.event is None
     hook()
-    check_received(job, buffer.rank, as_received(sent), step=step, rounded=fp8, **missing)
+    decoder.check_received(sent, step, rounded=fp8, **missing)
     out = torch.full_like(mine.x, torch.nan)
     _, event, hook = buffer.low_latency_combine(
-        devices.here(outputs_of(rows_of(recv_x, job), buffer.rank, job)),
+        decoder.outputs(sent),
         mine.topk_idx,
         mine.topk_weights,
         handle,
@@ -85,7 +78,8 @@ def vllm_step(buffer: deep_ep.Buffer, job: Job, step: int, fp8: bool, **missing:
     )
     assert event.event is None
     hook()
-    check_sums(out, job, buffer.rank, step, fp8, **missing)
+    check = decoder.check_sums_of_fp8 if fp8 else decoder.check_sums
+    check(out, step, **missing)
 
 
 def vllm_without_the_last(group: Any, buffer: deep_ep.Buffer, job: Job) -> None:
@@ -138,7 +132,8 @@ def sglang_prefill(buffer: deep_ep.Buffer, job: Job, step: int, config: deep_ep.
 
 def sglang_decode(buffer: deep_ep.Buffer, job: Job, step: int, hooks: bool) -> None:
     """Either an event or a hook says when a half is done."""
-    mine = devices.here(job.inputs(buffer.rank, step))
+    decoder = Decoder(buffer, job)
+    mine = decoder.inputs(step)
     sent = buffer.low_latency_dispatch(
         mine.x,
         mine.topk_idx,
@@ -148,11 +143,11 @@ def sglang_decode(buffer: deep_ep.Buffer, job: Job, step: int, hooks: bool) -> N
         async_finish=not hooks,
         return_recv_hook=hooks,
     )
-    recv_x, _, handle, event, hook = sent
+    _, _, handle, event, hook = sent
     hook() if hooks else event.current_stream_wait()
-    check_received(job, buffer.rank, as_received(sent), step=step)
+    decoder.check_received(sent, step)
     back, event, hook = buffer.low_latency_combine(
-        devices.here(outputs_of(rows_of(recv_x, job), buffer.rank, job)),
+        decoder.outputs(sent),
         mine.topk_idx,
         mine.topk_weights,
         handle,
@@ -160,7 +155,7 @@ def sglang_decode(buffer: deep_ep.Buffer, job: Job, step: int, hooks: bool) -> N
         return_recv_hook=hooks,
     )
     hook() if hooks else event.current_stream_wait()
-    check_sums(back, job, buffer.rank, step, fp8=True)
+    decoder.check_sums_of_fp8(back, step)
 
 
 def lmdeploy(group: Any) -> None:
@@ -173,22 +168,17 @@ def lmdeploy(group: Any) -> None:
     except TypeError:
         buffer = deep_ep.Buffer(group, 1 << 20, rdma, **sizes)
     lmdeploy_prefill(buffer, devices.here(job.inputs(buffer.rank)), job.experts)
+    decoder = Decoder(buffer, job)
     for step in range(2):
-        mine = devices.here(job.inputs(buffer.rank, step))
-        recv_x, _, handle, _, hook = buffer.low_latency_dispatch(
+        mine = decoder.inputs(step)
+        sent = buffer.low_latency_dispatch(
             mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=True, async_finish=False,
             return_recv_hook=True,
         )
-        hook()
-        made = devices.here(outputs_of(rows_of(recv_x, job), buffer.rank, job))
+        sent[4]()
         back, _, hook = buffer.low_latency_combine(
-            made, mine.topk_idx, mine.topk_weights, handle, async_finish=False, return_recv_hook=True
+            decoder.outputs(sent), mine.topk_idx, mine.topk_weights, sent[2], async_finish=False,
+            return_recv_hook=True,
         )
         hook()
-        check_sums(back, job, buffer.rank, step, fp8=True)
-
-
-def every_client(group: Any) -> None:
-    for sequence in (vllm, sglang, lmdeploy):
-        sequence(group)
-        dist.barrier(group)
+        decoder.check_sums_of_fp8(back, step)

@@ -1,6 +1,6 @@
-"""How V2's users call deep_ep, written from the table of its interface; each runs as a rank of a gloo group.
+"""How programs call V2 of deep_ep, written from the table of its interface. Each runs as a rank of a group.
 
-A sequence checks itself: the layer on all ranks is compared with one that has no ranks.
+A sequence checks itself: it compares a layer over all ranks with one in this process alone.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def inputs(group: Any, dtype: torch.dtype) -> reference.Inputs:
 
 
 def gains(group: Any) -> torch.Tensor:
-    """What the experts of this rank multiply rows with; expert e of all has the gain e + 1."""
+    """Returns the factors of this rank's experts. Expert e, counted over all ranks, multiplies rows by e + 1."""
     own = reference.experts_of(dist.get_rank(group), experts, group.size())
     return torch.arange(own.start + 1, own.stop + 1, dtype=torch.float32, device=device())
 
 
 def dense(mine: reference.Inputs, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The layer without ranks."""
+    """Returns the output of the layer in this process alone."""
     used = weights * (mine.topk_idx >= 0) * (mine.topk_idx + 1)
     return x.float() * used.sum(1, keepdim=True)
 
@@ -149,7 +149,7 @@ def trainer_by_hand(group: Any) -> None:
 
 
 def trainer_flat(group: Any) -> None:
-    """Whoever permutes rows himself: once a rank, the experts' weights applied there, a cached dispatch."""
+    """Programs that permute rows themselves: a row per rank, weights applied by the experts, a cached dispatch."""
     buffer = sized_by_hint(group)
     mine = inputs(group, torch.bfloat16)
     x, ids, weights, handle, event = buffer.dispatch(
@@ -201,7 +201,7 @@ def everybodys_experts(group: Any, mine: reference.Inputs) -> list[int]:
 
 
 def receive(buffer: Any, mine: reference.Inputs, num_sms: int, stats: torch.Tensor) -> tuple[Any, Any, Any, Any]:
-    """A layer's dispatch: [n, H] float8_e4m3fn, [n, H/128] float32, [n] float32, the handle."""
+    """Dispatches for a layer. Returns [n, H] float8_e4m3fn, [n, H/128] float32, [n] float32, the handle."""
     grouped = mine.x.unflatten(1, (-1, 128))
     scales = grouped.abs().amax(2).clamp(min=1e-4) / 448
     quantised = (grouped / scales.unsqueeze(2)).flatten(1).to(torch.float8_e4m3fn)
@@ -222,9 +222,3 @@ def receive(buffer: Any, mine: reference.Inputs, num_sms: int, stats: torch.Tens
     event.current_stream_wait()
     assert ids is None and row_scales.stride(0) == 1 and len(rows) == handle.num_expanded_tokens
     return rows, row_scales, row_weights, handle
-
-
-def every_client(group: Any) -> None:
-    for sequence in (trainer_expanded, trainer_by_hand, trainer_flat, inference):
-        sequence(group)
-        dist.barrier(group)

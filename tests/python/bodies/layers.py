@@ -1,8 +1,8 @@
-"""switchyard.torch as ranks of a group use it, on either device; each function checks itself."""
+"""switchyard.torch as ranks of a group use it, on either device. Each function checks itself."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import reference
 import switchyard
@@ -11,9 +11,30 @@ import torch
 import torch.distributed as dist
 from devices import device, here
 from torch.utils.checkpoint import checkpoint
-from torch_layer import check_compiled, dense, matrices_of, run_experts
 
 tokens, hidden, experts, top_k = 9, 16, 10, 3
+
+
+def matrices_of(experts: int, hidden: int) -> torch.Tensor:
+    """Returns [experts, hidden, hidden], the same on all ranks."""
+    return torch.randn(experts, hidden, hidden, generator=torch.Generator().manual_seed(5)) / hidden**0.5
+
+
+def run_experts(matrices: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Returns experts that multiply their rows by a matrix each."""
+
+    def run(rows: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        parts = rows.split(counts.tolist())
+        return torch.cat([torch.tanh(part @ matrix) for part, matrix in zip(parts, matrices)])
+
+    return run
+
+
+def dense(x: Any, ids: Any, weights: Any, matrices: Any) -> torch.Tensor:
+    """Returns the output of the layer in this process alone."""
+    every = torch.tanh(torch.einsum("nh,ehg->neg", x, matrices))
+    picked = every[torch.arange(len(x)).unsqueeze(1), ids.clamp(min=0)]
+    return (picked * (weights * (ids >= 0)).unsqueeze(2)).sum(1)
 
 
 def _inputs(rank: int) -> reference.Inputs:
@@ -33,7 +54,7 @@ def _buffer(group: Any) -> switchyard.Buffer:
 
 
 def _expected(rank: int, size: int) -> tuple[torch.Tensor, ...]:
-    """Output, and gradients of inputs and of this rank's experts, which are summed over all ranks."""
+    """Returns the output, and gradients of inputs and of this rank's experts, which are sums over all ranks."""
     matrices = matrices_of(experts, hidden).requires_grad_()
     results = []
     for each in map(_inputs, range(size)):
@@ -46,7 +67,7 @@ def _expected(rank: int, size: int) -> tuple[torch.Tensor, ...]:
 
 
 def layer(group: Any) -> None:
-    """The module forward and backward, also with checkpoints; backward runs in autograd's own thread on a GPU."""
+    """The module forward and backward, also with checkpoints. On a GPU backward runs in a thread of autograd."""
     rank, size = group.rank(), group.size()
     own = reference.experts_of(rank, experts, size)
     expected = _expected(rank, size)
@@ -65,7 +86,7 @@ def layer(group: Any) -> None:
 
 
 def transposed_maps(group: Any) -> None:
-    """<dispatch(x), g> == <x, backward(g)>, and so for the weights and for combine: summed over ranks."""
+    """<dispatch(x), g> == <x, backward(g)>, summed over ranks; the same holds for the weights and for combine."""
     mine = here(_inputs(group.rank()))
     with _buffer(group) as buffer:
         for layout in ("flat", "expanded"):
@@ -78,6 +99,11 @@ def transposed_maps(group: Any) -> None:
             y = sy.combine(buffer, rows, routed)
             gy = torch.randn_like(y)
             y.backward(gy)
+            again = x.detach().clone().requires_grad_()
+            cached = sy.dispatch_cached(buffer, again, routed)
+            assert torch.equal(cached, routed.x.detach())
+            cached.backward(gx)
+            torch.testing.assert_close(again.grad, x.grad)
             mine_of_both = [
                 (routed.x.detach() * gx).sum(), (routed.topk_weights.detach() * gw).sum(), (y.detach() * gy).sum(),
                 (x.grad * mine.x).sum(), (weights.grad * mine.topk_weights).sum(), (rows.grad * rows.detach()).sum(),
@@ -89,5 +115,19 @@ def transposed_maps(group: Any) -> None:
 
 
 def compiled(group: Any) -> None:
+    """torch.compile changes nothing about a dispatch and a combine, gradients included."""
+    mine = here(_inputs(group.rank()))
     with _buffer(group) as buffer:
-        check_compiled(buffer, here(_inputs(group.rank())))
+
+        def layer(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+            routed = sy.dispatch(buffer, x, mine.topk_idx, weights)
+            return sy.combine(buffer, torch.tanh(routed.x) * routed.topk_weights.sum(1, keepdim=True), routed)
+
+        results = []
+        for function in (layer, torch.compile(layer, fullgraph=True, backend="aot_eager")):
+            x, weights = mine.x.clone().requires_grad_(), mine.topk_weights.clone().requires_grad_()
+            y = function(x, weights)
+            y.square().sum().backward()
+            results.append((y.detach(), x.grad, weights.grad))
+        for eager, other in zip(*results):
+            torch.testing.assert_close(eager, other)

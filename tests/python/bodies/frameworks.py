@@ -1,4 +1,4 @@
-"""Arrays of CuPy and JAX in and out, on the streams of these; each function checks itself."""
+"""Arrays of CuPy and JAX in and out, on the streams of these frameworks. Each function checks itself."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest import SkipTest
 
-import device_buffer
 import numpy as np
-import switchyard
 import torch
+from bodies import buffer as throughput
+from bodies.low_latency import buffer_of
 from devices import busy, device, on_gpu
 from low_latency_reference import Job, check_received, outputs_of, sums
 
@@ -19,7 +19,7 @@ def cupy_arrays(group: Any) -> None:
     _need_one_gpu(group)
     library = _CuPy()
     with library.cupy.cuda.Stream(non_blocking=True):
-        _throughput(group, library)
+        _throughput(group, library, library.half)
         _decoding(group, library)
 
 
@@ -28,7 +28,8 @@ def jax_arrays(group: Any) -> None:
         raise SkipTest("JAX takes seconds to start, of all cores; 4 ranks show as much")
     _need_one_gpu(group)
     library = _Jax()
-    _throughput(group, library)
+    for dtype in (torch.bfloat16,) if on_gpu() else (torch.bfloat16, torch.float16, torch.float32):
+        _throughput(group, library, dtype)
     _decoding(group, library)
 
 
@@ -38,7 +39,7 @@ def _need_one_gpu(group: Any) -> None:
 
 
 class _CuPy:
-    half = torch.float16  # it has no bfloat16 in all its versions
+    half = torch.float16  # older versions have no bfloat16
     writable = True
 
     def __init__(self) -> None:
@@ -56,7 +57,7 @@ class _CuPy:
         return self.cupy.asarray(tensor.numpy())
 
     def late(self, tensor: torch.Tensor) -> Any:
-        """It is written only after a while, on the current stream."""
+        """Returns an array that is written only after a while, on the current stream."""
         source = self.of(tensor)
         made = self.cupy.zeros_like(source)
         return self._after_a_while(lambda: self.cupy.copyto(made, source), made)
@@ -117,7 +118,7 @@ class _Jax:
         return self.jax.device_put(tensor.numpy(), self.device)
 
     def late(self, tensor: torch.Tensor) -> Any:
-        """JAX returns before it is there."""
+        """Returns an array that JAX is still computing."""
         return self._slow(self.of(tensor))
 
     def read_late(self, array: Any) -> Any:
@@ -140,9 +141,9 @@ def _same(library: Any, seen: Any, expected: torch.Tensor) -> None:
     assert torch.equal(seen, expected), f"{int((seen != expected).sum())} of {seen.numel()} differ"
 
 
-def _throughput(group: Any, library: Any) -> None:
-    job = device_buffer.Job(group, library.half)
-    mine, expected = job.inputs[job.rank], job.received()
+def _throughput(group: Any, library: Any, dtype: torch.dtype) -> None:
+    job = throughput.Job(group, dtype)
+    mine, expected = job.own, job.received()
     for asynchronous in (False, True):
         x, ids, weights = library.late(mine.x), library.of(mine.topk_idx.int()), library.of(mine.topk_weights)
         if asynchronous:
@@ -163,8 +164,7 @@ def _throughput(group: Any, library: Any) -> None:
         assert out is None or back.x is out
         _same(library, library.read_late(back.x), job.sums())
         _same(library, back.topk_weights, job.weights_back())
-    in_rank = device_buffer.reference.ranks_of(mine, device_buffer.experts, job.size)
-    _same(library, job.buffer.get_layout(ids).is_token_in_rank, in_rank)
+    _same(library, job.buffer.get_layout(ids).is_token_in_rank, job.table())
     # The next result takes the memory of this one; what reads this one has been queued, and is under way.
     kept = library.read_late(result.x)
     del result, back, rows, out
@@ -176,13 +176,7 @@ def _throughput(group: Any, library: Any) -> None:
 
 def _decoding(group: Any, library: Any) -> None:
     job, rank = Job(group.size(), dtype=library.half), group.rank()
-    with library.with_int64(), switchyard.LowLatencyBuffer(
-        switchyard.Communicator.from_torch(group),
-        max_tokens=job.max_tokens,
-        hidden=job.hidden,
-        num_experts=job.experts,
-        top_k=job.top_k,
-    ) as buffer:
+    with library.with_int64(), buffer_of(group, job) as buffer:
         for step in range(4):
             mine = job.inputs(rank, step)
             x, ids = library.late(mine.x), library.of(mine.topk_idx)

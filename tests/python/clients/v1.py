@@ -1,4 +1,4 @@
-"""How programs call deep_ep, written from the table of its interface; each runs as a rank of a gloo group.
+"""How programs call V1 of deep_ep, written from the table of its interface. Each runs as a rank of a group.
 
 A sequence checks itself: identity experts give back each token times the number of ranks that received it.
 """
@@ -30,7 +30,7 @@ def check_identity(x: torch.Tensor, back: torch.Tensor, in_rank: torch.Tensor) -
 
 
 def sized_buffer(group: Any) -> deep_ep.Buffer:
-    """Sizes from the hints of both configs, as trainers do."""
+    """Takes the sizes from the hints of both configs, as trainers do."""
     nvl = rdma = 0
     for config in (
         deep_ep.Buffer.get_dispatch_config(group.size()),
@@ -201,7 +201,7 @@ def all_keywords(group: Any) -> None:
 def sglang_dispatch(
     buffer: deep_ep.Buffer, x: Any, mine: reference.Inputs, num_experts: int, config: deep_ep.Config, alignment: int
 ) -> tuple[Any, list[int], Any, torch.Tensor]:
-    """SGLang's prefill: what was received, counts, the handle, is_token_in_rank."""
+    """SGLang's prefill. Returns what was received, counts, the handle, is_token_in_rank."""
     per_rank, per_rdma, per_expert, in_rank, previous = buffer.get_dispatch_layout(
         mine.topk_idx,
         num_experts,
@@ -290,9 +290,3 @@ def subgroups(group: Any) -> None:
     assert small.all_gather(b"%d" % group.rank()) == [b"%d" % r for r in dist.get_process_group_ranks(mine)]
     environment = switchyard.Communicator.from_environment()
     assert (environment.rank, environment.size) == (group.rank(), group.size())
-
-
-def every_client(group: Any) -> None:
-    for sequence in (trainer, trainer_that_destroys, all_keywords, config_from_json, constructor_retries, subgroups):
-        sequence(group)
-        dist.barrier(group)
