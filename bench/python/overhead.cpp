@@ -1,4 +1,4 @@
-// The C++ side of overhead.py: the same calls, timed in the same way. Prints a JSON object of microseconds a call.
+// The C++ side of overhead.py times the same calls in the same way, and prints a JSON object of microseconds a call.
 // Usage: overhead [ROUNDS [CALLS [cpu|cuda]]]
 #include <algorithm>
 #include <chrono>
@@ -22,7 +22,7 @@ constexpr int hidden = 16;
 constexpr int experts = 4;
 constexpr int top_k = 2;
 
-// The median over rounds of the mean of a round; the first round warms up. Only the calls are in the times.
+// Returns the median over rounds of the mean of a round. The first round warms up. Times contain only the calls.
 class Timer {
  public:
   Timer(Place const& place, int rounds, int calls) : place_(place), rounds_(rounds), calls_(calls) {}
@@ -101,7 +101,7 @@ void throughput(switchyard::Communicator const& world, switchyard::EngineKind en
   print("FP8 dispatch", time([&] { buffer.dispatch(args); }));
 }
 
-// A dispatch together with its combine, since a result is combined once.
+// Times a dispatch together with its combine, since a result is combined once.
 void low_latency(switchyard::Communicator const& world, switchyard::EngineKind engine, Inputs const& inputs,
                  Timer const& time) {
   switchyard::LowLatencyBuffer buffer(world, {.max_tokens = tokens,

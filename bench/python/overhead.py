@@ -1,10 +1,11 @@
-"""Host time of a call through deep_ep, and of the same call in C++, on tiny tensors.
+"""Measures the host time of calls through deep_ep, and of the same calls in C++, on tiny tensors.
 
-The job is one rank: nothing is waited for, so that what Python adds is seen alone. The C++ figures are of overhead.cpp,
-which `--cpp PROGRAM` (build/release/bench/overhead) runs. Prints medians of rounds, and what Python adds. "low latency"
-is a dispatch and its combine together; with hooks each is two calls. "V2" are calls of ElasticBuffer. What C++ has not
-(int32 and column-major scales, statistics) is held against the call that it is made by. On a GPU (--device cuda) it is
-the time until the call has returned, and each call finds the GPU idle.
+The job has one rank, so that calls wait for nothing and only the time that Python adds is seen. The C++ times are those
+of overhead.cpp, which `--cpp PROGRAM` (build/release/bench/overhead) runs. The program prints medians over rounds, and
+the time that Python adds. "low latency" is a dispatch and its combine together; with hooks each is two calls. "V2" are
+calls of ElasticBuffer. Calls that C++ does not have (int32 and column-major scales, statistics) are compared with the
+C++ call that they make. On a GPU (--device cuda) the time is that until the call returns, and each call finds the GPU
+idle.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ tokens, hidden, experts, top_k = 4, 16, 4, 2
 
 
 class Alone:
-    """What Communicator.from_mpi needs of mpi4py, for a single rank."""
+    """The methods of mpi4py that Communicator.from_mpi needs, for a single rank."""
 
     def Get_rank(self) -> int:
         return 0
@@ -37,7 +38,7 @@ class Alone:
 
 
 class Timer:
-    """Microseconds a call: the median over rounds of the mean of a round. Only the calls are in the times."""
+    """Returns microseconds a call: the median over rounds of the mean of a round. Times contain only the calls."""
 
     def __init__(self, device: torch.device, rounds: int, calls: int) -> None:
         self.rounds, self.calls = rounds, calls
@@ -57,7 +58,7 @@ class Timer:
         return total / self.calls / 1000
 
 
-# The call in C++ that one is made by, where it has another name.
+# The C++ call that a call makes, where that has another name.
 made_by = {
     "dispatch, int32 scales": "FP8 dispatch",
     "V2 dispatch": "dispatch",

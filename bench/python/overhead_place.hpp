@@ -1,4 +1,4 @@
-// Where the inputs of overhead.cpp lie: in the host's memory, or in the GPU's when it is built with CUDA.
+// The memory of overhead.cpp's inputs: the host's, or that of a GPU if the program is built with CUDA.
 #pragma once
 
 #include <cstddef>

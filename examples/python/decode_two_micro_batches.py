@@ -1,11 +1,11 @@
-"""Decodes with two micro-batches: while one's tokens are on their way, the other computes.
+"""Decodes with two micro-batches: while the tokens of one are on their way, the other computes.
 
     torchrun --nproc-per-node 2 examples/python/decode_two_micro_batches.py [--device cuda]
 
 The calls are DeepEP's low-latency ones, here of Switchyard's drop-in: with return_recv_hook=True a call only sends, and
-hook() receives. Every rank compares its logits with those that plain loops over all experts give, without any rank but
-itself, and the time of a step is shown with and without overlap. With --device cuda each rank has a GPU of its own, or
-all share the first one when there are fewer GPUs than ranks.
+hook() receives. Every rank compares its logits with those that it computes alone, by plain loops over all experts. The
+program prints the time of a step with and without overlap. With --device cuda each rank has a GPU of its own, or all
+share the first one if there are fewer GPUs than ranks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ batch = 16  # tokens of a micro-batch on each rank: the most that a dispatch sen
 
 
 class Model:
-    """Weights of everything. A rank uses its own experts only; the reference uses all of them."""
+    """All weights. A rank uses only its own experts; the reference uses all of them."""
 
     def __init__(self, device: torch.device) -> None:
         random = torch.Generator().manual_seed(0)
@@ -42,26 +42,26 @@ class Model:
         self.up = weights(num_layers, num_experts, hidden, inner)
         self.down = weights(num_layers, num_experts, inner, hidden)
         self.head = weights(hidden, vocabulary)
-        # Each token has its experts, as in hash layers: a route that hangs on rounding could not be compared.
+        # The token determines its experts, as in hash layers: routes that depend on rounding could not be compared.
         scores = torch.rand(num_layers, vocabulary, num_experts, generator=random).softmax(-1).topk(top_k)
         self.weights, self.chosen = scores.values.to(device) * 4, scores.indices.to(device)
 
     def product(self, x: Tensor, weights: Tensor) -> Tensor:
-        """bfloat16 of bfloat16. On CPUs in float32: those without instructions for bfloat16 take 100 times as long."""
+        """Multiplies bfloat16; on CPUs in float32, since those without bfloat16 instructions take 100 times as long."""
         return (x.to(weights.dtype) @ weights).bfloat16()
 
     def attention(self, layer: int, x: Tensor, past: Tensor) -> Tensor:
-        """Stands for it: mixes in what came before. Writes to `past`."""
+        """Stands in for attention: mixes in the tokens before, and updates `past`."""
         past.mul_(0.5).add_(x)
         return x + self.product(F.rms_norm(past, (hidden,)), self.mixers[layer])
 
     def experts(self, layer: int, ids: slice, rows: Tensor) -> Tensor:
-        """[L, n, H] of [L, n, H]: all slots, also those that hold nothing, so that no host needs the counts."""
+        """Returns [L, n, H] for rows [L, n, H]. It computes empty slots, too, so that no host needs the counts."""
         return self.product(F.silu(self.product(rows, self.up[layer, ids])), self.down[layer, ids])
 
 
 class MicroBatch:
-    """Some sequences of this rank, and what is on its way for them."""
+    """Some sequences of this rank, and the call that is under way for them."""
 
     def __init__(self, model: Model, buffer: deep_ep.Buffer, first: Tensor) -> None:
         self.model, self.buffer, self.tokens = model, buffer, first
@@ -85,7 +85,7 @@ class MicroBatch:
         )
 
     def run_experts(self, layer: int) -> None:
-        # Written where the combine reads, so that it copies nothing.
+        # The outputs are written to the memory that the combine reads, so that it copies nothing.
         self.outputs = self.buffer.get_next_low_latency_combine_buffer(self.handle)
         self.outputs.copy_(self.model.experts(layer, self.mine, self.rows))
 
@@ -96,7 +96,7 @@ class MicroBatch:
         )
 
     def receive(self) -> None:
-        """The second half of whatever was sent last."""
+        """Runs the receive half of the latest call."""
         hook, self.hook = self.hook, None
         if hook is not None:
             hook()
@@ -122,7 +122,7 @@ def one_after_the_other(a: MicroBatch, b: MicroBatch) -> None:
 
 
 def overlapped(a: MicroBatch, b: MicroBatch) -> None:
-    """One computes while the other's tokens travel; a hook comes before the next send of its kind."""
+    """One computes while the tokens of the other travel. A hook runs before the next send of its kind."""
     for layer in range(num_layers):
         for compute, send in halves:
             for mine, other in ((a, b), (b, a)):
@@ -133,7 +133,7 @@ def overlapped(a: MicroBatch, b: MicroBatch) -> None:
 
 
 def decode(step: Callable[[MicroBatch, MicroBatch], None], pair: list[MicroBatch], steps: int) -> float:
-    """Milliseconds a step."""
+    """Returns milliseconds a step."""
     begin = time.perf_counter()
     for _ in range(steps):
         step(*pair)
@@ -145,7 +145,7 @@ def decode(step: Callable[[MicroBatch, MicroBatch], None], pair: list[MicroBatch
 
 
 def reference(model: Model, history: list[Tensor]) -> list[Tensor]:
-    """The logits, in this process alone, for the tokens that were decoded."""
+    """Returns the logits for the decoded tokens, computed in this process alone."""
     past = torch.zeros(num_layers, batch, hidden, dtype=torch.bfloat16, device=history[0].device)
     result = []
     for tokens in history[:-1]:
@@ -161,7 +161,7 @@ def reference(model: Model, history: list[Tensor]) -> list[Tensor]:
 
 
 def apart(model: Model, pair: list[MicroBatch]) -> float:
-    """Of the logits, on any rank, relative to the largest."""
+    """Returns the largest difference of logits on any rank, relative to the largest logit."""
     worst = torch.zeros(1)
     for each in pair:
         seen, expected = torch.stack(each.logits).float(), torch.stack(reference(model, each.history)).float()
@@ -172,7 +172,7 @@ def apart(model: Model, pair: list[MicroBatch]) -> float:
 
 
 def device_of(kind: str) -> torch.device:
-    """This rank's: the GPU of its number, or the first one for all ranks where there are too few."""
+    """Returns the device of this rank: the GPU with its number, or the first one if there are fewer GPUs than ranks."""
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():

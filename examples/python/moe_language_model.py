@@ -1,11 +1,11 @@
-"""Trains a small MoE language model with its experts spread over ranks, and shows that ranks change nothing.
+"""Trains a small MoE language model whose experts are spread over ranks, and shows that this changes nothing.
 
     torchrun --nproc-per-node 4 examples/python/moe_language_model.py [--device cuda]
 
-Each rank takes its part of every batch and holds its part of the experts; attention, router and embeddings are
-replicated, their gradients averaged. Rank 0 trains the same model alone on whole batches as well, and compares losses,
-gradients and final weights. Without torchrun there is one rank. With --device cuda each rank has a GPU of its own, or
-all share the first one when there are fewer GPUs than ranks.
+Each rank takes its part of every batch and holds its part of the experts. Attention, router and embeddings are
+replicated, and their gradients are averaged. Rank 0 also trains the same model alone on whole batches, and compares
+losses, gradients and final weights. Without torchrun there is one rank. With --device cuda each rank has a GPU of its
+own, or all share the first one if there are fewer GPUs than ranks.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from switchyard.torch import MoEDispatcher
 from torch import Tensor, nn
 
 vocabulary, length, width, inner, num_experts, top_k = 64, 24, 64, 96, 8, 2
-batch = 8  # of all ranks together
+batch = 8  # sequences of all ranks together
 
 
 class Experts(nn.Module):
-    """Some experts; rows come grouped by expert."""
+    """Some of the experts. Rows are grouped by expert."""
 
     def __init__(self, ids: range) -> None:
         super().__init__()
         up, down = [], []
-        for expert in ids:  # by their own seeds: the same weights wherever an expert lives
+        for expert in ids:  # each has its own seed, and so the same weights on any rank
             random = torch.Generator().manual_seed(100 + expert)
             up.append(torch.randn(width, inner, generator=random) / width**0.5)
             down.append(torch.randn(inner, width, generator=random) / inner**0.5)
@@ -43,7 +43,7 @@ class Experts(nn.Module):
 
 
 class Alone(nn.Module):
-    """What MoEDispatcher does, when all experts are here: rows sorted by expert."""
+    """Does what MoEDispatcher does if one rank holds all experts: it sorts rows by expert."""
 
     def __init__(self, experts: Experts) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Model(nn.Module):
         return self.head(self.norms[2](x + self.layer(flat, chosen, weights).view_as(x)))
 
     def shared(self) -> list[nn.Parameter]:
-        """All but the experts."""
+        """Returns all parameters except those of experts."""
         return [each for name, each in self.named_parameters() if not name.startswith("layer.")]
 
     def own(self) -> list[nn.Parameter]:
@@ -88,9 +88,9 @@ class Model(nn.Module):
 
 
 def batches(steps: int) -> list[Tensor]:
-    """A language to learn: each token follows from the one before it, mostly.
+    """Returns batches of a language in which most tokens follow from the one before.
 
-    By a seed at which no token's second and third expert are nearly equal: rounding would choose between them.
+    With this seed no token's second and third expert are nearly equal. Otherwise rounding would choose between them.
     """
     random = torch.Generator().manual_seed(32)
     result = []
@@ -108,7 +108,7 @@ def loss_of(model: Model, rows: Tensor) -> Tensor:
 
 
 def average(tensors: list[Tensor], ranks: int) -> None:
-    """In the host's memory, where gloo works."""
+    """Averages tensors over ranks in the host's memory, where gloo works."""
     for tensor in tensors:
         total = tensor.cpu()
         dist.all_reduce(total)
@@ -116,7 +116,7 @@ def average(tensors: list[Tensor], ranks: int) -> None:
 
 
 def values(parameters: list[nn.Parameter], of_gradients: bool) -> list[Tensor]:
-    """Copies in the host's memory."""
+    """Returns copies in the host's memory."""
     picked = [p.grad if of_gradients and p.grad is not None else p.data for p in parameters]
     return [each.to("cpu", copy=True).contiguous() for each in picked]
 
@@ -142,7 +142,7 @@ class Spread:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=3e-3, eps=1e-5)
 
     def step(self, rows: Tensor) -> float:
-        """Loss of the whole batch, and gradients of it: those of experts already hold all ranks' tokens."""
+        """Makes a step; returns the loss of the batch. Gradients of experts cover the tokens of all ranks already."""
         self.optimizer.zero_grad()
         loss = loss_of(self.model, rows.chunk(self.ranks)[self.rank])
         loss.backward()
@@ -155,7 +155,7 @@ class Spread:
         return mean.item()
 
     def gathered(self, of_gradients: bool) -> list[Tensor]:
-        """Shared tensors, then those of the experts of all ranks together."""
+        """Returns shared tensors, then those of the experts of all ranks together."""
         result = values(self.model.shared(), of_gradients)
         for mine in values(self.model.own(), of_gradients):
             parts = [torch.empty_like(mine) for _ in range(self.ranks)]
@@ -183,13 +183,13 @@ class Single:
 
 
 def difference(left: list[Tensor], right: list[Tensor]) -> float:
-    """The largest, relative to the largest value of the tensor."""
+    """Returns the largest difference, relative to the largest value of the tensor."""
     pairs = zip(left, right, strict=True)
     return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-6)).item() for a, b in pairs)
 
 
 def device_of(kind: str) -> torch.device:
-    """This rank's: the GPU of its number, or the first one for all ranks where there are too few."""
+    """Returns the device of this rank: the GPU with its number, or the first one if there are fewer GPUs than ranks."""
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -197,12 +197,12 @@ def device_of(kind: str) -> torch.device:
     ranks = int(os.environ["WORLD_SIZE"])
     index = int(os.environ["RANK"]) if torch.cuda.device_count() >= ranks else 0
     torch.cuda.set_device(index)
-    torch.backends.cuda.matmul.allow_tf32 = False  # its 10 bits would hide what is compared
+    torch.backends.cuda.matmul.allow_tf32 = False  # rounding to its 10 bits would hide the differences
     return torch.device("cuda", index)
 
 
 class Comparison:
-    """The largest distances between the two models so far; gathering is collective, comparing is rank 0's."""
+    """The largest distances between the two models so far. Gathering is collective; rank 0 alone compares."""
 
     def __init__(self, spread: Spread, single: Single | None) -> None:
         self.spread, self.single = spread, single

@@ -1,10 +1,10 @@
-"""Plots bandwidth over tokens, from what `switchyard bench --json` wrote.
+"""Plots bandwidth over tokens from files of `switchyard bench --json`.
 
     for tokens in 16 64 256 1024 4096; do ./dev bench --tokens $tokens --json run-$tokens.json; done
     python examples/python/plot_bandwidth.py run-*.json --output bandwidth.svg
 
-Files of all modes go together; there is a line for each operation, engine, dtype and number of ranks. Needs matplotlib.
-The kind of picture is that of the output's name: .png, .svg, .pdf.
+Files of both modes may be mixed; there is a line for each operation, engine, dtype and number of ranks. The name of the
+output says what kind of picture it is: .png, .svg, .pdf. The program needs matplotlib.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def throughput(run: dict[str, Any]) -> Iterator[Point]:
 
 
 def latency(run: dict[str, Any]) -> Iterator[Point]:
-    """One file has a case for each number of tokens. Outputs travel as bf16, or coded."""
+    """A file has a case for each number of tokens. A combine sends bf16, or codes."""
     dtypes = {"dispatch": run["dtype"], "combine": "bf16" if run["coding"] == "none" else run["coding"]}
     for case in run["cases"]:
         for operation, dtype in dtypes.items():
@@ -47,12 +47,12 @@ def points_of(path: Path) -> Iterator[Point]:
         run = json.loads(path.read_text())
         reader = readers[run["schema"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.exit(f"{path}: not of switchyard bench --json: {error!r}")
+        sys.exit(f"{path}: expected a file of switchyard bench --json, seen {error!r}")
     yield from reader(run)
 
 
 def lines_of(paths: list[Path]) -> dict[str, dict[int, float]]:
-    """GB/s by tokens. Of several runs of the same, the best counts."""
+    """Returns GB/s by tokens for each line. Of several equal runs the best counts."""
     lines: dict[str, dict[int, float]] = defaultdict(dict)
     for path in paths:
         for line, tokens, gbps in points_of(path):

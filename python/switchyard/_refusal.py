@@ -1,4 +1,4 @@
-"""Calls that this rank refuses before it has told the engine anything.
+"""Calls that this rank refuses before they reach the engine.
 
 The peers are in their calls by then and would wait for this rank until their deadlines. So this rank makes the engine's
 call without x, which every rank refuses: the call then fails on all ranks at once.
