@@ -7,6 +7,7 @@
 #include "base/check.hpp"
 #include "base/deadline.hpp"
 #include "call/views.hpp"
+#include "layout/fp8.hpp"
 
 namespace switchyard {
 
@@ -22,7 +23,7 @@ void check_scales(DispatchArgs const& args, BufferFacts const& buffer) {
           name_of(args.x.dtype), args.scales.given() ? "a tensor" : "none");
   require(!(fp8 && args.cast_to_fp8), "cast_to_fp8: expected x of dtype bf16, f16 or f32, seen f8e4m3");
   if (!fp8) return;
-  check_shape("scales", args.scales, {args.x.size(0), (args.x.size(1) + scale_group - 1) / scale_group},
+  check_shape("scales", args.scales, {args.x.size(0), scale_groups(args.x.size(1))},
               buffer.device);
   check_dtype("scales", args.scales, {DType::f32});
   check_aligned("scales", args.scales);

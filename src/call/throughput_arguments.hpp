@@ -7,8 +7,6 @@
 
 namespace switchyard {
 
-inline constexpr std::int64_t scale_group = 128;  // channels that share an fp8 scale
-
 // What the checks need to know of the buffer.
 struct BufferFacts {
   BufferOptions options;

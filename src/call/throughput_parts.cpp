@@ -6,6 +6,7 @@
 
 #include "base/check.hpp"
 #include "base/config.hpp"
+#include "layout/fp8.hpp"
 #include "node/agreement.hpp"
 #include "node/host_heap.hpp"
 
@@ -45,7 +46,7 @@ ReceiveShape shape_of(DispatchArgs const& args, OutputLayout layout, std::int64_
   bool const flat = layout == OutputLayout::flat;
   return {.rows = args.num_worst_tokens,
           .row_bytes = hidden * (fp8 ? 1 : size_of(args.x.dtype)),
-          .scale_bytes = fp8 ? (hidden + scale_group - 1) / scale_group * sizeof(float) : 0,
+          .scale_bytes = fp8 ? static_cast<std::size_t>(scale_groups(args.x.size(1))) * sizeof(float) : 0,
           .topk_bytes = args.topk_idx.given() && flat ? slots * size_of(args.topk_idx.dtype) : 0,
           .weight_bytes = args.topk_weights.given() ? (flat ? slots : 1) * sizeof(float) : 0};
 }

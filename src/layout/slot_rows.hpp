@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "layout/fp8.hpp"
 #include "layout/slots.hpp"
 #include "switchyard/low_latency.hpp"
 
@@ -28,11 +29,6 @@ struct SlotRows {
     return layout == SlotLayout::expert_major && scale_dtype != DType::u8;
   }
 };
-
-// Scales of a row of that many channels.
-constexpr std::int64_t scale_groups(std::int64_t channels) noexcept {
-  return (channels + 127) / 128;
-}
 
 inline SlotRows slot_rows_of(LowLatencyDispatchArgs const& args) noexcept {
   SlotRows rows{.layout = args.layout,

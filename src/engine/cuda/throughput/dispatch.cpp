@@ -7,6 +7,7 @@
 #include "engine/cuda/host/rows.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/launch.hpp"
+#include "layout/fp8.hpp"
 #include "plan/copy_plan.hpp"
 
 namespace switchyard::cuda {
@@ -256,7 +257,7 @@ Engine::Payload Engine::prepare_payload(DispatchCall& call) {
 
 void Engine::cast(DispatchCall& call, Payload& payload) {
   ConstTensorView const& x = call.args.x;
-  std::int64_t const groups = (x.size(1) + 127) / 128;
+  std::int64_t const groups = scale_groups(x.size(1));
   std::size_t const values = align_up(static_cast<std::size_t>(x.numel()), part_alignment);
   std::size_t const bytes = values + static_cast<std::size_t>(x.size(0) * groups) * sizeof(float);
   auto block = take(bytes);
