@@ -18,7 +18,7 @@
 namespace switchyard {
 
 namespace detail {
-class BufferState;
+class ThroughputEngine;
 class Routing;
 }  // namespace detail
 
@@ -95,12 +95,6 @@ struct Layout {
 
 // As Buffer::get_layout, of tensors in host memory, for num_experts split over num_ranks; needs no ranks at all.
 [[nodiscard]] Layout get_layout(ConstTensorView topk_idx, int num_experts, int num_ranks);
-
-// How long a part of a call took; see Buffer::phases().
-struct PhaseTime {
-  char const* name = "";
-  double us = 0;
-};
 
 struct DispatchArgs {
   // [N, H] bf16, f16, f32 or f8e4m3; rows may be strided, elements of a row must be adjacent.
@@ -234,16 +228,6 @@ class Buffer {
   // (naming the rank that did not come), the communicator's collectives are, too.
   void reset();
 
-  // Collective, for benchmarks: on the CUDA engine what is queued later on cuda_stream() starts together on all
-  // ranks.
-  void gate();
-
-  // CUDA engine: where the time of the latest call went, on this rank, by the GPU's clock; valid when the call is
-  // done. dispatch: launch (since the last gate()), count, agree, answer, move, close; combine: launch, stage,
-  // agree, sum, close; get_layout: launch, count. A phase that the call did without is left out. Empty on the CPU
-  // engine.
-  [[nodiscard]] std::vector<PhaseTime> phases() const;
-
   // CPU engine: the stream that asynchronous calls run on. Throws Unsupported on the CUDA engine.
   [[nodiscard]] Stream& stream();
   // CUDA engine: the cudaStream_t that calls run on; 0 on the CPU engine.
@@ -255,8 +239,10 @@ class Buffer {
   [[nodiscard]] std::size_t heap_bytes_used() const noexcept;
   [[nodiscard]] std::size_t heap_bytes_peak() const noexcept;
 
+  [[nodiscard]] std::shared_ptr<detail::ThroughputEngine> const& state() const noexcept { return state_; }
+
  private:
-  std::shared_ptr<detail::BufferState> state_;
+  std::shared_ptr<detail::ThroughputEngine> state_;
 };
 
 }  // namespace switchyard

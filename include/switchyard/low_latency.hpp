@@ -19,7 +19,7 @@
 namespace switchyard {
 
 namespace detail {
-class LowLatencyState;
+class LowLatencyEngine;
 struct Lease;
 }  // namespace detail
 
@@ -178,8 +178,6 @@ class LowLatencyBuffer {
 
   // CUDA engine: waits for all calls so far and throws what they found.
   void synchronize();
-  // For benchmarks, collective: what is queued on the stream later starts together on all ranks (CUDA engine).
-  void gate(std::uintptr_t cuda_stream);
 
   [[nodiscard]] EngineKind engine() const noexcept;
   [[nodiscard]] Communicator const& communicator() const noexcept;
@@ -187,8 +185,10 @@ class LowLatencyBuffer {
   [[nodiscard]] std::int64_t num_local_experts() const noexcept;    // L
   [[nodiscard]] std::size_t bytes() const noexcept;                 // of this rank's slots
 
+  [[nodiscard]] std::shared_ptr<detail::LowLatencyEngine> const& state() const noexcept { return state_; }
+
  private:
-  std::shared_ptr<detail::LowLatencyState> state_;
+  std::shared_ptr<detail::LowLatencyEngine> state_;
 };
 
 }  // namespace switchyard

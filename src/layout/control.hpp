@@ -19,8 +19,8 @@ inline constexpr std::size_t text_bytes = 384;
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free,
               "atomics in shared memory must not hide a lock");
 
-// What all ranks must pass alike in one call; compared field by field by every rank.
-enum class Fact : unsigned char {
+// What all ranks must ask alike in one call. Every rank compares the terms of all.
+enum class Term : unsigned char {
   operation,
   dtype,
   hidden,
@@ -38,7 +38,7 @@ enum class Fact : unsigned char {
   range,
   count
 };
-inline constexpr std::size_t num_facts = static_cast<std::size_t>(Fact::count);
+inline constexpr std::size_t num_terms = static_cast<std::size_t>(Term::count);
 
 // First failure of the buffer, told by a peer. state: 0 none, 1 being written, 2 readable.
 struct alignas(cache_line) AbortRecord {
@@ -62,12 +62,12 @@ struct ControlHeader {
   AbortRecord abort;
 };
 
-// One per source: opens a call, carries its facts or the reason why the source refuses.
+// One per source: opens a call, carries its terms or the reason why the source refuses.
 struct alignas(cache_line) Announce {
   std::atomic<std::uint64_t> epoch;
   std::uint32_t status;  // 0, or an ErrorCode
   std::uint32_t reserved;
-  std::int64_t facts[num_facts];
+  std::int64_t terms[num_terms];
   // combine: offsets in the source's heap of the expert outputs, their top-k weights and row weights; -1: none.
   std::int64_t x_offset;
   std::int64_t weights_offset;

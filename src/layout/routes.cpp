@@ -15,7 +15,6 @@ struct Choice {
   std::int16_t slot;
 };
 
-inline constexpr std::size_t max_top_k = 64;
 using Choices = std::array<Choice, max_top_k>;
 
 void check_expert(std::int64_t token, std::int64_t slot, std::int64_t expert, int num_experts) {

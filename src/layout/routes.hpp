@@ -10,6 +10,9 @@
 
 namespace switchyard {
 
+// Slots of a token at most.
+inline constexpr int max_top_k = 64;
+
 // One row that a token takes somewhere.
 struct Route {
   std::int32_t row = 0;      // within its (source, rank) or (source, expert) stream; final row after resolve()

@@ -1,22 +1,34 @@
-// How the ranks of a node agree to go on, or not to.
+// How the ranks of a node agree to go on, or not to, and how they exchange values.
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <optional>
 #include <span>
+#include <string_view>
+#include <type_traits>
+#include <vector>
 
+#include "base/check.hpp"
 #include "base/refusal.hpp"
 #include "node/node.hpp"
 
 namespace switchyard {
 
-// The bytes of a value that is passed to all_gather(); valid as long as the value is.
-template <typename T>
-std::span<std::byte const> bytes_of(T const& value) {
-  return std::as_bytes(std::span(&value, 1));
-}
-
-// Collective. Every rank says whether it refuses, and why; the first refusal, by rank, is thrown on every rank.
+// Collective. Every rank says whether it refuses, and why. The first refusal, by rank, is thrown on every rank.
 void agree(Node& node, std::optional<Refusal> const& refusal);
+
+// Collective: the values of all ranks, by rank. `name` says in the error what a rank sent in another size.
+template <typename T>
+std::vector<T> gather(Node& node, std::string_view name, T const& mine) {
+  static_assert(std::is_trivially_copyable_v<T>, "the bytes of a value are sent as they lie");
+  std::vector<T> all;
+  for (auto const& bytes : node.all_gather(std::as_bytes(std::span(&mine, 1)))) {
+    require(bytes.size() == sizeof(T), "rank {}: {}: expected {} bytes, seen {}", all.size(), name, sizeof(T),
+            bytes.size());
+    std::memcpy(&all.emplace_back(), bytes.data(), sizeof(T));
+  }
+  return all;
+}
 
 }  // namespace switchyard

@@ -1,6 +1,5 @@
 #include "node/device_heap.hpp"
 
-#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -33,16 +32,6 @@ DeviceIntroduction introduction_of(DeviceSegment const& segment, int device) {
           .kind = static_cast<std::uint64_t>(shared.kind),
           .handle = shared.handle,
           .gpu = gpu_id(device)};
-}
-
-std::vector<DeviceIntroduction> introduce(Node& node, DeviceIntroduction const& mine) {
-  std::vector<DeviceIntroduction> all;
-  for (auto const& bytes : node.all_gather(std::as_bytes(std::span(&mine, 1)))) {
-    require(bytes.size() == sizeof mine, "rank {}: introduction: expected {} bytes, seen {}", all.size(),
-            sizeof mine, bytes.size());
-    std::memcpy(&all.emplace_back(), bytes.data(), sizeof mine);
-  }
-  return all;
 }
 
 // Maps the segments of all ranks for one rank's GPU.
@@ -119,7 +108,7 @@ ConnectedDeviceHeap connect_device_heap(Node& node, DeviceHeapRequest const& req
           own = DeviceSegment::create(kind, device, control + request.heap_bytes, control);
           mine = introduction_of(*own, device);
         }));
-  auto const all = introduce(node, mine);
+  auto const all = gather(node, "introduction", mine);
   auto const descriptors = exchange_descriptors(node, *own);
   ConnectedDeviceHeap connected{.heap = nullptr, .ranks_per_gpu = 0};
   std::vector<std::shared_ptr<Segment>> segments;

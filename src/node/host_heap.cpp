@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,16 +23,6 @@ struct Introduction {
   std::uint64_t segment_bytes = 0;
   std::uint64_t segment_id = 0;
 };
-
-std::vector<Introduction> introduce(Node& node, Introduction const& mine) {
-  std::vector<Introduction> all;
-  for (auto const& bytes : node.all_gather(bytes_of(mine))) {
-    require(bytes.size() == sizeof(Introduction), "rank {}: introduction: expected {} bytes, seen {}", all.size(),
-            sizeof(Introduction), bytes.size());
-    std::memcpy(&all.emplace_back(), bytes.data(), sizeof(Introduction));
-  }
-  return all;
-}
 
 void check_equal(SizeOptions const& names, std::vector<Introduction> const& all) {
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
@@ -87,7 +76,7 @@ ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan co
   auto const own = create_segment(node, plan);
   Introduction mine{.segment_bytes = own->bytes(), .segment_id = own->id()};
   for (std::size_t i = 0; i < options.options.size(); ++i) mine.options.at(i) = options.options[i].value;
-  auto const all = introduce(node, mine);
+  auto const all = gather(node, "introduction", mine);
   check_equal(options, all);
   auto descriptors = node.exchange_fd(own->fd());
   std::vector<std::shared_ptr<Segment>> segments;

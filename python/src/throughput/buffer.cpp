@@ -9,6 +9,7 @@
 
 #include "communicator.hpp"
 #include "settle.hpp"
+#include "switchyard/measure.hpp"
 #include "tensors/dtypes.hpp"
 #include "tensors/inputs.hpp"
 #include "throughput/results.hpp"
@@ -87,7 +88,7 @@ nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<
 
 nb::list phases(PyBuffer const& self) {
   auto const buffer = self.get();
-  auto const times = run_here([&] { return buffer->phases(); });  // waits for the latest call
+  auto const times = run_here([&] { return switchyard::phases(*buffer); });  // waits for the latest call
   nb::list result;
   for (PhaseTime const& each : times) result.append(nb::make_tuple(each.name, each.us));
   return result;

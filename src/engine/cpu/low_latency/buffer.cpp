@@ -3,11 +3,9 @@
 #include <vector>
 
 #include "base/check.hpp"
-#include "call/low_latency_arguments.hpp"
-#include "call/low_latency_engine.hpp"
-#include "call/low_latency_parts.hpp"
+#include "call/low_latency.hpp"
 #include "call/reset.hpp"
-#include "call/throughput_parts.hpp"
+#include "call/setup.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
 #include "node/agreement.hpp"
 #include "node/host_heap.hpp"
@@ -45,19 +43,19 @@ struct Half {
   Args args;
 };
 
-class CpuLowLatency final : public LowLatencyState {
+class CpuLowLatency final : public LowLatencyEngine {
  public:
   CpuLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
         sizes_(agree_on_sizes(*communicator_.node(), options)),
-        decisions_(decide_together(*communicator_.node(), buffer_options_of(options, slot_layout(sizes_).bytes))),
-        connected_(connect_slots(*communicator_.node(), options, decisions_.plan)),
-        facts_{.options = options,
-               .num_ranks = communicator_.size(),
-               .rank = communicator_.rank(),
-               .buffer_id = connected_.buffer_id},
+        setup_(agree_on_setup(*communicator_.node(), buffer_options_of(options, slot_layout(sizes_).bytes))),
+        connected_(connect_slots(*communicator_.node(), options, setup_.plan)),
+        info_{.options = options,
+              .num_ranks = communicator_.size(),
+              .rank = communicator_.rank(),
+              .buffer_id = connected_.buffer_id},
         engine_(connected_.heap, communicator_.node(),
-                {.sizes = sizes_, .wait = decisions_.wait, .mask_late_peers = options.mask_late_peers}),
+                {.sizes = sizes_, .wait = setup_.wait, .mask_late_peers = options.mask_late_peers}),
         leases_(static_cast<std::size_t>(sizes_.frames)) {}
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override {
@@ -94,13 +92,13 @@ class CpuLowLatency final : public LowLatencyState {
   }
 
   Tensor outputs(LowLatencyHandle const& handle, DType dtype) override {
-    check_low_latency_handle(handle, facts());
+    check_low_latency_handle(handle, info());
     check_outputs_dtype(dtype);
-    return outputs_in(place_of(use_of(handle)), sizes_, dtype, facts_.options.hidden, handle.lease());
+    return outputs_in(place_of(use_of(handle)), sizes_, dtype, info_.options.hidden, handle.lease());
   }
 
   void mask(int rank, bool masked) override {
-    check_peer(rank, facts());
+    check_peer(rank, info());
     engine_.mask(rank, masked);
   }
   std::vector<bool> masked() override { return engine_.masked(); }
@@ -110,20 +108,20 @@ class CpuLowLatency final : public LowLatencyState {
   void drain() noexcept override {}
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
-  [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return info_.options; }
   [[nodiscard]] std::size_t bytes() const noexcept override { return slot_layout(sizes_).bytes; }
 
  private:
   std::shared_ptr<CpuLowLatency> self() { return std::static_pointer_cast<CpuLowLatency>(shared_from_this()); }
 
-  [[nodiscard]] LowLatencyFacts facts() const {
-    LowLatencyFacts facts = facts_;
-    facts.era = engine_.credits()->era();
-    return facts;
+  [[nodiscard]] LowLatencyInfo info() const {
+    LowLatencyInfo info = info_;
+    info.generation = engine_.credits()->generation();
+    return info;
   }
-  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : decisions_.plan.num_workers; }
+  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : setup_.plan.num_workers; }
   [[nodiscard]] FramePlace place_of(FrameUse const& use) const {
-    return {.frame = engine_.slots().frame(facts_.rank, use.frame),
+    return {.frame = engine_.slots().frame(info_.rank, use.frame),
             .local_experts = engine_.slots().local_experts()};
   }
   // Of a checked handle.
@@ -139,8 +137,8 @@ class CpuLowLatency final : public LowLatencyState {
     lease->frame = use.frame;
     lease->layout = args.layout;
     lease->num_tokens = args.x.size(0);
-    lease->buffer_id = facts_.buffer_id;
-    lease->era = use.era;
+    lease->buffer_id = info_.buffer_id;
+    lease->generation = use.generation;
     lease->use = use;
     lease->give_back = [credits = engine_.credits(), use] { credits->give_back(use); };
     return lease;
@@ -149,13 +147,13 @@ class CpuLowLatency final : public LowLatencyState {
   // The send halves. Up to the engine's own nothing is sent or counted.
   LowLatencyReceived send(LowLatencyDispatchArgs const& args) {
     engine_.check_usable();
-    check_low_latency_dispatch(args, facts());
+    check_low_latency_dispatch(args, info());
     FrameUse const use = engine_.next_use();
     std::weak_ptr<Lease>& earlier = leases_[static_cast<std::size_t>(use.frame)];
     // One from before a reset is void, whoever holds it.
     auto const held = earlier.lock();
     require(
-        held == nullptr || held->era != use.era,
+        held == nullptr || held->generation != use.generation,
         "max_results: expected the result of {} dispatches ago to be let go of, seen it held; let go of results "
         "earlier or raise LowLatencyOptions::max_results",
         sizes_.frames);
@@ -169,7 +167,7 @@ class CpuLowLatency final : public LowLatencyState {
 
   void send(LowLatencyCombineArgs const& args) {
     engine_.check_usable();
-    check_low_latency_combine(args, facts());
+    check_low_latency_combine(args, info());
     auto const use = use_of(args.handle);
     check_coding(args, place_of(use).frame + engine_.slots().at().outputs);
     engine_.check_combine(use_of(args.handle));
@@ -182,24 +180,24 @@ class CpuLowLatency final : public LowLatencyState {
     auto const state = std::exchange(half.state, nullptr);
     auto const lease = std::exchange(half.lease, nullptr);
     if (lease == nullptr) return;
-    require(lease->era == state->engine_.credits()->era(),
+    require(lease->generation == state->engine_.credits()->generation(),
             "receive hook: expected one of a call after the last reset, seen one from before");
     run(*state, half);
   }
 
   Communicator communicator_;
   SlotSizes sizes_;
-  Decisions decisions_;
+  BufferSetup setup_;
   ConnectedHeap connected_;
-  LowLatencyFacts facts_;  // but for the era
+  LowLatencyInfo info_;  // but for the generation
   cpu::LowLatency engine_;
   std::vector<std::weak_ptr<Lease>> leases_;  // of the latest dispatch into each frame
 };
 
 }  // namespace
 
-std::shared_ptr<LowLatencyState> make_cpu_low_latency(Communicator const& communicator,
-                                                      LowLatencyOptions const& options) {
+std::shared_ptr<LowLatencyEngine> make_cpu_low_latency(Communicator const& communicator,
+                                                       LowLatencyOptions const& options) {
   return std::make_shared<CpuLowLatency>(communicator, options);
 }
 

@@ -19,7 +19,6 @@ namespace {
 
 constexpr std::int64_t chunk_rows = 8;
 constexpr std::int64_t chunk_tokens = 4;
-constexpr std::size_t most_terms = 64;  // top_k at most
 
 std::size_t row_bytes_of(ConstTensorView const& x) noexcept {
   return static_cast<std::size_t>(x.size(2)) * size_of(x.dtype);
@@ -57,9 +56,9 @@ class SumRows {
 
  private:
   struct Terms {
-    std::array<void const*, most_terms> rows;
-    std::array<int, most_terms> ranks;
-    std::array<float, most_terms> weights;
+    std::array<void const*, max_top_k> rows;
+    std::array<int, max_top_k> ranks;
+    std::array<float, max_top_k> weights;
     std::size_t count = 0;
   };
 

@@ -18,7 +18,7 @@ void Credits::credit(int peer, int frame, std::uint64_t epoch) const noexcept {
 void Credits::give_back(FrameUse const& use) noexcept {
   std::lock_guard const lock(mutex_);
   auto const frame = static_cast<std::size_t>(use.frame);
-  if (use.era != era_ || received_[frame] != use.epoch || given_[frame] == use.epoch) return;
+  if (use.generation != generation_ || received_[frame] != use.epoch || given_[frame] == use.epoch) return;
   given_[frame] = use.epoch;
   for (int expert = 0; expert < slots_.local_experts(); ++expert) {
     // Relaxed: released by the credits below.
@@ -47,9 +47,9 @@ void Credits::mask(int peer, bool masked) {
   ring_doorbell(slots_.heap(), peer);
 }
 
-void Credits::end_era() {
+void Credits::end_generation() {
   std::lock_guard const lock(mutex_);
-  ++era_;
+  ++generation_;
 }
 
 void Credits::clear() {
@@ -61,9 +61,9 @@ void Credits::clear() {
   std::memset(slots_.heap().heap(slots_.rank()), 0, slots_.at().control_bytes);
 }
 
-std::uint64_t Credits::era() const {
+std::uint64_t Credits::generation() const {
   std::lock_guard const lock(mutex_);
-  return era_;
+  return generation_;
 }
 
 }  // namespace switchyard::cpu

@@ -15,7 +15,7 @@ namespace switchyard::cpu {
 struct FrameUse {
   int frame = 0;
   std::uint64_t epoch = 0;
-  std::uint64_t era = 0;  // resets before it
+  std::uint64_t generation = 0;  // resets before it
 };
 
 class Credits {
@@ -32,16 +32,16 @@ class Credits {
   [[nodiscard]] bool masked(int peer) const noexcept { return masked_[static_cast<std::size_t>(peer)] != 0; }
 
   // The two steps of a reset: void what was handed out; then forget everything.
-  void end_era();
+  void end_generation();
   void clear();
-  [[nodiscard]] std::uint64_t era() const;
+  [[nodiscard]] std::uint64_t generation() const;
 
  private:
   void credit(int peer, int frame, std::uint64_t epoch) const noexcept;
 
   Slots slots_;
   mutable std::mutex mutex_;
-  std::uint64_t era_ = 0;
+  std::uint64_t generation_ = 0;
   std::vector<char> masked_;
   std::array<std::uint64_t, max_frames> received_{};
   std::array<std::uint64_t, max_frames> given_{};

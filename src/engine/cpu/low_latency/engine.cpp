@@ -25,7 +25,8 @@ LowLatency::LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_p
 
 FrameUse LowLatency::next_use() const {
   auto const frame = static_cast<std::size_t>(dispatches_ % frames_.size());
-  return {.frame = static_cast<int>(frame), .epoch = frames_[frame].epoch + 1, .era = credits_->era()};
+  return {
+      .frame = static_cast<int>(frame), .epoch = frames_[frame].epoch + 1, .generation = credits_->generation()};
 }
 
 std::vector<bool> LowLatency::masked() {

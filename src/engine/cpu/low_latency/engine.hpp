@@ -7,13 +7,13 @@
 #include <memory>
 #include <vector>
 
+#include "call/low_latency.hpp"
 #include "control/counters.hpp"
 #include "control/signals.hpp"
 #include "engine/cpu/low_latency/credits.hpp"
 #include "engine/cpu/low_latency/routes.hpp"
 #include "engine/cpu/low_latency/slots.hpp"
 #include "engine/cpu/worker_pool.hpp"
-#include "layout/slot_rows.hpp"
 
 namespace switchyard::cpu {
 
@@ -66,7 +66,7 @@ class LowLatency {
   void check_usable() const { signals_.check_usable(); }
 
   // The steps of a reset; see api/reset.hpp.
-  void end_work() const { credits_->end_era(); }
+  void end_work() const { credits_->end_generation(); }
   [[nodiscard]] Counters counters() const noexcept { return {}; }
   void clean(Counters const& agreed);
   [[noreturn]] void give_up(Error const& error) { signals_.fail(error); }

@@ -10,6 +10,7 @@
 #include "engine/cpu/low_latency/engine.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "engine/cpu/token_chunks.hpp"
+#include "layout/fp8.hpp"
 #include "layout/routes.hpp"
 
 namespace switchyard::cpu {
@@ -236,7 +237,7 @@ void LowLatency::send_dispatch(LowLatencyDispatchArgs const& args, int workers) 
 // is received and given back.
 void LowLatency::finish_abandoned(FrameUse const& next) {
   if (of(next).received) return;
-  FrameUse const left{.frame = next.frame, .epoch = next.epoch - 1, .era = next.era};
+  FrameUse const left{.frame = next.frame, .epoch = next.epoch - 1, .generation = next.generation};
   receive(left, {});
   credits_->give_back(left);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/trace.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/token_chunks.hpp"
@@ -72,12 +73,7 @@ class CombineRun {
     }
     auto block = engine_.heap_->allocate(bytes);
     if (!block) {
-      call_.refusal =
-          Refusal{ErrorCode::out_of_memory,
-                  fmt::format("symmetric heap: expected {} free bytes to stage a tensor of {} rows, seen {} of {}; "
-                              "write into a tensor of Buffer::allocate or raise BufferOptions::heap_bytes",
-                              bytes, view.size(0), engine_.heap_->allocator().largest_free(),
-                              engine_.heap_->allocator().capacity())};
+      call_.refusal = no_room_to_stage(*engine_.heap_, bytes, view.size(0));
       return -1;
     }
     copy_rows(view, block->data, row_bytes);
@@ -99,18 +95,18 @@ class CombineRun {
 
   void stage_all() {
     if (call_.refusal) return;
-    opening_.x_offset = stage(call_.args.x);
-    if (!call_.refusal) opening_.weights_offset = stage(call_.args.topk_weights);
-    if (!call_.refusal) opening_.row_weights_offset = stage(call_.args.row_weights);
+    announcement_.x_offset = stage(call_.args.x);
+    if (!call_.refusal) announcement_.weights_offset = stage(call_.args.topk_weights);
+    if (!call_.refusal) announcement_.row_weights_offset = stage(call_.args.row_weights);
   }
 
   void announce() {
     TraceScope const span("combine/announce", link_.rank);
-    opening_.epoch = epoch_;
-    opening_.phase = "combine/announce";
-    opening_.refusal = call_.refusal;
-    opening_.facts = facts_of(call_);
-    open_call(link_, opening_);
+    announcement_.epoch = epoch_;
+    announcement_.phase = "combine/announce";
+    announcement_.refusal = call_.refusal;
+    announcement_.terms = terms_of(call_);
+    open_call(link_, announcement_);
   }
 
   // Where a peer's tensor lies. Facts agree, so it has one if this rank has. An offset that came from outside must
@@ -201,7 +197,7 @@ class CombineRun {
   CombineCall& call_;
   Link link_;
   std::uint64_t epoch_;
-  Opening opening_;
+  Announcement announcement_;
   std::vector<SymmetricHeap::Block> staged_;  // freed when every peer has read them: after close_call()
   std::vector<SourceRows> sources_;
 };

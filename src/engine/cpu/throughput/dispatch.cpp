@@ -9,6 +9,7 @@
 
 #include "base/check.hpp"
 #include "base/trace.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/token_chunks.hpp"
@@ -91,7 +92,7 @@ class DispatchRun {
     TraceScope const span("dispatch/announce", link_.rank);
     if (!call_.refusal && !cached()) send_counts();
     open_call(link_,
-              {.epoch = epoch_, .phase = "dispatch/announce", .facts = facts_of(call_), .refusal = call_.refusal});
+              {.epoch = epoch_, .phase = "dispatch/announce", .terms = terms_of(call_), .refusal = call_.refusal});
   }
 
   // Sums up the sources' counts into this rank's placement.
@@ -135,12 +136,7 @@ class DispatchRun {
     std::size_t const bytes = receive_block(call_.shape).bytes;
     call_.block = engine_.heap_->allocate(bytes);
     if (call_.block) return std::nullopt;
-    auto const& allocator = engine_.heap_->allocator();
-    return Refusal{
-        ErrorCode::out_of_memory,
-        fmt::format("symmetric heap: expected {} free bytes for {} rows received, seen {} of {}; free results "
-                    "earlier or raise BufferOptions::heap_bytes",
-                    bytes, rows, allocator.largest_free(), allocator.capacity())};
+    return no_room(*engine_.heap_, bytes, fmt::format("{} rows received", rows));
   }
 
   void answer() {

@@ -6,7 +6,7 @@
 #include <memory>
 #include <optional>
 
-#include "call/calls.hpp"
+#include "call/throughput.hpp"
 #include "control/announce.hpp"
 #include "control/control_area.hpp"
 #include "control/counters.hpp"

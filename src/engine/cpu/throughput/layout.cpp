@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/check.hpp"
-#include "call/throughput_arguments.hpp"
+#include "call/throughput.hpp"
 #include "layout/routes.hpp"
 #include "layout/topology.hpp"
 

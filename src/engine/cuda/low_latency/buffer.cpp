@@ -6,11 +6,9 @@
 #include <utility>
 
 #include "base/check.hpp"
-#include "call/low_latency_arguments.hpp"
-#include "call/low_latency_engine.hpp"
-#include "call/low_latency_parts.hpp"
+#include "call/low_latency.hpp"
 #include "call/reset.hpp"
-#include "call/throughput_parts.hpp"
+#include "call/setup.hpp"
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "engine/cuda/low_latency/engine.hpp"
@@ -59,7 +57,7 @@ SlotSizes cuda_slot_sizes_of(LowLatencyOptions const& options, int num_ranks) {
   return sizes;
 }
 
-class CudaLowLatency final : public LowLatencyState {
+class CudaLowLatency final : public LowLatencyEngine {
  public:
   CudaLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
@@ -107,7 +105,7 @@ class CudaLowLatency final : public LowLatencyState {
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) override {
     auto [received, kernel] = start(args, false);
     receive = once([this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
-      if (lease->era != facts_.era) return;  // void since a reset
+      if (lease->generation != facts_.generation) return;  // void since a reset
       kernel.send = false;
       kernel.receive = true;
       run(kernel, 1, stream);
@@ -122,7 +120,7 @@ class CudaLowLatency final : public LowLatencyState {
     auto kernel = start(args, false);
     int const blocks = blocks_for(args.num_sms, kernel.tokens);
     receive = once([this, kernel, blocks, lease = args.handle.lease()](std::uintptr_t stream) mutable {
-      if (lease->era != facts_.era) return;
+      if (lease->generation != facts_.generation) return;
       kernel.send = false;
       kernel.receive = true;
       run(kernel, blocks, stream);
@@ -143,7 +141,7 @@ class CudaLowLatency final : public LowLatencyState {
 
   void reset() override {
     reset_together(node(), engine_);
-    ++facts_.era;
+    ++facts_.generation;
     calls_ = 0;
     for (auto& lease : held_) lease.reset();
   }
@@ -162,9 +160,9 @@ class CudaLowLatency final : public LowLatencyState {
  private:
   Node& node() { return *communicator_.node(); }
 
-  Decisions decide(LowLatencyOptions const& options) {
+  BufferSetup decide(LowLatencyOptions const& options) {
     agree(node(), refusal_of([&] { check_low_latency_options(options, node().size()); }));
-    return decide_together(node(), buffer_options_of(options, 0));
+    return agree_on_setup(node(), buffer_options_of(options, 0));
   }
 
   ConnectedHeap connect_host(LowLatencyOptions const& options) {
@@ -223,7 +221,7 @@ class CudaLowLatency final : public LowLatencyState {
     lease->layout = args.layout;
     lease->num_tokens = args.x.size(0);
     lease->buffer_id = facts_.buffer_id;
-    lease->era = facts_.era;
+    lease->generation = facts_.generation;
     held = lease;
     std::uint64_t const number = ++dispatches_;
     engine_.begin(frame, number);
@@ -344,12 +342,12 @@ class CudaLowLatency final : public LowLatencyState {
   }
 
   Communicator communicator_;
-  Decisions decisions_;
+  BufferSetup decisions_;
   int device_;
   SlotSizes sizes_;
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
-  LowLatencyFacts facts_;
+  LowLatencyInfo facts_;
   std::array<std::weak_ptr<Lease>, max_frames> held_;
   cuda::LowLatencyEngine engine_;
   std::uint64_t calls_ = 0;       // since the last reset
@@ -360,8 +358,8 @@ class CudaLowLatency final : public LowLatencyState {
 
 }  // namespace
 
-std::shared_ptr<LowLatencyState> make_cuda_low_latency(Communicator const& communicator,
-                                                       LowLatencyOptions const& options) {
+std::shared_ptr<LowLatencyEngine> make_cuda_low_latency(Communicator const& communicator,
+                                                        LowLatencyOptions const& options) {
   return std::make_shared<CudaLowLatency>(communicator, options);
 }
 

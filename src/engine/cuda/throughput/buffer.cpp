@@ -4,9 +4,11 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "call/heap_tensors.hpp"
 #include "call/reset.hpp"
+#include "call/setup.hpp"
+#include "call/throughput.hpp"
 #include "call/throughput_engine.hpp"
-#include "call/throughput_parts.hpp"
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/rounds.hpp"
@@ -51,11 +53,11 @@ SmProblem sm_problem(BufferOptions const& options, int num_ranks, int ranks_per_
           .num_experts = options.num_experts};
 }
 
-class CudaBuffer final : public BufferState {
+class CudaBuffer final : public ThroughputEngine {
  public:
   CudaBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        decisions_(decide_together(node(), options)),
+        decisions_(agree_on_setup(node(), options)),
         device_(choose_device(node(), options.device)),
         host_(connect_host_heap(node(), options, decisions_.plan)),
         connected_(connect_device_heap(
@@ -271,7 +273,7 @@ class CudaBuffer final : public BufferState {
   void allocate_worst(DispatchCall& call) {
     std::size_t const bytes = receive_block(call.shape).bytes;
     call.block = engine_.take(bytes);
-    if (!call.block) throw_no_memory(*connected_.heap, bytes, "num_worst_tokens rows");
+    if (!call.block) throw_no_room(*connected_.heap, bytes, "num_worst_tokens rows");
   }
 
   Combined launch(CombineArgs const& args) {
@@ -289,9 +291,7 @@ class CudaBuffer final : public BufferState {
     call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
     attempt(call, [&] {
       check(args);
-      with_room([&] {
-        prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cuda}, result);
-      });
+      with_room([&] { prepare_outputs(call, *connected_.heap, facts_, result); });
     });
     if (call.refusal) call.workers = 1;
     args.after.wait_on(cuda_stream());
@@ -323,11 +323,11 @@ class CudaBuffer final : public BufferState {
   }
 
   Communicator communicator_;
-  Decisions decisions_;
+  BufferSetup decisions_;
   int device_;
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
-  BufferFacts facts_;
+  BufferInfo facts_;
   std::shared_ptr<DevicePool> pool_;  // made when a call runs in rounds
   cuda::Engine engine_;
   int num_sms_ = 0;
@@ -336,7 +336,8 @@ class CudaBuffer final : public BufferState {
 
 }  // namespace
 
-std::shared_ptr<BufferState> make_cuda_buffer(Communicator const& communicator, BufferOptions const& options) {
+std::shared_ptr<ThroughputEngine> make_cuda_throughput(Communicator const& communicator,
+                                                       BufferOptions const& options) {
   return std::make_shared<CudaBuffer>(communicator, options);
 }
 

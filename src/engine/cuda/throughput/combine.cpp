@@ -39,12 +39,7 @@ void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor&
   }
   auto block = take(bytes);
   if (!block) {
-    call.refusal =
-        Refusal{ErrorCode::out_of_memory,
-                fmt::format("symmetric heap: expected {} free bytes to stage a tensor of {} rows, seen {} "
-                            "of {}; write into a tensor of Buffer::allocate or raise "
-                            "BufferOptions::heap_bytes",
-                            bytes, view.size(0), heap_->allocator().largest_free(), heap_->allocator().capacity())};
+    call.refusal = no_room_to_stage(*heap_, bytes, view.size(0));
     return;
   }
   tensor.stage = true;
@@ -84,13 +79,13 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
     args.out = static_cast<std::byte*>(call.out.data);
     args.out_stride = row_stride_of(call.out);
     args.out_weights = static_cast<float*>(call.out_weights.data);
-    args.digest = digest_of(facts_of(call));
+    args.digest = digest_of(terms_of(call));
   }
   check_cuda(launch_combine(args, call.workers, stream_.get()), "launching the combine kernel");
   // After a dispatch that did not wait for counts, nothing waits on the host.
   if (!call.refusal && from.handle.routing()->worst) return;
   await_ticket();
-  settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "combine/announce"});
+  settle({.terms = terms_of(call), .refusal = call.refusal, .phase = "combine/announce"});
 }
 
 }  // namespace switchyard::cuda

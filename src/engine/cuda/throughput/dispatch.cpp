@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/launch.hpp"
@@ -15,13 +16,6 @@ namespace switchyard::cuda {
 namespace {
 
 constexpr std::int64_t most_rows = 0x7fffffff;
-
-Refusal no_memory(SymmetricHeap const& heap, std::size_t bytes, std::string const& what) {
-  return {ErrorCode::out_of_memory,
-          fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; free results earlier or raise "
-                      "BufferOptions::heap_bytes",
-                      bytes, what, heap.allocator().largest_free(), heap.allocator().capacity())};
-}
 
 HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
   bool const flat = routing.layout == OutputLayout::flat;
@@ -69,7 +63,7 @@ void Engine::prepare_handle(DispatchCall& call) {
   std::size_t const bytes = device_handle_layout(sizes_of(routing, options_.sizes)).bytes;
   auto block = take(bytes);
   if (!block) {
-    call.refusal = no_memory(*heap_, bytes, "a handle");
+    call.refusal = no_room(*heap_, bytes, "a handle");
     return;
   }
   routing.device = block->data;
@@ -99,7 +93,7 @@ void Engine::fill(DispatchCall const& call, NotifyArgs& to) const {
   to.max_count = options_.sizes.max_tokens * std::max<std::int64_t>(to.handle.top_k, 1);
   to.worst_rows = args.num_worst_tokens;
   to.alignment = call.routing->expert_alignment;
-  to.digest = digest_of(facts_of(call));
+  to.digest = digest_of(terms_of(call));
 }
 
 void Engine::notify(DispatchCall& call) {
@@ -139,10 +133,10 @@ void Engine::settle_placement(DispatchCall& call) {
                             mailbox_.get().trouble.phase == Phase::answer;
   if (!refused_room) {
     if (mailbox_.troubled()) find_bad_id(call);
-    settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
+    settle({.terms = terms_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
   }
   read_placement(call);
-  if (refused_room) settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+  if (refused_room) settle({.terms = terms_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
 }
 
 void Engine::read_placement(DispatchCall& call) {
@@ -219,7 +213,7 @@ void Engine::place_cached(DispatchCall& call, Payload const& payload) {
 // A receiver that had to ask its host may refuse; then all ranks throw.
 void Engine::settle_answers(DispatchCall& call) {
   await_answers();
-  settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+  settle({.terms = terms_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
 }
 
 void Engine::allocate_block(DispatchCall& call) {
@@ -234,7 +228,7 @@ void Engine::allocate_block(DispatchCall& call) {
   }
   std::size_t const bytes = block_bytes(call);
   call.block = take(bytes);
-  if (!call.block) call.refusal = no_memory(*heap_, bytes, fmt::format("{} rows received", call.shape.rows));
+  if (!call.block) call.refusal = no_room(*heap_, bytes, fmt::format("{} rows received", call.shape.rows));
 }
 
 // What travels: the caller's rows, or what the cast makes of them in the heap. May refuse the call.
@@ -262,7 +256,7 @@ void Engine::cast(DispatchCall& call, Payload& payload) {
   std::size_t const bytes = values + static_cast<std::size_t>(x.size(0) * groups) * sizeof(float);
   auto block = take(bytes);
   if (!block) {
-    call.refusal = no_memory(*heap_, bytes, "the cast of x");
+    call.refusal = no_room(*heap_, bytes, "the cast of x");
     return;
   }
   auto* const scales = reinterpret_cast<float*>(block->data + values);

@@ -244,7 +244,7 @@ void Engine::reset_device() {
 void Engine::explain(Cause const& cause) {
   check_cuda(cudaStreamSynchronize(stream_.get()), "ending a refused call");
   reset_device();
-  open_call(link(), {.epoch = ++host_epoch_, .phase = cause.phase, .facts = cause.facts, .refusal = cause.refusal});
+  open_call(link(), {.epoch = ++host_epoch_, .phase = cause.phase, .terms = cause.terms, .refusal = cause.refusal});
   signals_.fail(SystemError(fmt::format("rank {}: kernels saw calls that differ, and hosts none", heap_->rank()),
                             {.rank = heap_->rank(), .phase = cause.phase}));
 }

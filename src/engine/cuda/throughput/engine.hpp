@@ -12,7 +12,7 @@
 #include <optional>
 #include <vector>
 
-#include "call/calls.hpp"
+#include "call/throughput.hpp"
 #include "control/control_area.hpp"
 #include "control/counters.hpp"
 #include "control/signals.hpp"
@@ -137,7 +137,7 @@ class Engine {
   void check_stream();
   // What this rank knows of a call that fails.
   struct Cause {
-    Facts facts;
+    CallTerms terms;
     std::optional<Refusal> const& refusal;
     char const* phase;
   };

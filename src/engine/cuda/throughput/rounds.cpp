@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "base/check.hpp"
-#include "call/throughput_parts.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "memory/device/cuda_check.hpp"
 
@@ -256,7 +256,7 @@ class CombineRounds {
     std::int64_t const rows = round.routing->placement.rows;
     std::size_t const bytes = static_cast<std::size_t>(rows * cuda::row_bytes_of(whole));
     auto const block = tools_.engine.take(bytes);
-    if (!block) throw_no_memory(tools_.heap, bytes, "the rows of a round");
+    if (!block) throw_no_room(tools_.heap, bytes, "the rows of a round");
     TensorView view = whole.ndim == 2 ? TensorView(block->data, whole.dtype, {rows, whole.size(1)})
                                       : TensorView(block->data, whole.dtype, {rows});
     view.device = Device::cuda;

@@ -1,0 +1,57 @@
+#include "call/heap_tensors.hpp"
+
+#include <limits>
+
+#include "base/check.hpp"
+
+namespace switchyard {
+
+namespace {
+
+// `advice` says what the caller can do.
+Refusal no_room(SymmetricHeap const& heap, std::size_t bytes, std::string_view what, std::string_view advice) {
+  auto const& allocator = heap.allocator();
+  return {ErrorCode::out_of_memory,
+          fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; {}", bytes, what,
+                      allocator.largest_free(), allocator.capacity(), advice)};
+}
+
+}  // namespace
+
+Tensor tensor_at(std::byte* data, DType dtype, std::initializer_list<std::int64_t> shape, Device device,
+                 std::shared_ptr<void> const& owner) {
+  TensorView view(data, dtype, shape);
+  view.device = device;
+  return {view, owner};
+}
+
+Tensor allocate_tensor(SymmetricHeap& heap, DType dtype, std::initializer_list<std::int64_t> shape, Device device) {
+  require(shape.size() >= 1 && shape.size() <= max_dims, "shape: expected 1..{} dimensions, seen {}", max_dims,
+          shape.size());
+  for (std::int64_t const extent : shape)
+    require(extent >= 0, "shape: expected extents of 0 or more, seen {}", extent);
+  std::size_t bytes = size_of(dtype);
+  bool overflows = false;
+  for (std::int64_t const extent : shape)
+    overflows = __builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes) || overflows;
+  if (overflows) throw_no_room(heap, std::numeric_limits<std::size_t>::max(), "a tensor");
+  auto const block = heap.allocate(bytes);
+  if (!block) throw_no_room(heap, bytes, "a tensor");
+  return tensor_at(block->data, dtype, shape, device, block->owner);
+}
+
+Refusal no_room(SymmetricHeap const& heap, std::size_t bytes, std::string_view what) {
+  return no_room(heap, bytes, what, "free results earlier or raise BufferOptions::heap_bytes");
+}
+
+Refusal no_room_to_stage(SymmetricHeap const& heap, std::size_t bytes, std::int64_t rows) {
+  return no_room(heap, bytes, fmt::format("a copy of a tensor of {} rows", rows),
+                 "write into a tensor of Buffer::allocate or raise BufferOptions::heap_bytes");
+}
+
+void throw_no_room(SymmetricHeap const& heap, std::size_t bytes, std::string_view what) {
+  Refusal const refusal = no_room(heap, bytes, what);
+  throw_error(refusal.code, refusal.text, {.rank = heap.rank()});
+}
+
+}  // namespace switchyard
