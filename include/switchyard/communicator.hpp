@@ -10,9 +10,9 @@
 
 namespace switchyard {
 
+class Job;
 class Store;
 class TcpStoreServer;
-class Node;
 
 struct CommunicatorOptions {
   int rank = 0;
@@ -64,11 +64,11 @@ class Communicator {
   // Every rank contributes bytes (16 MiB at most) and receives everybody's, by rank.
   std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine);
 
-  [[nodiscard]] std::shared_ptr<Node> const& node() const noexcept { return node_; }
+  [[nodiscard]] std::shared_ptr<Job> const& job() const noexcept { return job_; }
 
  private:
-  explicit Communicator(std::shared_ptr<Node> node) : node_(std::move(node)) {}
-  std::shared_ptr<Node> node_;
+  explicit Communicator(std::shared_ptr<Job> job) : job_(std::move(job)) {}
+  std::shared_ptr<Job> job_;
 };
 
 }  // namespace switchyard

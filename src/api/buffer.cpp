@@ -16,7 +16,7 @@ std::shared_ptr<detail::ThroughputEngine> draining(std::shared_ptr<detail::Throu
 }  // namespace
 
 Buffer::Buffer(Communicator const& communicator, BufferOptions const& options)
-    : state_(draining(choose_engine(*communicator.node(), "BufferOptions", options.engine)
+    : state_(draining(choose_engine(*communicator.job(), "BufferOptions", options.engine)
                           .make_throughput(communicator, options))) {}
 
 Layout Buffer::get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) const {

@@ -58,10 +58,10 @@ std::string why_no_engine(EngineKind kind) {
   return row == nullptr ? no_cuda_build : row->why_unusable();
 }
 
-EngineRow const& choose_engine(Node& node, std::string_view options, EngineKind wish) {
+EngineRow const& choose_engine(Job& job, std::string_view options, EngineKind wish) {
   EngineKind kind = EngineKind::cpu;
-  agree(node, refusal_of([&] { kind = chosen_here(wish); }));
-  auto const all = gather(node, "engine", kind);
+  agree(job, refusal_of([&] { kind = chosen_here(wish); }));
+  auto const all = gather(job, "engine", kind);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     if (all[rank] == all[0]) continue;
     throw InvalidArgument(fmt::format("rank {}: {}::engine: expected {} as on rank 0, seen {}", rank, options,

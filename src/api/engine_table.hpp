@@ -8,7 +8,7 @@
 #include "call/gpu_tools.hpp"
 #include "call/low_latency_engine.hpp"
 #include "call/throughput_engine.hpp"
-#include "node/node.hpp"
+#include "node/job.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard {
@@ -28,7 +28,7 @@ std::string why_no_engine(EngineKind kind);
 
 // Collective: all ranks take the same engine, or all throw. `options` is the type that `wish` is a field of; it
 // goes into the error.
-EngineRow const& choose_engine(Node& node, std::string_view options, EngineKind wish);
+EngineRow const& choose_engine(Job& job, std::string_view options, EngineKind wish);
 
 // Null in a build whose engines run on no GPU.
 GpuTools const* gpu_tools() noexcept;

@@ -16,7 +16,7 @@ std::shared_ptr<detail::LowLatencyEngine> draining(std::shared_ptr<detail::LowLa
 }  // namespace
 
 LowLatencyBuffer::LowLatencyBuffer(Communicator const& communicator, LowLatencyOptions const& options)
-    : state_(draining(choose_engine(*communicator.node(), "LowLatencyOptions", options.engine)
+    : state_(draining(choose_engine(*communicator.job(), "LowLatencyOptions", options.engine)
                           .make_low_latency(communicator, options))) {}
 
 LowLatencyReceived LowLatencyBuffer::dispatch(LowLatencyDispatchArgs const& args) {

@@ -145,7 +145,7 @@ CommunicatorOptions options_from_environment(Environment const& environment) {
   Reader const reader(environment);
   Launcher const& launcher = find_launcher(reader);
   CommunicatorOptions options;
-  options.size = Reader::number(launcher.size, reader.needed(launcher.size, launcher.rank), 1, max_node_ranks);
+  options.size = Reader::number(launcher.size, reader.needed(launcher.size, launcher.rank), 1, max_ranks);
   options.rank = Reader::number(launcher.rank, reader.needed(launcher.rank, launcher.size), 0, options.size - 1);
   options.address = find_address(reader, launcher, options.size);
   std::string const derived = fmt::format("token:{}:{}", job_id(reader, launcher), ::getuid());

@@ -5,7 +5,6 @@
 
 #include "control/counters.hpp"
 #include "node/agreement.hpp"
-#include "node/host_heap.hpp"
 
 namespace switchyard {
 
@@ -14,17 +13,17 @@ Error of_reset(int rank, Error const& error);
 
 // Collective. Each agreement is a barrier: no rank is past it before all have come to it.
 template <typename Engine>
-void reset_together(Node& node, Engine& engine) {
+void reset_together(RankGroup& ranks, Engine& engine) {
   try {
-    agree(node, refusal_of([&] { engine.end_work(); }));
+    agree(ranks, refusal_of([&] { engine.end_work(); }));
     // Here no rank works on an old call any more: none raises a flag, writes rows, or reports a failure.
-    Counters const agreed = largest_of_all(node, engine.counters());
-    agree(node, refusal_of([&] { engine.clean(agreed); }));
+    Counters const agreed = largest_of_all(ranks, engine.counters());
+    agree(ranks, refusal_of([&] { engine.clean(agreed); }));
     // Here every rank is clean: news that come now are of new calls.
   } catch (Error const& error) {
-    engine.give_up(of_reset(node.rank(), error));
+    engine.give_up(of_reset(ranks.rank(), error));
   } catch (std::exception const& error) {
-    engine.give_up(of_reset(node.rank(), SystemError(error.what())));
+    engine.give_up(of_reset(ranks.rank(), SystemError(error.what())));
   }
 }
 

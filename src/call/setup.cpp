@@ -48,9 +48,9 @@ void check_options(BufferOptions const& options, int num_ranks) {
   check_workers(options.num_workers);
 }
 
-BufferSetup agree_on_setup(Node& node, BufferOptions const& options) {
+BufferSetup agree_on_setup(RankGroup& ranks, BufferOptions const& options) {
   BufferSetup setup;
-  agree(node, refusal_of([&] { setup = setup_of(options, node.size()); }));
+  agree(ranks, refusal_of([&] { setup = setup_of(options, ranks.size()); }));
   return setup;
 }
 

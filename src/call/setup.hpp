@@ -2,7 +2,7 @@
 #pragma once
 
 #include "control/signals.hpp"
-#include "node/node.hpp"
+#include "node/rank_group.hpp"
 #include "plan/buffer_plan.hpp"
 #include "switchyard/buffer.hpp"
 
@@ -17,6 +17,6 @@ struct BufferSetup {
 };
 
 // Collective: checks and plans. When one rank must refuse, all throw its error.
-BufferSetup agree_on_setup(Node& node, BufferOptions const& options);
+BufferSetup agree_on_setup(RankGroup& ranks, BufferOptions const& options);
 
 }  // namespace switchyard

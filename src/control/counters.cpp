@@ -6,9 +6,9 @@
 
 namespace switchyard {
 
-Counters largest_of_all(Node& node, Counters const& mine) {
+Counters largest_of_all(RankGroup& ranks, Counters const& mine) {
   Counters largest = mine;
-  for (Counters const& theirs : gather(node, "counters", mine)) {
+  for (Counters const& theirs : gather(ranks, "counters", mine)) {
     largest.epoch = std::max(largest.epoch, theirs.epoch);
     largest.host_epoch = std::max(largest.host_epoch, theirs.host_epoch);
     largest.calls = std::max(largest.calls, theirs.calls);

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "node/node.hpp"
+#include "node/rank_group.hpp"
 
 namespace switchyard {
 
@@ -18,6 +18,6 @@ struct Counters {
 
 // Collective. The largest of all ranks, one by one: whoever counts on from there raises flags that are above all
 // that were ever raised, on any rank.
-Counters largest_of_all(Node& node, Counters const& mine);
+Counters largest_of_all(RankGroup& ranks, Counters const& mine);
 
 }  // namespace switchyard

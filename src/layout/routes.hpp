@@ -38,7 +38,7 @@ struct RouteTable {
   }
 };
 
-// One row per (token, rank); at most 64 ranks. topk_idx: [N, K] i64 or i32, -1 = unused. Throws InvalidArgument at
+// One row per (token, rank). topk_idx: [N, K] i64 or i32, -1 = unused. Throws InvalidArgument at
 // the first id that is out of range.
 RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int num_ranks);
 // One row per used slot.

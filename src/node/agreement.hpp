@@ -1,4 +1,4 @@
-// How the ranks of a node agree to go on, or not to, and how they exchange values.
+// How ranks agree to go on, or not to, and how they exchange values.
 #pragma once
 
 #include <cstddef>
@@ -11,19 +11,19 @@
 
 #include "base/check.hpp"
 #include "base/refusal.hpp"
-#include "node/node.hpp"
+#include "node/rank_group.hpp"
 
 namespace switchyard {
 
 // Collective. Every rank says whether it refuses, and why. The first refusal, by rank, is thrown on every rank.
-void agree(Node& node, std::optional<Refusal> const& refusal);
+void agree(RankGroup& ranks, std::optional<Refusal> const& refusal);
 
 // Collective: the values of all ranks, by rank. `name` says in the error what a rank sent in another size.
 template <typename T>
-std::vector<T> gather(Node& node, std::string_view name, T const& mine) {
+std::vector<T> gather(RankGroup& ranks, std::string_view name, T const& mine) {
   static_assert(std::is_trivially_copyable_v<T>, "the bytes of a value are sent as they lie");
   std::vector<T> all;
-  for (auto const& bytes : node.all_gather(std::as_bytes(std::span(&mine, 1)))) {
+  for (auto const& bytes : ranks.all_gather(std::as_bytes(std::span(&mine, 1)))) {
     require(bytes.size() == sizeof(T), "rank {}: {}: expected {} bytes, seen {}", all.size(), name, sizeof(T),
             bytes.size());
     std::memcpy(&all.emplace_back(), bytes.data(), sizeof(T));

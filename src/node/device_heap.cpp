@@ -98,13 +98,14 @@ std::vector<UniqueFd> exchange_descriptors(Node& node, DeviceSegment const& own)
 
 }  // namespace
 
-ConnectedDeviceHeap connect_device_heap(Node& node, DeviceHeapRequest const& request) {
+ConnectedDeviceHeap connect_device_heap(Job& job, DeviceHeapRequest const& request) {
+  Node& node = *job.node();
   int const device = request.device;
   std::size_t const control = device_control_layout(request.sizes).bytes;
   auto const kind = choose_gpu_memory(node, [&](GpuMemoryKind tried) { return try_gpu_memory(tried, device); });
   std::shared_ptr<DeviceSegment> own;
   DeviceIntroduction mine;
-  agree(node, refusal_of([&] {
+  agree(job, refusal_of([&] {
           own = DeviceSegment::create(kind, device, control + request.heap_bytes, control);
           mine = introduction_of(*own, device);
         }));
@@ -119,8 +120,8 @@ ConnectedDeviceHeap connect_device_heap(Node& node, DeviceHeapRequest const& req
       if (all[rank].gpu == mine.gpu) ++connected.ranks_per_gpu;
     }
   });
-  // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
-  agree(node, refusal);
+  // Nobody writes into a peer's control block, or releases its own segment, before all have mapped all.
+  agree(job, refusal);
   connected.heap = std::make_shared<SymmetricHeap>(std::move(segments), node.rank(), control);
   return connected;
 }

@@ -5,7 +5,7 @@
 
 #include "layout/device_control.hpp"
 #include "memory/symmetric_heap.hpp"
-#include "node/node.hpp"
+#include "node/job.hpp"
 
 namespace switchyard {
 
@@ -22,6 +22,6 @@ struct ConnectedDeviceHeap {
 };
 
 // Collective; throws the same error on every rank.
-ConnectedDeviceHeap connect_device_heap(Node& node, DeviceHeapRequest const& request);
+ConnectedDeviceHeap connect_device_heap(Job& job, DeviceHeapRequest const& request);
 
 }  // namespace switchyard

@@ -6,7 +6,7 @@
 
 #include "base/refusal.hpp"
 #include "memory/gpu_memory_kind.hpp"
-#include "node/node.hpp"
+#include "node/rank_group.hpp"
 
 namespace switchyard {
 
@@ -15,6 +15,6 @@ using TryGpuMemory = std::function<std::optional<Refusal>(GpuMemoryKind)>;
 
 // Collective. The first kind that every rank can have and no rank's SWITCHYARD_GPU_MEMORY rules out. Throws
 // Unsupported on every rank, with what each kind failed on, when there is none.
-GpuMemoryKind choose_gpu_memory(Node& node, TryGpuMemory const& try_kind);
+GpuMemoryKind choose_gpu_memory(RankGroup& ranks, TryGpuMemory const& try_kind);
 
 }  // namespace switchyard

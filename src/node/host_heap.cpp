@@ -16,29 +16,33 @@ namespace switchyard {
 namespace {
 
 constexpr std::size_t most_options = 8;
+using OptionValues = std::array<std::int64_t, most_options>;
 
-// What every rank tells the others when a buffer is made.
+// What every rank of the node needs to map a segment, besides its descriptor.
 struct Introduction {
-  std::array<std::int64_t, most_options> options{};
   std::uint64_t segment_bytes = 0;
   std::uint64_t segment_id = 0;
 };
 
-void check_equal(SizeOptions const& names, std::vector<Introduction> const& all) {
+// Collective. Throws the same error on every rank of the job.
+void check_equal(Job& job, SizeOptions const& names) {
+  OptionValues mine{};
+  for (std::size_t i = 0; i < names.options.size(); ++i) mine.at(i) = names.options[i].value;
+  auto const all = gather(job, "options", mine);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     for (std::size_t option = 0; option < names.options.size(); ++option) {
-      if (all[rank].options[option] == all[0].options[option]) continue;
-      throw InvalidArgument(
-          fmt::format("rank {}: {}::{}: expected {} as on rank 0, seen {}", rank, names.type,
-                      names.options[option].name, all[0].options[option], all[rank].options[option]),
-          {.rank = static_cast<int>(rank), .phase = "construction"});
+      if (all[rank][option] == all[0][option]) continue;
+      throw InvalidArgument(fmt::format("rank {}: {}::{}: expected {} as on rank 0, seen {}", rank, names.type,
+                                        names.options[option].name, all[0][option], all[rank][option]),
+                            {.rank = static_cast<int>(rank), .phase = "construction"});
     }
   }
 }
 
-std::shared_ptr<SharedSegment> create_segment(Node& node, BufferPlan const& plan) {
+std::shared_ptr<SharedSegment> create_segment(Job& job, BufferPlan const& plan) {
+  Node const& node = *job.node();
   std::shared_ptr<SharedSegment> own;
-  agree(node, refusal_of([&] {
+  agree(job, refusal_of([&] {
           own = SharedSegment::create(plan.segment_bytes);
           initialise_control(own->data(), node.rank(), node.size(), own->bytes());
         }));
@@ -64,20 +68,19 @@ void check_segment(Segment const& segment, std::size_t rank, std::size_t num_ran
 
 }  // namespace
 
-ConnectedHeap connect_heap(Node& node, BufferOptions const& options, BufferPlan const& plan) {
+ConnectedHeap connect_heap(Job& job, BufferOptions const& options, BufferPlan const& plan) {
   std::array<SizeOption, 4> const sizes{{{"max_tokens", options.max_tokens},
                                          {"hidden", options.hidden},
                                          {"num_experts", options.num_experts},
                                          {"top_k", options.top_k}}};
-  return connect_heap(node, {"BufferOptions", sizes}, plan);
+  return connect_heap(job, {"BufferOptions", sizes}, plan);
 }
 
-ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan const& plan) {
-  auto const own = create_segment(node, plan);
-  Introduction mine{.segment_bytes = own->bytes(), .segment_id = own->id()};
-  for (std::size_t i = 0; i < options.options.size(); ++i) mine.options.at(i) = options.options[i].value;
-  auto const all = gather(node, "introduction", mine);
-  check_equal(options, all);
+ConnectedHeap connect_heap(Job& job, SizeOptions const& options, BufferPlan const& plan) {
+  check_equal(job, options);
+  auto const own = create_segment(job, plan);
+  Node& node = *job.node();
+  auto const all = gather(node, "introduction", Introduction{own->bytes(), own->id()});
   auto descriptors = node.exchange_fd(own->fd());
   std::vector<std::shared_ptr<Segment>> segments;
   auto const refusal = refusal_of([&] {
@@ -86,8 +89,8 @@ ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan co
       check_segment(*segments.back(), rank, all.size(), plan);
     }
   });
-  // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
-  agree(node, refusal);
+  // Nobody writes into a peer's control block, or releases its own segment, before all have mapped all.
+  agree(job, refusal);
   return {std::make_shared<SymmetricHeap>(std::move(segments), node.rank(), plan.control.bytes), own->id()};
 }
 

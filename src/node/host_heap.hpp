@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "memory/symmetric_heap.hpp"
-#include "node/node.hpp"
+#include "node/job.hpp"
 #include "plan/buffer_plan.hpp"
 #include "switchyard/buffer.hpp"
 
@@ -29,7 +29,7 @@ struct SizeOptions {
 };
 
 // Collective. Checks that all ranks pass equal sizes; throws the same error on every rank.
-ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan const& plan);
-ConnectedHeap connect_heap(Node& node, BufferOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_heap(Job& job, SizeOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_heap(Job& job, BufferOptions const& options, BufferPlan const& plan);
 
 }  // namespace switchyard

@@ -14,7 +14,6 @@
 namespace switchyard {
 
 inline constexpr std::uint32_t message_magic = 0x474d5753;  // "SWMG"
-inline constexpr std::size_t max_message_bytes = std::size_t{16} << 20;
 
 // Before the bytes of a message; a descriptor travels with the first byte of it.
 struct MessageHeader {

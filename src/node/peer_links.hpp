@@ -5,6 +5,7 @@
 // serves the store) may leave right after a barrier that the others are still in; and nothing piles up.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -17,6 +18,9 @@
 #include "switchyard/error.hpp"
 
 namespace switchyard {
+
+// A rank brings this much to a collective at most.
+inline constexpr std::size_t max_message_bytes = std::size_t{16} << 20;
 
 enum class Collective : std::uint32_t { barrier = 1, all_gather, exchange_fd };
 std::string_view name_of(Collective kind) noexcept;

@@ -17,14 +17,14 @@ namespace {
 using cpu::FrameUse;
 
 // Collective: a rank that cannot go on stops all.
-SlotSizes agree_on_sizes(Node& node, LowLatencyOptions const& options) {
-  agree(node, refusal_of([&] { check_low_latency_options(options, node.size()); }));
-  return slot_sizes_of(options, node.size());
+SlotSizes agree_on_sizes(Job& job, LowLatencyOptions const& options) {
+  agree(job, refusal_of([&] { check_low_latency_options(options, job.size()); }));
+  return slot_sizes_of(options, job.size());
 }
 
-ConnectedHeap connect_slots(Node& node, LowLatencyOptions const& options, BufferPlan const& plan) {
+ConnectedHeap connect_slots(Job& job, LowLatencyOptions const& options, BufferPlan const& plan) {
   auto const sizes = size_options_of(options);
-  return connect_heap(node, {"LowLatencyOptions", sizes}, plan);
+  return connect_heap(job, {"LowLatencyOptions", sizes}, plan);
 }
 
 // The handle's frame, as the dispatch used it.
@@ -47,14 +47,14 @@ class CpuLowLatency final : public LowLatencyEngine {
  public:
   CpuLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
-        sizes_(agree_on_sizes(*communicator_.node(), options)),
-        setup_(agree_on_setup(*communicator_.node(), buffer_options_of(options, slot_layout(sizes_).bytes))),
-        connected_(connect_slots(*communicator_.node(), options, setup_.plan)),
+        sizes_(agree_on_sizes(*communicator_.job(), options)),
+        setup_(agree_on_setup(*communicator_.job(), buffer_options_of(options, slot_layout(sizes_).bytes))),
+        connected_(connect_slots(*communicator_.job(), options, setup_.plan)),
         info_{.options = options,
               .num_ranks = communicator_.size(),
               .rank = communicator_.rank(),
               .buffer_id = connected_.buffer_id},
-        engine_(connected_.heap, communicator_.node(),
+        engine_(connected_.heap, communicator_.job()->node(),
                 {.sizes = sizes_, .wait = setup_.wait, .mask_late_peers = options.mask_late_peers}),
         leases_(static_cast<std::size_t>(sizes_.frames)) {}
 
@@ -102,7 +102,7 @@ class CpuLowLatency final : public LowLatencyEngine {
     engine_.mask(rank, masked);
   }
   std::vector<bool> masked() override { return engine_.masked(); }
-  void reset() override { reset_together(*communicator_.node(), engine_); }
+  void reset() override { reset_together(*communicator_.job(), engine_); }
   void synchronize() override {}  // calls are done when they return, and have thrown what they found
   void gate(std::uintptr_t) override { communicator_.barrier(); }
   void drain() noexcept override {}

@@ -1,7 +1,6 @@
 // Low-latency combine: stage outputs if need be and tell; then read the rows of the own tokens and sum.
 #include <array>
 #include <cstring>
-#include <tuple>
 #include <vector>
 
 #include "base/check.hpp"
@@ -47,9 +46,7 @@ class SumRows {
       TraceScope const span("low_latency/sum", slots_.rank(), worker);
       std::vector<float> decoded(coded(args_) ? (static_cast<std::size_t>(slots_.sizes().top_k) + 1) * hidden()
                                               : 0);
-      for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
-        for (; token < end; ++token) coded(args_) ? sum_coded(token, decoded) : sum(token);
-      }
+      chunks.for_each([&](std::int64_t token) { coded(args_) ? sum_coded(token, decoded) : sum(token); });
       store_fence();  // the caller may hand the result to any thread
     });
   }
@@ -212,9 +209,7 @@ void LowLatency::for_each_row(std::size_t rows, int workers, std::function<void(
   TokenChunks chunks(static_cast<std::int64_t>(rows), chunk_rows);
   pool_.run(workers, [&](int worker) {
     TraceScope const span("low_latency/stage", slots_.rank(), worker);
-    for (auto [at, end] = chunks.take(); at < end; std::tie(at, end) = chunks.take()) {
-      for (; at < end; ++at) work(static_cast<std::size_t>(at));
-    }
+    chunks.for_each([&](std::int64_t at) { work(static_cast<std::size_t>(at)); });
     store_fence();  // before the release of the flags
   });
 }

@@ -1,16 +1,13 @@
 // The send half of a low-latency dispatch: claim rows, write them, tell.
 #include <algorithm>
-#include <bit>
 #include <cstring>
-#include <tuple>
-#include <vector>
 
 #include "base/trace.hpp"
 #include "engine/cpu/guarded_call.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
+#include "engine/cpu/row_loader.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "engine/cpu/token_chunks.hpp"
-#include "layout/fp8.hpp"
 #include "layout/routes.hpp"
 
 namespace switchyard::cpu {
@@ -23,24 +20,6 @@ constexpr std::int64_t tokens_at_once = 4;
 // them there, and a dispatch takes half the time that it takes with stores past the caches. With more it is the
 // other way round. Estimated from the own rows.
 constexpr std::size_t most_cached = std::size_t{8} << 20;
-
-// A row as it travels, and room for what has to be made of the caller's first.
-struct Row {
-  std::byte const* x = nullptr;
-  std::byte const* scales = nullptr;
-};
-struct Scratch {
-  std::vector<std::uint8_t> values;
-  std::vector<float> scales;
-  std::vector<std::uint32_t> packed;
-};
-
-// Exponents of powers of two, four to a word.
-void pack_exponents(std::vector<float> const& scales, std::vector<std::uint32_t>& words) {
-  std::ranges::fill(words, 0);
-  for (std::size_t group = 0; group < scales.size(); ++group)
-    words[group / 4] |= std::bit_cast<std::uint32_t>(scales[group]) >> 23 << group % 4 * 8;
-}
 
 }  // namespace
 
@@ -95,21 +74,15 @@ class SendRows {
 
   void place(TokenChunks& chunks, int worker) const {
     TraceScope const span("low_latency/send", slots_.rank(), worker);
-    Scratch scratch;
-    if (args_.cast != SendCast::none) scratch.values.resize(rows_.row_bytes());
-    scratch.scales.resize(static_cast<std::size_t>(scale_groups(rows_.elements)));
-    scratch.packed.resize(static_cast<std::size_t>(rows_.scale_elements));
-    for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
-      for (; token < end; ++token) {
-        Row row;
-        auto const experts = routes_.experts(token);
-        for (std::size_t slot = 0; slot < experts.size(); ++slot) {
-          if (!sends(token, slot)) continue;
-          if (row.x == nullptr) row = load(token, scratch);
-          store(token, slot, row);
-        }
+    RowLoader loader({args_.x, args_.scales, args_.cast});
+    chunks.for_each([&](std::int64_t token) {
+      LoadedRow row;  // loaded when the first slot needs it
+      for (std::size_t slot = 0; slot < routes_.experts(token).size(); ++slot) {
+        if (!sends(token, slot)) continue;
+        if (row.x == nullptr) row = loader.load(token);
+        store(token, slot, row);
       }
-    }
+    });
     store_fence();  // before the release of the flags, which does not order non-temporal stores
   }
 
@@ -121,35 +94,7 @@ class SendRows {
     return std::ranges::find(earlier, experts[slot]) == earlier.end();
   }
 
-  Row load(std::int64_t token, Scratch& scratch) const {
-    ConstTensorView const& x = args_.x;
-    auto const* const from =
-        static_cast<std::byte const*>(x.data) + token * x.stride(0) * static_cast<std::int64_t>(size_of(x.dtype));
-    if (args_.cast == SendCast::none) return {from, load_scales(token, scratch)};
-    cast_to_fp8({.from = from,
-                 .count = static_cast<std::size_t>(x.size(1)),
-                 .dtype = x.dtype,
-                 .values = scratch.values.data(),
-                 .scales = scratch.scales.data(),
-                 .power_of_two = args_.cast != SendCast::fp8});
-    auto const* const values = reinterpret_cast<std::byte const*>(scratch.values.data());
-    if (args_.cast != SendCast::fp8_ue8m0) return {values, reinterpret_cast<std::byte*>(scratch.scales.data())};
-    pack_exponents(scratch.scales, scratch.packed);
-    return {values, reinterpret_cast<std::byte*>(scratch.packed.data())};
-  }
-
-  // The caller's, gathered when strided.
-  std::byte const* load_scales(std::int64_t token, Scratch& scratch) const {
-    ConstTensorView const& scales = args_.scales;
-    if (!scales.given()) return nullptr;
-    if (scales.dtype == DType::u8) return static_cast<std::byte const*>(scales.data) + token * scales.stride(0);
-    auto const* const from = static_cast<float const*>(scales.data) + token * scales.stride(0);
-    for (std::size_t group = 0; group < scratch.scales.size(); ++group)
-      scratch.scales[group] = from[static_cast<std::int64_t>(group) * scales.stride(1)];
-    return reinterpret_cast<std::byte const*>(scratch.scales.data());
-  }
-
-  void store(std::int64_t token, std::size_t slot, Row const& row) const {
+  void store(std::int64_t token, std::size_t slot, LoadedRow const& row) const {
     int const expert = routes_.experts(token)[slot];
     int const peer = routes_.rank_of(expert);
     std::byte* const frame = slots_.frame(peer, use_.frame);
@@ -176,7 +121,7 @@ class SendRows {
     }
   }
 
-  void store_scales(std::byte* scales, std::int64_t group, std::int64_t index, Row const& row) const {
+  void store_scales(std::byte* scales, std::int64_t group, std::int64_t index, LoadedRow const& row) const {
     if (row.scales == nullptr) return;
     std::size_t const slots = static_cast<std::size_t>(group * slots_.expert_slots());
     std::byte* const to = scales + slots * rows_.scale_bytes();

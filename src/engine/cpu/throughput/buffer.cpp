@@ -31,10 +31,10 @@ class CpuBuffer final : public ThroughputEngine {
  public:
   CpuBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        setup_(agree_on_setup(*communicator_.node(), options)),
-        connected_(connect_heap(*communicator_.node(), options, setup_.plan)),
+        setup_(agree_on_setup(*communicator_.job(), options)),
+        connected_(connect_heap(*communicator_.job(), options, setup_.plan)),
         info_{options, communicator_.size(), connected_.buffer_id, Device::cpu},
-        engine_(connected_.heap, communicator_.node(),
+        engine_(connected_.heap, communicator_.job()->node(),
                 {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = setup_.wait}) {}
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t) override {
@@ -85,7 +85,7 @@ class CpuBuffer final : public ThroughputEngine {
   void synchronize() override { stream_.synchronize(); }
   // On the stream: behind all queued work, which is over then.
   void reset() override {
-    stream_.run([this] { reset_together(*communicator_.node(), engine_); });
+    stream_.run([this] { reset_together(*communicator_.job(), engine_); });
   }
   void drain() noexcept override { stream_.synchronize(); }
   Stream& stream() override { return stream_; }

@@ -1,10 +1,8 @@
 // Throughput combine: stage if need be, announce, pull and sum, close.
 #include <fmt/core.h>
 
-#include <array>
 #include <atomic>
 #include <cstring>
-#include <tuple>
 #include <vector>
 
 #include "base/trace.hpp"
@@ -85,10 +83,9 @@ class CombineRun {
     TokenChunks chunks(view.size(0));
     engine_.pool_.run(call_.workers, [&](int worker) {
       TraceScope const span("combine/stage", link_.rank, worker);
-      for (auto [row, end] = chunks.take(); row < end; std::tie(row, end) = chunks.take()) {
-        for (; row < end; ++row)
-          stream_copy(to + static_cast<std::size_t>(row) * row_bytes, row_at(view, row), row_bytes);
-      }
+      chunks.for_each([&](std::int64_t row) {
+        stream_copy(to + static_cast<std::size_t>(row) * row_bytes, row_at(view, row), row_bytes);
+      });
       store_fence();  // before the release in announce()
     });
   }
@@ -138,20 +135,24 @@ class CombineRun {
     }
   }
 
-  void sum_token(std::int64_t token) const {
-    std::array<void const*, 64> rows;
-    std::array<float, 64> weights;
+  // The rows of one token, wherever they lie; kept from token to token, so that its memory is.
+  struct Terms {
+    std::vector<void const*> rows;
+    std::vector<float> weights;
+  };
+
+  void sum_token(std::int64_t token, Terms& terms) const {
     std::size_t const row_bytes = row_bytes_of(call_.args.x);
-    std::size_t count = 0;
+    terms.rows.clear();
+    terms.weights.clear();
     for (Route const& route : routing().table.of(token)) {
       SourceRows const& from = sources_[static_cast<std::size_t>(route.rank)];
-      rows[count] = from.x + static_cast<std::size_t>(route.row) * row_bytes;
-      weights[count] = from.row_weights != nullptr ? from.row_weights[route.row] : 1.0F;
-      ++count;
+      terms.rows.push_back(from.x + static_cast<std::size_t>(route.row) * row_bytes);
+      terms.weights.push_back(from.row_weights != nullptr ? from.row_weights[route.row] : 1.0F);
     }
     CombineArgs const& args = call_.args;
-    sum_rows({.rows = std::span(rows).first(count),
-              .row_weights = args.row_weights.given() ? weights.data() : nullptr,
+    sum_rows({.rows = terms.rows,
+              .row_weights = args.row_weights.given() ? terms.weights.data() : nullptr,
               .bias0 = args.bias0.given() ? row_at(args.bias0, token) : nullptr,
               .bias1 = args.bias1.given() ? row_at(args.bias1, token) : nullptr,
               .out = const_cast<std::byte*>(row_at(call_.out, token)),
@@ -183,12 +184,11 @@ class CombineRun {
     TokenChunks chunks(routing().num_tokens);
     engine_.pool_.run(call_.workers, [&](int worker) {
       TraceScope const span("combine/pull", link_.rank, worker);
-      for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
-        for (; token < end; ++token) {
-          sum_token(token);
-          if (call_.out_weights.given()) gather_weights(token);
-        }
-      }
+      Terms terms;
+      chunks.for_each([&](std::int64_t token) {
+        sum_token(token, terms);
+        if (call_.out_weights.given()) gather_weights(token);
+      });
       store_fence();  // the caller may hand the result to any thread
     });
   }

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <tuple>
 #include <vector>
 
 #include "base/check.hpp"
 #include "base/trace.hpp"
 #include "call/heap_tensors.hpp"
+#include "engine/cpu/row_loader.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/token_chunks.hpp"
@@ -257,41 +257,6 @@ class DispatchRun {
     for (std::int64_t row = placement.rows; row < call_.shape.rows; ++row) fill_padding_row(own, row);
   }
 
-  // Scales of a token, gathered when the caller's are strided.
-  float const* gather_scales(std::int64_t token, std::vector<float>& space) const {
-    ConstTensorView const& scales = call_.args.scales;
-    auto const* const from = static_cast<float const*>(scales.data) + token * scales.stride(0);
-    if (scales.stride(1) == 1) return from;
-    for (std::size_t group = 0; group < space.size(); ++group)
-      space[group] = from[static_cast<std::int64_t>(group) * scales.stride(1)];
-    return space.data();
-  }
-
-  struct Scratch {
-    std::vector<std::uint8_t> values;
-    std::vector<float> scales;
-  };
-
-  struct Row {
-    std::byte const* x = nullptr;
-    float const* scales = nullptr;
-  };
-
-  Row load_row(std::int64_t token, Scratch& scratch) const {
-    ConstTensorView const& x = call_.args.x;
-    auto const* const from =
-        static_cast<std::byte const*>(x.data) + token * x.stride(0) * static_cast<std::int64_t>(size_of(x.dtype));
-    if (call_.args.cast_to_fp8) {
-      cast_to_fp8({.from = from,
-                   .count = static_cast<std::size_t>(x.size(1)),
-                   .dtype = x.dtype,
-                   .values = scratch.values.data(),
-                   .scales = scratch.scales.data()});
-      return {reinterpret_cast<std::byte const*>(scratch.values.data()), scratch.scales.data()};
-    }
-    return {from, call_.args.scales.given() ? gather_scales(token, scratch.scales) : nullptr};
-  }
-
   void store_topk(Destination const& to, Route const& route, std::int64_t token) const {
     ConstTensorView const& ids = call_.args.topk_idx;
     for (std::int64_t slot = 0; slot < routing_.top_k; ++slot) {
@@ -321,7 +286,7 @@ class DispatchRun {
     __builtin_prefetch(to.source_token + row * sizeof(std::int32_t), 1);
   }
 
-  void store_row(Route const& route, std::int64_t token, Row const& row) const {
+  void store_row(Route const& route, std::int64_t token, LoadedRow const& row) const {
     Destination const& to = destinations_[static_cast<std::size_t>(route.rank)];
     auto const at = static_cast<std::size_t>(route.row);
     prefetch_row(to, at + 1);
@@ -340,17 +305,14 @@ class DispatchRun {
   // Each row is read once and written once to every destination.
   void place_chunks(TokenChunks& chunks, int worker) const {
     TraceScope const span("dispatch/place", link_.rank, worker);
-    Scratch scratch;
-    scratch.scales.resize(call_.shape.scale_bytes / sizeof(float));
-    if (call_.args.cast_to_fp8) scratch.values.resize(call_.shape.row_bytes);
-    for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
-      for (; token < end; ++token) {
-        auto const routes = routing_.table.of(token);
-        if (routes.empty()) continue;
-        Row const row = load_row(token, scratch);
-        for (Route const& route : routes) store_row(route, token, row);
-      }
-    }
+    DispatchArgs const& args = call_.args;
+    RowLoader loader({args.x, args.scales, args.cast_to_fp8 ? SendCast::fp8 : SendCast::none});
+    chunks.for_each([&](std::int64_t token) {
+      auto const routes = routing_.table.of(token);
+      if (routes.empty()) return;
+      LoadedRow const row = loader.load(token);
+      for (Route const& route : routes) store_row(route, token, row);
+    });
     store_fence();  // before the release in arrive(), which does not order non-temporal stores
   }
 

@@ -20,9 +20,9 @@ BufferPlan without_heap(BufferPlan plan) {
 
 }  // namespace
 
-int choose_device(Node& node, int wanted) {
+int choose_device(Job& job, int wanted) {
   int device = -1;
-  agree(node, refusal_of([&] {
+  agree(job, refusal_of([&] {
           std::string const why = why_no_cuda();
           if (!why.empty()) throw Unsupported("engine cuda: " + why);
           int count = 0;
@@ -34,12 +34,12 @@ int choose_device(Node& node, int wanted) {
   return device;
 }
 
-ConnectedHeap connect_host_heap(Node& node, SizeOptions const& options, BufferPlan const& plan) {
-  return connect_heap(node, options, without_heap(plan));
+ConnectedHeap connect_host_heap(Job& job, SizeOptions const& options, BufferPlan const& plan) {
+  return connect_heap(job, options, without_heap(plan));
 }
 
-ConnectedHeap connect_host_heap(Node& node, BufferOptions const& options, BufferPlan const& plan) {
-  return connect_heap(node, options, without_heap(plan));
+ConnectedHeap connect_host_heap(Job& job, BufferOptions const& options, BufferPlan const& plan) {
+  return connect_heap(job, options, without_heap(plan));
 }
 
 void check_memory(char const* name, ConstTensorView const& view, int device) {

@@ -62,19 +62,19 @@ class CudaLowLatency final : public LowLatencyEngine {
   CudaLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
         decisions_(decide(options)),
-        device_(choose_device(node(), options.device)),
-        sizes_(cuda_slot_sizes_of(options, node().size())),
+        device_(choose_device(job(), options.device)),
+        sizes_(cuda_slot_sizes_of(options, job().size())),
         host_(connect_host(options)),
-        connected_(connect_device_heap(node(), {.device = device_,
-                                                .sizes = control_sizes(sizes_),
-                                                .heap_bytes = slot_layout(sizes_).bytes,
-                                                .atomics = true})),
+        connected_(connect_device_heap(job(), {.device = device_,
+                                               .sizes = control_sizes(sizes_),
+                                               .heap_bytes = slot_layout(sizes_).bytes,
+                                               .atomics = true})),
         facts_{.options = options,
-               .num_ranks = node().size(),
-               .rank = node().rank(),
+               .num_ranks = job().size(),
+               .rank = job().rank(),
                .buffer_id = host_.buffer_id,
                .device = Device::cuda},
-        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .node = communicator_.node()},
+        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .node = communicator_.job()->node()},
                 {.device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .control = control_sizes(sizes_),
@@ -86,7 +86,7 @@ class CudaLowLatency final : public LowLatencyEngine {
     // One SM stays free for the kernels that give frames back beside a call.
     most_sms_ =
         std::clamp((multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu), 1, max_send_blocks);
-    agree(node(), refusal_of([&] {
+    agree(job(), refusal_of([&] {
             CurrentDevice const current(device_);
             check_sms(options.num_sms);
             constexpr auto most = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
@@ -97,7 +97,7 @@ class CudaLowLatency final : public LowLatencyEngine {
             require(sizes_.rows() <= most, "max_tokens: expected at most {} slots, seen {}", most, sizes_.rows());
           }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : most_sms_;
-    node().barrier();  // all slots are clear: kernels may write into them
+    job().barrier();  // all slots are clear: kernels may write into them
   }
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override { return start(args, true).first; }
@@ -140,7 +140,7 @@ class CudaLowLatency final : public LowLatencyEngine {
   std::vector<bool> masked() override { return engine_.masked(); }
 
   void reset() override {
-    reset_together(node(), engine_);
+    reset_together(job(), engine_);
     ++facts_.generation;
     calls_ = 0;
     for (auto& lease : held_) lease.reset();
@@ -158,16 +158,16 @@ class CudaLowLatency final : public LowLatencyEngine {
   [[nodiscard]] std::size_t bytes() const noexcept override { return engine_.layout().bytes; }
 
  private:
-  Node& node() { return *communicator_.node(); }
+  Job& job() { return *communicator_.job(); }
 
   BufferSetup decide(LowLatencyOptions const& options) {
-    agree(node(), refusal_of([&] { check_low_latency_options(options, node().size()); }));
-    return agree_on_setup(node(), buffer_options_of(options, 0));
+    agree(job(), refusal_of([&] { check_low_latency_options(options, job().size()); }));
+    return agree_on_setup(job(), buffer_options_of(options, 0));
   }
 
   ConnectedHeap connect_host(LowLatencyOptions const& options) {
     auto const names = size_options_of(options);
-    return connect_host_heap(node(), SizeOptions{"LowLatencyOptions", names}, decisions_.plan);
+    return connect_host_heap(job(), SizeOptions{"LowLatencyOptions", names}, decisions_.plan);
   }
 
   void check_sms(int num_sms) const {

@@ -57,25 +57,25 @@ class CudaBuffer final : public ThroughputEngine {
  public:
   CudaBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        decisions_(agree_on_setup(node(), options)),
-        device_(choose_device(node(), options.device)),
-        host_(connect_host_heap(node(), options, decisions_.plan)),
+        decisions_(agree_on_setup(job(), options)),
+        device_(choose_device(job(), options.device)),
+        host_(connect_host_heap(job(), options, decisions_.plan)),
         connected_(connect_device_heap(
-            node(),
-            {.device = device_, .sizes = sizes_of(options, node().size()), .heap_bytes = heap_bytes(options)})),
+            job(),
+            {.device = device_, .sizes = sizes_of(options, job().size()), .heap_bytes = heap_bytes(options)})),
         facts_{options, communicator_.size(), host_.buffer_id, Device::cuda},
-        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .node = communicator_.node()},
+        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .node = communicator_.job()->node()},
                 {.device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
-                 .sizes = sizes_of(options, node().size()),
+                 .sizes = sizes_of(options, job().size()),
                  .wait = decisions_.wait}) {
     facts_.options.device = device_;
-    SmProblem const problem = sm_problem(options, node().size(), connected_.ranks_per_gpu, device_);
+    SmProblem const problem = sm_problem(options, job().size(), connected_.ranks_per_gpu, device_);
     // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
     most_sms_ = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu));
-    agree(node(), refusal_of([&] { check_sms(options.num_sms); }));
+    agree(job(), refusal_of([&] { check_sms(options.num_sms); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
-    node().barrier();  // all engines stand: their kernels may wait for one another
+    job().barrier();  // all engines stand: their kernels may wait for one another
   }
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
@@ -117,7 +117,7 @@ class CudaBuffer final : public ThroughputEngine {
   }
 
   void synchronize() override { engine_.record(weak_from_this())->wait(); }
-  void reset() override { reset_together(node(), engine_); }
+  void reset() override { reset_together(job(), engine_); }
   void drain() noexcept override { cudaStreamSynchronize(engine_.stream()); }
 
   Stream& stream() override {
@@ -134,7 +134,7 @@ class CudaBuffer final : public ThroughputEngine {
   [[nodiscard]] std::vector<PhaseTime> phases() const override { return engine_.phases(); }
 
  private:
-  Node& node() { return *communicator_.node(); }
+  Job& job() { return *communicator_.job(); }
 
   // Blocks that were let go of may still be in use by earlier calls: then waits for these, and tries again.
   template <typename Make>
@@ -159,7 +159,7 @@ class CudaBuffer final : public ThroughputEngine {
     std::size_t free = 0;
     std::size_t total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-    return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(node().size()));
+    return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(job().size()));
   }
 
   void check_memories(DispatchArgs const& args) const {

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "base/check.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/launch.hpp"

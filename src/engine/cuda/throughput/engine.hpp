@@ -22,6 +22,7 @@
 #include "engine/cuda/throughput/args.hpp"
 #include "layout/device_control.hpp"
 #include "plan/copy_plan.hpp"
+#include "switchyard/measure.hpp"
 
 namespace switchyard::cuda {
 
