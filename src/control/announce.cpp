@@ -99,7 +99,7 @@ void open_call(Link const& link, Announcement const& announcement) {
   auto trouble = find_refusal(link);
   if (!trouble) trouble = find_difference(link);
   if (!trouble) return;
-  // Nobody may open the next call (and overwrite its announce) before everybody has read this one.
+  // No rank may open the next call, and so overwrite its announce, before all ranks have read this one.
   close_call(link, announcement.epoch, announcement.phase);
   throw_error(trouble->second.code, trouble->second.text, {.rank = trouble->first, .phase = announcement.phase});
 }

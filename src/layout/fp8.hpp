@@ -1,4 +1,4 @@
-// FP8 rows: adjacent channels share a scale, a f32 that travels beside the row.
+// FP8 rows: adjacent channels share a scale, which is an f32 and travels with the row.
 #pragma once
 
 #include <cstdint>

@@ -31,7 +31,6 @@ class Topology {
   [[nodiscard]] int num_ranks() const noexcept { return first_ranks_.back(); }
   [[nodiscard]] int node_of(int rank) const noexcept;
   [[nodiscard]] int local_rank_of(int rank) const noexcept { return rank - first_rank_of(node_of(rank)); }
-  // Of a node.
   [[nodiscard]] int first_rank_of(int node) const noexcept { return first_ranks_[static_cast<std::size_t>(node)]; }
   [[nodiscard]] int num_ranks_of(int node) const noexcept { return first_rank_of(node + 1) - first_rank_of(node); }
 

@@ -21,7 +21,7 @@ constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 
 using Registry = SegmentRegistry<SharedSegment>;
 
-// madvise() succeeds even where the kernel never gives huge pages to shared memory; the policy file tells.
+// madvise() succeeds even where the kernel never gives huge pages to shared memory, so the policy file is read.
 bool huge_pages_allowed() {
   std::ifstream file("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
   std::string policy;
@@ -67,7 +67,7 @@ std::shared_ptr<SharedSegment> SharedSegment::attach(UniqueFd fd, std::size_t by
           status.st_size);
   std::shared_ptr<SharedSegment> segment(new SharedSegment(std::move(fd), bytes));
   segment->huge_pages_ = advise_huge_pages(segment->data_, bytes);
-  segment->fd_ = {};  // the mapping is enough, and descriptors are few
+  segment->fd_ = {};  // the mapping is enough, and a process has few descriptors
   return segment;
 }
 

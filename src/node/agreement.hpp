@@ -15,6 +15,12 @@
 
 namespace switchyard {
 
+// The bytes of a value; valid as long as the value is.
+template <typename T>
+std::span<std::byte const> bytes_of(T const& value) {
+  return std::as_bytes(std::span(&value, 1));
+}
+
 // Collective. Every rank says whether it refuses, and why. The first refusal, by rank, is thrown on every rank.
 void agree(RankGroup& ranks, std::optional<Refusal> const& refusal);
 
@@ -23,7 +29,7 @@ template <typename T>
 std::vector<T> gather(RankGroup& ranks, std::string_view name, T const& mine) {
   static_assert(std::is_trivially_copyable_v<T>, "the bytes of a value are sent as they lie");
   std::vector<T> all;
-  for (auto const& bytes : ranks.all_gather(std::as_bytes(std::span(&mine, 1)))) {
+  for (auto const& bytes : ranks.all_gather(bytes_of(mine))) {
     require(bytes.size() == sizeof(T), "rank {}: {}: expected {} bytes, seen {}", all.size(), name, sizeof(T),
             bytes.size());
     std::memcpy(&all.emplace_back(), bytes.data(), sizeof(T));

@@ -15,7 +15,7 @@ namespace switchyard {
 
 namespace {
 
-// What every rank tells the others of its segment.
+// What every rank of the node needs to map a segment, besides its descriptor.
 struct DeviceIntroduction {
   std::uint64_t segment_id = 0;
   std::uint64_t segment_bytes = 0;
@@ -23,7 +23,7 @@ struct DeviceIntroduction {
   GpuMemoryHandle handle{};
   GpuId gpu{};
 };
-static_assert(std::has_unique_object_representations_v<DeviceIntroduction>);  // it is sent as it lies
+static_assert(std::has_unique_object_representations_v<DeviceIntroduction>);  // its bytes are sent as they lie
 
 DeviceIntroduction introduction_of(DeviceSegment const& segment, int device) {
   SharedGpuMemory const shared = segment.shared();
@@ -44,7 +44,7 @@ class SegmentMapper {
         control_bytes_(control_bytes),
         visible_(visible_gpus()) {}
 
-  // Errors name the peer.
+  // Throws errors that name the peer.
   [[nodiscard]] std::shared_ptr<DeviceSegment> map(std::size_t rank, DeviceIntroduction const& peer, int fd) const {
     std::shared_ptr<DeviceSegment> segment;
     auto const refusal = refusal_of([&] {
@@ -89,7 +89,7 @@ class SegmentMapper {
   std::vector<GpuId> visible_;
 };
 
-// By rank; empty slots where memory is not handed over so.
+// The descriptors of all ranks; empty where the kind of memory is not handed over by one.
 std::vector<UniqueFd> exchange_descriptors(Node& node, DeviceSegment const& own) {
   SharedGpuMemory const shared = own.shared();
   if (shared.kind == GpuMemoryKind::fd) return node.exchange_fd(shared.fd);

@@ -1,4 +1,4 @@
-// Making and exchanging the GPU segments of a buffer: its constructor's collective part.
+// Makes and exchanges the GPU segments of a buffer: a collective part of its constructor.
 #pragma once
 
 #include <memory>
@@ -13,12 +13,12 @@ struct DeviceHeapRequest {
   int device = 0;
   DeviceSizes sizes;
   std::size_t heap_bytes = 0;
-  bool atomics = false;  // kernels add to words of peers
+  bool atomics = false;  // kernels use atomic additions on words of peers
 };
 
 struct ConnectedDeviceHeap {
   std::shared_ptr<SymmetricHeap> heap;
-  int ranks_per_gpu = 1;  // that share this rank's
+  int ranks_per_gpu = 1;  // ranks that share the GPU of this rank
 };
 
 // Collective; throws the same error on every rank.

@@ -12,17 +12,17 @@ namespace switchyard {
 
 namespace {
 
-// Why this rank cannot have the kind; empty: it can.
+// Returns why this rank cannot have the kind; empty: it can.
 std::string own_objection(GpuMemoryKind kind, std::string const& wanted, TryGpuMemory const& try_kind) {
   if (wanted != "auto" && wanted != name_of(kind))
     return fmt::format("{}={}", info_of(Setting::gpu_memory).variable, wanted);
   auto const refusal = try_kind(kind);
-  // Memory that has run out says nothing about the kind: making the segment will report it as what it is.
+  // That memory has run out says nothing about the kind. Making the segment will report it for what it is.
   if (!refusal || refusal->code == ErrorCode::out_of_memory) return "";
   return refusal->text;
 }
 
-// The first rank that objects, and why; empty when none does. The same on every rank.
+// Returns the first rank that objects, and why; empty when none does. The result is the same on every rank.
 std::string first_objection(RankGroup& ranks, std::string const& mine) {
   auto const all = ranks.all_gather(std::as_bytes(std::span(mine)));
   for (std::size_t rank = 0; rank < all.size(); ++rank) {

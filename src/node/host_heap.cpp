@@ -49,7 +49,7 @@ std::shared_ptr<SharedSegment> create_segment(Job& job, BufferPlan const& plan) 
   return own;
 }
 
-// A peer's segment, mapped. Ranks that are threads of this process share one mapping: thread sanitizers then see
+// Maps a peer's segment. Ranks that are threads of this process share one mapping, so that thread sanitizers see
 // every access.
 std::shared_ptr<SharedSegment> map_segment(Introduction const& peer, UniqueFd fd) {
   if (auto segment = SharedSegment::find_in_process(peer.segment_id)) return segment;

@@ -3,7 +3,7 @@
 #include "gpu/throughput/memory_kinds.hpp"
 
 #include "memory/device/device_segment.hpp"
-#include "node/node.hpp"
+#include "node/job.hpp"
 
 namespace switchyard::test {
 namespace {

@@ -1,4 +1,4 @@
-// The low-latency buffer of the CPU engine.
+// LowLatencyBuffer on the CPU engine.
 #include <utility>
 #include <vector>
 
@@ -16,7 +16,7 @@ namespace {
 
 using cpu::FrameUse;
 
-// Collective: a rank that cannot go on stops all.
+// Collective. When one rank refuses, all throw its error.
 SlotSizes agree_on_sizes(Job& job, LowLatencyOptions const& options) {
   agree(job, refusal_of([&] { check_low_latency_options(options, job.size()); }));
   return slot_sizes_of(options, job.size());
@@ -27,18 +27,18 @@ ConnectedHeap connect_slots(Job& job, LowLatencyOptions const& options, BufferPl
   return connect_heap(job, {"LowLatencyOptions", sizes}, plan);
 }
 
-// The handle's frame, as the dispatch used it.
+// A lease with the dispatch's use of its frame.
 struct CpuLease final : Lease {
   FrameUse use;
 };
 
 class CpuLowLatency;
 
-// The second half of a call, and what it needs until then.
+// The receive half of a call that has been sent, and what it needs until it runs.
 template <typename Args>
-struct Half {
+struct PendingReceive {
   std::shared_ptr<CpuLowLatency> state;
-  std::shared_ptr<Lease> lease;  // gone: it has run
+  std::shared_ptr<Lease> lease;  // null once it has run
   FrameUse use;
   Args args;
 };
@@ -65,11 +65,12 @@ class CpuLowLatency final : public LowLatencyEngine {
   }
 
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) override {
-    auto half = std::make_shared<Half<cpu::ReceiveCounters>>();
+    auto pending = std::make_shared<PendingReceive<cpu::ReceiveCounters>>();
     LowLatencyReceived result = send(args);
-    *half = {self(), result.handle.lease(), use_of(result.handle), counters_of(args)};
-    receive = [half = std::move(half)](std::uintptr_t) {
-      finish(*half, [](CpuLowLatency& state, auto const& of) { state.engine_.receive_dispatch(of.use, of.args); });
+    *pending = {self(), result.handle.lease(), use_of(result.handle), counters_of(args)};
+    receive = [pending = std::move(pending)](std::uintptr_t) {
+      finish(*pending,
+             [](CpuLowLatency& state, auto const& of) { state.engine_.receive_dispatch(of.use, of.args); });
     };
     return result;
   }
@@ -80,12 +81,12 @@ class CpuLowLatency final : public LowLatencyEngine {
   }
 
   void send_combine(LowLatencyCombineArgs const& args, ReceiveHook& receive) override {
-    auto half = std::make_shared<Half<LowLatencyCombineArgs>>();
+    auto pending = std::make_shared<PendingReceive<LowLatencyCombineArgs>>();
     send(args);
-    *half = {self(), args.handle.lease(), use_of(args.handle), args};
-    half->args.handle = {};  // `lease` is to be the only owner
-    receive = [half = std::move(half)](std::uintptr_t) {
-      finish(*half, [](CpuLowLatency& state, auto const& of) {
+    *pending = {self(), args.handle.lease(), use_of(args.handle), args};
+    pending->args.handle = {};  // so that `lease` is the only owner
+    receive = [pending = std::move(pending)](std::uintptr_t) {
+      finish(*pending, [](CpuLowLatency& state, auto const& of) {
         state.engine_.receive_combine(of.use, of.args, state.workers(of.args.num_workers));
       });
     };
@@ -124,7 +125,7 @@ class CpuLowLatency final : public LowLatencyEngine {
     return {.frame = engine_.slots().frame(info_.rank, use.frame),
             .local_experts = engine_.slots().local_experts()};
   }
-  // Of a checked handle.
+  // The handle must have been checked.
   static FrameUse use_of(LowLatencyHandle const& handle) {
     return static_cast<CpuLease const&>(*handle.lease()).use;
   }
@@ -144,19 +145,18 @@ class CpuLowLatency final : public LowLatencyEngine {
     return lease;
   }
 
-  // The send halves. Up to the engine's own nothing is sent or counted.
+  // The send halves. Nothing is sent or counted before the engine's own send half.
   LowLatencyReceived send(LowLatencyDispatchArgs const& args) {
     engine_.check_usable();
     check_low_latency_dispatch(args, info());
     FrameUse const use = engine_.next_use();
     std::weak_ptr<Lease>& earlier = leases_[static_cast<std::size_t>(use.frame)];
-    // One from before a reset is void, whoever holds it.
+    // A lease from before a reset is void, whoever holds it.
     auto const held = earlier.lock();
-    require(
-        held == nullptr || held->generation != use.generation,
-        "max_results: expected the result of {} dispatches ago to be let go of, seen it held; let go of results "
-        "earlier or raise LowLatencyOptions::max_results",
-        sizes_.frames);
+    require(held == nullptr || held->generation != use.generation,
+            "max_results: expected the result of {} dispatches ago to be released, seen it held; release results "
+            "earlier or raise LowLatencyOptions::max_results",
+            sizes_.frames);
     engine_.route(args);
     auto const lease = make_lease(use, args);
     LowLatencyReceived result = received_in(place_of(use), sizes_, slot_rows_of(args), lease);
@@ -175,23 +175,23 @@ class CpuLowLatency final : public LowLatencyEngine {
   }
 
   template <typename Args, typename Run>
-  static void finish(Half<Args>& half, Run const& run) {
-    // Held until it has run, then let go of, also when it throws.
-    auto const state = std::exchange(half.state, nullptr);
-    auto const lease = std::exchange(half.lease, nullptr);
+  static void finish(PendingReceive<Args>& pending, Run const& run) {
+    // Both are held until the half has run, and are released then, also when it throws.
+    auto const state = std::exchange(pending.state, nullptr);
+    auto const lease = std::exchange(pending.lease, nullptr);
     if (lease == nullptr) return;
     require(lease->generation == state->engine_.credits()->generation(),
             "receive hook: expected one of a call after the last reset, seen one from before");
-    run(*state, half);
+    run(*state, pending);
   }
 
   Communicator communicator_;
   SlotSizes sizes_;
   BufferSetup setup_;
   ConnectedHeap connected_;
-  LowLatencyInfo info_;  // but for the generation
+  LowLatencyInfo info_;  // all but the generation, which the credits have
   cpu::LowLatency engine_;
-  std::vector<std::weak_ptr<Lease>> leases_;  // of the latest dispatch into each frame
+  std::vector<std::weak_ptr<Lease>> leases_;  // by frame, that of the latest dispatch
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Low-latency combine: stage outputs if need be and tell; then read the rows of the own tokens and sum.
+// Low-latency combine: the send half stages outputs where need be and raises the flags; the receive half reads the
+// rows of the own tokens and sums them.
 #include <array>
 #include <cstring>
 #include <vector>
@@ -27,14 +28,14 @@ bool coded(LowLatencyCombineArgs const& args) noexcept {
   return args.coding == CombineCoding::logfmt10;
 }
 
-// As it lies in the frame.
+// The size of an output row in the frame.
 std::size_t output_bytes_of(LowLatencyCombineArgs const& args) noexcept {
   return coded(args) ? logfmt_row_bytes(static_cast<std::size_t>(args.x.size(2))) : row_bytes_of(args.x);
 }
 
 }  // namespace
 
-// Sums the outputs of this rank's tokens where their experts left them.
+// Sums the outputs of this rank's tokens, read where their experts have left them.
 class SumRows {
  public:
   SumRows(LowLatency& engine, LowLatencyCombineArgs const& args, FrameUse const& use)
@@ -80,7 +81,7 @@ class SumRows {
     sum_rows(sum);
   }
 
-  // The same, of rows as they come out of the coding; `decoded` has room for them and for the sum.
+  // The same for coded rows, which are decoded first; `decoded` has room for them and for the sum.
   void sum_coded(std::int64_t token, std::vector<float>& decoded) const {
     Terms terms;
     gather(token, terms);
@@ -107,7 +108,7 @@ class SumRows {
       std::int64_t const group = by_expert ? (experts[slot] - slots_.experts().first(rank)) * slots_.expert_slots()
                                            : slots_.rank() * slots_.sizes().max_tokens;
       std::size_t at = terms.count++;
-      // rank_major: by rank, of which each has one row.
+      // rank_major: terms are ordered by rank, each of which has one row.
       for (; !by_expert && at > 0 && terms.ranks[at - 1] > rank; --at) {
         terms.ranks[at] = terms.ranks[at - 1];
         terms.rows[at] = terms.rows[at - 1];
@@ -162,7 +163,7 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
     for (int index = 0; index < slots_.local_experts() * slots_.num_ranks(); ++index) {
       SlotRange const range = SlotRange::unpack(ranges[index]);
       if (!range.within(slots_.expert_slots()))
-        broken("low_latency/outputs", index % slots_.num_ranks(), "range", index);
+        fail_broken("low_latency/outputs", index % slots_.num_ranks(), "range", index);
       add(index / slots_.num_ranks() * slots_.expert_slots(), range);
     }
     return result;
@@ -171,7 +172,7 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
       reinterpret_cast<std::int32_t const*>(slots_.frame(rank, use.frame) + slots_.at().counts);
   for (int source = 0; source < slots_.num_ranks(); ++source) {
     std::int64_t const count = counts[source];
-    if (count < 0 || count > slots_.sizes().max_tokens) broken("low_latency/outputs", source, "rows", count);
+    if (count < 0 || count > slots_.sizes().max_tokens) fail_broken("low_latency/outputs", source, "rows", count);
     add(source * slots_.sizes().max_tokens, {.count = count});
   }
   return result;
@@ -210,7 +211,7 @@ void LowLatency::for_each_row(std::size_t rows, int workers, std::function<void(
   pool_.run(workers, [&](int worker) {
     TraceScope const span("low_latency/stage", slots_.rank(), worker);
     chunks.for_each([&](std::int64_t at) { work(static_cast<std::size_t>(at)); });
-    store_fence();  // before the release of the flags
+    store_fence();  // the release of the flags does not order non-temporal stores
   });
 }
 

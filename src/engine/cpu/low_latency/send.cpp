@@ -1,4 +1,4 @@
-// The send half of a low-latency dispatch: claim rows, write them, tell.
+// The send half of a low-latency dispatch: claims rows at the receivers, writes them, and raises the flags.
 #include <algorithm>
 #include <cstring>
 
@@ -17,8 +17,8 @@ namespace {
 constexpr std::int64_t tokens_at_once = 4;
 
 // While the rows of all ranks together are no more than this (a part of a last-level cache), their receivers find
-// them there, and a dispatch takes half the time that it takes with stores past the caches. With more it is the
-// other way round. Estimated from the own rows.
+// them in the cache, and a dispatch takes half the time that it takes with stores past the caches. With more it is
+// the other way round. All ranks are taken to send as much as this one.
 constexpr std::size_t most_cached = std::size_t{8} << 20;
 
 }  // namespace
@@ -48,7 +48,7 @@ class SendRows {
  private:
   [[nodiscard]] bool by_expert() const { return rows_.layout == SlotLayout::expert_major; }
 
-  // One addition for all rows of an expert tells where they begin, and the receiver how many there are.
+  // One addition for all rows of an expert reserves them, and shows the receiver how many there are.
   void claim_of(int peer) {
     std::int64_t* const ranges = slots_.ranges(peer, use_.frame);
     for (int local = 0; local < slots_.experts().count(peer); ++local) {
@@ -61,13 +61,13 @@ class SendRows {
   SlotRange claim(int peer, int local) {
     int const count = routes_.count(slots_.experts().first(peer) + local);
     if (count == 0) return {};
-    // Relaxed: the acquire of the credit puts it behind the receiver's zero, the release of the flag before the
-    // receiver's look; see Credits::give_back() and count_expert_rows().
+    // Relaxed: it comes after the zero that the receiver has stored in Credits::give_back(), since this rank has
+    // acquired the credit, and before the receiver's load in take_expert_rows(), since the flag is released later.
     SlotRange const range{slots_.claim(peer, use_.frame, local)
                               .fetch_add(static_cast<std::uint32_t>(count), std::memory_order_relaxed),
                           count};
     if (!range.within(slots_.expert_slots())) {
-      engine_.broken("low_latency/send", peer, "claim of an expert's rows at", range.begin);
+      engine_.fail_broken("low_latency/send", peer, "claim of an expert's rows at", range.begin);
     }
     return range;
   }
@@ -83,10 +83,10 @@ class SendRows {
         store(token, slot, row);
       }
     });
-    store_fence();  // before the release of the flags, which does not order non-temporal stores
+    store_fence();  // the release of the flags does not order non-temporal stores
   }
 
-  // Whether the slot has a row of its own.
+  // Whether the slot has a row of its own, which no earlier slot has.
   [[nodiscard]] bool sends(std::int64_t token, std::size_t slot) const {
     auto const experts = routes_.experts(token);
     if (routes_.row(token, slot) < 0) return false;
@@ -178,8 +178,8 @@ void LowLatency::send_dispatch(LowLatencyDispatchArgs const& args, int workers) 
   });
 }
 
-// A result that its owner let go of before it was received: sources still write it. What they wait for is that it
-// is received and given back.
+// A result may have been released before it was received. Sources still write into it, and wait until it has been
+// received and given back, so that is done here.
 void LowLatency::finish_abandoned(FrameUse const& next) {
   if (of(next).received) return;
   FrameUse const left{.frame = next.frame, .epoch = next.epoch - 1, .generation = next.generation};
@@ -200,7 +200,7 @@ void LowLatency::raise_arrived(FrameUse const& use) {
   for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     if (masked(peer)) continue;
     FrameFlag& flag = slots_.arrived(peer, use.frame)[slots_.rank()];
-    tell(flag.rows, by_rank ? static_cast<std::uint64_t>(frame.routes.count(peer)) : 0);
+    store_word(flag.rows, by_rank ? static_cast<std::uint64_t>(frame.routes.count(peer)) : 0);
     raise(peer, flag, {use.epoch, frame.digest});
   }
 }

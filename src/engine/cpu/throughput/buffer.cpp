@@ -1,4 +1,4 @@
-// The buffer of the CPU engine.
+// Buffer on the CPU engine.
 #include <utility>
 
 #include "base/trace.hpp"
@@ -15,7 +15,7 @@ namespace switchyard::detail {
 
 namespace {
 
-// The sending side of a dispatch's routing; throws InvalidArgument for an id out of range.
+// Fills in the sending side of a dispatch's routing. Throws InvalidArgument for an id out of range.
 void route(DispatchArgs const& args, BufferInfo const& buffer, Routing& routing) {
   if (args.token_in_rank.given()) {
     routing.table = masked_routes(args.token_in_rank);
@@ -77,13 +77,13 @@ class CpuBuffer final : public ThroughputEngine {
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
     engine_.check_usable();
     Tensor tensor = allocate_tensor(*connected_.heap, dtype, shape, Device::cpu);
-    // A call that failed meanwhile has let go of a block into which late peers may write until the reset.
+    // A call that has failed meanwhile has released a block into which late peers may write until the reset.
     engine_.check_usable();
     return tensor;
   }
 
   void synchronize() override { stream_.synchronize(); }
-  // On the stream: behind all queued work, which is over then.
+  // It runs on the stream, behind all queued work, which is over then.
   void reset() override {
     stream_.run([this] { reset_together(*communicator_.job(), engine_); });
   }
@@ -98,7 +98,7 @@ class CpuBuffer final : public ThroughputEngine {
  private:
   std::shared_ptr<CpuBuffer> self() { return std::static_pointer_cast<CpuBuffer>(shared_from_this()); }
 
-  // What can be done before the inputs are ready; in worst-case mode that includes the result's tensors.
+  // Does what can be done before the inputs are ready. In worst-case mode that includes the result's tensors.
   DispatchCall begin(DispatchArgs const& args, Dispatched& result) {
     DispatchCall call{.args = args};
     call.workers = workers(args.num_workers);
@@ -130,7 +130,7 @@ class CpuBuffer final : public ThroughputEngine {
     fill_tensors(call, Device::cpu, result);
   }
 
-  // On the stream: reads the ids, talks to the peers, moves the rows.
+  // Runs on the stream: reads the ids, agrees with the peers, moves the rows.
   void run(DispatchCall& call, Dispatched& result) {
     TraceScope const span("dispatch", communicator_.rank());
     bool const worst = call.args.num_worst_tokens > 0;
@@ -164,7 +164,7 @@ class CpuBuffer final : public ThroughputEngine {
   ConnectedHeap connected_;
   BufferInfo info_;
   cpu::Engine engine_;
-  Stream stream_{"sy-comm"};  // last: drained before anything that its tasks use goes
+  Stream stream_{"sy-comm"};  // comes last, so that it is drained before anything that its tasks use goes
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Throughput combine: stage if need be, announce, pull and sum, close.
+// Throughput combine: each rank stages its expert outputs where need be and announces where they lie; then it pulls
+// the rows of its own tokens, sums them, and closes the call.
 #include <fmt/core.h>
 
 #include <atomic>
@@ -15,7 +16,7 @@ namespace switchyard::cpu {
 
 namespace {
 
-// Where a peer's expert outputs lie.
+// Where the expert outputs of a rank lie.
 struct SourceRows {
   std::byte const* x = nullptr;
   float const* weights = nullptr;
@@ -49,9 +50,9 @@ class CombineRun {
     announce();
     locate();
     pull();
-    // A peer that gave up may have freed and reused the rows that were just read: say so rather than hand out
-    // their sum. The fence keeps the reads of pull() before the look at the record; the peer's release in fail()
-    // comes before its reuse.
+    // A peer that gave up may have freed and reused the rows that were just read. Then this throws, rather than
+    // hand out their sum. The acquire fence keeps the reads of pull() before the loads of check_usable(); it pairs
+    // with the release store in Signals::report(), which the peer makes before it reuses the rows.
     std::atomic_thread_fence(std::memory_order_acquire);
     link_.signals.check_usable();
     close_call(link_, epoch_, "combine/close");
@@ -60,7 +61,8 @@ class CombineRun {
  private:
   [[nodiscard]] detail::Routing const& routing() const { return *call_.args.handle.routing(); }
 
-  // A tensor that peers cannot read where it lies is copied into the heap.
+  // Returns where peers can read the tensor, as an offset in the heap: a tensor that lies elsewhere is copied
+  // there.
   std::int64_t stage(ConstTensorView const& view) {
     if (!view.given()) return -1;
     std::size_t const row_bytes = row_bytes_of(view);
@@ -86,7 +88,7 @@ class CombineRun {
       chunks.for_each([&](std::int64_t row) {
         stream_copy(to + static_cast<std::size_t>(row) * row_bytes, row_at(view, row), row_bytes);
       });
-      store_fence();  // before the release in announce()
+      store_fence();  // the release in announce() does not order non-temporal stores
     });
   }
 
@@ -106,8 +108,8 @@ class CombineRun {
     open_call(link_, announcement_);
   }
 
-  // Where a peer's tensor lies. Facts agree, so it has one if this rank has. An offset that came from outside must
-  // leave room for all rows of that rank.
+  // Where a peer's tensor lies. The terms agree, so the peer has one if this rank has. An offset that came from
+  // outside must leave room for all rows of that rank.
   std::byte const* located(int peer, ConstTensorView const& mine, std::int64_t offset) {
     if (!mine.given()) return nullptr;
     std::size_t const row_bytes = row_bytes_of(mine);
@@ -135,7 +137,7 @@ class CombineRun {
     }
   }
 
-  // The rows of one token, wherever they lie; kept from token to token, so that its memory is.
+  // The rows of one token, wherever they lie. Kept from token to token, so that its memory is reused.
   struct Terms {
     std::vector<void const*> rows;
     std::vector<float> weights;
@@ -160,7 +162,7 @@ class CombineRun {
               .dtype = args.x.dtype});
   }
 
-  // The weight of a slot comes from the row of the rank that holds the slot's expert.
+  // Takes the weight of a slot from the row of the rank that holds the slot's expert.
   void gather_weights(std::int64_t token) const {
     auto const top_k = static_cast<std::size_t>(routing().top_k);
     float* const out = static_cast<float*>(call_.out_weights.data) + static_cast<std::size_t>(token) * top_k;
@@ -198,7 +200,7 @@ class CombineRun {
   Link link_;
   std::uint64_t epoch_;
   Announcement announcement_;
-  std::vector<SymmetricHeap::Block> staged_;  // freed when every peer has read them: after close_call()
+  std::vector<SymmetricHeap::Block> staged_;  // they go after close_call(), when every peer has read them
   std::vector<SourceRows> sources_;
 };
 

@@ -14,7 +14,7 @@ namespace switchyard {
 
 namespace {
 
-// A tensor that owns the values.
+// Makes a tensor that owns the values.
 template <typename T>
 Tensor host_tensor(std::vector<T> values, DType dtype, std::initializer_list<std::int64_t> shape) {
   auto const owner = std::make_shared<std::vector<T>>(std::move(values));

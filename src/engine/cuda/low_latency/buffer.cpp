@@ -53,7 +53,7 @@ cuda::WeightView weights_of(ConstTensorView const& view) {
 
 SlotSizes cuda_slot_sizes_of(LowLatencyOptions const& options, int num_ranks) {
   SlotSizes sizes = slot_sizes_of(options, num_ranks);
-  sizes.blocks_tell = true;
+  sizes.blocks_publish = true;
   return sizes;
 }
 
@@ -213,7 +213,7 @@ class CudaLowLatency final : public LowLatencyEngine {
     auto& held = held_[static_cast<std::size_t>(frame)];
     require(
         held.expired(),
-        "max_results: expected the result of {} dispatches ago to be let go of, seen it held; let go of results "
+        "max_results: expected the result of {} dispatches ago to be released, seen it held; release results "
         "earlier or raise LowLatencyOptions::max_results",
         sizes_.frames);
     auto lease = std::make_shared<Lease>();
