@@ -43,7 +43,7 @@ RESTRICTED = {
     "nlohmann/": ["cli"],
     "hwy/": ["engine/cpu/simd"],
     "rdma/": ["transport"],
-    "cuda": ["memory/device", "node", "engine/cuda", "api"],
+    "cuda": ["memory/device", "node", "engine/cuda"],
 }
 
 STANDARD = set(

@@ -1,5 +1,5 @@
-// The C++ side of overhead.py times the same calls in the same way, and prints a JSON object of microseconds a call.
-// Usage: overhead [ROUNDS [CALLS [cpu|cuda]]]
+// The C++ side of overhead.py times the same calls in the same way, and prints a JSON object of microseconds a
+// call. Usage: overhead [ROUNDS [CALLS [cpu|cuda]]]
 #include <algorithm>
 #include <chrono>
 #include <cstdint>

@@ -135,7 +135,7 @@ Run Rank::run(Order order) {
   check(cudaStreamSynchronize(compute_.get()), "filling x");
 
   // For the measurement alone: ranks start together, and when all is queued.
-  buffer_.gate();
+  gate(buffer_);
   // NOLINTNEXTLINE(performance-no-int-to-ptr)
   gate_open_.order(reinterpret_cast<cudaStream_t>(buffer_.cuda_stream()), compute_.get());
 
@@ -162,7 +162,7 @@ Run Rank::finish(Order order) {
   if (order == Order::product_alone) return run;
   double us = 0;
   std::size_t next = 0;
-  for (switchyard::PhaseTime const& phase : buffer_.phases()) {
+  for (switchyard::PhaseTime const& phase : phases(buffer_)) {
     if (std::strcmp(phase.name, "launch") == 0 || next == run.phases.size()) continue;
     std::strncpy(run.phases[next].name.data(), phase.name, run.phases[next].name.size() - 1);
     run.phases[next++].us = phase.us;

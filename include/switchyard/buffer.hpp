@@ -1,14 +1,16 @@
 // Dispatch and combine in throughput mode.
 //
-// N tokens of this rank, H hidden, K top_k, E experts, R ranks, L experts of this rank, n rows received.
-// Experts are split over ranks in contiguous ranges; the first E % R ranks hold one more when E does not
-// divide evenly.
+// In shapes: N tokens of this rank, H hidden, K top_k, E experts, R ranks, L experts of this rank, n rows that this
+// rank receives. Experts are split over ranks in contiguous ranges; when E is not a multiple of R, the first E % R
+// ranks hold one more.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "switchyard/communicator.hpp"
@@ -18,68 +20,71 @@
 namespace switchyard {
 
 namespace detail {
-class BufferState;
 class Routing;
+class ThroughputEngine;
 }  // namespace detail
 
-// Which processor moves the rows, and where tensors lie.
+// Which processor moves the rows. Tensors of the CPU engine lie in host memory, those of the CUDA engine in the
+// memory of its GPU.
 enum class EngineKind : std::uint8_t {
-  automatic,  // SWITCHYARD_ENGINE; unless that says which: cuda when there is a GPU that this build can use, else
-              // cpu
+  automatic,  // what SWITCHYARD_ENGINE says; by default cuda where this build can use a GPU, else cpu
   cpu,
   cuda,
 };
 
-// The calling thread's current GPU; -1 where there is none that can be used.
+// The calling thread's current GPU; -1 where there is none that this build can use.
 [[nodiscard]] int current_gpu() noexcept;
-// Waits until what is queued on a cudaStream_t of a GPU is done; 0: its default stream.
+// Waits until what has been queued on `cuda_stream` (a cudaStream_t; 0: the default stream) of that GPU is
+// complete. Throws Unsupported in a build without CUDA, and SystemError.
 void wait_for_stream(int device, std::uintptr_t cuda_stream);
 
-// Sizes must be equal on all ranks; construction checks that.
+// All ranks must pass equal max_tokens, hidden, num_experts, top_k and engine; the constructor checks that.
 struct BufferOptions {
   std::int64_t max_tokens = 0;  // most tokens that any rank dispatches in one call
-  std::int64_t hidden = 0;      // elements of a token
-  int num_experts = 0;
-  int top_k = 0;  // 1 to 64
-  // Bytes of the symmetric heap of each rank; 0: SWITCHYARD_HEAP_BYTES, and without that two worst-case results of
-  // a dispatch, as far as every rank may map so much. Address space only on the CPU engine: memory is taken when it
-  // is first written.
+  std::int64_t hidden = 0;      // H: elements of a token
+  int num_experts = 0;          // E
+  int top_k = 0;                // K: 1 to 64
+  // Size of each rank's symmetric heap in bytes; 0: SWITCHYARD_HEAP_BYTES, and without that room for two worst-case
+  // results of a dispatch, as far as every rank may map so much. The CPU engine takes address space only: the
+  // memory itself is taken when it is first written.
   std::size_t heap_bytes = 0;
-  // Threads that move data for this rank (the CPU's counterpart of an SM count); 0: cores / ranks.
+  // CPU engine: threads that move data for this rank, as SMs do on a GPU; 0: cores divided by ranks.
   int num_workers = 0;
-  // Deadline of every wait for a peer; 0 takes SWITCHYARD_TIMEOUT_MS.
+  // Deadline of every wait for a peer; 0: SWITCHYARD_TIMEOUT_MS.
   std::chrono::milliseconds timeout{0};
   EngineKind engine = EngineKind::automatic;
-  // CUDA engine: the GPU; -1: the calling thread's current one. Several ranks may share one.
+  // CUDA engine: the GPU; -1: the calling thread's current one. Several ranks may share a GPU.
   int device = -1;
   // CUDA engine: SMs that a call takes, at most the GPU's divided by the ranks that share it; 0: the fewest that
-  // reach 95 % of the best by a model (docs/tuning.md).
+  // reach 95 % of the best throughput by a model (docs/tuning.md).
   int num_sms = 0;
 };
 
 enum class OutputLayout : std::uint8_t {
-  flat,      // one row per (token, rank), by source rank, then by token
-  expanded,  // one row per (token, local expert), grouped by expert, then by source rank, then by token
+  flat,      // a row for each (token, rank), by source rank, then by token
+  expanded,  // a row for each (token, local expert), grouped by expert, then by source rank, then by token
 };
 
-// What a dispatch knows and its combine needs: who sent which token where. Copies share it.
+// What a dispatch knows and its combine needs: which rank sent which token where. Copies share it. A handle may
+// outlive its buffer.
 class Handle {
  public:
   Handle() = default;
   explicit Handle(std::shared_ptr<detail::Routing const> routing) : routing_(std::move(routing)) {}
   [[nodiscard]] bool given() const noexcept { return routing_ != nullptr; }
-  [[nodiscard]] std::int64_t num_tokens() const noexcept;     // N of the dispatch
-  [[nodiscard]] std::int64_t num_recv_rows() const noexcept;  // without those of a worst case
-  // [L], rounded up to expert_alignment; empty without topk_idx. In worst-case mode the only place that tells
-  // (CPU engine; empty on the CUDA engine, whose host does not learn it).
+  [[nodiscard]] std::int64_t num_tokens() const noexcept;  // N of the dispatch
+  // Rows that were received; in worst-case mode without those that are left over.
+  [[nodiscard]] std::int64_t num_recv_rows() const noexcept;
+  // [L] rows of each local expert, rounded up to expert_alignment; empty without topk_idx. In worst-case mode only
+  // the handle says this, and only on the CPU engine: the host of the CUDA engine does not learn it.
   [[nodiscard]] std::vector<std::int64_t> const& tokens_per_expert() const noexcept;
   // [L], without the rounding; known where tokens_per_expert is.
   [[nodiscard]] std::vector<std::int64_t> const& real_tokens_per_expert() const noexcept;
-  // CUDA engine: [R, 1 + most local experts of a rank] i32 in GPU memory, what came from each source: rows (flat
-  // layout only), then top-k slots of each local expert. Written by the call, so that a stream may read after it
-  // what the host does not know. Not given on the CPU engine, nor after a dispatch that ran in rounds.
+  // CUDA engine: [R, 1 + most local experts of a rank] i32 in GPU memory, what came from each source: its rows
+  // (flat layout only), then the top-k slots of each local expert. The call writes it, so a stream may read after
+  // the call what the host does not know. Not given on the CPU engine, nor after a dispatch that ran in rounds.
   [[nodiscard]] Tensor recv_counts() const noexcept;
-  // Cumulative rows received by source rank (R values); flat layout only.
+  // [R] cumulative rows received by source rank; flat layout only.
   [[nodiscard]] std::vector<std::int64_t> const& recv_rows_end_by_rank() const noexcept;
   [[nodiscard]] std::shared_ptr<detail::Routing const> const& routing() const noexcept { return routing_; }
 
@@ -87,83 +92,76 @@ class Handle {
   std::shared_ptr<detail::Routing const> routing_;
 };
 
-// In host memory on the CPU engine, in the heap on the CUDA engine.
+// What a dispatch would send. The tensors lie in host memory on the CPU engine, in the heap on the CUDA engine.
 struct Layout {
-  Tensor num_tokens_per_rank;    // [R] i32: rows this rank sends to each rank
+  Tensor num_tokens_per_rank;    // [R] i32: rows that this rank sends to each rank
   Tensor num_tokens_per_expert;  // [E] i32
   Tensor is_token_in_rank;       // [N, R] u8
 };
 
-// As Buffer::get_layout, of tensors in host memory, for num_experts split over num_ranks; needs no ranks at all.
+// The same as Buffer::get_layout for num_experts that are split over num_ranks. It needs no ranks at all;
+// `topk_idx` [N, K] i64 or i32 lies in host memory. Throws InvalidArgument.
 [[nodiscard]] Layout get_layout(ConstTensorView topk_idx, int num_experts, int num_ranks);
 
-// How long a part of a call took; see Buffer::phases().
-struct PhaseTime {
-  char const* name = "";
-  double us = 0;
-};
-
 struct DispatchArgs {
-  // [N, H] bf16, f16, f32 or f8e4m3; rows may be strided, elements of a row must be adjacent.
+  // [N, H] bf16, f16, f32 or f8e4m3. Rows may be strided; the elements of a row must be adjacent.
   ConstTensorView x{};
-  // [N, ceil(H/128)] f32, any strides: scales of an f8e4m3 x.
+  // [N, ceil(H/128)] f32, any strides: the scales of an f8e4m3 x.
   ConstTensorView scales{};
-  // [N, K] i64 or i32; -1: slot not used.
+  // [N, K] i64 or i32; -1: the slot is not used.
   ConstTensorView topk_idx{};
   // [N, K] f32.
   ConstTensorView topk_weights{};
   // [N, R] u8, instead of topk_idx: which ranks receive a token.
   ConstTensorView token_in_rank{};
-  // Cached dispatch: routing (and layout) of an earlier dispatch; excludes the three above.
+  // Makes a cached dispatch, with the routing and layout of an earlier one. It excludes the three above.
   Handle handle{};
-  // Cast a bf16, f16 or f32 x to f8e4m3 with one f32 scale per token and 128 channels.
+  // Casts a bf16, f16 or f32 x to f8e4m3, with one f32 scale for each token and 128 channels.
   bool cast_to_fp8 = false;
   OutputLayout layout = OutputLayout::flat;
-  // expanded: every expert's rows start at a multiple of it. flat: tokens_per_expert is rounded up to it.
+  // expanded: each expert's rows start at a multiple of it. flat: tokens_per_expert is rounded up to it.
   int expert_alignment = 1;
-  // expanded: write zeros into the rows that only pad.
+  // expanded: writes zeros into the rows that only pad.
   bool zero_padding = false;
-  // > 0: the output has this many rows, allocated before the counts are known; the call that returns a
-  // Pending does not wait for them. Rows past the real count have topk_idx -1. Needs topk_idx.
+  // Above 0: worst-case mode. The output has this many rows, which are allocated before the counts are known, so
+  // that dispatch_async() does not wait for them. Rows past the real count have topk_idx -1. Needs topk_idx.
   std::int64_t num_worst_tokens = 0;
-  // 0: as the buffer was made. The first is for the CPU engine, the second for the CUDA engine.
+  // 0: as in the buffer's options. num_workers is for the CPU engine, num_sms for the CUDA engine.
   int num_workers = 0;
   int num_sms = 0;
   // The dispatch starts after this event.
   Event after{};
-  // CUDA engine: the cudaStream_t that inputs are written on and results are read on; 0: the default stream. The
-  // call starts after what is queued there; what is queued there later starts after the call (unless it is
-  // asynchronous).
+  // CUDA engine: the cudaStream_t on which inputs are written and results are read; 0: the default stream. The call
+  // starts after what has been queued there. What is queued there later starts after the call, unless that is
+  // asynchronous.
   std::uintptr_t cuda_stream = 0;
 };
 
 struct Dispatched {
   Tensor x;             // [n, H] in the dtype of the input, or f8e4m3 after a cast
   Tensor scales;        // [n, ceil(H/128)] f32, for f8e4m3
-  Tensor topk_idx;      // [n, K] in the dtype of the input: local expert ids, -1 where not ours; flat only
-  Tensor topk_weights;  // flat: [n, K], 0 where not ours; expanded: [n]
+  Tensor topk_idx;      // flat: [n, K] in the dtype of the input, local expert ids, -1 where the expert is not ours
+  Tensor topk_weights;  // flat: [n, K] f32, 0 where the expert is not ours; expanded: [n] f32
   Tensor source_token;  // [n] i32: index of the token on its source rank, -1 in rows that only pad
   // [L], rounded up to expert_alignment; empty without topk_idx, and in worst-case mode (see Handle).
   std::vector<std::int64_t> tokens_per_expert;
-  // Before an asynchronous dispatch is done it can be given to a combine that is queued behind it; what it
-  // tells is valid afterwards.
+  // Until an asynchronous dispatch is complete, its handle can only be given to a combine that is queued behind it.
   Handle handle;
 };
 
 struct CombineArgs {
-  // [n, H] bf16, f16 or f32: expert outputs in the rows of the dispatch. Read in place when it is a tensor
-  // of this buffer's heap, staged there first otherwise.
+  // [n, H] bf16, f16 or f32: expert outputs in the rows of the dispatch. Read in place when it is a tensor of this
+  // buffer's heap; otherwise it is copied there first.
   ConstTensorView x{};
   Handle handle{};
-  // flat [n, K] or expanded [n] f32: sent back and returned as combined topk_weights [N, K] (the gradient
-  // of a dispatch's weights).
+  // flat: [n, K] f32, expanded: [n] f32. Sent back and returned as [N, K]: the gradient of a dispatch's weights.
   ConstTensorView topk_weights{};
   // [n] f32: each row is multiplied by it (in f32) before the sum.
   ConstTensorView row_weights{};
-  // [N, H], dtype of x: added (in f32) after the rows.
+  // [N, H] in the dtype of x: added (in f32) after the rows.
   ConstTensorView bias0{};
   ConstTensorView bias1{};
-  // [N, H], dtype of x: where the result goes; a tensor of the heap is returned when not given.
+  // [N, H] in the dtype of x: where the result goes. When it is not given, a tensor of the heap is returned.
   TensorView out{};
   int num_workers = 0;
   int num_sms = 0;
@@ -182,13 +180,13 @@ class Pending {
  public:
   Pending(Event event, std::shared_ptr<T> value) : event_(std::move(event)), value_(std::move(value)) {}
   [[nodiscard]] Event const& event() const noexcept { return event_; }
-  // Waits, rethrows errors, and hands out the result (once).
+  // Waits, rethrows errors, and hands out the result. To be called once.
   T get() {
     event_.wait();
     return std::move(*value_);
   }
-  // Without waiting: the handle, and tensors that are known beforehand (worst-case mode; CUDA engine: all).
-  // Contents are valid after event().
+  // Does not wait: the handle, and those tensors that are known beforehand (CPU engine: in worst-case mode; CUDA
+  // engine: all). Their contents are valid after event().
   [[nodiscard]] T const& early() const noexcept { return *value_; }
 
  private:
@@ -196,19 +194,22 @@ class Pending {
   std::shared_ptr<T> value_;
 };
 
-// All calls are collective: every rank makes the same calls in the same order, with equal options but any
-// number of tokens. Inputs must stay valid and unchanged until the call (or its event) completes.
-// Errors: InvalidArgument (on every rank, before anything moves), OutOfMemory (likewise), PeerLost and
-// Timeout; after the last two the buffer refuses further work until reset().
+// Calls are collective unless they say otherwise: every rank makes the same calls in the same order, with equal
+// options but any number of tokens. One thread at a time makes calls. Inputs must stay valid and unchanged until
+// the call, or its event, is complete.
+//
+// Errors: InvalidArgument and OutOfMemory are thrown on every rank before anything moves, and the buffer stays
+// usable. After PeerLost, Timeout or SystemError it refuses further work until reset(). Copies share the buffer;
+// the last one to go waits for work that is still queued.
 class Buffer {
  public:
   Buffer(Communicator const& communicator, BufferOptions const& options);
 
-  // What a dispatch by topk_idx [N, K] (i64 or i32) would send to whom. Not collective. An id out of range throws
-  // InvalidArgument on the CPU engine; on the CUDA engine, whose host does not wait for the result, it counts as
-  // not used. `cuda_stream`: as in DispatchArgs.
+  // Not collective. What a dispatch by topk_idx [N, K] (i64 or i32) would send to whom. An id out of range throws
+  // InvalidArgument on the CPU engine. The CUDA engine, whose host does not wait for the result, counts it as not
+  // used. `cuda_stream`: as in DispatchArgs.
   [[nodiscard]] Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream = 0) const;
-  // On the CPU engine it is done when it returns.
+  // On the CPU engine the layout is complete when this returns.
   [[nodiscard]] Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream = 0) const;
 
   Dispatched dispatch(ConstTensorView x, ConstTensorView topk_idx, ConstTensorView topk_weights = {});
@@ -219,31 +220,22 @@ class Buffer {
   Combined combine(CombineArgs const& args);
   Pending<Combined> combine_async(CombineArgs const& args);
 
-  // A tensor of the heap: what experts write here, combine reads without a copy. Not collective; throws OutOfMemory
+  // Not collective. A tensor of the heap: combine reads without a copy what experts write here. Throws OutOfMemory
   // on this rank only.
   [[nodiscard]] Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape);
 
-  // Waits until all calls so far are done, and throws what they found. On the CUDA engine calls return before their
-  // rows have moved; what goes wrong then is thrown by this, by the next call, or by waiting for an event.
+  // Not collective. Waits until all calls so far are complete, and throws what they found. The CUDA engine's calls
+  // return before their rows have moved; what goes wrong later is thrown here, by the next call, or by waiting for
+  // an event.
   void synchronize();
 
-  // Collective: brings the buffer back into use after a Timeout, when all ranks are alive again; harmless when
-  // nothing has failed. Waits for queued work, whose errors its events and Pending still throw, and then for all
-  // ranks, as long as the communicator's timeout says. What was handed out before stays valid; a handle of a
-  // dispatch that failed is refused. On the CUDA engine replays of graphs must be over. No other thread may make
-  // calls of this buffer meanwhile. When it throws the buffer stays unusable; after PeerLost, and after Timeout
-  // (naming the rank that did not come), the communicator's collectives are, too.
+  // Brings the buffer back into use after a Timeout, when all ranks are alive again; harmless when nothing has
+  // failed. It waits for queued work, whose errors its events and Pending still throw, and then for all ranks, as
+  // long as the communicator's timeout says. What was handed out before stays valid, but a handle of a dispatch
+  // that failed is refused. On the CUDA engine, replays of graphs must be over. When reset() throws, the buffer
+  // stays unusable; after PeerLost, and after Timeout (which names the rank that did not come), so do the
+  // communicator's collectives.
   void reset();
-
-  // Collective, for benchmarks: on the CUDA engine what is queued later on cuda_stream() starts together on all
-  // ranks.
-  void gate();
-
-  // CUDA engine: where the time of the latest call went, on this rank, by the GPU's clock; valid when the call is
-  // done. dispatch: launch (since the last gate()), count, agree, answer, move, close; combine: launch, stage,
-  // agree, sum, close; get_layout: launch, count. A phase that the call did without is left out. Empty on the CPU
-  // engine.
-  [[nodiscard]] std::vector<PhaseTime> phases() const;
 
   // CPU engine: the stream that asynchronous calls run on. Throws Unsupported on the CUDA engine.
   [[nodiscard]] Stream& stream();
@@ -251,13 +243,16 @@ class Buffer {
   [[nodiscard]] std::uintptr_t cuda_stream() const noexcept;
   [[nodiscard]] EngineKind engine() const noexcept;  // cpu or cuda
   [[nodiscard]] Communicator const& communicator() const noexcept;
-  [[nodiscard]] BufferOptions const& options() const noexcept;  // CUDA engine: with the device that was chosen
-  // Bytes of the heap in use and the most that were.
+  // As they were passed; on the CUDA engine with the device that was chosen.
+  [[nodiscard]] BufferOptions const& options() const noexcept;
+  // Bytes of the heap that are in use, and the most that ever were.
   [[nodiscard]] std::size_t heap_bytes_used() const noexcept;
   [[nodiscard]] std::size_t heap_bytes_peak() const noexcept;
 
+  [[nodiscard]] std::shared_ptr<detail::ThroughputEngine> const& state() const noexcept { return state_; }
+
  private:
-  std::shared_ptr<detail::BufferState> state_;
+  std::shared_ptr<detail::ThroughputEngine> state_;
 };
 
 }  // namespace switchyard

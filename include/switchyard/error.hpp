@@ -1,4 +1,4 @@
-// The one family of exceptions that Switchyard throws for recoverable trouble.
+// The exceptions that Switchyard throws for anything that a program can recover from.
 #pragma once
 
 #include <stdexcept>
@@ -16,12 +16,11 @@ enum class ErrorCode : unsigned char {
   system
 };
 
-// Where it happened and what was seen. `rank` is the rank at fault (or that found the fault), `peer` the
-// rank that was waited for; -1 where there is none.
+// Where an error happened. -1 stands for no rank.
 struct ErrorFacts {
-  int rank = -1;
-  int peer = -1;
-  std::string phase{};
+  int rank = -1;        // the rank at fault, or that found the fault
+  int peer = -1;        // the rank that was waited for
+  std::string phase{};  // the part of the call, such as "dispatch/arrive"
 };
 
 class Error : public std::runtime_error {
@@ -44,15 +43,16 @@ class ErrorOf : public Error {
   explicit ErrorOf(std::string const& what, ErrorFacts facts = {}) : Error(Code, what, std::move(facts)) {}
 };
 
-// A wrong argument, found before anything moved: the buffer stays usable.
+// A wrong argument, found before anything moved: the buffer stays usable. The text reads "name: expected this, seen
+// that".
 using InvalidArgument = ErrorOf<ErrorCode::invalid_argument>;
-// A wait ran into its deadline.
+// A wait reached its deadline. `peer` is the rank that did not come.
 using Timeout = ErrorOf<ErrorCode::timeout>;
 // A peer's process ended, or left the job, while it was waited for.
 using PeerLost = ErrorOf<ErrorCode::peer_lost>;
-// The symmetric heap (or the system) has not enough memory; the text says how much was needed.
+// The symmetric heap, or the system, does not have enough memory; the text says how much was needed.
 using OutOfMemory = ErrorOf<ErrorCode::out_of_memory>;
-// Asked for something that this build or machine does not offer.
+// This build or machine does not offer what was asked for.
 using Unsupported = ErrorOf<ErrorCode::unsupported>;
 // The operating system refused a call; the text carries its reason.
 using SystemError = ErrorOf<ErrorCode::system>;

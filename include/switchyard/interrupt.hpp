@@ -1,14 +1,14 @@
-// Ending a wait from outside: for language bindings, whose users press Ctrl-C.
+// Ends a wait from outside: for language bindings, whose users press Ctrl-C.
 #pragma once
 
 namespace switchyard {
 
-// Asked about every 50 ms, and after a signal, while a call that runs in the calling thread waits for a peer.
-// True ends the call: it throws SystemError, and the buffer has failed on all ranks, as after a Timeout.
+// A call that waits for a peer in the calling thread asks it about every 50 ms, and after a signal. True ends the
+// call: it throws SystemError, and the buffer has failed on all ranks, as after a Timeout.
 using InterruptCheck = bool (*)() noexcept;
 
-// Sets the check of the current thread for as long as the object lives. CPU engine; waits of the CUDA engine, and
-// those of a Communicator, do not ask.
+// Sets the check of the current thread for as long as the object lives. Only waits of the CPU engine ask it, not
+// those of the CUDA engine or of a Communicator.
 class InterruptScope {
  public:
   explicit InterruptScope(InterruptCheck check) noexcept;

@@ -1,4 +1,4 @@
-// Everything a C++ program needs.
+// Everything a C++ program needs, and what its benchmarks need.
 #pragma once
 
 #include "switchyard/buffer.hpp"
@@ -7,6 +7,7 @@
 #include "switchyard/error.hpp"
 #include "switchyard/interrupt.hpp"
 #include "switchyard/low_latency.hpp"
+#include "switchyard/measure.hpp"
 #include "switchyard/stream.hpp"
 #include "switchyard/tensor.hpp"
 #include "switchyard/trace.hpp"

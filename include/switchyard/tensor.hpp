@@ -14,8 +14,8 @@ namespace switchyard {
 
 inline constexpr int max_dims = 3;
 
-// A strided view of up to three dimensions. Strides are in elements. A view with data == nullptr and no
-// elements is a valid empty tensor; a default-constructed view stands for "not given".
+// A strided view of up to three dimensions, which owns nothing. Strides are in elements. A view with data ==
+// nullptr and no elements is a valid empty tensor; a default-constructed view stands for "not given".
 template <typename Void>
 struct BasicTensorView {
   Void* data = nullptr;
@@ -66,7 +66,8 @@ struct BasicTensorView {
 using TensorView = BasicTensorView<void>;
 using ConstTensorView = BasicTensorView<void const>;
 
-// A contiguous tensor in the symmetric heap. Copies share the block; the last owner frees it.
+// A tensor in the symmetric heap; contiguous unless the call that makes it says otherwise. Copies share the block,
+// and the last owner frees it. It may outlive its buffer.
 class Tensor {
  public:
   Tensor() = default;

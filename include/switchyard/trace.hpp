@@ -1,4 +1,4 @@
-// Spans of what each worker did when, for Chrome / Perfetto.
+// Records what each worker did when, as spans for Chrome or Perfetto.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,9 @@ struct TraceSpan {
   std::int64_t end_ns = 0;
 };
 
-// Starts (or stops) recording in this thread's process; off by default and then nearly free.
+// Starts or stops recording in this process. It is off by default, and then costs nearly nothing.
 void set_trace_enabled(bool enabled) noexcept;
-// What was recorded for `rank` since the last call.
+// Returns what was recorded for `rank` since the last call of this function.
 std::vector<TraceSpan> take_trace(int rank);
 
 }  // namespace switchyard

@@ -1,25 +1,23 @@
 #include "switchyard/buffer.hpp"
 
-#include "api/engine_choice.hpp"
-#include "call/throughput_engine.hpp"
+#include "api/engine_table.hpp"
 
 namespace switchyard {
 
 namespace {
 
 // What the copies of a Buffer share: the last one to go waits for the queued work, whose inputs the caller may free
-// next. The tasks hold the state itself, so it lives even if a task is what lets go of the last Buffer.
-std::shared_ptr<detail::BufferState> draining(std::shared_ptr<detail::BufferState> state) {
-  detail::BufferState* const raw = state.get();
-  return {raw, [state = std::move(state)](detail::BufferState*) { state->drain(); }};
+// next. Tasks hold the engine itself, so it lives even if the last Buffer goes within a task.
+std::shared_ptr<detail::ThroughputEngine> draining(std::shared_ptr<detail::ThroughputEngine> engine) {
+  detail::ThroughputEngine* const raw = engine.get();
+  return {raw, [engine = std::move(engine)](detail::ThroughputEngine*) { engine->drain(); }};
 }
 
 }  // namespace
 
 Buffer::Buffer(Communicator const& communicator, BufferOptions const& options)
-    : state_(draining(choose_engine(*communicator.node(), {"BufferOptions", options.engine}) == EngineKind::cuda
-                          ? detail::make_cuda_buffer(communicator, options)
-                          : detail::make_cpu_buffer(communicator, options))) {}
+    : state_(draining(choose_engine(*communicator.job(), "BufferOptions", options.engine)
+                          .make_throughput(communicator, options))) {}
 
 Layout Buffer::get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) const {
   return state_->get_layout(topk_idx, cuda_stream);
@@ -63,14 +61,6 @@ void Buffer::synchronize() {
 
 void Buffer::reset() {
   state_->reset();
-}
-
-void Buffer::gate() {
-  state_->gate();
-}
-
-std::vector<PhaseTime> Buffer::phases() const {
-  return state_->phases();
 }
 
 Stream& Buffer::stream() {

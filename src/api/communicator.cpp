@@ -7,7 +7,7 @@
 #include "bootstrap/in_process_store.hpp"
 #include "bootstrap/tcp_store/client.hpp"
 #include "bootstrap/tcp_store/server.hpp"
-#include "node/node.hpp"
+#include "node/job.hpp"
 
 namespace switchyard {
 
@@ -25,9 +25,11 @@ struct HostedStore {
   TcpStoreClient client;
 };
 
-void check_membership(int rank, int size) {
-  require(size >= 1 && size <= max_node_ranks, "size: expected 1 to {}, seen {}", max_node_ranks, size);
+// The ranks of a job share one node so far. Throws before anybody waits for ranks that cannot be.
+Topology topology_of(int rank, int size) {
+  require(size >= 1, "size: expected 1 or more, seen {}", size);
   require(rank >= 0 && rank < size, "rank: expected 0 to {}, seen {}", size - 1, rank);
+  return Topology({size});
 }
 
 std::shared_ptr<Store> open_store(CommunicatorOptions const& options, std::chrono::milliseconds timeout) {
@@ -60,9 +62,9 @@ Communicator Communicator::from_environment() {
 }
 
 Communicator Communicator::connect(CommunicatorOptions const& options) {
-  check_membership(options.rank, options.size);
+  Topology const topology = topology_of(options.rank, options.size);
   auto const timeout = rendezvous_timeout(options.timeout);
-  return Communicator(std::make_shared<Node>(open_store(options, timeout), options.rank, options.size, timeout));
+  return Communicator(std::make_shared<Job>(open_store(options, timeout), topology, options.rank, timeout));
 }
 
 std::shared_ptr<Store> Communicator::in_process_store() {
@@ -71,24 +73,24 @@ std::shared_ptr<Store> Communicator::in_process_store() {
 
 Communicator Communicator::join(std::shared_ptr<Store> store, int rank, int size,
                                 std::chrono::milliseconds timeout) {
-  check_membership(rank, size);
-  return Communicator(std::make_shared<Node>(std::move(store), rank, size, rendezvous_timeout(timeout)));
+  Topology const topology = topology_of(rank, size);
+  return Communicator(std::make_shared<Job>(std::move(store), topology, rank, rendezvous_timeout(timeout)));
 }
 
 int Communicator::rank() const noexcept {
-  return node_->rank();
+  return job_->rank();
 }
 
 int Communicator::size() const noexcept {
-  return node_->size();
+  return job_->size();
 }
 
 void Communicator::barrier() {
-  node_->barrier();
+  job_->barrier();
 }
 
 std::vector<std::vector<std::byte>> Communicator::all_gather(std::span<std::byte const> mine) {
-  return node_->all_gather(mine);
+  return job_->all_gather(mine);
 }
 
 }  // namespace switchyard

@@ -1,5 +1,4 @@
-#include "api/engine_choice.hpp"
-#include "call/low_latency_engine.hpp"
+#include "api/engine_table.hpp"
 #include "layout/experts.hpp"
 #include "switchyard/low_latency.hpp"
 
@@ -7,24 +6,18 @@ namespace switchyard {
 
 namespace {
 
-std::shared_ptr<detail::LowLatencyState> make_state(Communicator const& communicator,
-                                                    LowLatencyOptions const& options) {
-  EngineKind const engine = choose_engine(*communicator.node(), {"LowLatencyOptions", options.engine});
-  return engine == EngineKind::cuda ? detail::make_cuda_low_latency(communicator, options)
-                                    : detail::make_cpu_low_latency(communicator, options);
-}
-
 // What the copies of a LowLatencyBuffer share: the last one to go waits for the queued work, whose inputs the
-// caller may free next. Hooks hold the state itself.
-std::shared_ptr<detail::LowLatencyState> draining(std::shared_ptr<detail::LowLatencyState> state) {
-  detail::LowLatencyState* const raw = state.get();
-  return {raw, [state = std::move(state)](detail::LowLatencyState*) { state->drain(); }};
+// caller may free next. Hooks hold the engine itself.
+std::shared_ptr<detail::LowLatencyEngine> draining(std::shared_ptr<detail::LowLatencyEngine> engine) {
+  detail::LowLatencyEngine* const raw = engine.get();
+  return {raw, [engine = std::move(engine)](detail::LowLatencyEngine*) { engine->drain(); }};
 }
 
 }  // namespace
 
 LowLatencyBuffer::LowLatencyBuffer(Communicator const& communicator, LowLatencyOptions const& options)
-    : state_(draining(make_state(communicator, options))) {}
+    : state_(draining(choose_engine(*communicator.job(), "LowLatencyOptions", options.engine)
+                          .make_low_latency(communicator, options))) {}
 
 LowLatencyReceived LowLatencyBuffer::dispatch(LowLatencyDispatchArgs const& args) {
   return state_->dispatch(args);
@@ -60,10 +53,6 @@ void LowLatencyBuffer::reset() {
 
 void LowLatencyBuffer::synchronize() {
   state_->synchronize();
-}
-
-void LowLatencyBuffer::gate(std::uintptr_t cuda_stream) {
-  state_->gate(cuda_stream);
 }
 
 EngineKind LowLatencyBuffer::engine() const noexcept {

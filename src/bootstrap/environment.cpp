@@ -135,7 +135,7 @@ CommunicatorOptions options_from_environment(Environment const& environment) {
   Reader const reader(environment);
   Launcher const& launcher = find_launcher(reader);
   CommunicatorOptions options;
-  options.size = number_between(1, max_node_ranks, launcher.size, reader.needed(launcher.size, launcher.rank));
+  options.size = number_between(1, max_ranks, launcher.size, reader.needed(launcher.size, launcher.rank));
   options.rank = number_between(0, options.size - 1, launcher.rank, reader.needed(launcher.rank, launcher.size));
   options.address = find_address(reader, launcher, options.size);
   std::string const derived = fmt::format("token:{}:{}", job_id(reader, launcher), ::getuid());

@@ -1,23 +1,26 @@
-// What stands behind a LowLatencyBuffer; each engine has its own.
+// What stands behind a LowLatencyBuffer: the interface that every engine implements for the low-latency mode.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "switchyard/low_latency.hpp"
 
 namespace switchyard::detail {
 
-// Holds the frame of one dispatch; owned by its tensors, its handle and its hooks together.
+// Holds the frame of one dispatch. Its tensors, its handle and its receive hook own it together; when the last of
+// them goes, on whichever thread, the frame goes back to its sources.
 struct Lease {
   int frame = 0;
   SlotLayout layout = SlotLayout::expert_major;
   std::int64_t num_tokens = 0;      // N of the dispatch
-  std::uint64_t buffer_id = 0;      // whose
-  std::uint64_t era = 0;            // resets of the buffer before it
-  bool received = false;            // CUDA engine: the receive half of the dispatch is queued
-  bool combined = false;            // likewise, a combine
-  std::function<void()> give_back;  // may be called on any thread, must not throw
+  std::uint64_t buffer_id = 0;      // of the buffer that made it
+  std::uint64_t generation = 0;     // resets of the buffer before the dispatch
+  bool received = false;            // CUDA engine: the receive half of the dispatch has been queued
+  bool combined = false;            // CUDA engine: a combine has been queued
+  std::function<void()> give_back;  // runs on any thread and must not throw
 
   Lease() = default;
   Lease(Lease const&) = delete;
@@ -27,14 +30,34 @@ struct Lease {
   }
 };
 
-class LowLatencyState : public std::enable_shared_from_this<LowLatencyState> {
+// The contract between the face (api/low_latency_buffer.cpp) and an engine:
+//
+// Threads. One thread at a time makes calls and runs hooks. Leases may end on any thread at any time.
+//
+// Collectives. The constructor, dispatch and combine (each of their halves), gate() and reset() are made by all
+// ranks that are not masked, in the same order. What else is here concerns this rank alone.
+//
+// Arguments arrive unchecked. A rank that refuses a call throws InvalidArgument before anything is sent; its peers
+// wait for the corrected call.
+//
+// Errors. A peer that is late or lost is masked, if the options say so. Otherwise the buffer fails on all ranks,
+// and each call throws that error until reset() returns. The same holds where ranks ask for different things.
+//
+// Ownership. Inputs belong to the caller, who keeps them unchanged until the receive half is complete. Results own
+// the lease of their frame; no rank overwrites a frame that is leased.
+//
+// Lifetime. The face calls drain() once, when the caller's last LowLatencyBuffer goes, and then releases the
+// engine. Hooks and leases that are left hold what they need of it.
+class LowLatencyEngine : public std::enable_shared_from_this<LowLatencyEngine> {
  public:
-  LowLatencyState() = default;
-  virtual ~LowLatencyState() = default;
-  LowLatencyState(LowLatencyState const&) = delete;
-  LowLatencyState& operator=(LowLatencyState const&) = delete;
+  LowLatencyEngine() = default;
+  virtual ~LowLatencyEngine() = default;
+  LowLatencyEngine(LowLatencyEngine const&) = delete;
+  LowLatencyEngine& operator=(LowLatencyEngine const&) = delete;
 
   virtual LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) = 0;
+  // Sets `receive` to the second half. A hook that has run, also one that threw on the CPU engine, does nothing
+  // more.
   virtual LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) = 0;
   virtual void combine(LowLatencyCombineArgs const& args) = 0;
   virtual void send_combine(LowLatencyCombineArgs const& args, ReceiveHook& receive) = 0;
@@ -42,22 +65,24 @@ class LowLatencyState : public std::enable_shared_from_this<LowLatencyState> {
   virtual void mask(int rank, bool masked) = 0;
   virtual std::vector<bool> masked() = 0;
   virtual void reset() = 0;
+  // Waits for all calls so far and throws what they found.
   virtual void synchronize() = 0;
-  virtual void gate(std::uintptr_t cuda_stream) = 0;
-  // Waits for queued work; before the caller's last LowLatencyBuffer goes.
+  // Waits for all calls so far; what they found is of no interest any more.
   virtual void drain() noexcept = 0;
+  // See switchyard/measure.hpp.
+  virtual void gate(std::uintptr_t cuda_stream) = 0;
 
   [[nodiscard]] virtual EngineKind engine() const noexcept = 0;
   [[nodiscard]] virtual Communicator const& communicator() const noexcept = 0;
   [[nodiscard]] virtual LowLatencyOptions const& options() const noexcept = 0;
+  // Bytes of this rank's slots.
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
 };
 
-// Collective.
-std::shared_ptr<LowLatencyState> make_cpu_low_latency(Communicator const& communicator,
-                                                      LowLatencyOptions const& options);
-// Throws Unsupported in a build without CUDA.
-std::shared_ptr<LowLatencyState> make_cuda_low_latency(Communicator const& communicator,
+// Collective; the table of engines (api/engine_table.cpp) calls one of them. They throw on every rank alike.
+std::shared_ptr<LowLatencyEngine> make_cpu_low_latency(Communicator const& communicator,
                                                        LowLatencyOptions const& options);
+std::shared_ptr<LowLatencyEngine> make_cuda_low_latency(Communicator const& communicator,
+                                                        LowLatencyOptions const& options);
 
 }  // namespace switchyard::detail

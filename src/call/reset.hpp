@@ -1,30 +1,31 @@
-// Buffer::reset(), on either engine. docs/protocol.md says why it is safe.
+// The reset of a buffer, for both modes and engines. docs/protocol.md says why it is safe.
 #pragma once
 
 #include <exception>
 
 #include "control/counters.hpp"
 #include "node/agreement.hpp"
-#include "node/host_heap.hpp"
 
 namespace switchyard {
 
-// The same error, as one of the reset of `rank`.
+// The same error as one of the reset, with the rank that found it.
 Error of_reset(int rank, Error const& error);
 
-// Collective. Each agreement is a barrier: no rank is past it before all have come to it.
+// Collective. An engine brings end_work() (no call is under way afterwards), counters(), clean() (forgets the
+// failure and counts on from there) and give_up() (fails the buffer and throws). Each agreement is a barrier: no
+// rank passes it before all have come to it.
 template <typename Engine>
-void reset_together(Node& node, Engine& engine) {
+void reset_together(RankGroup& ranks, Engine& engine) {
   try {
-    agree(node, refusal_of([&] { engine.end_work(); }));
-    // Here no rank works on an old call any more: none raises a flag, writes rows, or reports a failure.
-    Counters const agreed = largest_of_all(node, engine.counters());
-    agree(node, refusal_of([&] { engine.clean(agreed); }));
-    // Here every rank is clean: news that come now are of new calls.
+    agree(ranks, refusal_of([&] { engine.end_work(); }));
+    // From here on no rank works on an old call: none raises a flag, writes rows, or reports a failure.
+    Counters const agreed = largest_of_all(ranks, engine.counters());
+    agree(ranks, refusal_of([&] { engine.clean(agreed); }));
+    // From here on every rank is clean, and what peers signal belongs to new calls.
   } catch (Error const& error) {
-    engine.give_up(of_reset(node.rank(), error));
+    engine.give_up(of_reset(ranks.rank(), error));
   } catch (std::exception const& error) {
-    engine.give_up(of_reset(node.rank(), SystemError(error.what())));
+    engine.give_up(of_reset(ranks.rank(), SystemError(error.what())));
   }
 }
 

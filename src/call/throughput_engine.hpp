@@ -1,20 +1,44 @@
-// What stands behind a Buffer; each engine has its own.
+// What stands behind a Buffer: the interface that every engine implements for the throughput mode.
 #pragma once
 
+#include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <vector>
 
 #include "memory/block_allocator.hpp"
 #include "switchyard/buffer.hpp"
+#include "switchyard/measure.hpp"
 
 namespace switchyard::detail {
 
-class BufferState : public std::enable_shared_from_this<BufferState> {
+// The contract between the face (api/buffer.cpp) and an engine:
+//
+// Threads. One thread at a time makes calls. allocator(), options(), engine() and communicator() may be called on
+// any thread while another makes a call.
+//
+// Collectives. The constructor, dispatch and combine in all their forms, gate() and reset() are made by all ranks,
+// in the same order. What else is here concerns this rank alone.
+//
+// Arguments arrive unchecked. The engine checks them, and a rank that refuses says so to its peers.
+//
+// Errors. A refusal (InvalidArgument, OutOfMemory) is thrown on every rank alike, before anything has moved, and
+// the buffer stays usable. After any other error (PeerLost, Timeout, SystemError) the buffer has failed on all
+// ranks: each call throws that error until reset() returns. An asynchronous call throws through its Pending and its
+// event.
+//
+// Ownership. Inputs belong to the caller, who keeps them unchanged until the call, or its event, is complete.
+// Results own their memory and keep what it lies in, so they may outlive the engine. A handle holds no memory of
+// the heap on the CPU engine, and the device side of its routing on the CUDA engine.
+//
+// Lifetime. The face calls drain() once, when the caller's last Buffer goes, and then releases the engine. Tasks
+// and events that are still queued hold it.
+class ThroughputEngine : public std::enable_shared_from_this<ThroughputEngine> {
  public:
-  BufferState() = default;
-  virtual ~BufferState() = default;
-  BufferState(BufferState const&) = delete;
-  BufferState& operator=(BufferState const&) = delete;
+  ThroughputEngine() = default;
+  virtual ~ThroughputEngine() = default;
+  ThroughputEngine(ThroughputEngine const&) = delete;
+  ThroughputEngine& operator=(ThroughputEngine const&) = delete;
 
   virtual Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) = 0;
   virtual Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) = 0;
@@ -22,18 +46,21 @@ class BufferState : public std::enable_shared_from_this<BufferState> {
   virtual Pending<Dispatched> dispatch_async(DispatchArgs const& args) = 0;
   virtual Combined combine(CombineArgs const& args) = 0;
   virtual Pending<Combined> combine_async(CombineArgs const& args) = 0;
+  // Throws OutOfMemory on this rank only.
   virtual Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) = 0;
+  // Waits for all calls so far and throws what they found.
   virtual void synchronize() = 0;
-  // Collective.
   virtual void reset() = 0;
-  // Waits for queued work; before the caller's last Buffer goes.
+  // Waits for all calls so far; what they found is of no interest any more.
   virtual void drain() noexcept = 0;
 
-  // For benchmarks, on the CUDA engine: all ranks' later work starts together.
+  // See switchyard/measure.hpp. An engine that runs in the calling thread has nothing to release or to report.
   virtual void gate() {}
   [[nodiscard]] virtual std::vector<PhaseTime> phases() const { return {}; }
 
+  // Throws Unsupported where asynchronous calls do not run on a Stream.
   virtual Stream& stream() = 0;
+  // 0 where calls do not run on a CUDA stream.
   [[nodiscard]] virtual std::uintptr_t cuda_stream() const noexcept = 0;
   [[nodiscard]] virtual EngineKind engine() const noexcept = 0;
   [[nodiscard]] virtual Communicator const& communicator() const noexcept = 0;
@@ -41,11 +68,10 @@ class BufferState : public std::enable_shared_from_this<BufferState> {
   [[nodiscard]] virtual BlockAllocator const& allocator() const noexcept = 0;
 };
 
-// Collective.
-std::shared_ptr<BufferState> make_cpu_buffer(Communicator const& communicator, BufferOptions const& options);
-// Throws Unsupported in a build without CUDA.
-std::shared_ptr<BufferState> make_cuda_buffer(Communicator const& communicator, BufferOptions const& options);
-// Why there can be no CUDA buffer here; empty when there can.
-std::string why_no_cuda();
+// Collective; the table of engines (api/engine_table.cpp) calls one of them. They throw on every rank alike.
+std::shared_ptr<ThroughputEngine> make_cpu_throughput(Communicator const& communicator,
+                                                      BufferOptions const& options);
+std::shared_ptr<ThroughputEngine> make_cuda_throughput(Communicator const& communicator,
+                                                       BufferOptions const& options);
 
 }  // namespace switchyard::detail

@@ -1,5 +1,5 @@
-// Checks of one tensor that the caller passed. All throw InvalidArgument, naming it, what was expected and what was
-// seen.
+// Checks of one tensor that the caller passed. They throw InvalidArgument, which names the tensor, what was
+// expected and what was seen.
 #pragma once
 
 #include <cstdint>
@@ -10,17 +10,17 @@
 
 namespace switchyard {
 
-// Extent that may be anything.
+// Stands for an extent that may be anything.
 inline constexpr std::int64_t any = -1;
 
 void check_dtype(std::string_view name, ConstTensorView const& view, std::initializer_list<DType> allowed);
-// On the engine's device, and of these extents.
+// The tensor must lie on the engine's device and have these extents.
 void check_shape(std::string_view name, ConstTensorView const& view, std::initializer_list<std::int64_t> expected,
                  Device device);
 void check_aligned(std::string_view name, ConstTensorView const& view);
-// Elements of a row adjacent, so that rows can be moved as bytes.
+// The elements of a row must be adjacent, so that rows can be moved as bytes.
 void check_rows(std::string_view name, ConstTensorView const& view);
-// Rows that do not overlap: for what is written.
+// Rows that will be written must not overlap either.
 void check_writable_rows(std::string_view name, ConstTensorView const& view);
 void check_workers(int num_workers);
 

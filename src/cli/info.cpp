@@ -8,11 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "api/device_tools.hpp"
+#include "api/engine_table.hpp"
 #include "base/config.hpp"
 #include "base/log.hpp"
 #include "base/unique_fd.hpp"
-#include "call/throughput_engine.hpp"
 #include "cli/machine.hpp"
 #include "cli/print.hpp"
 #include "cli/topology.hpp"
@@ -39,7 +38,7 @@ Offer memfd() {
 }
 
 Offer cuda_engine() {
-  std::string const why = detail::why_no_cuda();
+  std::string const why = why_no_engine(EngineKind::cuda);
   return {"cuda", why.empty(), why.empty() ? "NVIDIA GPUs of this node" : why};
 }
 
@@ -80,11 +79,11 @@ std::string_view means_of(GpuMemoryKind kind) {
 
 // What the current GPU really gives when asked.
 std::vector<Offer> gpu_memory() {
-  std::string const no_gpu = detail::why_no_cuda();
+  std::string const no_gpu = why_no_engine(EngineKind::cuda);
   if (!no_gpu.empty()) return {{"GPU memory", false, no_gpu}};
   std::vector<Offer> offers;
   for (GpuMemoryKind const kind : gpu_memory_kinds) {
-    std::string const why = why_no_gpu_memory(kind);
+    std::string const why = require_gpu_tools().why_no_memory(kind);
     offers.push_back(
         {fmt::format("GPU {}", name_of(kind)), why.empty(), why.empty() ? std::string(means_of(kind)) : why});
   }

@@ -12,7 +12,7 @@ namespace switchyard {
 
 namespace {
 
-constexpr std::array<std::string_view, num_facts> fact_names{"call",
+constexpr std::array<std::string_view, num_terms> term_names{"call",
                                                              "x: dtype",
                                                              "x: dimension 1",
                                                              "routing",
@@ -33,33 +33,33 @@ std::string pick(std::initializer_list<std::string_view> names, std::int64_t val
   return index < names.size() ? std::string(names.begin()[index]) : std::to_string(value);
 }
 
-// A fact's value as the caller knows it.
-std::string show(std::size_t name, std::int64_t value) {
-  switch (static_cast<Fact>(name)) {
-    case Fact::operation: return pick({"none", "dispatch", "combine"}, value);
-    case Fact::routing: return pick({"none", "topk_idx", "token_in_rank", "handle"}, value);
-    case Fact::layout: return pick({"flat", "expanded"}, value);
-    case Fact::topk_weights:
-    case Fact::row_weights: return pick({"none", "a tensor"}, value);
-    case Fact::cast: return pick({"false", "true"}, value);
-    case Fact::dtype:
-    case Fact::topk_dtype: return value < 0 ? "none" : std::string(name_of(static_cast<DType>(value)));
+// A term's value in the caller's words.
+std::string show(std::size_t term, std::int64_t value) {
+  switch (static_cast<Term>(term)) {
+    case Term::operation: return pick({"none", "dispatch", "combine"}, value);
+    case Term::routing: return pick({"none", "topk_idx", "token_in_rank", "handle"}, value);
+    case Term::layout: return pick({"flat", "expanded"}, value);
+    case Term::topk_weights:
+    case Term::row_weights: return pick({"none", "a tensor"}, value);
+    case Term::cast: return pick({"false", "true"}, value);
+    case Term::dtype:
+    case Term::topk_dtype: return value < 0 ? "none" : std::string(name_of(static_cast<DType>(value)));
     default: return std::to_string(value);
   }
 }
 
-void tell(Link const& link, Opening const& opening, int peer) {
+void announce_to(Link const& link, Announcement const& mine, int peer) {
   Announce& announce = link.control.announce(peer, link.rank);
-  announce.status = opening.refusal ? static_cast<std::uint32_t>(opening.refusal->code) : 0;
-  std::memcpy(announce.facts, opening.facts.data(), sizeof announce.facts);
-  announce.x_offset = opening.x_offset;
-  announce.weights_offset = opening.weights_offset;
-  announce.row_weights_offset = opening.row_weights_offset;
-  put_text(announce.text, sizeof announce.text, opening.refusal ? opening.refusal->text : "");
-  link.signals.publish(peer, announce.epoch, opening.epoch);  // pairs with the wait in open_call()
+  announce.status = mine.refusal ? static_cast<std::uint32_t>(mine.refusal->code) : 0;
+  std::memcpy(announce.terms, mine.terms.values.data(), sizeof announce.terms);
+  announce.x_offset = mine.x_offset;
+  announce.weights_offset = mine.weights_offset;
+  announce.row_weights_offset = mine.row_weights_offset;
+  put_text(announce.text, sizeof announce.text, mine.refusal ? mine.refusal->text : "");
+  link.signals.publish(peer, announce.epoch, mine.epoch);  // pairs with the wait in open_call()
 }
 
-// The first refusal, by rank; every rank finds the same one.
+// The first refusal by rank. Every rank finds the same one.
 std::optional<std::pair<int, Refusal>> find_refusal(Link const& link) {
   for (int rank = 0; rank < link.num_ranks; ++rank) {
     Announce const& announce = link.control.announce(link.rank, rank);
@@ -71,17 +71,17 @@ std::optional<std::pair<int, Refusal>> find_refusal(Link const& link) {
   return std::nullopt;
 }
 
-// The first fact, by rank, that differs from rank 0's.
+// The first term, by rank, that differs from rank 0's.
 std::optional<std::pair<int, Refusal>> find_difference(Link const& link) {
   Announce const& first = link.control.announce(link.rank, 0);
   for (int rank = 1; rank < link.num_ranks; ++rank) {
     Announce const& other = link.control.announce(link.rank, rank);
-    for (std::size_t name = 0; name < num_facts; ++name) {
-      if (other.facts[name] == first.facts[name]) continue;
+    for (std::size_t term = 0; term < num_terms; ++term) {
+      if (other.terms[term] == first.terms[term]) continue;
       return std::pair{rank,
                        Refusal{ErrorCode::invalid_argument,
-                               fmt::format("rank {}: {}: expected {} as on rank 0, seen {}", rank, fact_names[name],
-                                           show(name, first.facts[name]), show(name, other.facts[name]))}};
+                               fmt::format("rank {}: {}: expected {} as on rank 0, seen {}", rank, term_names[term],
+                                           show(term, first.terms[term]), show(term, other.terms[term]))}};
     }
   }
   return std::nullopt;
@@ -89,18 +89,19 @@ std::optional<std::pair<int, Refusal>> find_difference(Link const& link) {
 
 }  // namespace
 
-void open_call(Link const& link, Opening const& opening) {
-  for (int peer = 0; peer < link.num_ranks; ++peer) tell(link, opening, peer);
+void open_call(Link const& link, Announcement const& announcement) {
+  for (int peer = 0; peer < link.num_ranks; ++peer) announce_to(link, announcement, peer);
   Deadline const deadline = link.signals.deadline();
   for (int peer = 0; peer < link.num_ranks; ++peer) {
-    link.signals.wait(link.control.announce(link.rank, peer).epoch, {peer, opening.epoch, opening.phase}, deadline);
+    link.signals.wait(link.control.announce(link.rank, peer).epoch, {peer, announcement.epoch, announcement.phase},
+                      deadline);
   }
   auto trouble = find_refusal(link);
   if (!trouble) trouble = find_difference(link);
   if (!trouble) return;
-  // Nobody may open the next call (and overwrite its announce) before everybody has read this one.
-  close_call(link, opening.epoch, opening.phase);
-  throw_error(trouble->second.code, trouble->second.text, {.rank = trouble->first, .phase = opening.phase});
+  // No rank may open the next call, and so overwrite its announce, before all ranks have read this one.
+  close_call(link, announcement.epoch, announcement.phase);
+  throw_error(trouble->second.code, trouble->second.text, {.rank = trouble->first, .phase = announcement.phase});
 }
 
 void close_call(Link const& link, std::uint64_t epoch, char const* phase) {

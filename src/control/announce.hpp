@@ -1,11 +1,10 @@
-// The first round of every call: all ranks tell one another what they were asked to do, and refuse together
-// when one of them must refuse or when they were not asked the same.
+// The first round of every call: each rank announces to all others what it was asked to do. They refuse together
+// when one of them must refuse, or when they were not asked the same.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <optional>
-#include <span>
 
 #include "base/refusal.hpp"
 #include "control/control_area.hpp"
@@ -13,22 +12,27 @@
 
 namespace switchyard {
 
-using Facts = std::array<std::int64_t, num_facts>;
+// What all ranks must ask alike in one call.
+struct CallTerms {
+  std::array<std::int64_t, num_terms> values{};
 
-inline std::int64_t& fact(Facts& facts, Fact name) {
-  return facts[static_cast<std::size_t>(name)];
-}
+  std::int64_t& operator[](Term term) { return values[static_cast<std::size_t>(term)]; }
+};
 
-struct Opening {
+// What this rank announces.
+struct Announcement {
   std::uint64_t epoch = 0;
   char const* phase = "";
-  Facts facts{};
+  CallTerms terms{};
   std::optional<Refusal> refusal{};  // why this rank cannot take part; every rank throws it
+  // Combine: where the expert outputs, their top-k weights and their row weights begin in this rank's heap; -1:
+  // none.
   std::int64_t x_offset = -1;
   std::int64_t weights_offset = -1;
   std::int64_t row_weights_offset = -1;
 };
 
+// The control blocks of all ranks, and the way to signal and to wait, as one rank sees them.
 struct Link {
   ControlArea const& control;
   Signals& signals;
@@ -36,11 +40,12 @@ struct Link {
   int num_ranks;
 };
 
-// Collective. Counts for a peer, if any, must lie in its control block before. Throws the same error on every
-// rank when one refuses or facts differ; all ranks are then past the call and the buffer stays usable.
-void open_call(Link const& link, Opening const& opening);
+// Collective. What a peer is to read along with the announcement (its counts, say) must lie in its control block
+// before. When one rank refuses, or terms differ, all ranks throw the same error; they are then past the call, and
+// the buffer stays usable.
+void open_call(Link const& link, Announcement const& announcement);
 
-// Tells every peer, and waits for every peer to tell, that it has read all it wanted for this epoch.
+// Collective: returns when every rank has read all it wanted of this epoch.
 void close_call(Link const& link, std::uint64_t epoch, char const* phase);
 
 }  // namespace switchyard

@@ -1,4 +1,4 @@
-// Typed access to the control blocks of all ranks.
+// Typed access to the control blocks of the ranks of a node.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ class ControlArea {
   ControlArea(std::shared_ptr<SymmetricHeap> heap, ControlLayout const& layout)
       : heap_(std::move(heap)), layout_(layout) {}
 
-  // What `writer` tells `owner`, in the owner's control block.
+  // These lie in the control block of `owner`, where only `writer` writes them.
   [[nodiscard]] Announce& announce(int owner, int writer) const {
     return part<Announce>(owner, layout_.announces, writer);
   }

@@ -1,19 +1,14 @@
 #include "control/counters.hpp"
 
 #include <algorithm>
-#include <cstring>
 
-#include "base/check.hpp"
+#include "node/agreement.hpp"
 
 namespace switchyard {
 
-Counters largest_of_all(Node& node, Counters const& mine) {
+Counters largest_of_all(RankGroup& ranks, Counters const& mine) {
   Counters largest = mine;
-  for (auto const& bytes : node.all_gather(std::as_bytes(std::span(&mine, 1)))) {
-    require(bytes.size() == sizeof(Counters), "counters: expected {} bytes, seen {}", sizeof(Counters),
-            bytes.size());
-    Counters theirs;
-    std::memcpy(&theirs, bytes.data(), sizeof theirs);
+  for (Counters const& theirs : gather(ranks, "counters", mine)) {
     largest.epoch = std::max(largest.epoch, theirs.epoch);
     largest.host_epoch = std::max(largest.host_epoch, theirs.host_epoch);
     largest.calls = std::max(largest.calls, theirs.calls);

@@ -1,4 +1,4 @@
-// What an Event stands for; each engine has its own.
+// What stands behind an Event: the interface that every engine implements.
 #pragma once
 
 #include <chrono>
@@ -6,6 +6,7 @@
 
 namespace switchyard::detail {
 
+// Any thread may call it. The point it stands for completes once.
 class EventState {
  public:
   EventState() = default;
@@ -14,10 +15,13 @@ class EventState {
   EventState& operator=(EventState const&) = delete;
 
   virtual bool done() const = 0;
+  // Blocks until the point is complete, and throws the error of what completed it.
   virtual void wait() const = 0;
-  // As wait(), but an error of what the event stands for is not thrown.
+  // The same, but throws no error.
   virtual void wait_quietly() const = 0;
+  // wait(), but false when the timeout passes first.
   virtual bool wait_for(std::chrono::milliseconds timeout) const = 0;
+  // Makes a CUDA stream wait for the point; an event of the host can only be waited for here.
   virtual void wait_on(std::uintptr_t /*cuda_stream*/) const { wait_quietly(); }
 };
 

@@ -8,8 +8,9 @@ namespace {
 
 std::atomic<std::uint32_t> most_us{0};
 
-// splitmix64; a state of its own for each thread.
+// splitmix64, with a state of its own for each thread.
 std::uint64_t next_random(std::uint64_t seed) noexcept {
+  // Relaxed: it only gives each thread a different beginning.
   static std::atomic<std::uint64_t> threads{0};
   thread_local std::uint64_t state = 0x9e3779b97f4a7c15 * threads.fetch_add(1, std::memory_order_relaxed);
   std::uint64_t z = (state += 0x9e3779b97f4a7c15) ^ seed;
@@ -31,7 +32,7 @@ SignalDelays signal_delays() noexcept {
   return {detail::signal_delay_seed.load(std::memory_order_relaxed), most_us.load(std::memory_order_relaxed)};
 }
 
-// Half of the signals go at once: what is to be found is one that is late among others that are not.
+// Half of the signals go at once, since what is to be found is one that is late among others that are not.
 void detail::pause_signal() noexcept {
   auto const [seed, max_us] = signal_delays();
   std::uint64_t const random = next_random(seed);

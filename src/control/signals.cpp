@@ -18,10 +18,10 @@ namespace switchyard {
 
 namespace {
 
-// A sleeper looks up this often, for peers that died without a word.
+// A sleeper wakes up this often, to find peers that died and could not ring.
 constexpr std::chrono::milliseconds look_up_interval{50};
 
-// Not FUTEX_PRIVATE: the word is shared between processes.
+// The futex is not private, since the word is shared between processes.
 void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chrono::milliseconds timeout) noexcept {
   timespec const limit{.tv_sec = timeout.count() / 1000, .tv_nsec = timeout.count() % 1000 * 1'000'000};
   ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT, seen, &limit, nullptr, 0);
@@ -60,7 +60,8 @@ ControlHeader& Signals::header(int rank) const noexcept {
 
 void ring_doorbell(SymmetricHeap const& heap, int peer) noexcept {
   ControlHeader& to = *reinterpret_cast<ControlHeader*>(heap.control(peer));
-  // seq_cst, with the two in sleep(): either we see the sleeper, or it sees the new doorbell.
+  // Sequentially consistent, as its counterparts in sleep() are: either we see the sleeper, or the sleeper sees
+  // that the doorbell has changed.
   to.doorbell.fetch_add(1, std::memory_order_seq_cst);
   if (to.sleepers.load(std::memory_order_seq_cst) != 0) futex_wake_all(to.doorbell);
 }
@@ -72,57 +73,61 @@ void Signals::publish(int peer, std::atomic<std::uint64_t>& flag, std::uint64_t 
   delay_signal();
 }
 
-bool Signals::spin(News const& news) const noexcept {
+bool Signals::spin(Condition const& arrived) const noexcept {
   auto const end = Deadline::Clock::now() + policy_.spin;
   do {
     for (int i = 0; i < 16; ++i) {
-      if (news()) return true;
+      if (arrived()) return true;
       pause();
     }
   } while (Deadline::Clock::now() < end);
   return false;
 }
 
-void Signals::sleep(News const& news, Deadline const& deadline) const noexcept {
+void Signals::sleep(Condition const& arrived, Deadline const& deadline) const noexcept {
   ControlHeader& own = header(heap_->rank());
-  own.sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with the load of sleepers in ring()
-  std::uint32_t const seen = own.doorbell.load(std::memory_order_seq_cst);  // pairs with the fetch_add in ring()
-  bool const awake = news() || own.abort.state.load(std::memory_order_acquire) == 2;  // pairs with fail()
+  own.sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with the load of sleepers in ring_doorbell()
+  // Pairs with the fetch_add in ring_doorbell().
+  std::uint32_t const seen = own.doorbell.load(std::memory_order_seq_cst);
+  // Acquire: pairs with the release store in report().
+  bool const awake = arrived() || own.abort.state.load(std::memory_order_acquire) == 2;
   if (!awake) futex_wait(own.doorbell, seen, std::min(deadline.remaining(), look_up_interval));
-  own.sleepers.fetch_sub(1, std::memory_order_relaxed);  // a wake-up too many does no harm
+  own.sleepers.fetch_sub(1, std::memory_order_relaxed);  // a peer that reads the old value wakes us once too often
 }
 
-Arrival Signals::await(int peer, News const& news, Deadline const& deadline) {
-  if (spin(news)) return Arrival::arrived;
-  while (!news()) {
+WaitResult Signals::await(int peer, Condition const& arrived, Deadline const& deadline) {
+  if (spin(arrived)) return WaitResult::arrived;
+  while (!arrived()) {
     check_usable();
-    // It may have told before it went; and this rank may have been held up itself, and the news may be there.
-    if (node_->is_lost(peer)) return news() ? Arrival::arrived : Arrival::lost;
-    if (deadline.expired()) return news() ? Arrival::arrived : Arrival::timed_out;
-    sleep(news, deadline);
-    // Not when the news came with the signal: the call can go on, and its caller hears of the signal afterwards.
-    if (!news() && interrupted()) return Arrival::interrupted;
+    // The peer may have published before it went. And if this rank was held up itself, what it waits for may be
+    // there.
+    if (node_->is_lost(peer)) return arrived() ? WaitResult::arrived : WaitResult::lost;
+    if (deadline.expired()) return arrived() ? WaitResult::arrived : WaitResult::timed_out;
+    sleep(arrived, deadline);
+    // What arrived along with the operating system's signal counts: the call goes on, and its caller handles the
+    // signal afterwards.
+    if (!arrived() && interrupted()) return WaitResult::interrupted;
   }
-  return Arrival::arrived;
+  return WaitResult::arrived;
 }
 
 void Signals::wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaited, Deadline const& deadline) {
   auto const there = [&] {
-    return flag.load(std::memory_order_acquire) >= awaited.epoch;  // pairs with publish()
+    return flag.load(std::memory_order_acquire) >= awaited.epoch;  // pairs with the release store in publish()
   };
-  Arrival const how = await(awaited.peer, there, deadline);
+  WaitResult const result = await(awaited.peer, there, deadline);
   // Relaxed: the value only goes into a text.
-  if (how != Arrival::arrived) fail_awaiting(how, awaited, flag.load(std::memory_order_relaxed));
+  if (result != WaitResult::arrived) fail_awaiting(result, awaited, flag.load(std::memory_order_relaxed));
 }
 
-void Signals::fail_awaiting(Arrival how, Awaited const& awaited, std::uint64_t seen) {
+void Signals::fail_awaiting(WaitResult result, Awaited const& awaited, std::uint64_t seen) {
   ErrorFacts const facts{.rank = heap_->rank(), .peer = awaited.peer, .phase = awaited.phase};
-  if (how == Arrival::interrupted) {
+  if (result == WaitResult::interrupted) {
     fail(SystemError(fmt::format("rank {}: interrupted by its caller while it waited for rank {} during {}",
                                  heap_->rank(), awaited.peer, awaited.phase),
                      facts));
   }
-  if (how == Arrival::lost) {
+  if (result == WaitResult::lost) {
     fail(PeerLost(fmt::format("rank {}: rank {} ended or left during {}: expected epoch {}, seen {}", heap_->rank(),
                               awaited.peer, awaited.phase, awaited.epoch, seen),
                   facts));
@@ -138,29 +143,32 @@ void Signals::fail(Error const& error) {
     if (!failure_) failure_ = error;
     failed_.store(true, std::memory_order_release);  // pairs with the acquire load in check_usable()
   }
-  for (int rank = 0; rank < heap_->num_ranks(); ++rank) {
-    AbortRecord& record = header(rank).abort;
-    std::uint32_t none = 0;
-    // The first to report wins the record. Acquire-release: pairs with the same exchange of another reporter, and
-    // with the owner's store in reset().
-    if (!record.state.compare_exchange_strong(none, 1, std::memory_order_acq_rel)) continue;
-    record.code = static_cast<std::uint32_t>(error.code());
-    record.rank = error.rank();
-    record.peer = error.peer();
-    put_text(record.phase, sizeof record.phase, error.phase());
-    put_text(record.text, sizeof record.text, error.what());
-    record.state.store(2, std::memory_order_release);  // pairs with the acquire load in check_usable()
-    ring(rank);
-  }
+  for (int rank = 0; rank < heap_->num_ranks(); ++rank) report(rank, error);
   throw_error(error.code(), error.what(), {.rank = error.rank(), .peer = error.peer(), .phase = error.phase()});
 }
 
+// The first rank to report a failure wins the record.
+void Signals::report(int rank, Error const& error) noexcept {
+  AbortRecord& record = header(rank).abort;
+  std::uint32_t none = 0;
+  // Acquire-release: pairs with the same exchange of another reporter, and with the owner's store in reset().
+  if (!record.state.compare_exchange_strong(none, 1, std::memory_order_acq_rel)) return;
+  record.code = static_cast<std::uint32_t>(error.code());
+  record.rank = error.rank();
+  record.peer = error.peer();
+  put_text(record.phase, sizeof record.phase, error.phase());
+  put_text(record.text, sizeof record.text, error.what());
+  // Release: pairs with the acquire loads in check_usable() and sleep().
+  record.state.store(2, std::memory_order_release);
+  ring(rank);
+}
+
 void Signals::leave() noexcept {
-  header(heap_->rank()).left.store(1, std::memory_order_release);  // pairs with has_left()
+  header(heap_->rank()).left.store(1, std::memory_order_release);  // pairs with the acquire load in has_left()
 }
 
 bool Signals::has_left(int peer) const noexcept {
-  return header(peer).left.load(std::memory_order_acquire) != 0;  // pairs with leave()
+  return header(peer).left.load(std::memory_order_acquire) != 0;  // pairs with the release store in leave()
 }
 
 void Signals::reset() noexcept {
@@ -169,20 +177,21 @@ void Signals::reset() noexcept {
     failure_.reset();
     failed_.store(false, std::memory_order_release);  // pairs with the acquire load in check_usable()
   }
-  // Pairs with the exchange of the next reporter in fail(): it writes the text after our reads of the old one.
+  // Release: pairs with the exchange of the next reporter in report(), which writes its text after our reads of the
+  // old one.
   header(heap_->rank()).abort.state.store(0, std::memory_order_release);
 }
 
 void Signals::check_usable() const {
   if (failed_.load(std::memory_order_acquire)) {  // pairs with the release stores in fail() and reset()
-    std::lock_guard const lock(failure_mutex_);   // a reset may be taking it away
+    std::lock_guard const lock(failure_mutex_);   // reset() may be clearing it
     if (failure_) {
       throw_error(failure_->code(), failure_->what(),
                   {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
     }
   }
   AbortRecord const& record = header(heap_->rank()).abort;
-  if (record.state.load(std::memory_order_acquire) != 2) return;  // pairs with the release store in fail()
+  if (record.state.load(std::memory_order_acquire) != 2) return;  // pairs with the release store in report()
   std::string text = get_text(record.text, sizeof record.text);
   if (record.rank != heap_->rank()) {
     text = fmt::format("rank {}: stopped because rank {} reported: {}", heap_->rank(), record.rank, text);

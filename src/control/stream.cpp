@@ -20,8 +20,8 @@ namespace switchyard {
 
 namespace detail {
 
-// Throws an error of the caller's own: one that threads share is freed by whichever lets go of it last, in an order
-// that only the C++ runtime knows.
+// Throws a copy of the error. The threads that wait would otherwise share one exception object, and free it in an
+// order that only the C++ runtime knows.
 [[noreturn]] void throw_copy(std::exception_ptr const& error) {
   try {
     std::rethrow_exception(error);
@@ -83,8 +83,8 @@ class StreamQueue {
     return event;
   }
 
-  // Runs `task` in this thread if nothing is queued or running, or if a task of this queue asks for it, which
-  // would otherwise wait for itself; says whether it did.
+  // Runs `task` in this thread if nothing is queued or running, or if a task of this queue asks for it, which would
+  // otherwise wait for itself. Returns whether it did.
   bool run_here(std::function<void()> const& task) {
     if (inside()) {
       task();
@@ -139,7 +139,7 @@ class StreamQueue {
         } catch (...) {
           error = std::current_exception();
         }
-        task.first = nullptr;  // what the task captured goes before anybody is told that it is done
+        task.first = nullptr;  // what the task captured goes before its event completes
       }
       release();
       task.second->complete(std::move(error));
@@ -183,7 +183,7 @@ class StreamState {
   }
   ~StreamState() {
     queue_->stop();
-    // The last owner may be a task of this very stream: the queue then outlives it and drains by itself.
+    // The last owner may be a task of this very stream: the queue then outlives the stream and drains by itself.
     if (thread_.get_id() == std::this_thread::get_id()) {
       thread_.detach();
     } else {

@@ -1,4 +1,4 @@
-// The control block at the start of every rank's segment: what peers write to tell this rank something.
+// The control block at the start of every rank's segment: what peers write to signal something to its owner.
 // docs/protocol.md states who writes what when, and every acquire/release pair.
 #pragma once
 
@@ -19,8 +19,8 @@ inline constexpr std::size_t text_bytes = 384;
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free,
               "atomics in shared memory must not hide a lock");
 
-// What all ranks must pass alike in one call; compared field by field by every rank.
-enum class Fact : unsigned char {
+// What all ranks must ask alike in one call. Every rank compares the terms of all.
+enum class Term : unsigned char {
   operation,
   dtype,
   hidden,
@@ -38,9 +38,9 @@ enum class Fact : unsigned char {
   range,
   count
 };
-inline constexpr std::size_t num_facts = static_cast<std::size_t>(Fact::count);
+inline constexpr std::size_t num_terms = static_cast<std::size_t>(Term::count);
 
-// First failure of the buffer, told by a peer. state: 0 none, 1 being written, 2 readable.
+// The first failure of the buffer that a rank has reported. state: 0 none, 1 being written, 2 readable.
 struct alignas(cache_line) AbortRecord {
   std::atomic<std::uint32_t> state;
   std::uint32_t code;
@@ -55,33 +55,33 @@ struct ControlHeader {
   std::uint32_t num_ranks;
   std::uint32_t rank;
   std::uint64_t segment_bytes;
-  // Counts news for this rank; a futex word that this rank sleeps on.
+  // Peers count up here what they have signalled; the owner sleeps on this futex word.
   alignas(cache_line) std::atomic<std::uint32_t> doorbell;
   std::atomic<std::uint32_t> sleepers;
-  std::atomic<std::uint32_t> left;  // 1: the owner's buffer goes away; it takes part in nothing any more
+  std::atomic<std::uint32_t> left;  // 1: the owner's buffer goes away, and it takes part in nothing any more
   AbortRecord abort;
 };
 
-// One per source: opens a call, carries its facts or the reason why the source refuses.
+// One for each source: opens a call, and carries its terms or the reason why the source refuses.
 struct alignas(cache_line) Announce {
   std::atomic<std::uint64_t> epoch;
   std::uint32_t status;  // 0, or an ErrorCode
   std::uint32_t reserved;
-  std::int64_t facts[num_facts];
-  // combine: offsets in the source's heap of the expert outputs, their top-k weights and row weights; -1: none.
+  std::int64_t terms[num_terms];
+  // Combine: where the expert outputs, their top-k weights and row weights begin in the source's heap; -1: none.
   std::int64_t x_offset;
   std::int64_t weights_offset;
   std::int64_t row_weights_offset;
   char text[text_bytes];
 };
 
-// One per receiver: answers a dispatch's announce with the place for the rows of this rank.
+// One for each receiver: answers a dispatch's announce with the place for the owner's rows.
 struct alignas(cache_line) Answer {
   std::atomic<std::uint64_t> epoch;
   std::uint32_t status;
   std::uint32_t reserved;
   std::uint64_t block_offset;
-  std::int64_t rows;  // of the receiver's block
+  std::int64_t rows;  // how many rows the receiver's block has
   char text[text_bytes];
 };
 
@@ -92,7 +92,7 @@ struct alignas(cache_line) Flag {
 static_assert(sizeof(AbortRecord) == 448 && sizeof(ControlHeader) == 576 && sizeof(Announce) == 576);
 static_assert(sizeof(Answer) == 448 && sizeof(Flag) == 64);
 
-// Byte offsets of the parts of the control block; the heap follows it.
+// Byte offsets of the parts of a control block. The heap follows it.
 struct ControlLayout {
   std::size_t announces = 0;  // Announce[num_ranks], by source
   std::size_t answers = 0;    // Answer[num_ranks], by receiver
@@ -113,15 +113,15 @@ constexpr ControlLayout control_layout(int num_ranks, int max_local_experts) noe
   layout.arrived = layout.answers + ranks * sizeof(Answer);
   layout.done = layout.arrived + ranks * sizeof(Flag);
   layout.counts = layout.done + ranks * sizeof(Flag);
-  // Rows of a matrix start on cache lines of their own: each has one writer.
+  // Each row of a matrix has one writer, and so starts on a cache line of its own.
   layout.slots = align_up(layout.slots * sizeof(std::int64_t), cache_line) / sizeof(std::int64_t);
   layout.starts = layout.counts + ranks * layout.slots * sizeof(std::int64_t);
   layout.bytes = align_up(layout.starts + ranks * layout.slots * sizeof(std::int64_t), page_bytes);
   return layout;
 }
 
-// Puts the control block of `rank` into its first state, before any peer maps it. The segment is zero, which is the
-// first state of every atomic in it.
+// Puts the control block of `rank` into its first state, before any peer maps it. The segment must be zero, which
+// is the first state of every atomic in it.
 inline void initialise_control(std::byte* control, int rank, int num_ranks, std::size_t segment_bytes) noexcept {
   auto* const header = new (control) ControlHeader{};
   header->magic = control_magic;

@@ -1,4 +1,4 @@
-// Which rank holds which expert: contiguous ranges, the first E % R ranks hold one more.
+// Which rank holds which expert: each has a contiguous range, and the first E % R ranks hold one more.
 #pragma once
 
 namespace switchyard {
@@ -16,12 +16,12 @@ class ExpertSplit {
   [[nodiscard]] constexpr int rank_of(int expert) const noexcept {
     int const in_larger = extra_ * (base_ + 1);
     bool const larger = expert < in_larger;
-    // One division: on GPUs it is a long sequence of instructions.
+    // There is one division only, since on GPUs it is a long sequence of instructions.
     auto const index = static_cast<unsigned>(larger ? expert : expert - in_larger);
     auto const count = static_cast<unsigned>(larger ? base_ + 1 : base_);
     return (larger ? 0 : extra_) + static_cast<int>(index / count);
   }
-  // Most local experts that any rank holds.
+  // The most local experts that any rank holds.
   [[nodiscard]] constexpr int max_count() const noexcept { return base_ + (extra_ > 0 ? 1 : 0); }
 
  private:

@@ -1,9 +1,9 @@
-// LogFMT-10: a value as a sign and the number of a level, levels being evenly spaced in the logarithm between the
-// least and the greatest magnitude of 128 channels. After the LogFMT-nBit section of "Insights into DeepSeek-V3"
-// (arXiv 2505.09343). docs/low-latency.md has the format.
+// LogFMT-10 codes a value as a sign and the number of a level. Levels are evenly spaced in the logarithm between
+// the least and the greatest magnitude of 128 channels. It follows the LogFMT-nBit section of "Insights into
+// DeepSeek-V3" (arXiv 2505.09343). docs/low-latency.md has the format.
 //
-// Both engines run this code, and get the same bits: every operation rounds on its own.
-// Always inlined: the CPU engine compiles it for each instruction set.
+// Both engines run this code and get the same bits, since every operation rounds on its own. It is always inlined,
+// because the CPU engine compiles it for each instruction set.
 #pragma once
 
 #include <bit>
@@ -17,14 +17,14 @@
 namespace switchyard {
 
 inline constexpr int logfmt_tile = 128;    // channels of a tile
-inline constexpr int logfmt_quad = 4;      // adjacent channels that are coded together: a GPU lane's
+inline constexpr int logfmt_quad = 4;      // adjacent channels that are coded together, by one lane of a GPU
 inline constexpr int logfmt_levels = 511;  // codes 1 to 511; 0 is zero
 inline constexpr float logfmt_reach = 32;  // binades below the greatest magnitude that levels go down to
 inline constexpr std::size_t logfmt_tile_bytes = logfmt_tile * 10 / 8;
-inline constexpr std::size_t logfmt_high_at = logfmt_tile;  // in a tile's bytes
+inline constexpr std::size_t logfmt_high_at = logfmt_tile;  // where the high bits begin in a tile's bytes
 
-// As it is stored. In binary logarithms: the lowest level, and from one level to the next. A tile that had an
-// infinity or a NaN has a NaN for `min`, and decodes to NaN in all channels.
+// What is stored for a tile, in binary logarithms: the lowest level, and the step from one level to the next. A
+// tile that had an infinity or a NaN has a NaN for `min`, and decodes to NaN in all channels.
 struct LogfmtScale {
   float min = 0;
   float step = 0;
@@ -44,8 +44,8 @@ constexpr std::size_t logfmt_row_bytes(std::size_t hidden) noexcept {
 
 namespace logfmt {
 
-// nvcc would fuse a product and a sum that follow one another, and round once. (The host's compiler is told not
-// to.)
+// nvcc would fuse a product and a sum that follow one another, and round once. (An option keeps the host's compiler
+// from that.)
 [[gnu::always_inline]] constexpr float mul(float a, float b) noexcept {
 #if defined(__CUDA_ARCH__)
   if (!std::is_constant_evaluated()) return __fmul_rn(a, b);
@@ -74,8 +74,8 @@ inline constexpr std::uint32_t least_normal_bits = 0x00800000;
   return std::bit_cast<std::uint32_t>(x) & 0x7fffffffU;
 }
 
-// log2 of a positive finite magnitude, to 4e-7 and one rounding; exact for powers of two. Of other bits: something
-// finite.
+// log2 of a positive finite magnitude, to 4e-7 and one rounding; exact for powers of two. For other bits the result
+// is finite, and means nothing.
 [[gnu::always_inline]] constexpr float log2(std::uint32_t bits) noexcept {
   // Minimax for log2(1 + f) / f, for 1 + f from sqrt(1/2) to sqrt(2).
   constexpr float coefficients[] = {1.44269967F,  -0.721375883F, 0.480464995F, -0.35896188F,
@@ -106,15 +106,15 @@ inline constexpr std::uint32_t least_normal_bits = 0x00800000;
   auto const whole = std::bit_cast<std::int32_t>(rounded) - std::bit_cast<std::int32_t>(rounder);
   float const f = add(limited, -add(rounded, -rounder));
   float const fraction = add(1.0F, mul(f, polynomial(coefficients, f)));
-  // In two steps, so that the result may be denormal, or above what a factor can be.
+  // The multiplication takes two steps, so that the result may be denormal, or above what a factor can be.
   std::int32_t const half = whole >> 1;
   return mul(mul(fraction, power_of_two(half)), power_of_two(whole - half));
 }
 
 }  // namespace logfmt
 
-// The magnitudes of a tile, as bits of floats, which order like the magnitudes themselves: the greatest, and the
-// least that is not 0.
+// The greatest magnitude of a tile, and the least that is not 0, as bits of floats: these order as the magnitudes
+// do.
 struct LogfmtRange {
   std::uint32_t greatest = 0;
   std::uint32_t least = ~std::uint32_t{0};
@@ -127,7 +127,7 @@ struct LogfmtRange {
   }
 };
 
-// What coding the values of a tile needs.
+// What it takes to code the values of a tile.
 struct LogfmtEncoder {
   LogfmtScale scale{};
   float origin = 0;   // the lowest level
@@ -163,8 +163,8 @@ struct LogfmtEncoder {
   return encoder;
 }
 
-// Codes of four adjacent channels: of each the low 8 bits of the level, in the bytes of a word; and the 9th bit and
-// the sign above it, in two bits of a byte. The first channel has the lowest bits.
+// The codes of four adjacent channels. The bytes of a word hold the low 8 bits of each level; pairs of bits in a
+// byte hold the 9th bit, and the sign above it. The first channel has the lowest bits.
 struct LogfmtQuad {
   std::uint32_t low = 0;
   std::uint32_t high = 0;
@@ -181,7 +181,7 @@ struct LogfmtQuad {
   return (zero | vanishes) ? 0U : static_cast<std::uint32_t>(static_cast<std::int32_t>(limited));
 }
 
-// With the sign above it: 10 bits.
+// The level with the sign above it: 10 bits.
 [[gnu::always_inline]] constexpr std::uint32_t logfmt_code(LogfmtEncoder const& encoder, float x) noexcept {
   return logfmt_level(encoder, x) | (std::bit_cast<std::uint32_t>(x) >> 31U) << 9U;
 }
@@ -196,9 +196,9 @@ constexpr LogfmtQuad logfmt_encode(LogfmtEncoder const& encoder, float const (&x
   return quad;
 }
 
-// Off from what was encoded by at most tanh(step * ln 2 / 2) of it (0.35 * step: 2.2 % for a tile of 32 binades,
-// 0.7 % for one of 10), and by another 2^-15, as logarithms are rounded to floats. Below the lowest level: by half
-// of that.
+// The value differs from what was encoded by at most tanh(step * ln 2 / 2) of it (0.35 * step: 2.2 % for a tile of
+// 32 binades, 0.7 % for one of 10), and by another 2^-15, because logarithms are rounded to floats. Below the
+// lowest level it differs by at most half of that level.
 [[gnu::always_inline]] constexpr float logfmt_value(LogfmtScale const& scale, std::uint32_t code) noexcept {
   bool const void_tile = scale.min != scale.min;
   auto const level = static_cast<std::int32_t>(code & 0x1ffU);
@@ -215,9 +215,9 @@ constexpr void logfmt_decode(LogfmtScale const& scale, LogfmtQuad const& quad, f
   }
 }
 
-// A whole tile, of which there are `count` channels; the others count as zeros. `codes` takes logfmt_tile_bytes:
-// the words of all quads, then their bytes. In loops without branches, which compilers turn into vector
-// instructions.
+// Codes a whole tile, of which `count` channels are there; the others count as zeros. `codes` takes
+// logfmt_tile_bytes: the words of all quads, then their bytes. The loops have no branches, so that compilers turn
+// them into vector instructions.
 [[gnu::always_inline]] constexpr LogfmtScale logfmt_encode_tile(float const* x, int count,
                                                                 std::uint8_t* codes) noexcept {
   float padded[logfmt_tile] = {};

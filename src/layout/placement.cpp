@@ -21,7 +21,7 @@ void check_counts(PlacementProblem const& problem, std::int64_t max_count) {
   }
 }
 
-// By source, then by token: column 0 of `starts`.
+// Orders rows by source, then by token; fills column 0 of `starts`.
 void place_flat(PlacementProblem const& problem, Placement& placement) {
   std::int64_t end = 0;
   for (int source = 0; source < problem.num_ranks; ++source) {
@@ -32,7 +32,7 @@ void place_flat(PlacementProblem const& problem, Placement& placement) {
   if (problem.layout == OutputLayout::flat) placement.rows = end;
 }
 
-// By expert (aligned), then by source, then by token: columns 1, 2, ... of `starts`.
+// Orders rows by expert (aligned), then by source, then by token; fills columns 1, 2, ... of `starts`.
 void place_expanded(PlacementProblem const& problem, Placement& placement) {
   std::int64_t begin = 0;
   for (int expert = 0; expert < problem.local_experts; ++expert) {

@@ -23,7 +23,7 @@ struct ReceiveShape {
   std::size_t weight_bytes = 0;  // top-k weights of a row; 0: none
 };
 
-// Offsets in bytes from the start of the block.
+// Byte offsets from the start of the block.
 struct ReceiveBlock {
   std::size_t x = 0;
   std::size_t scales = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <utility>
 
 #include "base/check.hpp"
 
@@ -15,7 +16,6 @@ struct Choice {
   std::int16_t slot;
 };
 
-inline constexpr std::size_t max_top_k = 64;
 using Choices = std::array<Choice, max_top_k>;
 
 void check_expert(std::int64_t token, std::int64_t slot, std::int64_t expert, int num_experts) {
@@ -55,7 +55,30 @@ std::int32_t next(std::int64_t& counter) {
   return static_cast<std::int32_t>(counter++);
 }
 
-// The ranks of a token's experts as bits; notes the rank of each slot and counts the experts.
+// A set of any ranks of a job, as bits.
+class RankSet {
+ public:
+  explicit RankSet(int num_ranks) : words_((static_cast<std::size_t>(num_ranks) + bits - 1) / bits) {}
+
+  void add(int rank) noexcept {
+    auto const at = static_cast<std::size_t>(rank);
+    words_[at / bits] |= std::uint64_t{1} << at % bits;
+  }
+  // Calls `each` with every rank in the set, in order, and leaves the set empty.
+  template <typename Each>
+  void take_all(Each const& each) {
+    for (std::size_t at = 0; at < words_.size(); ++at) {
+      for (std::uint64_t word = std::exchange(words_[at], 0); word != 0; word &= word - 1)
+        each(static_cast<int>(at * bits) + std::countr_zero(word));
+    }
+  }
+
+ private:
+  static constexpr std::size_t bits = 64;
+  std::vector<std::uint64_t> words_;
+};
+
+// Reads the ids of a token: notes the rank of each slot and counts the experts.
 template <typename Id>
 class FlatReader {
  public:
@@ -66,10 +89,9 @@ class FlatReader {
       rank_of_.push_back(static_cast<std::int16_t>(experts.rank_of(expert)));
   }
 
-  std::uint64_t read(std::int64_t token, RouteTable& table) const {
+  void read(std::int64_t token, RouteTable& table, RankSet& ranks_of_token) const {
     auto const* const ids = static_cast<Id const*>(ids_.data) + token * ids_.stride(0);
     std::int16_t* const ranks = table.slot_rank.data() + token * ids_.size(1);
-    std::uint64_t mask = 0;
     for (std::int64_t slot = 0; slot < ids_.size(1); ++slot) {
       std::int64_t const expert = ids[slot * ids_.stride(1)];
       ranks[slot] = -1;
@@ -77,9 +99,8 @@ class FlatReader {
       check_expert(token, slot, expert, num_experts_);
       ++table.slots_per_expert[static_cast<std::size_t>(expert)];
       ranks[slot] = rank_of_[static_cast<std::size_t>(expert)];
-      mask |= std::uint64_t{1} << ranks[slot];
+      ranks_of_token.add(ranks[slot]);
     }
-    return mask;
   }
 
  private:
@@ -91,12 +112,13 @@ class FlatReader {
 template <typename Id>
 void add_flat_routes(ConstTensorView const& topk_idx, ExpertSplit const& experts, RouteTable& table) {
   FlatReader<Id> const reader(topk_idx, experts);
+  RankSet ranks(static_cast<int>(table.rows_per_rank.size()));
   for (std::int64_t token = 0; token < topk_idx.size(0); ++token) {
-    for (std::uint64_t mask = reader.read(token, table); mask != 0; mask &= mask - 1) {
-      int const rank = std::countr_zero(mask);
+    reader.read(token, table, ranks);
+    ranks.take_all([&table](int rank) {
       auto& rows = table.rows_per_rank[static_cast<std::size_t>(rank)];
       table.routes.push_back({.row = next(rows), .rank = static_cast<std::int16_t>(rank)});
-    }
+    });
     end_token(table);
   }
 }

@@ -10,10 +10,13 @@
 
 namespace switchyard {
 
+// Slots of a token at most.
+inline constexpr int max_top_k = 64;
+
 // One row that a token takes somewhere.
 struct Route {
-  std::int32_t row = 0;      // within its (source, rank) or (source, expert) stream; final row after resolve()
-  std::int16_t rank = 0;     // destination
+  std::int32_t row = 0;   // within its (source, rank) or (source, expert) stream, until the receivers have answered
+  std::int16_t rank = 0;  // destination
   std::int16_t slot = -1;    // top-k slot of this row (expanded); -1 otherwise
   std::int32_t expert = -1;  // global id (expanded); -1 otherwise
 };
@@ -23,9 +26,9 @@ struct Route {
 struct RouteTable {
   std::vector<std::int64_t> begin;  // [N + 1], into routes
   std::vector<Route> routes;
-  std::vector<std::int64_t> rows_per_rank;     // [R] rows of the flat layout: distinct tokens
-  std::vector<std::int64_t> slots_per_expert;  // [E] valid top-k slots
-  std::vector<std::int16_t> slot_rank;         // [N, K] rank of each slot's expert, -1: unused; flat only
+  std::vector<std::int64_t> rows_per_rank;     // [R] rows of the flat layout, which are distinct tokens
+  std::vector<std::int64_t> slots_per_expert;  // [E] top-k slots that name the expert
+  std::vector<std::int16_t> slot_rank;         // [N, K] rank of each slot's expert, -1: not used; flat only
 
   [[nodiscard]] std::int64_t num_tokens() const noexcept { return static_cast<std::int64_t>(begin.size()) - 1; }
   [[nodiscard]] std::span<Route const> of(std::int64_t token) const noexcept {
@@ -35,12 +38,12 @@ struct RouteTable {
   }
 };
 
-// One row per (token, rank); at most 64 ranks. topk_idx: [N, K] i64 or i32, -1 = unused. Throws InvalidArgument at
+// One row for each (token, rank). topk_idx: [N, K] i64 or i32, -1: the slot is not used. Throws InvalidArgument at
 // the first id that is out of range.
 RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int num_ranks);
-// One row per used slot.
+// One row for each slot that is used; the same ids and errors.
 RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int num_ranks);
-// One row per non-zero entry of token_in_rank [N, R] u8.
+// One row for each entry of token_in_rank [N, R] u8 that is not zero.
 RouteTable masked_routes(ConstTensorView token_in_rank);
 
 // The id at (token, slot) of a topk_idx tensor of either dtype.

@@ -32,15 +32,15 @@ struct Round {
 
 class Routing {
  public:
-  std::uint64_t buffer_id = 0;  // of the segment that the rows lie in
-  std::uint64_t dispatch = 0;   // epoch of the dispatch, the same on all ranks
+  std::uint64_t buffer_id = 0;  // of the buffer that made the handle
+  std::uint64_t dispatch = 0;   // epoch of the dispatch, the same on all ranks; 0 until the routing is complete
   OutputLayout layout = OutputLayout::flat;
   int rank = 0;                 // this rank
   std::int64_t num_tokens = 0;  // N of this rank
   std::int64_t top_k = 0;       // 0: routed by token_in_rank
   int expert_alignment = 1;
 
-  // Sending side: where this rank's tokens lie, rows final.
+  // Sending side: where this rank's tokens went. Their rows are final once the dispatch is complete.
   RouteTable table;
   std::vector<std::int64_t> rows_of_rank;  // [R] rows that each rank's result has
 
@@ -49,13 +49,13 @@ class Routing {
 
   // CUDA engine: the same in GPU memory; see DeviceHandleLayout. `table` is then empty.
   std::byte* device = nullptr;
-  TensorView recv_counts{};  // in it; see Handle
-  int width = 0;             // most routes of a token
+  TensorView recv_counts{};  // a part of it; see Handle
+  int width = 0;             // the most routes that a token has
   bool counted = false;      // `placement` is known
-  bool worst = false;        // of a dispatch that did not wait for counts
+  bool worst = false;        // the dispatch did not wait for counts
   std::shared_ptr<void> device_owner;
-  std::vector<Round> rounds;  // not empty: it ran in rounds; the whole has nothing in GPU memory
-  RoundRoom room;             // of these rounds: cached dispatches and combines find it as the dispatch left it
+  std::vector<Round> rounds;  // not empty: the dispatch ran in rounds, and the whole has nothing in GPU memory
+  RoundRoom room;             // where these rounds have their rows: cached dispatches and combines use the same
 };
 
 }  // namespace switchyard::detail

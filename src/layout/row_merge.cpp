@@ -6,7 +6,7 @@ namespace switchyard {
 
 namespace {
 
-// First rows, from counts.
+// Turns counts into the first row of each (group, source).
 RowCounts begins_of(RowCounts const& counts, int alignment) {
   RowCounts begins = counts;
   std::int64_t row = 0;

@@ -1,6 +1,6 @@
 // A dispatch in rounds: where the rows of a round's result belong in the whole result. Both have the same order: by
-// group (flat: there is one; expanded: local experts, each from a multiple of the alignment on), then by source
-// rank, then by token; a round takes a later range of every source's tokens.
+// group (flat: there is one; expanded: a local expert each, from a multiple of the alignment on), then by source
+// rank, then by token. Each round takes a later range of every source's tokens.
 #pragma once
 
 #include <cstdint>
@@ -32,16 +32,17 @@ struct RowSegment {
 
 class RowMerge {
  public:
-  // `total`: of all rounds.
+  // `total`: the counts of all rounds together.
   RowMerge(RowCounts const& total, int alignment);
 
-  // The next round, with its counts. Throws InvalidArgument when rounds add up to more than the total.
+  // Adds the next round, by its counts, and returns where its rows belong. Throws InvalidArgument when the rounds
+  // add up to more than the total.
   std::vector<RowSegment> add(RowCounts const& part);
 
  private:
   int alignment_;
-  RowCounts next_;  // first row that the next round's go to
-  RowCounts left_;
+  RowCounts next_;  // where the next round's rows begin in the whole result
+  RowCounts left_;  // rows that are still to come
 };
 
 }  // namespace switchyard

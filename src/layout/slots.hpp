@@ -1,6 +1,6 @@
-// Low-latency mode: the slots of a rank and the words by which ranks tell one another about them. All ranks compute
-// the same layout from the same numbers; it lies at the start of every rank's heap. docs/low-latency.md states who
-// writes what when.
+// Low-latency mode: the slots of a rank, and the words by which ranks signal one another about them. All ranks
+// compute the same layout from the same numbers; it lies at the start of every rank's heap. docs/low-latency.md
+// states who writes what when.
 #pragma once
 
 #include <cstddef>
@@ -14,21 +14,22 @@ namespace switchyard {
 
 inline constexpr int max_frames = 16;
 
-// CUDA engine: blocks of a send half, at most. Each tells its peers itself.
+// CUDA engine: the most blocks that a send half has. Each publishes its own rows.
 inline constexpr int max_send_blocks = 256;
 
-// Told by one rank to another, for one frame.
+// What one rank signals to another about one frame.
 struct alignas(cache_line) FrameFlag {
-  std::uint64_t epoch;   // of the frame; written last (release). On the CUDA engine, ready: see told_word()
-  std::uint64_t digest;  // CPU engine; arrived, ready: of what all ranks must have asked alike
-  std::uint64_t rows;    // arrived, rank_major: rows sent; on the CUDA engine below the epoch
+  std::uint64_t epoch;   // of the frame; written last (release). On the CUDA engine that of `ready` holds more
+  std::uint64_t digest;  // CPU engine, in arrived and ready: of what all ranks must ask alike
+  std::uint64_t rows;    // in arrived, rank_major: rows that were sent; on the CUDA engine below the epoch
 };
 static_assert(sizeof(FrameFlag) == cache_line);
 
-// A credit that says: no more; the receiver has masked this rank.
+// A credit of this value says that the receiver has masked this rank, which may send no more.
 inline constexpr std::uint64_t credit_revoked = ~std::uint64_t{0};
 
-// Only the owner reads and writes it. On the CUDA engine its kernels do, one at a time.
+// What the owner keeps about a frame. Only the owner reads and writes it: on the CUDA engine its kernels, one at a
+// time.
 struct alignas(cache_line) FrameState {
   std::uint64_t epoch;     // dispatches that used the frame so far, a running one included
   std::uint64_t given;     // epoch up to which the frame was given back to its sources
@@ -44,34 +45,35 @@ struct SlotSizes {
   int top_k = 1;
   int frames = 2;
   std::int64_t max_tokens = 0;
-  std::size_t row_bytes = 0;     // of a dispatch, at most
-  std::size_t scale_bytes = 0;   // likewise
-  bool blocks_tell = false;      // the CUDA engine
-  std::size_t output_bytes = 0;  // of a row that a combine reads, at most
-  // Slots of the one layout and of the other.
+  std::size_t row_bytes = 0;     // at most, of a row that a dispatch sends
+  std::size_t scale_bytes = 0;   // at most, of its scales
+  bool blocks_publish = false;   // CUDA engine: each block of a send half has a word of its own
+  std::size_t output_bytes = 0;  // at most, of a row that a combine reads
+  // Slots of a frame in the layout rank_major, which are also those of one expert in expert_major.
   [[nodiscard]] constexpr std::size_t sources_rows() const noexcept {
     return static_cast<std::size_t>(num_ranks) * static_cast<std::size_t>(max_tokens);
   }
+  // Slots of a frame in the layout expert_major.
   [[nodiscard]] constexpr std::size_t rows() const noexcept {
     auto const experts = static_cast<std::size_t>(max_local_experts);
     return sources_rows() * (experts > 0 ? experts : 1);
   }
 };
 
-// Byte offsets in the heap. Those of a frame's parts: from its beginning.
+// Byte offsets in the heap. Those of a frame's parts count from the beginning of the frame.
 struct SlotLayoutBytes {
   // FrameFlag[frames][num_ranks].
   std::size_t arrived = 0;  // by source: its rows are in the frame
-  // u64[frames][num_ranks][max_send_blocks], where blocks tell: by source, likewise, a word a block.
+  // u64[frames][num_ranks][max_send_blocks], where blocks publish: the same by source, with a word for each block.
   std::size_t sent = 0;
   std::size_t credit = 0;  // by receiver: epoch up to which this rank has got the receiver's frame back
   std::size_t ready = 0;   // by receiver: its outputs can be read
   std::size_t claims = 0;  // u32[frames][max local experts]: rows that sources have claimed of each expert
-  // From here on only the owner reads and writes.
+  // Only the owner reads and writes what follows.
   std::size_t states = 0;  // FrameState[frames]
   std::size_t masked = 0;  // u32[num_ranks]: 1: masked
-  std::size_t bases =
-      0;  // u64[frames][num_experts]: epoch << 32 | first row: how blocks of a kernel tell each other
+  // u64[frames][num_experts]: epoch << 32 | first row. Blocks of one kernel hand it to each other.
+  std::size_t bases = 0;
   std::size_t scratch = 0;  // u32[64]: counters of a kernel's blocks
   std::size_t control_bytes = 0;
 
@@ -79,7 +81,7 @@ struct SlotLayoutBytes {
   std::size_t frame_bytes = 0;
   // Parts of a frame.
   std::size_t x = 0;             // rows one after another, as wide as this dispatch's are
-  std::size_t scales = 0;        // likewise
+  std::size_t scales = 0;        // the same of their scales
   std::size_t source_token = 0;  // i32, a slot each
   std::size_t counts = 0;        // i32[max(L, R)]
   std::size_t ranges = 0;        // i64[L][R]
@@ -89,8 +91,8 @@ struct SlotLayoutBytes {
   // i32[M][K], of the owner's tokens: expert_major: row within the expert; rank_major: within the source's slots,
   // -1 in slots whose rank an earlier slot of the token has. -1: nothing was sent.
   std::size_t positions = 0;
-  std::size_t slot_expert = 0;  // i32[M][K], beside it: the expert, -1: none
-  std::size_t bytes = 0;        // of all
+  std::size_t slot_expert = 0;  // i32[M][K], the expert of each slot; -1: none
+  std::size_t bytes = 0;        // of everything
 };
 
 constexpr SlotLayoutBytes slot_layout(SlotSizes const& sizes) noexcept {
@@ -106,7 +108,7 @@ constexpr SlotLayoutBytes slot_layout(SlotSizes const& sizes) noexcept {
   auto const local = static_cast<std::size_t>(sizes.max_local_experts);
   auto const slots = static_cast<std::size_t>(sizes.max_tokens) * static_cast<std::size_t>(sizes.top_k);
   at.arrived = place(frames * num_ranks * sizeof(FrameFlag));
-  at.sent = place(sizes.blocks_tell ? frames * num_ranks * max_send_blocks * sizeof(std::uint64_t) : 0);
+  at.sent = place(sizes.blocks_publish ? frames * num_ranks * max_send_blocks * sizeof(std::uint64_t) : 0);
   at.credit = place(frames * num_ranks * sizeof(FrameFlag));
   at.ready = place(frames * num_ranks * sizeof(FrameFlag));
   at.claims = place(frames * local * sizeof(std::uint32_t));
@@ -132,7 +134,7 @@ constexpr SlotLayoutBytes slot_layout(SlotSizes const& sizes) noexcept {
   return at;
 }
 
-// What must agree between the ranks of one call.
+// What all ranks must ask alike in one call.
 struct SlotDigest {
   std::uint64_t operation = 0;  // 1: dispatch, 2: combine
   std::uint64_t layout = 0;
@@ -145,7 +147,8 @@ struct SlotDigest {
 
 constexpr std::uint64_t digest_of(SlotDigest const& d) noexcept {
   std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a's offset and prime, over whole words
-  // Its low bits depend on the low bits of all words only; the CUDA engine sends 22 of them.
+  // The low bits of the hash depend on the low bits of the words only, and the CUDA engine sends 22 of them. So the
+  // high bits of large values are hashed as words of their own.
   for (std::uint64_t const word : {d.operation, d.layout, d.row_bytes, d.scale_bytes, d.dtype, d.cast, d.weights,
                                    d.row_bytes >> 22U, d.scale_bytes >> 22U}) {
     hash = (hash ^ word) * 0x100000001b3;

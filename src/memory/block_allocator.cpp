@@ -29,7 +29,7 @@ std::optional<std::size_t> BlockAllocator::allocate(std::size_t bytes) {
 
 void BlockAllocator::free(std::size_t offset) noexcept {
   std::lock_guard const lock(mutex_);
-  // The node moves from one map to the other: nothing is allocated, so nothing can fail.
+  // The node moves from one map to the other. Nothing is allocated, so nothing can fail.
   auto block = taken_.extract(offset);
   assert(!block.empty() && "freed what was never allocated");
   if (block.empty()) return;
@@ -59,7 +59,7 @@ void BlockAllocator::trim(std::size_t offset, std::size_t bytes) {
     assert(block != taken_.end() && size <= block->second && "trimmed to more than there was");
     if (block == taken_.end() || size >= block->second) return;
     rest = block->second - size;
-    taken_.emplace(offset + size, rest);  // the one step that can fail comes first
+    taken_.emplace(offset + size, rest);  // this is the one step that can fail, so it comes first
     block->second = size;
   }
   free(offset + size);

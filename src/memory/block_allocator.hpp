@@ -1,5 +1,5 @@
-// First-fit allocation of ranges of [0, capacity): the bookkeeping of a symmetric heap. Low addresses are
-// reused first, so that few pages are ever touched.
+// Allocates ranges of [0, capacity), first fit: the bookkeeping of a symmetric heap. Low addresses are reused
+// first, so that few pages are ever touched. Any thread may call it.
 #pragma once
 
 #include <cstddef>
@@ -13,11 +13,11 @@ class BlockAllocator {
  public:
   explicit BlockAllocator(std::size_t capacity);
 
-  // Offset of a free range, aligned to `granule`; nothing when no range is large enough. Zero bytes take one
-  // granule, so that every block has an offset of its own.
+  // Takes a free range and returns its offset, a multiple of `granule`; nothing when no range is large enough. Zero
+  // bytes take one granule, so that every block has an offset of its own.
   [[nodiscard]] std::optional<std::size_t> allocate(std::size_t bytes);
   void free(std::size_t offset) noexcept;
-  // Makes a taken range shorter; what is behind is free again.
+  // Makes a taken range shorter and frees what is behind it.
   void trim(std::size_t offset, std::size_t bytes);
 
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
@@ -25,7 +25,7 @@ class BlockAllocator {
   [[nodiscard]] std::size_t peak() const;
   [[nodiscard]] std::size_t largest_free() const;
 
-  // Blocks start on cache lines of their own, and on whole pages of the smallest kind.
+  // Bytes. Every block starts on a page of the smallest kind, and so on a cache line of its own.
   static constexpr std::size_t granule = 4096;
 
  private:

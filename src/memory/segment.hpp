@@ -1,4 +1,4 @@
-// Memory that ranks share: what a symmetric heap is made of.
+// Memory that ranks share. A symmetric heap is made of such segments.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@ class Segment {
   Segment(Segment const&) = delete;
   Segment& operator=(Segment const&) = delete;
 
-  // Where this process (and the GPU that it uses) sees it. Host code may dereference host segments only.
+  // Where this process, or the GPU that it uses, sees the memory. Host code may dereference host segments only.
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 

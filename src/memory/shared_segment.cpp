@@ -2,18 +2,16 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include <fstream>
-#include <map>
-#include <mutex>
 #include <string>
 
 #include "base/check.hpp"
 #include "base/config.hpp"
 #include "memory/host_limits.hpp"
 #include "memory/numa_binding.hpp"
+#include "memory/segment_registry.hpp"
 
 namespace switchyard {
 
@@ -22,26 +20,9 @@ namespace {
 constexpr int size_seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 
-struct Registry {
-  std::mutex mutex;
-  std::map<std::uint64_t, std::weak_ptr<SharedSegment>> segments;
-};
+using Registry = SegmentRegistry<SharedSegment>;
 
-Registry& registry() {
-  // Never destroyed: a tensor in a static variable may let go of its segment after every other static is gone.
-  static Registry& instance = *new Registry;
-  return instance;
-}
-
-std::uint64_t random_id() {
-  std::uint64_t id = 0;
-  while (id == 0) {
-    if (::getrandom(&id, sizeof id, 0) != sizeof id) throw_errno("getrandom");
-  }
-  return id;
-}
-
-// madvise() succeeds even where the kernel never gives huge pages to shared memory; the policy file tells.
+// madvise() succeeds even where the kernel never gives huge pages to shared memory, so the policy file is read.
 bool huge_pages_allowed() {
   std::ifstream file("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
   std::string policy;
@@ -75,10 +56,8 @@ std::shared_ptr<SharedSegment> SharedSegment::create(std::size_t bytes) {
   check_call(::fcntl(fd.get(), F_ADD_SEALS, size_seals), "sealing a memfd");
   std::shared_ptr<SharedSegment> segment(new SharedSegment(std::move(fd), bytes));
   segment->huge_pages_ = advise_huge_pages(segment->data_, bytes);
-  segment->id_ = random_id();
   segment->numa_bound_ = config_text(Setting::numa) == "auto" && bind_to_local_numa_node(segment->data_, bytes);
-  std::lock_guard const lock(registry().mutex);
-  registry().segments[segment->id_] = segment;
+  segment->id_ = Registry::instance().add(segment);
   return segment;
 }
 
@@ -92,21 +71,16 @@ std::shared_ptr<SharedSegment> SharedSegment::attach(UniqueFd fd, std::size_t by
           status.st_size);
   std::shared_ptr<SharedSegment> segment(new SharedSegment(std::move(fd), bytes));
   segment->huge_pages_ = advise_huge_pages(segment->data_, bytes);
-  segment->fd_ = {};  // the mapping is enough, and descriptors are few
+  segment->fd_ = {};  // the mapping is enough, and a process has few descriptors
   return segment;
 }
 
 std::shared_ptr<SharedSegment> SharedSegment::find_in_process(std::uint64_t id) {
-  std::lock_guard const lock(registry().mutex);
-  auto const found = registry().segments.find(id);
-  return found == registry().segments.end() ? nullptr : found->second.lock();
+  return Registry::instance().find(id);
 }
 
 SharedSegment::~SharedSegment() {
-  if (id_ != 0) {
-    std::lock_guard const lock(registry().mutex);
-    registry().segments.erase(id_);
-  }
+  if (id_ != 0) Registry::instance().remove(id_);
   if (data_ != nullptr) ::munmap(data_, bytes_);
 }
 

@@ -1,5 +1,5 @@
-// One rank's segment of shared memory: a sealed memfd, mapped by every rank of the node. It has no name, so
-// nothing is left behind when a rank crashes.
+// One rank's segment of shared memory: a sealed memfd that every rank of the node maps. It has no name, so nothing
+// is left behind when a rank crashes.
 #pragma once
 
 #include <cstddef>
@@ -13,11 +13,12 @@ namespace switchyard {
 
 class SharedSegment final : public Segment {
  public:
-  // A new segment, zeroed. Pages are taken when they are first written.
+  // Makes a new segment, which is zero. Pages are taken when they are first written.
   static std::shared_ptr<SharedSegment> create(std::size_t bytes);
-  // Maps a peer's segment. Throws InvalidArgument when the descriptor is no sealed memfd of `bytes` bytes.
+  // Maps a peer's segment. Throws InvalidArgument when the descriptor is not that of a sealed memfd of `bytes`
+  // bytes.
   static std::shared_ptr<SharedSegment> attach(UniqueFd fd, std::size_t bytes);
-  // The segment that this process created (ranks that are threads share one mapping); null when none has the id.
+  // Returns the segment of that id if this process has created it, null otherwise.
   static std::shared_ptr<SharedSegment> find_in_process(std::uint64_t id);
 
   ~SharedSegment() override;
@@ -28,7 +29,7 @@ class SharedSegment final : public Segment {
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   // Unique among all processes, random; 0 for an attached segment.
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
-  // What was had of what was asked for.
+  // Whether the kernel gave what was asked for.
   [[nodiscard]] bool huge_pages() const noexcept { return huge_pages_; }
   [[nodiscard]] bool numa_bound() const noexcept { return numa_bound_; }
 

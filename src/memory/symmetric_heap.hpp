@@ -1,5 +1,5 @@
-// The segments of all ranks, each a control area followed by a heap. This rank allocates from its own heap and
-// addresses everybody's.
+// The segments of all ranks of a node, each a control block followed by a heap. This rank allocates from its own
+// heap and addresses those of all. Any thread may allocate.
 #pragma once
 
 #include <cstddef>
@@ -17,10 +17,10 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
   struct Block {
     std::size_t offset = 0;  // in the heap
     std::byte* data = nullptr;
-    std::shared_ptr<void> owner;  // frees the block; keeps the heap mapped
+    std::shared_ptr<void> owner;  // frees the block, and keeps the heap mapped until then
   };
 
-  // segments[rank] is the own one; control_bytes is the same on all ranks.
+  // segments[rank] is this rank's own. control_bytes is the same on all ranks.
   SymmetricHeap(std::vector<std::shared_ptr<Segment>> segments, int rank, std::size_t control_bytes);
 
   [[nodiscard]] int rank() const noexcept { return rank_; }
@@ -29,11 +29,11 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
   [[nodiscard]] std::byte* heap(int rank) const noexcept { return segment(rank).data() + control_bytes_; }
   [[nodiscard]] std::size_t heap_bytes(int rank) const noexcept { return segment(rank).bytes() - control_bytes_; }
 
-  // Nothing when the own heap has no free range of that size.
+  // Returns nothing when the own heap has no free range of that size.
   [[nodiscard]] std::optional<Block> allocate(std::size_t bytes);
-  // Makes an own block shorter.
+  // Makes a block of the own heap shorter.
   void trim(Block const& block, std::size_t bytes) { allocator_.trim(block.offset, bytes); }
-  // Offset in the own heap of a range that lies in it wholly.
+  // The offset of a range that lies in the own heap; nothing when it does not, or does only partly.
   [[nodiscard]] std::optional<std::size_t> offset_of(void const* data, std::size_t bytes) const noexcept;
   [[nodiscard]] BlockAllocator const& allocator() const noexcept { return allocator_; }
 

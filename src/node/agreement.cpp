@@ -8,23 +8,15 @@
 
 namespace switchyard {
 
-std::uint64_t least_of(Node& node, std::uint64_t mine) {
-  std::uint64_t least = mine;
-  auto const all = node.all_gather(bytes_of(mine));
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    std::uint64_t theirs = 0;
-    require(all[rank].size() == sizeof theirs, "rank {}: a number: expected {} bytes, seen {}", rank, sizeof theirs,
-            all[rank].size());
-    std::memcpy(&theirs, all[rank].data(), sizeof theirs);
-    least = std::min(least, theirs);
-  }
-  return least;
+std::uint64_t least_of(RankGroup& ranks, std::uint64_t mine) {
+  return std::ranges::min(gather(ranks, "a number", mine));
 }
 
-void agree(Node& node, std::optional<Refusal> const& refusal) {
-  std::string message;  // empty: no objection; otherwise a byte of code, then the text
+void agree(RankGroup& ranks, std::optional<Refusal> const& refusal) {
+  // A rank that has no objection sends nothing. The others send the code of their error in a byte, then its text.
+  std::string message;
   if (refusal) message = static_cast<char>(refusal->code) + refusal->text;
-  auto const all = node.all_gather(std::as_bytes(std::span(message)));
+  auto const all = ranks.all_gather(std::as_bytes(std::span(message)));
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank].empty()) continue;
     std::string const text(reinterpret_cast<char const*>(all[rank].data()) + 1, all[rank].size() - 1);

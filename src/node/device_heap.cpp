@@ -1,6 +1,5 @@
 #include "node/device_heap.hpp"
 
-#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -16,7 +15,7 @@ namespace switchyard {
 
 namespace {
 
-// What every rank tells the others of its segment.
+// What every rank of the node needs to map a segment, besides its descriptor.
 struct DeviceIntroduction {
   std::uint64_t segment_id = 0;
   std::uint64_t segment_bytes = 0;
@@ -24,7 +23,7 @@ struct DeviceIntroduction {
   GpuMemoryHandle handle{};
   GpuId gpu{};
 };
-static_assert(std::has_unique_object_representations_v<DeviceIntroduction>);  // it is sent as it lies
+static_assert(std::has_unique_object_representations_v<DeviceIntroduction>);  // its bytes are sent as they lie
 
 DeviceIntroduction introduction_of(DeviceSegment const& segment, int device) {
   SharedGpuMemory const shared = segment.shared();
@@ -33,16 +32,6 @@ DeviceIntroduction introduction_of(DeviceSegment const& segment, int device) {
           .kind = static_cast<std::uint64_t>(shared.kind),
           .handle = shared.handle,
           .gpu = gpu_id(device)};
-}
-
-std::vector<DeviceIntroduction> introduce(Node& node, DeviceIntroduction const& mine) {
-  std::vector<DeviceIntroduction> all;
-  for (auto const& bytes : node.all_gather(std::as_bytes(std::span(&mine, 1)))) {
-    require(bytes.size() == sizeof mine, "rank {}: introduction: expected {} bytes, seen {}", all.size(),
-            sizeof mine, bytes.size());
-    std::memcpy(&all.emplace_back(), bytes.data(), sizeof mine);
-  }
-  return all;
 }
 
 // Maps the segments of all ranks for one rank's GPU.
@@ -55,7 +44,7 @@ class SegmentMapper {
         control_bytes_(control_bytes),
         visible_(visible_gpus()) {}
 
-  // Errors name the peer.
+  // Throws errors that name the peer.
   [[nodiscard]] std::shared_ptr<DeviceSegment> map(std::size_t rank, DeviceIntroduction const& peer, int fd) const {
     std::shared_ptr<DeviceSegment> segment;
     auto const refusal = refusal_of([&] {
@@ -100,7 +89,7 @@ class SegmentMapper {
   std::vector<GpuId> visible_;
 };
 
-// By rank; empty slots where memory is not handed over so.
+// The descriptors of all ranks; empty where the kind of memory is not handed over by one.
 std::vector<UniqueFd> exchange_descriptors(Node& node, DeviceSegment const& own) {
   SharedGpuMemory const shared = own.shared();
   if (shared.kind == GpuMemoryKind::fd) return node.exchange_fd(shared.fd);
@@ -109,17 +98,18 @@ std::vector<UniqueFd> exchange_descriptors(Node& node, DeviceSegment const& own)
 
 }  // namespace
 
-ConnectedDeviceHeap connect_device_heap(Node& node, DeviceHeapRequest const& request) {
+ConnectedDeviceHeap connect_device_heap(Job& job, DeviceHeapRequest const& request) {
+  Node& node = *job.node();
   int const device = request.device;
   std::size_t const control = device_control_layout(request.sizes).bytes;
   auto const kind = choose_gpu_memory(node, [&](GpuMemoryKind tried) { return try_gpu_memory(tried, device); });
   std::shared_ptr<DeviceSegment> own;
   DeviceIntroduction mine;
-  agree(node, refusal_of([&] {
+  agree(job, refusal_of([&] {
           own = DeviceSegment::create(kind, device, control + request.heap_bytes, control);
           mine = introduction_of(*own, device);
         }));
-  auto const all = introduce(node, mine);
+  auto const all = gather(node, "introduction", mine);
   auto const descriptors = exchange_descriptors(node, *own);
   ConnectedDeviceHeap connected{.heap = nullptr, .ranks_per_gpu = 0};
   std::vector<std::shared_ptr<Segment>> segments;
@@ -130,8 +120,8 @@ ConnectedDeviceHeap connect_device_heap(Node& node, DeviceHeapRequest const& req
       if (all[rank].gpu == mine.gpu) ++connected.ranks_per_gpu;
     }
   });
-  // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
-  agree(node, refusal);
+  // Nobody writes into a peer's control block, or releases its own segment, before all have mapped all.
+  agree(job, refusal);
   connected.heap = std::make_shared<SymmetricHeap>(std::move(segments), node.rank(), control);
   return connected;
 }

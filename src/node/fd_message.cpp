@@ -10,8 +10,7 @@ namespace switchyard {
 
 namespace {
 
-// Room for more descriptors than we ever send, so that a peer's surplus is received, and closed, rather than
-// cut off.
+// There is room for more descriptors than we ever send, so that those of a faulty peer are received, and closed.
 constexpr std::size_t control_bytes = CMSG_SPACE(4 * sizeof(int));
 
 // Writes the control message that carries `fd` into `message`, whose control buffer is all zero.
@@ -36,7 +35,7 @@ void take_descriptors(cmsghdr const* header, UniqueFd& fd) noexcept {
 
 ssize_t send_with_fd(int socket, std::span<std::byte const> bytes, int fd) noexcept {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  // sendmsg() reads through iov_base, whatever its type says.
+  // sendmsg() only reads through iov_base, although its type allows more.
   iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
   msghdr message{};
   message.msg_iov = &part;

@@ -1,4 +1,4 @@
-// Bytes over a Unix socket, with a descriptor along with the first of them (SCM_RIGHTS).
+// Sends and receives bytes over a Unix socket, and a descriptor with the first of them (SCM_RIGHTS).
 #pragma once
 
 #include <sys/types.h>
@@ -10,10 +10,12 @@
 
 namespace switchyard {
 
-// As send() and recv(): the number of bytes, or -1 with errno set. fd -1: no descriptor goes along.
+// Both return what send() and recv() do: the number of bytes, or -1 with errno set. fd -1: no descriptor goes
+// along.
 ssize_t send_with_fd(int socket, std::span<std::byte const> bytes, int fd) noexcept;
-// Closes every descriptor that came along but one, which it leaves in `fd`; `fd` keeps its value when none came. -1
-// with EMFILE: this process may not have the descriptor that came, and the bytes beside it are gone.
+// Closes all descriptors that came along but one, which it leaves in `fd`. When none came, `fd` keeps its value. It
+// returns -1 with EMFILE when this process may not have the descriptor that came; the bytes that came with it are
+// lost.
 ssize_t receive_with_fd(int socket, std::span<std::byte> bytes, UniqueFd& fd) noexcept;
 
 }  // namespace switchyard

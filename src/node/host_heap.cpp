@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,58 +16,51 @@ namespace switchyard {
 namespace {
 
 constexpr std::size_t most_options = 8;
+using OptionValues = std::array<std::int64_t, most_options>;
 
-// What every rank tells the others when a buffer is made.
+// What every rank of the node needs to map a segment, besides its descriptor.
 struct Introduction {
-  std::array<std::int64_t, most_options> options{};
   std::uint64_t segment_bytes = 0;
   std::uint64_t segment_id = 0;
 };
 
-std::vector<Introduction> introduce(Node& node, Introduction const& mine) {
-  std::vector<Introduction> all;
-  for (auto const& bytes : node.all_gather(bytes_of(mine))) {
-    require(bytes.size() == sizeof(Introduction), "rank {}: introduction: expected {} bytes, seen {}", all.size(),
-            sizeof(Introduction), bytes.size());
-    std::memcpy(&all.emplace_back(), bytes.data(), sizeof(Introduction));
-  }
-  return all;
-}
-
-void check_equal(SizeOptions const& names, std::vector<Introduction> const& all) {
+// Collective. Throws the same error on every rank of the job.
+void check_equal(Job& job, SizeOptions const& names) {
+  OptionValues mine{};
+  for (std::size_t i = 0; i < names.options.size(); ++i) mine.at(i) = names.options[i].value;
+  auto const all = gather(job, "options", mine);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     for (std::size_t option = 0; option < names.options.size(); ++option) {
-      if (all[rank].options[option] == all[0].options[option]) continue;
-      throw InvalidArgument(
-          fmt::format("rank {}: {}::{}: expected {} as on rank 0, seen {}", rank, names.type,
-                      names.options[option].name, all[0].options[option], all[rank].options[option]),
-          {.rank = static_cast<int>(rank), .phase = "construction"});
+      if (all[rank][option] == all[0][option]) continue;
+      throw InvalidArgument(fmt::format("rank {}: {}::{}: expected {} as on rank 0, seen {}", rank, names.type,
+                                        names.options[option].name, all[0][option], all[rank][option]),
+                            {.rank = static_cast<int>(rank), .phase = "construction"});
     }
   }
 }
 
-// What can be done when a segment cannot be mapped: the system only says that there is no memory.
+// Says what can be done when a segment cannot be mapped: the system only says that there is no memory.
 std::optional<Refusal> advised(std::optional<Refusal> refusal, std::size_t bytes, SizeOptions const& options) {
   if (!refusal || refusal->code != ErrorCode::out_of_memory) return refusal;
-  refusal->text += fmt::format(
-      "; it maps the segments of all ranks, {} bytes together: raise its limit (ulimit -v) "
-      "or lower {}",
-      bytes, options.to_lower);
+  refusal->text +=
+      fmt::format("; it maps the segments of all ranks, {} bytes together: raise its limit (ulimit -v) or lower {}",
+                  bytes, options.to_lower);
   return refusal;
 }
 
-std::shared_ptr<SharedSegment> create_segment(Node& node, SizeOptions const& options, BufferPlan const& plan) {
+std::shared_ptr<SharedSegment> create_segment(Job& job, SizeOptions const& options, BufferPlan const& plan) {
+  Node const& node = *job.node();
   std::shared_ptr<SharedSegment> own;
   auto const refusal = refusal_of([&] {
     own = SharedSegment::create(plan.segment_bytes);
     initialise_control(own->data(), node.rank(), node.size(), own->bytes());
   });
-  // Of the other ranks' segments nothing is known yet but that they are about as large.
-  agree(node, advised(refusal, plan.segment_bytes * static_cast<std::size_t>(node.size()), options));
+  // Nothing is known yet of the other ranks' segments, but that they are about as large.
+  agree(job, advised(refusal, plan.segment_bytes * static_cast<std::size_t>(node.size()), options));
   return own;
 }
 
-// A peer's segment, mapped. Ranks that are threads of this process share one mapping: thread sanitizers then see
+// Maps a peer's segment. Ranks that are threads of this process share one mapping, so that thread sanitizers see
 // every access.
 std::shared_ptr<SharedSegment> map_segment(Introduction const& peer, UniqueFd fd) {
   if (auto segment = SharedSegment::find_in_process(peer.segment_id)) return segment;
@@ -87,20 +79,19 @@ void check_segment(Segment const& segment, std::size_t rank, std::size_t num_ran
 
 }  // namespace
 
-ConnectedHeap connect_heap(Node& node, BufferOptions const& options, BufferPlan const& plan) {
+ConnectedHeap connect_heap(Job& job, BufferOptions const& options, BufferPlan const& plan) {
   std::array<SizeOption, 4> const sizes{{{"max_tokens", options.max_tokens},
                                          {"hidden", options.hidden},
                                          {"num_experts", options.num_experts},
                                          {"top_k", options.top_k}}};
-  return connect_heap(node, {"BufferOptions", sizes, "BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)"}, plan);
+  return connect_heap(job, {"BufferOptions", sizes, "BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)"}, plan);
 }
 
-ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan const& plan) {
-  auto const own = create_segment(node, options, plan);
-  Introduction mine{.segment_bytes = own->bytes(), .segment_id = own->id()};
-  for (std::size_t i = 0; i < options.options.size(); ++i) mine.options.at(i) = options.options[i].value;
-  auto const all = introduce(node, mine);
-  check_equal(options, all);
+ConnectedHeap connect_heap(Job& job, SizeOptions const& options, BufferPlan const& plan) {
+  check_equal(job, options);
+  auto const own = create_segment(job, options, plan);
+  Node& node = *job.node();
+  auto const all = gather(node, "introduction", Introduction{own->bytes(), own->id()});
   auto descriptors = node.exchange_fd(own->fd());
   std::vector<std::shared_ptr<Segment>> segments;
   auto const refusal = refusal_of([&] {
@@ -109,10 +100,10 @@ ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan co
       check_segment(*segments.back(), rank, all.size(), plan);
     }
   });
-  // Nobody writes into a peer's control block, or lets go of its own segment, before all have mapped all.
+  // Nobody writes into a peer's control block, or releases its own segment, before all have mapped all.
   std::size_t bytes = 0;
   for (Introduction const& each : all) bytes += each.segment_bytes;
-  agree(node, advised(refusal, bytes, options));
+  agree(job, advised(refusal, bytes, options));
   return {std::make_shared<SymmetricHeap>(std::move(segments), node.rank(), plan.control.bytes), own->id()};
 }
 

@@ -1,4 +1,4 @@
-// Making and exchanging the segments of a buffer: its constructor's collective part.
+// Makes and exchanges the host segments of a buffer: the collective part of its constructor.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "memory/symmetric_heap.hpp"
-#include "node/node.hpp"
+#include "node/job.hpp"
 #include "plan/buffer_plan.hpp"
 #include "switchyard/buffer.hpp"
 
@@ -15,22 +15,23 @@ namespace switchyard {
 
 struct ConnectedHeap {
   std::shared_ptr<SymmetricHeap> heap;
-  std::uint64_t buffer_id = 0;  // random, of this rank
+  std::uint64_t buffer_id = 0;  // random; each rank has its own
 };
 
-// Options that must be equal on all ranks; 8 at most.
+// An option that must be equal on all ranks.
 struct SizeOption {
   std::string_view name;
   std::int64_t value = 0;
 };
 struct SizeOptions {
-  std::string_view type;
-  std::span<SizeOption const> options;
-  std::string_view to_lower;  // what makes segments smaller: for errors
+  std::string_view type;                // the type that they are fields of; it goes into the error
+  std::span<SizeOption const> options;  // 8 at most
+  std::string_view to_lower;            // what makes segments smaller, for the error when one cannot be mapped
 };
 
-// Collective. Checks that all ranks pass equal sizes; throws the same error on every rank.
-ConnectedHeap connect_heap(Node& node, SizeOptions const& options, BufferPlan const& plan);
-ConnectedHeap connect_heap(Node& node, BufferOptions const& options, BufferPlan const& plan);
+// Collective. Checks that all ranks pass equal sizes, then makes this rank's segment and maps those of the ranks of
+// this node. Throws the same error on every rank.
+ConnectedHeap connect_heap(Job& job, SizeOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_heap(Job& job, BufferOptions const& options, BufferPlan const& plan);
 
 }  // namespace switchyard

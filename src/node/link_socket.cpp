@@ -20,7 +20,7 @@ struct AbstractAddress {
   explicit AbstractAddress(std::string const& name) {
     require(name.size() + 1 < sizeof address.sun_path, "socket name too long: {}", name);
     address.sun_family = AF_UNIX;
-    // A first byte of zero makes the name abstract; the rest is the name, without a terminator.
+    // A first byte of zero makes the name abstract. The rest is the name, without a terminator.
     std::memcpy(address.sun_path + 1, name.data(), name.size());
     length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
   }
@@ -66,9 +66,10 @@ UniqueFd watch_process_of(int socket) noexcept {
   ucred credentials{};
   socklen_t length = sizeof credentials;
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0) return {};
-  // 0: a process of another pid namespace.
+  // The pid is 0 when the process is in another pid namespace.
   if (credentials.pid <= 0 || credentials.pid == ::getpid()) return {};
-  // By number, because not every C library that we build with has a wrapper. The flag is close-on-exec always.
+  // The call is made by its number, because not every C library that we build with has a wrapper. Its descriptor is
+  // always close-on-exec.
   return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, credentials.pid, 0)));
 }
 

@@ -14,13 +14,14 @@ namespace switchyard {
 UniqueFd listen_abstract(std::string const& name);
 
 enum class ConnectOutcome : unsigned char { connected, busy, gone };
-// busy: its queue is full, try again; gone: nobody listens under this name (any more).
+// busy: the queue of the listener is full, and the caller should try again. gone: nobody listens under this name,
+// or nobody does any more.
 ConnectOutcome connect_abstract(std::string const& name, UniqueFd& socket);
 
-// The process at the other end is of our user, or root's.
+// Whether the process at the other end runs as our user, or as root.
 bool is_from_our_user(int socket);
-// A descriptor that becomes readable when the process at the other end ends. None where the kernel offers no
-// such thing, or where that process is this one.
+// Returns a descriptor that becomes readable when the process at the other end ends. It is empty where the kernel
+// offers none, or where that process is this one.
 UniqueFd watch_process_of(int socket) noexcept;
 
 }  // namespace switchyard

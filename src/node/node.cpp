@@ -3,28 +3,28 @@
 #include <fcntl.h>
 
 #include "base/check.hpp"
-#include "bootstrap/tcp_store/frame.hpp"
+#include "layout/topology.hpp"
 #include "node/peer_links.hpp"
 #include "node/peer_mesh.hpp"
 
 namespace switchyard {
 
 Node::Node(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout)
-    : store_(std::move(store)), rank_(rank), size_(size), timeout_(timeout) {
-  require(size >= 1 && size <= max_node_ranks, "world size: expected 1 to {}, seen {}", max_node_ranks, size);
+    : rank_(rank), size_(size), timeout_(timeout) {
+  require(size >= 1 && size <= max_node_ranks, "ranks of a node: expected 1 to {}, seen {}", max_node_ranks, size);
   require(rank >= 0 && rank < size, "rank: expected 0 to {}, seen {}", size - 1, rank);
-  require(store_ != nullptr, "store: expected one, seen none");
+  require(store != nullptr, "store: expected one, seen none");
   require(timeout.count() > 0, "timeout: expected more than 0 ms, seen {}", timeout.count());
-  links_ = std::make_unique<PeerLinks>(connect_mesh(*store_, rank, size, Deadline(timeout)), rank);
-  // Nobody needs the store after this, so rank 0, which may be serving it, stops listening and is free to leave.
+  links_ = std::make_unique<PeerLinks>(connect_mesh(*store, rank, size, Deadline(timeout)), rank);
+  // After this barrier nobody needs the store, which goes with `store` here. So rank 0, which may be serving it,
+  // stops listening and is free to leave.
   barrier();
-  store_.reset();
 }
 
 Node::~Node() = default;
 
 std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> mine) {
-  require(mine.size() <= max_value_bytes, "all_gather: expected at most {} bytes, seen {}", max_value_bytes,
+  require(mine.size() <= max_message_bytes, "all_gather: expected at most {} bytes, seen {}", max_message_bytes,
           mine.size());
   auto all = links_->exchange({Collective::all_gather, sequence_++}, mine, -1, Deadline(timeout_));
   std::vector<std::vector<std::byte>> values;

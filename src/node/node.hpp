@@ -1,8 +1,7 @@
-// Membership of a rank in a job: the store, and one Unix socket to every other rank, over which
-// descriptors are handed and whose closing tells that a peer is gone.
+// The ranks that map each other's memory, as one of them sees them: a Unix socket to every other rank, over which
+// descriptors are handed, and whose closing shows that a peer is gone.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -12,39 +11,40 @@
 
 #include "base/unique_fd.hpp"
 #include "bootstrap/store.hpp"
-#include "layout/topology.hpp"
+#include "node/rank_group.hpp"
 
 namespace switchyard {
 
 class PeerLinks;
 
-class Node {
+// Its ranks are local ranks.
+class Node final : public RankGroup {
  public:
-  // Collective over all ranks of the job.
+  // Collective over all ranks of the node. They find one another through the store, which is not used afterwards.
+  // `timeout` is the deadline of this and of every collective. Throws Timeout, PeerLost, Unsupported (a rank is on
+  // another host) or InvalidArgument (ranks disagree on the number of ranks).
   Node(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout);
   ~Node();
   Node(Node const&) = delete;
   Node& operator=(Node const&) = delete;
 
-  [[nodiscard]] int rank() const noexcept { return rank_; }
-  [[nodiscard]] int size() const noexcept { return size_; }
-  [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
+  [[nodiscard]] int rank() const noexcept override { return rank_; }
+  [[nodiscard]] int size() const noexcept override { return size_; }
+  std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine) override;
+  void barrier() override;
 
-  // Collective, in the same order on every rank. Throw Timeout (naming the rank) or PeerLost.
-  std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine);
-  void barrier();
-  // Hands `fd` to every other rank and returns theirs by rank; the own slot holds a duplicate of `fd`.
+  // Collective: hands `fd` to every other rank and returns theirs by rank, and a duplicate of `fd` in the own slot.
   std::vector<UniqueFd> exchange_fd(int fd);
 
-  // True once the peer's process has ended or it has left the job. Never true for the own rank.
+  // True once the peer's process has ended or it has left the node. Never true for the own rank. Any thread may
+  // ask.
   [[nodiscard]] bool is_lost(int peer) const noexcept;
 
  private:
-  std::shared_ptr<Store> store_;
   int rank_;
   int size_;
   std::chrono::milliseconds timeout_;
-  std::uint64_t sequence_ = 0;
+  std::uint64_t sequence_ = 0;  // of the next collective; peers compare it
   std::unique_ptr<PeerLinks> links_;
 };
 

@@ -1,19 +1,17 @@
 #include "node/peer_card.hpp"
 
 #include <fcntl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "base/check.hpp"
+#include "base/random.hpp"
 #include "base/unique_fd.hpp"
 
 namespace switchyard {
 
 RandomBytes random_bytes() {
   RandomBytes bytes{};
-  // Up to 256 bytes come whole, once the kernel's generator is seeded; EINTR is possible only before that.
-  while (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
-    if (errno != EINTR) throw_errno("getrandom");
+  fill_random(bytes);
   return bytes;
 }
 

@@ -1,4 +1,4 @@
-// What a rank tells the others about itself through the store, and the hello on a link.
+// What a rank publishes about itself through the store, and the hello on a link.
 #pragma once
 
 #include <array>
@@ -35,7 +35,7 @@ struct PeerCard {
 };
 static_assert(sizeof(PeerCard) == 88 && std::is_trivially_copyable_v<PeerCard>);
 
-// First bytes on a link, from the rank that connects.
+// The first bytes on a link, from the rank that connects.
 struct LinkHello {
   std::uint32_t magic;
   std::uint16_t version;
@@ -44,7 +44,7 @@ struct LinkHello {
 };
 static_assert(sizeof(LinkHello) == 24 && std::is_trivially_copyable_v<LinkHello>);
 
-// Name in the abstract namespace, without its leading zero byte.
+// The socket's name in the abstract namespace, without its leading zero byte.
 std::string socket_name_text(RandomBytes const& name);
 
 }  // namespace switchyard

@@ -12,7 +12,7 @@ namespace switchyard {
 
 namespace {
 
-// How long we wait before we ask the monitor whether a peer has died without closing its link.
+// How long a poll waits before we ask the monitor whether a peer has died without closing its link.
 constexpr std::chrono::milliseconds slice{100};
 
 bool would_block(int error) noexcept {
@@ -45,7 +45,7 @@ bool PeerExchange::done() const noexcept {
 void PeerExchange::poll_once(Deadline const& deadline) {
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     Peer const& peer = peers_[i];
-    // A peer that is done may leave: its hang-up is none of our business any more.
+    // A peer that is done may leave, so its hang-up is not watched any more.
     bool const leave_out = peer.done_sending && peer.done_receiving;
     int const events = (peer.done_sending ? 0 : POLLOUT) | (peer.done_receiving ? 0 : POLLIN);
     polled_[i] = {.fd = leave_out ? -1 : sockets_[i].get(), .events = static_cast<short>(events), .revents = 0};
@@ -86,7 +86,7 @@ void PeerExchange::receive_from(std::size_t index, Peer& peer) {
   }
 }
 
-// Never past the end of the message: the peer's next one may follow at once.
+// Reads no further than the end of the message, because the peer's next one may follow at once.
 void PeerExchange::read_some(std::size_t index, Peer& peer) {
   bool const in_header = peer.received < sizeof peer.header;
   auto const room = in_header ? std::as_writable_bytes(std::span(&peer.header, 1)).subspan(peer.received)
@@ -110,8 +110,8 @@ void PeerExchange::check_header(std::size_t index, Peer& peer) const {
   peer.theirs.bytes.resize(header.length);
 }
 
-// For links that a child of a dead peer holds open. Called when nothing is ready, so all that the peer sent is
-// read.
+// A child of a dead peer may hold its link open. This is called when nothing is ready, so all that the peer sent
+// has been read.
 void PeerExchange::give_up_on_the_lost() {
   for (std::size_t i = 0; i < peers_.size(); ++i)
     if (!(peers_[i].done_sending && peers_[i].done_receiving) && monitor_.is_lost(static_cast<int>(i))) lost(i);

@@ -1,4 +1,4 @@
-// One collective over the links: to every peer one message out and one in, all at once.
+// One collective over the links: sends one message to every peer and receives one from each, all at the same time.
 #pragma once
 
 #include <poll.h>
@@ -14,9 +14,8 @@
 namespace switchyard {
 
 inline constexpr std::uint32_t message_magic = 0x474d5753;  // "SWMG"
-inline constexpr std::size_t max_message_bytes = std::size_t{16} << 20;
 
-// Before the bytes of a message; a descriptor travels with the first byte of it.
+// Precedes the bytes of a message. A descriptor travels with the first byte of the header.
 struct MessageHeader {
   std::uint32_t magic;
   Collective kind;

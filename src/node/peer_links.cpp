@@ -20,7 +20,7 @@ PeerLinks::PeerLinks(std::vector<UniqueFd> sockets, int rank)
     : rank_(rank), sockets_(std::move(sockets)), monitor_(sockets_) {}
 
 PeerLinks::~PeerLinks() {
-  // Closing alone would tell nobody as long as a forked child holds the sockets too.
+  // Closing alone would show nobody that this rank is gone, as long as a forked child holds the sockets too.
   for (UniqueFd const& socket : sockets_)
     if (socket) ::shutdown(socket.get(), SHUT_RDWR);
 }

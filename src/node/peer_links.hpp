@@ -1,10 +1,11 @@
-// One Unix socket to every other rank: collectives run over them, descriptors are handed over them, and their
-// closing tells that a peer is gone.
+// One Unix socket to every other rank of the node. Collectives run over them, descriptors are handed over them, and
+// when one closes, the peer is gone.
 //
-// Why not the store for collectives: what a rank has sent stays readable after it has left, so rank 0 (which
-// serves the store) may leave right after a barrier that the others are still in; and nothing piles up.
+// Collectives do not use the store: what a rank has sent over a socket stays readable after it has left, so rank 0
+// (which serves the store) may leave right after a barrier that others are still in; and nothing piles up.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -17,6 +18,9 @@
 #include "switchyard/error.hpp"
 
 namespace switchyard {
+
+// The most bytes that a rank brings to a collective.
+inline constexpr std::size_t max_message_bytes = std::size_t{16} << 20;
 
 enum class Collective : std::uint32_t { barrier = 1, all_gather, exchange_fd };
 std::string_view name_of(Collective kind) noexcept;
@@ -34,16 +38,16 @@ struct CollectiveCall {
 
 class PeerLinks {
  public:
-  // `sockets` by rank, non-blocking, none in the own slot.
+  // `sockets`: by rank, non-blocking, none in the own slot.
   PeerLinks(std::vector<UniqueFd> sockets, int rank);
   ~PeerLinks();
   PeerLinks(PeerLinks const&) = delete;
   PeerLinks& operator=(PeerLinks const&) = delete;
 
-  // Sends `mine` (and `fd`, unless -1) to every other rank and returns theirs; the own slot stays empty.
-  // One thread at a time. Throws Timeout and PeerLost, naming the rank, and InvalidArgument when the ranks
-  // make different calls; after that the links refuse further calls with the same error, because messages
-  // may be half sent.
+  // Sends `mine` (and `fd`, unless -1) to every other rank and returns theirs; the own slot stays empty. One thread
+  // at a time calls it. Throws Timeout and PeerLost, which name the rank, and InvalidArgument when the ranks make
+  // different calls. After that the links refuse further calls with the same error, because messages may be half
+  // sent.
   std::vector<Contribution> exchange(CollectiveCall call, std::span<std::byte const> mine, int fd,
                                      Deadline const& deadline);
 

@@ -21,12 +21,12 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// How long we wait before we look whether the ranks that we know of still live.
+// How long a wait lasts before we check whether the ranks that we know of still live.
 constexpr milliseconds card_slice{500};
 constexpr milliseconds hello_timeout{5000};
 constexpr std::size_t max_strangers = 128;
 
-// Somebody connected and has not said who it is yet.
+// A connection that has not said yet which rank it is of.
 struct Stranger {
   UniqueFd socket;
   Deadline deadline;
@@ -41,8 +41,8 @@ class Mesh {
 
   std::vector<UniqueFd> build() {
     publish();
-    // The secret first: from here on we can tell a rank from a stranger.
-    read("world/secret", 0, secret_);
+    // The secret comes first: with it a rank can be distinguished from a stranger.
+    read("node/secret", 0, secret_);
     for (int peer = 0; peer < size_; ++peer) cards_.push_back(read_card(peer));
     for (int peer = 0; peer < rank_; ++peer) connect_to(peer);
     while (missing() > 0) accept_some();
@@ -58,10 +58,10 @@ class Mesh {
   void connect_to(int peer);
   void accept_some();
   void accept_all();
-  void hear_all();
-  void hear(Stranger& stranger);
-  void take(Stranger& stranger);
-  void check_lives();
+  void read_hellos();
+  void read_hello(Stranger& stranger);
+  void admit(Stranger& stranger);
+  void check_alive();
   [[nodiscard]] long missing() const { return std::count_if(links_.begin(), links_.end(), is_none) - 1; }
   static bool is_none(UniqueFd const& fd) noexcept { return !fd; }
   [[nodiscard]] ErrorFacts facts(int peer) const { return {.rank = rank_, .peer = peer, .phase = "rendezvous"}; }
@@ -92,13 +92,13 @@ void Mesh::publish() {
                       .socket_name = random_bytes(),
                       .host = this_host()};
   listener_ = listen_abstract(socket_name_text(card.socket_name));
-  if (rank_ == 0) store_.set("world/secret", bytes_of(random_bytes()));
-  store_.set(fmt::format("world/card/{}", rank_), bytes_of(card));
+  if (rank_ == 0) store_.set("node/secret", bytes_of(random_bytes()));
+  store_.set(fmt::format("node/card/{}", rank_), bytes_of(card));
 }
 
 PeerCard Mesh::read_card(int peer) {
   PeerCard card{};
-  read(fmt::format("world/card/{}", peer), peer, card);
+  read(fmt::format("node/card/{}", peer), peer, card);
   check_card(card, peer);
   return card;
 }
@@ -116,7 +116,7 @@ void Mesh::check_card(PeerCard const& card, int peer) const {
         facts(peer));
 }
 
-// Waits in slices: a rank that died will not be heard of through the store.
+// Waits in slices, because the store does not show that a rank has died.
 template <typename T>
 void Mesh::read(std::string const& key, int peer, T& value) {
   for (;;) {
@@ -128,7 +128,7 @@ void Mesh::read(std::string const& key, int peer, T& value) {
       return;
     } catch (Timeout const&) {
       if (deadline_.expired()) late(peer);
-      check_lives();
+      check_alive();
     }
   }
 }
@@ -148,13 +148,13 @@ void Mesh::connect_to(int peer) {
     throw SystemError(fmt::format("rendezvous: rank {}'s socket is of another user", peer), facts(peer));
   LinkHello const hello{
       .magic = link_magic, .version = link_version, .rank = static_cast<std::uint16_t>(rank_), .secret = secret_};
-  // So few bytes always fit into an empty socket.
+  // An empty socket always takes so few bytes.
   ssize_t const sent = ::send(socket.get(), &hello, sizeof hello, MSG_NOSIGNAL);
   if (sent != static_cast<ssize_t>(sizeof hello)) lost(peer);
   links_[static_cast<std::size_t>(peer)] = std::move(socket);
 }
 
-// One round of waiting for ranks that are to connect to us, watching those that have.
+// One round of waiting for ranks that are to connect to us. It also watches those that have.
 void Mesh::accept_some() {
   bool const has_room = strangers_.size() < max_strangers;
   std::vector<pollfd> polled{{.fd = has_room ? listener_.get() : -1, .events = POLLIN, .revents = 0}};
@@ -164,13 +164,13 @@ void Mesh::accept_some() {
   if (!poll_until(polled, Deadline(std::min(card_slice, deadline_.remaining())))) {
     if (deadline_.expired())
       late(static_cast<int>(std::find_if(links_.begin() + rank_ + 1, links_.end(), is_none) - links_.begin()));
-    check_lives();
+    check_alive();
   }
-  // Nobody leaves of its own will before all have come, so this is a loss.
+  // No rank leaves of its own will before all have come, so this one is lost.
   for (int peer = 0; peer < size_; ++peer)
     if (polled[static_cast<std::size_t>(peer) + 1].revents != 0) lost(peer);
   if (polled[0].revents != 0) accept_all();
-  hear_all();
+  read_hellos();
 }
 
 void Mesh::accept_all() {
@@ -186,26 +186,26 @@ void Mesh::accept_all() {
   }
 }
 
-void Mesh::hear_all() {
-  for (Stranger& stranger : strangers_) hear(stranger);
+void Mesh::read_hellos() {
+  for (Stranger& stranger : strangers_) read_hello(stranger);
   std::erase_if(strangers_, [](Stranger const& stranger) { return !stranger.socket; });
 }
 
-void Mesh::hear(Stranger& stranger) {
+void Mesh::read_hello(Stranger& stranger) {
   auto* const hello = reinterpret_cast<std::byte*>(&stranger.hello);
   std::size_t const room = sizeof stranger.hello - stranger.received;
   ssize_t const got = ::recv(stranger.socket.get(), hello + stranger.received, room, 0);
   bool const silent = got < 0 && (errno == EAGAIN || errno == EINTR);
   if (got > 0) stranger.received += static_cast<std::size_t>(got);
-  if (stranger.received == sizeof stranger.hello) return take(stranger);
+  if (stranger.received == sizeof stranger.hello) return admit(stranger);
   if (silent ? !stranger.deadline.expired() : got > 0) return;
-  // A peer that looks whether we live connects and says nothing, so that is not worth a warning.
+  // A peer that checks whether we live connects and says nothing, so that is not worth a warning.
   auto const level = stranger.received == 0 && !silent ? LogLevel::debug : LogLevel::warn;
   logger().log(level, "rendezvous: rank {}: closed a connection that did not say who it is", rank_);
   stranger.socket.reset();
 }
 
-void Mesh::take(Stranger& stranger) {
+void Mesh::admit(Stranger& stranger) {
   LinkHello const& hello = stranger.hello;
   int const peer = hello.rank;
   bool const expected = hello.magic == link_magic && hello.version == link_version && hello.secret == secret_ &&
@@ -217,16 +217,16 @@ void Mesh::take(Stranger& stranger) {
   stranger.socket.reset();
 }
 
-// A rank listens until it is connected to all. So whoever published a card, is not connected to us and does
-// not listen has left; unless it connected just now, and is in our queue.
-void Mesh::check_lives() {
+// A rank listens until it is connected to all. So a rank that has published a card, is not connected to us and does
+// not listen has left, unless it connected just now and is in our queue.
+void Mesh::check_alive() {
   for (int peer = 0; peer < static_cast<int>(cards_.size()); ++peer) {
     auto const index = static_cast<std::size_t>(peer);
     UniqueFd probe;
     if (peer == rank_ || links_[index]) continue;
     if (connect_abstract(socket_name_text(cards_[index].socket_name), probe) != ConnectOutcome::gone) continue;
     accept_all();
-    hear_all();
+    read_hellos();
     if (!links_[index]) lost(peer);
   }
 }

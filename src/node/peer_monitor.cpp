@@ -11,7 +11,7 @@ namespace switchyard {
 PeerMonitor::PeerMonitor(std::span<UniqueFd const> links)
     : size_(links.size()), lost_(std::make_unique<std::atomic<bool>[]>(links.size())) {
   polled_.push_back({.fd = stop_.fd(), .events = POLLIN, .revents = 0});
-  // POLLRDHUP only (errors and POLLHUP come unasked): what arrives is for exchange() to read.
+  // Only POLLRDHUP is asked for (errors and POLLHUP come anyway), since what arrives is for exchange() to read.
   for (UniqueFd const& link : links) {
     polled_.push_back({.fd = link.get(), .events = POLLRDHUP, .revents = 0});
     processes_.push_back(link ? watch_process_of(link.get()) : UniqueFd());
@@ -32,7 +32,7 @@ void PeerMonitor::run() noexcept {
     int const ready = ::poll(polled_.data(), polled_.size(), -1);
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) {
-      // ENOMEM, in practice. Collectives still see the ends of the links by themselves.
+      // In practice this is ENOMEM. Collectives still notice by themselves when a link ends.
       logger().error("no more watch over the peers: {}", std::system_category().message(errno));
       return;
     }
@@ -47,7 +47,7 @@ void PeerMonitor::note_losses() noexcept {
     pollfd& process = polled_[1 + size_ + peer];
     if (link.revents == 0 && process.revents == 0) continue;
     mark_lost(static_cast<int>(peer));
-    // A negative descriptor is left out by poll(), or it would report the same for ever.
+    // poll() ignores a negative descriptor. Otherwise it would report the same event for ever.
     link = {.fd = -1, .events = 0, .revents = 0};
     process = {.fd = -1, .events = 0, .revents = 0};
   }

@@ -1,4 +1,4 @@
-// Watches the links for peers that leave or die.
+// Watches the links, from a thread of its own, for peers that leave or die.
 #pragma once
 
 #include <atomic>
@@ -21,13 +21,13 @@ class PeerMonitor {
   PeerMonitor& operator=(PeerMonitor const&) = delete;
 
   [[nodiscard]] bool is_lost(int peer) const noexcept {
-    // Acquire: pairs with the release store of mark_lost(). Whoever sees the loss also sees what that
-    // thread saw of the peer; a reader that then looks once more at what the peer has published finds all
-    // that it managed to publish.
+    // Acquire: pairs with the release store in mark_lost(). A thread that sees the loss also sees what the
+    // monitor's thread saw of the peer. So when it then reads once more what the peer has published, it finds
+    // everything that the peer managed to publish.
     return lost_[static_cast<std::size_t>(peer)].load(std::memory_order_acquire);
   }
   void mark_lost(int peer) noexcept {
-    // Release: pairs with the acquire load of is_lost().
+    // Release: pairs with the acquire load in is_lost().
     lost_[static_cast<std::size_t>(peer)].store(true, std::memory_order_release);
   }
 
@@ -38,10 +38,10 @@ class PeerMonitor {
   std::size_t size_;
   std::unique_ptr<std::atomic<bool>[]> lost_;
   Wakeup stop_;
-  // The processes of the peers, where the kernel lets us watch them: a socket stays open when a child of the
-  // peer (a data loader, say) inherited it, but the process itself ends for all to see.
+  // The processes of the peers, where the kernel allows us to watch them. A socket stays open when a child of the
+  // peer (a data loader, say) has inherited it, but the end of the process itself cannot be missed.
   std::vector<UniqueFd> processes_;
-  // stop_, then the links by rank, then the processes by rank.
+  // First stop_, then the links by rank, then the processes by rank.
   std::vector<pollfd> polled_;
   std::thread thread_;
 };

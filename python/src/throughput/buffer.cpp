@@ -10,6 +10,7 @@
 #include "buffers.hpp"
 #include "communicator.hpp"
 #include "gpu.hpp"
+#include "switchyard/measure.hpp"
 #include "tensors/dtypes.hpp"
 #include "tensors/inputs.hpp"
 #include "tensors/outputs.hpp"
@@ -88,7 +89,7 @@ nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<
 
 nb::list phases(PyBuffer const& self) {
   auto const buffer = self.get();
-  auto const times = run_here([&] { return buffer->phases(); });  // waits for the latest call
+  auto const times = run_here([&] { return switchyard::phases(*buffer); });  // waits for the latest call
   nb::list result;
   for (PhaseTime const& each : times) result.append(nb::make_tuple(each.name, each.us));
   return result;

@@ -6,7 +6,9 @@
 #include <span>
 #include <vector>
 
+#include "api/engine_table.hpp"
 #include "base/deadline.hpp"
+#include "switchyard/measure.hpp"
 
 namespace switchyard::cli {
 
@@ -37,14 +39,14 @@ class LatencyTimes {
   using Measure = std::function<double(Part)>;
   void iterate(Clock clock, Measure const& measure, LatencySamples& samples);
   void queue_stamped(Part part);
-  using Layer = std::vector<std::unique_ptr<DeviceGraph>>;
+  using Layer = std::vector<std::unique_ptr<GpuGraph>>;
   Layer capture(std::span<Part const> sequence);
   void replay(std::span<Part const> sequence, LatencySamples& samples);
 
   LatencyCase const& case_;
   LatencyCalls& calls_;
   StartLine& start_line_;
-  std::optional<DeviceStamps> stamps_;
+  std::unique_ptr<GpuStamps> stamps_;
 };
 
 void LatencyTimes::iterate(Clock clock, Measure const& measure, LatencySamples& samples) {
@@ -73,32 +75,33 @@ void LatencyTimes::by_host(LatencySamples& samples) {
 }
 
 void LatencyTimes::by_device(LatencySamples& samples) {
-  DeviceTimer timer;
+  auto const timer = require_gpu_tools().make_timer();
   auto const measure = [&](Part part) {
     start_line_.align();  // so that no rank's hosts are late at the gate
     std::uintptr_t const stream = calls_.stream().handle();
-    calls_.buffer().gate(stream);
-    timer.begin(stream);
+    gate(calls_.buffer(), stream);
+    timer->begin(stream);
     calls_.run(part);
-    timer.end(stream);
+    timer->end(stream);
     calls_.wait();
-    return timer.microseconds();
+    return timer->microseconds();
   };
   iterate(Clock::device, measure, samples);
 }
 
 void LatencyTimes::queue_stamped(Part part) {
-  calls_.buffer().gate(calls_.stream().handle());
-  stamps_->write(0, calls_.stream());
+  std::uintptr_t const stream = calls_.stream().handle();
+  gate(calls_.buffer(), stream);
+  stamps_->write(0, stream);
   calls_.run(part);
-  stamps_->write(1, calls_.stream());
+  stamps_->write(1, stream);
 }
 
 // A graph for each part.
 LatencyTimes::Layer LatencyTimes::capture(std::span<Part const> sequence) {
   Layer layer;
   for (Part const part : sequence)
-    layer.push_back(std::make_unique<DeviceGraph>(calls_.stream(), [this, part] { queue_stamped(part); }));
+    layer.push_back(require_gpu_tools().capture(calls_.stream(), [this, part] { queue_stamped(part); }));
   calls_.release();
   return layer;
 }
@@ -124,7 +127,7 @@ void LatencyTimes::replay(std::span<Part const> sequence, LatencySamples& sample
 
 // The stages are inputs that were written just before, as a layer's are.
 void LatencyTimes::by_graphs(LatencySamples& samples) {
-  stamps_.emplace(2);
+  stamps_ = require_gpu_tools().make_stamps(2);
   for (auto const sequence : sequences) replay(sequence, samples);
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "api/engine_table.hpp"
+
 namespace switchyard::cli {
 
 namespace {
@@ -23,7 +25,7 @@ LowLatencyOptions buffer_options(LatencyCase const& of) {
 
 LatencyCalls::LatencyCalls(LatencyCase const& of, Communicator const& communicator)
     : case_(of), buffer_(communicator, buffer_options(of)), memory_(buffer_.engine() == EngineKind::cuda) {
-  if (on_gpu()) stream_.emplace();
+  if (on_gpu()) stream_ = require_gpu_tools().make_stream();
   Problem const problem = of.problem();
   out_ = memory_.allocate(DType::bf16, {problem.tokens, problem.hidden});
   host_inputs_.reserve(static_cast<std::size_t>(of.sets()));
@@ -51,7 +53,8 @@ void LatencyCalls::stage(int set) {
       staged_.*part = staged_tensors_.back();
     }
     // The memory is ours: a tensor that was allocated here.
-    device_copy_async(const_cast<void*>((staged_.*part).data), source.data, bytes_of(source), handle());
+    require_gpu_tools().copy_async(const_cast<void*>((staged_.*part).data), source.data, bytes_of(source),
+                                   handle());
   }
   current_ = staged_;
 }

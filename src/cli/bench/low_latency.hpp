@@ -1,9 +1,10 @@
 // The calls that a latency benchmark times, with what they take and give.
 #pragma once
 
-#include <optional>
+#include <memory>
 #include <vector>
 
+#include "call/gpu_tools.hpp"
 #include "cli/bench/case.hpp"
 #include "cli/bench/inputs.hpp"
 #include "cli/bench/memory.hpp"
@@ -20,7 +21,7 @@ class LatencyCalls {
   [[nodiscard]] LowLatencyBuffer& buffer() noexcept { return buffer_; }
   [[nodiscard]] TensorMemory const& memory() const noexcept { return memory_; }
   [[nodiscard]] bool on_gpu() const noexcept { return memory_.on_gpu(); }
-  [[nodiscard]] DeviceStream const& stream() const { return *stream_; }
+  [[nodiscard]] GpuStream const& stream() const { return *stream_; }
 
   // The next calls take this input set.
   void select(int set) { current_ = sets_[static_cast<std::size_t>(set)]; }
@@ -53,7 +54,7 @@ class LatencyCalls {
   LatencyCase const& case_;
   LowLatencyBuffer buffer_;
   TensorMemory memory_;
-  std::optional<DeviceStream> stream_;
+  std::unique_ptr<GpuStream> stream_;
   std::vector<BenchInputs> host_inputs_;
   std::vector<Inputs> sets_;
   Inputs current_;

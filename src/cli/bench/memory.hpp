@@ -5,7 +5,6 @@
 #include <memory>
 #include <vector>
 
-#include "api/device_tools.hpp"
 #include "switchyard/buffer.hpp"
 #include "switchyard/tensor.hpp"
 

@@ -180,9 +180,9 @@ RankBench::Times RankBench::iterate() {
   Dispatched routed;
   Times times;
   times.dispatch_us = timed_us([&] { routed = buffer_.dispatch(args_); });
-  times.dispatch_phases = buffer_.phases();
+  times.dispatch_phases = phases(buffer_);
   times.combine_us = timed_us([&] { combine(routed); });
-  times.combine_phases = buffer_.phases();
+  times.combine_phases = phases(buffer_);
   return times;
 }
 
@@ -243,7 +243,7 @@ void RankBench::keep_phases(Times const& times) {
   keep(times.dispatch_phases, dispatch_phase_names.size(), samples_.dispatch_phases_us);
   keep(times.combine_phases, combine_phase_names.size(), samples_.combine_phases_us);
   samples_.layout_us.push_back(layout_us());
-  keep(buffer_.phases(), layout_phase_names.size(), samples_.layout_phases_us);
+  keep(phases(buffer_), layout_phase_names.size(), samples_.layout_phases_us);
 }
 
 void RankBench::measure_times() {

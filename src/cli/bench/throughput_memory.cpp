@@ -1,11 +1,12 @@
 #include "cli/bench/throughput_memory.hpp"
 
+#include "api/engine_table.hpp"
 #include "cli/bench/copy_ceiling.hpp"
 
 namespace switchyard::cli {
 
 BenchMemory::BenchMemory(Buffer& buffer) : TensorMemory(buffer.engine() == EngineKind::cuda), buffer_(buffer) {
-  if (on_gpu()) timer_.emplace();
+  if (on_gpu()) timer_ = require_gpu_tools().make_timer();
 }
 
 Dispatched BenchMemory::fetch(Dispatched const& routed) const {
@@ -20,9 +21,9 @@ Dispatched BenchMemory::fetch(Dispatched const& routed) const {
 
 void BenchMemory::copy_on_gpu() {
   auto const bytes = static_cast<std::size_t>(copy_bytes);
-  if (!copies_) copies_ = device_memory(2 * bytes);
+  if (!copies_) copies_ = require_gpu_tools().allocate(2 * bytes);
   auto* const base = static_cast<std::byte*>(copies_.get());
-  device_copy_async(base + bytes, base, bytes, buffer_.cuda_stream());
+  require_gpu_tools().copy_async(base + bytes, base, bytes, buffer_.cuda_stream());
 }
 
 }  // namespace switchyard::cli

@@ -2,10 +2,11 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 
+#include "call/gpu_tools.hpp"
 #include "cli/bench/memory.hpp"
 #include "switchyard/buffer.hpp"
+#include "switchyard/measure.hpp"
 
 namespace switchyard::cli {
 
@@ -20,17 +21,17 @@ class BenchMemory : public TensorMemory {
   // its call is complete, both by the GPU's clock: events before and after would add their own time.
   template <typename Work>
   double call_us(Work&& work) {
-    buffer_.gate();
+    gate(buffer_);
     work();
     buffer_.synchronize();
     double us = 0;
-    for (PhaseTime const& phase : buffer_.phases()) us += phase.us;
+    for (PhaseTime const& phase : phases(buffer_)) us += phase.us;
     return us;
   }
   // GPU time of anything else that `work` queues on the buffer's stream, likewise.
   template <typename Work>
   double gpu_us(Work&& work) {
-    buffer_.gate();
+    gate(buffer_);
     timer_->begin(buffer_.cuda_stream());
     work();
     timer_->end(buffer_.cuda_stream());
@@ -41,7 +42,7 @@ class BenchMemory : public TensorMemory {
 
  private:
   Buffer& buffer_;
-  std::optional<DeviceTimer> timer_;
+  std::unique_ptr<GpuTimer> timer_;
   std::shared_ptr<void> copies_;
 };
 

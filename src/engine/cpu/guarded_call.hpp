@@ -1,4 +1,4 @@
-// What goes wrong in a call on one rank only is told to its peers, which would wait in vain.
+// Reports to the peers what goes wrong in a call on this rank only, since they would wait for it in vain.
 #pragma once
 
 #include <fmt/core.h>
@@ -20,7 +20,7 @@ void guarded_call(Signals& signals, CallPlace const& place, Call const& call) {
   try {
     call();
   } catch (Error const&) {
-    throw;  // thrown on every rank, or told to them by Signals::fail()
+    throw;  // every rank throws it, or Signals::fail() has reported it
   } catch (std::bad_alloc const&) {
     signals.fail(OutOfMemory(fmt::format("rank {}: no memory for the call's own tables", place.rank),
                              {.rank = place.rank, .phase = place.phase}));

@@ -1,10 +1,9 @@
-// Splitting tokens over workers: small chunks, taken in order by whoever is free.
+// Splits tokens over workers: small chunks, taken in order by whoever is free.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <utility>
 
 namespace switchyard::cpu {
 
@@ -12,11 +11,16 @@ class TokenChunks {
  public:
   explicit TokenChunks(std::int64_t tokens, std::int64_t chunk = 32) : tokens_(tokens), chunk_(chunk) {}
 
-  // [begin, end) of the next chunk; empty when all are taken.
-  std::pair<std::int64_t, std::int64_t> take() noexcept {
-    // Relaxed: only hands out numbers; the pool's mutex orders the data.
-    std::int64_t const begin = std::min(next_.fetch_add(chunk_, std::memory_order_relaxed), tokens_);
-    return {begin, std::min(begin + chunk_, tokens_)};
+  // Calls `work` with each token of the chunks that the calling worker takes, until none is left.
+  template <typename Work>
+  void for_each(Work const& work) {
+    for (;;) {
+      // Relaxed, as it only hands out numbers; the worker pool's mutex orders the data.
+      std::int64_t const begin = std::min(next_.fetch_add(chunk_, std::memory_order_relaxed), tokens_);
+      std::int64_t const end = std::min(begin + chunk_, tokens_);
+      if (begin == end) return;
+      for (std::int64_t token = begin; token < end; ++token) work(token);
+    }
   }
 
  private:

@@ -1,4 +1,4 @@
-// Checking calls of the CUDA runtime.
+// Checks calls of the CUDA runtime.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -17,12 +17,12 @@ inline void check_cuda(cudaError_t error, std::string_view what) {
   throw SystemError(fmt::format("{}: {}", what, cudaGetErrorString(error)));
 }
 
-// Callers' streams arrive as integers, so that public headers need no CUDA.
+// Streams of callers arrive as integers, so that public headers need no CUDA.
 inline cudaStream_t stream_of(std::uintptr_t value) {
   return reinterpret_cast<cudaStream_t>(value);  // NOLINT(performance-no-int-to-ptr)
 }
 
-// Makes a device the calling thread's current one for a while.
+// Makes a device the calling thread's current one for as long as the object lives.
 class CurrentDevice {
  public:
   explicit CurrentDevice(int device) {

@@ -1,5 +1,5 @@
-// GPU memory outside of any heap, in the order of a stream: neither taking nor freeing waits for kernels, which may
-// wait for peers.
+// GPU memory outside of any heap, taken and freed in the order of a stream: neither waits for kernels, which may be
+// waiting for peers.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,8 +16,8 @@ class DevicePool : public std::enable_shared_from_this<DevicePool> {
   DevicePool(DevicePool const&) = delete;
   DevicePool& operator=(DevicePool const&) = delete;
 
-  // Throws OutOfMemory. Usable by what is queued on `stream` afterwards; freed behind what is queued there when the
-  // owner lets go. The owner keeps `keep`, which keeps the stream.
+  // Takes memory for what is queued on `stream` from here on. When the last owner releases it, it is freed behind
+  // what has been queued there by then. The owner keeps `keep`, which must keep the stream. Throws OutOfMemory.
   std::shared_ptr<std::byte> take(std::size_t bytes, cudaStream_t stream, std::shared_ptr<void> keep);
 
  private:

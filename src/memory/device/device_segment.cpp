@@ -1,36 +1,15 @@
 #include "memory/device/device_segment.hpp"
 
-#include <sys/random.h>
-
-#include <map>
-#include <mutex>
-
 #include "memory/device/cuda_check.hpp"
 #include "memory/device/ipc_segment.hpp"
 #include "memory/device/vmm_segment.hpp"
+#include "memory/segment_registry.hpp"
 
 namespace switchyard {
 
 namespace {
 
-struct Registry {
-  std::mutex mutex;
-  std::map<std::uint64_t, std::weak_ptr<DeviceSegment>> segments;
-};
-
-Registry& registry() {
-  // Never destroyed: a tensor in a static variable may let go of its segment after every other static is gone.
-  static Registry& instance = *new Registry;
-  return instance;
-}
-
-std::uint64_t random_id() {
-  std::uint64_t id = 0;
-  while (id == 0) {
-    if (::getrandom(&id, sizeof id, 0) != sizeof id) throw_errno("getrandom");
-  }
-  return id;
-}
+using Registry = SegmentRegistry<DeviceSegment>;
 
 // The driver's calls need a context, which the first call of the runtime makes.
 void require_context() {
@@ -49,9 +28,7 @@ std::shared_ptr<DeviceSegment> DeviceSegment::create(GpuMemoryKind kind, int dev
     check_cuda(cudaMemset(segment->data_, 0, zeroed), "clearing a segment");
     check_cuda(cudaDeviceSynchronize(), "clearing a segment");
   }
-  segment->id_ = random_id();
-  std::lock_guard const lock(registry().mutex);
-  registry().segments[segment->id_] = segment;
+  segment->id_ = Registry::instance().add(segment);
   return segment;
 }
 
@@ -63,12 +40,7 @@ std::shared_ptr<DeviceSegment> DeviceSegment::attach(int device, SharedGpuMemory
 }
 
 std::shared_ptr<DeviceSegment> DeviceSegment::find_in_process(std::uint64_t id, int device) {
-  std::shared_ptr<DeviceSegment> segment;
-  {
-    std::lock_guard const lock(registry().mutex);
-    auto const found = registry().segments.find(id);
-    if (found != registry().segments.end()) segment = found->second.lock();
-  }
+  std::shared_ptr<DeviceSegment> segment = Registry::instance().find(id);
   if (!segment) return nullptr;
   CurrentDevice const current(device);
   require_context();
@@ -77,9 +49,7 @@ std::shared_ptr<DeviceSegment> DeviceSegment::find_in_process(std::uint64_t id, 
 }
 
 DeviceSegment::~DeviceSegment() {
-  if (id_ == 0) return;
-  std::lock_guard const lock(registry().mutex);
-  registry().segments.erase(id_);
+  if (id_ != 0) Registry::instance().remove(id_);
 }
 
 std::optional<Refusal> try_gpu_memory(GpuMemoryKind kind, int device) {

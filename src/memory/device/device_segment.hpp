@@ -13,7 +13,7 @@
 
 namespace switchyard {
 
-// Means something to the driver only: a fabric handle or one of CUDA IPC.
+// A fabric handle, or one of CUDA IPC. Only the driver knows what is in it.
 using GpuMemoryHandle = std::array<std::byte, 64>;
 
 // What another process needs to map a segment.
@@ -26,19 +26,21 @@ struct SharedGpuMemory {
 
 class DeviceSegment : public Segment {
  public:
-  // New memory of `device`; its first `zeroed` bytes are zero when this returns. May be larger than asked for.
+  // Makes new memory of `device`, whose first `zeroed` bytes are zero when this returns. It may be larger than
+  // asked for.
   static std::shared_ptr<DeviceSegment> create(GpuMemoryKind kind, int device, std::size_t bytes,
                                                std::size_t zeroed);
-  // Maps the memory of another process for `device`. Borrows the descriptor.
+  // Maps the memory of another process for `device`. The caller keeps the descriptor.
   static std::shared_ptr<DeviceSegment> attach(int device, SharedGpuMemory const& memory);
-  // The segment that this process created, made accessible to `device`; null when none has the id.
+  // Returns the segment of that id if this process has created it, and makes it accessible to `device`; null
+  // otherwise.
   static std::shared_ptr<DeviceSegment> find_in_process(std::uint64_t id, int device);
 
   ~DeviceSegment() override;
   DeviceSegment(DeviceSegment const&) = delete;
   DeviceSegment& operator=(DeviceSegment const&) = delete;
 
-  // To hand to peers; a descriptor in it is the segment's own. Of a segment that was created here.
+  // What peers need. A descriptor in it stays the segment's own. Only for a segment that was created here.
   [[nodiscard]] virtual SharedGpuMemory shared() const = 0;
   // Unique among all processes, random; 0 for an attached segment.
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
@@ -47,14 +49,14 @@ class DeviceSegment : public Segment {
   explicit DeviceSegment(std::size_t bytes) : Segment(bytes) {}
 
  private:
-  // Lets another GPU of this process use it.
+  // Makes it accessible to another GPU of this process.
   virtual void grant(int device) = 0;
 
   std::uint64_t id_ = 0;
 };
 
-// Whether `device` can have memory of that kind: tries with the least there is, because attributes of the driver
-// promise kinds that it then refuses to make. Nothing when it can.
+// Tries whether `device` can have memory of that kind; returns nothing when it can. It makes the least there is,
+// because the driver's attributes promise kinds that it then refuses to make.
 std::optional<Refusal> try_gpu_memory(GpuMemoryKind kind, int device);
 
 }  // namespace switchyard

@@ -1,5 +1,5 @@
-// The calls of the CUDA driver that the runtime does not offer. Looked up at run time, so that the library loads on
-// machines without a driver.
+// The calls of the CUDA driver that the runtime does not offer. They are looked up at run time, so that the library
+// loads on machines without a driver.
 #pragma once
 
 #include <cuda.h>

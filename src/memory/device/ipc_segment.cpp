@@ -40,7 +40,7 @@ std::shared_ptr<DeviceSegment> IpcSegment::attach(int device, SharedGpuMemory co
   return segment;
 }
 
-// The handle says how much is mapped, whatever its sender claims.
+// Checks the size that the sender claims against what the handle really maps.
 void IpcSegment::check_range() const {
   CUdeviceptr base = 0;
   std::size_t mapped = 0;

@@ -1,5 +1,5 @@
 // GPU memory from cudaMalloc, handed over by CUDA IPC, for machines where cuMemCreate cannot share. The memory goes
-// with its owner, so ranks should let go of a buffer together. A process cannot open its own handles.
+// with its owner, so ranks should release a buffer together. A process cannot open its own handles.
 #pragma once
 
 #include "memory/device/device_segment.hpp"
@@ -23,7 +23,7 @@ class IpcSegment final : public DeviceSegment {
   void grant(int device) override;
   void check_range() const;
 
-  int device_;  // whose memory it is, or that it was opened for
+  int device_;  // the GPU whose memory it is, or for which it was opened
   bool owned_;
   GpuMemoryHandle handle_{};
 };

@@ -35,7 +35,7 @@ std::vector<GpuId> visible_gpus() {
 
 namespace {
 
-// Asks about a pair of ordinals; true when there is nothing to ask.
+// Asks about a pair of GPUs by their ordinals. True when they are one GPU, or the peer's is not visible.
 template <typename Ask>
 bool ask_of_peer(std::vector<GpuId> const& visible, int device, GpuId const& peer, Ask const& ask) {
   auto const found = std::find(visible.begin(), visible.end(), peer);

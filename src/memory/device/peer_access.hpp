@@ -7,20 +7,20 @@
 
 namespace switchyard {
 
-// The driver's UUID of a GPU: the same in every process, as ordinals are not (CUDA_VISIBLE_DEVICES).
+// The driver's UUID of a GPU. It is the same in every process, unlike ordinals (CUDA_VISIBLE_DEVICES).
 using GpuId = std::array<unsigned char, 16>;
 
 GpuId gpu_id(int device);
-// As nvidia-smi prints it.
+// The id as nvidia-smi prints it.
 std::string text_of(GpuId const& id);
 
 // The GPUs that this process sees, by ordinal.
 std::vector<GpuId> visible_gpus();
 
-// False when the driver says that `device` cannot reach the memory of GPU `peer`. A GPU that this process does not
-// see cannot be asked about; mapping its memory will tell.
+// False when the driver says that `device` cannot reach the memory of GPU `peer`. About a GPU that this process
+// does not see the driver cannot be asked; mapping its memory will succeed or fail.
 bool may_reach(std::vector<GpuId> const& visible, int device, GpuId const& peer);
-// Likewise, of atomic additions there: NVLink has them, PCIe has not.
+// The same about atomic additions to that memory: NVLink has them, PCIe does not.
 bool may_add(std::vector<GpuId> const& visible, int device, GpuId const& peer);
 
 }  // namespace switchyard

@@ -58,7 +58,7 @@ void VmmSegment::map() {
 }
 
 void VmmSegment::grant(int device) {
-  // A second time the driver refuses ("already mapped"): ranks that are threads may share a GPU.
+  // The driver refuses to grant access twice ("already mapped"), but ranks that are threads may share a GPU.
   std::lock_guard const lock(granting_);
   if (granted_.contains(device)) return;
   CUmemAccessDesc access{};

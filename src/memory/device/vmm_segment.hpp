@@ -1,4 +1,4 @@
-// GPU memory from cuMemCreate. It lives until the last process that maps it lets go.
+// GPU memory from cuMemCreate. It lives until the last process unmaps it.
 #pragma once
 
 #include <mutex>

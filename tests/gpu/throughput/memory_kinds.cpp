@@ -3,7 +3,7 @@
 #include "gpu/throughput/memory_kinds.hpp"
 
 #include "memory/device/device_segment.hpp"
-#include "node/node.hpp"
+#include "node/job.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -48,7 +48,7 @@ TEST_F(GpuMemoryKinds, ForcedOnSomeRanks) {
 TEST_F(GpuMemoryKinds, AClaimTooLarge) {
   for (GpuMemoryKind const kind : {GpuMemoryKind::fd, GpuMemoryKind::ipc}) {
     run_ranks(Launch::processes, 2, name_of(kind), [&](Communicator& communicator) {
-      Node& world = *communicator.node();
+      Node& world = *communicator.job()->node();
       auto const own = DeviceSegment::create(kind, 0, std::size_t{64} << 20U, 0);
       SharedGpuMemory shared = own->shared();
       auto const all = world.all_gather(shared.handle);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bootstrap/in_process_store.hpp"
+#include "node/node.hpp"
 
 namespace switchyard {
 namespace {

@@ -210,7 +210,7 @@ TEST(Links, RanksThatDisagreeOnTheSizeAreRefused) {
 }
 
 PeerCard card_of(Store& store, int rank) {
-  auto const bytes = store.get("world/card/" + std::to_string(rank), Deadline(plenty));
+  auto const bytes = store.get("node/card/" + std::to_string(rank), Deadline(plenty));
   PeerCard card{};
   EXPECT_EQ(bytes.size(), sizeof card);
   std::memcpy(&card, bytes.data(), sizeof card);
@@ -227,7 +227,7 @@ TEST(Links, ARankOnAnotherHostIsUnsupported) {
                 .socket_name = {},
                 .host = this_host()};
   card.host.boot_id[0] = card.host.boot_id[0] == 'a' ? 'b' : 'a';
-  store->set("world/card/1", std::as_bytes(std::span(&card, 1)));
+  store->set("node/card/1", std::as_bytes(std::span(&card, 1)));
   try {
     Node const node(store, 0, 2, plenty);
     FAIL();

@@ -10,6 +10,7 @@
 
 #include "bootstrap/in_process_store.hpp"
 #include "bootstrap/tcp_store/server.hpp"
+#include "layout/topology.hpp"
 #include "switchyard/communicator.hpp"
 #include "switchyard/error.hpp"
 

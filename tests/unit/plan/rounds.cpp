@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "call/throughput_parts.hpp"
+#include "call/throughput.hpp"
 #include "plan/round_plan.hpp"
 #include "support/check.hpp"
 

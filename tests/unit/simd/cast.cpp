@@ -14,6 +14,7 @@
 
 #include "engine/cpu/simd/kernels.hpp"
 #include "hwy/highway.h"
+#include "layout/fp8.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::cpu {

@@ -1,13 +1,11 @@
-// The low-latency buffer of the CPU engine.
+// LowLatencyBuffer on the CPU engine.
 #include <utility>
 #include <vector>
 
 #include "base/check.hpp"
-#include "call/low_latency_arguments.hpp"
-#include "call/low_latency_engine.hpp"
-#include "call/low_latency_parts.hpp"
+#include "call/low_latency.hpp"
 #include "call/reset.hpp"
-#include "call/throughput_parts.hpp"
+#include "call/setup.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
 #include "node/agreement.hpp"
 #include "node/host_heap.hpp"
@@ -18,46 +16,46 @@ namespace {
 
 using cpu::FrameUse;
 
-// Collective: a rank that cannot go on stops all.
-SlotSizes agree_on_sizes(Node& node, LowLatencyOptions const& options) {
-  agree(node, refusal_of([&] { check_low_latency_options(options, node.size()); }));
-  return slot_sizes_of(options, node.size());
+// Collective. When one rank refuses, all throw its error.
+SlotSizes agree_on_sizes(Job& job, LowLatencyOptions const& options) {
+  agree(job, refusal_of([&] { check_low_latency_options(options, job.size()); }));
+  return slot_sizes_of(options, job.size());
 }
 
-ConnectedHeap connect_slots(Node& node, LowLatencyOptions const& options, BufferPlan const& plan) {
+ConnectedHeap connect_slots(Job& job, LowLatencyOptions const& options, BufferPlan const& plan) {
   auto const sizes = size_options_of(options);
-  return connect_heap(node, {"LowLatencyOptions", sizes, low_latency_sizes}, plan);
+  return connect_heap(job, {"LowLatencyOptions", sizes, low_latency_sizes}, plan);
 }
 
-// The handle's frame, as the dispatch used it.
+// A lease with the dispatch's use of its frame.
 struct CpuLease final : Lease {
   FrameUse use;
 };
 
 class CpuLowLatency;
 
-// The second half of a call, and what it needs until then.
+// The receive half of a call that has been sent, and what it needs until it runs.
 template <typename Args>
-struct Half {
+struct PendingReceive {
   std::shared_ptr<CpuLowLatency> state;
-  std::shared_ptr<Lease> lease;  // gone: it has run
+  std::shared_ptr<Lease> lease;  // null once it has run
   FrameUse use;
   Args args;
 };
 
-class CpuLowLatency final : public LowLatencyState {
+class CpuLowLatency final : public LowLatencyEngine {
  public:
   CpuLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
-        sizes_(agree_on_sizes(*communicator_.node(), options)),
-        decisions_(decide_together(*communicator_.node(), buffer_options_of(options, slot_layout(sizes_).bytes))),
-        connected_(connect_slots(*communicator_.node(), options, decisions_.plan)),
-        facts_{.options = options,
-               .num_ranks = communicator_.size(),
-               .rank = communicator_.rank(),
-               .buffer_id = connected_.buffer_id},
-        engine_(connected_.heap, communicator_.node(),
-                {.sizes = sizes_, .wait = decisions_.wait, .mask_late_peers = options.mask_late_peers}),
+        sizes_(agree_on_sizes(*communicator_.job(), options)),
+        setup_(agree_on_setup(*communicator_.job(), buffer_options_of(options, slot_layout(sizes_).bytes))),
+        connected_(connect_slots(*communicator_.job(), options, setup_.plan)),
+        info_{.options = options,
+              .num_ranks = communicator_.size(),
+              .rank = communicator_.rank(),
+              .buffer_id = connected_.buffer_id},
+        engine_(connected_.heap, communicator_.job()->node(),
+                {.sizes = sizes_, .wait = setup_.wait, .mask_late_peers = options.mask_late_peers}),
         leases_(static_cast<std::size_t>(sizes_.frames)) {}
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override {
@@ -67,11 +65,12 @@ class CpuLowLatency final : public LowLatencyState {
   }
 
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) override {
-    auto half = std::make_shared<Half<cpu::ReceiveCounters>>();
+    auto pending = std::make_shared<PendingReceive<cpu::ReceiveCounters>>();
     LowLatencyReceived result = send(args);
-    *half = {self(), result.handle.lease(), use_of(result.handle), counters_of(args)};
-    receive = [half = std::move(half)](std::uintptr_t) {
-      finish(*half, [](CpuLowLatency& state, auto const& of) { state.engine_.receive_dispatch(of.use, of.args); });
+    *pending = {self(), result.handle.lease(), use_of(result.handle), counters_of(args)};
+    receive = [pending = std::move(pending)](std::uintptr_t) {
+      finish(*pending,
+             [](CpuLowLatency& state, auto const& of) { state.engine_.receive_dispatch(of.use, of.args); });
     };
     return result;
   }
@@ -82,51 +81,51 @@ class CpuLowLatency final : public LowLatencyState {
   }
 
   void send_combine(LowLatencyCombineArgs const& args, ReceiveHook& receive) override {
-    auto half = std::make_shared<Half<LowLatencyCombineArgs>>();
+    auto pending = std::make_shared<PendingReceive<LowLatencyCombineArgs>>();
     send(args);
-    *half = {self(), args.handle.lease(), use_of(args.handle), args};
-    half->args.handle = {};  // `lease` is to be the only owner
-    receive = [half = std::move(half)](std::uintptr_t) {
-      finish(*half, [](CpuLowLatency& state, auto const& of) {
+    *pending = {self(), args.handle.lease(), use_of(args.handle), args};
+    pending->args.handle = {};  // so that `lease` is the only owner
+    receive = [pending = std::move(pending)](std::uintptr_t) {
+      finish(*pending, [](CpuLowLatency& state, auto const& of) {
         state.engine_.receive_combine(of.use, of.args, state.workers(of.args.num_workers));
       });
     };
   }
 
   Tensor outputs(LowLatencyHandle const& handle, DType dtype) override {
-    check_low_latency_handle(handle, facts());
+    check_low_latency_handle(handle, info());
     check_outputs_dtype(dtype);
-    return outputs_in(place_of(use_of(handle)), sizes_, dtype, facts_.options.hidden, handle.lease());
+    return outputs_in(place_of(use_of(handle)), sizes_, dtype, info_.options.hidden, handle.lease());
   }
 
   void mask(int rank, bool masked) override {
-    check_peer(rank, facts());
+    check_peer(rank, info());
     engine_.mask(rank, masked);
   }
   std::vector<bool> masked() override { return engine_.masked(); }
-  void reset() override { reset_together(*communicator_.node(), engine_); }
+  void reset() override { reset_together(*communicator_.job(), engine_); }
   void synchronize() override {}  // calls are done when they return, and have thrown what they found
   void gate(std::uintptr_t) override { communicator_.barrier(); }
   void drain() noexcept override {}
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
-  [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return info_.options; }
   [[nodiscard]] std::size_t bytes() const noexcept override { return slot_layout(sizes_).bytes; }
 
  private:
   std::shared_ptr<CpuLowLatency> self() { return std::static_pointer_cast<CpuLowLatency>(shared_from_this()); }
 
-  [[nodiscard]] LowLatencyFacts facts() const {
-    LowLatencyFacts facts = facts_;
-    facts.era = engine_.credits()->era();
-    return facts;
+  [[nodiscard]] LowLatencyInfo info() const {
+    LowLatencyInfo info = info_;
+    info.generation = engine_.credits()->generation();
+    return info;
   }
-  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : decisions_.plan.num_workers; }
+  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : setup_.plan.num_workers; }
   [[nodiscard]] FramePlace place_of(FrameUse const& use) const {
-    return {.frame = engine_.slots().frame(facts_.rank, use.frame),
+    return {.frame = engine_.slots().frame(info_.rank, use.frame),
             .local_experts = engine_.slots().local_experts()};
   }
-  // Of a checked handle.
+  // The handle must have been checked.
   static FrameUse use_of(LowLatencyHandle const& handle) {
     return static_cast<CpuLease const&>(*handle.lease()).use;
   }
@@ -139,26 +138,25 @@ class CpuLowLatency final : public LowLatencyState {
     lease->frame = use.frame;
     lease->layout = args.layout;
     lease->num_tokens = args.x.size(0);
-    lease->buffer_id = facts_.buffer_id;
-    lease->era = use.era;
+    lease->buffer_id = info_.buffer_id;
+    lease->generation = use.generation;
     lease->use = use;
     lease->give_back = [credits = engine_.credits(), use] { credits->give_back(use); };
     return lease;
   }
 
-  // The send halves. Up to the engine's own nothing is sent or counted.
+  // The send halves. Nothing is sent or counted before the engine's own send half.
   LowLatencyReceived send(LowLatencyDispatchArgs const& args) {
     engine_.check_usable();
-    check_low_latency_dispatch(args, facts());
+    check_low_latency_dispatch(args, info());
     FrameUse const use = engine_.next_use();
     std::weak_ptr<Lease>& earlier = leases_[static_cast<std::size_t>(use.frame)];
-    // One from before a reset is void, whoever holds it.
+    // A lease from before a reset is void, whoever holds it.
     auto const held = earlier.lock();
-    require(
-        held == nullptr || held->era != use.era,
-        "max_results: expected the result of {} dispatches ago to be let go of, seen it held; let go of results "
-        "earlier or raise LowLatencyOptions::max_results",
-        sizes_.frames);
+    require(held == nullptr || held->generation != use.generation,
+            "max_results: expected the result of {} dispatches ago to be released, seen it held; release results "
+            "earlier or raise LowLatencyOptions::max_results",
+            sizes_.frames);
     engine_.route(args);
     auto const lease = make_lease(use, args);
     LowLatencyReceived result = received_in(place_of(use), sizes_, slot_rows_of(args), lease);
@@ -169,7 +167,7 @@ class CpuLowLatency final : public LowLatencyState {
 
   void send(LowLatencyCombineArgs const& args) {
     engine_.check_usable();
-    check_low_latency_combine(args, facts());
+    check_low_latency_combine(args, info());
     auto const use = use_of(args.handle);
     check_coding(args, place_of(use).frame + engine_.slots().at().outputs);
     engine_.check_combine(use_of(args.handle));
@@ -177,29 +175,29 @@ class CpuLowLatency final : public LowLatencyState {
   }
 
   template <typename Args, typename Run>
-  static void finish(Half<Args>& half, Run const& run) {
-    // Held until it has run, then let go of, also when it throws.
-    auto const state = std::exchange(half.state, nullptr);
-    auto const lease = std::exchange(half.lease, nullptr);
+  static void finish(PendingReceive<Args>& pending, Run const& run) {
+    // Both are held until the half has run, and are released then, also when it throws.
+    auto const state = std::exchange(pending.state, nullptr);
+    auto const lease = std::exchange(pending.lease, nullptr);
     if (lease == nullptr) return;
-    require(lease->era == state->engine_.credits()->era(),
+    require(lease->generation == state->engine_.credits()->generation(),
             "receive hook: expected one of a call after the last reset, seen one from before");
-    run(*state, half);
+    run(*state, pending);
   }
 
   Communicator communicator_;
   SlotSizes sizes_;
-  Decisions decisions_;
+  BufferSetup setup_;
   ConnectedHeap connected_;
-  LowLatencyFacts facts_;  // but for the era
+  LowLatencyInfo info_;  // all but the generation, which the credits have
   cpu::LowLatency engine_;
-  std::vector<std::weak_ptr<Lease>> leases_;  // of the latest dispatch into each frame
+  std::vector<std::weak_ptr<Lease>> leases_;  // by frame, that of the latest dispatch
 };
 
 }  // namespace
 
-std::shared_ptr<LowLatencyState> make_cpu_low_latency(Communicator const& communicator,
-                                                      LowLatencyOptions const& options) {
+std::shared_ptr<LowLatencyEngine> make_cpu_low_latency(Communicator const& communicator,
+                                                       LowLatencyOptions const& options) {
   return std::make_shared<CpuLowLatency>(communicator, options);
 }
 

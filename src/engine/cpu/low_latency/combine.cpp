@@ -1,7 +1,7 @@
-// Low-latency combine: stage outputs if need be and tell; then read the rows of the own tokens and sum.
+// Low-latency combine: the send half stages outputs where need be and raises the flags; the receive half reads the
+// rows of the own tokens and sums them.
 #include <array>
 #include <cstring>
-#include <tuple>
 #include <vector>
 
 #include "base/check.hpp"
@@ -19,7 +19,6 @@ namespace {
 
 constexpr std::int64_t chunk_rows = 8;
 constexpr std::int64_t chunk_tokens = 4;
-constexpr std::size_t most_terms = 64;  // top_k at most
 
 std::size_t row_bytes_of(ConstTensorView const& x) noexcept {
   return static_cast<std::size_t>(x.size(2)) * size_of(x.dtype);
@@ -29,14 +28,14 @@ bool coded(LowLatencyCombineArgs const& args) noexcept {
   return args.coding == CombineCoding::logfmt10;
 }
 
-// As it lies in the frame.
+// The size of an output row in the frame.
 std::size_t output_bytes_of(LowLatencyCombineArgs const& args) noexcept {
   return coded(args) ? logfmt_row_bytes(static_cast<std::size_t>(args.x.size(2))) : row_bytes_of(args.x);
 }
 
 }  // namespace
 
-// Sums the outputs of this rank's tokens where their experts left them.
+// Sums the outputs of this rank's tokens, read where their experts have left them.
 class SumRows {
  public:
   SumRows(LowLatency& engine, LowLatencyCombineArgs const& args, FrameUse const& use)
@@ -48,18 +47,16 @@ class SumRows {
       TraceScope const span("low_latency/sum", slots_.rank(), worker);
       std::vector<float> decoded(coded(args_) ? (static_cast<std::size_t>(slots_.sizes().top_k) + 1) * hidden()
                                               : 0);
-      for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
-        for (; token < end; ++token) coded(args_) ? sum_coded(token, decoded) : sum(token);
-      }
+      chunks.for_each([&](std::int64_t token) { coded(args_) ? sum_coded(token, decoded) : sum(token); });
       store_fence();  // the caller may hand the result to any thread
     });
   }
 
  private:
   struct Terms {
-    std::array<void const*, most_terms> rows;
-    std::array<int, most_terms> ranks;
-    std::array<float, most_terms> weights;
+    std::array<void const*, max_top_k> rows;
+    std::array<int, max_top_k> ranks;
+    std::array<float, max_top_k> weights;
     std::size_t count = 0;
   };
 
@@ -84,7 +81,7 @@ class SumRows {
     sum_rows(sum);
   }
 
-  // The same, of rows as they come out of the coding; `decoded` has room for them and for the sum.
+  // The same for coded rows, which are decoded first; `decoded` has room for them and for the sum.
   void sum_coded(std::int64_t token, std::vector<float>& decoded) const {
     Terms terms;
     gather(token, terms);
@@ -111,7 +108,7 @@ class SumRows {
       std::int64_t const group = by_expert ? (experts[slot] - slots_.experts().first(rank)) * slots_.expert_slots()
                                            : slots_.rank() * slots_.sizes().max_tokens;
       std::size_t at = terms.count++;
-      // rank_major: by rank, of which each has one row.
+      // rank_major: terms are ordered by rank, each of which has one row.
       for (; !by_expert && at > 0 && terms.ranks[at - 1] > rank; --at) {
         terms.ranks[at] = terms.ranks[at - 1];
         terms.rows[at] = terms.rows[at - 1];
@@ -166,7 +163,7 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
     for (int index = 0; index < slots_.local_experts() * slots_.num_ranks(); ++index) {
       SlotRange const range = SlotRange::unpack(ranges[index]);
       if (!range.within(slots_.expert_slots()))
-        broken("low_latency/outputs", index % slots_.num_ranks(), "range", index);
+        fail_broken("low_latency/outputs", index % slots_.num_ranks(), "range", index);
       add(index / slots_.num_ranks() * slots_.expert_slots(), range);
     }
     return result;
@@ -175,7 +172,7 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
       reinterpret_cast<std::int32_t const*>(slots_.frame(rank, use.frame) + slots_.at().counts);
   for (int source = 0; source < slots_.num_ranks(); ++source) {
     std::int64_t const count = counts[source];
-    if (count < 0 || count > slots_.sizes().max_tokens) broken("low_latency/outputs", source, "rows", count);
+    if (count < 0 || count > slots_.sizes().max_tokens) fail_broken("low_latency/outputs", source, "rows", count);
     add(source * slots_.sizes().max_tokens, {.count = count});
   }
   return result;
@@ -213,10 +210,8 @@ void LowLatency::for_each_row(std::size_t rows, int workers, std::function<void(
   TokenChunks chunks(static_cast<std::int64_t>(rows), chunk_rows);
   pool_.run(workers, [&](int worker) {
     TraceScope const span("low_latency/stage", slots_.rank(), worker);
-    for (auto [at, end] = chunks.take(); at < end; std::tie(at, end) = chunks.take()) {
-      for (; at < end; ++at) work(static_cast<std::size_t>(at));
-    }
-    store_fence();  // before the release of the flags
+    chunks.for_each([&](std::int64_t at) { work(static_cast<std::size_t>(at)); });
+    store_fence();  // the release of the flags does not order non-temporal stores
   });
 }
 

@@ -7,10 +7,10 @@
 
 namespace switchyard::cpu {
 
-void Credits::credit(int peer, int frame, std::uint64_t epoch) const noexcept {
+void Credits::set_credit(int peer, int frame, std::uint64_t epoch) const noexcept {
   delay_signal();
-  // Release: pairs with the acquire of the source that waits for it; its rows, and its claims on top of our zeros,
-  // come after all that was done with the earlier ones.
+  // Release: pairs with the acquire load in MissingPeers::is_up() at the source. Its next rows, and its claims on
+  // top of our zeros, come after all that was done with the earlier ones.
   epoch_of(slots_.credits(peer, frame)[slots_.rank()]).store(epoch, std::memory_order_release);
   delay_signal();
 }
@@ -18,15 +18,15 @@ void Credits::credit(int peer, int frame, std::uint64_t epoch) const noexcept {
 void Credits::give_back(FrameUse const& use) noexcept {
   std::lock_guard const lock(mutex_);
   auto const frame = static_cast<std::size_t>(use.frame);
-  if (use.era != era_ || received_[frame] != use.epoch || given_[frame] == use.epoch) return;
-  given_[frame] = use.epoch;
+  if (use.generation != generation_ || received_[frame] != use.epoch || given_back_[frame] == use.epoch) return;
+  given_back_[frame] = use.epoch;
   for (int expert = 0; expert < slots_.local_experts(); ++expert) {
-    // Relaxed: released by the credits below.
+    // Relaxed: the release store of the credits below publishes it.
     slots_.claim(slots_.rank(), use.frame, expert).store(0, std::memory_order_relaxed);
   }
   for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     if (masked(peer)) continue;
-    credit(peer, use.frame, use.epoch);
+    set_credit(peer, use.frame, use.epoch);
     ring_doorbell(slots_.heap(), peer);
   }
 }
@@ -42,28 +42,28 @@ void Credits::mask(int peer, bool masked) {
   if (masked_[static_cast<std::size_t>(peer)] == now) return;
   masked_[static_cast<std::size_t>(peer)] = now;
   for (int frame = 0; frame < slots_.sizes().frames; ++frame) {
-    credit(peer, frame, masked ? credit_revoked : given_[static_cast<std::size_t>(frame)]);
+    set_credit(peer, frame, masked ? credit_revoked : given_back_[static_cast<std::size_t>(frame)]);
   }
   ring_doorbell(slots_.heap(), peer);
 }
 
-void Credits::end_era() {
+void Credits::end_generation() {
   std::lock_guard const lock(mutex_);
-  ++era_;
+  ++generation_;
 }
 
 void Credits::clear() {
   std::lock_guard const lock(mutex_);
   masked_.assign(masked_.size(), 0);
   received_.fill(0);
-  given_.fill(0);
-  // No peer reads or writes them now.
+  given_back_.fill(0);
+  // No peer reads or writes these words now.
   std::memset(slots_.heap().heap(slots_.rank()), 0, slots_.at().control_bytes);
 }
 
-std::uint64_t Credits::era() const {
+std::uint64_t Credits::generation() const {
   std::lock_guard const lock(mutex_);
-  return era_;
+  return generation_;
 }
 
 }  // namespace switchyard::cpu

@@ -25,14 +25,15 @@ LowLatency::LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_p
 
 FrameUse LowLatency::next_use() const {
   auto const frame = static_cast<std::size_t>(dispatches_ % frames_.size());
-  return {.frame = static_cast<int>(frame), .epoch = frames_[frame].epoch + 1, .era = credits_->era()};
+  return {
+      .frame = static_cast<int>(frame), .epoch = frames_[frame].epoch + 1, .generation = credits_->generation()};
 }
 
 std::vector<bool> LowLatency::masked() {
   std::vector<bool> result;
   for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     FrameFlag& credit = slots_.credits(slots_.rank(), 0)[peer];
-    // Acquire: pairs with the release in Credits::mask().
+    // Acquire: pairs with the release store in Credits::set_credit().
     if (epoch_of(credit).load(std::memory_order_acquire) == credit_revoked) mask(peer, true);
     result.push_back(masked(peer));
   }
@@ -50,7 +51,7 @@ void LowLatency::clean(Counters const& /*agreed*/) {
   signals_.reset();
 }
 
-void LowLatency::broken(char const* phase, int peer, char const* what, std::int64_t seen) {
+void LowLatency::fail_broken(char const* phase, int peer, char const* what, std::int64_t seen) {
   signals_.fail(
       SystemError(fmt::format("rank {}: what rank {} wrote is broken: {} {}", slots_.rank(), peer, what, seen),
                   {.rank = slots_.rank(), .peer = peer, .phase = phase}));
@@ -58,7 +59,7 @@ void LowLatency::broken(char const* phase, int peer, char const* what, std::int6
 
 void LowLatency::check_digests(FlagWait const& wait, std::uint64_t expected, char const* options) {
   for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
-    if (masked(peer) || told(wait.flags[peer].digest) == expected) continue;
+    if (masked(peer) || load_word(wait.flags[peer].digest) == expected) continue;
     signals_.fail(
         InvalidArgument(fmt::format("rank {}: {}: expected the same {} on all ranks, seen others on rank {}", peer,
                                     wait.phase, options, slots_.rank()),

@@ -1,5 +1,5 @@
-// Low-latency dispatch and combine on CPU memory, each in two halves. Arguments arrive checked; see src/api/. One
-// thread at a time.
+// Low-latency dispatch and combine on CPU memory, each in two halves. Arguments arrive checked (buffer.cpp). One
+// thread at a time makes calls.
 #pragma once
 
 #include <cstdint>
@@ -7,13 +7,13 @@
 #include <memory>
 #include <vector>
 
+#include "call/low_latency.hpp"
 #include "control/counters.hpp"
 #include "control/signals.hpp"
 #include "engine/cpu/low_latency/credits.hpp"
 #include "engine/cpu/low_latency/routes.hpp"
 #include "engine/cpu/low_latency/slots.hpp"
 #include "engine/cpu/worker_pool.hpp"
-#include "layout/slot_rows.hpp"
 
 namespace switchyard::cpu {
 
@@ -23,7 +23,7 @@ struct LowLatencySetup {
   bool mask_late_peers = false;
 };
 
-// What a receive half may count.
+// The caller's tensors that a receive half adds to.
 struct ReceiveCounters {
   TensorView received_per_expert{};
   TensorView wait_ns_per_source{};
@@ -44,29 +44,29 @@ class LowLatency {
 
   [[nodiscard]] Slots const& slots() const noexcept { return slots_; }
   [[nodiscard]] std::shared_ptr<Credits> const& credits() const noexcept { return credits_; }
-  // What the next dispatch will use.
+  // The use that the next dispatch will make of a frame.
   [[nodiscard]] FrameUse next_use() const;
 
   // Reads the ids; throws InvalidArgument. Nothing is sent or counted.
   void route(LowLatencyDispatchArgs const& args);
-  // What was routed. The frame's earlier result is no longer held by this rank. Counts the call.
+  // Sends what was routed, and counts the call. This rank must not hold the frame's earlier result any more.
   void send_dispatch(LowLatencyDispatchArgs const& args, int workers);
-  // Receive halves succeed when all is there, even if a peer has failed the buffer since, in a later call.
+  // A receive half succeeds when everything is there, even if a peer has failed the buffer since, in a later call.
   void receive_dispatch(FrameUse const& use, ReceiveCounters const& counters);
 
-  // Throws InvalidArgument if the dispatch is not received yet, or has been combined.
+  // Throws InvalidArgument if the dispatch has not been received yet, or has been combined.
   void check_combine(FrameUse const& use) const;
   void send_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
   void receive_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
 
   void mask(int peer, bool masked) { credits_->mask(peer, masked); }
-  // Also notices which peers have masked this rank.
+  // [R]; also notices which peers have masked this rank.
   std::vector<bool> masked();
 
   void check_usable() const { signals_.check_usable(); }
 
-  // The steps of a reset; see api/reset.hpp.
-  void end_work() const { credits_->end_era(); }
+  // The steps of a reset; see call/reset.hpp.
+  void end_work() const { credits_->end_generation(); }
   [[nodiscard]] Counters counters() const noexcept { return {}; }
   void clean(Counters const& agreed);
   [[noreturn]] void give_up(Error const& error) { signals_.fail(error); }
@@ -74,7 +74,7 @@ class LowLatency {
  private:
   friend class SendRows;
   friend class SumRows;
-  // This rank's side of a frame.
+  // What this rank knows of a frame.
   struct Frame {
     std::uint64_t epoch = 0;
     bool received = true;
@@ -84,32 +84,42 @@ class LowLatency {
     std::uint64_t combine_digest = 0;
     SlotRoutes routes;
   };
+  // The words that a flag is raised with.
+  struct Raised {
+    std::uint64_t epoch = 0;
+    std::uint64_t digest = 0;
+  };
 
   [[nodiscard]] Frame& of(FrameUse const& use) noexcept { return frames_[static_cast<std::size_t>(use.frame)]; }
   [[nodiscard]] Frame const& of(FrameUse const& use) const noexcept {
     return frames_[static_cast<std::size_t>(use.frame)];
   }
   [[nodiscard]] bool masked(int peer) const noexcept { return credits_->masked(peer); }
-  // What a flag is raised to.
-  struct Raised {
-    std::uint64_t epoch = 0;
-    std::uint64_t digest = 0;
-  };
+
+  // wait.cpp
   void raise(int peer, FrameFlag& flag, Raised const& to);
   // Returns when each peer has raised its flag or is masked.
   void await_flags(FlagWait const& wait);
-  [[noreturn]] void broken(char const* phase, int peer, char const* what, std::int64_t seen);
+
+  // engine.cpp
+  [[noreturn]] void fail_broken(char const* phase, int peer, char const* what, std::int64_t seen);
   void check_digests(FlagWait const& wait, std::uint64_t expected, char const* options);
-  void receive(FrameUse const& use, ReceiveCounters const& counters);
+
+  // send.cpp
   void finish_abandoned(FrameUse const& next);
   void await_credits(FrameUse const& use);
   void raise_arrived(FrameUse const& use);
+
+  // receive.cpp
+  void receive(FrameUse const& use, ReceiveCounters const& counters);
   void take_expert_rows(FrameUse const& use, TensorView const& per_expert);
   void take_source_rows(FrameUse const& use, TensorView const& per_expert);
   void count_ids(FrameUse const& use, SlotRange const& rows, TensorView const& per_expert);
-  // Slots of the own frame that sources have sent rows into.
+
+  // combine.cpp
+  // The slots of the own frame that sources have sent rows into.
   [[nodiscard]] std::vector<std::int64_t> slots_received(FrameUse const& use);
-  // Copies or codes the rows that a source sent, unless they are there already.
+  // Copies or codes the outputs of the rows that were received, unless they are in place already.
   void stage_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
   void code_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
   void for_each_row(std::size_t rows, int workers, std::function<void(std::size_t)> const& work);
@@ -121,7 +131,7 @@ class LowLatency {
   WorkerPool pool_;
   bool mask_late_peers_;
   std::vector<Frame> frames_;
-  std::uint64_t dispatches_ = 0;
+  std::uint64_t dispatches_ = 0;  // since the last reset; they take the frames in turn
 };
 
 }  // namespace switchyard::cpu

@@ -1,4 +1,4 @@
-// The receive half of a low-latency dispatch: wait for the sources, then tell how much there is.
+// The receive half of a low-latency dispatch: waits for the sources, then counts what they have sent.
 #include <algorithm>
 
 #include "base/trace.hpp"
@@ -35,15 +35,16 @@ void LowLatency::take_expert_rows(FrameUse const& use, TensorView const& per_exp
   auto* const counts = reinterpret_cast<std::int32_t*>(slots_.frame(rank, use.frame) + slots_.at().counts);
   std::int64_t* const ranges = slots_.ranges(rank, use.frame);
   for (int local = 0; local < slots_.local_experts(); ++local) {
-    // Relaxed: the acquires of the sources' flags order their additions before.
+    // Relaxed: pairs with the fetch_add in SendRows::claim(), which comes before the source's flag, and this rank
+    // has acquired the flags.
     std::int64_t const claimed = slots_.claim(rank, use.frame, local).load(std::memory_order_relaxed);
     counts[local] = static_cast<std::int32_t>(std::min(claimed, slots_.expert_slots()));
-    std::int64_t received = 0;  // without what masked sources claimed
+    std::int64_t received = 0;  // unlike counts, without what masked sources have claimed
     for (int source = 0; source < slots_.num_ranks(); ++source) {
       std::int64_t& range = ranges[local * slots_.num_ranks() + source];
       if (masked(source)) range = 0;
       SlotRange const rows = SlotRange::unpack(range);
-      if (!rows.within(slots_.expert_slots())) broken("low_latency/receive", source, "range", range);
+      if (!rows.within(slots_.expert_slots())) fail_broken("low_latency/receive", source, "range", range);
       received += rows.count;
     }
     if (per_expert.given())
@@ -57,16 +58,16 @@ void LowLatency::take_source_rows(FrameUse const& use, TensorView const& per_exp
   FrameFlag* const flags = slots_.arrived(rank, use.frame);
   std::int64_t const most = slots_.sizes().max_tokens;
   for (int source = 0; source < slots_.num_ranks(); ++source) {
-    std::uint64_t const rows = masked(source) ? 0 : told(flags[source].rows);
+    std::uint64_t const rows = masked(source) ? 0 : load_word(flags[source].rows);
     if (rows > static_cast<std::uint64_t>(most)) {
-      broken("low_latency/receive", source, "rows", static_cast<std::int64_t>(rows));
+      fail_broken("low_latency/receive", source, "rows", static_cast<std::int64_t>(rows));
     }
     counts[source] = static_cast<std::int32_t>(rows);
     if (per_expert.given()) count_ids(use, {.begin = source * most, .count = counts[source]}, per_expert);
   }
 }
 
-// A row counts once for an expert that it has in several slots.
+// Counts a row once for an expert that it has in several slots.
 void LowLatency::count_ids(FrameUse const& use, SlotRange const& rows, TensorView const& per_expert) {
   auto const top_k = static_cast<std::size_t>(slots_.sizes().top_k);
   auto const* const ids =
@@ -75,7 +76,7 @@ void LowLatency::count_ids(FrameUse const& use, SlotRange const& rows, TensorVie
   for (std::int64_t row = rows.begin; row < rows.begin + rows.count; ++row) {
     std::span const slots(ids + static_cast<std::size_t>(row) * top_k, top_k);
     for (std::size_t slot = 0; slot < top_k; ++slot) {
-      std::int32_t const local = slots[slot];  // once: a peer wrote it
+      std::int32_t const local = slots[slot];  // read once, since a peer may write it
       if (local < 0 || local >= slots_.local_experts()) continue;
       auto const earlier = slots.first(slot);
       if (std::ranges::find(earlier, local) == earlier.end()) ++counts[local];

@@ -1,13 +1,11 @@
-// The send half of a low-latency dispatch: claim rows, write them, tell.
+// The send half of a low-latency dispatch: claims rows at the receivers, writes them, and raises the flags.
 #include <algorithm>
-#include <bit>
 #include <cstring>
-#include <tuple>
-#include <vector>
 
 #include "base/trace.hpp"
 #include "engine/cpu/guarded_call.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
+#include "engine/cpu/row_loader.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "engine/cpu/token_chunks.hpp"
 #include "layout/routes.hpp"
@@ -19,27 +17,9 @@ namespace {
 constexpr std::int64_t tokens_at_once = 4;
 
 // While the rows of all ranks together are no more than this (a part of a last-level cache), their receivers find
-// them there, and a dispatch takes half the time that it takes with stores past the caches. With more it is the
-// other way round. Estimated from the own rows.
+// them in the cache, and a dispatch takes half the time that it takes with stores past the caches. With more it is
+// the other way round. All ranks are taken to send as much as this one.
 constexpr std::size_t most_cached = std::size_t{8} << 20;
-
-// A row as it travels, and room for what has to be made of the caller's first.
-struct Row {
-  std::byte const* x = nullptr;
-  std::byte const* scales = nullptr;
-};
-struct Scratch {
-  std::vector<std::uint8_t> values;
-  std::vector<float> scales;
-  std::vector<std::uint32_t> packed;
-};
-
-// Exponents of powers of two, four to a word.
-void pack_exponents(std::vector<float> const& scales, std::vector<std::uint32_t>& words) {
-  std::ranges::fill(words, 0);
-  for (std::size_t group = 0; group < scales.size(); ++group)
-    words[group / 4] |= std::bit_cast<std::uint32_t>(scales[group]) >> 23 << group % 4 * 8;
-}
 
 }  // namespace
 
@@ -68,7 +48,7 @@ class SendRows {
  private:
   [[nodiscard]] bool by_expert() const { return rows_.layout == SlotLayout::expert_major; }
 
-  // One addition for all rows of an expert tells where they begin, and the receiver how many there are.
+  // One addition for all rows of an expert reserves them, and shows the receiver how many there are.
   void claim_of(int peer) {
     std::int64_t* const ranges = slots_.ranges(peer, use_.frame);
     for (int local = 0; local < slots_.experts().count(peer); ++local) {
@@ -81,38 +61,32 @@ class SendRows {
   SlotRange claim(int peer, int local) {
     int const count = routes_.count(slots_.experts().first(peer) + local);
     if (count == 0) return {};
-    // Relaxed: the acquire of the credit puts it behind the receiver's zero, the release of the flag before the
-    // receiver's look; see Credits::give_back() and count_expert_rows().
+    // Relaxed: it comes after the zero that the receiver has stored in Credits::give_back(), since this rank has
+    // acquired the credit, and before the receiver's load in take_expert_rows(), since the flag is released later.
     SlotRange const range{slots_.claim(peer, use_.frame, local)
                               .fetch_add(static_cast<std::uint32_t>(count), std::memory_order_relaxed),
                           count};
     if (!range.within(slots_.expert_slots())) {
-      engine_.broken("low_latency/send", peer, "claim of an expert's rows at", range.begin);
+      engine_.fail_broken("low_latency/send", peer, "claim of an expert's rows at", range.begin);
     }
     return range;
   }
 
   void place(TokenChunks& chunks, int worker) const {
     TraceScope const span("low_latency/send", slots_.rank(), worker);
-    Scratch scratch;
-    if (args_.cast != SendCast::none) scratch.values.resize(rows_.row_bytes());
-    scratch.scales.resize(static_cast<std::size_t>(scale_groups(rows_.elements)));
-    scratch.packed.resize(static_cast<std::size_t>(rows_.scale_elements));
-    for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
-      for (; token < end; ++token) {
-        Row row;
-        auto const experts = routes_.experts(token);
-        for (std::size_t slot = 0; slot < experts.size(); ++slot) {
-          if (!sends(token, slot)) continue;
-          if (row.x == nullptr) row = load(token, scratch);
-          store(token, slot, row);
-        }
+    RowLoader loader({args_.x, args_.scales, args_.cast});
+    chunks.for_each([&](std::int64_t token) {
+      LoadedRow row;  // loaded when the first slot needs it
+      for (std::size_t slot = 0; slot < routes_.experts(token).size(); ++slot) {
+        if (!sends(token, slot)) continue;
+        if (row.x == nullptr) row = loader.load(token);
+        store(token, slot, row);
       }
-    }
-    store_fence();  // before the release of the flags, which does not order non-temporal stores
+    });
+    store_fence();  // the release of the flags does not order non-temporal stores
   }
 
-  // Whether the slot has a row of its own.
+  // Whether the slot has a row of its own, which no earlier slot has.
   [[nodiscard]] bool sends(std::int64_t token, std::size_t slot) const {
     auto const experts = routes_.experts(token);
     if (routes_.row(token, slot) < 0) return false;
@@ -120,35 +94,7 @@ class SendRows {
     return std::ranges::find(earlier, experts[slot]) == earlier.end();
   }
 
-  Row load(std::int64_t token, Scratch& scratch) const {
-    ConstTensorView const& x = args_.x;
-    auto const* const from =
-        static_cast<std::byte const*>(x.data) + token * x.stride(0) * static_cast<std::int64_t>(size_of(x.dtype));
-    if (args_.cast == SendCast::none) return {from, load_scales(token, scratch)};
-    cast_to_fp8({.from = from,
-                 .count = static_cast<std::size_t>(x.size(1)),
-                 .dtype = x.dtype,
-                 .values = scratch.values.data(),
-                 .scales = scratch.scales.data(),
-                 .power_of_two = args_.cast != SendCast::fp8});
-    auto const* const values = reinterpret_cast<std::byte const*>(scratch.values.data());
-    if (args_.cast != SendCast::fp8_ue8m0) return {values, reinterpret_cast<std::byte*>(scratch.scales.data())};
-    pack_exponents(scratch.scales, scratch.packed);
-    return {values, reinterpret_cast<std::byte*>(scratch.packed.data())};
-  }
-
-  // The caller's, gathered when strided.
-  std::byte const* load_scales(std::int64_t token, Scratch& scratch) const {
-    ConstTensorView const& scales = args_.scales;
-    if (!scales.given()) return nullptr;
-    if (scales.dtype == DType::u8) return static_cast<std::byte const*>(scales.data) + token * scales.stride(0);
-    auto const* const from = static_cast<float const*>(scales.data) + token * scales.stride(0);
-    for (std::size_t group = 0; group < scratch.scales.size(); ++group)
-      scratch.scales[group] = from[static_cast<std::int64_t>(group) * scales.stride(1)];
-    return reinterpret_cast<std::byte const*>(scratch.scales.data());
-  }
-
-  void store(std::int64_t token, std::size_t slot, Row const& row) const {
+  void store(std::int64_t token, std::size_t slot, LoadedRow const& row) const {
     int const expert = routes_.experts(token)[slot];
     int const peer = routes_.rank_of(expert);
     std::byte* const frame = slots_.frame(peer, use_.frame);
@@ -175,7 +121,7 @@ class SendRows {
     }
   }
 
-  void store_scales(std::byte* scales, std::int64_t group, std::int64_t index, Row const& row) const {
+  void store_scales(std::byte* scales, std::int64_t group, std::int64_t index, LoadedRow const& row) const {
     if (row.scales == nullptr) return;
     std::size_t const slots = static_cast<std::size_t>(group * slots_.expert_slots());
     std::byte* const to = scales + slots * rows_.scale_bytes();
@@ -232,11 +178,11 @@ void LowLatency::send_dispatch(LowLatencyDispatchArgs const& args, int workers) 
   });
 }
 
-// A result that its owner let go of before it was received: sources still write it. What they wait for is that it
-// is received and given back.
+// A result may have been released before it was received. Sources still write into it, and wait until it has been
+// received and given back, so that is done here.
 void LowLatency::finish_abandoned(FrameUse const& next) {
   if (of(next).received) return;
-  FrameUse const left{.frame = next.frame, .epoch = next.epoch - 1, .era = next.era};
+  FrameUse const left{.frame = next.frame, .epoch = next.epoch - 1, .generation = next.generation};
   receive(left, {});
   credits_->give_back(left);
 }
@@ -254,7 +200,7 @@ void LowLatency::raise_arrived(FrameUse const& use) {
   for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     if (masked(peer)) continue;
     FrameFlag& flag = slots_.arrived(peer, use.frame)[slots_.rank()];
-    tell(flag.rows, by_rank ? static_cast<std::uint64_t>(frame.routes.count(peer)) : 0);
+    store_word(flag.rows, by_rank ? static_cast<std::uint64_t>(frame.routes.count(peer)) : 0);
     raise(peer, flag, {use.epoch, frame.digest});
   }
 }

@@ -1,4 +1,4 @@
-// Where the slots and words of each rank lie; docs/low-latency.md states who writes what when.
+// Where the slots and the words of each rank lie. docs/low-latency.md states who writes what, and when.
 #pragma once
 
 #include <atomic>
@@ -27,15 +27,16 @@ class Slots {
   [[nodiscard]] SlotLayoutBytes const& at() const noexcept { return at_; }
   [[nodiscard]] ExpertSplit const& experts() const noexcept { return experts_; }
   [[nodiscard]] int local_experts() const noexcept { return experts_.count(rank()); }
-  // R*M: slots of an expert.
+  // Slots of one expert: R*M.
   [[nodiscard]] std::int64_t expert_slots() const noexcept {
     return static_cast<std::int64_t>(sizes_.sources_rows());
   }
 
-  // Flags of a frame by peer, at `owner`.
+  // The flags of a frame at `owner`, by the peer that writes them.
   [[nodiscard]] FrameFlag* arrived(int owner, int frame) const noexcept { return flags(owner, at_.arrived, frame); }
   [[nodiscard]] FrameFlag* credits(int owner, int frame) const noexcept { return flags(owner, at_.credit, frame); }
   [[nodiscard]] FrameFlag* ready(int owner, int frame) const noexcept { return flags(owner, at_.ready, frame); }
+  // How many rows of an expert the sources have claimed.
   [[nodiscard]] std::atomic_ref<std::uint32_t> claim(int owner, int frame, int local_expert) const noexcept {
     auto const index = static_cast<std::size_t>(frame) * static_cast<std::size_t>(sizes_.max_local_experts) +
                        static_cast<std::size_t>(local_expert);
@@ -45,7 +46,7 @@ class Slots {
   [[nodiscard]] std::byte* frame(int owner, int frame) const noexcept {
     return heap_->heap(owner) + at_.frames + static_cast<std::size_t>(frame) * at_.frame_bytes;
   }
-  // i64[L][R] of the owner.
+  // i64[L][R], with the L of the owner.
   [[nodiscard]] std::int64_t* ranges(int owner, int frame) const noexcept {
     return reinterpret_cast<std::int64_t*>(this->frame(owner, frame) + at_.ranges);
   }
@@ -66,16 +67,16 @@ inline std::atomic_ref<std::uint64_t> epoch_of(FrameFlag& flag) noexcept {
   return std::atomic_ref(flag.epoch);
 }
 
-// What a flag says beside its epoch. Relaxed: the epoch, released after it and acquired before it is read, orders
-// it.
-inline void tell(std::uint64_t& word, std::uint64_t value) noexcept {
+// The words of a flag that go with its epoch. Relaxed: the epoch orders them, since it is released after they are
+// written and acquired before they are read.
+inline void store_word(std::uint64_t& word, std::uint64_t value) noexcept {
   std::atomic_ref(word).store(value, std::memory_order_relaxed);
 }
-inline std::uint64_t told(std::uint64_t& word) noexcept {
+inline std::uint64_t load_word(std::uint64_t& word) noexcept {
   return std::atomic_ref(word).load(std::memory_order_relaxed);
 }
 
-// Rows of an expert that come from one source.
+// The rows of an expert that come from one source.
 struct SlotRange {
   std::int64_t begin = 0;
   std::int64_t count = 0;

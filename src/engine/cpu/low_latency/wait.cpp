@@ -1,4 +1,4 @@
-// Waiting for the flags of all peers, and what becomes of those that are late.
+// Waits for the flags of all peers, and what becomes of peers that are late.
 #include <utility>
 
 #include "control/signal_delay.hpp"
@@ -8,10 +8,10 @@ namespace switchyard::cpu {
 
 namespace {
 
-// Who is still awaited, and since when.
-class Missing {
+// The peers whose flags a wait still misses, and the time since it began.
+class MissingPeers {
  public:
-  Missing(Slots const& slots, Credits& credits, FlagWait const& wait)
+  MissingPeers(Slots const& slots, Credits& credits, FlagWait const& wait)
       : slots_(slots), credits_(credits), wait_(wait), begin_ns_(monotonic_ns()) {
     for (int peer = 0; peer < slots.num_ranks(); ++peer) {
       if (!credits.masked(peer)) peers_.push_back(peer);
@@ -21,15 +21,15 @@ class Missing {
   [[nodiscard]] std::vector<int> const& peers() const noexcept { return peers_; }
   [[nodiscard]] std::size_t size() const noexcept { return peers_.size(); }
 
-  // Drops those whose flags are there, and those that have masked this rank.
+  // Removes the peers whose flags are up, and those that have masked this rank. Returns how many are left.
   std::size_t look() {
     std::erase_if(peers_, [&](int peer) {
-      if (told_all(peer)) return note(peer);
+      if (is_up(peer)) return note(peer);
       FrameFlag& credit = slots_.credits(slots_.rank(), wait_.frame)[peer];
-      // Acquire: pairs with the release in Credits::mask().
+      // Acquire: pairs with the release store in Credits::set_credit().
       if (epoch_of(credit).load(std::memory_order_acquire) != credit_revoked) return false;
-      // What the peer told before it masked this rank counts.
-      if (told_all(peer)) return note(peer);
+      // What the peer published before it masked this rank counts.
+      if (is_up(peer)) return note(peer);
       credits_.mask(peer, true);
       return note(peer);
     });
@@ -43,11 +43,12 @@ class Missing {
   }
 
  private:
-  [[nodiscard]] bool told_all(int peer) const noexcept {
-    // Acquire: pairs with the release of raise() and of Credits::credit().
+  [[nodiscard]] bool is_up(int peer) const noexcept {
+    // Acquire: pairs with the release stores in LowLatency::raise() and Credits::set_credit().
     return epoch_of(wait_.flags[peer]).load(std::memory_order_acquire) == wait_.epoch;
   }
 
+  // Adds to the caller's counter how long the peer was waited for.
   bool note(int peer) {
     if (!wait_.wait_ns.given()) return true;
     auto* const waited = static_cast<std::int64_t*>(wait_.wait_ns.data);
@@ -65,9 +66,9 @@ class Missing {
 }  // namespace
 
 void LowLatency::raise(int peer, FrameFlag& flag, Raised const& to) {
-  tell(flag.digest, to.digest);
+  store_word(flag.digest, to.digest);
   delay_signal();
-  // Release: pairs with the acquire in Missing::look(), and takes the rows along.
+  // Release: pairs with the acquire load in MissingPeers::is_up(), and publishes the digest and the rows.
   epoch_of(flag).store(to.epoch, std::memory_order_release);
   // This rank itself does not sleep now.
   if (peer != slots_.rank()) signals_.ring(peer);
@@ -75,22 +76,22 @@ void LowLatency::raise(int peer, FrameFlag& flag, Raised const& to) {
 }
 
 void LowLatency::await_flags(FlagWait const& wait) {
-  Missing missing(slots_, *credits_, wait);
+  MissingPeers missing(slots_, *credits_, wait);
   Deadline deadline = signals_.deadline();
-  bool once_more = mask_late_peers_;
+  bool may_extend = mask_late_peers_;
   while (missing.look() > 0) {
     int const peer = missing.peers().front();
     std::size_t const before = missing.size();
-    Arrival const how = signals_.await(
+    WaitResult const result = signals_.await(
         peer, [&] { return missing.look() < before; }, deadline);
-    if (how == Arrival::arrived) continue;
-    if (!mask_late_peers_ || how == Arrival::interrupted) {
-      signals_.fail_awaiting(how, {peer, wait.epoch, wait.phase}, told(wait.flags[peer].epoch));
+    if (result == WaitResult::arrived) continue;
+    if (!mask_late_peers_ || result == WaitResult::interrupted) {
+      signals_.fail_awaiting(result, {peer, wait.epoch, wait.phase}, load_word(wait.flags[peer].epoch));
     }
-    if (how == Arrival::lost) {
+    if (result == WaitResult::lost) {
       missing.give_up(peer);
-    } else if (before > 1 && std::exchange(once_more, false)) {
-      // All but one may only be held up by that one, as this rank is: until their own deadline.
+    } else if (before > 1 && std::exchange(may_extend, false)) {
+      // All late peers but one may only be held up by that one, as this rank is, until their own deadlines.
       deadline = signals_.deadline();
     } else {
       for (int const late : std::vector<int>(missing.peers())) missing.give_up(late);

@@ -12,6 +12,7 @@
 #include "engine/cpu/simd/elements.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "hwy/highway.h"
+#include "layout/fp8.hpp"
 #include "switchyard/error.hpp"
 
 HWY_BEFORE_NAMESPACE();

@@ -10,9 +10,6 @@
 
 namespace switchyard::cpu {
 
-// Channels that share one scale in an fp8 row.
-inline constexpr std::int64_t fp8_group = 128;
-
 // Copies without polluting the cache (non-temporal stores where they pay). The stores are weakly ordered:
 // call store_fence() before the release that publishes them. Any alignment, any size.
 void stream_copy(std::byte* to, std::byte const* from, std::size_t bytes);

@@ -1,10 +1,12 @@
-// The buffer of the CPU engine.
+// Buffer on the CPU engine.
 #include <utility>
 
 #include "base/trace.hpp"
+#include "call/heap_tensors.hpp"
 #include "call/reset.hpp"
+#include "call/setup.hpp"
+#include "call/throughput.hpp"
 #include "call/throughput_engine.hpp"
-#include "call/throughput_parts.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/throughput/layout.hpp"
 #include "node/host_heap.hpp"
@@ -13,8 +15,8 @@ namespace switchyard::detail {
 
 namespace {
 
-// The sending side of a dispatch's routing; throws InvalidArgument for an id out of range.
-void route(DispatchArgs const& args, BufferFacts const& buffer, Routing& routing) {
+// Fills in the sending side of a dispatch's routing. Throws InvalidArgument for an id out of range.
+void route(DispatchArgs const& args, BufferInfo const& buffer, Routing& routing) {
   if (args.token_in_rank.given()) {
     routing.table = masked_routes(args.token_in_rank);
     return;
@@ -25,19 +27,19 @@ void route(DispatchArgs const& args, BufferFacts const& buffer, Routing& routing
                        : expanded_routes(args.topk_idx, experts, buffer.num_ranks);
 }
 
-class CpuBuffer final : public BufferState {
+class CpuBuffer final : public ThroughputEngine {
  public:
   CpuBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        decisions_(decide_on_host_together(*communicator_.node(), options)),
-        connected_(connect_heap(*communicator_.node(), options, decisions_.plan)),
-        facts_{options, communicator_.size(), connected_.buffer_id, Device::cpu},
-        engine_(connected_.heap, communicator_.node(),
-                {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = decisions_.wait}) {}
+        setup_(agree_on_host_setup(*communicator_.job(), options)),
+        connected_(connect_heap(*communicator_.job(), options, setup_.plan)),
+        info_{options, communicator_.size(), connected_.buffer_id, Device::cpu},
+        engine_(connected_.heap, communicator_.job()->node(),
+                {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = setup_.wait}) {}
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t) override {
-    check_topk_idx(topk_idx, facts_);
-    return host_layout(topk_idx, facts_.options.num_experts, facts_.num_ranks);
+    check_topk_idx(topk_idx, info_);
+    return host_layout(topk_idx, info_.options.num_experts, info_.num_ranks);
   }
 
   Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
@@ -75,28 +77,28 @@ class CpuBuffer final : public BufferState {
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
     engine_.check_usable();
     Tensor tensor = allocate_tensor(*connected_.heap, dtype, shape, Device::cpu);
-    // A call that failed meanwhile has let go of a block into which late peers may write until the reset.
+    // A call that has failed meanwhile has released a block into which late peers may write until the reset.
     engine_.check_usable();
     return tensor;
   }
 
   void synchronize() override { stream_.synchronize(); }
-  // On the stream: behind all queued work, which is over then.
+  // It runs on the stream, behind all queued work, which is over then.
   void reset() override {
-    stream_.run([this] { reset_together(*communicator_.node(), engine_); });
+    stream_.run([this] { reset_together(*communicator_.job(), engine_); });
   }
   void drain() noexcept override { stream_.synchronize(); }
   Stream& stream() override { return stream_; }
   [[nodiscard]] std::uintptr_t cuda_stream() const noexcept override { return 0; }
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
-  [[nodiscard]] BufferOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] BufferOptions const& options() const noexcept override { return info_.options; }
   [[nodiscard]] BlockAllocator const& allocator() const noexcept override { return connected_.heap->allocator(); }
 
  private:
   std::shared_ptr<CpuBuffer> self() { return std::static_pointer_cast<CpuBuffer>(shared_from_this()); }
 
-  // What can be done before the inputs are ready; in worst-case mode that includes the result's tensors.
+  // Does what can be done before the inputs are ready. In worst-case mode that includes the result's tensors.
   DispatchCall begin(DispatchArgs const& args, Dispatched& result) {
     DispatchCall call{.args = args};
     call.workers = workers(args.num_workers);
@@ -113,8 +115,8 @@ class CpuBuffer final : public BufferState {
   void prepare(DispatchCall& call, Dispatched& result) {
     attempt(call, [&] {
       DispatchArgs const& args = call.args;
-      check_dispatch(args, facts_);
-      if (call.fresh) describe(args, facts_, communicator_.rank(), *call.fresh);
+      check_dispatch(args, info_);
+      if (call.fresh) describe(args, info_, communicator_.rank(), *call.fresh);
       call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
       if (args.num_worst_tokens > 0) allocate_worst(call, result);
     });
@@ -124,18 +126,18 @@ class CpuBuffer final : public BufferState {
     engine_.check_usable();
     std::size_t const bytes = receive_block(call.shape).bytes;
     call.block = connected_.heap->allocate(bytes);
-    if (!call.block) throw_no_memory(*connected_.heap, bytes, "num_worst_tokens rows");
+    if (!call.block) throw_no_room(*connected_.heap, bytes, "num_worst_tokens rows");
     fill_tensors(call, Device::cpu, result);
   }
 
-  // On the stream: reads the ids, talks to the peers, moves the rows.
+  // Runs on the stream: reads the ids, agrees with the peers, moves the rows.
   void run(DispatchCall& call, Dispatched& result) {
     TraceScope const span("dispatch", communicator_.rank());
     bool const worst = call.args.num_worst_tokens > 0;
     if (!worst) prepare(call, result);
     attempt(call, [&] {
       TraceScope const layout("dispatch/layout", communicator_.rank());
-      if (call.fresh) route(call.args, facts_, *call.fresh);
+      if (call.fresh) route(call.args, info_, *call.fresh);
     });
     engine_.dispatch(call);
     if (worst) return;
@@ -148,26 +150,27 @@ class CpuBuffer final : public BufferState {
     CombineCall call{.args = args};
     call.workers = workers(args.num_workers);
     attempt(call, [&] {
-      check_combine(args, facts_);
+      check_combine(args, info_);
       engine_.check_usable();
-      prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cpu}, result);
+      prepare_outputs(call, *connected_.heap, info_, result);
     });
     engine_.combine(call);
   }
 
-  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : decisions_.plan.num_workers; }
+  [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : setup_.plan.num_workers; }
 
   Communicator communicator_;
-  Decisions decisions_;
+  BufferSetup setup_;
   ConnectedHeap connected_;
-  BufferFacts facts_;
+  BufferInfo info_;
   cpu::Engine engine_;
-  Stream stream_{"sy-comm"};  // last: drained before anything that its tasks use goes
+  Stream stream_{"sy-comm"};  // comes last, so that it is drained before anything that its tasks use goes
 };
 
 }  // namespace
 
-std::shared_ptr<BufferState> make_cpu_buffer(Communicator const& communicator, BufferOptions const& options) {
+std::shared_ptr<ThroughputEngine> make_cpu_throughput(Communicator const& communicator,
+                                                      BufferOptions const& options) {
   return std::make_shared<CpuBuffer>(communicator, options);
 }
 

@@ -1,13 +1,13 @@
-// Throughput combine: stage if need be, announce, pull and sum, close.
+// Throughput combine: each rank stages its expert outputs where need be and announces where they lie; then it pulls
+// the rows of its own tokens, sums them, and closes the call.
 #include <fmt/core.h>
 
-#include <array>
 #include <atomic>
 #include <cstring>
-#include <tuple>
 #include <vector>
 
 #include "base/trace.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/token_chunks.hpp"
@@ -16,7 +16,7 @@ namespace switchyard::cpu {
 
 namespace {
 
-// Where a peer's expert outputs lie.
+// Where the expert outputs of a rank lie.
 struct SourceRows {
   std::byte const* x = nullptr;
   float const* weights = nullptr;
@@ -50,9 +50,9 @@ class CombineRun {
     announce();
     locate();
     pull();
-    // A peer that gave up may have freed and reused the rows that were just read: say so rather than hand out
-    // their sum. The fence keeps the reads of pull() before the look at the record; the peer's release in fail()
-    // comes before its reuse.
+    // A peer that gave up may have freed and reused the rows that were just read. Then this throws, rather than
+    // hand out their sum. The acquire fence keeps the reads of pull() before the loads of check_usable(); it pairs
+    // with the release store in Signals::report(), which the peer makes before it reuses the rows.
     std::atomic_thread_fence(std::memory_order_acquire);
     link_.signals.check_usable();
     close_call(link_, epoch_, "combine/close");
@@ -61,7 +61,8 @@ class CombineRun {
  private:
   [[nodiscard]] detail::Routing const& routing() const { return *call_.args.handle.routing(); }
 
-  // A tensor that peers cannot read where it lies is copied into the heap.
+  // Returns where peers can read the tensor, as an offset in the heap: a tensor that lies elsewhere is copied
+  // there.
   std::int64_t stage(ConstTensorView const& view) {
     if (!view.given()) return -1;
     std::size_t const row_bytes = row_bytes_of(view);
@@ -72,12 +73,7 @@ class CombineRun {
     }
     auto block = engine_.heap_->allocate(bytes);
     if (!block) {
-      call_.refusal =
-          Refusal{ErrorCode::out_of_memory,
-                  fmt::format("symmetric heap: expected {} free bytes to stage a tensor of {} rows, seen {} of {}; "
-                              "write into a tensor of Buffer::allocate or raise BufferOptions::heap_bytes",
-                              bytes, view.size(0), engine_.heap_->allocator().largest_free(),
-                              engine_.heap_->allocator().capacity())};
+      call_.refusal = no_room_to_stage(*engine_.heap_, bytes, view.size(0));
       return -1;
     }
     copy_rows(view, block->data, row_bytes);
@@ -89,32 +85,31 @@ class CombineRun {
     TokenChunks chunks(view.size(0));
     engine_.pool_.run(call_.workers, [&](int worker) {
       TraceScope const span("combine/stage", link_.rank, worker);
-      for (auto [row, end] = chunks.take(); row < end; std::tie(row, end) = chunks.take()) {
-        for (; row < end; ++row)
-          stream_copy(to + static_cast<std::size_t>(row) * row_bytes, row_at(view, row), row_bytes);
-      }
-      store_fence();  // before the release in announce()
+      chunks.for_each([&](std::int64_t row) {
+        stream_copy(to + static_cast<std::size_t>(row) * row_bytes, row_at(view, row), row_bytes);
+      });
+      store_fence();  // the release in announce() does not order non-temporal stores
     });
   }
 
   void stage_all() {
     if (call_.refusal) return;
-    opening_.x_offset = stage(call_.args.x);
-    if (!call_.refusal) opening_.weights_offset = stage(call_.args.topk_weights);
-    if (!call_.refusal) opening_.row_weights_offset = stage(call_.args.row_weights);
+    announcement_.x_offset = stage(call_.args.x);
+    if (!call_.refusal) announcement_.weights_offset = stage(call_.args.topk_weights);
+    if (!call_.refusal) announcement_.row_weights_offset = stage(call_.args.row_weights);
   }
 
   void announce() {
     TraceScope const span("combine/announce", link_.rank);
-    opening_.epoch = epoch_;
-    opening_.phase = "combine/announce";
-    opening_.refusal = call_.refusal;
-    opening_.facts = facts_of(call_);
-    open_call(link_, opening_);
+    announcement_.epoch = epoch_;
+    announcement_.phase = "combine/announce";
+    announcement_.refusal = call_.refusal;
+    announcement_.terms = terms_of(call_);
+    open_call(link_, announcement_);
   }
 
-  // Where a peer's tensor lies. Facts agree, so it has one if this rank has. An offset that came from outside must
-  // leave room for all rows of that rank.
+  // Where a peer's tensor lies. The terms agree, so the peer has one if this rank has. An offset that came from
+  // outside must leave room for all rows of that rank.
   std::byte const* located(int peer, ConstTensorView const& mine, std::int64_t offset) {
     if (!mine.given()) return nullptr;
     std::size_t const row_bytes = row_bytes_of(mine);
@@ -142,20 +137,24 @@ class CombineRun {
     }
   }
 
-  void sum_token(std::int64_t token) const {
-    std::array<void const*, 64> rows;
-    std::array<float, 64> weights;
+  // The rows of one token, wherever they lie. Kept from token to token, so that its memory is reused.
+  struct Terms {
+    std::vector<void const*> rows;
+    std::vector<float> weights;
+  };
+
+  void sum_token(std::int64_t token, Terms& terms) const {
     std::size_t const row_bytes = row_bytes_of(call_.args.x);
-    std::size_t count = 0;
+    terms.rows.clear();
+    terms.weights.clear();
     for (Route const& route : routing().table.of(token)) {
       SourceRows const& from = sources_[static_cast<std::size_t>(route.rank)];
-      rows[count] = from.x + static_cast<std::size_t>(route.row) * row_bytes;
-      weights[count] = from.row_weights != nullptr ? from.row_weights[route.row] : 1.0F;
-      ++count;
+      terms.rows.push_back(from.x + static_cast<std::size_t>(route.row) * row_bytes);
+      terms.weights.push_back(from.row_weights != nullptr ? from.row_weights[route.row] : 1.0F);
     }
     CombineArgs const& args = call_.args;
-    sum_rows({.rows = std::span(rows).first(count),
-              .row_weights = args.row_weights.given() ? weights.data() : nullptr,
+    sum_rows({.rows = terms.rows,
+              .row_weights = args.row_weights.given() ? terms.weights.data() : nullptr,
               .bias0 = args.bias0.given() ? row_at(args.bias0, token) : nullptr,
               .bias1 = args.bias1.given() ? row_at(args.bias1, token) : nullptr,
               .out = const_cast<std::byte*>(row_at(call_.out, token)),
@@ -163,7 +162,7 @@ class CombineRun {
               .dtype = args.x.dtype});
   }
 
-  // The weight of a slot comes from the row of the rank that holds the slot's expert.
+  // Takes the weight of a slot from the row of the rank that holds the slot's expert.
   void gather_weights(std::int64_t token) const {
     auto const top_k = static_cast<std::size_t>(routing().top_k);
     float* const out = static_cast<float*>(call_.out_weights.data) + static_cast<std::size_t>(token) * top_k;
@@ -187,12 +186,11 @@ class CombineRun {
     TokenChunks chunks(routing().num_tokens);
     engine_.pool_.run(call_.workers, [&](int worker) {
       TraceScope const span("combine/pull", link_.rank, worker);
-      for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
-        for (; token < end; ++token) {
-          sum_token(token);
-          if (call_.out_weights.given()) gather_weights(token);
-        }
-      }
+      Terms terms;
+      chunks.for_each([&](std::int64_t token) {
+        sum_token(token, terms);
+        if (call_.out_weights.given()) gather_weights(token);
+      });
       store_fence();  // the caller may hand the result to any thread
     });
   }
@@ -201,8 +199,8 @@ class CombineRun {
   CombineCall& call_;
   Link link_;
   std::uint64_t epoch_;
-  Opening opening_;
-  std::vector<SymmetricHeap::Block> staged_;  // freed when every peer has read them: after close_call()
+  Announcement announcement_;
+  std::vector<SymmetricHeap::Block> staged_;  // they go after close_call(), when every peer has read them
   std::vector<SourceRows> sources_;
 };
 

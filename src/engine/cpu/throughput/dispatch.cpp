@@ -1,53 +1,28 @@
-// Throughput dispatch: announce, answer, place, arrive.
+// Throughput dispatch: all ranks announce the call, each receiver answers where rows go, sources place them, and
+// flags say that they have arrived.
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
-#include <tuple>
 #include <vector>
 
 #include "base/check.hpp"
 #include "base/trace.hpp"
-#include "engine/cpu/simd/kernels.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cpu/throughput/engine.hpp"
+#include "engine/cpu/throughput/place.hpp"
 #include "engine/cpu/token_chunks.hpp"
 
 namespace switchyard::cpu {
 
 namespace {
 
-// Where a destination's result lies, as this source sees it.
-struct Destination {
-  std::byte* x = nullptr;
-  std::byte* scales = nullptr;
-  std::byte* topk_idx = nullptr;
-  std::byte* topk_weights = nullptr;
-  std::byte* source_token = nullptr;
-  int first_expert = 0;
-  int local_experts = 0;
-};
-
-Destination destination_at(std::byte* block, ReceiveShape const& shape) {
-  ReceiveBlock const parts = receive_block(shape);
-  return {.x = block + parts.x,
-          .scales = block + parts.scales,
-          .topk_idx = block + parts.topk_idx,
-          .topk_weights = block + parts.topk_weights,
-          .source_token = block + parts.source_token};
-}
-
 // Row numbers are 32 bits wide.
 constexpr std::int64_t most_rows = std::numeric_limits<std::int32_t>::max();
 
-template <typename T>
-void store_at(std::byte* base, std::int64_t index, T value) noexcept {
-  std::memcpy(base + static_cast<std::size_t>(index) * sizeof(T), &value, sizeof(T));
-}
-
 }  // namespace
 
-// One dispatch on one rank: its phases in order.
+// One dispatch on one rank.
 class DispatchRun {
  public:
   DispatchRun(Engine& engine, DispatchCall& call)
@@ -62,7 +37,6 @@ class DispatchRun {
     announce();
     answer();
     collect();
-    fill_padding();
     place();
     arrive();
   }
@@ -74,7 +48,7 @@ class DispatchRun {
     return 1 + static_cast<std::size_t>(engine_.experts_.count(rank));
   }
 
-  // Tells every receiver how many rows it will get from here.
+  // Writes into every receiver's control block how many rows it will get from this rank.
   void send_counts() {
     for (int peer = 0; peer < link_.num_ranks; ++peer) {
       auto const counts = link_.control.counts(peer, link_.rank);
@@ -91,7 +65,7 @@ class DispatchRun {
     TraceScope const span("dispatch/announce", link_.rank);
     if (!call_.refusal && !cached()) send_counts();
     open_call(link_,
-              {.epoch = epoch_, .phase = "dispatch/announce", .facts = facts_of(call_), .refusal = call_.refusal});
+              {.epoch = epoch_, .phase = "dispatch/announce", .terms = terms_of(call_), .refusal = call_.refusal});
   }
 
   // Sums up the sources' counts into this rank's placement.
@@ -111,14 +85,14 @@ class DispatchRun {
     try {
       fresh_->placement = place_rows(problem, max_count);
     } catch (InvalidArgument const& error) {
-      // Only this rank saw it: the peers must be told.
+      // Only this rank has seen it, so the peers must learn of it.
       link_.signals.fail(SystemError(error.what(), {.rank = link_.rank, .phase = "dispatch/answer"}));
     }
   }
 
-  // The block for the result, or why it cannot be had.
+  // Takes the block for the result, or returns why it cannot be had.
   std::optional<Refusal> make_block() {
-    // A result along a handle has the rows of the handle's own, which may have been of the worst case.
+    // A cached dispatch has as many rows as the handle's own dispatch, which may have been in worst-case mode.
     std::int64_t const rows =
         cached() ? routing_.rows_of_rank[static_cast<std::size_t>(link_.rank)] : routing_.placement.rows;
     if (rows > most_rows) {
@@ -135,12 +109,7 @@ class DispatchRun {
     std::size_t const bytes = receive_block(call_.shape).bytes;
     call_.block = engine_.heap_->allocate(bytes);
     if (call_.block) return std::nullopt;
-    auto const& allocator = engine_.heap_->allocator();
-    return Refusal{
-        ErrorCode::out_of_memory,
-        fmt::format("symmetric heap: expected {} free bytes for {} rows received, seen {} of {}; free results "
-                    "earlier or raise BufferOptions::heap_bytes",
-                    bytes, rows, allocator.largest_free(), allocator.capacity())};
+    return no_room(*engine_.heap_, bytes, fmt::format("{} rows received", rows));
   }
 
   void answer() {
@@ -161,7 +130,7 @@ class DispatchRun {
     }
   }
 
-  // Learns from every receiver where this rank's rows go.
+  // Waits for the answers of all receivers: where this rank's rows go.
   void collect() {
     TraceScope const span("dispatch/collect", link_.rank);
     Deadline const deadline = link_.signals.deadline();
@@ -181,7 +150,7 @@ class DispatchRun {
     if (!cached()) resolve_rows();
   }
 
-  // The peer's answer is read once: what was checked is what is used.
+  // Reads the peer's answer once, so that what was checked is what is used.
   void locate(int peer) {
     Answer const& from = link_.control.answer(link_.rank, peer);
     std::int64_t const rows = from.rows;
@@ -194,7 +163,7 @@ class DispatchRun {
     bool const sane = rows >= 0 && rows <= most_rows && static_cast<std::size_t>(rows) <= heap_bytes / row_bytes &&
                       offset <= heap_bytes && receive_block(shape).bytes <= heap_bytes - offset &&
                       (!cached() || rows == routing_.rows_of_rank[index]);
-    if (!sane) broken_answer(peer, "block", static_cast<std::int64_t>(offset), rows);
+    if (!sane) fail_broken(peer, "block", static_cast<std::int64_t>(offset), rows);
     Destination to = destination_at(engine_.heap_->heap(peer) + offset, shape);
     to.first_expert = engine_.experts_.first(peer);
     to.local_experts = engine_.experts_.count(peer);
@@ -202,25 +171,25 @@ class DispatchRun {
     if (!cached()) fresh_->rows_of_rank.push_back(rows);
   }
 
-  [[noreturn]] void broken_answer(int peer, char const* what, std::int64_t seen, std::int64_t rows) {
+  [[noreturn]] void fail_broken(int peer, char const* what, std::int64_t seen, std::int64_t rows) {
     link_.signals.fail(SystemError(
         fmt::format("rank {}: answer of rank {} is broken: {} {} with {} rows", link_.rank, peer, what, seen, rows),
         {.rank = link_.rank, .peer = peer, .phase = "dispatch/collect"}));
   }
 
-  // Row within a stream -> row of the receiver's result.
+  // Turns row numbers within a stream into rows of the receiver's result.
   void resolve_rows() {
     std::vector<std::vector<std::int64_t>> starts;
     for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      auto const told = link_.control.starts(link_.rank, peer).first(slots_of(peer));
-      check_starts(peer, starts.emplace_back(told.begin(), told.end()));
+      auto const answered = link_.control.starts(link_.rank, peer).first(slots_of(peer));
+      check_starts(peer, starts.emplace_back(answered.begin(), answered.end()));
     }
     for (Route& route : fresh_->table.routes) {
       std::size_t const stream =
           expanded() ? static_cast<std::size_t>(1 + route.expert - engine_.experts_.first(route.rank)) : 0;
       route.row += static_cast<std::int32_t>(starts[static_cast<std::size_t>(route.rank)][stream]);
     }
-    fresh_->dispatch = epoch_;  // complete: combines and cached dispatches may use it
+    fresh_->dispatch = epoch_;  // the routing is complete: combines and cached dispatches may use it
   }
 
   // A start that came from outside must leave room for every row that will be written from it.
@@ -231,136 +200,18 @@ class DispatchRun {
       std::int64_t const count = expanded() ? routing_.table.slots_per_expert[first + slot - 1]
                                             : routing_.table.rows_per_rank[static_cast<std::size_t>(peer)];
       if (starts[slot] < 0 || count > rows || starts[slot] > rows - count)
-        broken_answer(peer, "start", starts[slot], rows);
+        fail_broken(peer, "start", starts[slot], rows);
     }
-  }
-
-  void fill_padding_row(Destination const& own, std::int64_t row) {
-    auto const at = static_cast<std::size_t>(row);
-    store_at<std::int32_t>(own.source_token, row, -1);
-    std::memset(own.topk_weights + at * call_.shape.weight_bytes, 0, call_.shape.weight_bytes);
-    std::memset(own.topk_idx + at * call_.shape.topk_bytes, 0xff, call_.shape.topk_bytes);  // -1 in either width
-    if (!call_.args.zero_padding) return;
-    std::memset(own.x + at * call_.shape.row_bytes, 0, call_.shape.row_bytes);
-    std::memset(own.scales + at * call_.shape.scale_bytes, 0, call_.shape.scale_bytes);
-  }
-
-  // Rows of the own result that no source writes.
-  void fill_padding() {
-    Destination const& own = destinations_[static_cast<std::size_t>(link_.rank)];
-    Placement const& placement = routing_.placement;
-    std::int64_t end = 0;
-    if (expanded()) {
-      for (std::size_t expert = 0; expert < placement.tokens_per_expert.size(); ++expert) {
-        std::int64_t const next = end + placement.tokens_per_expert[expert];
-        for (std::int64_t row = end + placement.real_tokens_per_expert[expert]; row < next; ++row)
-          fill_padding_row(own, row);
-        end = next;
-      }
-    }
-    for (std::int64_t row = placement.rows; row < call_.shape.rows; ++row) fill_padding_row(own, row);
-  }
-
-  // Scales of a token, gathered when the caller's are strided.
-  float const* gather_scales(std::int64_t token, std::vector<float>& space) const {
-    ConstTensorView const& scales = call_.args.scales;
-    auto const* const from = static_cast<float const*>(scales.data) + token * scales.stride(0);
-    if (scales.stride(1) == 1) return from;
-    for (std::size_t group = 0; group < space.size(); ++group)
-      space[group] = from[static_cast<std::int64_t>(group) * scales.stride(1)];
-    return space.data();
-  }
-
-  struct Scratch {
-    std::vector<std::uint8_t> values;
-    std::vector<float> scales;
-  };
-
-  struct Row {
-    std::byte const* x = nullptr;
-    float const* scales = nullptr;
-  };
-
-  Row load_row(std::int64_t token, Scratch& scratch) const {
-    ConstTensorView const& x = call_.args.x;
-    auto const* const from =
-        static_cast<std::byte const*>(x.data) + token * x.stride(0) * static_cast<std::int64_t>(size_of(x.dtype));
-    if (call_.args.cast_to_fp8) {
-      cast_to_fp8({.from = from,
-                   .count = static_cast<std::size_t>(x.size(1)),
-                   .dtype = x.dtype,
-                   .values = scratch.values.data(),
-                   .scales = scratch.scales.data()});
-      return {reinterpret_cast<std::byte const*>(scratch.values.data()), scratch.scales.data()};
-    }
-    return {from, call_.args.scales.given() ? gather_scales(token, scratch.scales) : nullptr};
-  }
-
-  void store_topk(Destination const& to, Route const& route, std::int64_t token) const {
-    ConstTensorView const& ids = call_.args.topk_idx;
-    for (std::int64_t slot = 0; slot < routing_.top_k; ++slot) {
-      std::int64_t const local = topk_at(ids, token, slot) - to.first_expert;
-      bool const ours = local >= 0 && local < to.local_experts;
-      std::int64_t const at = route.row * routing_.top_k + slot;
-      if (call_.shape.topk_bytes > 0) {
-        if (ids.dtype == DType::i64) {
-          store_at<std::int64_t>(to.topk_idx, at, ours ? local : -1);
-        } else {
-          store_at<std::int32_t>(to.topk_idx, at, ours ? static_cast<std::int32_t>(local) : -1);
-        }
-      }
-      if (call_.shape.weight_bytes > 0) {
-        store_at<float>(to.topk_weights, at, ours ? weight_at(call_.args.topk_weights, token, slot) : 0.0F);
-      }
-    }
-  }
-
-  // The few bytes beside a row are plain stores. One that misses the cache holds up every store behind it, so
-  // their lines are asked for one row ahead: rows of one destination are written in order. Past the block's end
-  // it is a hint without effect.
-  void prefetch_row(Destination const& to, std::size_t row) const {
-    __builtin_prefetch(to.topk_idx + row * call_.shape.topk_bytes, 1);
-    __builtin_prefetch(to.topk_weights + row * call_.shape.weight_bytes, 1);
-    __builtin_prefetch(to.scales + row * call_.shape.scale_bytes, 1);
-    __builtin_prefetch(to.source_token + row * sizeof(std::int32_t), 1);
-  }
-
-  void store_row(Route const& route, std::int64_t token, Row const& row) const {
-    Destination const& to = destinations_[static_cast<std::size_t>(route.rank)];
-    auto const at = static_cast<std::size_t>(route.row);
-    prefetch_row(to, at + 1);
-    stream_copy(to.x + at * call_.shape.row_bytes, row.x, call_.shape.row_bytes);
-    if (row.scales != nullptr)
-      std::memcpy(to.scales + at * call_.shape.scale_bytes, row.scales, call_.shape.scale_bytes);
-    store_at<std::int32_t>(to.source_token, route.row, static_cast<std::int32_t>(token));
-    if (!call_.args.topk_idx.given()) return;
-    if (!expanded()) {
-      store_topk(to, route, token);
-    } else if (call_.shape.weight_bytes > 0) {
-      store_at<float>(to.topk_weights, route.row, weight_at(call_.args.topk_weights, token, route.slot));
-    }
-  }
-
-  // Each row is read once and written once to every destination.
-  void place_chunks(TokenChunks& chunks, int worker) const {
-    TraceScope const span("dispatch/place", link_.rank, worker);
-    Scratch scratch;
-    scratch.scales.resize(call_.shape.scale_bytes / sizeof(float));
-    if (call_.args.cast_to_fp8) scratch.values.resize(call_.shape.row_bytes);
-    for (auto [token, end] = chunks.take(); token < end; std::tie(token, end) = chunks.take()) {
-      for (; token < end; ++token) {
-        auto const routes = routing_.table.of(token);
-        if (routes.empty()) continue;
-        Row const row = load_row(token, scratch);
-        for (Route const& route : routes) store_row(route, token, row);
-      }
-    }
-    store_fence();  // before the release in arrive(), which does not order non-temporal stores
   }
 
   void place() {
+    RowWriter const writer(call_, destinations_);
+    writer.fill_padding(destinations_[static_cast<std::size_t>(link_.rank)]);
     TokenChunks chunks(routing_.num_tokens);
-    engine_.pool_.run(call_.workers, [&](int worker) { place_chunks(chunks, worker); });
+    engine_.pool_.run(call_.workers, [&](int worker) {
+      TraceScope const span("dispatch/place", link_.rank, worker);
+      writer.write(chunks);
+    });
   }
 
   void arrive() {
@@ -380,7 +231,7 @@ class DispatchRun {
   DispatchCall& call_;
   Link link_;
   detail::Routing const& routing_;
-  detail::Routing* fresh_;  // where this call fills the routing in; null when cached
+  detail::Routing* fresh_;  // the same object, which this call fills in; null when cached
   std::uint64_t epoch_;
   std::vector<Destination> destinations_;
 };

@@ -1,4 +1,5 @@
-// Dispatch and combine by direct placement, on CPU memory. Arguments arrive checked; see src/api/.
+// Throughput dispatch and combine by direct placement, on CPU memory. Arguments arrive checked (buffer.cpp). Calls
+// come one at a time, on the buffer's stream.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +7,7 @@
 #include <memory>
 #include <optional>
 
-#include "call/calls.hpp"
+#include "call/throughput.hpp"
 #include "control/announce.hpp"
 #include "control/control_area.hpp"
 #include "control/counters.hpp"
@@ -28,14 +29,13 @@ class Engine {
  public:
   Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<Node> node, EngineOptions const& options);
 
-  // Fill in the call's results; throw on every rank alike, or fail the buffer.
+  // These fill in the call's results. They throw on every rank alike, or fail the buffer.
   void dispatch(DispatchCall& call);
   void combine(CombineCall& call);
 
   void check_usable() const { signals_.check_usable(); }
 
-  // The steps of a reset; see api/reset.hpp. As calls do, they come one at a time (the buffer's stream), so none is
-  // under way.
+  // The steps of a reset; see call/reset.hpp. They run on the buffer's stream, too, so no call is under way.
   void end_work() const noexcept {}
   [[nodiscard]] Counters counters() const noexcept { return {.epoch = epoch_}; }
   void clean(Counters const& agreed) noexcept;
@@ -53,7 +53,7 @@ class Engine {
   ControlArea control_;
   Signals signals_;
   WorkerPool pool_;
-  std::uint64_t epoch_ = 0;  // of the last call; one call at a time (the buffer's stream)
+  std::uint64_t epoch_ = 0;  // of the last call
 };
 
 }  // namespace switchyard::cpu

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/check.hpp"
-#include "call/throughput_arguments.hpp"
+#include "call/throughput.hpp"
 #include "layout/routes.hpp"
 #include "layout/topology.hpp"
 
@@ -14,7 +14,7 @@ namespace switchyard {
 
 namespace {
 
-// A tensor that owns the values.
+// Makes a tensor that owns the values.
 template <typename T>
 Tensor host_tensor(std::vector<T> values, DType dtype, std::initializer_list<std::int64_t> shape) {
   auto const owner = std::make_shared<std::vector<T>>(std::move(values));
@@ -39,11 +39,10 @@ Layout host_layout(ConstTensorView topk_idx, int num_experts, int num_ranks) {
 Layout get_layout(ConstTensorView topk_idx, int num_experts, int num_ranks) {
   require(num_experts >= 1 && num_experts <= (1 << 20), "num_experts: expected 1..{}, seen {}", 1 << 20,
           num_experts);
-  require(num_ranks >= 1 && num_ranks <= max_node_ranks, "num_ranks: expected 1..{}, seen {}", max_node_ranks,
-          num_ranks);
+  require(num_ranks >= 1 && num_ranks <= max_ranks, "num_ranks: expected 1..{}, seen {}", max_ranks, num_ranks);
   require(topk_idx.ndim == 2, "topk_idx: expected 2 dimensions, seen {}", topk_idx.ndim);
-  require(topk_idx.size(1) >= 1 && topk_idx.size(1) <= 64, "topk_idx: dimension 1: expected 1..64, seen {}",
-          topk_idx.size(1));
+  require(topk_idx.size(1) >= 1 && topk_idx.size(1) <= max_top_k, "topk_idx: dimension 1: expected 1..{}, seen {}",
+          max_top_k, topk_idx.size(1));
   BufferOptions options;
   options.num_experts = num_experts;
   options.top_k = static_cast<int>(topk_idx.size(1));

@@ -7,9 +7,10 @@
 
 #include <cstdint>
 
+#include "layout/fp8.hpp"
+
 namespace switchyard::cuda {
 
-inline constexpr int fp8_group = 128;
 inline constexpr std::uint32_t infinity_bits = 0x7f800000;
 
 __device__ inline std::uint32_t smallest_amax_bits() {

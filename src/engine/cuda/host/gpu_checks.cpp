@@ -1,7 +1,7 @@
 #include "engine/cuda/host/gpu_checks.hpp"
 
 #include "base/check.hpp"
-#include "call/throughput_engine.hpp"
+#include "call/gpu_tools.hpp"
 #include "memory/device/cuda_check.hpp"
 #include "node/agreement.hpp"
 
@@ -20,10 +20,10 @@ BufferPlan without_heap(BufferPlan plan) {
 
 }  // namespace
 
-int choose_device(Node& node, int wanted) {
+int choose_device(Job& job, int wanted) {
   int device = -1;
-  agree(node, refusal_of([&] {
-          std::string const why = detail::why_no_cuda();
+  agree(job, refusal_of([&] {
+          std::string const why = why_no_cuda();
           if (!why.empty()) throw Unsupported("engine cuda: " + why);
           int count = 0;
           check_cuda(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
@@ -34,24 +34,12 @@ int choose_device(Node& node, int wanted) {
   return device;
 }
 
-ConnectedHeap connect_host_heap(Node& node, SizeOptions const& options, BufferPlan const& plan) {
-  return connect_heap(node, options, without_heap(plan));
+ConnectedHeap connect_host_heap(Job& job, SizeOptions const& options, BufferPlan const& plan) {
+  return connect_heap(job, options, without_heap(plan));
 }
 
-ConnectedHeap connect_host_heap(Node& node, BufferOptions const& options, BufferPlan const& plan) {
-  return connect_heap(node, options, without_heap(plan));
-}
-
-int current_gpu() noexcept {
-  int device = -1;
-  if (cudaGetDevice(&device) == cudaSuccess) return device;
-  static_cast<void>(cudaGetLastError());
-  return -1;
-}
-
-void wait_for_stream(int device, std::uintptr_t cuda_stream) {
-  CurrentDevice const current(device);
-  check_cuda(cudaStreamSynchronize(stream_of(cuda_stream)), "cudaStreamSynchronize");
+ConnectedHeap connect_host_heap(Job& job, BufferOptions const& options, BufferPlan const& plan) {
+  return connect_heap(job, options, without_heap(plan));
 }
 
 namespace {
@@ -85,8 +73,6 @@ int multiprocessors_of(int device) {
   return count;
 }
 
-namespace detail {
-
 std::string why_no_cuda() {
   int count = 0;
   cudaError_t const error = cudaGetDeviceCount(&count);
@@ -99,7 +85,5 @@ std::string why_no_cuda() {
     return fmt::format("GPU of compute capability {}; {}.0 is the oldest that works", major, oldest_major);
   return "";
 }
-
-}  // namespace detail
 
 }  // namespace switchyard

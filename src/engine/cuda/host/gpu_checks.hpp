@@ -9,12 +9,12 @@
 namespace switchyard {
 
 // Collective. The GPU of this rank. A `wanted` of -1 means the calling thread's current one.
-int choose_device(Node& node, int wanted);
+int choose_device(Job& job, int wanted);
 
 // Collective. Connects control blocks in host memory, with the smallest heap: hosts publish in them when a call
 // goes wrong.
-ConnectedHeap connect_host_heap(Node& node, SizeOptions const& options, BufferPlan const& plan);
-ConnectedHeap connect_host_heap(Node& node, BufferOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_host_heap(Job& job, SizeOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_host_heap(Job& job, BufferOptions const& options, BufferPlan const& plan);
 
 struct NamedView {
   char const* name;

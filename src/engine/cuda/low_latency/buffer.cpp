@@ -5,11 +5,9 @@
 #include <utility>
 
 #include "base/check.hpp"
-#include "call/low_latency_arguments.hpp"
-#include "call/low_latency_engine.hpp"
-#include "call/low_latency_parts.hpp"
+#include "call/low_latency.hpp"
 #include "call/reset.hpp"
-#include "call/throughput_parts.hpp"
+#include "call/setup.hpp"
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "engine/cuda/low_latency/engine.hpp"
@@ -49,30 +47,30 @@ cuda::ByteRows byte_rows_of(ConstTensorView const& view) {
 
 SlotSizes cuda_slot_sizes_of(LowLatencyOptions const& options, int num_ranks) {
   SlotSizes sizes = slot_sizes_of(options, num_ranks);
-  sizes.blocks_tell = true;
+  sizes.blocks_publish = true;
   return sizes;
 }
 
-class CudaLowLatency final : public LowLatencyState {
+class CudaLowLatency final : public LowLatencyEngine {
  public:
   CudaLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
         decisions_(decide(options)),
-        device_(choose_device(node(), options.device)),
-        sizes_(cuda_slot_sizes_of(options, node().size())),
+        device_(choose_device(job(), options.device)),
+        sizes_(cuda_slot_sizes_of(options, job().size())),
         host_(connect_host(options)),
-        connected_(connect_device_heap(node(), {.device = device_,
-                                                .sizes = control_sizes(sizes_),
-                                                .heap_bytes = slot_layout(sizes_).bytes,
-                                                .atomics = true})),
+        connected_(connect_device_heap(job(), {.device = device_,
+                                               .sizes = control_sizes(sizes_),
+                                               .heap_bytes = slot_layout(sizes_).bytes,
+                                               .atomics = true})),
         facts_{.options = options,
-               .num_ranks = node().size(),
-               .rank = node().rank(),
+               .num_ranks = job().size(),
+               .rank = job().rank(),
                .buffer_id = host_.buffer_id,
                .device = Device::cuda},
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,
-                 .node = communicator_.node(),
+                 .node = communicator_.job()->node(),
                  .device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .control = control_sizes(sizes_),
@@ -83,9 +81,9 @@ class CudaLowLatency final : public LowLatencyState {
     sms_ = {.most = std::clamp((multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu), 1,
                                max_send_blocks),
             .ranks_per_gpu = connected_.ranks_per_gpu};
-    agree(node(), refusal_of([&] { check_gpu(options); }));
+    agree(job(), refusal_of([&] { check_gpu(options); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : sms_.most;
-    node().barrier();  // all slots are clear, so kernels may write into them
+    job().barrier();  // all slots are clear, so kernels may write into them
   }
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override { return start(args, true).first; }
@@ -93,7 +91,7 @@ class CudaLowLatency final : public LowLatencyState {
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) override {
     auto [received, kernel] = start(args, false);
     receive = once([this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
-      if (lease->era != facts_.era) return;  // a reset has made it void
+      if (lease->generation != facts_.generation) return;  // a reset has made it void
       kernel.send = false;
       kernel.receive = true;
       run(kernel, 1, stream);
@@ -108,7 +106,7 @@ class CudaLowLatency final : public LowLatencyState {
     auto kernel = start(args, false);
     int const blocks = blocks_for(args.num_sms, kernel.tokens);
     receive = once([this, kernel, blocks, lease = args.handle.lease()](std::uintptr_t stream) mutable {
-      if (lease->era != facts_.era) return;
+      if (lease->generation != facts_.generation) return;
       kernel.send = false;
       kernel.receive = true;
       run(kernel, blocks, stream);
@@ -128,8 +126,8 @@ class CudaLowLatency final : public LowLatencyState {
   std::vector<bool> masked() override { return engine_.masked(); }
 
   void reset() override {
-    reset_together(node(), engine_);
-    ++facts_.era;
+    reset_together(job(), engine_);
+    ++facts_.generation;
     calls_ = 0;
     for (auto& lease : held_) lease.reset();
   }
@@ -146,16 +144,16 @@ class CudaLowLatency final : public LowLatencyState {
   [[nodiscard]] std::size_t bytes() const noexcept override { return engine_.layout().bytes; }
 
  private:
-  Node& node() { return *communicator_.node(); }
+  Job& job() { return *communicator_.job(); }
 
-  Decisions decide(LowLatencyOptions const& options) {
-    agree(node(), refusal_of([&] { check_low_latency_options(options, node().size()); }));
-    return decide_together(node(), buffer_options_of(options, 0));
+  BufferSetup decide(LowLatencyOptions const& options) {
+    agree(job(), refusal_of([&] { check_low_latency_options(options, job().size()); }));
+    return agree_on_setup(job(), buffer_options_of(options, 0));
   }
 
   ConnectedHeap connect_host(LowLatencyOptions const& options) {
     auto const names = size_options_of(options);
-    return connect_host_heap(node(), SizeOptions{"LowLatencyOptions", names, low_latency_sizes}, decisions_.plan);
+    return connect_host_heap(job(), SizeOptions{"LowLatencyOptions", names, low_latency_sizes}, decisions_.plan);
   }
 
   void check_gpu(LowLatencyOptions const& options) const {
@@ -206,15 +204,14 @@ class CudaLowLatency final : public LowLatencyState {
     auto& held = held_[static_cast<std::size_t>(frame)];
     require(held.expired(),
             "max_results: expected the result of {} dispatches ago to be released, seen it held; release results "
-            "earlier "
-            "or raise LowLatencyOptions::max_results",
+            "earlier or raise LowLatencyOptions::max_results",
             sizes_.frames);
     auto lease = std::make_shared<Lease>();
     lease->frame = frame;
     lease->layout = args.layout;
     lease->num_tokens = args.x.size(0);
     lease->buffer_id = facts_.buffer_id;
-    lease->era = facts_.era;
+    lease->generation = facts_.generation;
     held = lease;
     std::uint64_t const number = ++dispatches_;
     engine_.begin(frame, number);
@@ -335,12 +332,12 @@ class CudaLowLatency final : public LowLatencyState {
   }
 
   Communicator communicator_;
-  Decisions decisions_;
+  BufferSetup decisions_;
   int device_;
   SlotSizes sizes_;
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
-  LowLatencyFacts facts_;
+  LowLatencyInfo facts_;
   std::array<std::weak_ptr<Lease>, max_frames> held_;
   cuda::LowLatencyEngine engine_;
   std::uint64_t calls_ = 0;       // since the last reset
@@ -351,8 +348,8 @@ class CudaLowLatency final : public LowLatencyState {
 
 }  // namespace
 
-std::shared_ptr<LowLatencyState> make_cuda_low_latency(Communicator const& communicator,
-                                                       LowLatencyOptions const& options) {
+std::shared_ptr<LowLatencyEngine> make_cuda_low_latency(Communicator const& communicator,
+                                                        LowLatencyOptions const& options) {
   return std::make_shared<CudaLowLatency>(communicator, options);
 }
 

@@ -4,9 +4,11 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "call/heap_tensors.hpp"
 #include "call/reset.hpp"
+#include "call/setup.hpp"
+#include "call/throughput.hpp"
 #include "call/throughput_engine.hpp"
-#include "call/throughput_parts.hpp"
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/rounds.hpp"
@@ -52,30 +54,30 @@ SmProblem sm_problem(BufferOptions const& options, int num_ranks, int ranks_per_
           .num_experts = options.num_experts};
 }
 
-class CudaBuffer final : public BufferState {
+class CudaBuffer final : public ThroughputEngine {
  public:
   CudaBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        decisions_(decide_together(node(), options)),
-        device_(choose_device(node(), options.device)),
-        host_(connect_host_heap(node(), options, decisions_.plan)),
+        decisions_(agree_on_setup(job(), options)),
+        device_(choose_device(job(), options.device)),
+        host_(connect_host_heap(job(), options, decisions_.plan)),
         connected_(connect_device_heap(
-            node(), {.device = device_, .sizes = sizes_of(options, node().size()), .heap_bytes = heap_bytes()})),
+            job(), {.device = device_, .sizes = sizes_of(options, job().size()), .heap_bytes = heap_bytes()})),
         facts_{options, communicator_.size(), host_.buffer_id, Device::cuda},
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,
-                 .node = communicator_.node(),
+                 .node = communicator_.job()->node(),
                  .device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
-                 .control = sizes_of(options, node().size()),
+                 .control = sizes_of(options, job().size()),
                  .wait = decisions_.wait}) {
     facts_.options.device = device_;
-    SmProblem const problem = sm_problem(options, node().size(), connected_.ranks_per_gpu, device_);
+    SmProblem const problem = sm_problem(options, job().size(), connected_.ranks_per_gpu, device_);
     sms_ = {.most = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu)),
             .ranks_per_gpu = connected_.ranks_per_gpu};
-    agree(node(), refusal_of([&] { check_sms(options.num_sms, sms_); }));
+    agree(job(), refusal_of([&] { check_sms(options.num_sms, sms_); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
-    node().barrier();  // all engines stand: their kernels may wait for one another
+    job().barrier();  // all engines stand: their kernels may wait for one another
   }
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
@@ -117,7 +119,7 @@ class CudaBuffer final : public BufferState {
   }
 
   void synchronize() override { engine_.record(weak_from_this())->wait(); }
-  void reset() override { reset_together(node(), engine_); }
+  void reset() override { reset_together(job(), engine_); }
   void drain() noexcept override { cudaStreamSynchronize(engine_.stream()); }
 
   Stream& stream() override {
@@ -134,7 +136,7 @@ class CudaBuffer final : public BufferState {
   [[nodiscard]] std::vector<PhaseTime> phases() const override { return engine_.phases(); }
 
  private:
-  Node& node() { return *communicator_.node(); }
+  Job& job() { return *communicator_.job(); }
 
   // Blocks that were let go of may still be in use by earlier calls: then waits for these, and tries again.
   template <typename Make>
@@ -159,7 +161,7 @@ class CudaBuffer final : public BufferState {
     std::size_t free = 0;
     std::size_t total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-    return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(node().size()));
+    return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(job().size()));
   }
 
   // Kernels count rows in 32 bits.
@@ -260,7 +262,7 @@ class CudaBuffer final : public BufferState {
   void allocate_worst(DispatchCall& call) {
     std::size_t const bytes = receive_block(call.shape).bytes;
     call.block = engine_.take(bytes);
-    if (!call.block) throw_no_memory(*connected_.heap, bytes, "num_worst_tokens rows");
+    if (!call.block) throw_no_room(*connected_.heap, bytes, "num_worst_tokens rows");
   }
 
   Combined launch(CombineArgs const& args) {
@@ -278,9 +280,7 @@ class CudaBuffer final : public BufferState {
     call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
     attempt(call, [&] {
       check(args);
-      with_room([&] {
-        prepare_outputs(call, *connected_.heap, {.hidden = facts_.options.hidden, .device = Device::cuda}, result);
-      });
+      with_room([&] { prepare_outputs(call, *connected_.heap, facts_, result); });
     });
     if (call.refusal) call.workers = 1;
     args.after.wait_on(cuda_stream());
@@ -322,11 +322,11 @@ class CudaBuffer final : public BufferState {
   }
 
   Communicator communicator_;
-  Decisions decisions_;
+  BufferSetup decisions_;
   int device_;
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
-  BufferFacts facts_;
+  BufferInfo facts_;
   std::shared_ptr<DevicePool> pool_;  // made when the heap has too little
   RoundRooms rooms_;
   cuda::Engine engine_;
@@ -336,7 +336,8 @@ class CudaBuffer final : public BufferState {
 
 }  // namespace
 
-std::shared_ptr<BufferState> make_cuda_buffer(Communicator const& communicator, BufferOptions const& options) {
+std::shared_ptr<ThroughputEngine> make_cuda_throughput(Communicator const& communicator,
+                                                       BufferOptions const& options) {
   return std::make_shared<CudaBuffer>(communicator, options);
 }
 

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "base/check.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/launch.hpp"
@@ -40,12 +41,7 @@ void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor&
   }
   auto block = take(bytes);
   if (!block) {
-    call.refusal =
-        Refusal{ErrorCode::out_of_memory,
-                fmt::format("symmetric heap: expected {} free bytes to stage a tensor of {} rows, seen {} "
-                            "of {}; write into a tensor of Buffer::allocate or raise "
-                            "BufferOptions::heap_bytes",
-                            bytes, view.size(0), heap_->allocator().largest_free(), heap_->allocator().capacity())};
+    call.refusal = no_room_to_stage(*heap_, bytes, view.size(0));
     return;
   }
   tensor.stage = true;
@@ -85,13 +81,13 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
     args.out = static_cast<std::byte*>(call.out.data);
     args.out_stride = row_stride_of(call.out);
     args.out_weights = static_cast<float*>(call.out_weights.data);
-    args.digest = digest_of(facts_of(call));
+    args.digest = digest_of(terms_of(call));
   }
   check_cuda(launch_combine(args, call.workers, stream_.get()), "launching the combine kernel");
   // After a dispatch whose host did not wait for counts, the host does not wait here, either.
   if (!call.refusal && from.handle.routing()->worst) return;
   wait_for_ticket();
-  throw_if_failed({.facts = facts_of(call), .refusal = call.refusal, .phase = "combine/announce"});
+  throw_if_failed({.terms = terms_of(call), .refusal = call.refusal, .phase = "combine/announce"});
 }
 
 }  // namespace switchyard::cuda

@@ -4,9 +4,11 @@
 #include <cstring>
 
 #include "base/check.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/launch.hpp"
+#include "layout/fp8.hpp"
 #include "plan/copy_plan.hpp"
 #include "plan/round_plan.hpp"
 
@@ -15,14 +17,6 @@ namespace switchyard::cuda {
 namespace {
 
 constexpr std::int64_t most_rows = 0x7fffffff;
-
-// `seen`: bytes that were free.
-Refusal no_memory(SymmetricHeap const& heap, std::size_t bytes, std::string const& what, std::size_t seen) {
-  return {ErrorCode::out_of_memory,
-          fmt::format("symmetric heap: expected {} free bytes for {}, seen {} of {}; free results earlier or raise "
-                      "BufferOptions::heap_bytes",
-                      bytes, what, seen, heap.allocator().capacity())};
-}
 
 std::optional<SymmetricHeap::Block> block_in(detail::RoundRoom const& room, std::size_t bytes) {
   if (bytes > room.bytes) return std::nullopt;
@@ -74,7 +68,7 @@ std::optional<Engine::PrivateMemory> Engine::take_private(DispatchCall& call, st
     if (auto block = take(bytes)) return PrivateMemory{std::move(*block), true};
   }
   if (capturing_) {  // memory outside would belong to the graph
-    call.refusal = no_memory(*heap_, bytes, what, heap_->allocator().largest_free());
+    call.refusal = no_room(*heap_, bytes, what);
     return std::nullopt;
   }
   std::shared_ptr<std::byte> owner;
@@ -121,7 +115,7 @@ void Engine::fill(DispatchCall const& call, NotifyKernelArgs& to) const {
   to.max_count = resources_.control.max_tokens * std::max<std::int64_t>(to.handle.top_k, 1);
   to.worst_rows = args.num_worst_tokens;
   to.alignment = call.routing->expert_alignment;
-  to.digest = digest_of(facts_of(call));
+  to.digest = digest_of(terms_of(call));
 }
 
 void Engine::notify(DispatchCall& call) {
@@ -161,10 +155,10 @@ void Engine::finish_counting(DispatchCall& call) {
                             mailbox().get().trouble.point == WaitPoint::answer;
   if (!refused_room) {
     if (mailbox().has_trouble()) find_bad_id(call);
-    throw_if_failed({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
+    throw_if_failed({.terms = terms_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
   }
   read_placement(call);
-  if (refused_room) throw_if_failed({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+  if (refused_room) throw_if_failed({.terms = terms_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
 }
 
 void Engine::read_placement(DispatchCall& call) {
@@ -244,7 +238,7 @@ void Engine::place_cached(DispatchCall& call, OutgoingRows const& rows) {
 // A receiver that had to ask its host may refuse; then all ranks throw.
 void Engine::finish_answers(DispatchCall& call) {
   wait_for_answers();
-  throw_if_failed({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+  throw_if_failed({.terms = terms_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
 }
 
 void Engine::allocate_block(DispatchCall& call) {
@@ -261,7 +255,7 @@ void Engine::allocate_block(DispatchCall& call) {
   call.block = call.room ? block_in(*call.room, bytes) : take(bytes);
   if (call.block) return;
   std::size_t const seen = call.room ? call.room->bytes : heap_->allocator().largest_free();
-  call.refusal = no_memory(*heap_, bytes, fmt::format("{} rows received", call.shape.rows), seen);
+  call.refusal = no_room(*heap_, bytes, fmt::format("{} rows received", call.shape.rows), seen);
 }
 
 // What travels: the caller's rows, or what the cast makes of them in the heap. May refuse the call.
@@ -284,7 +278,7 @@ Engine::OutgoingRows Engine::prepare_rows(DispatchCall& call) {
 
 void Engine::cast(DispatchCall& call, OutgoingRows& rows) {
   ConstTensorView const& x = call.args.x;
-  std::int64_t const groups = (x.size(1) + 127) / 128;
+  std::int64_t const groups = scale_groups(x.size(1));
   std::size_t const values = align_up(static_cast<std::size_t>(x.numel()), part_alignment);
   std::size_t const bytes = values + static_cast<std::size_t>(x.size(0) * groups) * sizeof(float);
   auto memory = take_private(call, bytes, "the cast of x");

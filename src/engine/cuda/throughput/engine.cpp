@@ -243,7 +243,7 @@ void Engine::reset_device() {
 void Engine::throw_mismatch(Cause const& cause) {
   check_cuda(cudaStreamSynchronize(stream_.get()), "ending a refused call");
   reset_device();
-  open_call(link(), {.epoch = ++host_epoch_, .phase = cause.phase, .facts = cause.facts, .refusal = cause.refusal});
+  open_call(link(), {.epoch = ++host_epoch_, .phase = cause.phase, .terms = cause.terms, .refusal = cause.refusal});
   monitor_.signals().fail(
       SystemError(fmt::format("rank {}: kernels saw calls that differ, and hosts none", heap_->rank()),
                   {.rank = heap_->rank(), .phase = cause.phase}));

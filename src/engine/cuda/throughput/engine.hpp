@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "call/calls.hpp"
+#include "call/throughput.hpp"
 #include "control/control_area.hpp"
 #include "control/counters.hpp"
 #include "engine/cuda/host/device_event.hpp"
@@ -21,6 +21,7 @@
 #include "engine/cuda/throughput/args.hpp"
 #include "layout/device_control.hpp"
 #include "plan/copy_plan.hpp"
+#include "switchyard/measure.hpp"
 
 namespace switchyard::cuda {
 
@@ -124,7 +125,7 @@ class Engine {
   void check_stream();
   // What this rank knows of a call that may have failed.
   struct Cause {
-    Facts facts;
+    CallTerms terms;
     std::optional<Refusal> const& refusal;
     char const* phase;
   };

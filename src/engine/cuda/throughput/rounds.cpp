@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "base/check.hpp"
-#include "call/throughput_parts.hpp"
+#include "call/heap_tensors.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "memory/device/cuda_check.hpp"
 #include "plan/round_plan.hpp"
@@ -272,7 +272,7 @@ class CombineRounds {
                                        .row_bytes = bytes_a_row(args_.x),
                                        .topk_weight_bytes = bytes_a_row(args_.topk_weights),
                                        .row_weight_bytes = bytes_a_row(args_.row_weights)});
-    if (at.bytes > routing_.room.bytes) throw_no_memory(tools_.heap, at.bytes, "the rows of a round");
+    if (at.bytes > routing_.room.bytes) throw_no_room(tools_.heap, at.bytes, "the rows of a round");
     part.x = staged(args_.x, at.x, round);
     part.topk_weights = staged(args_.topk_weights, at.topk_weights, round);
     part.row_weights = staged(args_.row_weights, at.row_weights, round);

@@ -6,7 +6,7 @@
 #include <functional>
 #include <memory>
 
-#include "call/calls.hpp"
+#include "call/throughput.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "memory/device/device_pool.hpp"
 

@@ -24,7 +24,7 @@ struct LaneScale {
 
 // `scaling` is that of group lane / 8.
 __device__ inline LaneScale lane_scale(SlotDispatchArgs const& args, int span, Fp8Scaling const& scaling) {
-  int const groups = static_cast<int>((args.hidden + fp8_group - 1) / fp8_group);
+  int const groups = static_cast<int>(scale_groups(args.hidden));
   int const lane = lane_of_warp();
   int const group = 4 * span + lane / 8;
   std::uint32_t const bits = __float_as_uint(scaling.scale);

@@ -36,13 +36,13 @@ __device__ void cast_group(CastKernelArgs const& args, std::int64_t token, std::
     std::int64_t const at = which * fp8_group + lane + 32 * i;
     if (at < args.hidden) args.values[token * args.hidden + at] = encode_fp8(values[i], scaling.factor);
   }
-  std::int64_t const groups = (args.hidden + fp8_group - 1) / fp8_group;
+  std::int64_t const groups = scale_groups(args.hidden);
   if (lane == 0) args.scales[token * groups + which] = scaling.scale;
 }
 
 __global__ void __launch_bounds__(cast_threads) cast_kernel(__grid_constant__ CastKernelArgs const args) {
   ptx::wait_for_kernel_before();
-  std::int64_t const groups = (args.hidden + fp8_group - 1) / fp8_group;
+  std::int64_t const groups = scale_groups(args.hidden);
   std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * (cast_threads / 32);
   for (std::int64_t i = blockIdx.x * (cast_threads / 32) + threadIdx.x / 32; i < args.tokens * groups; i += step) {
     switch (args.dtype) {

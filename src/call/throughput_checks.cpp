@@ -1,37 +1,35 @@
-#include "call/throughput_arguments.hpp"
-
-#include <cstdint>
 #include <limits>
 #include <utility>
 
 #include "base/check.hpp"
-#include "base/deadline.hpp"
+#include "call/throughput.hpp"
 #include "call/views.hpp"
+#include "layout/fp8.hpp"
 
 namespace switchyard {
 
 namespace {
 
-// A binding makes a call without x, or without a handle, to tell the peers of one that it refused.
+// A language binding that refuses a call itself still makes it, without x or without a handle, so that the peers
+// do not wait for it.
 constexpr char const* or_refused =
     "seen none (or a call was refused before it was made: that rank's error says why)";
 
-void check_scales(DispatchArgs const& args, BufferFacts const& buffer) {
+void check_scales(DispatchArgs const& args, BufferInfo const& buffer) {
   bool const fp8 = args.x.dtype == DType::f8e4m3;
   require(args.scales.given() == fp8, "scales: expected {} for x of dtype {}, seen {}", fp8 ? "a tensor" : "none",
           name_of(args.x.dtype), args.scales.given() ? "a tensor" : "none");
   require(!(fp8 && args.cast_to_fp8), "cast_to_fp8: expected x of dtype bf16, f16 or f32, seen f8e4m3");
   if (!fp8) return;
-  check_shape("scales", args.scales, {args.x.size(0), (args.x.size(1) + scale_group - 1) / scale_group},
-              buffer.device);
+  check_shape("scales", args.scales, {args.x.size(0), scale_groups(args.x.size(1))}, buffer.device);
   check_dtype("scales", args.scales, {DType::f32});
   check_aligned("scales", args.scales);
 }
 
-void check_handle(Handle const& handle, BufferFacts const& buffer) {
-  // `dispatch` first: the rest is filled in by the dispatch itself.
+void check_handle(Handle const& handle, BufferInfo const& buffer) {
+  // `dispatch` comes first: until it is set, the dispatch may still be filling in the rest.
   require(handle.routing()->dispatch != 0,
-          "handle: expected one of a dispatch that is done, seen one that failed or is still queued");
+          "handle: expected that of a finished dispatch, seen one whose dispatch failed or is still queued");
   require(handle.routing()->buffer_id == buffer.buffer_id,
           "handle: expected a handle of this buffer, seen one of another");
 }
@@ -41,10 +39,10 @@ void check_routing_choice(DispatchArgs const& args) {
       (args.topk_idx.given() ? 1 : 0) + (args.token_in_rank.given() ? 1 : 0) + (args.handle.given() ? 1 : 0);
   require(given == 1, "routing: expected exactly one of topk_idx, token_in_rank and handle, seen {}", given);
   require(!args.topk_weights.given() || args.topk_idx.given(),
-          "topk_weights: expected topk_idx beside it, seen none");
+          "topk_weights: expected topk_idx to go with it, seen none");
 }
 
-void check_cached(DispatchArgs const& args, BufferFacts const& buffer) {
+void check_cached(DispatchArgs const& args, BufferInfo const& buffer) {
   require(args.num_worst_tokens == 0, "num_worst_tokens: expected 0 with a handle, seen {}", args.num_worst_tokens);
   check_handle(args.handle, buffer);
   require(args.x.size(0) == args.handle.num_tokens(),
@@ -52,7 +50,7 @@ void check_cached(DispatchArgs const& args, BufferFacts const& buffer) {
           args.x.size(0));
 }
 
-void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
+void check_fresh(DispatchArgs const& args, BufferInfo const& buffer) {
   std::int64_t const tokens = args.x.size(0);
   if (args.topk_idx.given()) {
     check_topk_idx(args.topk_idx, buffer);
@@ -61,8 +59,9 @@ void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
   } else {
     check_shape("token_in_rank", args.token_in_rank, {tokens, buffer.num_ranks}, buffer.device);
     check_dtype("token_in_rank", args.token_in_rank, {DType::u8});
-    require(args.layout == OutputLayout::flat, "topk_idx: expected for layout expanded, seen token_in_rank");
-    require(args.num_worst_tokens == 0, "num_worst_tokens: expected topk_idx beside it, seen token_in_rank");
+    require(args.layout == OutputLayout::flat,
+            "topk_idx: expected a tensor in layout expanded, seen token_in_rank");
+    require(args.num_worst_tokens == 0, "num_worst_tokens: expected topk_idx to go with it, seen token_in_rank");
   }
   if (args.topk_weights.given()) {
     check_shape("topk_weights", args.topk_weights, {tokens, buffer.options.top_k}, buffer.device);
@@ -71,31 +70,26 @@ void check_fresh(DispatchArgs const& args, BufferFacts const& buffer) {
   }
 }
 
-}  // namespace
-
-void check_options(BufferOptions const& options, int num_ranks) {
-  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
-  require(options.max_tokens >= 1 && options.max_tokens <= most / num_ranks / 64,
-          "max_tokens: expected 1..{}, seen {}", most / num_ranks / 64, options.max_tokens);
-  require(options.hidden >= 1 && options.hidden <= (1 << 24), "hidden: expected 1..{}, seen {}", 1 << 24,
-          options.hidden);
-  require(options.num_experts >= 1 && options.num_experts <= (1 << 20), "num_experts: expected 1..{}, seen {}",
-          1 << 20, options.num_experts);
-  require(options.top_k >= 1 && options.top_k <= 64, "top_k: expected 1..64, seen {}", options.top_k);
-  require(options.heap_bytes <= (std::size_t{1} << 44), "heap_bytes: expected at most {}, seen {}",
-          std::size_t{1} << 44, options.heap_bytes);
-  require(options.timeout.count() >= 0 && options.timeout <= longest_timeout,
-          "timeout: expected 0..{} milliseconds, seen {}", longest_timeout.count(), options.timeout.count());
-  check_workers(options.num_workers);
+// The weights that a combine sends back, in the rows of the dispatch.
+void check_returned_weights(ConstTensorView const& weights, std::int64_t rows, Device device,
+                            detail::Routing const& routing) {
+  require(routing.top_k > 0, "topk_weights: expected none after a dispatch without topk_idx, seen a tensor");
+  bool const flat = routing.layout == OutputLayout::flat;
+  if (flat) check_shape("topk_weights", weights, {rows, routing.top_k}, device);
+  if (!flat) check_shape("topk_weights", weights, {rows}, device);
+  check_dtype("topk_weights", weights, {DType::f32});
+  check_rows("topk_weights", weights);
 }
 
-void check_topk_idx(ConstTensorView const& topk_idx, BufferFacts const& buffer) {
+}  // namespace
+
+void check_topk_idx(ConstTensorView const& topk_idx, BufferInfo const& buffer) {
   check_shape("topk_idx", topk_idx, {any, buffer.options.top_k}, buffer.device);
   check_dtype("topk_idx", topk_idx, {DType::i64, DType::i32});
   check_aligned("topk_idx", topk_idx);
 }
 
-void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer) {
+void check_dispatch(DispatchArgs const& args, BufferInfo const& buffer) {
   require(args.x.given(), "x: expected a tensor, {}", or_refused);
   check_shape("x", args.x, {any, buffer.options.hidden}, buffer.device);
   check_dtype("x", args.x, {DType::bf16, DType::f16, DType::f32, DType::f8e4m3});
@@ -117,7 +111,7 @@ void check_dispatch(DispatchArgs const& args, BufferFacts const& buffer) {
   }
 }
 
-void check_combine(CombineArgs const& args, BufferFacts const& buffer) {
+void check_combine(CombineArgs const& args, BufferInfo const& buffer) {
   require(args.handle.given(), "handle: expected the handle of a dispatch, {}", or_refused);
   check_handle(args.handle, buffer);
   detail::Routing const& routing = *args.handle.routing();
@@ -125,14 +119,7 @@ void check_combine(CombineArgs const& args, BufferFacts const& buffer) {
   check_shape("x", args.x, {rows, buffer.options.hidden}, buffer.device);
   check_dtype("x", args.x, {DType::bf16, DType::f16, DType::f32});
   check_rows("x", args.x);
-  if (args.topk_weights.given()) {
-    require(routing.top_k > 0, "topk_weights: expected none after a dispatch without topk_idx, seen a tensor");
-    bool const flat = routing.layout == OutputLayout::flat;
-    if (flat) check_shape("topk_weights", args.topk_weights, {rows, routing.top_k}, buffer.device);
-    if (!flat) check_shape("topk_weights", args.topk_weights, {rows}, buffer.device);
-    check_dtype("topk_weights", args.topk_weights, {DType::f32});
-    check_rows("topk_weights", args.topk_weights);
-  }
+  if (args.topk_weights.given()) check_returned_weights(args.topk_weights, rows, buffer.device, routing);
   if (args.row_weights.given()) {
     check_shape("row_weights", args.row_weights, {rows}, buffer.device);
     check_dtype("row_weights", args.row_weights, {DType::f32});

@@ -1,20 +1,21 @@
-#include "call/low_latency_parts.hpp"
+#include "call/low_latency.hpp"
 
 #include <algorithm>
 
 #include "layout/experts.hpp"
+#include "layout/fp8.hpp"
 #include "layout/logfmt.hpp"
 
 namespace switchyard {
 
 namespace {
 
-// As wide as bf16 is, or as LogFMT-10 codes it: narrow rows grow.
+// An output row has room for bf16, and for LogFMT-10 codes, which make short rows longer.
 std::size_t output_bytes_of(std::size_t hidden) {
   return std::max(2 * hidden, logfmt_row_bytes(hidden));
 }
 
-// Makes tensors of one frame.
+// Makes the tensors of one frame.
 class FrameTensors {
  public:
   FrameTensors(FramePlace const& place, std::shared_ptr<detail::Lease> lease)
@@ -26,7 +27,7 @@ class FrameTensors {
     return {view, lease_};
   }
 
-  // The last two dimensions the other way round.
+  // The same with the last two dimensions in column-major order.
   [[nodiscard]] Tensor columns_at(std::size_t offset, DType dtype,
                                   std::initializer_list<std::int64_t> shape) const {
     TensorView view(place_.frame + offset, dtype, shape);
@@ -42,6 +43,44 @@ class FrameTensors {
 };
 
 }  // namespace
+
+SlotRows slot_rows_of(LowLatencyDispatchArgs const& args) noexcept {
+  SlotRows rows{.layout = args.layout,
+                .dtype = args.cast == SendCast::none ? args.x.dtype : DType::f8e4m3,
+                .elements = args.x.size(1),
+                .weights = args.topk_weights.given()};
+  std::int64_t const groups = scale_groups(rows.elements);
+  if (rows.dtype == DType::f8e4m3) rows.scale_elements = groups;
+  if (args.cast == SendCast::fp8_ue8m0) {
+    rows.scale_dtype = DType::i32;
+    rows.scale_elements = (groups + 3) / 4;
+  }
+  if (args.x.dtype == DType::u8 && args.scales.given()) {
+    rows.scale_dtype = DType::u8;
+    rows.scale_elements = args.scales.size(1);
+  }
+  return rows;
+}
+
+// The dtype is the caller's, before a cast.
+std::uint64_t dispatch_digest(LowLatencyDispatchArgs const& args) noexcept {
+  SlotRows const rows = slot_rows_of(args);
+  return digest_of({.operation = 1,
+                    .layout = static_cast<std::uint64_t>(args.layout),
+                    .row_bytes = rows.row_bytes(),
+                    .scale_bytes = rows.scale_bytes(),
+                    .dtype = static_cast<std::uint64_t>(args.x.dtype),
+                    .cast = static_cast<std::uint64_t>(args.cast),
+                    .weights = rows.weights ? 1U : 0U});
+}
+
+std::uint64_t combine_digest(LowLatencyCombineArgs const& args, SlotLayout layout) noexcept {
+  return digest_of({.operation = 2,
+                    .layout = static_cast<std::uint64_t>(layout),
+                    .row_bytes = static_cast<std::uint64_t>(args.x.size(2)) * size_of(args.x.dtype),
+                    .dtype = static_cast<std::uint64_t>(args.x.dtype),
+                    .cast = static_cast<std::uint64_t>(args.coding)});
+}
 
 SlotSizes slot_sizes_of(LowLatencyOptions const& options, int num_ranks) {
   auto const hidden = static_cast<std::size_t>(options.hidden);

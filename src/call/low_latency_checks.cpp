@@ -1,27 +1,24 @@
-#include "call/low_latency_arguments.hpp"
-
 #include <string_view>
 
 #include "base/check.hpp"
-#include "call/low_latency_engine.hpp"
-#include "call/low_latency_parts.hpp"
-#include "call/throughput_arguments.hpp"
+#include "call/low_latency.hpp"
+#include "call/setup.hpp"
 #include "call/views.hpp"
 #include "layout/experts.hpp"
-#include "layout/slot_rows.hpp"
+#include "layout/fp8.hpp"
 
 namespace switchyard {
 
 namespace {
 
-// A rank maps the slots of all ranks into 47 bits.
+// A rank maps the slots of all ranks of its node into 47 bits of addresses.
 constexpr double most_bytes = 0x1p44;
 
 char const* name_of(SlotLayout layout) {
   return layout == SlotLayout::expert_major ? "expert_major" : "rank_major";
 }
 
-std::int64_t local_experts(LowLatencyFacts const& buffer) {
+std::int64_t local_experts(LowLatencyInfo const& buffer) {
   return ExpertSplit(buffer.options.num_experts, buffer.num_ranks).count(buffer.rank);
 }
 
@@ -45,7 +42,7 @@ void check_slot_scales(LowLatencyDispatchArgs const& args, Device device) {
   if (opaque) check_rows("scales", args.scales);
 }
 
-void check_widths(SlotRows const& rows, LowLatencyFacts const& buffer) {
+void check_widths(SlotRows const& rows, LowLatencyInfo const& buffer) {
   SlotSizes const sizes = slot_sizes_of(buffer.options, buffer.num_ranks);
   require(rows.elements >= 1, "x: dimension 1: expected 1 or more, seen {}", rows.elements);
   require(rows.row_bytes() <= sizes.row_bytes, "x: expected rows of at most {} bytes (max_row_bytes), seen {}",
@@ -55,7 +52,7 @@ void check_widths(SlotRows const& rows, LowLatencyFacts const& buffer) {
           rows.scale_bytes());
 }
 
-void check_weights(LowLatencyDispatchArgs const& args, LowLatencyFacts const& buffer) {
+void check_weights(LowLatencyDispatchArgs const& args, LowLatencyInfo const& buffer) {
   require(args.layout == SlotLayout::expert_major || args.layout == SlotLayout::rank_major,
           "layout: expected expert_major or rank_major, seen {}", static_cast<int>(args.layout));
   if (!args.topk_weights.given()) return;
@@ -66,14 +63,14 @@ void check_weights(LowLatencyDispatchArgs const& args, LowLatencyFacts const& bu
   check_aligned("topk_weights", args.topk_weights);
 }
 
-void check_wait_ns(TensorView const& view, LowLatencyFacts const& buffer) {
+void check_wait_ns(TensorView const& view, LowLatencyInfo const& buffer) {
   if (!view.given()) return;
   check_shape("wait_ns_per_source", view, {buffer.num_ranks}, buffer.device);
   check_dtype("wait_ns_per_source", view, {DType::i64});
   check_rows("wait_ns_per_source", view);
 }
 
-void check_received_per_expert(TensorView const& view, LowLatencyFacts const& buffer) {
+void check_received_per_expert(TensorView const& view, LowLatencyInfo const& buffer) {
   if (!view.given()) return;
   check_shape("received_per_expert", view, {local_experts(buffer)}, buffer.device);
   check_dtype("received_per_expert", view, {DType::i32});
@@ -96,7 +93,7 @@ void check_contiguous(std::string_view name, ConstTensorView const& view) {
   check_aligned(name, view);
 }
 
-void check_expert_outputs(LowLatencyCombineArgs const& args, LowLatencyFacts const& buffer) {
+void check_expert_outputs(LowLatencyCombineArgs const& args, LowLatencyInfo const& buffer) {
   std::int64_t const hidden = buffer.options.hidden;
   std::int64_t const slots = buffer.options.max_tokens;
   if (args.handle.lease()->layout == SlotLayout::expert_major) {
@@ -110,7 +107,7 @@ void check_expert_outputs(LowLatencyCombineArgs const& args, LowLatencyFacts con
 
 void check_sizes(LowLatencyOptions const& options, int num_ranks) {
   SlotSizes const sizes = slot_sizes_of(options, num_ranks);
-  // In floating point, which does not overflow.
+  // The product is taken in floating point, which does not overflow.
   auto const row = static_cast<double>(sizes.row_bytes + sizes.scale_bytes + sizes.output_bytes + 4);
   double const ids = static_cast<double>(sizes.sources_rows()) * options.top_k * 8;
   double const bytes = (static_cast<double>(sizes.rows()) * row + ids) * options.max_results;
@@ -133,7 +130,7 @@ void check_low_latency_options(LowLatencyOptions const& options, int num_ranks) 
   check_sizes(options, num_ranks);
 }
 
-void check_low_latency_dispatch(LowLatencyDispatchArgs const& args, LowLatencyFacts const& buffer) {
+void check_low_latency_dispatch(LowLatencyDispatchArgs const& args, LowLatencyInfo const& buffer) {
   bool const opaque = args.x.dtype == DType::u8;
   check_shape("x", args.x, {any, opaque ? any : buffer.options.hidden}, buffer.device);
   check_dtype("x", args.x, {DType::bf16, DType::f16, DType::f32, DType::f8e4m3, DType::u8});
@@ -152,7 +149,7 @@ void check_low_latency_dispatch(LowLatencyDispatchArgs const& args, LowLatencyFa
   check_parallelism(args.num_workers, args.num_sms);
 }
 
-void check_low_latency_combine(LowLatencyCombineArgs const& args, LowLatencyFacts const& buffer) {
+void check_low_latency_combine(LowLatencyCombineArgs const& args, LowLatencyInfo const& buffer) {
   check_low_latency_handle(args.handle, buffer);
   detail::Lease const& lease = *args.handle.lease();
   check_expert_outputs(args, buffer);
@@ -173,17 +170,17 @@ void check_low_latency_combine(LowLatencyCombineArgs const& args, LowLatencyFact
   check_parallelism(args.num_workers, args.num_sms);
 }
 
-void check_low_latency_handle(LowLatencyHandle const& handle, LowLatencyFacts const& buffer) {
+void check_low_latency_handle(LowLatencyHandle const& handle, LowLatencyInfo const& buffer) {
   require(handle.given(), "handle: expected the handle of a dispatch, seen none");
   require(handle.lease()->buffer_id == buffer.buffer_id,
           "handle: expected a handle of this buffer, seen one of another");
-  require(handle.lease()->era == buffer.era,
+  require(handle.lease()->generation == buffer.generation,
           "handle: expected one from after the last reset, seen one from before");
 }
 
 void check_coding(LowLatencyCombineArgs const& args, void const* outputs) {
   require(args.coding == CombineCoding::none || args.x.data != outputs,
-          "x: expected a tensor elsewhere than in outputs() with coding logfmt10, seen that");
+          "x: expected a tensor other than that of outputs() with coding logfmt10, seen that one");
 }
 
 void check_outputs_dtype(DType dtype) {
@@ -191,9 +188,9 @@ void check_outputs_dtype(DType dtype) {
           switchyard::name_of(dtype));
 }
 
-void check_peer(int rank, LowLatencyFacts const& buffer) {
+void check_peer(int rank, LowLatencyInfo const& buffer) {
   require(rank >= 0 && rank < buffer.num_ranks && rank != buffer.rank,
-          "rank: expected a peer's, 0..{} but not {}, seen {}", buffer.num_ranks - 1, buffer.rank, rank);
+          "rank: expected that of a peer, 0..{} but not {}, seen {}", buffer.num_ranks - 1, buffer.rank, rank);
 }
 
 }  // namespace switchyard

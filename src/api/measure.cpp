@@ -1,0 +1,20 @@
+#include "switchyard/measure.hpp"
+
+#include "call/low_latency_engine.hpp"
+#include "call/throughput_engine.hpp"
+
+namespace switchyard {
+
+void gate(Buffer& buffer) {
+  buffer.state()->gate();
+}
+
+std::vector<PhaseTime> phases(Buffer const& buffer) {
+  return buffer.state()->phases();
+}
+
+void gate(LowLatencyBuffer& buffer, std::uintptr_t cuda_stream) {
+  buffer.state()->gate(cuda_stream);
+}
+
+}  // namespace switchyard

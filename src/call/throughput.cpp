@@ -1,0 +1,108 @@
+#include "call/throughput.hpp"
+
+#include "call/heap_tensors.hpp"
+#include "layout/fp8.hpp"
+
+namespace switchyard {
+
+CallTerms terms_of(DispatchCall const& call) {
+  DispatchArgs const& args = call.args;
+  bool const cached = call.fresh == nullptr;
+  CallTerms terms;
+  terms[Term::operation] = 1;
+  terms[Term::dtype] = static_cast<std::int64_t>(args.x.dtype);
+  terms[Term::hidden] = args.x.size(1);
+  terms[Term::routing] = cached ? 3 : args.token_in_rank.given() ? 2 : 1;
+  terms[Term::top_k] = call.routing->top_k;
+  terms[Term::topk_dtype] = args.topk_idx.given() ? static_cast<std::int64_t>(args.topk_idx.dtype) : -1;
+  terms[Term::topk_weights] = args.topk_weights.given() ? 1 : 0;
+  terms[Term::scales] = static_cast<std::int64_t>(call.shape.scale_bytes);
+  terms[Term::cast] = args.cast_to_fp8 ? 1 : 0;
+  terms[Term::layout] = static_cast<std::int64_t>(call.routing->layout);
+  terms[Term::alignment] = call.routing->expert_alignment;
+  terms[Term::worst_tokens] = args.num_worst_tokens;
+  terms[Term::range] = call.range;
+  terms[Term::dispatch] = cached ? static_cast<std::int64_t>(call.routing->dispatch) : -1;
+  return terms;
+}
+
+CallTerms terms_of(CombineCall const& call) {
+  CombineArgs const& args = call.args;
+  CallTerms terms;
+  terms[Term::operation] = 2;
+  terms[Term::dtype] = static_cast<std::int64_t>(args.x.dtype);
+  terms[Term::hidden] = args.x.size(1);
+  terms[Term::topk_weights] = args.topk_weights.given() ? 1 : 0;
+  terms[Term::row_weights] = args.row_weights.given() ? 1 : 0;
+  terms[Term::dispatch] = args.handle.given() ? static_cast<std::int64_t>(args.handle.routing()->dispatch) : -1;
+  return terms;
+}
+
+std::uint64_t digest_of(CallTerms const& terms) {
+  std::uint64_t digest = 0xcbf2'9ce4'8422'2325;  // FNV-1a, by words
+  for (std::int64_t const value : terms.values) {
+    digest = (digest ^ static_cast<std::uint64_t>(value)) * 0x100'0000'01b3;
+    digest ^= digest >> 29;
+  }
+  return digest != 0 ? digest : 1;
+}
+
+ReceiveShape shape_of(DispatchArgs const& args, OutputLayout layout, std::int64_t top_k) {
+  bool const fp8 = args.cast_to_fp8 || args.x.dtype == DType::f8e4m3;
+  auto const hidden = static_cast<std::size_t>(args.x.size(1));
+  auto const groups = static_cast<std::size_t>(scale_groups(args.x.size(1)));
+  auto const slots = static_cast<std::size_t>(top_k);
+  bool const flat = layout == OutputLayout::flat;
+  return {.rows = args.num_worst_tokens,
+          .row_bytes = hidden * (fp8 ? 1 : size_of(args.x.dtype)),
+          .scale_bytes = fp8 ? groups * sizeof(float) : 0,
+          .topk_bytes = args.topk_idx.given() && flat ? slots * size_of(args.topk_idx.dtype) : 0,
+          .weight_bytes = args.topk_weights.given() ? (flat ? slots : 1) * sizeof(float) : 0};
+}
+
+void describe(DispatchArgs const& args, BufferInfo const& buffer, int rank, detail::Routing& routing) {
+  routing.buffer_id = buffer.buffer_id;
+  routing.layout = args.layout;
+  routing.rank = rank;
+  routing.num_tokens = args.x.size(0);
+  routing.expert_alignment = args.expert_alignment;
+  routing.top_k = args.topk_idx.given() ? args.topk_idx.size(1) : 0;
+}
+
+void fill_tensors(DispatchCall const& call, Device device, Dispatched& result) {
+  auto const& [offset, data, owner] = *call.block;
+  ReceiveShape const& shape = call.shape;
+  ReceiveBlock const parts = receive_block(shape);
+  DispatchArgs const& args = call.args;
+  DType const dtype = args.cast_to_fp8 ? DType::f8e4m3 : args.x.dtype;
+  std::int64_t const groups = static_cast<std::int64_t>(shape.scale_bytes / sizeof(float));
+  std::int64_t const top_k = call.routing->top_k;
+  bool const flat = call.routing->layout == OutputLayout::flat;
+  result.x = tensor_at(data + parts.x, dtype, {shape.rows, args.x.size(1)}, device, owner);
+  if (groups > 0) result.scales = tensor_at(data + parts.scales, DType::f32, {shape.rows, groups}, device, owner);
+  if (shape.topk_bytes > 0) {
+    result.topk_idx = tensor_at(data + parts.topk_idx, args.topk_idx.dtype, {shape.rows, top_k}, device, owner);
+  }
+  if (shape.weight_bytes > 0 && flat) {
+    result.topk_weights = tensor_at(data + parts.topk_weights, DType::f32, {shape.rows, top_k}, device, owner);
+  } else if (shape.weight_bytes > 0) {
+    result.topk_weights = tensor_at(data + parts.topk_weights, DType::f32, {shape.rows}, device, owner);
+  }
+  result.source_token = tensor_at(data + parts.source_token, DType::i32, {shape.rows}, device, owner);
+}
+
+void prepare_outputs(CombineCall& call, SymmetricHeap& heap, BufferInfo const& buffer, Combined& result) {
+  CombineArgs const& args = call.args;
+  detail::Routing const& routing = *args.handle.routing();
+  call.out = args.out;
+  if (!args.out.given()) {
+    result.x = allocate_tensor(heap, args.x.dtype, {routing.num_tokens, buffer.options.hidden}, buffer.device);
+    call.out = result.x;
+  }
+  if (args.topk_weights.given() && !call.out_weights.given()) {
+    result.topk_weights = allocate_tensor(heap, DType::f32, {routing.num_tokens, routing.top_k}, buffer.device);
+    call.out_weights = result.topk_weights;
+  }
+}
+
+}  // namespace switchyard

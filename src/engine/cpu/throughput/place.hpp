@@ -1,0 +1,54 @@
+// Writes the rows of a dispatch to where their receivers have placed them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "call/throughput.hpp"
+#include "engine/cpu/row_loader.hpp"
+#include "engine/cpu/token_chunks.hpp"
+
+namespace switchyard::cpu {
+
+// Where a receiver's result lies, as this source sees it.
+struct Destination {
+  std::byte* x = nullptr;
+  std::byte* scales = nullptr;
+  std::byte* topk_idx = nullptr;
+  std::byte* topk_weights = nullptr;
+  std::byte* source_token = nullptr;
+  int first_expert = 0;
+  int local_experts = 0;
+};
+
+Destination destination_at(std::byte* block, ReceiveShape const& shape);
+
+// The call's routing must have its final rows. What it is made of must outlive it. Any number of threads may use
+// it.
+class RowWriter {
+ public:
+  RowWriter(DispatchCall const& call, std::vector<Destination> const& destinations)
+      : call_(call), routing_(*call.routing), shape_(call.shape), destinations_(destinations) {}
+
+  // What one worker does: writes the tokens of the chunks that it takes. Each row is read once, and written once to
+  // every destination. When this returns, the caller may release the flags.
+  void write(TokenChunks& chunks) const;
+
+  // Fills the rows of this rank's own result that no source writes.
+  void fill_padding(Destination const& own) const;
+
+ private:
+  [[nodiscard]] bool expanded() const { return routing_.layout == OutputLayout::expanded; }
+  void fill_padding_row(Destination const& own, std::int64_t row) const;
+  void prefetch_row(Destination const& to, std::size_t row) const;
+  void store_row(Route const& route, std::int64_t token, LoadedRow const& row) const;
+  void store_topk(Destination const& to, Route const& route, std::int64_t token) const;
+
+  DispatchCall const& call_;
+  detail::Routing const& routing_;
+  ReceiveShape const& shape_;
+  std::vector<Destination> const& destinations_;  // by rank
+};
+
+}  // namespace switchyard::cpu
