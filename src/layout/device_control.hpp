@@ -11,22 +11,22 @@
 
 namespace switchyard {
 
-// Blocks that a layout is split over at most: their counts are summed up by one block.
+// The most blocks that count tokens. One block adds up what all of them counted, so more would not be faster.
 inline constexpr int max_layout_blocks = 32;
 
-// By source: opens a call. Written by a kernel of the source into the owner's control block.
+// Opens a call. There is one for each source, whose kernel writes it into the owner's control block.
 struct alignas(cache_line) DeviceAnnounce {
   std::uint64_t epoch;
-  std::uint64_t digest;  // of what must agree; 0: the source refuses
-  std::uint64_t
-      has_block;  // dispatch: 1: the source, as a receiver, answers at once; 0: when its host knows counts
-  // combine: offsets in the source's heap; -1: none.
+  std::uint64_t digest;  // of what all ranks must pass alike; 0: the source refuses
+  // Dispatch: 1 if the source, as a receiver, answers at once; 0 if it answers when its host knows the counts.
+  std::uint64_t has_block;
+  // Combine: offsets of tensors in the source's heap; -1 for a tensor that is not given.
   std::int64_t x_offset;
   std::int64_t weights_offset;
   std::int64_t row_weights_offset;
 };
 
-// By receiver: where the rows of the owner go.
+// Where the rows of the owner go. There is one for each receiver.
 struct alignas(cache_line) DeviceAnswer {
   std::uint64_t epoch;
   std::uint64_t block_offset;
@@ -35,43 +35,43 @@ struct alignas(cache_line) DeviceAnswer {
 
 struct alignas(cache_line) DeviceFlag {
   std::uint64_t epoch;
-  std::uint64_t value;  // what goes with it
+  std::uint64_t value;  // of a gate: when the peer came to it
 };
 
-// Only its own rank's kernels use it, one kernel at a time (they are in one stream).
+// Only its own rank's kernels use it, one kernel at a time, because they are in one stream.
 struct alignas(cache_line) DeviceState {
-  std::uint64_t epoch;          // of the last call that has its announces
-  std::uint64_t bad_id;         // least token * 64 + slot with an id out of range; all ones: none
+  std::uint64_t epoch;          // of the latest call whose blocks have all ended
+  std::uint64_t bad_id;         // least token * 64 + slot with an id out of range; all ones when there is none
   std::uint32_t failed;         // 1: kernels return at once
   std::uint32_t blocks_done;    // of the running kernel
-  std::uint32_t blocks_opened;  // that have done what comes before a kernel tells its peers something
-  std::uint64_t complete;       // number of the latest dispatch whose rows are all there: its handle is whole
+  std::uint32_t blocks_opened;  // of the running kernel, that have done what comes before it publishes to peers
+  std::uint64_t complete;  // number of the latest dispatch whose rows have all arrived, so that its handle is whole
 };
 
 static_assert(sizeof(DeviceAnnounce) == 64 && sizeof(DeviceAnswer) == 64 && sizeof(DeviceFlag) == 64 &&
               sizeof(DeviceState) == 64);
 
-// wait_for_peers() finds the epoch of all of them at the start.
+// wait_for_flags() finds the epoch of each of them at its start.
 static_assert(offsetof(DeviceAnnounce, epoch) == 0 && offsetof(DeviceAnswer, epoch) == 0 &&
               offsetof(DeviceFlag, epoch) == 0);
 
-// How far a call got, on the GPU's clock: where its time goes.
+// The points of a call at which kernels write down the time, by the GPU's clock.
 enum class Stamp : std::uint32_t {
-  released,  // by the gate, if there was one
+  released,  // the gate opened, if there was one
   started,   // the first block runs
-  counted,   // dispatch: counted what goes where; combine: staged
-  agreed,    // all ranks have announced the call
-  answered,  // dispatch: all destinations are known
-  moved,     // all rows of this rank are out, or summed up
+  counted,   // all blocks have counted (dispatch) or staged (combine)
+  agreed,    // the announces of all ranks have arrived
+  answered,  // all destinations of a dispatch are known
+  moved,     // all rows of this rank have left, or are summed
   closed,    // all ranks have got so far
   count
 };
 
-// One row that a token takes somewhere; entries past the end of a token's list have rank -1.
+// One row of a token at some rank. Entries past the end of a token's list have rank -1.
 struct DeviceRoute {
   std::int32_t row;
   std::int16_t rank;
-  std::int16_t slot;  // expanded: top-k slot; flat: -1
+  std::int16_t slot;  // top-k slot in the expanded layout, -1 in the flat one
 };
 static_assert(sizeof(DeviceRoute) == 8);
 
@@ -84,7 +84,7 @@ struct DeviceSizes {
   [[nodiscard]] constexpr std::size_t streams() const noexcept {
     return static_cast<std::size_t>(num_ranks) + static_cast<std::size_t>(num_experts);
   }
-  // Most routes that a token has.
+  // The most routes that a token can have.
   [[nodiscard]] constexpr int max_width() const noexcept { return top_k > num_ranks ? top_k : num_ranks; }
   [[nodiscard]] constexpr int layout_blocks() const noexcept {
     std::size_t const affordable = (std::size_t{1} << 20) / streams();
@@ -93,13 +93,13 @@ struct DeviceSizes {
   }
 };
 
-// Byte offsets of its parts; the heap follows.
+// Byte offsets of the control block's parts. The heap follows it.
 struct DeviceControlLayout {
   std::size_t announces = 0;     // DeviceAnnounce[num_ranks], by source
   std::size_t answers = 0;       // DeviceAnswer[num_ranks], by receiver
   std::size_t arrived = 0;       // DeviceFlag[num_ranks], by source
   std::size_t done = 0;          // DeviceFlag[num_ranks], by peer
-  std::size_t gate = 0;          // DeviceFlag[num_ranks], by peer: the barrier of benchmarks
+  std::size_t gate = 0;          // DeviceFlag[num_ranks], by peer, for benchmarks
   std::size_t counts = 0;        // i32[num_ranks][slots]: rows, slots per local expert, by source
   std::size_t starts = 0;        // i32[num_ranks][slots]: first rows, by receiver
   std::size_t state = 0;         // DeviceState; from here on only the owner reads and writes

@@ -8,6 +8,8 @@
 namespace switchyard {
 
 inline constexpr std::size_t part_alignment = 128;
+// The rows of a result, and the slots of a frame, are numbered in 32 bits.
+inline constexpr std::int64_t max_result_rows = 0x7fffffff;
 
 constexpr std::size_t align_up(std::size_t value, std::size_t alignment) noexcept {
   return (value + alignment - 1) / alignment * alignment;

@@ -1,12 +1,11 @@
 // Division by multiplication, as kernels do it, against division.
-#include "engine/cuda/device/quick_divisor.hpp"
+#include "engine/cuda/device/expert_owners.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstdint>
 #include <random>
 
-#include "engine/cuda/device/expert_owners.hpp"
 #include "layout/experts.hpp"
 
 namespace switchyard::cuda {

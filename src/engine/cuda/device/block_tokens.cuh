@@ -1,10 +1,16 @@
-// The tokens of a block: they are dealt to the blocks of the grid in turn.
+// How a kernel's blocks share the tokens of a call.
 #pragma once
 
 #include <cstdint>
 
 namespace switchyard::cuda {
 
+struct TokenRange {
+  std::int64_t begin;
+  std::int64_t end;
+};
+
+// The tokens of this block when tokens are dealt to the blocks of the grid in turn.
 struct BlockTokens {
   std::int64_t count;
 

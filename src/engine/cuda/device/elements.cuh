@@ -1,4 +1,5 @@
-// Floating-point elements in 16-byte units, to f32 and back; NaNs in the one form that the CPU engine writes.
+// Floating-point elements, widened to f32 and rounded back. NaNs get the one bit pattern that the CPU engine
+// writes.
 #pragma once
 
 #include <cuda_bf16.h>

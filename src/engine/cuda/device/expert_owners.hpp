@@ -1,12 +1,30 @@
-// Which rank holds an expert, for kernels.
+// Which rank holds an expert, for kernels. On GPUs a division is a long sequence of instructions, so divisions by
+// numbers that the host knows become multiplications.
 #pragma once
 
-#include "engine/cuda/device/quick_divisor.hpp"
+#include <cstdint>
+
 #include "layout/experts.hpp"
 
 namespace switchyard::cuda {
 
-// As ExpertSplit::rank_of(), without a division.
+// of(n) is n / divisor for all n with n * divisor < 2^32: the inverse is too large by less than divisor / 2^32 of
+// itself, and so the product is too large by less than one step.
+class QuickDivisor {
+ public:
+  constexpr QuickDivisor() noexcept : QuickDivisor(1) {}
+  constexpr explicit QuickDivisor(std::uint32_t divisor) noexcept
+      : inverse_((std::uint64_t{1} << 32U) / divisor + 1) {}
+
+  [[nodiscard]] constexpr std::uint32_t of(std::uint32_t n) const noexcept {
+    return static_cast<std::uint32_t>(n * inverse_ >> 32U);
+  }
+
+ private:
+  std::uint64_t inverse_;  // has 33 bits for a divisor of 1
+};
+
+// Gives the same answers as ExpertSplit::rank_of(), without a division.
 class ExpertOwners {
  public:
   ExpertOwners() = default;
@@ -25,8 +43,8 @@ class ExpertOwners {
  private:
   static QuickDivisor divisor(int count) { return QuickDivisor(static_cast<std::uint32_t>(count > 0 ? count : 1)); }
 
-  int extra_ = 0;      // ranks that hold one more
-  int in_larger_ = 0;  // experts of those
+  int extra_ = 0;      // ranks that hold one expert more than the others
+  int in_larger_ = 0;  // experts of those ranks together
   QuickDivisor larger_;
   QuickDivisor smaller_;
 };

@@ -1,6 +1,6 @@
-// Casting to e4m3, bit by bit as engine/cpu/simd_cast.cpp does: amax of a group at least 1e-4, scale = amax / 448,
-// q = e4m3(x * (448 / amax)). Magnitudes are compared as bits, which order as the numbers do; infinity and then NaN
-// come last.
+// Casting to e4m3, with the same bits as engine/cpu/simd/cast.cpp: the amax of a group is at least 1e-4,
+// scale = amax / 448, and q = e4m3(x * (448 / amax)). Magnitudes are compared as bits, which order as the numbers
+// do, with infinity and then NaN last.
 #pragma once
 
 #include <cuda_fp8.h>
@@ -16,15 +16,15 @@ __device__ inline std::uint32_t smallest_amax_bits() {
   return __float_as_uint(1e-4F);
 }
 
-// NaN only counts `with_nan`.
+// The larger of `largest` and the bits of |value|. A NaN counts only if `with_nan` holds.
 __device__ inline std::uint32_t larger_bits(std::uint32_t largest, float value, bool with_nan) {
   std::uint32_t const bits = __float_as_uint(value) & 0x7fffffffU;
   return with_nan || bits <= infinity_bits ? max(largest, bits) : largest;
 }
 
 struct Fp8Scaling {
-  float scale;   // what the receiver multiplies by
-  float factor;  // what values are multiplied by
+  float scale;   // the receiver multiplies codes by it
+  float factor;  // values are multiplied by it before they are rounded
   bool finite;   // no value of the group is infinite or NaN
 };
 
@@ -33,7 +33,7 @@ __device__ inline Fp8Scaling scaling_of(std::uint32_t amax_bits, bool finite) {
   return {__fdiv_rn(amax, 448.0F), __fdiv_rn(448.0F, amax), finite};
 }
 
-// The least power of two that is not below `scaling`'s scale.
+// The scaling by the least power of two that is not below `scaling`'s scale.
 __device__ inline Fp8Scaling rounded_up(Fp8Scaling const& scaling) {
   std::uint32_t const bits = __float_as_uint(scaling.scale);
   std::uint32_t const exponent = (bits >> 23) + ((bits & 0x7fffffU) != 0 ? 1 : 0);
@@ -49,7 +49,7 @@ __device__ inline std::uint8_t encode_fp8(float value, float factor) {
   return static_cast<std::uint8_t>(sign | (code & 0x7f));
 }
 
-// Of finite values.
+// Four finite values at once.
 __device__ inline std::uint32_t encode_four(float const* values, float factor) {
   auto const low = __nv_cvt_float2_to_fp8x2(make_float2(__fmul_rn(values[0], factor), __fmul_rn(values[1], factor)),
                                             __NV_SATFINITE, __NV_E4M3);

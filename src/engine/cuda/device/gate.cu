@@ -1,12 +1,14 @@
-// Gate, for benchmarks and tests: all ranks' next work starts together, and so late that hosts have queued it.
+// The gate, for benchmarks and tests: the next work of all ranks starts together, and late enough for all hosts to
+// have queued it.
 #include "engine/cuda/device/grid.cuh"
+#include "engine/cuda/device/launch_next.cuh"
 #include "engine/cuda/host/launch.hpp"
 
 namespace switchyard::cuda {
 
 namespace {
 
-// By threads 0..num_ranks-1. The moment when the last rank came.
+// When the last rank came. Threads 0..num_ranks-1 look at a rank each.
 __device__ std::uint64_t latest_arrival(GateArgs const& args) {
   __shared__ unsigned long long latest;
   if (threadIdx.x == 0) latest = 0;
@@ -25,12 +27,12 @@ __global__ void gate_kernel(__grid_constant__ GateArgs const args) {
     gate_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank)->value = now;
   std::uint64_t const round =
       args.round > 0 ? args.round : gate_of(args.peers, args.peers.rank, args.peers.rank)->epoch + 1;
-  __syncthreads();  // all have read it
-  raise_at_peers(args.peers, args.peers.control.gate, round);
-  if (!wait_for_peers(args.peers, args.waiting, args.peers.control.gate, round, Phase::gate)) return;
-  // GPUs have clocks of their own; those that share one open at the same tick.
+  __syncthreads();  // all threads have read the epoch before it is raised
+  raise_flags(args.peers, args.peers.control.gate, round);
+  if (!wait_for_flags(args.peers, args.waiting, args.peers.control.gate, round, WaitPoint::gate)) return;
+  // Each GPU has a clock of its own. Ranks that share one open at the same tick.
   std::uint64_t const begin = args.one_clock ? latest_arrival(args) : ptx::global_timer();
-  // Peers say when the last one came: no longer than the deadline of a wait.
+  // The time of the last arrival comes from a peer, so it must not hold the gate beyond the deadline of a wait.
   while (ptx::global_timer() < begin + args.hold_ns && ptx::global_timer() - now < args.waiting.timeout_ns) {
   }
   stamp(args.peers, Stamp::released);
@@ -44,8 +46,7 @@ cudaError_t launch_gate(GateArgs const& args, cudaStream_t stream) {
 }
 
 cudaError_t load_gate() {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, gate_kernel);
+  return load_kernel(gate_kernel);
 }
 
 }  // namespace switchyard::cuda

@@ -1,7 +1,7 @@
 // Reading top-k ids on the device.
 #pragma once
 
-#include "engine/cuda/device/peers.cuh"
+#include "engine/cuda/host/args.hpp"
 
 namespace switchyard::cuda {
 
@@ -11,7 +11,7 @@ __device__ inline std::int64_t id_at(IdView const& ids, std::int64_t token, int 
                   : static_cast<std::int64_t>(static_cast<std::int32_t const*>(ids.data)[at]);
 }
 
-// Ids of `count` slots from `first` on, all asked for before any is there; -1 past the last slot.
+// The ids of `count` slots from `first` on, and -1 past the last slot. All loads are issued before any is used.
 template <int count>
 __device__ inline void load_ids(IdView const& ids, std::int64_t token, int first, int top_k,
                                 std::int64_t (&out)[count]) {

@@ -1,4 +1,5 @@
-// Typed access to the control blocks of all ranks.
+// Typed access to the control blocks of all ranks. `owner` is the rank in whose segment a part lies, and `writer`
+// the rank that writes it.
 #pragma once
 
 #include "engine/cuda/host/args.hpp"
@@ -16,12 +17,6 @@ __device__ inline DeviceAnnounce* announce_of(Peers const& peers, int owner, int
 __device__ inline DeviceAnswer* answer_of(Peers const& peers, int owner, int writer) {
   return control_part<DeviceAnswer>(peers, owner, peers.control.answers, writer);
 }
-__device__ inline DeviceFlag* arrived_of(Peers const& peers, int owner, int writer) {
-  return control_part<DeviceFlag>(peers, owner, peers.control.arrived, writer);
-}
-__device__ inline DeviceFlag* done_of(Peers const& peers, int owner, int writer) {
-  return control_part<DeviceFlag>(peers, owner, peers.control.done, writer);
-}
 __device__ inline DeviceFlag* gate_of(Peers const& peers, int owner, int writer) {
   return control_part<DeviceFlag>(peers, owner, peers.control.gate, writer);
 }
@@ -33,6 +28,8 @@ __device__ inline std::int32_t* starts_of(Peers const& peers, int owner, int wri
   return control_part<std::int32_t>(peers, owner, peers.control.starts) +
          static_cast<std::size_t>(writer) * peers.control.slots;
 }
+
+// These parts belong to this rank alone.
 __device__ inline DeviceState* state_of(Peers const& peers) {
   return control_part<DeviceState>(peers, peers.rank, peers.control.state);
 }
@@ -42,6 +39,8 @@ __device__ inline std::int32_t* block_counts_of(Peers const& peers) {
 __device__ inline DeviceRoute* scratch_routes_of(Peers const& peers) {
   return control_part<DeviceRoute>(peers, peers.rank, peers.control.routes);
 }
+
+// The heap follows the control block.
 __device__ inline std::byte* heap_of(Peers const& peers, int rank) {
   return peers.segment[rank] + peers.control.bytes;
 }

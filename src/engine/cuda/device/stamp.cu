@@ -1,4 +1,5 @@
-// Stamp, for benchmarks: when the stream came to this point, by the GPU's clock.
+// The stamp, for benchmarks: it writes down when the stream came to this point, by the GPU's clock.
+#include "engine/cuda/device/launch_next.cuh"
 #include "engine/cuda/host/launch.hpp"
 #include "engine/cuda/ptx/memory_order.cuh"
 
@@ -18,8 +19,7 @@ cudaError_t launch_stamp(std::uint64_t* to, cudaStream_t stream) {
 }
 
 cudaError_t load_stamp() {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, stamp_kernel);
+  return load_kernel(stamp_kernel);
 }
 
 }  // namespace switchyard::cuda

@@ -21,16 +21,16 @@ struct Peers {
 };
 
 struct Waiting {
-  Mailbox* mailbox;
+  Mailbox* mailbox;  // as the GPU maps it
   std::uint64_t timeout_ns;
 };
 
-// A 2-D tensor of 64-bit or 32-bit integers; strides in elements.
+// A 2-D tensor of 64-bit or 32-bit integers. Strides are in elements.
 struct IdView {
   void const* data;
   std::int64_t row_stride;
   std::int64_t column_stride;
-  bool wide;  // i64
+  bool wide;  // the integers have 64 bits
 };
 
 inline IdView view_of_ids(ConstTensorView const& ids) {
@@ -41,18 +41,26 @@ inline IdView view_of_ids(ConstTensorView const& ids) {
           .wide = ids.dtype == DType::i64};
 }
 
+// A 2-D tensor of f32. Strides are in elements.
 struct WeightView {
-  float const* data;  // null: none
+  float const* data;  // null when there is none
   std::int64_t row_stride;
   std::int64_t column_stride;
 };
 
+inline WeightView view_of_weights(ConstTensorView const& weights) {
+  if (!weights.given()) return {};
+  return {.data = static_cast<float const*>(weights.data),
+          .row_stride = weights.stride(0),
+          .column_stride = weights.stride(1)};
+}
+
 struct GateArgs {
   Peers peers;
   Waiting waiting;
-  std::uint64_t round;    // counts from 1; 0: the kernel counts itself
-  std::uint64_t hold_ns;  // after the last rank has come
-  bool one_clock;         // all ranks share one GPU
+  std::uint64_t round;    // of gates, from 1; 0: the kernel counts itself, so that replays of a graph count
+  std::uint64_t hold_ns;  // how long the gate stays closed after the last rank has come
+  bool one_clock;         // all ranks share one GPU, and so its clock
 };
 
 }  // namespace switchyard::cuda

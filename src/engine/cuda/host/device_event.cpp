@@ -39,7 +39,7 @@ StreamPoint::StreamPoint(int device, cudaStream_t stream, std::function<void()> 
 }
 
 void StreamPoint::wait() const {
-  // Kernels end by their own deadlines; this one is for work of the caller's before them.
+  // Kernels end by their own deadlines. This deadline is for the caller's work before them.
   if (!wait_for(longest_timeout)) throw Timeout("a CUDA event did not complete in time");
 }
 

@@ -1,4 +1,4 @@
-// CUDA events and streams with an owner.
+// CUDA streams and events that have an owner.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -13,7 +13,7 @@ namespace switchyard::cuda {
 
 class DeviceStream {
  public:
-  // Of high priority: what others wait for should not queue behind compute.
+  // The stream has the highest priority, because what peers wait for should not queue behind compute.
   explicit DeviceStream(int device);
   ~DeviceStream();
   DeviceStream(DeviceStream const&) = delete;
@@ -24,8 +24,8 @@ class DeviceStream {
   cudaStream_t stream_ = nullptr;
 };
 
-// While a stream of any thread is being captured the driver refuses what could harm a capture. What the engine asks
-// of its own streams and events does not.
+// While a stream of any thread is being captured, the driver refuses calls that could harm the capture. What the
+// engine asks about its own streams and events harms none, and is allowed while this object lives.
 class HarmlessToCaptures {
  public:
   HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
@@ -47,15 +47,11 @@ class DeviceEvent {
   DeviceEvent(DeviceEvent const&) = delete;
   DeviceEvent& operator=(DeviceEvent const&) = delete;
   void record(cudaStream_t stream) { check_cuda(cudaEventRecord(event_, stream), "cudaEventRecord"); }
-  // What is queued later on `stream` starts after this event.
-  void hold(cudaStream_t stream) const {
+  // What is queued on `stream` from here on starts after this event.
+  void make_stream_wait(cudaStream_t stream) const {
     check_cuda(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
   }
-  // An event that cannot be recorded stays what it was.
-  void record_quietly(cudaStream_t stream) noexcept {
-    if (cudaEventRecord(event_, stream) != cudaSuccess) static_cast<void>(cudaGetLastError());
-  }
-  // Kernels end by their own deadlines; work of the caller's before them may take as long as it likes.
+  // This wait has no deadline: kernels end by their own, and the caller's work before them may take any time.
   void wait() const { check_cuda(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
   void wait_quietly() const noexcept { cudaEventSynchronize(event_); }
   [[nodiscard]] bool done() const noexcept {
@@ -67,8 +63,8 @@ class DeviceEvent {
   cudaEvent_t event_ = nullptr;
 };
 
-// A point in the engine's stream, for callers. `check` throws what the kernels before it have reported. In a
-// capture it is a point of the graph, which only streams can wait for: to the host it is done.
+// A point in the engine's stream, for callers. `check` throws what the kernels before it have reported. A point
+// that is recorded in a capture belongs to the graph: only streams can wait for it, and to the host it is done.
 class StreamPoint final : public detail::EventState {
  public:
   StreamPoint(int device, cudaStream_t stream, std::function<void()> check);
@@ -76,7 +72,7 @@ class StreamPoint final : public detail::EventState {
   void wait() const override;
   void wait_quietly() const override;
   bool wait_for(std::chrono::milliseconds timeout) const override;
-  void wait_on(std::uintptr_t cuda_stream) const override { event_.hold(stream_of(cuda_stream)); }
+  void wait_on(std::uintptr_t cuda_stream) const override { event_.make_stream_wait(stream_of(cuda_stream)); }
 
  private:
   [[nodiscard]] bool completes(std::chrono::milliseconds timeout) const;

@@ -12,7 +12,7 @@ namespace {
 constexpr int oldest_major = 8;
 
 BufferPlan without_heap(BufferPlan plan) {
-  // They need a heap of their own, of the least size.
+  // A segment has a heap, so this one gets the smallest.
   plan.heap_bytes = page_bytes;
   plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
   return plan;
@@ -54,7 +54,9 @@ void wait_for_stream(int device, std::uintptr_t cuda_stream) {
   check_cuda(cudaStreamSynchronize(stream_of(cuda_stream)), "cudaStreamSynchronize");
 }
 
-void check_memory(char const* name, ConstTensorView const& view, int device) {
+namespace {
+
+void check_one_memory(char const* name, ConstTensorView const& view, int device) {
   if (!view.given() || view.numel() == 0) return;
   cudaPointerAttributes attributes{};
   check_cuda(cudaPointerGetAttributes(&attributes, view.data), "cudaPointerGetAttributes");
@@ -63,6 +65,18 @@ void check_memory(char const* name, ConstTensorView const& view, int device) {
           "{}: expected memory of a GPU, seen memory of the host", name);
   require(managed || attributes.device == device, "{}: expected memory of GPU {}, seen GPU {}", name, device,
           attributes.device);
+}
+
+}  // namespace
+
+void check_memory(int device, std::initializer_list<NamedView> views) {
+  for (auto const& [name, view] : views) check_one_memory(name, view, device);
+}
+
+void check_sms(int num_sms, SmShare const& share) {
+  require(num_sms >= 0 && num_sms <= share.most,
+          "num_sms: expected 0..{} (what {} ranks that share the GPU have each), seen {}", share.most,
+          share.ranks_per_gpu, num_sms);
 }
 
 int multiprocessors_of(int device) {

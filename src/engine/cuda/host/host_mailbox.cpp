@@ -8,14 +8,15 @@ namespace switchyard::cuda {
 
 namespace {
 
-// The GPU is the other party, which C++'s atomics do not know of, but they compile to the loads and stores needed.
+// The GPU is the other party. C++'s memory model does not cover it, but these atomics compile to the loads and
+// stores that are needed.
 template <typename T>
 std::atomic_ref<T> shared(T const& word) {
   return std::atomic_ref<T>(const_cast<T&>(word));
 }
 
-HostMailbox::Told told(std::uint64_t word) {
-  return {.ticket = word >> 1, .failed = (word & 1) != 0};
+HostMailbox::Ticket ticket_of(std::uint64_t word) {
+  return {.number = word >> 1, .failed = (word & 1) != 0};
 }
 
 }  // namespace
@@ -35,15 +36,15 @@ void HostMailbox::Free::operator()(Mailbox* mailbox) const noexcept {
   cudaFreeHost(mailbox);
 }
 
-HostMailbox::Told HostMailbox::ticket() const noexcept {
-  return told(shared(host_->ticket).load(std::memory_order_acquire));
+HostMailbox::Ticket HostMailbox::ticket() const noexcept {
+  return ticket_of(shared(host_->ticket).load(std::memory_order_acquire));
 }
 
-HostMailbox::Told HostMailbox::answered() const noexcept {
-  return told(shared(host_->answered).load(std::memory_order_acquire));
+HostMailbox::Ticket HostMailbox::answered() const noexcept {
+  return ticket_of(shared(host_->answered).load(std::memory_order_acquire));
 }
 
-bool HostMailbox::troubled() const noexcept {
+bool HostMailbox::has_trouble() const noexcept {
   return shared(host_->trouble.state).load(std::memory_order_acquire) != 0;
 }
 
@@ -53,21 +54,25 @@ void HostMailbox::clear_trouble() noexcept {
 
 std::int64_t HostMailbox::take_bad_slot() noexcept {
   std::atomic_ref<std::uint64_t> const word = shared(host_->bad_slot);
-  // Relaxed: nothing else goes with it; written by note_bad_id() on the device.
+  // Relaxed: nothing else goes with the word. Both accesses pair with the store_relaxed() in note_bad_id() on the
+  // device.
   if (word.load(std::memory_order_relaxed) == 0) return -1;
   return static_cast<std::int64_t>(word.exchange(0, std::memory_order_relaxed)) - 1;
 }
 
 void HostMailbox::set_lost(std::uint64_t mask) noexcept {
-  shared(host_->lost).store(mask, std::memory_order_release);  // read by reason_to_stop() on the device
+  shared(host_->lost)
+      .store(mask, std::memory_order_release);  // pairs with the load in reason_to_stop() on the device
 }
 
 void HostMailbox::set_aborted() noexcept {
-  shared(host_->aborted).store(1, std::memory_order_release);  // read by reason_to_stop() on the device
+  shared(host_->aborted)
+      .store(1, std::memory_order_release);  // pairs with the load in reason_to_stop() on the device
 }
 
 void HostMailbox::clear_aborted() noexcept {
-  shared(host_->aborted).store(0, std::memory_order_release);  // read by reason_to_stop() of later kernels
+  shared(host_->aborted)
+      .store(0, std::memory_order_release);  // pairs with the load in reason_to_stop() of later kernels
 }
 
 std::span<std::int64_t const> HostMailbox::padded() const noexcept {

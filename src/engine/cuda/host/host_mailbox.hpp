@@ -1,4 +1,4 @@
-// Owner of the pinned memory that host and GPU share.
+// The owner of the pinned memory that host and GPU share.
 #pragma once
 
 #include <atomic>
@@ -17,19 +17,20 @@ class HostMailbox {
   [[nodiscard]] Mailbox* device() const noexcept { return device_; }
   [[nodiscard]] Mailbox const& get() const noexcept { return *host_; }
 
-  // Pairs with the store_release() of the ticket in the kernels: what they told before is there.
-  struct Told {
-    std::uint64_t ticket;
-    bool failed;  // there is a trouble, or will be at once
+  struct Ticket {
+    std::uint64_t number;
+    bool failed;  // a trouble was reported; its words may become visible a little later
   };
-  [[nodiscard]] Told ticket() const noexcept;
-  [[nodiscard]] Told answered() const noexcept;
-  // Pairs with report() on the device.
-  [[nodiscard]] bool troubled() const noexcept;
+  // What kernels wrote before the ticket is visible afterwards: these acquire loads pair with the store_release()
+  // in publish_ticket() on the device.
+  [[nodiscard]] Ticket ticket() const noexcept;
+  [[nodiscard]] Ticket answered() const noexcept;
+  // The acquire load pairs with the store_release() in report() on the device.
+  [[nodiscard]] bool has_trouble() const noexcept;
   void clear_trouble() noexcept;
-  // Low-latency mode: token * 64 + slot of an id out of range since the last time; -1: none.
+  // Low-latency mode: token * 64 + slot of an id out of range since the last call of this; -1 when there is none.
   [[nodiscard]] std::int64_t take_bad_slot() noexcept;
-  // Read by waiting kernels.
+  // Waiting kernels read what these write.
   void set_lost(std::uint64_t mask) noexcept;
   void set_aborted() noexcept;
   void clear_aborted() noexcept;

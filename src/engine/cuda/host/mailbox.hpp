@@ -1,4 +1,5 @@
-// What the host and its own GPU tell each other, in pinned host memory that the GPU maps. One per buffer and rank.
+// What a host and its own GPU publish to each other, in pinned host memory that the GPU maps. Each rank has one for
+// each of its buffers.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,8 @@
 
 namespace switchyard::cuda {
 
-// Where a kernel was when a wait failed; names in trouble.cpp.
-enum class Phase : std::uint32_t {
+// Where a kernel was when a wait failed. trouble.cpp has the names that errors use.
+enum class WaitPoint : std::uint32_t {
   none,
   announce,
   answer,
@@ -18,7 +19,7 @@ enum class Phase : std::uint32_t {
   stage,
   combine_close,
   gate,
-  // Low-latency mode.
+  // Of the low-latency mode.
   slots_credit,
   slots_claim,
   slots_arrive,
@@ -32,36 +33,38 @@ enum class TroubleKind : std::uint32_t {
   aborted,      // another rank reported a failure through the host's control block
   broken,       // a peer's answer points outside of its heap
   mismatch,     // a peer makes another call, or refuses
-  corrupt,      // counts out of range
-  too_few_rows  // num_worst_tokens below what arrives
+  corrupt,      // a count is out of range
+  too_few_rows  // more rows arrive than num_worst_tokens allows
 };
 
 struct Trouble {
-  std::uint32_t state;  // 0: none; 1: readable
+  std::uint32_t state;  // 0: none; 1: the other fields can be read
   TroubleKind kind;
-  Phase phase;
+  WaitPoint point;
   std::int32_t peer;
   std::uint64_t expected;
   std::uint64_t seen;
 };
 
 struct Mailbox {
-  // Host to GPU.
-  alignas(cache_line) std::uint64_t lost;  // bit per rank that has ended or left
-  std::uint32_t aborted;                   // 1: give up
-  // GPU to host: the first trouble; written once, then state (release).
+  // The host writes these for its GPU.
+  alignas(cache_line) std::uint64_t lost;  // a bit for each rank that has ended or left
+  std::uint32_t aborted;                   // 1: waits must end
+
+  // The GPU writes all of the following for its host. The first trouble is written once, its state last (release).
   alignas(cache_line) Trouble trouble;
-  // GPU to host, low-latency mode: token * 64 + slot of an id out of range, plus 1; 0: none since the host looked.
+  // Low-latency mode: token * 64 + slot of an id that is out of range, plus 1; 0: none since the host looked.
   alignas(cache_line) std::uint64_t bad_slot;
-  // GPU to host: the outcome of the call with this ticket; the ticket is written last (release), as ticket * 2,
-  // plus 1 when there is a trouble, which may arrive later.
+  // The call with this ticket has its counts (a dispatch) or all announces (a combine), or it has failed. The word
+  // is ticket * 2, plus 1 when a trouble was reported, whose words may become visible later. It is written after
+  // the words below (release).
   alignas(cache_line) std::uint64_t ticket;
-  std::uint64_t answered;             // dispatch: likewise, of the answers
-  std::int64_t rows;                  // received, without those of a worst case
-  std::int64_t bad_id;                // token * 64 + slot of the first id out of range; -1: none
+  std::uint64_t answered;             // the dispatch with this ticket has all answers; made like `ticket`
+  std::int64_t rows;                  // received, without those that only fill num_worst_tokens
+  std::int64_t bad_id;                // token * 64 + slot of the first id that is out of range; -1: none
   std::uint64_t answers_are_certain;  // 1: no peer can refuse any more
   std::int64_t recv_rows_end[max_node_ranks];
-  // Behind it: i64 padded[max local experts], i64 real[max local experts].
+  // Two arrays follow the struct: i64 padded[max local experts] and i64 real[max local experts].
 };
 
 }  // namespace switchyard::cuda

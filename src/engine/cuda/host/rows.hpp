@@ -15,7 +15,7 @@ inline std::int64_t row_stride_of(ConstTensorView const& view) {
   return view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
 }
 
-// May rows travel through the copy engine?
+// Does the copy engine take such rows?
 inline bool suits_bulk_copies(void const* rows, std::int64_t stride, std::uint32_t bytes) {
   return reinterpret_cast<std::uintptr_t>(rows) % 16 == 0 && stride % 16 == 0 && bytes % 16 == 0;
 }

@@ -6,28 +6,28 @@
 
 namespace switchyard::cuda {
 
-char const* name_of(Phase phase) noexcept {
-  switch (phase) {
-    case Phase::announce: return "dispatch/announce";
-    case Phase::answer: return "dispatch/answer";
-    case Phase::arrive: return "dispatch/arrive";
-    case Phase::combine_announce: return "combine/announce";
-    case Phase::stage: return "combine/stage";
-    case Phase::combine_close: return "combine/close";
-    case Phase::gate: return "gate";
-    case Phase::slots_credit: return "low-latency dispatch/credit";
-    case Phase::slots_claim: return "low-latency dispatch/claim";
-    case Phase::slots_arrive: return "low-latency dispatch/arrive";
-    case Phase::slots_ready: return "low-latency combine/ready";
-    case Phase::none: break;
+char const* name_of(WaitPoint point) noexcept {
+  switch (point) {
+    case WaitPoint::announce: return "dispatch/announce";
+    case WaitPoint::answer: return "dispatch/answer";
+    case WaitPoint::arrive: return "dispatch/arrive";
+    case WaitPoint::combine_announce: return "combine/announce";
+    case WaitPoint::stage: return "combine/stage";
+    case WaitPoint::combine_close: return "combine/close";
+    case WaitPoint::gate: return "gate";
+    case WaitPoint::slots_credit: return "low-latency dispatch/credit";
+    case WaitPoint::slots_claim: return "low-latency dispatch/claim";
+    case WaitPoint::slots_arrive: return "low-latency dispatch/arrive";
+    case WaitPoint::slots_ready: return "low-latency combine/ready";
+    case WaitPoint::none: break;
   }
   return "none";
 }
 
 Error error_of(Trouble const& trouble, int rank, std::int64_t timeout_ms) {
-  ErrorFacts facts{.rank = rank, .peer = trouble.peer, .phase = name_of(trouble.phase)};
+  ErrorFacts facts{.rank = rank, .peer = trouble.peer, .phase = name_of(trouble.point)};
   auto const say = [&](std::string const& what) {
-    return fmt::format("rank {}: {} during {}: expected {}, seen {}", rank, what, name_of(trouble.phase),
+    return fmt::format("rank {}: {} during {}: expected {}, seen {}", rank, what, name_of(trouble.point),
                        trouble.expected, trouble.seen);
   };
   switch (trouble.kind) {
@@ -44,7 +44,7 @@ Error error_of(Trouble const& trouble, int rank, std::int64_t timeout_ms) {
     case TroubleKind::corrupt:
     case TroubleKind::none: break;
   }
-  return SystemError(say(fmt::format("what rank {} told is broken", trouble.peer)), facts);
+  return SystemError(say(fmt::format("what rank {} published is broken", trouble.peer)), facts);
 }
 
 }  // namespace switchyard::cuda

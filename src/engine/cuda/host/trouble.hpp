@@ -6,9 +6,9 @@
 
 namespace switchyard::cuda {
 
-char const* name_of(Phase phase) noexcept;
+char const* name_of(WaitPoint point) noexcept;
 
-// `rank`: this one. Not for TroubleKind::mismatch, whose cause the ranks tell one another first.
+// `rank` is this rank. This is not for TroubleKind::mismatch, whose error depends on the mode (MismatchPolicy).
 Error error_of(Trouble const& trouble, int rank, std::int64_t timeout_ms);
 
 }  // namespace switchyard::cuda

@@ -1,9 +1,8 @@
-// The arguments of the kernels of the low-latency mode: plain structs that host code fills in and kernels read.
+// What the kernels of the low-latency mode take: plain structs that host code fills in and kernels read.
 #pragma once
 
 #include "control/signal_delay.hpp"
 #include "engine/cuda/device/expert_owners.hpp"
-#include "engine/cuda/device/quick_divisor.hpp"
 #include "engine/cuda/host/args.hpp"
 #include "layout/slots.hpp"
 #include "switchyard/low_latency.hpp"
@@ -17,68 +16,67 @@ struct SlotArgs {
   SlotLayoutBytes at;  // in the heaps of all ranks
   ExpertSplit experts{0, 1};
   ExpertOwners owners;
-  QuickDivisor by_top_k;  // of slots of tokens
+  QuickDivisor by_top_k;  // divides the number of a slot
   std::int64_t max_tokens;
   int top_k;
   int frames;
   bool mask_late;
   SignalDelays delays;  // of tests
-  // Bit per frame that the host has let go of: of calls outside of CUDA graphs, and of captured ones.
+  // A bit for each frame that the host has released: of results of calls outside of CUDA graphs, and of captured
+  // calls.
   std::uint32_t released;
   std::uint32_t released_captured;
 
   int frame;  // of this call
   bool captured;
   bool rank_major;
-  bool send;  // the halves that this kernel does
+  bool send;  // this kernel does the send half
   bool receive;
   std::int64_t tokens;  // N
   std::uint64_t digest;
-  std::int64_t* wait_ns;  // [R]; null: nobody asks
+  std::int64_t* wait_ns;  // [R]; null when nobody asks for it
 
-  // Rows that one source may have in a rank's frame, all sources together.
+  // Rows that an expert has room for, or a source in a rank's frame: those of all sources together.
   [[nodiscard]] __host__ __device__ std::int64_t rows_of_expert() const { return max_tokens * peers.num_ranks; }
 };
 
-// Rows of bytes, one a token. `width`: 16, 4 or 1: what all addresses and sizes are multiples of.
+// Rows of bytes, one for each token.
 struct ByteRows {
-  std::byte const* from;  // null: none
+  std::byte const* from;  // null when there are none
   std::int64_t stride;    // bytes
-  std::uint32_t bytes;    // 0: none
-  int width;
+  std::uint32_t bytes;    // 0 when there are none
+  int width;              // 16, 4 or 1: all addresses and sizes are multiples of it
 };
 
 struct SlotDispatchArgs : SlotArgs {
   IdView ids;
-  ByteRows x;           // sent as it is; not used with a cast
+  ByteRows x;           // sent as they are; not used with a cast
   ByteRows scale_rows;  // opaque scales, sent as they are
-  // f32 scales of an f8e4m3 x; null: none.
-  float const* scales;
+  float const* scales;  // of an x of f8e4m3; null when there are none
   std::int64_t scale_strides[2];
-  WeightView weights;  // rank_major
+  WeightView weights;  // sent with rank_major only
   SendCast cast;
-  DType dtype;                // of x, for the cast
-  std::int64_t hidden;        // likewise
-  std::uint32_t scale_bytes;  // of a row as it travels; 0: none
-  bool scales_by_column;      // scales of adjacent rows of an expert lie beside one another
-  std::uint32_t row_bytes;    // as it travels
-  int buffer_rows;            // rows that a block has room for in shared memory, for the copy engine; 0: not used
-  std::int32_t* received_per_expert;  // [L]; null: nobody asks
+  DType dtype;                        // of x before the cast
+  std::int64_t hidden;                // of x before the cast
+  std::uint32_t scale_bytes;          // of a row as it travels; 0 when it has no scales
+  bool scales_by_column;              // the scales of adjacent rows of an expert are adjacent
+  std::uint32_t row_bytes;            // as it travels
+  int buffer_rows;                    // rows that a block can hold for the copy engine; 0: it is not used
+  std::int32_t* received_per_expert;  // [L]; null when nobody asks for it
 };
 
 struct SlotCombineArgs : SlotArgs {
-  std::byte const* x;  // to be copied to the frame's outputs; null: there already
+  std::byte const* x;  // to be copied to the frame's outputs; null when they lie there already
   WeightView weights;
   CombineCoding coding;
   DType dtype;
   std::int64_t hidden;
   std::uint32_t output_bytes;  // of a row of the frame's outputs, as it is read
-  int width;                   // of out's rows and of plain outputs: 16 or 2
+  int width;                   // 16 or 2: rows of out and plain outputs are multiples of it
   std::byte* out;
   std::int64_t out_stride;  // bytes
 };
 
-// What a rank says of a peer.
 struct SlotMaskArgs : SlotArgs {
   int peer;
   bool masked;

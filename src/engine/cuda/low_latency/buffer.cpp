@@ -1,7 +1,6 @@
-// The low-latency buffer of the CUDA engine.
+// The low-latency buffer of the CUDA engine: who uses each frame, and the arguments of its kernels.
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <optional>
 #include <utility>
 
@@ -31,7 +30,7 @@ DeviceSizes control_sizes(SlotSizes const& slots) {
           .top_k = slots.top_k};
 }
 
-// The widest access that all addresses and sizes allow.
+// The widest access, in bytes, that all addresses and sizes allow.
 int width_of(void const* data, std::int64_t stride, std::int64_t bytes) {
   auto const all = reinterpret_cast<std::uintptr_t>(data) | static_cast<std::uintptr_t>(stride) |
                    static_cast<std::uintptr_t>(bytes);
@@ -46,11 +45,6 @@ cuda::ByteRows byte_rows_of(ConstTensorView const& view) {
           .stride = stride,
           .bytes = static_cast<std::uint32_t>(bytes),
           .width = width_of(view.data, stride, bytes)};
-}
-
-cuda::WeightView weights_of(ConstTensorView const& view) {
-  if (!view.given()) return {};
-  return {static_cast<float const*>(view.data), view.stride(0), view.stride(1)};
 }
 
 SlotSizes cuda_slot_sizes_of(LowLatencyOptions const& options, int num_ranks) {
@@ -76,30 +70,22 @@ class CudaLowLatency final : public LowLatencyState {
                .rank = node().rank(),
                .buffer_id = host_.buffer_id,
                .device = Device::cuda},
-        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .node = communicator_.node()},
-                {.device = device_,
+        engine_({.device_heap = connected_.heap,
+                 .host_heap = host_.heap,
+                 .node = communicator_.node(),
+                 .device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .control = control_sizes(sizes_),
-                 .slots = sizes_,
-                 .mask_late = options.mask_late_peers,
-                 .wait = decisions_.wait}) {
+                 .wait = decisions_.wait},
+                sizes_, options.mask_late_peers) {
     facts_.options.device = device_;
-    // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
-    // One SM stays free for the kernels that give frames back beside a call.
-    most_sms_ =
-        std::clamp((multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu), 1, max_send_blocks);
-    agree(node(), refusal_of([&] {
-            CurrentDevice const current(device_);
-            check_sms(options.num_sms);
-            constexpr auto most = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
-            int const most_experts = cuda::most_slot_experts();  // counted in shared memory
-            require(options.num_experts <= most_experts,
-                    "num_experts: expected at most {} in low-latency mode on the CUDA engine, seen {}",
-                    most_experts, options.num_experts);
-            require(sizes_.rows() <= most, "max_tokens: expected at most {} slots, seen {}", most, sizes_.rows());
-          }));
-    num_sms_ = options.num_sms > 0 ? options.num_sms : most_sms_;
-    node().barrier();  // all slots are clear: kernels may write into them
+    // One SM stays free for the kernels that give frames back while a call runs.
+    sms_ = {.most = std::clamp((multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu), 1,
+                               max_send_blocks),
+            .ranks_per_gpu = connected_.ranks_per_gpu};
+    agree(node(), refusal_of([&] { check_gpu(options); }));
+    num_sms_ = options.num_sms > 0 ? options.num_sms : sms_.most;
+    node().barrier();  // all slots are clear, so kernels may write into them
   }
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override { return start(args, true).first; }
@@ -107,7 +93,7 @@ class CudaLowLatency final : public LowLatencyState {
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) override {
     auto [received, kernel] = start(args, false);
     receive = once([this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
-      if (lease->era != facts_.era) return;  // void since a reset
+      if (lease->era != facts_.era) return;  // a reset has made it void
       kernel.send = false;
       kernel.receive = true;
       run(kernel, 1, stream);
@@ -172,30 +158,35 @@ class CudaLowLatency final : public LowLatencyState {
     return connect_host_heap(node(), SizeOptions{"LowLatencyOptions", names}, decisions_.plan);
   }
 
-  void check_sms(int num_sms) const {
-    require(num_sms >= 0 && num_sms <= most_sms_,
-            "num_sms: expected 0..{} (what {} ranks that share the GPU have each), seen {}", most_sms_,
-            connected_.ranks_per_gpu, num_sms);
+  void check_gpu(LowLatencyOptions const& options) const {
+    CurrentDevice const current(device_);
+    check_sms(options.num_sms, sms_);
+    int const most_experts = cuda::most_slot_experts();  // they are counted in shared memory
+    require(options.num_experts <= most_experts,
+            "num_experts: expected at most {} in low-latency mode on the CUDA engine, seen {}", most_experts,
+            options.num_experts);
+    constexpr auto most = static_cast<std::size_t>(max_result_rows);
+    require(sizes_.rows() <= most, "max_tokens: expected at most {} slots, seen {}", most, sizes_.rows());
   }
 
   void check(LowLatencyDispatchArgs const& args) const {
     check_low_latency_dispatch(args, facts_);
-    check_memory("x", args.x, device_);
-    check_memory("scales", args.scales, device_);
-    check_memory("topk_idx", args.topk_idx, device_);
-    check_memory("topk_weights", args.topk_weights, device_);
-    check_memory("received_per_expert", args.received_per_expert, device_);
-    check_memory("wait_ns_per_source", args.wait_ns_per_source, device_);
-    check_sms(args.num_sms);
+    check_memory(device_, {{"x", args.x},
+                           {"scales", args.scales},
+                           {"topk_idx", args.topk_idx},
+                           {"topk_weights", args.topk_weights},
+                           {"received_per_expert", args.received_per_expert},
+                           {"wait_ns_per_source", args.wait_ns_per_source}});
+    check_sms(args.num_sms, sms_);
   }
 
   void check(LowLatencyCombineArgs const& args) const {
     check_low_latency_combine(args, facts_);
-    check_memory("x", args.x, device_);
-    check_memory("topk_weights", args.topk_weights, device_);
-    check_memory("out", args.out, device_);
-    check_memory("wait_ns_per_source", args.wait_ns_per_source, device_);
-    check_sms(args.num_sms);
+    check_memory(device_, {{"x", args.x},
+                           {"topk_weights", args.topk_weights},
+                           {"out", args.out},
+                           {"wait_ns_per_source", args.wait_ns_per_source}});
+    check_sms(args.num_sms, sms_);
   }
 
   [[nodiscard]] int blocks_for(int num_sms, std::int64_t tokens) const {
@@ -209,15 +200,15 @@ class CudaLowLatency final : public LowLatencyState {
             .local_experts = ExpertSplit(sizes_.num_experts, sizes_.num_ranks).count(facts_.rank)};
   }
 
-  // The next frame, for this call; throws when its result is still held.
+  // Leases the next frame for this call. Throws when its result is still held.
   std::shared_ptr<Lease> lease_frame(LowLatencyDispatchArgs const& args, bool captured) {
     auto const frame = static_cast<int>(calls_ % static_cast<std::uint64_t>(sizes_.frames));
     auto& held = held_[static_cast<std::size_t>(frame)];
-    require(
-        held.expired(),
-        "max_results: expected the result of {} dispatches ago to be let go of, seen it held; let go of results "
-        "earlier or raise LowLatencyOptions::max_results",
-        sizes_.frames);
+    require(held.expired(),
+            "max_results: expected the result of {} dispatches ago to be released, seen it held; release results "
+            "earlier "
+            "or raise LowLatencyOptions::max_results",
+            sizes_.frames);
     auto lease = std::make_shared<Lease>();
     lease->frame = frame;
     lease->layout = args.layout;
@@ -228,7 +219,7 @@ class CudaLowLatency final : public LowLatencyState {
     std::uint64_t const number = ++dispatches_;
     engine_.begin(frame, number);
     lease->give_back = [this, self = shared_from_this(), frame, number, captured] {
-      engine_.let_go({.frame = frame, .number = number, .captured = captured});
+      engine_.release({.frame = frame, .number = number, .captured = captured});
     };
     ++calls_;
     return lease;
@@ -248,14 +239,14 @@ class CudaLowLatency final : public LowLatencyState {
       kernel.scale_strides[0] = args.scales.stride(0);
       kernel.scale_strides[1] = args.scales.stride(1);
     }
-    kernel.weights = weights_of(args.topk_weights);
+    kernel.weights = cuda::view_of_weights(args.topk_weights);
     kernel.cast = args.cast;
     kernel.dtype = args.x.dtype;
     kernel.hidden = args.x.size(1);
     kernel.row_bytes = static_cast<std::uint32_t>(rows.row_bytes());
     kernel.scale_bytes = static_cast<std::uint32_t>(rows.scale_bytes());
     kernel.scales_by_column = rows.column_major();
-    // A cast writes rows of another width than it reads.
+    // A cast writes rows of another length than it reads, so both must suit.
     if (args.cast != SendCast::none && kernel.row_bytes % 16 != 0) kernel.x.width = 1;
     kernel.received_per_expert = static_cast<std::int32_t*>(args.received_per_expert.data);
     return kernel;
@@ -289,7 +280,7 @@ class CudaLowLatency final : public LowLatencyState {
     auto const* const there = engine_.frame(lease.frame) + engine_.layout().outputs;
     auto const* const x = static_cast<std::byte const*>(args.x.data);
     kernel.x = x == there ? nullptr : x;
-    kernel.weights = weights_of(args.topk_weights);
+    kernel.weights = cuda::view_of_weights(args.topk_weights);
     kernel.coding = args.coding;
     kernel.dtype = args.x.dtype;
     kernel.hidden = facts_.options.hidden;
@@ -298,7 +289,7 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.output_bytes = static_cast<std::uint32_t>(coded ? logfmt_row_bytes(hidden) : 2 * hidden);
     kernel.out = static_cast<std::byte*>(args.out.data);
     kernel.out_stride = cuda::row_stride_of(args.out);
-    // The rows that are copied, and those that are written.
+    // The width must suit the rows that are copied and those that are written.
     auto const in = width_of(kernel.x, 0, 2 * facts_.options.hidden);
     kernel.width = width_of(args.out.data, kernel.out_stride, in) == 16 ? 16 : 2;
     return kernel;
@@ -310,7 +301,7 @@ class CudaLowLatency final : public LowLatencyState {
     check(args);
     Lease& lease = *args.handle.lease();
     check_coding(args, engine_.frame(lease.frame) + engine_.layout().outputs);
-    // Peers would take the words of the first for those of the second.
+    // With a second combine of a handle peers would take its words for those of the first.
     require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
     require(!lease.combined, "handle: expected one of a dispatch that was not combined yet, seen one that was");
     cuda::SlotCombineArgs kernel = kernel_of(args);
@@ -319,19 +310,19 @@ class CudaLowLatency final : public LowLatencyState {
     kernel.receive = receive;
     int const tokens_blocks = blocks_for(args.num_sms, kernel.tokens);
     bool const copies = kernel.x != nullptr;
-    int const blocks = copies ? blocks_for(args.num_sms, most_sms_) : receive ? tokens_blocks : 1;
+    int const blocks = copies ? blocks_for(args.num_sms, sms_.most) : receive ? tokens_blocks : 1;
     engine_.launch(kernel, {blocks, stream_of(args.cuda_stream)});
     lease.combined = true;
     return kernel;
   }
 
-  // A hook that may be called again, to no effect. Until it is called it keeps this alive, and the result.
+  // A hook that does nothing when it is called again. Until it is called it keeps this buffer and the result alive.
   template <typename Receive>
   ReceiveHook once(Receive receive) {
     auto todo = std::make_shared<std::optional<Receive>>(std::move(receive));
     return [self = shared_from_this(), todo](std::uintptr_t stream) {
       if (!*todo) return;
-      (**todo)(stream);  // what throws may be called again
+      (**todo)(stream);  // if this throws, the hook may be called again
       todo->reset();
     };
   }
@@ -354,8 +345,8 @@ class CudaLowLatency final : public LowLatencyState {
   cuda::LowLatencyEngine engine_;
   std::uint64_t calls_ = 0;       // since the last reset
   std::uint64_t dispatches_ = 0;  // ever
+  SmShare sms_;
   int num_sms_ = 0;
-  int most_sms_ = 0;
 };
 
 }  // namespace

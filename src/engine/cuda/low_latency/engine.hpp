@@ -1,5 +1,5 @@
-// Dispatch and combine in low-latency mode, on GPU memory. Arguments arrive checked; see src/api/. Kernels run on
-// the caller's streams; the host waits for nothing.
+// Dispatch and combine in low-latency mode, on GPU memory. Arguments are checked before they arrive here; see
+// buffer.cpp. Kernels run on the caller's streams, and the host waits for nothing.
 #pragma once
 
 #include <array>
@@ -11,41 +11,25 @@
 
 #include "control/counters.hpp"
 #include "engine/cuda/host/device_event.hpp"
-#include "engine/cuda/host/lookout.hpp"
+#include "engine/cuda/host/failure_monitor.hpp"
 #include "engine/cuda/low_latency/args.hpp"
-#include "engine/cuda/low_latency/frame_book.hpp"
-#include "memory/symmetric_heap.hpp"
+#include "engine/cuda/low_latency/frame_tracker.hpp"
 
 namespace switchyard::cuda {
 
-struct LowLatencyEngineOptions {
-  int device = 0;
-  int ranks_per_gpu = 1;
-  DeviceSizes control;
-  SlotSizes slots;
-  bool mask_late = false;
-  WaitPolicy wait;
-};
-
-struct LowLatencyFoundation {
-  std::shared_ptr<SymmetricHeap> device_heap;
-  std::shared_ptr<SymmetricHeap> host_heap;
-  std::shared_ptr<Node> node;
-};
-
 class LowLatencyEngine {
  public:
-  LowLatencyEngine(LowLatencyFoundation foundation, LowLatencyEngineOptions const& options);
+  LowLatencyEngine(EngineResources resources, SlotSizes const& slots, bool mask_late);
   ~LowLatencyEngine();
   LowLatencyEngine(LowLatencyEngine const&) = delete;
   LowLatencyEngine& operator=(LowLatencyEngine const&) = delete;
 
-  // Which part of a call, on which stream, with how many blocks.
+  // How a part of a call runs.
   struct Run {
     int blocks = 1;
     cudaStream_t stream = nullptr;
   };
-  // What all kernels of a buffer are handed; the call's own fields are to be filled in.
+  // What all kernels of a buffer are handed. The fields of the call are to be filled in.
   [[nodiscard]] SlotArgs common() const;
   template <typename Args>
   [[nodiscard]] Args with_common() const {
@@ -56,17 +40,19 @@ class LowLatencyEngine {
   void launch(SlotDispatchArgs& args, Run const& run);
   void launch(SlotCombineArgs& args, Run const& run);
 
-  // From here on the frame has this dispatch's result; `number` counts dispatches from 1.
-  void begin(int frame, std::uint64_t number) { book_.begin(frame, number); }
-  // The result may be overwritten: told with the next kernel, or at once where replays may be the next. Any thread.
-  struct LetGo {
+  // From here on the frame has this dispatch's result. `number` counts dispatches from 1.
+  void begin(int frame, std::uint64_t number) { tracker_.begin(frame, number); }
+  struct ReleasedResult {
     int frame = 0;
     std::uint64_t number = 0;
     bool captured = false;
   };
-  void let_go(LetGo const& result) noexcept;
+  // The result may be overwritten. The next kernel gives its frame back; if replays may come next, a kernel does so
+  // at once. Any thread may call this.
+  void release(ReleasedResult const& result) noexcept;
 
-  // Throws what kernels or peers have reported, without and with ids of earlier calls that were out of range.
+  // Both throw what kernels or peers have reported, and check_usable() also ids of earlier calls that were out of
+  // range.
   void check_alive();
   void check_usable();
   void mask(int peer, bool masked);
@@ -76,7 +62,7 @@ class LowLatencyEngine {
   [[nodiscard]] std::byte* frame(int which) const noexcept;  // of this rank
   [[nodiscard]] SlotLayoutBytes const& layout() const noexcept { return at_; }
 
-  // The steps of a reset; see api/reset.hpp.
+  // The steps of a reset; see call/reset.hpp.
   void end_work();
   [[nodiscard]] static Counters counters() noexcept { return {}; }  // all begin at 0 again
   void clean(Counters const& agreed);
@@ -85,32 +71,33 @@ class LowLatencyEngine {
  private:
   void expect_replays();
   void prepare(SlotArgs& args, cudaStream_t stream);
-  void follow(cudaStream_t stream);
   void remember(cudaStream_t stream, bool captured);
   void launch_release(std::uint32_t frames);
   [[nodiscard]] bool mark_readers(int frame);
-  [[nodiscard]] cudaError_t synchronize_aside() const;
+  [[nodiscard]] cudaError_t synchronize_release_stream() const;
   template <typename Launch>
   void launch_or_fail(SlotArgs& args, cudaStream_t stream, Launch const& launch);
   void clear_slots();
 
-  std::shared_ptr<SymmetricHeap> heap_;
-  std::shared_ptr<Node> node_;
-  LowLatencyEngineOptions options_;
+  EngineResources resources_;
+  SymmetricHeap& heap_;  // in GPU memory
+  SlotSizes slots_;
+  bool mask_late_;
   SlotLayoutBytes at_;
   Peers peers_{};
-  Lookout lookout_;
-  DeviceStream aside_;  // for what belongs to no call
-  // Calls come one after another, whatever streams they are on.
+  FailureMonitor monitor_;
+  DeviceStream release_stream_;  // for kernels that belong to no call
+  // Calls run one after another, whatever streams they are on.
   DeviceEvent latest_done_;
-  std::atomic<cudaStream_t> latest_stream_{nullptr};
+  std::atomic<cudaStream_t> latest_stream_{nullptr};  // remember() stores it; prepare() and mark_readers() load it
   bool any_call_ = false;
-  std::mutex launching_;              // what is taken from the book is launched before anything else is
-  std::atomic<bool> replays_{false};  // a call was captured: set by expect_replays(), read by let_go()
-  FrameBook book_;
-  DeviceEvent aside_done_;  // of the latest release outside of a call
-  bool released_aside_ = false;
-  std::array<std::unique_ptr<DeviceEvent>, max_frames> let_go_;  // behind which nobody reads the frame
+  std::mutex launching_;  // held so that what is taken from the tracker is launched before anything else
+  std::atomic<bool> replays_{false};  // a call was captured; expect_replays() stores it, and release() loads it
+  FrameTracker tracker_;
+  DeviceEvent release_done_;  // of the latest release outside of a call
+  bool released_outside_ = false;
+  // Behind each of these events nothing reads its frame's released result any more.
+  std::array<std::unique_ptr<DeviceEvent>, max_frames> readers_done_;
 };
 
 }  // namespace switchyard::cuda

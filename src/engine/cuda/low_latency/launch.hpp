@@ -1,22 +1,20 @@
-// Launching the kernels of the low-latency mode from host code; as in engine/cuda/host/launch.hpp.
+// Launching the kernels of the low-latency mode from host code; see engine/cuda/host/launch.hpp.
 #pragma once
 
 #include <cuda_runtime_api.h>
-
-#include <cstddef>
 
 #include "engine/cuda/low_latency/args.hpp"
 
 namespace switchyard::cuda {
 
-// Settles args.buffer_rows.
+// Sets args.buffer_rows.
 cudaError_t launch_slot_dispatch(SlotDispatchArgs& args, int blocks, cudaStream_t stream);
 cudaError_t launch_slot_combine(SlotCombineArgs const& args, int blocks, cudaStream_t stream);
-// Gives frames back that no other call does.
+// Gives frames back outside of any call.
 cudaError_t launch_slot_release(SlotArgs const& args, cudaStream_t stream);
 cudaError_t launch_slot_mask(SlotMaskArgs const& args, cudaStream_t stream);
 
-// Experts that a block of the current GPU can count.
+// How many experts a block of the current GPU can count.
 int most_slot_experts();
 
 cudaError_t load_slot_dispatch();

@@ -1,5 +1,5 @@
-// The bulk copy engine of sm_90 and later (cp.async.bulk): global memory to shared memory, completing on an
-// mbarrier, and back, completing in groups. Addresses and sizes are multiples of 16 bytes.
+// The bulk copy engine of sm_90 and later (cp.async.bulk). Copies from global to shared memory complete on an
+// mbarrier, and copies back complete in groups. Addresses and sizes are multiples of 16 bytes.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ __device__ inline std::uint32_t shared_address(void const* at) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
 }
 
-// 16 bytes, of an address that shared_address() gave.
+// Loads 16 bytes from an address that shared_address() gave.
 __device__ inline uint4 load_shared(std::uint32_t at) {
   uint4 value;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -26,7 +26,7 @@ __device__ inline void barrier_init(std::uint64_t* barrier, std::uint32_t arriva
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }
 
-// What barrier_init() wrote is seen by the copy engine.
+// Makes what barrier_init() wrote visible to the copy engine.
 __device__ inline void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -37,12 +37,13 @@ __device__ inline void barrier_expect(std::uint64_t* barrier, std::uint32_t byte
                : "memory");
 }
 
-// Release: pairs with a barrier_wait() for the same barrier.
+// A release, which pairs with a barrier_wait() for the same barrier.
 __device__ inline void barrier_arrive(std::uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
-// Acquire: what the copy wrote to shared memory is there. Pairs with the completion of bulk_load().
+// An acquire: what the copy wrote to shared memory is visible afterwards. It pairs with the completion of
+// bulk_load(), and with barrier_arrive() and barrier_expect().
 __device__ inline void barrier_wait(std::uint64_t* barrier, std::uint32_t parity) {
   asm volatile(
       "{\n"
@@ -75,14 +76,14 @@ __device__ inline void bulk_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
 
-// All groups of this thread but the latest `pending` have read their shared memory.
+// Waits until all groups of this thread but the latest `pending` have read their shared memory.
 template <int pending>
 __device__ inline void bulk_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory");
 }
 
-// All groups of this thread are complete: their writes are visible to this thread, and so to whoever acquires
-// what it releases afterwards.
+// Waits until all groups of this thread are complete. Their writes are then visible to this thread, and so to
+// whoever acquires what it releases afterwards.
 __device__ inline void bulk_wait_all() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }

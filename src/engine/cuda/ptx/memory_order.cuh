@@ -1,5 +1,5 @@
-// Loads and stores with an order, as the PTX memory model names them. Scope sys: peers may be other GPUs or
-// processes. Each use says which other access it pairs with.
+// Loads and stores with an order, as the PTX memory model names them. Their scope is sys, unless the name says
+// otherwise, because peers may be other GPUs or processes. Each use says which other access it pairs with.
 #pragma once
 
 #include <cstdint>
@@ -42,18 +42,18 @@ __device__ inline void store_relaxed(std::uint64_t* at, std::uint64_t value) {
   asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
 }
 
-// The greater of both stays.
+// The greater of the two values stays. The store is a release.
 __device__ inline void max_release(std::uint64_t* at, std::uint64_t value) {
   asm volatile("red.release.sys.global.max.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
 }
 
-// Into the L2.
+// Brings a line into the L2 cache.
 __device__ inline void prefetch(void const* at) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
 }
 
-// Nothing is loaded unless `wanted`. Loads by this are all asked for before any is used: the compiler would put
-// them off until the condition is looked at again.
+// Loads only if `wanted` holds. Several of these loads are issued before any is used; plain conditional loads the
+// compiler would put off until the condition is tested again.
 __device__ inline uint4 load_if(bool wanted, uint4 const* at) {
   uint4 value;
   asm volatile(
@@ -68,14 +68,14 @@ __device__ inline uint4 load_if(bool wanted, uint4 const* at) {
   return value;
 }
 
-// Returns the value before.
+// Returns the value before the addition.
 __device__ inline std::uint32_t add_relaxed(std::uint32_t* at, std::uint32_t value) {
   std::uint32_t before;
   asm volatile("atom.relaxed.sys.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(at), "r"(value) : "memory");
   return before;
 }
 
-// Returns the value before.
+// Returns the value before the addition. The scope is gpu: only blocks of one kernel add to the counter.
 __device__ inline std::uint32_t add_acq_rel(std::uint32_t* at, std::uint32_t value) {
   std::uint32_t before;
   asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(at), "r"(value) : "memory");
@@ -86,23 +86,24 @@ __device__ inline void fence_sys() {
   asm volatile("fence.acq_rel.sys;" ::: "memory");
 }
 
-// Orders this thread's ordinary accesses before with the copy engine's after, in global and shared memory. Nothing
-// on GPUs without a copy engine.
+// Orders the ordinary accesses of this thread before the fence with the copy engine's accesses after it, in global
+// and shared memory. It does nothing on GPUs without a copy engine.
 __device__ inline void fence_proxy_async() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async;" ::: "memory");
 #endif
 }
 
-// Until the kernels before in the stream are done and what they wrote is there: first of all in a kernel that may
-// start early (launch_next()). Nothing on GPUs that do not do that.
+// Waits until the kernels before this one in the stream have ended and their writes are visible. A kernel that may
+// start early (launch_next()) does this before it reads anything. It does nothing on GPUs that start no kernel
+// early.
 __device__ inline void wait_for_kernel_before() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
-// Nanoseconds; ticks coarsely.
+// Nanoseconds. The clock advances in steps, whose length differs between GPUs.
 __device__ inline std::uint64_t global_timer() {
   std::uint64_t now;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));

@@ -1,4 +1,4 @@
-// The arguments of the kernels of the throughput mode: plain structs that host code fills in and kernels read.
+// What the kernels of the throughput mode take: plain structs that host code fills in and kernels read.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +13,10 @@
 
 namespace switchyard::cuda {
 
-// The device side of a handle, with its pointers resolved.
+// The device side of a handle (DeviceHandleLayout), as pointers.
 struct DeviceHandle {
   DeviceRoute* routes;
-  std::int16_t* slot_rank;  // null unless flat with topk_idx
+  std::int16_t* slot_rank;  // null unless the layout is flat and topk_idx was given
   std::int64_t* rows_of_rank;
   std::int32_t* padded;
   std::int32_t* real;
@@ -29,31 +29,31 @@ struct DeviceHandle {
   bool expanded;
 };
 
-// Tokens are cut into ranges, one for each block that takes part in a layout.
+// Tokens are cut into ranges, one for each block that counts.
 struct LayoutCut {
   int blocks;
   std::int64_t tokens;  // of a block
 };
 
-struct NotifyArgs {
+struct NotifyKernelArgs {
   Peers peers;
   Waiting waiting;
   DeviceHandle handle;
   ExpertSplit experts{0, 1};
-  IdView ids;                         // [N, K]; data null with token_in_rank, and in a cached dispatch
+  IdView ids;                         // [N, K]; its data is null with token_in_rank, and in a cached dispatch
   std::uint8_t const* token_in_rank;  // [N, R]
   std::int64_t in_rank_strides[2];
   LayoutCut cut;
-  std::int64_t max_count;      // what a peer's count can be at most
-  std::int64_t worst_rows;     // 0: not in worst-case mode
-  std::uint64_t block_offset;  // of the result, if it is there already
-  bool has_block;
+  std::int64_t max_count;      // the largest count that a peer can have
+  std::int64_t worst_rows;     // num_worst_tokens; 0: not given
+  std::uint64_t block_offset;  // of the result in the own heap, if has_block
+  bool has_block;              // the result has its block before the counts are known
   int alignment;
-  std::uint64_t digest;  // 0: refuse
-  std::uint64_t ticket;  // told to the host when counts are there, or the call has failed
+  std::uint64_t digest;  // of what all ranks must pass alike; 0: this rank refuses
+  std::uint64_t ticket;  // published to the host when the counts are known, or the call has failed
 };
 
-// How rows travel; a row is `bytes` long and copied in pieces of `piece` bytes.
+// Rows that travel: each has `bytes` bytes and is copied in pieces of `piece` bytes.
 struct RowCopy {
   std::byte const* from;
   std::int64_t stride;  // bytes
@@ -61,37 +61,37 @@ struct RowCopy {
   std::uint32_t piece;
 };
 
-// What comes before rows move.
-enum class Opening : std::uint8_t {
-  notify,   // all of it: this kernel counts, tells, and answers
-  counted,  // the notify kernel has told the counts; this one answers
+// What a dispatch kernel has to do before rows can move.
+enum class DispatchStart : std::uint8_t {
+  notify,   // everything: it counts, publishes the counts, agrees with the peers, and answers
+  counted,  // it answers; a notify kernel has done all that comes before
   cached,   // routes are known; ranks only make sure that they agree
 };
 
-struct DispatchArgs : NotifyArgs {
+struct DispatchKernelArgs : NotifyKernelArgs {
   std::uint64_t number;  // of this dispatch, the same on all ranks
-  Opening opening;
-  ReceiveShape shape;  // rows: of the own block
+  DispatchStart start;
+  ReceiveShape shape;  // of the rows; its row count is that of the own block
   RowCopy x;
-  float const* scales;  // [N, groups]; null: none
+  float const* scales;  // [N, groups]; null when there are none
   std::int64_t scale_strides[2];
   WeightView weights;
-  std::int64_t first_token;  // what source_token begins with
-  bool refused;              // this rank has no block
+  std::int64_t first_token;  // the number in source_token of token 0
+  bool refused;              // this rank has no block for its rows
   bool zero_padding;
   int stages;
-  int payload_warps;
+  int row_warps;  // warps of a block that move rows
 };
 
 struct SourceTensor {
-  std::byte const* data;    // null: none
+  std::byte const* data;    // null when there is none
   std::int64_t row_stride;  // bytes
   std::uint32_t row_bytes;
-  std::int64_t heap_offset;  // where it lies in the own heap, or is to be staged; -1: none
-  bool stage;
+  std::int64_t heap_offset;  // where in the own heap peers read it; -1: nowhere
+  bool stage;                // it must be copied there first
 };
 
-struct CombineArgs {
+struct CombineKernelArgs {
   Peers peers;
   Waiting waiting;
   DeviceHandle handle;
@@ -105,21 +105,21 @@ struct CombineArgs {
   std::int64_t bias_stride[2];  // bytes
   std::byte* out;
   std::int64_t out_stride;  // bytes
-  float* out_weights;       // [N, K] contiguous; null: none
-  bool own_in_place;        // x of the flat layout is not in the heap: own rows are read where they are
-  PullPlan pull;            // without stages: no copy engine, or rows that do not suit it
+  float* out_weights;       // [N, K] contiguous; null when there are none
+  bool own_in_place;  // flat layout, x not in the heap: the rows that this rank pulls from itself are not staged
+  PullPlan pull;      // has no stages where there is no copy engine, or rows do not suit it
   std::uint64_t digest;
-  std::uint64_t ticket;  // told to the host when all announces are there, or one failed
+  std::uint64_t ticket;  // published to the host when all announces have arrived, or the call has failed
 };
 
-// Counts and token-in-rank without communication.
-struct LayoutArgs : NotifyArgs {
+// A layout alone: counts and token-in-rank, without communication.
+struct LayoutKernelArgs : NotifyKernelArgs {
   std::int32_t* tokens_per_rank;    // [R]
   std::int32_t* tokens_per_expert;  // [E]
   std::uint8_t* is_token_in_rank;   // [N, R]
 };
 
-struct CastArgs {
+struct CastKernelArgs {
   std::byte const* from;
   std::int64_t row_stride;  // elements
   DType dtype;

@@ -62,23 +62,25 @@ class CudaBuffer final : public BufferState {
             node(),
             {.device = device_, .sizes = sizes_of(options, node().size()), .heap_bytes = heap_bytes(options)})),
         facts_{options, communicator_.size(), host_.buffer_id, Device::cuda},
-        engine_({.device_heap = connected_.heap, .host_heap = host_.heap, .node = communicator_.node()},
-                {.device = device_,
+        engine_({.device_heap = connected_.heap,
+                 .host_heap = host_.heap,
+                 .node = communicator_.node(),
+                 .device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
-                 .sizes = sizes_of(options, node().size()),
+                 .control = sizes_of(options, node().size()),
                  .wait = decisions_.wait}) {
     facts_.options.device = device_;
     SmProblem const problem = sm_problem(options, node().size(), connected_.ranks_per_gpu, device_);
-    // Kernels of all ranks that share the GPU wait for one another: they must fit on it together.
-    most_sms_ = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu));
-    agree(node(), refusal_of([&] { check_sms(options.num_sms); }));
+    sms_ = {.most = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu)),
+            .ranks_per_gpu = connected_.ranks_per_gpu};
+    agree(node(), refusal_of([&] { check_sms(options.num_sms, sms_); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
     node().barrier();  // all engines stand: their kernels may wait for one another
   }
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
     Layout result = launch(topk_idx, cuda_stream);
-    engine_.hold(stream_of(cuda_stream));
+    engine_.make_caller_wait(stream_of(cuda_stream));
     return result;
   }
 
@@ -89,7 +91,7 @@ class CudaBuffer final : public BufferState {
 
   Dispatched dispatch(DispatchArgs const& args) override {
     Dispatched result = launch(args);
-    engine_.hold(stream_of(args.cuda_stream));
+    engine_.make_caller_wait(stream_of(args.cuda_stream));
     return result;
   }
 
@@ -100,7 +102,7 @@ class CudaBuffer final : public BufferState {
 
   Combined combine(CombineArgs const& args) override {
     Combined result = launch(args);
-    engine_.hold(stream_of(args.cuda_stream));
+    engine_.make_caller_wait(stream_of(args.cuda_stream));
     return result;
   }
 
@@ -160,23 +162,6 @@ class CudaBuffer final : public BufferState {
     return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(node().size()));
   }
 
-  void check_memories(DispatchArgs const& args) const {
-    check_memory("x", args.x, device_);
-    check_memory("scales", args.scales, device_);
-    check_memory("topk_idx", args.topk_idx, device_);
-    check_memory("topk_weights", args.topk_weights, device_);
-    check_memory("token_in_rank", args.token_in_rank, device_);
-  }
-
-  void check_memories(CombineArgs const& args) const {
-    check_memory("x", args.x, device_);
-    check_memory("topk_weights", args.topk_weights, device_);
-    check_memory("row_weights", args.row_weights, device_);
-    check_memory("bias0", args.bias0, device_);
-    check_memory("bias1", args.bias1, device_);
-    check_memory("out", args.out, device_);
-  }
-
   // Kernels count rows in 32 bits.
   void check_padding(DispatchArgs const& args) const {
     if (args.layout != OutputLayout::expanded || args.handle.given()) return;
@@ -188,16 +173,10 @@ class CudaBuffer final : public BufferState {
             (most - rows) / std::max<std::int64_t>(experts, 1) + 1, experts, args.expert_alignment);
   }
 
-  void check_sms(int num_sms) const {
-    require(num_sms >= 0 && num_sms <= most_sms_,
-            "num_sms: expected 0..{} (what {} ranks that share the GPU have each), seen {}", most_sms_,
-            connected_.ranks_per_gpu, num_sms);
-  }
-
   Layout launch(ConstTensorView topk_idx, std::uintptr_t cuda_stream) {
     engine_.check_usable();
     check_topk_idx(topk_idx, facts_);
-    check_memory("topk_idx", topk_idx, device_);
+    check_memory(device_, {{"topk_idx", topk_idx}});
     auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
       return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
     };
@@ -215,7 +194,7 @@ class CudaBuffer final : public BufferState {
 
   Dispatched launch(DispatchArgs const& args) {
     CurrentDevice const current(device_);
-    engine_.follow(stream_of(args.cuda_stream), args.num_worst_tokens > 0);
+    engine_.start_after(stream_of(args.cuda_stream), args.num_worst_tokens > 0);
     if (ran_in_rounds(args.handle)) {
       args.after.wait_on(cuda_stream());
       return dispatch_in_same_rounds(tools(), args, refusal_of([&] { check(args); }));
@@ -258,14 +237,23 @@ class CudaBuffer final : public BufferState {
   void check(DispatchArgs const& args) const {
     check_dispatch(args, facts_);
     check_padding(args);
-    check_memories(args);
-    check_sms(args.num_sms);
+    check_memory(device_, {{"x", args.x},
+                           {"scales", args.scales},
+                           {"topk_idx", args.topk_idx},
+                           {"topk_weights", args.topk_weights},
+                           {"token_in_rank", args.token_in_rank}});
+    check_sms(args.num_sms, sms_);
   }
 
   void check(CombineArgs const& args) const {
     check_combine(args, facts_);
-    check_memories(args);
-    check_sms(args.num_sms);
+    check_memory(device_, {{"x", args.x},
+                           {"topk_weights", args.topk_weights},
+                           {"row_weights", args.row_weights},
+                           {"bias0", args.bias0},
+                           {"bias1", args.bias1},
+                           {"out", args.out}});
+    check_sms(args.num_sms, sms_);
   }
 
   void allocate_worst(DispatchCall& call) {
@@ -277,7 +265,7 @@ class CudaBuffer final : public BufferState {
   Combined launch(CombineArgs const& args) {
     CurrentDevice const current(device_);
     bool const given = args.handle.given();
-    engine_.follow(stream_of(args.cuda_stream), given && args.handle.routing()->worst);
+    engine_.start_after(stream_of(args.cuda_stream), given && args.handle.routing()->worst);
     if (!ran_in_rounds(args.handle)) return launch(args, {});
     args.after.wait_on(cuda_stream());
     return combine_in_rounds(tools(), args, refusal_of([&] { check(args); }));
@@ -330,8 +318,8 @@ class CudaBuffer final : public BufferState {
   BufferFacts facts_;
   std::shared_ptr<DevicePool> pool_;  // made when a call runs in rounds
   cuda::Engine engine_;
+  SmShare sms_;
   int num_sms_ = 0;
-  int most_sms_ = 0;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The host side of a combine: find where the tensors lie, or where they are staged.
+// The host side of a combine: it finds where tensors lie, or where they are staged.
 #include <fmt/core.h>
 
 #include "base/check.hpp"
@@ -17,21 +17,22 @@ bool is_contiguous(ConstTensorView const& view) {
 
 }  // namespace
 
-// Where peers find the tensor: where it is, if that is in the heap, or in a block that the kernel copies it to.
+// Finds where peers read the tensor: where it lies, if that is in the heap, or in a block to which the kernel
+// copies it.
 void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor) {
   tensor.heap_offset = -1;
   if (!view.given() || call.refusal) return;
   tensor.row_bytes = static_cast<std::uint32_t>(row_bytes_of(view));
   tensor.row_stride = row_stride_of(view);
   std::size_t const bytes = static_cast<std::size_t>(view.size(0)) * tensor.row_bytes;
-  // A tensor without rows has no address of its own, but it is given: peers only ask whether there is one.
+  // A tensor without rows has no address of its own. It gets one, because a null pointer says that it is not given.
   tensor.data = bytes == 0 ? heap_->heap(heap_->rank()) : static_cast<std::byte const*>(view.data);
   if (bytes == 0) {
     tensor.heap_offset = 0;
     return;
   }
   if (is_contiguous(view)) {
-    // Peers take offsets of whole floats only.
+    // Peers accept offsets of whole floats only.
     if (auto const offset = heap_->offset_of(view.data, bytes); offset && *offset % sizeof(float) == 0) {
       tensor.heap_offset = static_cast<std::int64_t>(*offset);
       return;
@@ -54,15 +55,15 @@ void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor&
 
 void Engine::combine(CombineCall& call, cudaStream_t caller) {
   check_usable();
-  CurrentDevice const current(options_.device);
-  join(caller);
-  ++calls_;  // also here, so that ranks that make different calls count alike
+  CurrentDevice const current(resources_.device);
+  make_engine_wait(caller);
+  ++calls_;  // combines count as well, so that ranks that make different calls have the same number
   latest_ = Call::combine;
   switchyard::CombineArgs const& from = call.args;
   if (!call.refusal) call.refusal = why_void(*from.handle.routing());
-  CombineArgs args{};
+  CombineKernelArgs args{};
   args.peers = peers_;
-  args.waiting = waiting();
+  args.waiting = monitor_.waiting();
   stage(call, from.x, args.x);
   stage(call, from.topk_weights, args.weights);
   stage(call, from.row_weights, args.row_weights);
@@ -87,10 +88,10 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
     args.digest = digest_of(facts_of(call));
   }
   check_cuda(launch_combine(args, call.workers, stream_.get()), "launching the combine kernel");
-  // After a dispatch that did not wait for counts, nothing waits on the host.
+  // After a dispatch whose host did not wait for counts, the host does not wait here, either.
   if (!call.refusal && from.handle.routing()->worst) return;
-  await_ticket();
-  settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "combine/announce"});
+  wait_for_ticket();
+  throw_if_failed({.facts = facts_of(call), .refusal = call.refusal, .phase = "combine/announce"});
 }
 
 }  // namespace switchyard::cuda

@@ -7,7 +7,7 @@
 namespace switchyard::cuda {
 
 RowCounts Engine::counts_of(detail::Routing const& routing) {
-  CurrentDevice const current(options_.device);
+  CurrentDevice const current(resources_.device);
   int const num_ranks = heap_->num_ranks();
   auto const slots = 1 + static_cast<std::size_t>(experts_.max_count());
   std::vector<std::int32_t> raw(static_cast<std::size_t>(num_ranks) * slots);

@@ -34,14 +34,14 @@ HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
 }  // namespace
 
 LayoutCut Engine::cut(std::int64_t tokens, int blocks) const {
-  std::int64_t const most = std::min(blocks, options_.sizes.layout_blocks());
+  std::int64_t const most = std::min(blocks, resources_.control.layout_blocks());
   std::int64_t const range = std::max<std::int64_t>((tokens + most - 1) / most, 1);
   return {.blocks = static_cast<int>(std::max<std::int64_t>((tokens + range - 1) / range, 1)), .tokens = range};
 }
 
 DeviceHandle Engine::device_handle(detail::Routing const& routing) const {
   if (routing.device == nullptr) return {};
-  DeviceHandleLayout const at = device_handle_layout(sizes_of(routing, options_.sizes));
+  DeviceHandleLayout const at = device_handle_layout(sizes_of(routing, resources_.control));
   std::byte* const base = routing.device;
   bool const flat = routing.layout == OutputLayout::flat;
   return {.routes = reinterpret_cast<DeviceRoute*>(base + at.routes),
@@ -63,28 +63,28 @@ void Engine::prepare_handle(DispatchCall& call) {
   detail::Routing& routing = *call.fresh;
   bool const flat = routing.layout == OutputLayout::flat;
   int const top_k = static_cast<int>(routing.top_k);
-  int const num_ranks = options_.sizes.num_ranks;
+  int const num_ranks = resources_.control.num_ranks;
   routing.width = top_k == 0 ? num_ranks : flat ? std::min(top_k, num_ranks) : top_k;
-  std::size_t const bytes = device_handle_layout(sizes_of(routing, options_.sizes)).bytes;
+  std::size_t const bytes = device_handle_layout(sizes_of(routing, resources_.control)).bytes;
   auto block = take(bytes);
   if (!block) {
     call.refusal = no_memory(*heap_, bytes, "a handle");
     return;
   }
   routing.device = block->data;
-  routing.recv_counts =
-      TensorView(device_handle(routing).recv_counts, DType::i32, {num_ranks, 1 + options_.sizes.max_local_experts});
+  routing.recv_counts = TensorView(device_handle(routing).recv_counts, DType::i32,
+                                   {num_ranks, 1 + resources_.control.max_local_experts});
   routing.recv_counts.device = Device::cuda;
   routing.device_owner = block->owner;
   keep_until_done(std::move(*block));
 }
 
 // What the notify phases need, in a kernel of their own or at the start of the dispatch kernel.
-void Engine::fill(DispatchCall const& call, NotifyArgs& to) const {
+void Engine::fill(DispatchCall const& call, NotifyKernelArgs& to) const {
   switchyard::DispatchArgs const& args = call.args;
   to.experts = experts_;
   to.peers = peers_;
-  to.waiting = waiting();
+  to.waiting = monitor_.waiting();
   if (call.routing && call.routing->device != nullptr) to.handle = device_handle(*call.routing);
   if (call.refusal) to.handle.num_tokens = 0;
   to.cut = cut(to.handle.num_tokens, call.workers);
@@ -95,14 +95,14 @@ void Engine::fill(DispatchCall const& call, NotifyArgs& to) const {
   to.token_in_rank = static_cast<std::uint8_t const*>(args.token_in_rank.data);
   to.in_rank_strides[0] = args.token_in_rank.stride(0);
   to.in_rank_strides[1] = args.token_in_rank.stride(1);
-  to.max_count = options_.sizes.max_tokens * std::max<std::int64_t>(to.handle.top_k, 1);
+  to.max_count = resources_.control.max_tokens * std::max<std::int64_t>(to.handle.top_k, 1);
   to.worst_rows = args.num_worst_tokens;
   to.alignment = call.routing->expert_alignment;
   to.digest = digest_of(facts_of(call));
 }
 
 void Engine::notify(DispatchCall& call) {
-  NotifyArgs args{};
+  NotifyKernelArgs args{};
   fill(call, args);
   args.ticket = ++ticket_;
   check_cuda(launch_notify(args, stream_.get()), "launching the notify kernel");
@@ -110,7 +110,7 @@ void Engine::notify(DispatchCall& call) {
 
 // The id at fault, as the CPU engine's text has it.
 void Engine::find_bad_id(DispatchCall& call) {
-  std::int64_t const place = mailbox_.get().bad_id;
+  std::int64_t const place = mailbox().get().bad_id;
   if (call.refusal || place < 0 || !call.args.topk_idx.given()) return;
   ConstTensorView const& ids = call.args.topk_idx;
   std::int64_t const token = place / 64;
@@ -131,22 +131,22 @@ void Engine::find_bad_id(DispatchCall& call) {
 }
 
 // What the notify kernel found, for the caller and for the allocation.
-void Engine::settle_placement(DispatchCall& call) {
+void Engine::finish_counting(DispatchCall& call) {
   // A receiver that has no room may have answered so already. Then counts are there all the same, as on the other
   // ranks, which hear of it later.
-  bool const refused_room = mailbox_.troubled() && mailbox_.get().trouble.kind == TroubleKind::mismatch &&
-                            mailbox_.get().trouble.phase == Phase::answer;
+  bool const refused_room = mailbox().has_trouble() && mailbox().get().trouble.kind == TroubleKind::mismatch &&
+                            mailbox().get().trouble.point == WaitPoint::answer;
   if (!refused_room) {
-    if (mailbox_.troubled()) find_bad_id(call);
-    settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
+    if (mailbox().has_trouble()) find_bad_id(call);
+    throw_if_failed({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
   }
   read_placement(call);
-  if (refused_room) settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+  if (refused_room) throw_if_failed({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
 }
 
 void Engine::read_placement(DispatchCall& call) {
   Placement& placement = call.fresh->placement;
-  Mailbox const& told = mailbox_.get();
+  Mailbox const& told = mailbox().get();
   placement.rows = told.rows;
   call.fresh->counted = true;
   bool const flat = call.fresh->layout == OutputLayout::flat;
@@ -156,8 +156,8 @@ void Engine::read_placement(DispatchCall& call) {
   if (!flat) placement.recv_rows_end.clear();
   if (call.fresh->top_k == 0) return;
   auto const local = static_cast<std::size_t>(experts_.count(heap_->rank()));
-  auto const padded = mailbox_.padded().first(local);
-  auto const real = mailbox_.real().first(local);
+  auto const padded = mailbox().padded().first(local);
+  auto const real = mailbox().real().first(local);
   placement.tokens_per_expert.assign(padded.begin(), padded.end());
   placement.real_tokens_per_expert.assign(real.begin(), real.end());
 }
@@ -165,7 +165,7 @@ void Engine::read_placement(DispatchCall& call) {
 // Room for all that could arrive, if the heap has it: rows can then move before the host knows how many.
 void Engine::guess_block(DispatchCall& call) {
   detail::Routing const& routing = *call.routing;
-  std::int64_t const sources = options_.sizes.max_tokens * options_.sizes.num_ranks;
+  std::int64_t const sources = resources_.control.max_tokens * resources_.control.num_ranks;
   std::int64_t rows = sources;
   if (routing.layout == OutputLayout::expanded) {
     int const local = experts_.count(heap_->rank());
@@ -190,35 +190,35 @@ void Engine::trim_block(DispatchCall& call) {
 }
 
 // One kernel does it all. Unless the caller wants to know no counts, the host waits for them, while rows move.
-void Engine::place_at_once(DispatchCall& call, Payload const& payload) {
-  place(call, payload, Opening::notify);
+void Engine::place_at_once(DispatchCall& call, OutgoingRows const& rows) {
+  place(call, rows, DispatchStart::notify);
   if (call.args.num_worst_tokens > 0) return;
-  await_ticket();
-  settle_placement(call);
+  wait_for_ticket();
+  finish_counting(call);
   trim_block(call);
-  if (mailbox_.get().answers_are_certain == 0) settle_answers(call);
+  if (mailbox().get().answers_are_certain == 0) finish_answers(call);
 }
 
 // The host allocates by the counts; a second kernel then tells the sources where.
-void Engine::place_when_counted(DispatchCall& call, Payload const& payload) {
+void Engine::place_when_counted(DispatchCall& call, OutgoingRows const& rows) {
   notify(call);
-  await_ticket();
-  settle_placement(call);
+  wait_for_ticket();
+  finish_counting(call);
   allocate_block(call);
-  place(call, payload, Opening::counted);
-  settle_answers(call);
+  place(call, rows, DispatchStart::counted);
+  finish_answers(call);
 }
 
-void Engine::place_cached(DispatchCall& call, Payload const& payload) {
+void Engine::place_cached(DispatchCall& call, OutgoingRows const& rows) {
   allocate_block(call);
-  place(call, payload, Opening::cached);
-  settle_answers(call);
+  place(call, rows, DispatchStart::cached);
+  finish_answers(call);
 }
 
 // A receiver that had to ask its host may refuse; then all ranks throw.
-void Engine::settle_answers(DispatchCall& call) {
-  await_answers();
-  settle({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
+void Engine::finish_answers(DispatchCall& call) {
+  wait_for_answers();
+  throw_if_failed({.facts = facts_of(call), .refusal = call.refusal, .phase = "dispatch/answer"});
 }
 
 void Engine::allocate_block(DispatchCall& call) {
@@ -237,24 +237,24 @@ void Engine::allocate_block(DispatchCall& call) {
 }
 
 // What travels: the caller's rows, or what the cast makes of them in the heap. May refuse the call.
-Engine::Payload Engine::prepare_payload(DispatchCall& call) {
+Engine::OutgoingRows Engine::prepare_rows(DispatchCall& call) {
   switchyard::DispatchArgs const& from = call.args;
-  Payload payload{};
-  if (call.refusal) return payload;
-  payload.x.from = static_cast<std::byte const*>(from.x.data);
-  payload.x.stride = row_stride_of(from.x);
-  payload.x.bytes = static_cast<std::uint32_t>(call.shape.row_bytes);
-  payload.scales = static_cast<float const*>(from.scales.data);
-  payload.scale_strides[0] = from.scales.stride(0);
-  payload.scale_strides[1] = from.scales.stride(1);
-  if (from.cast_to_fp8) cast(call, payload);
-  payload.copies = plan_copies(
-      suits_bulk_copies(payload.x.from, payload.x.stride, payload.x.bytes) ? payload.x.bytes : 0, rings_.dispatch);
-  payload.x.piece = payload.copies.piece;
-  return payload;
+  OutgoingRows rows{};
+  if (call.refusal) return rows;
+  rows.x.from = static_cast<std::byte const*>(from.x.data);
+  rows.x.stride = row_stride_of(from.x);
+  rows.x.bytes = static_cast<std::uint32_t>(call.shape.row_bytes);
+  rows.scales = static_cast<float const*>(from.scales.data);
+  rows.scale_strides[0] = from.scales.stride(0);
+  rows.scale_strides[1] = from.scales.stride(1);
+  if (from.cast_to_fp8) cast(call, rows);
+  rows.copies =
+      plan_copies(suits_bulk_copies(rows.x.from, rows.x.stride, rows.x.bytes) ? rows.x.bytes : 0, rings_.dispatch);
+  rows.x.piece = rows.copies.piece;
+  return rows;
 }
 
-void Engine::cast(DispatchCall& call, Payload& payload) {
+void Engine::cast(DispatchCall& call, OutgoingRows& rows) {
   ConstTensorView const& x = call.args.x;
   std::int64_t const groups = (x.size(1) + 127) / 128;
   std::size_t const values = align_up(static_cast<std::size_t>(x.numel()), part_alignment);
@@ -274,31 +274,30 @@ void Engine::cast(DispatchCall& call, Payload& payload) {
                           .scales = scales},
                          4 * call.workers, stream_.get()),
              "launching the cast kernel");
-  payload.x.from = block->data;
-  payload.x.stride = x.size(1);
-  payload.scales = scales;
-  payload.scale_strides[0] = groups;
-  payload.scale_strides[1] = 1;
+  rows.x.from = block->data;
+  rows.x.stride = x.size(1);
+  rows.scales = scales;
+  rows.scale_strides[0] = groups;
+  rows.scale_strides[1] = 1;
   keep_own(std::move(*block));
 }
 
-void Engine::place(DispatchCall& call, Payload const& payload, Opening opening) {
+void Engine::place(DispatchCall& call, OutgoingRows const& rows, DispatchStart start) {
   switchyard::DispatchArgs const& from = call.args;
-  DispatchArgs args{};
+  DispatchKernelArgs args{};
   fill(call, args);
   args.ticket = ++ticket_;
   args.number = calls_;
-  args.opening = opening;
+  args.start = start;
   args.refused = call.refusal.has_value();
   args.shape = call.shape;
-  args.x = payload.x;
-  args.scales = payload.scales;
-  args.scale_strides[0] = payload.scale_strides[0];
-  args.scale_strides[1] = payload.scale_strides[1];
-  args.stages = payload.copies.stages;
-  args.payload_warps = payload.copies.warps;
-  args.weights = {static_cast<float const*>(from.topk_weights.data), from.topk_weights.stride(0),
-                  from.topk_weights.stride(1)};
+  args.x = rows.x;
+  args.scales = rows.scales;
+  args.scale_strides[0] = rows.scale_strides[0];
+  args.scale_strides[1] = rows.scale_strides[1];
+  args.stages = rows.copies.stages;
+  args.row_warps = rows.copies.warps;
+  args.weights = view_of_weights(from.topk_weights);
   args.zero_padding = from.zero_padding;
   args.first_token = call.first_token;
   check_cuda(launch_dispatch(args, call.workers, stream_.get()), "launching the dispatch kernel");
@@ -306,22 +305,22 @@ void Engine::place(DispatchCall& call, Payload const& payload, Opening opening) 
 
 void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
   check_usable();
-  CurrentDevice const current(options_.device);
+  CurrentDevice const current(resources_.device);
   bool const worst = call.args.num_worst_tokens > 0;
-  join(caller);
+  make_engine_wait(caller);
   ++calls_;
   latest_ = Call::dispatch;
   if (!call.fresh && !call.refusal) call.refusal = why_void(*call.routing);
   if (call.fresh && !call.refusal) prepare_handle(call);
-  Payload const payload = prepare_payload(call);
+  OutgoingRows const rows = prepare_rows(call);
   if (call.fresh && !call.refusal && !worst) guess_block(call);
   refuse_in_capture(call.refusal);
   if (!call.fresh) {
-    place_cached(call, payload);
+    place_cached(call, rows);
   } else if (call.block && !call.refusal) {
-    place_at_once(call, payload);
+    place_at_once(call, rows);
   } else {
-    place_when_counted(call, payload);
+    place_when_counted(call, rows);
   }
   if (call.block) keep_until_done(*call.block);
   if (!call.fresh) return;

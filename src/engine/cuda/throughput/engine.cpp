@@ -2,12 +2,12 @@
 
 #include <fmt/core.h>
 
-#include <cstring>
+#include <array>
+#include <span>
 #include <thread>
 
 #include "base/check.hpp"
 #include "engine/cuda/host/launch.hpp"
-#include "engine/cuda/host/peers_of.hpp"
 #include "engine/cuda/host/trouble.hpp"
 #include "engine/cuda/throughput/launch.hpp"
 
@@ -15,143 +15,142 @@ namespace switchyard::cuda {
 
 namespace {
 
-// Loading a kernel may wait for the whole context, and so for a peer's kernel that waits for us.
-void load_kernels() {
-  check_cuda(load_notify(), "loading the notify kernel");
-  check_cuda(load_dispatch(), "loading the dispatch kernel");
-  check_cuda(load_combine(), "loading the combine kernel");
-  check_cuda(load_cast(), "loading the cast kernel");
-  check_cuda(load_layout(), "loading the layout kernel");
-  check_cuda(load_gate(), "loading the gate kernel");
+// Calls whose host waits settle a mismatch themselves; this is for the others.
+Error mismatch_error(Trouble const& trouble, int rank) {
+  return InvalidArgument(
+      fmt::format("rank {}: rank {} made another call, or refused, while this rank did not wait for counts", rank,
+                  trouble.peer),
+      {.rank = rank, .peer = trouble.peer, .phase = name_of(trouble.point)});
 }
+
+// A phase of a call, by the stamp that ends it.
+struct NamedPhase {
+  Stamp end;
+  char const* name;
+};
+
+constexpr std::array of_dispatch{NamedPhase{Stamp::started, "launch"}, NamedPhase{Stamp::counted, "count"},
+                                 NamedPhase{Stamp::agreed, "agree"},   NamedPhase{Stamp::answered, "answer"},
+                                 NamedPhase{Stamp::moved, "move"},     NamedPhase{Stamp::closed, "close"}};
+constexpr std::array of_combine{NamedPhase{Stamp::started, "launch"}, NamedPhase{Stamp::counted, "stage"},
+                                NamedPhase{Stamp::agreed, "agree"}, NamedPhase{Stamp::moved, "sum"},
+                                NamedPhase{Stamp::closed, "close"}};
+constexpr std::array of_layout{NamedPhase{Stamp::started, "launch"}, NamedPhase{Stamp::counted, "count"}};
 
 }  // namespace
 
-Engine::Engine(Foundation foundation, EngineOptions const& options)
-    : heap_(std::move(foundation.device_heap)),
-      node_(std::move(foundation.node)),
-      options_(options),
-      experts_(options.sizes.num_experts, options.sizes.num_ranks),
-      control_(foundation.host_heap, control_layout(options.sizes.num_ranks, experts_.max_count())),
-      signals_(foundation.host_heap, node_, options.wait),
-      mailbox_(experts_.max_count()),
-      stream_(options.device),
-      joined_(options.device),
-      finished_(options.device),
-      peers_(peers_of(*heap_, device_control_layout(options.sizes))) {
-  CurrentDevice const current(options.device);
-  load_kernels();
+Engine::Engine(EngineResources resources)
+    : resources_(std::move(resources)),
+      heap_(resources_.device_heap),
+      experts_(resources_.control.num_experts, resources_.control.num_ranks),
+      control_(resources_.host_heap, control_layout(resources_.control.num_ranks, experts_.max_count())),
+      monitor_(resources_, experts_.max_count(), {.calls_settle_it = true, .error = mismatch_error}),
+      stream_(resources_.device),
+      joined_(resources_.device),
+      finished_(resources_.device),
+      peers_(peers_of(resources_)) {
+  CurrentDevice const current(resources_.device);
+  load_kernels({{"notify", load_notify},
+                {"dispatch", load_dispatch},
+                {"combine", load_combine},
+                {"cast", load_cast},
+                {"layout", load_layout},
+                {"gate", load_gate}});
   int major = 0;
-  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.device),
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, resources_.device),
              "compute capability");
   if (major >= 9) rings_ = {.dispatch = dispatch_shared_bytes(), .combine = combine_shared_bytes()};
   // No id is bad yet.
   auto* const bad_id = heap_->control(heap_->rank()) + peers_.control.state + offsetof(DeviceState, bad_id);
   check_cuda(cudaMemset(bad_id, 0xff, sizeof(std::uint64_t)), "clearing the engine's state");
   check_cuda(cudaDeviceSynchronize(), "clearing the engine's state");
-  watch();
+  monitor_.start();
 }
 
 Engine::~Engine() {
-  // Kernels end by their own deadlines at the latest; then nothing uses the blocks any more.
+  // Kernels end by their own deadlines at the latest. Then nothing uses the blocks any more.
   cudaStreamSynchronize(stream_.get());
-  // Freeing GPU memory waits for all kernels of the context: also for those of peers (threads) that wait for this
-  // rank. They must hear that it leaves before it frees its heap.
-  signals_.leave();
-  watchdog_.reset();
+  // Freeing GPU memory waits for all kernels of the context, also for those of peers (threads) that wait for this
+  // rank. So they must learn that it leaves before it frees its heap.
+  monitor_.signals().leave();
+  monitor_.stop();
 }
 
-void Engine::watch() {
-  watchdog_ = std::make_unique<Watchdog>([this] { look(); });
-}
-
-// Of the watchdog's thread.
-void Engine::look() {
-  std::uint64_t lost = 0;
-  for (int peer = 0; peer < heap_->num_ranks(); ++peer) {
-    if (node_->is_lost(peer) || signals_.has_left(peer)) lost |= std::uint64_t{1} << peer;
-  }
-  mailbox_.set_lost(lost);
-  try {
-    signals_.check_usable();
-    bool const fatal = mailbox_.troubled() && mailbox_.get().trouble.kind != TroubleKind::mismatch;
-    if (fatal) signals_.fail(error_of(mailbox_.get().trouble, heap_->rank(), options_.wait.timeout.count()));
-  } catch (Error const&) {
-    mailbox_.set_aborted();
-  }
-}
-
-void Engine::raise_trouble() {
-  Trouble const& trouble = mailbox_.get().trouble;
-  signals_.check_usable();  // what another rank reported tells more
-  if (trouble.kind == TroubleKind::mismatch) {
-    signals_.fail(InvalidArgument(
-        fmt::format("rank {}: rank {} made another call, or refused, while this rank did not wait for counts",
-                    heap_->rank(), trouble.peer),
-        {.rank = heap_->rank(), .peer = trouble.peer, .phase = name_of(trouble.phase)}));
-  }
-  signals_.fail(error_of(trouble, heap_->rank(), options_.wait.timeout.count()));
-}
-
-void Engine::check_usable() {
-  signals_.check_usable();
-  if (!mailbox_.troubled()) return;
-  std::lock_guard const lock(trouble_mutex_);
-  if (mailbox_.troubled()) raise_trouble();
-}
-
-Waiting Engine::waiting() const {
-  auto const timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(options_.wait.timeout);
-  return {.mailbox = mailbox_.device(), .timeout_ns = static_cast<std::uint64_t>(timeout.count())};
-}
-
-void Engine::join(cudaStream_t caller) {
+void Engine::make_engine_wait(cudaStream_t caller) {
   capturing_ = is_capturing(caller);
   if (!capturing_) close_call();
   if (caller == stream_.get()) return;
   joined_.record(caller);
-  joined_.hold(stream_.get());
+  joined_.make_stream_wait(stream_.get());
 }
 
-void Engine::follow(cudaStream_t caller, bool capturable) {
-  CurrentDevice const current(options_.device);
+void Engine::start_after(cudaStream_t caller, bool capturable) {
+  CurrentDevice const current(resources_.device);
   require(
       !is_capturing(caller) || capturable,
       "cuda_stream: expected num_worst_tokens > 0 in the dispatch of a call that is captured into a graph, seen a "
       "call whose host waits for counts");
-  join(caller);
+  make_engine_wait(caller);
 }
 
-void Engine::hold(cudaStream_t caller) {
+void Engine::make_caller_wait(cudaStream_t caller) {
   if (caller == stream_.get()) return;
-  CurrentDevice const current(options_.device);
+  CurrentDevice const current(resources_.device);
   finished_.record(stream_.get());
-  finished_.hold(caller);
+  finished_.make_stream_wait(caller);
 }
 
 std::shared_ptr<detail::EventState> Engine::record(std::weak_ptr<void> alive) {
-  return std::make_shared<StreamPoint>(options_.device, stream_.get(),
-                                       [this, alive = std::move(alive), era = era_] {
-                                         if (auto const lock = alive.lock()) check(*era);
+  return std::make_shared<StreamPoint>(resources_.device, stream_.get(),
+                                       [this, alive = std::move(alive), generation = monitor_.generation()] {
+                                         if (auto const lock = alive.lock()) monitor_.check_usable(*generation);
                                        });
 }
 
 void Engine::gate() {
-  CurrentDevice const current(options_.device);
-  // Longer than a host takes to queue a call, with all ranks at it.
-  constexpr std::chrono::nanoseconds hold = std::chrono::microseconds{150};
-  check_cuda(launch_gate({.peers = peers_,
-                          .waiting = waiting(),
-                          .round = ++gates_,
-                          .hold_ns = static_cast<std::uint64_t>(hold.count()),
-                          .one_clock = options_.ranks_per_gpu == heap_->num_ranks()},
-                         stream_.get()),
-             "launching the gate kernel");
+  queue_gate(resources_, monitor_.waiting(), ++gates_, stream_.get());
+}
+
+void Engine::get_layout(LayoutCall const& call, Layout const& to, cudaStream_t caller) {
+  CurrentDevice const current(resources_.device);
+  make_engine_wait(caller);
+  latest_ = Call::layout;
+  LayoutKernelArgs args{};
+  args.peers = peers_;
+  args.experts = experts_;
+  args.handle.num_tokens = call.topk_idx.size(0);
+  args.handle.top_k = static_cast<int>(call.topk_idx.size(1));
+  args.ids = view_of_ids(call.topk_idx);
+  args.cut = cut(args.handle.num_tokens, call.workers);
+  args.tokens_per_rank = to.num_tokens_per_rank.data<std::int32_t>();
+  args.tokens_per_expert = to.num_tokens_per_expert.data<std::int32_t>();
+  args.is_token_in_rank = to.is_token_in_rank.data<std::uint8_t>();
+  check_cuda(launch_layout(args, stream_.get()), "launching the layout kernel");
+}
+
+std::vector<PhaseTime> Engine::phases() const {
+  std::array<std::uint64_t, static_cast<std::size_t>(Stamp::count)> stamps{};
+  CurrentDevice const current(resources_.device);
+  check_cuda(cudaMemcpy(stamps.data(), heap_->control(heap_->rank()) + peers_.control.stamps, sizeof stamps,
+                        cudaMemcpyDeviceToHost),
+             "reading the phases of a call");
+  std::span<NamedPhase const> const names = latest_ == Call::dispatch  ? std::span<NamedPhase const>(of_dispatch)
+                                            : latest_ == Call::combine ? std::span<NamedPhase const>(of_combine)
+                                                                       : std::span<NamedPhase const>(of_layout);
+  std::uint64_t before = stamps[static_cast<std::size_t>(Stamp::released)];
+  std::vector<PhaseTime> times;
+  for (NamedPhase const& phase : names) {
+    std::uint64_t const end = stamps[static_cast<std::size_t>(phase.end)];
+    if (end < before) continue;  // an earlier call left it
+    if (before > 0) times.push_back({phase.name, static_cast<double>(end - before) / 1e3});
+    before = end;
+  }
+  return times;
 }
 
 void Engine::close_call() {
   if (!of_this_call_.empty()) {
-    auto event = std::make_unique<DeviceEvent>(options_.device);
+    auto event = std::make_unique<DeviceEvent>(resources_.device);
     event->record(stream_.get());
     in_use_.emplace_back(std::move(event), std::move(of_this_call_));
     of_this_call_.clear();
@@ -160,13 +159,11 @@ void Engine::close_call() {
 }
 
 void Engine::keep_until_done(SymmetricHeap::Block block) {
-  // What goes into a graph must be kept by its owner as long as the graph.
   if (!capturing_) of_this_call_.push_back(std::move(block));
 }
 
 void Engine::keep_own(SymmetricHeap::Block block) {
-  if (!capturing_) return keep_until_done(std::move(block));
-  of_graphs_.push_back(std::move(block));
+  (capturing_ ? of_graphs_ : of_this_call_).push_back(std::move(block));
 }
 
 std::optional<SymmetricHeap::Block> Engine::take(std::size_t bytes) {
@@ -176,84 +173,86 @@ std::optional<SymmetricHeap::Block> Engine::take(std::size_t bytes) {
   return heap_->allocate(bytes);
 }
 
-// Blocks of a call that is being made stay: kernels of it may still be launched.
+// The blocks of a call that is being made stay, because kernels of it may still be launched.
 void Engine::reclaim() {
   if (is_capturing(stream_.get())) return;
-  CurrentDevice const current(options_.device);
-  // They are collective calls: peers make them, too, and so they end.
+  CurrentDevice const current(resources_.device);
+  // The wait ends: these are collective calls, which the peers make, too.
   check_cuda(cudaStreamSynchronize(stream_.get()), "waiting for earlier calls");
   in_use_.clear();
 }
 
 void Engine::reclaim_between_calls() {
   if (is_capturing(stream_.get())) return;
-  CurrentDevice const current(options_.device);
+  CurrentDevice const current(resources_.device);
   close_call();
   reclaim();
 }
 
-// The GPU's own errors (a bad address of the caller's, say) are sticky: waiting would be in vain.
+// An error of the GPU itself (for a bad address of the caller's, say) is sticky, so that waiting would be in vain.
 void Engine::check_stream() {
   cudaError_t const error = cudaStreamQuery(stream_.get());
   if (error == cudaSuccess || error == cudaErrorNotReady) return;
-  signals_.fail(SystemError(fmt::format("rank {}: the GPU reports: {}", heap_->rank(), cudaGetErrorString(error)),
-                            {.rank = heap_->rank()}));
+  monitor_.signals().fail(
+      SystemError(fmt::format("rank {}: the GPU reports: {}", heap_->rank(), cudaGetErrorString(error)),
+                  {.rank = heap_->rank()}));
 }
 
-void Engine::await(std::function<bool()> const& told) {
-  constexpr int turns_between_looks = 1 << 14;
-  // Kernels have deadlines of their own; some blocks wait for what another waits for, twice as long.
-  Deadline const deadline(2 * options_.wait.timeout + std::chrono::seconds{5});
-  for (int turn = 1; !told(); ++turn) {
-    if (turn % 64 == 0) std::this_thread::yield();  // ranks may outnumber cores
-    if (turn % turns_between_looks != 0) continue;
+void Engine::wait_until(std::function<bool()> const& published) {
+  constexpr int polls_between_checks = 1 << 14;
+  // Kernels have deadlines of their own, and some of their blocks wait for what another block waits for, twice as
+  // long.
+  Deadline const deadline(2 * resources_.wait.timeout + std::chrono::seconds{5});
+  for (int poll = 1; !published(); ++poll) {
+    if (poll % 64 == 0) std::this_thread::yield();  // there may be more ranks than cores
+    if (poll % polls_between_checks != 0) continue;
     check_stream();
     if (deadline.expired()) {
-      signals_.fail(Timeout(fmt::format("rank {}: the GPU did not answer in time", heap_->rank()),
-                            {.rank = heap_->rank(), .phase = "gpu"}));
+      monitor_.signals().fail(Timeout(fmt::format("rank {}: the GPU did not answer in time", heap_->rank()),
+                                      {.rank = heap_->rank(), .phase = "gpu"}));
     }
   }
 }
 
-// Nothing runs yet that could tell peers, and none waits.
+// In a capture nothing runs that could publish the refusal to peers, and no peer waits for it.
 void Engine::refuse_in_capture(std::optional<Refusal> const& refusal) const {
   if (capturing_ && refusal) throw_error(refusal->code, refusal->text, {.rank = heap_->rank(), .phase = "capture"});
 }
 
-void Engine::await_ticket() {
-  await([this] { return mailbox_.ticket().ticket >= ticket_; });
-  if (mailbox_.ticket().failed) await([this] { return mailbox_.troubled(); });
+void Engine::wait_for_ticket() {
+  wait_until([this] { return mailbox().ticket().number >= ticket_; });
+  if (mailbox().ticket().failed) wait_until([this] { return mailbox().has_trouble(); });
 }
 
-void Engine::await_answers() {
-  await([this] { return mailbox_.answered().ticket >= ticket_; });
-  if (mailbox_.answered().failed) await([this] { return mailbox_.troubled(); });
+void Engine::wait_for_answers() {
+  wait_until([this] { return mailbox().answered().number >= ticket_; });
+  if (mailbox().answered().failed) wait_until([this] { return mailbox().has_trouble(); });
 }
 
-// After a mismatch, with no kernel running: the next call starts clean.
+// After a mismatch, when no kernel runs, so that the next call starts clean.
 void Engine::reset_device() {
   auto* const state = heap_->control(heap_->rank()) + peers_.control.state;
   std::size_t const bytes = sizeof(std::uint32_t) * 3;
   check_cuda(cudaMemsetAsync(state + offsetof(DeviceState, failed), 0, bytes, stream_.get()),
              "resetting the engine");
   check_cuda(cudaStreamSynchronize(stream_.get()), "resetting the engine");
-  mailbox_.clear_trouble();
+  mailbox().clear_trouble();
 }
 
-// Kernels only saw that ranks differ. On the host they find out how, and all throw the same.
-void Engine::explain(Cause const& cause) {
+// Kernels have only seen that ranks differ. The hosts find out how, and all throw the same error.
+void Engine::throw_mismatch(Cause const& cause) {
   check_cuda(cudaStreamSynchronize(stream_.get()), "ending a refused call");
   reset_device();
   open_call(link(), {.epoch = ++host_epoch_, .phase = cause.phase, .facts = cause.facts, .refusal = cause.refusal});
-  signals_.fail(SystemError(fmt::format("rank {}: kernels saw calls that differ, and hosts none", heap_->rank()),
-                            {.rank = heap_->rank(), .phase = cause.phase}));
+  monitor_.signals().fail(
+      SystemError(fmt::format("rank {}: kernels saw calls that differ, and hosts none", heap_->rank()),
+                  {.rank = heap_->rank(), .phase = cause.phase}));
 }
 
-// Throws if the call has failed.
-void Engine::settle(Cause const& cause) {
-  if (!mailbox_.troubled()) return;
-  if (mailbox_.get().trouble.kind == TroubleKind::mismatch) explain(cause);
-  raise_trouble();
+void Engine::throw_if_failed(Cause const& cause) {
+  if (!mailbox().has_trouble()) return;
+  if (mailbox().get().trouble.kind == TroubleKind::mismatch) throw_mismatch(cause);
+  monitor_.check_usable();  // throws, because there is a trouble
 }
 
 }  // namespace switchyard::cuda

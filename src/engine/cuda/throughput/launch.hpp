@@ -1,4 +1,4 @@
-// Launching the kernels of the throughput mode from host code; as in engine/cuda/host/launch.hpp.
+// Launching the kernels of the throughput mode from host code; see engine/cuda/host/launch.hpp.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -9,11 +9,11 @@
 
 namespace switchyard::cuda {
 
-cudaError_t launch_notify(NotifyArgs const& args, cudaStream_t stream);
-cudaError_t launch_dispatch(DispatchArgs const& args, int blocks, cudaStream_t stream);
-cudaError_t launch_combine(CombineArgs const& args, int blocks, cudaStream_t stream);
-cudaError_t launch_cast(CastArgs const& args, int blocks, cudaStream_t stream);
-cudaError_t launch_layout(LayoutArgs const& args, cudaStream_t stream);
+cudaError_t launch_notify(NotifyKernelArgs const& args, cudaStream_t stream);
+cudaError_t launch_dispatch(DispatchKernelArgs const& args, int blocks, cudaStream_t stream);
+cudaError_t launch_combine(CombineKernelArgs const& args, int blocks, cudaStream_t stream);
+cudaError_t launch_cast(CastKernelArgs const& args, int blocks, cudaStream_t stream);
+cudaError_t launch_layout(LayoutKernelArgs const& args, cudaStream_t stream);
 
 cudaError_t load_notify();
 cudaError_t load_dispatch();

@@ -1,28 +1,31 @@
-// Low-latency dispatch through the copy engine: rows lie in shared memory, and leave from there, one copy for each
-// place that a row goes to. Long writes are what memory takes best, and hardly any instructions are fetched for
-// them. Rows that are cast do not go this way: they would wait for the last of them to be cast, and now leave
-// meanwhile.
+// Low-latency dispatch through the copy engine: rows are brought into shared memory and leave from there, by one
+// copy for each place that a row goes to. Memory takes long writes best, and hardly any instructions are fetched
+// for them. Rows that are cast do not go this way: here they would wait until the last of them is cast, and as it
+// is they leave meanwhile.
 #pragma once
 
 #include "engine/cuda/low_latency/kernels/rows.cuh"
+#include "engine/cuda/low_latency/kernels/wave.cuh"
 #include "engine/cuda/ptx/bulk_copy.cuh"
 
 namespace switchyard::cuda {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-// By the threads of a wave's slots: each starts the copy of its row, if it goes anywhere.
+// Each slot of the wave has a thread, which starts the copy of its row if that goes anywhere.
 __device__ inline void start_rows(SlotDispatchArgs const& args, Wave const& wave) {
   int const slot = static_cast<int>(threadIdx.x);
   if (slot >= wave.tokens * args.top_k || wave.row[slot] == nullptr) return;
-  ptx::fence_proxy_async();  // what others read there before they gave credit, they read through the other proxy
+  // Receivers read the old rows through the generic proxy before they gave credit; the copy goes through the other
+  // one.
+  ptx::fence_proxy_async();
   ptx::bulk_store(wave.row[slot],
                   wave.buffer + static_cast<std::size_t>(slot_of_token(args, slot).token) * args.row_bytes,
                   args.row_bytes);
   ptx::bulk_commit();
 }
 
-// Loads of rows into the buffer: while the block finds out where they go.
+// Starts the loads of rows into the buffer. They are under way while the block finds out where the rows go.
 __device__ inline void load_rows(SlotDispatchArgs const& args, Wave const& wave) {
   if (threadIdx.x == 0) ptx::barrier_expect(wave.loaded, static_cast<std::uint32_t>(wave.tokens) * args.row_bytes);
   __syncthreads();
@@ -34,11 +37,11 @@ __device__ inline void load_rows(SlotDispatchArgs const& args, Wave const& wave)
 
 struct BulkRows {
   static constexpr bool bulk = true;
-  __device__ static void ahead(SlotDispatchArgs const& args, Wave const& wave) { load_rows(args, wave); }
-  // Before the block ends nothing may be on its way into its shared memory.
+  __device__ static void prepare(SlotDispatchArgs const& args, Wave const& wave) { load_rows(args, wave); }
+  // A block may not end while loads into its shared memory are under way.
   __device__ static void abandon(Wave const& wave) { ptx::barrier_wait(wave.loaded, wave.parity); }
   __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
-    // Small writes first: behind the large ones they would wait.
+    // Small writes go first, because they would wait behind the large ones.
     if (args.scale_rows.bytes > 0) send_pieces<uint4, 1>(args, wave, args.scale_rows, wave.scales);
     if (args.scales != nullptr) send_given_scales(args, wave);
     ptx::barrier_wait(wave.loaded, wave.parity);  // pairs with the loads of load_rows()
@@ -48,10 +51,10 @@ struct BulkRows {
 
 #else
 
-// GPUs without a copy engine never run these.
+// GPUs without a copy engine never run this.
 struct BulkRows {
   static constexpr bool bulk = true;
-  __device__ static void ahead(SlotDispatchArgs const&, Wave const&) {}
+  __device__ static void prepare(SlotDispatchArgs const&, Wave const&) {}
   __device__ static void abandon(Wave const&) {}
   __device__ static void send(SlotDispatchArgs const&, Wave const&) {}
 };

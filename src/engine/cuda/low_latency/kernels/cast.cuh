@@ -1,5 +1,5 @@
-// Low-latency dispatch: rows that are cast to e4m3 on their way, 512 channels by one warp at a time: four scale
-// groups, and so a whole word of packed exponents.
+// Low-latency dispatch: rows that are cast to e4m3 on their way. A warp casts 512 channels at a time, which are
+// four scale groups, and so a whole word of packed exponents.
 #pragma once
 
 #include "engine/cuda/device/elements.cuh"
@@ -15,13 +15,14 @@ __device__ inline Fp8Scaling scaling_for(SendCast cast, std::uint32_t amax_bits,
   return cast == SendCast::fp8 ? scaling : rounded_up(scaling);
 }
 
-// `scaling`: of group lane / 8. What a lane stores of the scales of a span: in lanes 0, 8, 16, 24, or lane 0 when
-// they are packed; null elsewhere.
+// What a lane stores of the scales of a span. Lanes 0, 8, 16 and 24 store one each, or lane 0 all four when they
+// are packed.
 struct LaneScale {
   std::uint32_t bits;
-  std::int64_t at;  // bytes from the row's first scale; -1: none
+  std::int64_t at;  // bytes from the row's first scale; -1: this lane stores none
 };
 
+// `scaling` is that of group lane / 8.
 __device__ inline LaneScale lane_scale(SlotDispatchArgs const& args, int span, Fp8Scaling const& scaling) {
   int const groups = static_cast<int>((args.hidden + fp8_group - 1) / fp8_group);
   int const lane = lane_of_warp();
@@ -29,7 +30,7 @@ __device__ inline LaneScale lane_scale(SlotDispatchArgs const& args, int span, F
   std::uint32_t const bits = __float_as_uint(scaling.scale);
   if (args.cast != SendCast::fp8_ue8m0)
     return {bits, lane % 8 == 0 && group < groups ? group * scale_step(args) : -1};
-  // Exponents of groups past the last are 0. Lane 8 g has byte g.
+  // Lane 8 g has byte g. The exponents of groups past the last are 0.
   std::uint32_t const exponent = lane % 8 == 0 && group < groups ? bits >> 23 << lane : 0;
   return {__reduce_or_sync(~0U, exponent), lane == 0 ? span * scale_step(args) : -1};
 }
@@ -38,7 +39,7 @@ __device__ inline void send_scale(Wave const& wave, int slot, LaneScale const& s
   if (scale.at >= 0) *reinterpret_cast<std::uint32_t*>(wave.scales[slot] + scale.at) = scale.bits;
 }
 
-// A lane's 16 channels in a row.
+// Loads a lane's 16 channels, which are adjacent.
 template <typename Element>
 __device__ inline void load_channels(std::byte const* from, float (&values)[16]) {
   using Storage = typename Element::Storage;
@@ -62,8 +63,7 @@ __device__ inline std::uint32_t largest_of_eight_lanes(float const (&values)[16]
   return largest;
 }
 
-// Rows whose addresses suit 16-byte accesses, before and after the cast: hidden is a multiple of 16. Scales go at
-// once.
+// For rows whose addresses suit 16-byte accesses before and after the cast, so that hidden is a multiple of 16.
 template <typename Element>
 __device__ inline void cast_span_wide(SlotDispatchArgs const& args, Wave const& wave, int token, int span) {
   std::int64_t const channel = static_cast<std::int64_t>(span) * cast_span + lane_of_warp() * 16;
@@ -92,7 +92,7 @@ __device__ inline void cast_span_wide(SlotDispatchArgs const& args, Wave const& 
   });
 }
 
-// Any rows: a lane has channels lane, lane + 32, + 64 and + 96 of each group.
+// For any rows. A lane has channels lane, lane + 32, lane + 64 and lane + 96 of each group.
 template <typename Element>
 __device__ inline void cast_span_narrow(SlotDispatchArgs const& args, Wave const& wave, int token, int span) {
   auto const* const from =
@@ -131,7 +131,7 @@ __device__ inline void cast_span_narrow(SlotDispatchArgs const& args, Wave const
   });
 }
 
-// By all threads of a block, after place_wave().
+// Rows for cast_span_wide().
 template <typename Element>
 struct WideCast : DirectRows {
   __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
@@ -142,6 +142,7 @@ struct WideCast : DirectRows {
   }
 };
 
+// Rows for cast_span_narrow().
 struct AnyCast : DirectRows {
   __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
     int const spans = static_cast<int>((args.hidden + cast_span - 1) / cast_span);

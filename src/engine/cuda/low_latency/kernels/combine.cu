@@ -1,6 +1,11 @@
-// Low-latency combine: the send half, the receive half, or both.
+// The low-latency combine kernel: the send half, the receive half, or both.
+#include "engine/cuda/device/grid.cuh"
 #include "engine/cuda/device/launch_next.cuh"
+#include "engine/cuda/low_latency/kernels/credit.cuh"
 #include "engine/cuda/low_latency/kernels/logfmt.cuh"
+#include "engine/cuda/low_latency/kernels/outputs.cuh"
+#include "engine/cuda/low_latency/kernels/sum.cuh"
+#include "engine/cuda/low_latency/kernels/waiting.cuh"
 #include "engine/cuda/low_latency/launch.hpp"
 
 namespace switchyard::cuda {
@@ -14,7 +19,7 @@ struct SumMemory {
   int rank[slot_threads];
 };
 
-// How outputs get into a frame, and out of it again.
+// How outputs get into a frame, and out of it again: as they are by 16-byte accesses, as they are, or coded.
 template <typename Element>
 struct Wide {
   using Elements = Element;
@@ -36,54 +41,67 @@ struct Coded {
   __device__ static void put(SlotCombineArgs const& args) { encode_outputs<Element>(args); }
 };
 
-// The outputs of this rank are in its frame; peers hear of it.
+// Threads 0..num_ranks-1 of one block call this after a barrier of the block. Each publishes to its peer that the
+// outputs of this rank can be read, unless that peer is masked.
+__device__ void publish_outputs(SlotCombineArgs const& args, std::uint64_t epoch, bool masked) {
+  int const peer = static_cast<int>(threadIdx.x);
+  if (peer >= args.peers.num_ranks || masked) return;
+  delay_signal(args, threadIdx.x);
+  // Pairs with the load_acquire() in wait_word().
+  ptx::store_release(&frame_flag(args, args.at.ready, args.frame, peer, args.peers.rank)->epoch,
+                     published_word(args, epoch, 0));
+  delay_signal(args, threadIdx.x + epoch);
+}
+
+// Brings the outputs of this rank into its frame.
 template <typename Way>
-__device__ void send_outputs(SlotCombineArgs const& args, std::uint64_t epoch, EarlyLook const& look) {
+__device__ void send_half(SlotCombineArgs const& args, std::uint64_t epoch, EarlyLoads const& early) {
   bool last = blockIdx.x == 0;
   if (args.x != nullptr) {
     Way::put(args);
     last = is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch));
   }
-  // What earlier kernels wrote is there for this one, and so for whoever acquires what it releases.
-  if (last) tell_outputs(args, epoch, look.masked != 0);
+  // What earlier kernels wrote is visible to this one, and so to whoever acquires what it releases.
+  if (last) publish_outputs(args, epoch, early.masked != 0);
 }
 
-// Tokens whose rows are summed up together, and what is known of this thread's slot of them.
+// Tokens whose rows are summed at a time, and what this thread has loaded of its slot of them.
 struct SumWave {
   std::int64_t first;
   int tokens;
-  AskedSlot slot;
+  LoadedSlot slot;
 };
 
-// The wave from `first` on; nothing is on its way when a kernel does not receive.
-__device__ SumWave ask_for_wave(SlotCombineArgs const& args, std::int64_t first, std::int64_t end) {
+// The wave from `first` on. A kernel that does not receive loads nothing.
+__device__ SumWave load_wave(SlotCombineArgs const& args, std::int64_t first, std::int64_t end) {
   if (!args.receive) return {0, 0, {-1, -1, 0}};
   auto const tokens = static_cast<int>(min(static_cast<std::int64_t>(tokens_at_once(args)), end - first));
-  return {first, tokens, ask_for_slot(args, first, tokens)};
+  return {first, tokens, load_slot(args, first, tokens)};
 }
 
+// Waits for the outputs of all peers, and sums the rows of the block's tokens.
 template <typename Way>
-__device__ void sum_tokens(SlotCombineArgs const& args, std::uint64_t epoch, SumWave wave, std::int64_t end) {
+__device__ void receive_half(SlotCombineArgs const& args, std::uint64_t epoch, SumWave wave, std::int64_t end) {
   __shared__ SumMemory memory;
   auto const sources_of = [&](SumWave const& of) {
     return Sources{
         .row = memory.row, .weight = memory.weight, .count = memory.count, .first = of.first, .tokens = of.tokens};
   };
-  // While peers' words are on their way.
+  // This is done while peers' words are on their way. If peers turn out to be masked, it is done again.
   find_sources(args, sources_of(wave), wave.slot, 0, memory.rank);
-  Attendance const all = call_roll(args, args.frame,
-                                   {.flags = args.at.ready,
-                                    .word = word_of_call(args, epoch),
-                                    .phase = Phase::slots_ready,
-                                    .account = blockIdx.x == 0},
-                                   look_at(args, args.frame, args.at.ready));
+  PeerStatus const all = wait_for_peers(args, args.frame,
+                                        {.flags = args.at.ready,
+                                         .word = word_of_call(args, epoch),
+                                         .point = WaitPoint::slots_ready,
+                                         .measures = blockIdx.x == 0},
+                                        load_early(args, args.frame, args.at.ready));
   if (all.failed) return;
   if (all.masked != 0) find_sources(args, sources_of(wave), wave.slot, all.masked, memory.rank);
 #pragma unroll 1
   while (true) {
     sum_wave<typename Way::Elements, typename Way::Outputs>(args, sources_of(wave));
     if (wave.first + wave.tokens >= end) return;
-    wave = ask_for_wave(args, wave.first + wave.tokens, end);
+    wave = load_wave(args, wave.first + wave.tokens, end);
     find_sources(args, sources_of(wave), wave.slot, all.masked, memory.rank);
   }
 }
@@ -92,16 +110,16 @@ template <typename Way>
 __global__ void __launch_bounds__(slot_threads, 1)
     slot_combine_kernel(__grid_constant__ SlotCombineArgs const args) {
   ptx::wait_for_kernel_before();
-  // Memory is slow: what is needed later is asked for first.
+  // Memory is slow, so what is needed later is loaded first.
   std::uint64_t const epoch = frame_state(args, args.frame)->epoch;
-  EarlyLook const look = look_around(args);
+  EarlyLoads const early = load_early(args);
   TokenRange const own = own_tokens(args);
-  SumWave const wave = ask_for_wave(args, own.begin, own.end);
-  if (any_thread(look.failed != 0)) return;
-  if (args.send) send_outputs<Way>(args, epoch, look);
-  // Its own frame is held.
+  SumWave const wave = load_wave(args, own.begin, own.end);
+  if (any_thread(early.failed != 0)) return;
+  if (args.send) send_half<Way>(args, epoch, early);
+  // This call's own frame is held, so it is not among them.
   if (blockIdx.x == gridDim.x - 1) give_frames_back(args);
-  if (args.receive) sum_tokens<Way>(args, epoch, wave, own.end);
+  if (args.receive) receive_half<Way>(args, epoch, wave, own.end);
 }
 
 using Kernel = void (*)(SlotCombineArgs);
@@ -125,8 +143,7 @@ cudaError_t launch_slot_combine(SlotCombineArgs const& args, int blocks, cudaStr
 cudaError_t load_slot_combine() {
   for (DType const dtype : {DType::bf16, DType::f16}) {
     for (Kernel const kernel : {kernel_of<Wide>(dtype), kernel_of<Any>(dtype), kernel_of<Coded>(dtype)}) {
-      cudaFuncAttributes attributes;
-      if (cudaError_t const error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess) return error;
+      if (cudaError_t const error = load_kernel(kernel); error != cudaSuccess) return error;
     }
   }
   return cudaSuccess;

@@ -1,6 +1,7 @@
-// Low-latency mode: frames that are given back by no other call, and masks.
+// The kernels that give frames back outside of any call, and that mask peers.
 #include "engine/cuda/device/launch_next.cuh"
-#include "engine/cuda/low_latency/kernels/frames.cuh"
+#include "engine/cuda/low_latency/kernels/credit.cuh"
+#include "engine/cuda/low_latency/kernels/waiting.cuh"
 #include "engine/cuda/low_latency/launch.hpp"
 
 namespace switchyard::cuda {
@@ -18,9 +19,9 @@ __global__ void slot_mask_kernel(__grid_constant__ SlotMaskArgs const args) {
   ptx::wait_for_kernel_before();
   if (threadIdx.x != 0) return;
   if (args.masked) return mask_peer(args, args.peer);
-  atomicExch(masked_word(args, args.peer), 0U);  // read by is_masked()
+  atomicExch(masked_word(args, args.peer), 0U);  // pairs with the load_relaxed() in is_masked()
   for (int frame = 0; frame < args.frames; ++frame) {
-    // Pairs with the load_acquire() in the peer's wait_frame().
+    // Pairs with the load_acquire() in wait_word() of the peer.
     ptx::store_release(&frame_flag(args, args.at.credit, frame, args.peer, args.peers.rank)->epoch,
                        frame_state(args, frame)->given);
   }
@@ -37,9 +38,8 @@ cudaError_t launch_slot_mask(SlotMaskArgs const& args, cudaStream_t stream) {
 }
 
 cudaError_t load_slot_credit() {
-  cudaFuncAttributes attributes;
-  cudaError_t const loaded = cudaFuncGetAttributes(&attributes, slot_release_kernel);
-  return loaded != cudaSuccess ? loaded : cudaFuncGetAttributes(&attributes, slot_mask_kernel);
+  cudaError_t const loaded = load_kernel(slot_release_kernel);
+  return loaded != cudaSuccess ? loaded : load_kernel(slot_mask_kernel);
 }
 
 }  // namespace switchyard::cuda

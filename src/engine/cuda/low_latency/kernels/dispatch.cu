@@ -1,24 +1,31 @@
-// Low-latency dispatch: the send half, the receive half, or both.
+// The low-latency dispatch kernel: the send half, the receive half, or both.
 #include <algorithm>
 
+#include "engine/cuda/device/grid.cuh"
 #include "engine/cuda/device/launch_next.cuh"
-#include "engine/cuda/device/ring_memory.cuh"
 #include "engine/cuda/low_latency/kernels/bulk.cuh"
 #include "engine/cuda/low_latency/kernels/cast.cuh"
+#include "engine/cuda/low_latency/kernels/claim.cuh"
+#include "engine/cuda/low_latency/kernels/count.cuh"
+#include "engine/cuda/low_latency/kernels/credit.cuh"
+#include "engine/cuda/low_latency/kernels/place.cuh"
 #include "engine/cuda/low_latency/kernels/receive.cuh"
+#include "engine/cuda/low_latency/kernels/rows.cuh"
+#include "engine/cuda/low_latency/kernels/waiting.cuh"
 #include "engine/cuda/low_latency/launch.hpp"
 
 namespace switchyard::cuda {
 
 namespace {
 
+// Static shared memory of a send half.
 struct SendMemory {
   int expert[slot_threads];
   int stream[slot_threads];
   int position[slot_threads];
   std::byte* row[slot_threads];
   std::byte* scales[slot_threads];
-  std::uint64_t loaded;  // barrier
+  std::uint64_t loaded;  // barrier of the loads into SendRoom::buffer
   int failed;
 };
 
@@ -34,7 +41,8 @@ __device__ void prepare_barrier([[maybe_unused]] std::uint64_t* barrier) {
 #endif
 }
 
-// Copies of a wave are there, before a flag says so, and the buffer is free for the next.
+// Afterwards the copies of a wave have arrived, so that a word may say so, and the buffer is free for the next
+// wave.
 template <bool bulk>
 __device__ void end_wave() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -45,7 +53,7 @@ __device__ void end_wave() {
 #endif
 }
 
-// What a block has in dynamic shared memory: rows by stream, then rows for the copy engine.
+// What a block has in dynamic shared memory: arrays by stream, then rows for the copy engine.
 struct SendRoom {
   StreamRows rows;
   std::byte* buffer;
@@ -64,23 +72,36 @@ __device__ SendRoom room_of(SlotDispatchArgs const& args, uint4* shared, int* fa
           .buffer = align_ring(reinterpret_cast<std::byte*>(totals + 2 * streams))};
 }
 
-// rank_major, by one block: how many rows each receiver gets.
-__device__ void tell_counts(SlotDispatchArgs const& args, std::uint64_t epoch, StreamRows const& rows,
-                            std::uint64_t masked) {
+// rank_major: one block publishes how many rows each receiver gets.
+__device__ void publish_counts(SlotDispatchArgs const& args, std::uint64_t epoch, StreamRows const& rows,
+                               std::uint64_t masked) {
   int const peer = static_cast<int>(threadIdx.x);
   if (peer >= args.peers.num_ranks || (masked >> peer & 1) != 0) return;
-  // Pairs with the load_relaxed() in rows_word(). The same thread's word of this block comes after it.
+  // Relaxed: the same thread publishes the word of this block afterwards, with a release. Pairs with the
+  // load_relaxed() in rows_word().
   ptx::store_relaxed(&frame_flag(args, args.at.arrived, args.frame, peer, args.peers.rank)->rows,
                      epoch << 32 | rows.total_of(peer));
 }
 
-// The waves that a block sends its tokens in.
-template <typename Payload>
+// Threads 0..num_ranks-1 of a block call this after a barrier of the block. Each publishes to its peer, unless that
+// is masked, that the rows of this block have arrived there.
+__device__ void publish_rows(SlotDispatchArgs const& args, std::uint64_t epoch, std::uint64_t masked) {
+  int const peer = static_cast<int>(threadIdx.x);
+  if (peer >= args.peers.num_ranks || (masked >> peer & 1) != 0) return;
+  delay_signal(args, threadIdx.x + blockIdx.x);
+  // Pairs with the load_acquire() in blocks_have_arrived().
+  ptx::store_release(block_words(args, args.frame, peer, args.peers.rank) + blockIdx.x,
+                     published_word(args, epoch, gridDim.x));
+  delay_signal(args, threadIdx.x + blockIdx.x + epoch);
+}
+
+// The waves in which a block sends its tokens.
+template <typename Sender>
 class Waves {
  public:
   __device__ Waves(SlotDispatchArgs const& args, SendMemory& memory, std::byte* buffer)
       : own_(own_tokens(args)),
-        at_once_(Payload::bulk ? min(tokens_at_once(args), args.buffer_rows) : tokens_at_once(args)),
+        at_once_(Sender::bulk ? min(tokens_at_once(args), args.buffer_rows) : tokens_at_once(args)),
         wave_{.expert = memory.expert,
               .stream = memory.stream,
               .position = memory.position,
@@ -102,7 +123,7 @@ class Waves {
   }
 
  private:
-  // Those of a wave are of one batch.
+  // The tokens of a wave are of one batch.
   [[nodiscard]] __device__ int tokens_from(std::int64_t first) const {
     std::int64_t const of_batch = batch_tokens - first % batch_tokens;
     return static_cast<int>(min(min(static_cast<std::int64_t>(at_once_), of_batch), own_.end - first));
@@ -113,71 +134,71 @@ class Waves {
   Wave wave_;
 };
 
-// What the send half of a block has come to.
+// The result of a block's sends.
 struct Sent {
-  bool well;
+  bool ok;
   std::uint64_t masked;  // peers that nothing was sent to
 };
 
-// `own`: of the first wave.
-template <typename Payload>
-__device__ void send_waves(SlotDispatchArgs const& args, Waves<Payload>& waves, StreamRows const& rows, OwnSlot own,
-                           PlaceFacts const& facts) {
+// `own` is this thread's slot of the first wave.
+template <typename Sender>
+__device__ void send_waves(SlotDispatchArgs const& args, Waves<Sender>& waves, StreamRows const& rows, OwnSlot own,
+                           SendState const& state) {
 #pragma unroll 1
   while (!waves.over()) {
     Wave const& wave = waves.now();
-    place_wave(args, wave, own, facts, rows.failed);
-    Payload::send(args, wave);
-    send_facts(args, wave);
-    end_wave<Payload::bulk>();
+    place_wave(args, wave, own, state, rows.failed);
+    Sender::send(args, wave);
+    send_metadata(args, wave);
+    end_wave<Sender::bulk>();
     std::int64_t const batch = waves.batch();
     waves.advance();
     if (waves.over()) return;
-    std::int64_t const id = ask_for_id(args, wave.first, wave.tokens);
-    Payload::ahead(args, wave);
-    if (waves.batch() != batch) next_batch(args, rows, waves.batch());
+    std::int64_t const id = load_own_id(args, wave.first, wave.tokens);
+    Sender::prepare(args, wave);
+    if (waves.batch() != batch) advance_to_batch(args, rows, waves.batch());
     own = number_wave(args, wave, rows, id);
   }
 }
 
-template <typename Payload>
+template <typename Sender>
 __device__ Sent send_tokens(SlotDispatchArgs const& args, FrameState const& before, uint4* shared) {
   __shared__ SendMemory memory;
   SendRoom const room = room_of(args, shared, &memory.failed);
-  Waves<Payload> waves(args, memory, room.buffer);
-  // Memory is slow: what is needed later is asked for first.
-  std::int64_t const first_id = ask_for_id_of_batch(args, 0);
-  std::int64_t const own_id = ask_for_id(args, waves.now().first, waves.now().tokens);
-  prepare_barrier<Payload::bulk>(&memory.loaded);
+  Waves<Sender> waves(args, memory, room.buffer);
+  // Memory is slow, so what is needed later is loaded first.
+  std::int64_t const first_id = load_own_id_of_batch(args, 0);
+  std::int64_t const own_id = load_own_id(args, waves.now().first, waves.now().tokens);
+  prepare_barrier<Sender::bulk>(&memory.loaded);
   clear_bits(args, room.rows);
   if (threadIdx.x == 0) memory.failed = 0;
   __syncthreads();
-  Payload::ahead(args, waves.now());
-  EarlyLook const look = look_at(args, args.frame, args.at.credit);
-  look_at_batch(args, room.rows, 0, first_id);
+  Sender::prepare(args, waves.now());
+  EarlyLoads const early = load_early(args, args.frame, args.at.credit);
+  mark_batch(args, room.rows, 0, first_id);
   std::uint64_t const epoch = before.epoch + 1;
-  if (blockIdx.x == 0 && !any_thread(look.failed != 0)) take_frame_over(args, before);
-  Attendance const credits =
-      call_roll(args, args.frame,
-                {.flags = args.at.credit, .word = credit_word(before.epoch), .phase = Phase::slots_credit}, look);
+  if (blockIdx.x == 0 && !any_thread(early.failed != 0)) take_frame_over(args, before);
+  PeerStatus const credits = wait_for_peers(
+      args, args.frame,
+      {.flags = args.at.credit, .word = credit_word(before.epoch), .point = WaitPoint::slots_credit}, early);
   if (credits.failed) {
-    Payload::abandon(waves.now());
-    return {.well = false, .masked = credits.masked};
+    Sender::abandon(waves.now());
+    return {.ok = false, .masked = credits.masked};
   }
   if (!room.rows.one_batch) count_batches(args, waves.batch(), room.rows);
-  Claim const claim = ask_for_first_rows(args, room.rows, credits.masked);
+  Claim const claim = start_first_claim(args, room.rows, credits.masked);
   OwnSlot const own = number_wave(args, waves.now(), room.rows, own_id);
-  claim_rows(args, room.rows, claim, epoch, credits.masked);
-  if (args.rank_major && blockIdx.x == 0) tell_counts(args, epoch, room.rows, credits.masked);
+  finish_claims(args, room.rows, claim, epoch, credits.masked);
+  if (args.rank_major && blockIdx.x == 0) publish_counts(args, epoch, room.rows, credits.masked);
   send_waves(args, waves, room.rows, own, {.epoch = epoch, .masked = credits.masked});
   __syncthreads();
-  return {.well = memory.failed == 0, .masked = credits.masked};
+  return {.ok = memory.failed == 0, .masked = credits.masked};
 }
 
-// By one thread of each block: the last one moves the frame on. All blocks have looked at its state by then (each
-// one's release in the addition, the last one's acquire).
+// One thread of each block calls this, and the last one moves the frame on. By then all blocks have read the
+// frame's state: each block releases its reads in the addition, and the last block's addition acquires them.
 __device__ void end_send(SlotDispatchArgs const& args, std::uint64_t epoch) {
-  // Of its own: blocks of a combine that fails may leave theirs as it is.
+  // A combine has another counter, which its blocks may leave as it is when the call fails.
   auto* const counter = slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch) + 1;
   if (ptx::add_acq_rel(counter, 1) + 1 != gridDim.x) return;
   *counter = 0;  // for the next kernel in the stream
@@ -186,18 +207,18 @@ __device__ void end_send(SlotDispatchArgs const& args, std::uint64_t epoch) {
   state->captured = args.captured ? 1 : 0;
 }
 
-// False: the block has failed.
-template <typename Payload>
+// Returns false when the block has failed.
+template <typename Sender>
 __device__ bool send_half(SlotDispatchArgs const& args, FrameState const& before, uint4* shared) {
   std::uint64_t const epoch = before.epoch + 1;
-  Sent const sent = send_tokens<Payload>(args, before, shared);
-  if (sent.well) tell_rows_sent(args, epoch, sent.masked);
-  // A thread that has nothing to wait for.
+  Sent const sent = send_tokens<Sender>(args, before, shared);
+  if (sent.ok) publish_rows(args, epoch, sent.masked);
+  // This thread has no peer that it publishes to.
   if (threadIdx.x == slot_threads - 1) end_send(args, epoch);
-  return sent.well;
+  return sent.ok;
 }
 
-template <typename Payload>
+template <typename Sender>
 __global__ void __launch_bounds__(slot_threads, 1)
     slot_dispatch_kernel(__grid_constant__ SlotDispatchArgs const args) {
   extern __shared__ uint4 room[];
@@ -209,11 +230,11 @@ __global__ void __launch_bounds__(slot_threads, 1)
     state.epoch = frame_state(args, args.frame)->epoch;  // the first block may write the rest
   }
   if (args.send) {
-    if (!send_half<Payload>(args, state, room)) return;
+    if (!send_half<Sender>(args, state, room)) return;
   } else if (block_has_failed(args.peers)) {
     return;
   }
-  // While rows are on their way; by another block than the one that receives, if there is one.
+  // This is done while rows are on their way, and by another block than the one that receives, if there are two.
   if (blockIdx.x == 0) give_frames_back(args);
   if (args.receive && blockIdx.x == gridDim.x - 1) receive_rows(args, state.epoch + (args.send ? 1 : 0));
 }
@@ -245,14 +266,13 @@ std::size_t counts_bytes(SlotDispatchArgs const& args) {
 }
 
 cudaError_t load(Kernel kernel) {
-  cudaFuncAttributes attributes;
-  cudaError_t const loaded = cudaFuncGetAttributes(&attributes, kernel);
+  cudaError_t const loaded = load_kernel(kernel);
   return loaded != cudaSuccess ? loaded : allow_all_memory(kernel);
 }
 
-// Rows of a block's tokens that there is room for.
+// How many rows of a block's tokens there is room for.
 int rows_in_buffer(SlotDispatchArgs const& args, int blocks) {
-  // No copy engine, or nothing to copy as it is.
+  // There is no copy engine, or nothing that is copied as it is.
   if (!starts_early() || !args.send || args.row_bytes == 0 || args.cast != SendCast::none) return 0;
   std::size_t const taken = counts_bytes(args) + ring_alignment;
   std::size_t const limit = dynamic_limit(slot_dispatch_kernel<BulkRows>);

@@ -1,12 +1,12 @@
-// Low-latency combine: outputs coded as LogFMT-10, a tile of 128 channels by a warp, four channels a lane.
+// Low-latency combine: outputs coded as LogFMT-10. A warp codes a tile of 128 channels, four channels in each lane.
 #pragma once
 
 #include "engine/cuda/low_latency/kernels/outputs.cuh"
-#include "engine/cuda/low_latency/kernels/sum.cuh"
 #include "layout/logfmt.hpp"
 
 namespace switchyard::cuda {
 
+// One warp codes a tile of a row.
 template <typename Element>
 __device__ inline void encode_tile(SlotCombineArgs const& args, std::int64_t row, int tile, std::byte* coded) {
   int const lane = lane_of_warp();
@@ -31,7 +31,7 @@ __device__ inline void encode_tile(SlotCombineArgs const& args, std::int64_t row
         encoder.scale;
 }
 
-// Send half: all rows that came from somewhere.
+// The send half codes all rows that some source sent.
 template <typename Element>
 __device__ inline void encode_outputs(SlotCombineArgs const& args) {
   int const tiles = static_cast<int>(logfmt_tiles(static_cast<std::size_t>(args.hidden)));
@@ -43,7 +43,7 @@ __device__ inline void encode_outputs(SlotCombineArgs const& args) {
   });
 }
 
-// Receive half: a source of rows for sum_wave().
+// The receive half reads coded rows through this; see sum.cuh.
 struct CodedOutputs {
   static constexpr int values = logfmt_quad;
   struct Loaded {

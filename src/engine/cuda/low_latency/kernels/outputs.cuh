@@ -1,12 +1,13 @@
-// Low-latency combine, send half: outputs that lie elsewhere go to the frame, those rows only that came from
-// somewhere.
+// Low-latency combine, send half: outputs that lie elsewhere are copied to the frame, but only the rows that some
+// source sent.
 #pragma once
 
-#include "engine/cuda/low_latency/kernels/rows.cuh"
+#include "engine/cuda/low_latency/kernels/tokens.cuh"
+#include "engine/cuda/low_latency/kernels/words.cuh"
 
 namespace switchyard::cuda {
 
-// Calls visit(row) for this warp's share of the rows that were received, all warps of the kernel together.
+// Calls visit(row) for this warp's share of the rows that were received. All warps of the kernel share them.
 template <typename Visit>
 __device__ inline void for_received_rows(SlotArgs const& args, Visit const& visit) {
   std::int64_t const warps = static_cast<std::int64_t>(gridDim.x) * slot_warps;
@@ -14,7 +15,7 @@ __device__ inline void for_received_rows(SlotArgs const& args, Visit const& visi
   int const groups = args.rank_major ? args.peers.num_ranks : args.experts.count(args.peers.rank);
   std::int64_t const rows_each = args.rank_major ? args.max_tokens : args.rows_of_expert();
   auto const* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
-  std::int64_t before = 0;  // rows of earlier groups: whose turn it is goes on from there
+  std::int64_t before = 0;  // rows of earlier groups; the next group goes on with the warp whose turn it is
   for (int group = 0; group < groups; ++group) {
     std::int64_t const count = min(static_cast<std::int64_t>(counts[group]), rows_each);
     for (std::int64_t i = (warp - before % warps + warps) % warps; i < count; i += warps)
@@ -23,9 +24,10 @@ __device__ inline void for_received_rows(SlotArgs const& args, Visit const& visi
   }
 }
 
+// One warp copies a row.
 template <typename Vector>
 __device__ inline void copy_row(std::byte* to, std::byte const* from, std::uint32_t bytes) {
-  constexpr int vectors = 4;  // of a lane, all loaded before any is stored
+  constexpr int vectors = 4;  // of each lane, all loaded before any is stored
   constexpr std::uint32_t step = 32 * sizeof(Vector);
 #pragma unroll 1
   for (auto at = static_cast<std::uint32_t>(lane_of_warp() * sizeof(Vector)); at < bytes; at += vectors * step) {

@@ -1,38 +1,21 @@
-// Low-latency dispatch: where the rows of a wave of tokens go, and all that travels beside them but scales.
+// Low-latency dispatch: where the rows of a wave of tokens go, and all that travels with them except scales.
 #pragma once
 
 #include "engine/cuda/low_latency/kernels/claim.cuh"
+#include "engine/cuda/low_latency/kernels/count.cuh"
+#include "engine/cuda/low_latency/kernels/wave.cuh"
 
 namespace switchyard::cuda {
 
-// In shared memory: the slots of a wave of tokens, one a thread.
-struct Wave {
-  int* expert;  // -1: not used
-  int* stream;
-  int* position;          // within the expert, or within this source's slots; -1: nothing is sent
-  std::byte** row;        // where the token's row goes; null: nowhere
-  std::byte** scales;     // where its first scale goes
-  std::byte* buffer;      // rows of the wave's tokens, for the copy engine
-  std::uint64_t* loaded;  // barrier of loads into it
-  std::uint32_t parity;   // likewise
-  std::int64_t first;     // token
-  int tokens;
-};
-
-// In the frame of the rank that has the expert.
+// A row's number in the frame of the rank that has the expert.
 __device__ inline std::int32_t row_in_frame(SlotArgs const& args, int rank, int expert, std::int32_t position) {
   if (args.rank_major) return args.peers.rank * static_cast<std::int32_t>(args.max_tokens) + position;
   return (expert - args.experts.first(rank)) * static_cast<std::int32_t>(args.rows_of_expert()) + position;
 }
 
-// Bytes from one scale of a row to the next.
-__device__ inline std::int64_t scale_step(SlotDispatchArgs const& args) {
-  return args.scales_by_column ? args.rows_of_expert() * 4 : 4;
-}
-
 struct SlotPlace {
   int rank;
-  int local;         // expert
+  int local;         // number of the expert at that rank
   std::int32_t row;  // in the rank's frame
   std::int32_t position;
 };
@@ -44,7 +27,7 @@ __device__ inline std::byte* scales_of(SlotDispatchArgs const& args, SlotPlace c
   return frame_part<std::byte>(args, place.rank, args.at.scales) + at;
 }
 
-// Has an earlier slot of the token the same stream? `streams`: of the token.
+// Has an earlier slot of the token the same stream? `streams` are those of the token.
 __device__ inline bool has_earlier(int const* streams, int slot) {
   constexpr int at_once = 8;
   int const stream = streams[slot];
@@ -59,41 +42,42 @@ __device__ inline bool has_earlier(int const* streams, int slot) {
   return found;
 }
 
-struct PlaceFacts {
+// What a send half knows when it may send.
+struct SendState {
   std::uint64_t epoch;
   std::uint64_t masked;
 };
 
-// A thread's slot of a wave; -1: not used.
+// A thread's slot of a wave. Numbers are -1 when it is not used.
 struct OwnSlot {
-  bool there;
+  bool there;  // the wave has such a slot
   int expert;
   int rank;
   int stream;
   std::uint32_t number;  // of the row within its stream
-  bool first;            // of the token's slots with this stream
+  bool first;            // it is the first of the token's slots with this stream
 };
 
-// -1: nothing can be sent there.
-__device__ inline std::int32_t position_of(SlotDispatchArgs const& args, OwnSlot const& own,
-                                           PlaceFacts const& facts, int* failed) {
-  if (args.rank_major) return (facts.masked >> own.rank & 1) == 0 ? static_cast<std::int32_t>(own.number) : -1;
-  std::uint32_t const base = await_base(args, facts.epoch, own.expert, failed);
+// The row's position in its stream, or -1 when nothing can be sent there.
+__device__ inline std::int32_t position_of(SlotDispatchArgs const& args, OwnSlot const& own, SendState const& state,
+                                           int* failed) {
+  if (args.rank_major) return (state.masked >> own.rank & 1) == 0 ? static_cast<std::int32_t>(own.number) : -1;
+  std::uint32_t const base = wait_for_base(args, state.epoch, own.expert, failed);
   return base == no_base ? -1 : static_cast<std::int32_t>(base + own.number);
 }
 
-// By all threads of a block, of this thread's slot: what does not depend on claims. `id`: as ask_for_id() gave it
-// for the wave, whose tokens are of the batch that was looked at last.
+// All threads of a block call this. It finds what does not depend on claims, for this thread's slot. `id` is what
+// load_own_id() gave for the wave, whose tokens are of the batch that was marked last.
 __device__ inline OwnSlot number_wave(SlotDispatchArgs const& args, Wave const& wave, StreamRows const& rows,
                                       std::int64_t id) {
   int const thread = static_cast<int>(threadIdx.x);
   SlotOfToken const at = slot_of_token(args, thread);
   OwnSlot own{.there = at.token < wave.tokens, .expert = -1, .rank = -1, .stream = -1, .number = 0, .first = false};
   if (own.there) {
-    own.expert = checked_slot(args, id, wave.first + at.token, at.slot);
+    own.expert = checked_expert(args, id, wave.first + at.token, at.slot);
     own.rank = own.expert < 0 ? -1 : args.owners.rank_of(own.expert);
     own.stream = args.rank_major ? own.rank : own.expert;
-    wave.stream[thread] = own.stream;  // nobody reads those of the wave before any more
+    wave.stream[thread] = own.stream;  // no thread reads those of the last wave any more
   }
   __syncthreads();
   if (own.stream >= 0) {
@@ -103,12 +87,12 @@ __device__ inline OwnSlot number_wave(SlotDispatchArgs const& args, Wave const& 
   return own;
 }
 
-// By all threads of a block, after number_wave(): rows can go afterwards.
+// All threads of a block call this after number_wave(). Rows can be sent afterwards.
 __device__ inline void place_wave(SlotDispatchArgs const& args, Wave const& wave, OwnSlot const& own,
-                                  PlaceFacts const& facts, int* failed) {
+                                  SendState const& state, int* failed) {
   int const thread = static_cast<int>(threadIdx.x);
   if (own.there) {
-    std::int32_t const position = own.stream >= 0 ? position_of(args, own, facts, failed) : -1;
+    std::int32_t const position = own.stream >= 0 ? position_of(args, own, state, failed) : -1;
     std::byte* row = nullptr;
     std::byte* scales = nullptr;
     if (own.first && position >= 0) {
@@ -123,17 +107,18 @@ __device__ inline void place_wave(SlotDispatchArgs const& args, Wave const& wave
     wave.expert[thread] = own.expert;
     wave.row[thread] = row;
     wave.scales[thread] = scales;
-    // rank_major: a combine reads one row a rank.
+    // With rank_major a combine reads one row of a rank.
     wave.position[thread] = own.first || !args.rank_major ? position : -1;
   }
   __syncthreads();
 }
 
-// rank_major: what the receivers' experts need to know of a wave's tokens. A thread has a slot of a slot.
+// rank_major: the receivers learn which of their experts a wave's tokens want. A thread writes one slot of the list
+// that goes with the row of one slot.
 __device__ inline void send_topk(SlotDispatchArgs const& args, Wave const& wave) {
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < wave.tokens * args.top_k * args.top_k; i += slot_threads) {
-    auto const [at, slot] = slot_of_token(args, i);  // of a slot of a slot
+    auto const [at, slot] = slot_of_token(args, i);  // the slot whose row it is, and the slot of the list
     if (wave.row[at] == nullptr) continue;
     std::int64_t const token = slot_of_token(args, at).token;
     int const rank = args.owners.rank_of(wave.expert[at]);
@@ -148,9 +133,9 @@ __device__ inline void send_topk(SlotDispatchArgs const& args, Wave const& wave)
   }
 }
 
-// By all threads of a block, after place_wave(): all that goes along with rows but scales, and what the combine
-// needs.
-__device__ inline void send_facts(SlotDispatchArgs const& args, Wave const& wave) {
+// All threads of a block call this after place_wave(). It writes all that goes with rows except scales, and what
+// the combine needs.
+__device__ inline void send_metadata(SlotDispatchArgs const& args, Wave const& wave) {
   int const thread = static_cast<int>(threadIdx.x);
   if (thread < wave.tokens * args.top_k) {
     std::int64_t const at = wave.first * args.top_k + thread;

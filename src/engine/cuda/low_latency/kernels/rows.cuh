@@ -1,19 +1,12 @@
 // Low-latency dispatch: rows of bytes, each read once and written to all of its slots; and f32 scales.
 #pragma once
 
-#include "engine/cuda/low_latency/kernels/place.cuh"
+#include "engine/cuda/low_latency/kernels/wave.cuh"
+#include "engine/cuda/ptx/memory_order.cuh"
 
 namespace switchyard::cuda {
 
-__device__ inline int warp_of_block() {
-  return static_cast<int>(threadIdx.x / 32);
-}
-__device__ inline int lane_of_warp() {
-  return static_cast<int>(threadIdx.x % 32);
-}
-inline constexpr int slot_warps = slot_threads / 32;
-
-// Brings rows nearer that will be read soon. By all threads of a block.
+// All threads of a block call this. It brings rows that will be read soon into the L2 cache.
 __device__ inline void fetch_rows(ByteRows const& rows, TokenRange const& tokens) {
   constexpr std::uint32_t line = 128;
 #pragma unroll 1
@@ -24,16 +17,8 @@ __device__ inline void fetch_rows(ByteRows const& rows, TokenRange const& tokens
   }
 }
 
-// Calls visit(slot) for the slots of a token of the wave that its row goes to.
-template <typename Visit>
-__device__ inline void for_slots(SlotDispatchArgs const& args, Wave const& wave, int token, Visit const& visit) {
-#pragma unroll 1
-  for (int slot = token * args.top_k; slot < (token + 1) * args.top_k; ++slot) {
-    if (wave.row[slot] != nullptr) visit(slot);
-  }
-}
-
-// A warp's piece of a row: `vectors` of each lane, all loaded before any is stored. `to`: by slot.
+// One warp sends a piece of a row: `vectors` of each lane, all loaded before any is stored. `to` has a place for
+// each slot.
 template <typename Vector, int vectors>
 __device__ inline void send_piece(SlotDispatchArgs const& args, Wave const& wave, ByteRows const& rows,
                                   std::byte* const* to, int token, std::uint32_t begin) {
@@ -53,6 +38,7 @@ __device__ inline void send_piece(SlotDispatchArgs const& args, Wave const& wave
   });
 }
 
+// All threads of a block call this.
 template <typename Vector, int vectors>
 __device__ inline void send_pieces(SlotDispatchArgs const& args, Wave const& wave, ByteRows const& rows,
                                    std::byte* const* to) {
@@ -63,7 +49,7 @@ __device__ inline void send_pieces(SlotDispatchArgs const& args, Wave const& wav
     send_piece<Vector, vectors>(args, wave, rows, to, i / pieces, static_cast<std::uint32_t>(i % pieces) * piece);
 }
 
-// Scales that the caller gave with its rows, f32.
+// All threads of a block call this. It sends the f32 scales that the caller gave with its rows.
 __device__ inline void send_given_scales(SlotDispatchArgs const& args, Wave const& wave) {
   int const groups = static_cast<int>(args.scale_bytes / 4);
   std::int64_t const step = scale_step(args);
@@ -77,19 +63,22 @@ __device__ inline void send_given_scales(SlotDispatchArgs const& args, Wave cons
   }
 }
 
-// Rows that go from registers to where they belong.
+// What sends the rows of a wave is one of these structs. All threads of a block call their functions: prepare() as
+// soon as the wave is known, then send() after place_wave(), or abandon() if the call has failed.
+
+// Rows go from registers to where they belong.
 struct DirectRows {
   static constexpr bool bulk = false;
-  __device__ static void ahead(SlotDispatchArgs const& args, Wave const& wave) {
+  __device__ static void prepare(SlotDispatchArgs const& args, Wave const& wave) {
     fetch_rows(args.x, {wave.first, wave.first + wave.tokens});
   }
   __device__ static void abandon(Wave const&) {}
 };
 
-// Rows and scales that suit 16-byte accesses, or have f32 scales. By all threads of a block, after place_wave().
+// Rows and opaque scales suit 16-byte accesses.
 struct WideRows : DirectRows {
   __device__ static void send(SlotDispatchArgs const& args, Wave const& wave) {
-    // Few tokens are cut into smaller pieces, for all warps to have some.
+    // The rows of few tokens are cut into smaller pieces, so that all warps have some.
     if (wave.tokens * args.row_bytes >= slot_warps * 2048U) {
       send_pieces<uint4, 4>(args, wave, args.x, wave.row);
     } else {

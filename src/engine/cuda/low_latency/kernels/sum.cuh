@@ -1,70 +1,73 @@
-// Low-latency combine, receive half: rows are read where their experts' ranks have them, and summed in f32.
-// Products and sums are rounded one by one, as on the CPU; with no rows a sum is +0.
+// Low-latency combine, receive half: rows are read where their experts' ranks have them, and summed in f32. Every
+// product and every sum is rounded on its own, as on the CPU engine. The sum of no rows is +0.
 #pragma once
 
 #include "engine/cuda/device/elements.cuh"
-#include "engine/cuda/low_latency/kernels/rows.cuh"
+#include "engine/cuda/low_latency/kernels/tokens.cuh"
+#include "engine/cuda/low_latency/kernels/words.cuh"
 
 namespace switchyard::cuda {
 
-// In shared memory: the rows of a wave of tokens, those of a token one after another, in the order of the sum.
+// The rows of the tokens that a block sums at a time. Its arrays lie in shared memory. The rows of a token are
+// adjacent, in the order of the sum.
 struct Sources {
   std::byte const** row;  // [tokens][top_k]
-  float* weight;          // likewise
+  float* weight;          // [tokens][top_k]
   int* count;             // [tokens]
   std::int64_t first;     // token
   int tokens;
 };
 
-// What a thread has asked for of its slot of a wave of tokens; -1: it adds nothing.
-struct AskedSlot {
+// What a thread has loaded of its slot. An expert or position of -1 says that it adds nothing.
+struct LoadedSlot {
   int expert;
   int position;
   float weight;
 };
 
-// By all threads of a block. Loads only, which need not be there when it returns.
-__device__ inline AskedSlot ask_for_slot(SlotCombineArgs const& args, std::int64_t first, int tokens) {
+// All threads of a block call this. It only issues loads, which need not have completed when it returns.
+__device__ inline LoadedSlot load_slot(SlotCombineArgs const& args, std::int64_t first, int tokens) {
   int const thread = static_cast<int>(threadIdx.x);
   SlotOfToken const own = slot_of_token(args, thread);
   if (own.token >= tokens) return {-1, -1, 0};
   std::int64_t const at = first * args.top_k + thread;
-  AskedSlot asked{.expert = frame_part<std::int32_t>(args, args.peers.rank, args.at.slot_expert)[at],
-                  .position = frame_part<std::int32_t>(args, args.peers.rank, args.at.positions)[at],
-                  .weight = 1.0F};
+  LoadedSlot loaded{.expert = frame_part<std::int32_t>(args, args.peers.rank, args.at.slot_expert)[at],
+                    .position = frame_part<std::int32_t>(args, args.peers.rank, args.at.positions)[at],
+                    .weight = 1.0F};
   if (args.weights.data != nullptr)
-    asked.weight =
+    loaded.weight =
         args.weights.data[(first + own.token) * args.weights.row_stride + own.slot * args.weights.column_stride];
-  return asked;
+  return loaded;
 }
 
 struct SumSlot {
   int rank = -1;
-  std::byte const* row = nullptr;  // null: adds nothing
+  std::byte const* row = nullptr;  // null: it adds nothing
 };
 
-__device__ inline SumSlot sum_slot(SlotCombineArgs const& args, AskedSlot const& asked, std::uint64_t masked) {
-  if (asked.expert < 0 || asked.position < 0) return {};
-  int const rank = args.owners.rank_of(asked.expert);
-  if ((masked >> rank & 1) != 0) return {};
-  std::int64_t const row = args.rank_major
-                               ? args.peers.rank * args.max_tokens + asked.position
-                               : (asked.expert - args.experts.first(rank)) * args.rows_of_expert() + asked.position;
+__device__ inline SumSlot sum_slot(SlotCombineArgs const& args, LoadedSlot const& loaded, std::uint64_t mloaded) {
+  if (loaded.expert < 0 || loaded.position < 0) return {};
+  int const rank = args.owners.rank_of(loaded.expert);
+  if ((mloaded >> rank & 1) != 0) return {};
+  std::int64_t const row =
+      args.rank_major ? args.peers.rank * args.max_tokens + loaded.position
+                      : (loaded.expert - args.experts.first(rank)) * args.rows_of_expert() + loaded.position;
   return {rank, frame_part<std::byte>(args, rank, args.at.outputs) + row * args.output_bytes};
 }
 
-// By all threads of a block.
-__device__ inline void find_sources(SlotCombineArgs const& args, Sources const& to, AskedSlot const& asked,
-                                    std::uint64_t masked, int* ranks) {
+// All threads of a block call this.
+__device__ inline void find_sources(SlotCombineArgs const& args, Sources const& to, LoadedSlot const& loaded,
+                                    std::uint64_t mloaded, int* ranks) {
   int const thread = static_cast<int>(threadIdx.x);
   SlotOfToken const at = slot_of_token(args, thread);
   bool const there = at.token < to.tokens;
-  SumSlot const own = sum_slot(args, asked, masked);
-  __syncthreads();  // the wave before is through
+  SumSlot const own = sum_slot(args, loaded, mloaded);
+  __syncthreads();  // the tokens before have been summed
   if (there) ranks[thread] = own.rank;
   __syncthreads();
   if (there) {
-    // How many of the token's rows come before this one: by rank (rank_major: one a rank), or by slot.
+    // How many of the token's rows come before this one. They are ordered by rank (rank_major has one for each
+    // rank) or by slot.
     int before = 0;
     int all = 0;
     for (int other = 0; other < args.top_k; ++other) {
@@ -75,15 +78,16 @@ __device__ inline void find_sources(SlotCombineArgs const& args, Sources const& 
     }
     if (own.row != nullptr) {
       to.row[at.token * args.top_k + before] = own.row;
-      to.weight[at.token * args.top_k + before] = asked.weight;
+      to.weight[at.token * args.top_k + before] = loaded.weight;
     }
     if (at.slot == 0) to.count[at.token] = all;
   }
   __syncthreads();
 }
 
-// Sources of rows for sum_wave(): elements that lie next to one another, as they are loaded. Wide: rows whose
-// addresses suit 16-byte accesses.
+// sum_wave() reads outputs through one of these structs: a lane loads adjacent elements of a row and widens them.
+
+// Rows whose addresses suit 16-byte accesses.
 template <typename Element>
 struct WideOutputs {
   static constexpr int values = 8;
@@ -97,6 +101,7 @@ struct WideOutputs {
   }
 };
 
+// Any rows.
 template <typename Element>
 struct AnyOutputs {
   static constexpr int values = 1;
@@ -117,7 +122,7 @@ __device__ inline void add_row(float (&sum)[values], float const (&row)[values],
   }
 }
 
-// `elements` of a token from `element` on, those that there are.
+// Stores the sums of a token's elements from `element` on, as far as there are elements.
 template <typename Element, int values>
 __device__ inline void store_sum(SlotCombineArgs const& args, std::int64_t token, std::int64_t element,
                                  float const (&sum)[values]) {
@@ -135,11 +140,11 @@ __device__ inline void store_sum(SlotCombineArgs const& args, std::int64_t token
   }
 }
 
-// One lane's elements of one token.
+// One lane sums its elements of a token.
 template <typename Element, typename Source>
 __device__ inline void sum_elements(SlotCombineArgs const& args, Sources const& sources, int token,
                                     std::int64_t element) {
-  constexpr int at_once = 8;  // rows under way
+  constexpr int at_once = 8;  // rows whose loads are under way
   constexpr int values = Source::values;
   float sum[values] = {};
   int const count = sources.count[token];
@@ -164,7 +169,7 @@ __device__ inline void sum_elements(SlotCombineArgs const& args, Sources const& 
   store_sum<Element, values>(args, sources.first + token, element, sum);
 }
 
-// By all threads of a block.
+// All threads of a block call this.
 template <typename Element, typename Source>
 __device__ inline void sum_wave(SlotCombineArgs const& args, Sources const& sources) {
   constexpr int span = 32 * Source::values;  // elements of a warp

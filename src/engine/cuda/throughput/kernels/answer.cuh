@@ -1,24 +1,12 @@
-// Answer: each receiver tells each source where its rows go; each source checks what it is told before it uses it.
+// Answer: each receiver publishes to each source where its rows go. Each source checks an answer before it uses it.
 #pragma once
 
 #include "engine/cuda/throughput/kernels/agree.cuh"
+#include "engine/cuda/throughput/kernels/routes.cuh"
 
 namespace switchyard::cuda {
 
-// Where a receiver's result lies, as this source sees it.
-struct Destination {
-  std::byte* x;
-  std::byte* scales;
-  std::byte* topk_idx;
-  std::byte* topk_weights;
-  std::byte* source_token;
-  std::int64_t rows;
-  int first_expert;
-  int local_experts;
-  int start;  // flat: first row of this source
-};
-
-// A receiver that has no block for its rows answers so.
+// A receiver that has no block for its rows answers with this offset.
 inline constexpr std::uint64_t refused_offset = ~std::uint64_t{0};
 
 struct AnswerToAll {
@@ -26,17 +14,18 @@ struct AnswerToAll {
   std::int64_t rows;
 };
 
-// By threads 0..num_ranks-1 of one block, after the starts have been written by this block or by an earlier kernel.
-__device__ inline void tell_answers(Peers const& peers, std::uint64_t epoch, AnswerToAll const& answer) {
+// Threads 0..num_ranks-1 of one block answer a source each. The starts were written before, by this block or by an
+// earlier kernel.
+__device__ inline void publish_answers(Peers const& peers, std::uint64_t epoch, AnswerToAll const& answer) {
   if (static_cast<int>(threadIdx.x) >= peers.num_ranks) return;
   DeviceAnswer* const to = answer_of(peers, static_cast<int>(threadIdx.x), peers.rank);
   to->block_offset = answer.block_offset;
   to->rows = answer.rows;
-  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
+  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
 }
 
-// The answer of a peer, read once: what was checked is what is used.
-__device__ inline bool read_answer(DispatchArgs const& args, int peer, Destination& to) {
+// Reads the answer of a peer once, so that the values that were checked are the values that are used.
+__device__ inline bool read_answer(DispatchKernelArgs const& args, int peer, Destination& to) {
   DeviceAnswer const* const from = answer_of(args.peers, args.peers.rank, peer);
   std::int64_t const rows = from->rows;
   std::uint64_t const offset = from->block_offset;
@@ -44,16 +33,16 @@ __device__ inline bool read_answer(DispatchArgs const& args, int peer, Destinati
   shape.rows = rows;
   std::uint64_t const heap = args.peers.heap_bytes[peer];
   std::uint64_t const row_bytes = shape.row_bytes > 0 ? shape.row_bytes : 1;
-  bool sane = offset % part_alignment == 0 && rows >= 0 && rows <= 0x7fffffff &&
+  bool sane = offset % part_alignment == 0 && rows >= 0 && rows <= max_result_rows &&
               static_cast<std::uint64_t>(rows) <= heap / row_bytes && offset <= heap;
   ReceiveBlock const parts = receive_block(shape);
   sane = sane && parts.bytes <= heap - offset;
-  bool const cached = args.opening == Opening::cached;
+  bool const cached = args.start == DispatchStart::cached;
   if (cached) sane = sane && rows == args.handle.rows_of_rank[peer];
   if (!sane) {
     TroubleKind const kind = offset == refused_offset ? TroubleKind::mismatch : TroubleKind::broken;
     report(args.peers, args.waiting,
-           {.state = 0, .kind = kind, .phase = Phase::answer, .peer = peer, .expected = heap, .seen = offset});
+           {.state = 0, .kind = kind, .point = WaitPoint::answer, .peer = peer, .expected = heap, .seen = offset});
     return false;
   }
   std::byte* const block = heap_of(args.peers, peer) + offset;
@@ -70,23 +59,26 @@ __device__ inline bool read_answer(DispatchArgs const& args, int peer, Destinati
   return true;
 }
 
-// All threads of every block. False in all threads of the block when a peer failed to answer, or answered nonsense.
-__device__ inline bool answer_phase(DispatchArgs const& args, std::uint64_t epoch, Destination* destinations) {
-  bool const cached = args.opening == Opening::cached;
-  if (blockIdx.x == 0 && args.opening != Opening::notify) {
+// All threads of every block call this. Returns false in all threads of the block when a peer did not answer, or
+// its answer does not hold.
+__device__ inline bool answer_phase(DispatchKernelArgs const& args, std::uint64_t epoch,
+                                    Destination* destinations) {
+  bool const cached = args.start == DispatchStart::cached;
+  if (blockIdx.x == 0 && args.start != DispatchStart::notify) {
     if (cached) announce_digest(args.peers, epoch, args.digest, args.has_block);
-    tell_answers(args.peers, epoch, {args.refused ? refused_offset : args.block_offset, args.shape.rows});
+    publish_answers(args.peers, epoch, {args.refused ? refused_offset : args.block_offset, args.shape.rows});
   }
   if (cached) {
     // A peer that makes another call gives no answer, but it announces.
-    if (!wait_for_peers(args.peers, args.waiting, args.peers.control.announces, epoch, Phase::announce))
+    if (!wait_for_flags(args.peers, args.waiting, args.peers.control.announces, epoch, WaitPoint::announce))
       return false;
     if (!digests_agree(args.peers, args.waiting, args.digest)) return false;
   }
-  // While one block speaks for the rank, the others wait here for what it waits for, too: the deadline is its.
+  // One block speaks for the rank (notify_phase()), and the other blocks wait here for what it waits for, too. They
+  // wait twice as long, so that its deadline ends first and names the cause.
   Waiting patient = args.waiting;
-  if (args.opening == Opening::notify) patient.timeout_ns *= 2;
-  if (!wait_for_peers(args.peers, patient, args.peers.control.answers, epoch, Phase::answer)) return false;
+  if (args.start == DispatchStart::notify) patient.timeout_ns *= 2;
+  if (!wait_for_flags(args.peers, patient, args.peers.control.answers, epoch, WaitPoint::answer)) return false;
   bool failed = false;
   if (static_cast<int>(threadIdx.x) < args.peers.num_ranks) {
     int const peer = static_cast<int>(threadIdx.x);

@@ -1,4 +1,4 @@
-// Cast to e4m3 with one f32 scale per token and 128 channels; see phases/fp8.cuh.
+// The cast kernel: it casts rows to e4m3, with an f32 scale for each 128 channels of a token; see device/fp8.cuh.
 #include "engine/cuda/device/elements.cuh"
 #include "engine/cuda/device/fp8.cuh"
 #include "engine/cuda/device/launch_next.cuh"
@@ -11,15 +11,16 @@ namespace {
 
 inline constexpr int cast_threads = 256;
 
+// The greatest of all values of a warp; see larger_bits().
 __device__ std::uint32_t largest_bits(float const* values, bool with_nan) {
   std::uint32_t largest = smallest_amax_bits();
   for (int i = 0; i < 4; ++i) largest = larger_bits(largest, values[i], with_nan);
   return __reduce_max_sync(~0U, largest);
 }
 
-// One group by one warp: lane i has elements i, i + 32, i + 64 and i + 96.
+// One warp casts a group. Lane i has elements i, i + 32, i + 64 and i + 96.
 template <typename Element>
-__device__ void cast_group(CastArgs const& args, std::int64_t token, std::int64_t which) {
+__device__ void cast_group(CastKernelArgs const& args, std::int64_t token, std::int64_t which) {
   int const lane = static_cast<int>(threadIdx.x % 32);
   auto const* const row = reinterpret_cast<typename Element::Storage const*>(args.from) + token * args.row_stride;
   float values[4];
@@ -39,7 +40,7 @@ __device__ void cast_group(CastArgs const& args, std::int64_t token, std::int64_
   if (lane == 0) args.scales[token * groups + which] = scaling.scale;
 }
 
-__global__ void __launch_bounds__(cast_threads) cast_kernel(__grid_constant__ CastArgs const args) {
+__global__ void __launch_bounds__(cast_threads) cast_kernel(__grid_constant__ CastKernelArgs const args) {
   ptx::wait_for_kernel_before();
   std::int64_t const groups = (args.hidden + fp8_group - 1) / fp8_group;
   std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * (cast_threads / 32);
@@ -54,13 +55,12 @@ __global__ void __launch_bounds__(cast_threads) cast_kernel(__grid_constant__ Ca
 
 }  // namespace
 
-cudaError_t launch_cast(CastArgs const& args, int blocks, cudaStream_t stream) {
+cudaError_t launch_cast(CastKernelArgs const& args, int blocks, cudaStream_t stream) {
   return launch_next(cast_kernel, args, {blocks, cast_threads, 0}, stream);
 }
 
 cudaError_t load_cast() {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, cast_kernel);
+  return load_kernel(cast_kernel);
 }
 
 }  // namespace switchyard::cuda

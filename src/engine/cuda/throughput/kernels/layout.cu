@@ -1,4 +1,4 @@
-// Layout alone: what this rank would send to whom, without sending it.
+// The layout kernel: it counts what this rank would send to whom, and sends nothing.
 #include "engine/cuda/device/grid.cuh"
 #include "engine/cuda/device/ids.cuh"
 #include "engine/cuda/device/launch_next.cuh"
@@ -9,21 +9,22 @@ namespace switchyard::cuda {
 namespace {
 
 inline constexpr int threads = 512;
-// Beyond it a block counts in global memory.
+// With more streams than this a block counts in global memory.
 inline constexpr int most_shared_streams = 8192;
 
 extern __shared__ int shared_counts[];
 
-// [num_ranks] tokens per rank, then [experts] slots.
-__device__ int* counts_of_block(LayoutArgs const& args, int streams) {
+// The counts of this block: tokens by rank, then slots by expert.
+__device__ int* counts_of_block(LayoutKernelArgs const& args, int streams) {
   return streams <= most_shared_streams
              ? shared_counts
              : block_counts_of(args.peers) + static_cast<std::size_t>(blockIdx.x) * streams;
 }
 
-// Ids out of range count as unused: nobody waits for this kernel who could be told. A dispatch refuses them.
-__device__ std::uint64_t count_token(LayoutArgs const& args, std::int64_t token, int* expert_counts) {
-  constexpr int ahead = 8;  // ids asked for before the first is looked at
+// The ranks that a token goes to, as a mask. Ids out of range count as unused: no host waits for this kernel that
+// could throw. A dispatch refuses them.
+__device__ std::uint64_t count_token(LayoutKernelArgs const& args, std::int64_t token, int* expert_counts) {
+  constexpr int ahead = 8;  // ids that are loaded before the first is looked at
   std::uint64_t mask = 0;
 #pragma unroll 1
   for (int first = 0; first < args.handle.top_k; first += ahead) {
@@ -39,7 +40,7 @@ __device__ std::uint64_t count_token(LayoutArgs const& args, std::int64_t token,
   return mask;
 }
 
-__device__ void count_ranks(LayoutArgs const& args, std::uint64_t mask, int* rank_counts) {
+__device__ void count_ranks(LayoutKernelArgs const& args, std::uint64_t mask, int* rank_counts) {
 #pragma unroll 1
   for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
     int const takers = __popc(__ballot_sync(~0U, (mask >> rank & 1) != 0));
@@ -47,13 +48,13 @@ __device__ void count_ranks(LayoutArgs const& args, std::uint64_t mask, int* ran
   }
 }
 
-// Where a token goes.
+// The ranks that a token goes to.
 struct TokenRanks {
-  std::int64_t token;  // -1: none
+  std::int64_t token;  // -1: there is none
   std::uint64_t mask;
 };
 
-__device__ void write_ranks(LayoutArgs const& args, TokenRanks const& of) {
+__device__ void write_ranks(LayoutKernelArgs const& args, TokenRanks const& of) {
   if (of.token < 0) return;
   std::uint8_t* const out = args.is_token_in_rank + of.token * args.peers.num_ranks;
 #pragma unroll 1
@@ -61,8 +62,8 @@ __device__ void write_ranks(LayoutArgs const& args, TokenRanks const& of) {
     out[rank] = static_cast<std::uint8_t>(of.mask >> rank & 1);
 }
 
-// Returns the thread's last token, which is still to be written: counts must not wait for that.
-__device__ TokenRanks count_range(LayoutArgs const& args, int* counts) {
+// Returns the thread's last token, whose ranks are still to be written: the counts must not wait for that.
+__device__ TokenRanks count_range(LayoutKernelArgs const& args, int* counts) {
   TokenRanks latest{-1, 0};
   std::int64_t const begin = blockIdx.x * args.cut.tokens;
   std::int64_t const end = min(begin + args.cut.tokens, args.handle.num_tokens);
@@ -76,8 +77,8 @@ __device__ TokenRanks count_range(LayoutArgs const& args, int* counts) {
   return latest;
 }
 
-// By the last block.
-__device__ void sum_blocks(LayoutArgs const& args, int streams) {
+// The last block does this.
+__device__ void sum_blocks(LayoutKernelArgs const& args, int streams) {
   int const* const blocks = block_counts_of(args.peers);
   for (int stream = static_cast<int>(threadIdx.x); stream < streams; stream += threads) {
     int total = 0;
@@ -91,7 +92,7 @@ __device__ void sum_blocks(LayoutArgs const& args, int streams) {
   }
 }
 
-__global__ void __launch_bounds__(threads) layout_kernel(__grid_constant__ LayoutArgs const args) {
+__global__ void __launch_bounds__(threads) layout_kernel(__grid_constant__ LayoutKernelArgs const args) {
   ptx::wait_for_kernel_before();
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
   int const streams = args.peers.num_ranks + args.experts.num_experts();
@@ -112,15 +113,14 @@ __global__ void __launch_bounds__(threads) layout_kernel(__grid_constant__ Layou
 
 }  // namespace
 
-cudaError_t launch_layout(LayoutArgs const& args, cudaStream_t stream) {
+cudaError_t launch_layout(LayoutKernelArgs const& args, cudaStream_t stream) {
   int const streams = args.peers.num_ranks + args.experts.num_experts();
   std::size_t const shared = streams <= most_shared_streams ? static_cast<std::size_t>(streams) * sizeof(int) : 0;
   return launch_next(layout_kernel, args, {args.cut.blocks, threads, shared}, stream);
 }
 
 cudaError_t load_layout() {
-  cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, layout_kernel);
+  return load_kernel(layout_kernel);
 }
 
 }  // namespace switchyard::cuda

@@ -1,7 +1,10 @@
-// Metadata: the few bytes beside each row: scales, local expert ids, weights, number of the token on its source.
+// Metadata: the few bytes that go with each row (scales, local expert ids, weights, the token's number on its
+// source), and padding: what the rows of the own result hold that no source writes.
 #pragma once
 
-#include "engine/cuda/throughput/kernels/rows.cuh"
+#include "engine/cuda/device/block_tokens.cuh"
+#include "engine/cuda/device/ids.cuh"
+#include "engine/cuda/throughput/kernels/routes.cuh"
 
 namespace switchyard::cuda {
 
@@ -9,15 +12,15 @@ __device__ inline float weight_at(WeightView const& weights, std::int64_t token,
   return weights.data[token * weights.row_stride + slot * weights.column_stride];
 }
 
-// The part of a token's metadata that a lane handles: slots lane and lane + 32, scales lane and lane + 32. Loaded
-// once, stored at every destination; what a longer token has beyond that is loaded each time.
+// The part of a token's metadata that a lane handles: slots lane and lane + 32, and scales lane and lane + 32. It
+// is loaded once and stored at every destination. Scales beyond these are loaded for each destination.
 struct TokenMetadata {
   float scales[2];
   std::int64_t ids[2];
   float weights[2];
 };
 
-__device__ inline TokenMetadata load_metadata(DispatchArgs const& args, std::int64_t token) {
+__device__ inline TokenMetadata load_metadata(DispatchKernelArgs const& args, std::int64_t token) {
   TokenMetadata data{};
   auto const groups = static_cast<int>(args.shape.scale_bytes / sizeof(float));
 #pragma unroll
@@ -32,8 +35,8 @@ __device__ inline TokenMetadata load_metadata(DispatchArgs const& args, std::int
   return data;
 }
 
-__device__ inline void store_scales(DispatchArgs const& args, TokenMetadata const& data, Destination const& to,
-                                    std::int64_t token, std::int64_t row) {
+__device__ inline void store_scales(DispatchKernelArgs const& args, TokenMetadata const& data,
+                                    Destination const& to, std::int64_t token, std::int64_t row) {
   auto const groups = static_cast<int>(args.shape.scale_bytes / sizeof(float));
   auto* const out = reinterpret_cast<float*>(to.scales) + row * groups;
   int const lane = static_cast<int>(threadIdx.x % 32);
@@ -43,8 +46,8 @@ __device__ inline void store_scales(DispatchArgs const& args, TokenMetadata cons
     out[group] = args.scales[token * args.scale_strides[0] + group * args.scale_strides[1]];
 }
 
-// Ids local to the receiver, -1 where the expert is another's; weights likewise, 0.
-__device__ inline void store_topk(DispatchArgs const& args, TokenMetadata const& data, Destination const& to,
+// Ids become local to the receiver. Where another rank has the expert, the id is -1 and the weight 0.
+__device__ inline void store_topk(DispatchKernelArgs const& args, TokenMetadata const& data, Destination const& to,
                                   std::int64_t row) {
   int const top_k = args.handle.top_k;
 #pragma unroll
@@ -63,8 +66,8 @@ __device__ inline void store_topk(DispatchArgs const& args, TokenMetadata const&
   }
 }
 
-__device__ inline void store_metadata(DispatchArgs const& args, TokenMetadata const& data, Destination const& to,
-                                      std::int64_t token, DeviceRoute const& route) {
+__device__ inline void store_metadata(DispatchKernelArgs const& args, TokenMetadata const& data,
+                                      Destination const& to, std::int64_t token, DeviceRoute const& route) {
   std::int64_t const row = route.row;
   int const lane = static_cast<int>(threadIdx.x % 32);
   if (args.shape.scale_bytes > 0) store_scales(args, data, to, token, row);
@@ -75,7 +78,9 @@ __device__ inline void store_metadata(DispatchArgs const& args, TokenMetadata co
     reinterpret_cast<float*>(to.topk_weights)[row] = weight_at(args.weights, token, route.slot);
 }
 
-__device__ inline void metadata_phase(DispatchArgs const& args, Destination const* destinations, BlockWarp warp) {
+// The warps of a block that do this share its tokens.
+__device__ inline void metadata_phase(DispatchKernelArgs const& args, Destination const* destinations,
+                                      BlockWarp warp) {
   BlockTokens const tokens(args.handle.num_tokens);
   for (std::int64_t i = warp.index; i < tokens.count; i += warp.count) {
     std::int64_t const token = BlockTokens::token(i);
@@ -91,6 +96,38 @@ __device__ inline void metadata_phase(DispatchArgs const& args, Destination cons
       }
     }
   }
+}
+
+__device__ inline void fill_by_lanes(std::byte* at, std::size_t bytes, std::uint8_t value) {
+  for (std::size_t i = threadIdx.x % 32; i < bytes; i += 32) at[i] = static_cast<std::byte>(value);
+}
+
+// One warp fills a row.
+__device__ inline void fill_row(DispatchKernelArgs const& args, Destination const& own, std::int64_t row) {
+  ReceiveShape const& shape = args.shape;
+  if (threadIdx.x % 32 == 0) reinterpret_cast<std::int32_t*>(own.source_token)[row] = -1;
+  fill_by_lanes(own.topk_weights + row * shape.weight_bytes, shape.weight_bytes, 0);
+  fill_by_lanes(own.topk_idx + row * shape.topk_bytes, shape.topk_bytes, 0xff);  // -1 in either width
+  if (!args.zero_padding) return;
+  fill_by_lanes(own.x + row * shape.row_bytes, shape.row_bytes, 0);
+  fill_by_lanes(own.scales + row * shape.scale_bytes, shape.scale_bytes, 0);
+}
+
+// `warp` counts the warps of all blocks. Rows without a source lie behind those of each expert (expanded), and
+// behind all rows when num_worst_tokens was given.
+__device__ inline void padding_phase(DispatchKernelArgs const& args, Destination const& own, BlockWarp warp) {
+  if (args.handle.expanded) {
+    std::int64_t begin = 0;
+    for (int expert = 0; expert < args.experts.count(args.peers.rank); ++expert) {
+      std::int64_t const end = begin + args.handle.padded[expert];
+      std::int64_t const last = end < own.rows ? end : own.rows;
+      for (std::int64_t row = begin + args.handle.real[expert] + warp.index; row < last; row += warp.count)
+        fill_row(args, own, row);
+      begin = end;
+    }
+  }
+  for (std::int64_t row = *args.handle.rows + warp.index; row < own.rows; row += warp.count)
+    fill_row(args, own, row);
 }
 
 }  // namespace switchyard::cuda

@@ -1,33 +1,35 @@
-// Place: from the counts of all sources to the first row of each stream; as layout/placement.cpp does on the host.
-// One block.
+// Place: from the counts of all sources to the first row of each stream, as layout/placement.cpp does it on the
+// host; and notify, the phase of all that comes before rows can move. One block does it for the rank.
 #pragma once
 
+#include "engine/cuda/throughput/kernels/agree.cuh"
 #include "engine/cuda/throughput/kernels/answer.cuh"
+#include "engine/cuda/throughput/kernels/count.cuh"
 
 namespace switchyard::cuda {
 
-// A count that came from outside; 0 for one that cannot be, whose source is noted.
-__device__ inline int checked_count(NotifyArgs const& args, int source, int slot, int& culprit) {
+// A count that a source wrote. One that cannot be is taken as 0, and its source is noted in `culprit`.
+__device__ inline int checked_count(NotifyKernelArgs const& args, int source, int slot, int& culprit) {
   std::int64_t const count = counts_of(args.peers, args.peers.rank, source)[slot];
   if (count >= 0 && count <= args.max_count) return static_cast<int>(count);
   culprit = source;
   return 0;
 }
 
-// A count that cannot be makes the call fail.
-__device__ inline void report_count(NotifyArgs const& args, int culprit, int slot) {
+// Fails the call if checked_count() has found a culprit.
+__device__ inline void report_count(NotifyKernelArgs const& args, int culprit, int slot) {
   if (culprit < 0) return;
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::corrupt,
-          .phase = Phase::announce,
+          .point = WaitPoint::announce,
           .peer = culprit,
           .expected = static_cast<std::uint64_t>(args.max_count),
           .seen = static_cast<std::uint64_t>(counts_of(args.peers, args.peers.rank, culprit)[slot])});
 }
 
-// By source, then by token. Returns the rows, in all threads.
-__device__ inline int place_flat(NotifyArgs const& args, LayoutShared& shared) {
+// Rows go by source, then by token. Returns how many there are, in all threads.
+__device__ inline int place_flat(NotifyKernelArgs const& args, CountShared& shared) {
   int const source = static_cast<int>(threadIdx.x);
   bool const one = source < args.peers.num_ranks;
   int culprit = -1;
@@ -35,7 +37,7 @@ __device__ inline int place_flat(NotifyArgs const& args, LayoutShared& shared) {
   report_count(args, culprit, 0);
   int start = 0;
   int total = 0;
-  LayoutScan(shared.scan).ExclusiveSum(count, start, total);
+  CountScan(shared.scan).ExclusiveSum(count, start, total);
   if (one && !args.handle.expanded) starts_of(args.peers, source, args.peers.rank)[0] = start;
   if (one) {
     shared.rows_end[source] = args.handle.recv_ends[source] = start + count;
@@ -45,12 +47,12 @@ __device__ inline int place_flat(NotifyArgs const& args, LayoutShared& shared) {
   return total;
 }
 
-// By local expert (aligned), then by source, then by token. Also notes how many rows each expert has.
-__device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared) {
+// Rows go by local expert (aligned), then by source, then by token. Also notes how many rows each expert has.
+__device__ inline int place_experts(NotifyKernelArgs const& args, CountShared& shared) {
   int const local = args.experts.count(args.peers.rank);
   int begin = 0;
 #pragma unroll 1
-  for (int tile = 0; tile < local; tile += layout_threads) {
+  for (int tile = 0; tile < local; tile += count_threads) {
     int const expert = tile + static_cast<int>(threadIdx.x);
     bool const one = expert < local;
     int real = 0;
@@ -62,7 +64,7 @@ __device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared
     int const padded = (real + args.alignment - 1) / args.alignment * args.alignment;
     int start = 0;
     int total = 0;
-    LayoutScan(shared.scan).ExclusiveSum(padded, start, total);
+    CountScan(shared.scan).ExclusiveSum(padded, start, total);
     start += begin;
     if (one) {
       args.handle.padded[expert] = padded;
@@ -83,33 +85,34 @@ __device__ inline int place_experts(NotifyArgs const& args, LayoutShared& shared
   return begin;
 }
 
-// False when there are more than the caller has room for.
-__device__ inline bool check_rows(NotifyArgs const& args, std::int64_t rows) {
+// False when more rows arrive than the caller has room for.
+__device__ inline bool check_rows(NotifyKernelArgs const& args, std::int64_t rows) {
   if (args.worst_rows == 0 || rows <= args.worst_rows) return true;
   if (threadIdx.x != 0) return false;
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::too_few_rows,
-          .phase = Phase::announce,
+          .point = WaitPoint::announce,
           .peer = args.peers.rank,
           .expected = static_cast<std::uint64_t>(rows),
           .seen = static_cast<std::uint64_t>(args.worst_rows)});
   return false;
 }
 
-// Blocks of this rank, too, read what was written so far once they have the answer.
-__device__ inline void answer(NotifyArgs const& args, std::uint64_t epoch, std::int64_t rows) {
+// The rank's own blocks, too, read what was written so far once they have the answer.
+__device__ inline void answer_sources(NotifyKernelArgs const& args, std::uint64_t epoch, std::int64_t rows) {
   bool const fits = check_rows(args, rows);
   if (threadIdx.x == 0) *args.handle.rows = rows;
   __syncthreads();
   if (!args.has_block) return;
   // A refusal keeps all sources from writing.
-  tell_answers(args.peers, epoch,
-               {fits ? args.block_offset : refused_offset, args.worst_rows > 0 ? args.worst_rows : rows});
+  publish_answers(args.peers, epoch,
+                  {fits ? args.block_offset : refused_offset, args.worst_rows > 0 ? args.worst_rows : rows});
 }
 
-// For the host, which learns of it by its ticket. After the answers: a release waits for writes over the bus.
-__device__ inline void note_counts(NotifyArgs const& args, std::int64_t rows, LayoutShared const& shared) {
+// Writes counts to the mailbox, for publish_counts(). It comes after the answers, because their release would wait
+// for these writes to go over the bus.
+__device__ inline void note_counts(NotifyKernelArgs const& args, std::int64_t rows, CountShared const& shared) {
   Mailbox* const mailbox = args.waiting.mailbox;
   if (threadIdx.x == 0) mailbox->rows = rows;
   if (static_cast<int>(threadIdx.x) < args.peers.num_ranks)
@@ -119,19 +122,49 @@ __device__ inline void note_counts(NotifyArgs const& args, std::int64_t rows, La
   auto* const real = padded + args.experts.max_count();
   int const local = args.experts.count(args.peers.rank);
 #pragma unroll 1
-  for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += layout_threads) {
+  for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += count_threads) {
     padded[expert] = args.handle.padded[expert];
     real[expert] = args.handle.real[expert];
   }
 }
 
-__device__ inline void place_phase(NotifyArgs const& args, std::uint64_t epoch, LayoutShared& shared) {
+__device__ inline void place_phase(NotifyKernelArgs const& args, std::uint64_t epoch, CountShared& shared) {
   std::int64_t const flat_rows = place_flat(args, shared);
-  // Flat rows do not depend on the experts' counts: the answers need not wait for them.
-  if (!args.handle.expanded) answer(args, epoch, flat_rows);
+  // Flat rows do not depend on the experts' counts, so the answers need not wait for them.
+  if (!args.handle.expanded) answer_sources(args, epoch, flat_rows);
   std::int64_t const expanded_rows = args.handle.top_k > 0 ? place_experts(args, shared) : 0;
-  if (args.handle.expanded) answer(args, epoch, expanded_rows);
+  if (args.handle.expanded) answer_sources(args, epoch, expanded_rows);
   note_counts(args, args.handle.expanded ? expanded_rows : flat_rows, shared);
+}
+
+// Publishes what the host waits for. The barrier orders the mailbox writes of all threads before the ticket.
+__device__ inline void publish_counts(NotifyKernelArgs const& args) {
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  DeviceState* const state = state_of(args.peers);
+  args.waiting.mailbox->bad_id = static_cast<std::int64_t>(state->bad_id);
+  state->bad_id = ~std::uint64_t{0};
+  publish_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
+}
+
+// All threads of every block call this. The block that ends its count last speaks for the rank. The other blocks go
+// on to wait for the answers, this rank's own among them, from which they learn that counts and first numbers are
+// there.
+__device__ inline void notify_phase(NotifyKernelArgs const& args, std::uint64_t epoch, CountShared& shared) {
+  count_phase(args, shared);
+  ptx::fence_proxy_async();  // the copy engine writes into this shared memory next
+  if (!is_last_block<Readers::own>(&state_of(args.peers)->blocks_opened)) return;
+  stamp(args.peers, Stamp::counted);
+  std::uint64_t const digest = digest_to_announce(args);
+  send_counts(args);
+  if (agree_with_peers(args, epoch, digest)) {
+    stamp(args.peers, Stamp::agreed);
+    place_phase(args, epoch, shared);
+    bool const certain = all_have_blocks(args.peers);
+    if (threadIdx.x == 0) args.waiting.mailbox->answers_are_certain = certain ? 1 : 0;
+  }
+  publish_counts(args);
+  ptx::fence_proxy_async();  // as above, for what this block did since
 }
 
 }  // namespace switchyard::cuda

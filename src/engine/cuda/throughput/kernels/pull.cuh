@@ -1,30 +1,20 @@
-// Pull: the owner of a token reads its rows from the peers' heaps and sums them in f32, in the order of the routes;
-// every product and every sum is rounded on its own, as the CPU engine does it.
+// Pull: the owner of a token reads its rows from the peers' heaps and sums them in f32, in the order of the routes.
+// Every product and every sum is rounded on its own, as on the CPU engine.
 #pragma once
 
 #include "engine/cuda/device/elements.cuh"
-#include "engine/cuda/device/grid.cuh"
-#include "engine/cuda/throughput/args.hpp"
+#include "engine/cuda/throughput/kernels/routes.cuh"
 
 namespace switchyard::cuda {
 
-// Where a peer's expert outputs lie.
-struct SourceRows {
-  std::byte const* x;
-  std::int64_t stride;  // bytes between rows of x
-  std::byte const* weights;
-  float const* row_weights;
-  std::int64_t rows;
-};
-
-// A token's routes, one a lane.
+// The rows of a token, one for each lane.
 struct TokenRows {
   std::byte const* row;  // of x
   float weight;
-  int used;
+  int used;  // lanes that have a row
 };
 
-// `Unit` is what a lane loads at once: elements of type Storage.
+// What a lane loads at once: a `Unit` of elements.
 template <typename Element, typename Unit>
 struct Vector {
   using Storage = typename Element::Storage;
@@ -72,7 +62,7 @@ __device__ inline void sum_routes(TokenRows const& token, std::uint32_t unit, bo
 }
 
 template <typename Element, typename Unit>
-__device__ inline void sum_token(CombineArgs const& args, std::int64_t token, TokenRows const& low,
+__device__ inline void sum_token(CombineKernelArgs const& args, std::int64_t token, TokenRows const& low,
                                  TokenRows const& high) {
   using Values = Vector<Element, Unit>;
   auto const units =
@@ -85,7 +75,7 @@ __device__ inline void sum_token(CombineArgs const& args, std::int64_t token, To
     Sum<Element, Unit> sum{};
     sum_routes<Element, Unit>(low, unit, inside, weighted, sum);
     if (high.used > 0) {
-      // More than 32 routes: the sum goes on where it stood.
+      // The token has more than 32 routes: the sum goes on where it stood.
       for (int i = 0; i < high.used; ++i) {
         auto const row = __shfl_sync(~0U, reinterpret_cast<unsigned long long>(high.row), i);
         float const weight = __shfl_sync(~0U, high.weight, i);
@@ -108,15 +98,14 @@ __device__ inline void sum_token(CombineArgs const& args, std::int64_t token, To
   }
 }
 
-// The rows of the token's routes `first`..`first + 31`. Routes were checked when they became final, and the room
-// for all rows of a peer when it announced its tensors.
-__device__ inline TokenRows rows_of_token(CombineArgs const& args, SourceRows const* sources, std::int64_t token,
-                                          int first) {
+// The rows of the token's routes `first`..`first + 31`. The routes were checked when they became final, and the
+// room for all rows of a peer was checked when it announced its tensors.
+__device__ inline TokenRows rows_of_token(CombineKernelArgs const& args, SourceRows const* sources,
+                                          std::int64_t token, int first) {
   int const index = first + static_cast<int>(threadIdx.x % 32);
   DeviceRoute route{0, -1, -1};
   if (index < args.handle.width) route = args.handle.routes[token * args.handle.width + index];
-  unsigned const ends = __ballot_sync(~0U, route.rank < 0);
-  int const used = ends == 0 ? 32 : __ffs(static_cast<int>(ends)) - 1;
+  int const used = used_routes(route);
   TokenRows rows{nullptr, 1.0F, used};
   if (static_cast<int>(threadIdx.x % 32) >= used) return rows;
   SourceRows const& from = sources[route.rank];
@@ -125,8 +114,9 @@ __device__ inline TokenRows rows_of_token(CombineArgs const& args, SourceRows co
   return rows;
 }
 
-// The weight of a slot comes from the row of the rank that holds the slot's expert. By one warp.
-__device__ inline void gather_weights(CombineArgs const& args, SourceRows const* sources, std::int64_t token) {
+// One warp gathers the weights of a token. The weight of a slot comes from the row of the rank that has its expert.
+__device__ inline void gather_weights(CombineKernelArgs const& args, SourceRows const* sources,
+                                      std::int64_t token) {
   int const top_k = args.handle.top_k;
   DeviceRoute const* const routes = args.handle.routes + token * args.handle.width;
   for (int slot = static_cast<int>(threadIdx.x % 32); slot < top_k; slot += 32) {
@@ -141,8 +131,9 @@ __device__ inline void gather_weights(CombineArgs const& args, SourceRows const*
   }
 }
 
+// All warps of the kernel share the tokens.
 template <typename Element, typename Unit>
-__device__ inline void pull_tokens(CombineArgs const& args, SourceRows const* sources) {
+__device__ inline void pull_tokens(CombineKernelArgs const& args, SourceRows const* sources) {
   int const warps = static_cast<int>(blockDim.x / 32);
   std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * warps;
   TokenRows const none{nullptr, 1.0F, 0};

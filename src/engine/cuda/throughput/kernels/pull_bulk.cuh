@@ -1,5 +1,5 @@
-// Pull, by the copy engine. Warps work in teams: one warp of a team asks for pieces of a token's rows, which travel
-// into a ring of stages in shared memory, and the others sum up what has come, a lane 16 bytes of each row.
+// Pull, by the copy engine. Warps work in teams: two warps of a team load pieces of a token's rows into a ring of
+// stages in shared memory, and the other warps sum the pieces that have arrived, each lane 16 bytes of every row.
 #pragma once
 
 #include "engine/cuda/device/block_tokens.cuh"
@@ -8,27 +8,27 @@
 
 namespace switchyard::cuda {
 
-inline constexpr int team_askers = 2;
-inline constexpr int team_warps = team_askers + pull_lanes / 32;
+inline constexpr int team_loaders = 2;
+inline constexpr int team_warps = team_loaders + pull_lanes / 32;
 inline constexpr int all_team_warps = pull_teams * team_warps;
 inline constexpr int weight_warps = 4;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-// What travels into one stage, as the asking warp tells the others.
+// What travels into one stage, as the loading warp describes it to the summing warps.
 struct PullStage {
-  std::uint64_t full;    // barrier: told, and its bytes are there
-  std::uint64_t empty;   // barrier: all of the team's other warps have read it
-  std::int32_t token;    // -1: no more
+  std::uint64_t full;    // barrier: the description is written, and the bytes have arrived
+  std::uint64_t empty;   // barrier: all summing warps of the team have read the stage
+  std::int32_t token;    // -1: nothing more comes
   std::uint32_t offset;  // of the piece in a row
   std::uint32_t bytes;
   std::int32_t rows;
-  bool begins;  // the sum of this piece
-  bool ends;
+  bool begins;  // the first rows of this piece's sum
+  bool ends;    // its last rows
   float weights[most_rows_together];
 };
 
-// A team's ring. Stages are taken in turn by both sides.
+// A team's ring. Both sides take its stages in turn.
 struct PullRing {
   PullStage* stages;
   std::byte* bytes;
@@ -52,22 +52,22 @@ struct StageTurn {
   }
 };
 
-// A token's routes: lane i has i and i + 32; rank -1: none.
+// A token's routes: lane i has routes i and i + 32. A rank of -1 says that there is none.
 struct TokenRoutes {
   DeviceRoute low{0, -1, -1};
   DeviceRoute high{0, -1, -1};
 };
 
-// A warp of a team that asks; a team's askers take stages in turn, and a block's teams pieces. What is done for
-// every piece is kept short: it bounds the rate at which a team's bytes move.
-class PullAsker {
+// A warp of a team that loads. A team's loaders take stages in turn, and a block's teams take pieces in turn. The
+// work for a piece is kept short, because it bounds the rate at which a team's bytes move.
+class PullLoader {
  public:
   struct Place {
     int team;
-    int asker;
+    int loader;
   };
 
-  __device__ PullAsker(CombineArgs const& args, SourceRows const* sources, PullRing const& ring, Place place)
+  __device__ PullLoader(CombineKernelArgs const& args, SourceRows const* sources, PullRing const& ring, Place place)
       : args_(args),
         sources_(sources),
         ring_(ring),
@@ -82,13 +82,13 @@ class PullAsker {
     int first_piece = place_.team;
     for (std::int64_t index = 0; index < tokens_.count; ++index) {
       TokenRoutes const routes = next;
-      next = routes_of(index + 1);  // arrives meanwhile
+      next = routes_of(index + 1);  // these loads complete while the pieces are requested
       int piece = first_piece;
       for (LaneRow row = row_of(routes, 0); piece < pieces_; piece += pull_teams)
-        ask_piece({static_cast<std::int32_t>(BlockTokens::token(index)), piece}, routes, row);
+        load_piece({static_cast<std::int32_t>(BlockTokens::token(index)), piece}, routes, row);
       first_piece = piece - pieces_;
     }
-    if (my_turn()) ask({.token = -1, .offset = 0, .begins = false, .ends = false}, {nullptr, 1.0F});
+    if (my_turn()) load({.token = -1, .offset = 0, .begins = false, .ends = false}, {nullptr, 1.0F});
   }
 
  private:
@@ -98,7 +98,7 @@ class PullAsker {
     bool begins;
     bool ends;
   };
-  // A lane's row; null: none.
+  // A lane's row; null when it has none.
   struct LaneRow {
     std::byte const* at;
     float weight;
@@ -114,14 +114,15 @@ class PullAsker {
     return routes;
   }
 
-  // Of the rows of a group, which travel together; groups never straddle the halves of the routes.
+  // This lane's row of a group, whose rows travel together. A group lies within the low routes or within the high
+  // ones.
   [[nodiscard]] __device__ LaneRow row_of(TokenRoutes const& routes, int group) const {
     DeviceRoute route = routes.low;
     if (groups_ > 1) {
-      DeviceRoute const& half = group * ring_.rows < 32 ? routes.low : routes.high;
+      DeviceRoute const& own = group * ring_.rows < 32 ? routes.low : routes.high;
       int const from = (group * ring_.rows + lane_) % 32;
-      route.row = __shfl_sync(~0U, half.row, from);
-      route.rank = static_cast<std::int16_t>(__shfl_sync(~0U, static_cast<int>(half.rank), from));
+      route.row = __shfl_sync(~0U, own.row, from);
+      route.rank = static_cast<std::int16_t>(__shfl_sync(~0U, static_cast<int>(own.rank), from));
     }
     if (lane_ >= ring_.rows || route.rank < 0) return {nullptr, 1.0F};
     SourceRows const& from = sources_[route.rank];
@@ -134,33 +135,34 @@ class PullAsker {
     int number;
   };
 
-  // `row`: of the first group.
-  __device__ void ask_piece(Piece const& piece, TokenRoutes const& routes, LaneRow row) {
+  // `row` is the lane's row of the first group.
+  __device__ void load_piece(Piece const& piece, TokenRoutes const& routes, LaneRow row) {
     for (int group = 0; group < groups_; ++group) {
       if (group > 0) row = row_of(routes, group);
       if (!my_turn()) continue;
-      ask({.token = piece.token,
-           .offset = static_cast<std::uint32_t>(piece.number) * ring_.piece,
-           .begins = group == 0,
-           .ends = group + 1 == groups_},
-          row);
+      load({.token = piece.token,
+            .offset = static_cast<std::uint32_t>(piece.number) * ring_.piece,
+            .begins = group == 0,
+            .ends = group + 1 == groups_},
+           row);
     }
   }
 
-  // Moves on to the next stage; is it for this warp to fill?
+  // Moves on to the next stage, and returns whether this warp fills it.
   [[nodiscard]] __device__ bool my_turn() {
     stage_ = turn_;
     turn_.advance(ring_.count);
     reused_ = reused_ || reused_next_;
     if (turn_.stage == 0) reused_next_ = true;
-    mine_ = mine_ + 1 == team_askers ? 0 : mine_ + 1;
-    return mine_ == place_.asker;
+    mine_ = mine_ + 1 == team_loaders ? 0 : mine_ + 1;
+    return mine_ == place_.loader;
   }
 
-  // Lane i asks for row i's piece.
-  __device__ void ask(Item const& item, LaneRow const& row) {
+  // Lane i loads row i's piece.
+  __device__ void load(Item const& item, LaneRow const& row) {
     PullStage& stage = ring_.stages[stage_.stage];
-    if (reused_) ptx::barrier_wait(&stage.empty, stage_.parity ^ 1U);  // pairs with PullSummer::run()
+    if (reused_)
+      ptx::barrier_wait(&stage.empty, stage_.parity ^ 1U);  // pairs with the arrivals in PullSummer::run()
     int const rows = __popc(__ballot_sync(~0U, row.at != nullptr));
     std::uint32_t const bytes = min(ring_.piece, args_.x.row_bytes - item.offset);
     if (lane_ < most_rows_together) stage.weights[lane_] = row.weight;
@@ -173,14 +175,14 @@ class PullAsker {
       stage.ends = item.ends;
     }
     __syncwarp();
-    // Release: what the lanes wrote above; pairs with the barrier_wait() of the summing warps.
+    // Releases what the lanes wrote above. Pairs with the barrier_wait() in PullSummer::run().
     if (lane_ == 0) ptx::barrier_expect(&stage.full, static_cast<std::uint32_t>(rows) * bytes);
     __syncwarp();
     if (row.at != nullptr)
       ptx::bulk_load(ring_.row_of(stage_.stage, lane_), row.at + item.offset, bytes, &stage.full);
   }
 
-  CombineArgs const& args_;
+  CombineKernelArgs const& args_;
   SourceRows const* sources_;
   PullRing ring_;
   Place place_;
@@ -195,18 +197,19 @@ class PullAsker {
   bool reused_next_ = false;
 };
 
-// `thread`: of those of the team that sum. Loops stay rolled: code that does not fit into an SM's cache of
-// instructions costs more than the loops do.
+// A thread of a team that sums. Its loops stay rolled: code that does not fit into an SM's instruction cache costs
+// more than the loops do.
 template <typename Element>
 class PullSummer {
  public:
-  __device__ PullSummer(CombineArgs const& args, PullRing const& ring, int thread)
+  // `thread` counts the team's threads that sum.
+  __device__ PullSummer(CombineKernelArgs const& args, PullRing const& ring, int thread)
       : args_(args), ring_(ring), at_(static_cast<std::uint32_t>(thread) * 16) {}
 
   __device__ void run() {
     for (StageTurn turn;; turn.advance(ring_.count)) {
       PullStage& stage = ring_.stages[turn.stage];
-      ptx::barrier_wait(&stage.full, turn.parity);  // pairs with PullAsker::ask(), and with its copies
+      ptx::barrier_wait(&stage.full, turn.parity);  // pairs with PullLoader::load(), and with its copies
       std::int32_t const token = stage.token;
       if (token < 0) return;
       std::uint32_t const offset = stage.offset + at_;
@@ -214,7 +217,7 @@ class PullSummer {
       bool const ends = stage.ends;
       if (inside) add(stage, turn.stage);
       __syncwarp();
-      // Release: the stage has been read; pairs with the barrier_wait() in PullAsker::ask().
+      // Releases the warp's reads of the stage. Pairs with the barrier_wait() in PullLoader::load().
       if (threadIdx.x % 32 == 0) ptx::barrier_arrive(&stage.empty);
       if (inside && ends) finish(token, offset);
     }
@@ -244,7 +247,7 @@ class PullSummer {
     }
   }
 
-  // Biases, and out.
+  // Adds the biases and stores the sum.
   __device__ void finish(std::int32_t token, std::uint32_t offset) {
 #pragma unroll 1
     for (int which = 0; which < 2; ++which) {
@@ -259,7 +262,7 @@ class PullSummer {
     *reinterpret_cast<uint4*>(args_.out + token * args_.out_stride + offset) = result.unit;
   }
 
-  CombineArgs const& args_;
+  CombineKernelArgs const& args_;
   PullRing ring_;
   std::uint32_t at_;  // in a piece
   Sum<Element, uint4> sum_{};
@@ -267,13 +270,13 @@ class PullSummer {
 
 using PullStages = PullStage[pull_teams][most_pull_stages];
 
-// The same for all types of elements.
+// A function, so that the kernel has these once for all types of elements.
 __device__ inline PullStages& pull_stages() {
   __shared__ PullStages stages;
   return stages;
 }
 
-// All threads of the block.
+// All threads of a block call this.
 __device__ inline void start_rings(PullStages& stages) {
   for (int i = static_cast<int>(threadIdx.x); i < pull_teams * most_pull_stages;
        i += static_cast<int>(blockDim.x)) {
@@ -285,8 +288,8 @@ __device__ inline void start_rings(PullStages& stages) {
   __syncthreads();
 }
 
-// What a block's warps beside the teams do.
-__device__ inline void gather_all_weights(CombineArgs const& args, SourceRows const* sources, int warp) {
+// The warps of a block that belong to no team do this.
+__device__ inline void gather_all_weights(CombineKernelArgs const& args, SourceRows const* sources, int warp) {
   if (args.out_weights == nullptr) return;
   std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * weight_warps;
   for (std::int64_t token = blockIdx.x * weight_warps + warp; token < args.handle.num_tokens; token += step)
@@ -294,8 +297,8 @@ __device__ inline void gather_all_weights(CombineArgs const& args, SourceRows co
 }
 
 template <typename Element>
-__device__ inline void pull_by_bulk_copies(CombineArgs const& args, SourceRows const* sources, PullStages& stages,
-                                           std::byte* rings) {
+__device__ inline void pull_by_bulk_copies(CombineKernelArgs const& args, SourceRows const* sources,
+                                           PullStages& stages, std::byte* rings) {
   start_rings(stages);
   PullPlan const& plan = args.pull;
   int const warp = static_cast<int>(threadIdx.x / 32);
@@ -307,15 +310,15 @@ __device__ inline void pull_by_bulk_copies(CombineArgs const& args, SourceRows c
                       .piece = plan.piece,
                       .rows = plan.rows};
   int const place = warp % team_warps;
-  if (place < team_askers) return PullAsker(args, sources, ring, {team, place}).run();
-  PullSummer<Element>(args, ring, static_cast<int>(threadIdx.x) - (team * team_warps + team_askers) * 32).run();
+  if (place < team_loaders) return PullLoader(args, sources, ring, {team, place}).run();
+  PullSummer<Element>(args, ring, static_cast<int>(threadIdx.x) - (team * team_warps + team_loaders) * 32).run();
 }
 
 #endif
 
-// The widest unit that all addresses and lengths allow, but no narrower than an element.
+// Sums by the widest units that all addresses and lengths allow, down to single elements.
 template <typename Element>
-__device__ inline void pull_elements(CombineArgs const& args, SourceRows const* sources, std::byte* rings) {
+__device__ inline void pull_elements(CombineKernelArgs const& args, SourceRows const* sources, std::byte* rings) {
   using Storage = typename Element::Storage;
   auto low = reinterpret_cast<std::uintptr_t>(args.out) | static_cast<std::uintptr_t>(args.out_stride);
   for (int which = 0; which < 2; ++which) {
@@ -335,7 +338,7 @@ __device__ inline void pull_elements(CombineArgs const& args, SourceRows const* 
   pull_tokens<Element, uint4>(args, sources);
 }
 
-__device__ inline void pull_phase(CombineArgs const& args, SourceRows const* sources, std::byte* rings) {
+__device__ inline void pull_phase(CombineKernelArgs const& args, SourceRows const* sources, std::byte* rings) {
   switch (args.dtype) {
     case DType::bf16: return pull_elements<Bf16>(args, sources, rings);
     case DType::f16: return pull_elements<F16>(args, sources, rings);

@@ -1,13 +1,14 @@
-// Resolve: from numbers within a stream to rows of the receivers' results, for all tokens of a block at once.
+// Resolve: each block turns the numbers within streams of its tokens into rows of the receivers' results.
 #pragma once
 
 #include "engine/cuda/device/block_tokens.cuh"
 #include "engine/cuda/device/ids.cuh"
-#include "engine/cuda/throughput/kernels/answer.cuh"
+#include "engine/cuda/device/report.cuh"
+#include "engine/cuda/throughput/kernels/routes.cuh"
 
 namespace switchyard::cuda {
 
-__device__ inline DeviceRoute resolved(DispatchArgs const& args, Destination const* destinations,
+__device__ inline DeviceRoute resolved(DispatchKernelArgs const& args, Destination const* destinations,
                                        std::int64_t token, DeviceRoute route) {
   if (route.rank < 0) return route;
   int const num_ranks = args.peers.num_ranks;
@@ -23,27 +24,27 @@ __device__ inline DeviceRoute resolved(DispatchArgs const& args, Destination con
   return route;
 }
 
-// A row outside of the receiver's block is reported; it is dropped with the rest of its token's list.
-__device__ inline bool is_inside(DispatchArgs const& args, Destination const* destinations,
+// A row outside of the receiver's block is reported. It is dropped together with the rest of its token's list.
+__device__ inline bool is_inside(DispatchKernelArgs const& args, Destination const* destinations,
                                  DeviceRoute const& route) {
   if (route.rank < 0 || (route.row >= 0 && route.row < destinations[route.rank].rows)) return true;
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::broken,
-          .phase = Phase::answer,
+          .point = WaitPoint::answer,
           .peer = route.rank,
           .expected = static_cast<std::uint64_t>(destinations[route.rank].rows),
           .seen = static_cast<std::uint64_t>(route.row)});
   return false;
 }
 
-// Numbers within streams become the handle's routes; a cached dispatch finds them there and only checks. All
-// threads; the block's other phases come after.
-__device__ inline void resolve_phase(DispatchArgs const& args, Destination const* destinations) {
+// All threads of every block call this, before the block moves anything. It writes the handle's routes; a cached
+// dispatch finds them there and only checks them.
+__device__ inline void resolve_phase(DispatchKernelArgs const& args, Destination const* destinations) {
   BlockTokens const tokens(args.handle.num_tokens);
   int const width = args.handle.width;
   std::int64_t const entries = tokens.count * width;
-  bool const cached = args.opening == Opening::cached;
+  bool const cached = args.start == DispatchStart::cached;
   for (std::int64_t i = threadIdx.x; i < entries; i += blockDim.x) {
     std::int64_t const token = BlockTokens::token(i / width);
     std::int64_t const at = token * width + i % width;
@@ -53,16 +54,6 @@ __device__ inline void resolve_phase(DispatchArgs const& args, Destination const
     if (!cached || !good) args.handle.routes[at] = good ? route : DeviceRoute{0, -1, -1};
   }
   __syncthreads();
-}
-
-// Route `first + lane` of a token; rank -1 past the end of its list.
-__device__ inline DeviceRoute route_of_lane(DeviceHandle const& handle, std::int64_t token, int first) {
-  int const lane = static_cast<int>(threadIdx.x % 32);
-  DeviceRoute route{0, -1, -1};
-  if (first + lane < handle.width) route = handle.routes[token * handle.width + first + lane];
-  unsigned const ends = __ballot_sync(~0U, route.rank < 0);
-  int const used = ends == 0 ? 32 : __ffs(static_cast<int>(ends)) - 1;
-  return lane < used ? route : DeviceRoute{0, -1, -1};
 }
 
 }  // namespace switchyard::cuda

@@ -1,16 +1,11 @@
-// Payload: each token's row is read once and written once to every destination.
+// Rows: each token's row is read once and written once to every destination.
 #pragma once
 
+#include "engine/cuda/device/block_tokens.cuh"
 #include "engine/cuda/ptx/bulk_copy.cuh"
-#include "engine/cuda/throughput/kernels/resolve.cuh"
+#include "engine/cuda/throughput/kernels/routes.cuh"
 
 namespace switchyard::cuda {
-
-// A warp of a block among those that do the same.
-struct BlockWarp {
-  int index;
-  int count;
-};
 
 template <typename Unit>
 __device__ inline void copy_by_lanes(std::byte const* from, std::byte* to, std::uint32_t bytes) {
@@ -29,7 +24,7 @@ __device__ inline void copy_by_lanes(std::byte const* from, std::byte* to, std::
   for (; at < units; at += 32) target[at] = source[at];
 }
 
-// The widest access that address and length allow.
+// One warp copies a row, by the widest accesses that addresses and length allow.
 __device__ inline void copy_row(std::byte const* from, std::byte* to, std::uint32_t bytes) {
   auto const low = reinterpret_cast<std::uintptr_t>(from) | reinterpret_cast<std::uintptr_t>(to) | bytes;
   if (low % 16 == 0) return copy_by_lanes<uint4>(from, to, bytes);
@@ -38,8 +33,9 @@ __device__ inline void copy_row(std::byte const* from, std::byte* to, std::uint3
   return copy_by_lanes<std::uint8_t>(from, to, bytes);
 }
 
-// For GPUs without a copy engine, and for rows that are no multiple of 16 bytes.
-__device__ inline void payload_by_lanes(DispatchArgs const& args, Destination const* destinations, BlockWarp warp) {
+// This is for GPUs without a copy engine, and for rows whose bytes are not a multiple of 16.
+__device__ inline void move_rows_by_lanes(DispatchKernelArgs const& args, Destination const* destinations,
+                                          BlockWarp warp) {
   BlockTokens const tokens(args.handle.num_tokens);
   for (std::int64_t i = warp.index; i < tokens.count; i += warp.count) {
     std::int64_t const token = BlockTokens::token(i);
@@ -58,11 +54,11 @@ __device__ inline void payload_by_lanes(DispatchArgs const& args, Destination co
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-// A warp's ring of pieces in shared memory. A piece is loaded two turns before it is stored, so that the stores of
-// the turn before last have left their stage (wait_read<1>) when it is loaded again.
+// A warp's ring of pieces in shared memory. A piece is loaded stages - 2 turns before it is stored: by then the
+// stores of the turn before last have left their stage (bulk_wait_read<1>), so that it may be loaded again.
 class PieceRing {
  public:
-  __device__ PieceRing(DispatchArgs const& args, BlockWarp warp, std::byte* stages, std::uint64_t* barriers)
+  __device__ PieceRing(DispatchKernelArgs const& args, BlockWarp warp, std::byte* stages, std::uint64_t* barriers)
       : args_(args),
         warp_(warp),
         stages_(stages),
@@ -90,13 +86,13 @@ class PieceRing {
   [[nodiscard]] __device__ std::uint32_t bytes(std::int64_t turn) const {
     return min(args_.x.piece, args_.x.bytes - offset(turn));
   }
-  // The piece of this turn, when it is there. Pairs with the completion of load()'s copy.
+  // Waits for the piece of this turn. The wait pairs with the completion of load()'s copy.
   [[nodiscard]] __device__ std::byte const* wait(std::int64_t turn) {
     int const stage = static_cast<int>(turn % args_.stages);
     ptx::barrier_wait(&barriers_[stage], static_cast<std::uint32_t>(turn / args_.stages) & 1U);
     return stages_ + static_cast<std::size_t>(stage) * args_.x.piece;
   }
-  // After the stores of this turn were committed, by all lanes.
+  // All lanes call this when they have committed the stores of this turn.
   __device__ void advance(std::int64_t turn) {
     ptx::bulk_wait_read<1>();
     __syncwarp();
@@ -112,7 +108,7 @@ class PieceRing {
                    args_.x.from + token(turn) * args_.x.stride + offset(turn), bytes(turn), &barriers_[stage]);
   }
 
-  DispatchArgs const& args_;
+  DispatchKernelArgs const& args_;
   BlockWarp warp_;
   std::byte* stages_;
   std::uint64_t* barriers_;
@@ -121,24 +117,24 @@ class PieceRing {
   std::int64_t turns_;
 };
 
-// Lane i stores the piece to the token's i-th destination.
-__device__ inline void payload_by_bulk_copies(DispatchArgs const& args, Destination const* destinations,
-                                              BlockWarp warp, std::byte* stages, std::uint64_t* barriers) {
+// Lane i stores each piece to the token's i-th destination, and to destination i + 32.
+__device__ inline void move_rows_in_bulk(DispatchKernelArgs const& args, Destination const* destinations,
+                                         BlockWarp warp, std::byte* stages, std::uint64_t* barriers) {
   PieceRing ring(args, warp, stages, barriers);
   DeviceRoute routes[2];  // of lanes 0..31 and 32..63
   for (std::int64_t turn = 0; turn < ring.turns(); ++turn) {
     std::int64_t const token = ring.token(turn);
     if (ring.offset(turn) == 0) {
-      for (int half = 0; half < 2; ++half) {
-        if (half * 32 >= args.handle.width) break;
-        routes[half] = route_of_lane(args.handle, token, half * 32);
+      for (int part = 0; part < 2; ++part) {
+        if (part * 32 >= args.handle.width) break;
+        routes[part] = route_of_lane(args.handle, token, part * 32);
       }
     }
     std::byte const* const piece = ring.wait(turn);
-    for (int half = 0; half < 2; ++half) {
-      if (half * 32 >= args.handle.width || routes[half].rank < 0) continue;
+    for (int part = 0; part < 2; ++part) {
+      if (part * 32 >= args.handle.width || routes[part].rank < 0) continue;
       std::byte* const row =
-          destinations[routes[half].rank].x + static_cast<std::int64_t>(routes[half].row) * args.x.bytes;
+          destinations[routes[part].rank].x + static_cast<std::int64_t>(routes[part].row) * args.x.bytes;
       ptx::bulk_store(row + ring.offset(turn), piece, ring.bytes(turn));
     }
     ptx::bulk_commit();

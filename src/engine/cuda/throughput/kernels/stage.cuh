@@ -1,9 +1,9 @@
-// Stage: a tensor that peers cannot read where it lies is copied into the own heap; then all are told where the
-// tensors of this rank are.
+// Stage: tensors that peers cannot read where they lie are copied into the own heap. Then each rank publishes where
+// its tensors are, and reads where those of its peers are.
 #pragma once
 
 #include "engine/cuda/throughput/kernels/agree.cuh"
-#include "engine/cuda/throughput/kernels/pull_bulk.cuh"
+#include "engine/cuda/throughput/kernels/routes.cuh"
 #include "engine/cuda/throughput/kernels/rows.cuh"
 
 namespace switchyard::cuda {
@@ -17,15 +17,16 @@ struct RowRange {
   [[nodiscard]] __device__ std::int64_t skip(std::int64_t i) const { return i < begin ? i : i + count(); }
 };
 
-// Rows of a combine that this rank pulls from itself, and need not be staged.
-__device__ inline RowRange own_rows(CombineArgs const& args) {
+// Rows of a combine that this rank pulls from itself, so that they need not be staged.
+__device__ inline RowRange own_rows(CombineKernelArgs const& args) {
   if (!args.own_in_place) return {0, 0};
   int const rank = args.peers.rank;
   return {rank > 0 ? args.handle.recv_ends[rank - 1] : 0, args.handle.recv_ends[rank]};
 }
 
-// Rows `own` stay where they are.
-__device__ inline void stage_tensor(CombineArgs const& args, SourceTensor const& tensor, RowRange const& own) {
+// All warps of the kernel share the rows. Rows `own` are left out.
+__device__ inline void stage_tensor(CombineKernelArgs const& args, SourceTensor const& tensor,
+                                    RowRange const& own) {
   if (tensor.data == nullptr || !tensor.stage) return;
   std::byte* const to = heap_of(args.peers, args.peers.rank) + tensor.heap_offset;
   int const warps = static_cast<int>(blockDim.x / 32);
@@ -36,27 +37,29 @@ __device__ inline void stage_tensor(CombineArgs const& args, SourceTensor const&
   }
 }
 
-// True in all threads of the block that tells the peers: the one whose staging ends last.
-__device__ inline bool stage_phase(CombineArgs const& args) {
+// All threads of every block call this. It returns true in all threads of the block whose staging ends last, which
+// publishes for the rank.
+__device__ inline bool stage_phase(CombineKernelArgs const& args) {
   stage_tensor(args, args.x, own_rows(args));
   stage_tensor(args, args.weights, {0, 0});
   stage_tensor(args, args.row_weights, {0, 0});
   return is_last_block<Readers::peers>(&state_of(args.peers)->blocks_opened);
 }
 
-__device__ inline void tell_sources(CombineArgs const& args, std::uint64_t epoch) {
+// Threads 0..num_ranks-1 of one block publish to a peer each.
+__device__ inline void publish_sources(CombineKernelArgs const& args, std::uint64_t epoch) {
   if (static_cast<int>(threadIdx.x) >= args.peers.num_ranks) return;
   DeviceAnnounce* const to = announce_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank);
   to->digest = args.digest;
   to->x_offset = args.x.heap_offset;
   to->weights_offset = args.weights.heap_offset;
   to->row_weights_offset = args.row_weights.heap_offset;
-  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_for_peers()
+  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
 }
 
-// Facts agree, so a peer has a tensor if this rank has. An offset that came from outside must leave room for all
-// rows of that rank; -1 (none) becomes the largest of all.
-__device__ inline bool inside_heap(CombineArgs const& args, int peer, SourceTensor const& mine,
+// Digests agree, so a peer has a tensor if this rank has one. An offset that a peer wrote must leave room for all
+// rows of that peer. The -1 of a peer that has none is the largest offset of all, so it leaves no room.
+__device__ inline bool inside_heap(CombineKernelArgs const& args, int peer, SourceTensor const& mine,
                                    std::int64_t offset) {
   if (mine.data == nullptr) return true;
   auto const at = static_cast<std::uint64_t>(offset);
@@ -66,17 +69,18 @@ __device__ inline bool inside_heap(CombineArgs const& args, int peer, SourceTens
   return at <= heap && bytes <= heap - at;
 }
 
-__device__ inline bool read_source(CombineArgs const& args, int peer, SourceRows& from) {
-  DeviceAnnounce const* const told = announce_of(args.peers, args.peers.rank, peer);
-  std::int64_t const x = told->x_offset;
-  std::int64_t const weights = told->weights_offset;
-  std::int64_t const row_weights = told->row_weights_offset;
+// Reads the offsets of a peer once, so that the values that were checked are the values that are used.
+__device__ inline bool read_source(CombineKernelArgs const& args, int peer, SourceRows& from) {
+  DeviceAnnounce const* const from_peer = announce_of(args.peers, args.peers.rank, peer);
+  std::int64_t const x = from_peer->x_offset;
+  std::int64_t const weights = from_peer->weights_offset;
+  std::int64_t const row_weights = from_peer->row_weights_offset;
   if (!inside_heap(args, peer, args.x, x) || !inside_heap(args, peer, args.weights, weights) ||
       !inside_heap(args, peer, args.row_weights, row_weights)) {
     report(args.peers, args.waiting,
            {.state = 0,
             .kind = TroubleKind::broken,
-            .phase = Phase::combine_announce,
+            .point = WaitPoint::combine_announce,
             .peer = peer,
             .expected = args.peers.heap_bytes[peer],
             .seen = static_cast<std::uint64_t>(x)});
@@ -92,11 +96,12 @@ __device__ inline bool read_source(CombineArgs const& args, int peer, SourceRows
   return true;
 }
 
-// All threads of every block.
-__device__ inline bool source_phase(CombineArgs const& args, std::uint64_t epoch, bool teller,
+// All threads of every block call this. `publishes` holds in one block. Returns false in all threads of the block
+// when the call has failed.
+__device__ inline bool source_phase(CombineKernelArgs const& args, std::uint64_t epoch, bool publishes,
                                     SourceRows* sources) {
-  if (teller) tell_sources(args, epoch);
-  if (!wait_for_peers(args.peers, args.waiting, args.peers.control.announces, epoch, Phase::combine_announce))
+  if (publishes) publish_sources(args, epoch);
+  if (!wait_for_flags(args.peers, args.waiting, args.peers.control.announces, epoch, WaitPoint::combine_announce))
     return false;
   if (!digests_agree(args.peers, args.waiting, args.digest)) return false;
   bool failed = false;
