@@ -1,4 +1,5 @@
-// A rank is late on the CUDA engine: all get a Timeout, the context lives, and after a reset all is well.
+// A rank is late on the CUDA engine: all ranks get a Timeout, the CUDA context stays usable, and after a reset
+// calls work again.
 #pragma once
 
 #include "gpu/throughput/gpu_flow.hpp"
@@ -53,7 +54,7 @@ inline void expect_dispatches_timed_out(Launch launch) {
   });
 }
 
-// The combine is made again after the reset, with the handle of before it.
+// After the reset the combine is made again, with the handle from before it.
 inline void expect_combines_timed_out(Launch launch) {
   run_late({.launch = launch, .ranks = 3, .tokens = 20, .hidden = 64}, [](OnGpuRank on) {
     RankInputs const inputs(on.p, on.rank);

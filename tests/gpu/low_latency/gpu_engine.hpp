@@ -9,7 +9,8 @@
 
 namespace switchyard::test {
 
-// Memory of an arena, used again: cudaMalloc and cudaFree may wait for kernels of ranks in this process.
+// An arena whose memory is used again, because cudaMalloc and cudaFree may wait for kernels of ranks in this
+// process.
 class ReusedArena {
  public:
   explicit ReusedArena(std::size_t bytes) : arena_(bytes) {}
@@ -57,7 +58,7 @@ class GpuRankMemory : public RankMemory {
 
  private:
   static constexpr std::size_t arena_bytes = std::size_t{256} << 20U;
-  // Sizes that come again, so that blocks are used again.
+  // Rounds up to sizes that recur, so that blocks are used again.
   static std::size_t rounded(std::size_t bytes) {
     std::size_t size = 256;
     while (size < bytes) size *= 2;
@@ -79,7 +80,7 @@ class GpuSlotEngine : public SlotEngine {
   }
 };
 
-// Ranks as threads: every rank has streams of its own, which must not share a queue.
+// Ranks are threads. Every rank has streams of its own, which must not share a queue.
 class GpuThreadsEngine : public GpuSlotEngine {
  public:
   [[nodiscard]] std::string unusable() const override {

@@ -62,7 +62,7 @@ TEST_F(GpuBadInput, IdsOutOfRange) {
   });
 }
 
-// Ranks that make different calls: all are told, and go on together.
+// Ranks make different calls: all throw the same error, and go on together.
 TEST_F(GpuBadInput, DispatchMeetsCombine) {
   Case const c = refusal_case();
   Problem const p = make_problem(c);
@@ -100,7 +100,7 @@ TEST_F(GpuBadInput, HeapTooSmall) {
     BufferOptions options = gpu_options_for(p);
     options.heap_bytes = 1 << 20U;
     Buffer buffer(communicator, options);
-    // What a heap has beyond its size comes from the granularity of GPU memory.
+    // A heap may be larger than it was asked to be, by the granularity of GPU memory.
     Tensor const filler = buffer.allocate(DType::u8, {static_cast<std::int64_t>(1) << 20U});
     for (int i = 0; i < 2; ++i) {
       device.clear();

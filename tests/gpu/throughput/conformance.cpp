@@ -1,4 +1,4 @@
-// Dispatch and combine on the CUDA engine against the reference.
+// Dispatch and combine on the CUDA engine, compared with the reference.
 #include "gpu/throughput/gpu_flow.hpp"
 
 namespace switchyard::test {
@@ -11,7 +11,7 @@ TEST_F(GpuConformance, OneRank) {
     run_gpu_case({.ranks = 1, .layout = layout});
 }
 
-// Small enough for compute-sanitizer, large enough for every phase: rows by the copy engine, scales, padding.
+// Small enough for compute-sanitizer, and large enough for every phase: rows by the copy engine, scales, padding.
 TEST_F(GpuConformance, OneRankEveryPhase) {
   for (OutputLayout const layout : {OutputLayout::flat, OutputLayout::expanded}) {
     run_gpu_case({.ranks = 1,
@@ -105,7 +105,7 @@ TEST_F(GpuConformance, OutputsFromAnywhere) {
   }
 }
 
-// Rows that are staged while peers already pull them.
+// Rows are staged on some ranks while peers already pull rows that need no staging.
 TEST_F(GpuConformance, StreamedOutputs) {
   for (Routing const routing : {Routing::uniform, Routing::skewed, Routing::one_expert, Routing::sparse}) {
     Case const c{.ranks = 4, .tokens = 300, .hidden = 1024, .experts = 9, .top_k = 4, .routing = routing};

@@ -1,4 +1,4 @@
-// One rank's GPU memory in a test: host tensors go there, results come back.
+// One rank's GPU memory in a test: host tensors are copied there, and results are copied back.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,7 +15,8 @@ inline void check_cuda(cudaError_t error, char const* what) {
   check(error == cudaSuccess, what, ": ", cudaGetErrorString(error));
 }
 
-// Memory that is not of the symmetric heap, taken once: cudaMalloc may wait for kernels of ranks in this process.
+// Memory outside of the symmetric heap. It is allocated once, because cudaMalloc may wait for kernels of ranks in
+// this process.
 class Arena {
  public:
   explicit Arena(std::size_t bytes) : bytes_(bytes) {
@@ -61,7 +62,7 @@ class DeviceRank {
   [[nodiscard]] std::uintptr_t stream() const { return reinterpret_cast<std::uintptr_t>(stream_); }
   void clear() { arena_.clear(); }
 
-  // The same tensor in GPU memory, with the same strides; `misalign` bytes off the arena's alignment.
+  // The same tensor in GPU memory, with the same strides, `misalign` bytes off the arena's alignment.
   ConstTensorView upload(ConstTensorView view, std::size_t misalign = 0) {
     if (!view.given()) return view;
     std::size_t const bytes = span_bytes(view);
@@ -72,7 +73,7 @@ class DeviceRank {
     return view;
   }
 
-  // New contents for what upload() placed: the same shape and strides.
+  // Writes new contents into what upload() placed. Shape and strides are the same.
   void refresh(ConstTensorView const& placed, ConstTensorView const& from) {
     if (placed.given()) copy(const_cast<void*>(placed.data), from.data, span_bytes(from));
   }
@@ -87,7 +88,7 @@ class DeviceRank {
     copy(to.view().data, from, index(to.view().numel()) * size_of(to.dtype()));
   }
 
-  // All that the view spans, from host memory of the same strides.
+  // Writes all that the view spans, from host memory with the same strides.
   void write_span(TensorView const& to, void const* from) {
     if (to.numel() > 0) copy(to.data, from, span_bytes(to));
   }
@@ -102,7 +103,7 @@ class DeviceRank {
     return args;
   }
 
-  // All but x, which the test places itself.
+  // Uploads all tensors except x, which the test places itself.
   CombineArgs upload(CombineArgs args) {
     args.topk_weights = upload(args.topk_weights);
     args.row_weights = upload(args.row_weights);

@@ -1,4 +1,4 @@
-// One rank's walk through a case on the CUDA engine; the checks are those of the CPU engine's suite.
+// One rank's walk through a case on the CUDA engine. The checks are those of the CPU engine's suite.
 #pragma once
 
 #include <sys/wait.h>
@@ -8,8 +8,8 @@
 
 namespace switchyard::test {
 
-// Where a combine's expert outputs lie.
-enum class OutputsIn : std::uint8_t { heap, any_pointer, odd_pointer, mixed };  // mixed: by rank
+// Where a combine's expert outputs lie. `mixed` depends on the rank.
+enum class OutputsIn : std::uint8_t { heap, any_pointer, odd_pointer, mixed };
 
 struct GpuExtras {
   CombineExtras combine{};
@@ -18,7 +18,7 @@ struct GpuExtras {
   bool odd_out = false;  // the last rank wants its sums where bulk copies do not go
 };
 
-// Asked in a child: a process that has used CUDA must not fork.
+// A child process asks the driver, because a process that has used CUDA must not fork.
 inline bool gpu_usable() {
   static bool const usable = [] {
     pid_t const child = fork();
@@ -33,7 +33,7 @@ inline bool gpu_usable() {
   return usable;
 }
 
-// Ranks as processes: each with a context, and with as few queues, as by default; MPS has not enough for more.
+// Ranks are processes. Each has a context with the default number of queues, because MPS has not enough for more.
 class GpuProcessTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -41,7 +41,7 @@ class GpuProcessTest : public testing::Test {
   }
 };
 
-// Ranks as threads.
+// Ranks are threads.
 class GpuTest : public GpuProcessTest {
  protected:
   void SetUp() override {

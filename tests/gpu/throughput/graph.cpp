@@ -9,13 +9,13 @@ class GpuGraph : public GpuProcessTest {};
 
 constexpr int replays = 12;
 
-// What a graph works on: tensors that stay where they are.
+// The tensors that a graph works on. They stay where they are.
 struct Captured {
   DispatchArgs args;
   Dispatched routed;
   ConstTensorView outputs;
   Tensor outputs_in_heap;
-  std::vector<Tensor> guards;  // of the heap: what the graph must leave alone
+  std::vector<Tensor> guards;  // in the heap; the graph must leave them alone
   Combined combined;
   cudaGraphExec_t exec = nullptr;
 };
@@ -52,7 +52,7 @@ void capture(Problem const& p, Buffer& buffer, DeviceRank& device, OutputsIn whe
   check_cuda(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
   check_cuda(cudaGraphInstantiate(&to.exec, graph, 0), "cudaGraphInstantiate");
   check_cuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
-  // First fit: a block that the graph uses and the engine let go of would be among these.
+  // Blocks are found by first fit: one that the graph uses and the engine has released would be among these.
   for (int i = 0; i < 16; ++i) {
     to.guards.push_back(buffer.allocate(DType::u8, {4096}));
     device.poison(to.guards.back());
@@ -125,12 +125,12 @@ TEST_F(GpuGraph, Fp8) {
   run_graph({.ranks = 3, .tokens = 50, .hidden = 384, .dtype = DType::f8e4m3, .worst_rows = 3 * 50});
 }
 
-// The engine's own blocks: what the cast makes, and where rows are staged.
+// The engine has blocks of its own: for cast rows, and for staged ones.
 TEST_F(GpuGraph, CastAndAnyPointer) {
   run_graph({.ranks = 3, .tokens = 50, .hidden = 256, .cast = true, .worst_rows = 3 * 50}, OutputsIn::any_pointer);
 }
 
-// A call whose host waits for counts cannot be captured: it says so at once, and the buffer goes on.
+// A call whose host waits for counts cannot be captured: it throws at once, and the buffer goes on.
 TEST_F(GpuGraph, ACallThatWaits) {
   Case const c{.launch = Launch::processes, .ranks = 2, .tokens = 20, .hidden = 64};
   Problem const p = make_problem(c);

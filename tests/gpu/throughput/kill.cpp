@@ -29,8 +29,8 @@ void go_on(DeviceRank& device, CommunicatorOptions options, int rank, int victim
   communicator.barrier();
 }
 
-// Without MPS: its documentation leaves the other clients of a GPU undefined when one is killed, and they have been
-// seen to get the fault of the victim's kernels.
+// These run without MPS: its documentation leaves undefined what the other clients of a GPU get when one is killed,
+// and they have been seen to get the fault of the victim's kernels.
 class GpuKill : public GpuProcessTest, public testing::WithParamInterface<int> {
  protected:
   void SetUp() override {
@@ -39,7 +39,7 @@ class GpuKill : public GpuProcessTest, public testing::WithParamInterface<int> {
   }
 };
 
-// Without checks, so that most of the time goes to the library.
+// Nothing is checked here, so that most of the time goes to the library.
 void loop(Buffer& buffer, DeviceRank& device, Problem const& p) {
   RankInputs const inputs(p, buffer.communicator().rank());
   device.clear();
@@ -80,7 +80,7 @@ TEST_P(GpuKill, InALoopOfDispatchAndCombine) {
   traces.expect_none();
 }
 
-// The first and the last; rank 0 serves the store.
+// The first and the last rank. Rank 0 serves the store.
 INSTANTIATE_TEST_SUITE_P(Victim, GpuKill, testing::Values(0, ranks - 1));
 
 }  // namespace

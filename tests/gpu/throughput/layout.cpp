@@ -18,7 +18,7 @@ void run_layout(Case const& c) {
     for (int i = 0; i < 2; ++i)
       check_layout(p, communicator.rank(), device.download(buffer.get_layout(ids, device.stream())));
     check_layout(p, communicator.rank(), device.download(buffer.get_layout_async(ids, device.stream()).get()));
-    gpu_round_trip(p, buffer, device);  // they share counters
+    gpu_round_trip(p, buffer, device);  // the kernels share counters
     ConstTensorView const again = device.upload(inputs.ids());
     check_layout(p, communicator.rank(), device.download(buffer.get_layout(again, device.stream())));
     communicator.barrier();
@@ -41,7 +41,7 @@ TEST_F(GpuLayout, MoreExpertsThanSharedMemoryHolds) {
   run_layout({.ranks = 2, .tokens = 300, .experts = 20000, .top_k = 6});
 }
 
-// Nobody waits for it who could be told: such an id counts as not used, and nothing is written outside.
+// No host waits for a layout that could throw: such an id counts as not used, and nothing is written out of bounds.
 TEST_F(GpuLayout, IdsOutOfRangeCountAsUnused) {
   Case const c{.ranks = 2, .tokens = 40, .counts = Tokens::equal, .top_k = 3};
   Problem unused = make_problem(c);

@@ -15,7 +15,7 @@ TEST_F(GpuReset, AfterACombineThatIsMadeAgain) {
   expect_combines_timed_out(Launch::threads);
 }
 
-// A handle that early() gave away before the dispatch failed: following its routes would end the context.
+// A handle that was returned before its dispatch failed: following its routes would end the CUDA context.
 void expect_void(OnGpuRank const& on, Handle const& handle, std::int64_t rows) {
   Tensor const x = on.buffer.allocate(DType::bf16, {rows, on.p.the.hidden});
   CombineArgs combine;
@@ -26,7 +26,7 @@ void expect_void(OnGpuRank const& on, Handle const& handle, std::int64_t rows) {
   check_names(error, {"handle", "before the reset"});
 }
 
-// Calls that do not wait, so that nobody has heard of their failure before the reset; the late rank never makes
+// These calls do not wait, so no rank has learned of their failure before the reset. The late rank never makes
 // them.
 TEST_F(GpuReset, AfterCallsThatOneRankLeftOut) {
   Case const c{.ranks = 3, .tokens = 20, .counts = Tokens::equal, .hidden = 64, .worst = true, .worst_rows = 64};
@@ -61,7 +61,7 @@ TEST_F(GpuReset, AHandleOfADispatchThatFailed) {
       on.buffer.synchronize();
     });
     on.buffer.reset();
-    // The late rank was told before it launched anything and has no handle.
+    // The late rank learned of the failure before it launched anything, so it has no handle.
     if (on.rank == 0) {
       check(failed.handle.given(), "the dispatch did not come back before it failed");
       expect_void(on, failed.handle, c.worst_rows);

@@ -30,7 +30,7 @@ class Graph {
   cudaGraphExec_t exec_ = nullptr;
 };
 
-// As many tokens in all of them: a graph keeps its shapes.
+// All of them have the same number of tokens, because a graph keeps its shapes.
 std::vector<SlotProblem> graph_problems(SlotCase c, int count) {
   c.launch = Launch::processes;
   c.counts = Tokens::equal;
@@ -69,7 +69,7 @@ LowLatencyCombineArgs combine_args(SlotInputs const& inputs, SlotRank& rank, Low
   return args;
 }
 
-// Dispatch, experts that give back what they get, and combine.
+// A dispatch, experts that return what they get, and a combine.
 LowLatencyReceived queue_layer(SlotInputs const& inputs, SlotRank& rank, LowLatencyBuffer& buffer,
                                Tensor const& out) {
   LowLatencyReceived received = buffer.dispatch(inputs.args());
@@ -81,7 +81,7 @@ LowLatencyReceived queue_layer(SlotInputs const& inputs, SlotRank& rank, LowLate
   return received;
 }
 
-// One graph.
+// A dispatch and a combine in one graph.
 void replay_whole(std::vector<SlotProblem> const& problems, SlotRank& rank, LowLatencyBuffer& buffer, int replays) {
   SlotInputs const inputs(problems.front(), rank.memory, rank.rank());
   Tensor const out = place_out(problems.front(), rank);
@@ -123,8 +123,8 @@ TEST_P(GpuLowLatencyGraph, ThousandsOfReplays) {
   });
 }
 
-// The frames that calls have let go of are what the replay after them needs, all of them. The host is held up at
-// once, in a copy to memory that is not pinned.
+// The replay needs all frames whose results the calls before it have released. Right after the launch the host is
+// held up in a copy to memory that is not pinned.
 void replay_after_calls(std::vector<SlotProblem> const& problems, SlotRank& rank, LowLatencyBuffer& buffer) {
   SlotInputs const inputs(problems.front(), rank.memory, rank.rank());
   Tensor const out = place_out(problems.front(), rank);
@@ -153,7 +153,7 @@ TEST_P(GpuLowLatencyGraph, ReplaysRightAfterCalls) {
                    [&](SlotRank& rank, LowLatencyBuffer& buffer) { replay_after_calls(problems, rank, buffer); });
 }
 
-// A graph for each of the halves; experts work in between, outside.
+// A graph for each of the halves. Experts work between them, outside of graphs.
 struct CapturedHalves {
   CapturedHalves(SlotProblem const& p, SlotRank& rank, LowLatencyBuffer& buffer)
       : inputs(p, rank.memory, rank.rank()),

@@ -11,7 +11,7 @@ bool const chosen = use_slot_engine(gpu_engine);
 
 class GpuLowLatency : public LowLatencyTest {};
 
-// The host does not look at ids: one out of range counts as not used, and a later call tells.
+// The host does not look at ids: one that is out of range counts as not used, and a later call throws.
 TEST_F(GpuLowLatency, IdsOutOfRangeCountAsUnusedAndALaterCallThrows) {
   for (std::int64_t const id : {std::int64_t{8}, std::int64_t{-2}, std::int64_t{1} << 40U}) {
     SlotProblem wrong = make_slot_problem({.counts = Tokens::equal, .experts = 8});
@@ -55,7 +55,7 @@ TEST_F(GpuLowLatency, OneRank) {
 
 TEST_F(GpuLowLatency, AnyNumberOfSms) {
   for (SlotLayout const layout : {SlotLayout::expert_major, SlotLayout::rank_major}) {
-    // With few blocks each has tokens of several batches.
+    // With few blocks each block has tokens of several batches.
     for (std::int64_t const tokens : {60, 400}) {
       SlotProblem const p = make_slot_problem(
           {.tokens = tokens, .hidden = 512, .experts = 16, .top_k = 6, .cast = SendCast::fp8, .layout = layout});
@@ -72,7 +72,7 @@ TEST_F(GpuLowLatency, AnyNumberOfSms) {
   }
 }
 
-// A hook takes the stream that it is to run on: what comes later there starts after it.
+// A hook takes the stream on which it runs. What is queued there later starts after it.
 TEST_F(GpuLowLatency, HalvesOnStreamsOfTheirOwn) {
   SlotProblem const p = make_slot_problem({.tokens = 30, .hidden = 256});
   run_slot_buffers(p.the, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
