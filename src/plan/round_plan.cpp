@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "layout/fp8.hpp"
 #include "layout/receive_block.hpp"
-#include "layout/slot_rows.hpp"
 
 namespace switchyard {
 
