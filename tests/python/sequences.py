@@ -64,7 +64,7 @@ def _child(rank: int, size: int, port: int, device: str, names: list[str], repor
 
 
 def run(size: int, device: str, names: list[str], report: Path) -> dict[str, str]:
-    """Runs functions that take a group. Returns their errors by name; functions that were not reached have no entry.
+    """Runs functions that take a group. Returns their errors by name; those that were not reached say why.
 
     A function that cannot run here raises SkipTest on all ranks. Its entry is `skipped` and the reason.
     """
@@ -72,7 +72,9 @@ def run(size: int, device: str, names: list[str], report: Path) -> dict[str, str
 
     try:
         mp.spawn(_child, args=(size, free_port(), device, names, str(report)), nprocs=size, join=True)
+        why = ""
     except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
-        print(error, file=sys.stderr)
+        why = str(error)[-most_characters:]
     lines = report.read_text().splitlines() if report.exists() else []
-    return dict(json.loads(line) for line in lines)
+    reached = dict(json.loads(line) for line in lines)
+    return {name: f"not reached: {why}" for name in names} | reached

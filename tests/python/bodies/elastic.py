@@ -240,7 +240,7 @@ def statistics(group: Any) -> None:
         stats = here(torch.arange(len(counts), dtype=torch.int32))
         for do_cpu_sync in (True, False):
             with explained(job.case, do_cpu_sync=do_cpu_sync):
-                before = stats.cpu()
+                before = stats.cpu().clone()
                 *_, handle, event = job.dispatch(
                     cumulative_local_expert_recv_stats=stats,
                     expert_alignment=4,
