@@ -1,4 +1,4 @@
-// Tensors in this rank's symmetric heap, and what a caller is told when there is no room for them.
+// Tensors in this rank's symmetric heap, and the errors when there is no room for them.
 #pragma once
 
 #include <cstddef>

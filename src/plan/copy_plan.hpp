@@ -1,4 +1,4 @@
-// How the CUDA engine cuts rows into pieces that travel through shared memory. Pure functions.
+// Cuts rows into the pieces in which the CUDA engine moves them through shared memory. Pure functions.
 #pragma once
 
 #include <cstddef>
@@ -8,15 +8,15 @@ namespace switchyard {
 
 struct CopyPlan {
   std::uint32_t piece = 0;  // bytes, a multiple of 16
-  int stages = 0;           // pieces in flight of a warp; 0: rows cannot travel this way
-  int warps = 0;            // that move rows, a block
+  int stages = 0;           // pieces that a warp has in flight; 0: rows cannot travel this way
+  int warps = 0;            // warps of a block that move rows
 };
 
-// `row_bytes`: a multiple of 16. `shared_bytes`: of a block.
+// `row_bytes`: a multiple of 16. `shared_bytes`: what a block has.
 CopyPlan plan_copies(std::uint32_t row_bytes, std::size_t shared_bytes);
 
-// How a combine pulls rows: teams of a block have rings of their own, whose stages hold pieces of several rows of
-// one token. `pull_lanes` lanes of a team sum, 16 bytes of a piece each.
+// A combine pulls rows in teams. Each team of a block has a ring of its own, whose stages hold pieces of several
+// rows of one token. `pull_lanes` lanes of a team sum, 16 bytes of a piece each.
 inline constexpr int pull_teams = 2;
 inline constexpr int pull_lanes = 256;
 inline constexpr int most_rows_together = 8;
@@ -24,15 +24,15 @@ inline constexpr int most_pull_stages = 16;
 
 struct PullPlan {
   std::uint32_t piece = 0;  // bytes, a multiple of 16
-  int rows = 0;             // of a stage
-  int stages = 0;           // of a team; 0: rows cannot travel this way
+  int rows = 0;             // rows of a token in a stage
+  int stages = 0;           // stages of a team's ring; 0: rows cannot travel this way
 
   [[nodiscard]] constexpr std::size_t ring_bytes() const noexcept {
     return static_cast<std::size_t>(stages) * static_cast<std::size_t>(rows) * piece;
   }
 };
 
-// `width`: most rows that a token has. `shared_bytes`: of a block.
+// `width`: the most rows that a token has. `shared_bytes`: what a block has.
 PullPlan plan_pull(std::uint32_t row_bytes, int width, std::size_t shared_bytes);
 
 }  // namespace switchyard

@@ -9,10 +9,11 @@ namespace switchyard::figures {
 // How one kind of call uses a GPU.
 struct CallFigures {
   double sm_rate;        // bytes per second, read plus written, that one SM moves when nothing else limits it
-  double piece_seconds;  // beside that, for each piece of a token's rows
-  double memory_share;   // of the memory's bandwidth by data sheet, that the payload reaches with SMs in plenty
-  double link_share;     // of the link's, likewise
-  // Launch, agreement and close, in seconds; the second for each rank on the GPU.
+  double piece_seconds;  // what each piece of a token's rows takes in addition
+  double
+      memory_share;   // the share of the memory's data-sheet bandwidth that the payload reaches with SMs in plenty
+  double link_share;  // the same share of the link's bandwidth
+  // Launch, agreement and close, in seconds; the second comes once for each rank on the GPU.
   double fixed_seconds;
   double fixed_seconds_per_sharer;
 };
@@ -33,11 +34,11 @@ inline constexpr CallFigures combine{.sm_rate = 90e9,
                                      .fixed_seconds = 8e-6,
                                      .fixed_seconds_per_sharer = 2e-6};
 
-// Of a piece; see plan/copy_plan.hpp.
+// Size of a piece; see plan/copy_plan.hpp.
 inline constexpr double piece_bytes = 4096;
 
-// How soon SMs and memory (or link) get into each other's way, same source: 1: their times add up; without end: the
-// slower alone counts.
+// How much SMs and memory (or link) slow each other down, from the same measurements. At 1 their times add up; the
+// larger it is, the more the slower one alone counts.
 inline constexpr double sharpness = 3;
 
 // A call has enough SMs when no larger number makes it faster than by this ratio.
@@ -50,8 +51,9 @@ struct GpuFigures {
   double link;               // bytes per second, one way: NVLink, else PCIe
 };
 
-// By data sheet, ascending. A GPU that is not here takes the last line that asks for no more than it has. The
-// attributes of the driver are no substitute: newer ones report no memory clock, or not the one that counts.
+// From data sheets, in ascending order. A GPU that is not listed takes the last line that asks for no more than it
+// has. The driver's attributes cannot replace the table: newer drivers report no memory clock, or not the one that
+// counts.
 inline constexpr GpuFigures gpus[] = {
     {80, 0, 1.56e12, 300e9},               // A100 40 GB
     {80, 60'000'000'000, 2.0e12, 300e9},   // A100 80 GB

@@ -10,7 +10,7 @@ namespace switchyard {
 
 namespace {
 
-// That none of `drawn` of `all` experts is one of `mine`.
+// The chance that none of `drawn` of `all` experts is one of `mine`.
 double chance_of_none(int mine, int drawn, int all) {
   double chance = 1;
   for (int i = 0; i < drawn; ++i) chance *= static_cast<double>(std::max(all - mine - i, 0)) / (all - i);
@@ -21,8 +21,8 @@ double chance_of_none(int mine, int drawn, int all) {
 struct Work {
   double tokens = 0;
   double pieces = 0;
-  double bytes = 0;         // read plus written: a row of each token on its one side, one per rank on the other
-  double bytes_abroad = 0;  // that pass the link
+  double bytes = 0;  // read plus written: a row of each token on the one side, a row for each rank on the other
+  double bytes_abroad = 0;  // what passes the link
 };
 
 Work work_of(SmProblem const& problem) {
