@@ -41,7 +41,7 @@ struct alignas(cache_line) DeviceFlag {
 // Only its own rank's kernels use it, one kernel at a time, because they are in one stream.
 struct alignas(cache_line) DeviceState {
   std::uint64_t epoch;          // of the latest call whose blocks have all ended
-  std::uint64_t bad_id;         // least token * 64 + slot with an id out of range; all ones when there is none
+  std::uint64_t bad_id;         // place of the first id out of range; all ones when there is none
   std::uint32_t failed;         // 1: kernels return at once
   std::uint32_t blocks_done;    // of the running kernel
   std::uint32_t blocks_opened;  // of the running kernel, that have done what comes before it publishes to peers

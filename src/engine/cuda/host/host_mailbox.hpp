@@ -28,7 +28,7 @@ class HostMailbox {
   // The acquire load pairs with the store_release() in report() on the device.
   [[nodiscard]] bool has_trouble() const noexcept;
   void clear_trouble() noexcept;
-  // Low-latency mode: token * 64 + slot of an id out of range since the last call of this; -1 when there is none.
+  // Low-latency mode: the IdPlace of an id out of range since the last call of this; -1 when there is none.
   [[nodiscard]] std::int64_t take_bad_slot() noexcept;
   // Waiting kernels read what these write.
   void set_lost(std::uint64_t mask) noexcept;

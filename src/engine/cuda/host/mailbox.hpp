@@ -46,6 +46,18 @@ struct Trouble {
   std::uint64_t seen;
 };
 
+// Where an id stands in topk_idx, also as one number. A token has at most 64 slots.
+struct IdPlace {
+  std::int64_t token;
+  std::int64_t slot;
+
+  static constexpr std::int64_t most_slots = 64;
+  [[nodiscard]] static constexpr IdPlace of(std::int64_t number) noexcept {
+    return {number / most_slots, number % most_slots};
+  }
+  [[nodiscard]] constexpr std::int64_t number() const noexcept { return token * most_slots + slot; }
+};
+
 struct Mailbox {
   // The host writes these for its GPU.
   alignas(cache_line) std::uint64_t lost;  // a bit for each rank that has ended or left
@@ -53,7 +65,7 @@ struct Mailbox {
 
   // The GPU writes all of the following for its host. The first trouble is written once, its state last (release).
   alignas(cache_line) Trouble trouble;
-  // Low-latency mode: token * 64 + slot of an id that is out of range, plus 1; 0: none since the host looked.
+  // Low-latency mode: the IdPlace of an id that is out of range, plus 1; 0: none since the host looked.
   alignas(cache_line) std::uint64_t bad_slot;
   // The call with this ticket has its counts (a dispatch) or all announces (a combine), or it has failed. The word
   // is ticket * 2, plus 1 when a trouble was reported, whose words may become visible later. It is written after
@@ -61,7 +73,7 @@ struct Mailbox {
   alignas(cache_line) std::uint64_t ticket;
   std::uint64_t answered;             // the dispatch with this ticket has all answers; made like `ticket`
   std::int64_t rows;                  // received, without those that only fill num_worst_tokens
-  std::int64_t bad_id;                // token * 64 + slot of the first id that is out of range; -1: none
+  std::int64_t bad_id;                // IdPlace of the first id that is out of range; -1: none
   std::uint64_t answers_are_certain;  // 1: no peer can refuse any more
   std::int64_t recv_rows_end[max_node_ranks];
   // Two arrays follow the struct: i64 padded[max local experts] and i64 real[max local experts].

@@ -202,8 +202,9 @@ void LowLatencyEngine::check_alive() {
 void LowLatencyEngine::check_usable() {
   monitor_.check_usable();
   std::int64_t const bad = monitor_.mailbox().take_bad_slot();
-  require(bad < 0, "topk_idx[{}, {}] of an earlier call: expected -1 or 0..{}; the slot counted as not used",
-          bad / 64, bad % 64, slots_.num_experts - 1);
+  auto const [token, slot] = IdPlace::of(bad);
+  require(bad < 0, "topk_idx[{}, {}] of an earlier call: expected -1 or 0..{}; the slot counted as not used", token,
+          slot, slots_.num_experts - 1);
 }
 
 void LowLatencyEngine::mask(int peer, bool masked) {

@@ -37,7 +37,8 @@ __device__ inline std::uint32_t rows_before(uint4 const& bits, int token) {
 // The host throws for it in a later call. Relaxed: the store pairs with HostMailbox::take_bad_slot(), and nothing
 // else is read because of it.
 __device__ inline void note_bad_id(SlotDispatchArgs const& args, std::int64_t token, int slot) {
-  ptx::store_relaxed(&args.waiting.mailbox->bad_slot, static_cast<std::uint64_t>(token * 64 + slot + 1));
+  ptx::store_relaxed(&args.waiting.mailbox->bad_slot,
+                     static_cast<std::uint64_t>(IdPlace{token, slot}.number() + 1));
 }
 
 // The expert of a slot by its id, or -1 when the slot is not used.

@@ -46,7 +46,7 @@ __device__ inline int checked_expert(NotifyKernelArgs const& args, std::int64_t 
   if (id >= 0 && id < args.experts.num_experts()) return static_cast<int>(id);
   if (id != -1) {
     // The addition in is_last_block() orders this before the load_relaxed() in digest_to_announce().
-    auto const place = static_cast<unsigned long long>(token * 64 + slot);
+    auto const place = static_cast<unsigned long long>(IdPlace{token, slot}.number());
     atomicMin(reinterpret_cast<unsigned long long*>(&state_of(args.peers)->bad_id), place);
   }
   return -1;
