@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/cpu/simd/kernels.hpp"
+#include "layout/fp8.hpp"
 
 namespace switchyard::cpu {
 namespace {
