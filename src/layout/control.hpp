@@ -123,7 +123,7 @@ constexpr ControlLayout control_layout(int num_ranks, int max_local_experts) noe
 // Puts the control block of `rank` into its first state, before any peer maps it. The segment must be zero, which
 // is the first state of every atomic in it.
 inline void initialise_control(std::byte* control, int rank, int num_ranks, std::size_t segment_bytes) noexcept {
-  auto* const header = new (control) ControlHeader{};
+  ControlHeader* const header = new (control) ControlHeader{};
   header->magic = control_magic;
   header->rank = static_cast<std::uint32_t>(rank);
   header->num_ranks = static_cast<std::uint32_t>(num_ranks);

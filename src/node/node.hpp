@@ -24,7 +24,7 @@ class Node final : public RankGroup {
   // `timeout` is the deadline of this and of every collective. Throws Timeout, PeerLost, Unsupported (a rank is on
   // another host) or InvalidArgument (ranks disagree on the number of ranks).
   Node(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout);
-  ~Node();
+  ~Node() override;
   Node(Node const&) = delete;
   Node& operator=(Node const&) = delete;
 

@@ -11,6 +11,11 @@ namespace switchyard {
 // throw Timeout (which names the rank that is late) or PeerLost; the group makes no further calls after that.
 class RankGroup {
  public:
+  RankGroup() = default;
+  virtual ~RankGroup() = default;
+  RankGroup(RankGroup const&) = delete;
+  RankGroup& operator=(RankGroup const&) = delete;
+
   [[nodiscard]] virtual int rank() const noexcept = 0;
   [[nodiscard]] virtual int size() const noexcept = 0;
 
@@ -18,10 +23,6 @@ class RankGroup {
   // larger than 16 MiB.
   virtual std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine) = 0;
   virtual void barrier() = 0;
-
- protected:
-  RankGroup() = default;
-  ~RankGroup() = default;
 };
 
 }  // namespace switchyard

@@ -27,10 +27,8 @@ FailureMonitor::FailureMonitor(EngineResources const& resources, int max_local_e
 
 void FailureMonitor::start() {
   thread_ = std::jthread([this](std::stop_token const& stop) {
-    std::mutex mutex;
-    std::condition_variable_any stopped;  // nobody notifies it but the stop token
-    std::unique_lock lock(mutex);
-    while (!stopped.wait_for(lock, stop, interval, [&stop] { return stop.stop_requested(); })) poll();
+    std::unique_lock lock(sleep_mutex_);
+    while (!stopped_.wait_for(lock, stop, interval, [&stop] { return stop.stop_requested(); })) poll();
   });
   pthread_setname_np(thread_.native_handle(), "sy-monitor");
 }

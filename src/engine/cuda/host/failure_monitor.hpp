@@ -2,6 +2,7 @@
 // what kernels report into an error that all ranks throw.
 #pragma once
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -66,7 +67,9 @@ class FailureMonitor {
   // it.
   std::mutex mutex_;
   std::shared_ptr<Generation> generation_ = std::make_shared<Generation>();
-  std::jthread thread_;  // the last member, because it uses all others
+  std::mutex sleep_mutex_;               // guards nothing: a condition variable wants one
+  std::condition_variable_any stopped_;  // only the stop token notifies it
+  std::jthread thread_;                  // the last member, because it uses all others
 };
 
 }  // namespace switchyard::cuda
