@@ -106,7 +106,8 @@ Product Rank::product() const {
 }
 
 // Returns as soon as it is queued. It starts after what is queued on the compute stream (which writes x in a real
-// layer), but runs on the buffer's own stream: what is queued on the compute stream from now on runs beside it.
+// layer), but runs on the buffer's own stream: what is queued on the compute stream from now on runs at the same
+// time.
 switchyard::Pending<switchyard::Dispatched> Rank::start_dispatch() {
   using switchyard::DType;
   switchyard::DispatchArgs args;

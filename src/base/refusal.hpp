@@ -1,4 +1,4 @@
-// Trouble that is passed on rather than thrown: told to all ranks, which then throw it together.
+// Trouble that is passed on rather than thrown: published to all ranks, which then throw it together.
 #pragma once
 
 #include <exception>

@@ -132,7 +132,7 @@ TEST_P(LowLatencyKill, SurvivorsMaskTheDead) {
   });
 }
 
-// Every survivor is told, in this trip or the next.
+// Every survivor learns of it, in this trip or the next.
 TEST_P(LowLatencyKill, SurvivorsThrow) {
   run(false, [](SlotRank& rank, LowLatencyBuffer& buffer, SlotProblem const& p, Board& board) {
     int const victim = std::get<2>(GetParam());

@@ -23,7 +23,7 @@ Case plain_case(SlotCase const& c) {
           .seed = c.seed};
 }
 
-// Casts are told apart by their scales: groups of any magnitude, some all zero, some whose largest value is the
+// Casts differ in their scales: groups of any magnitude, some all zero, some whose largest value is the
 // largest of e4m3 times a power of two, where a scale is exact.
 void spread_group(std::byte* row, DType dtype, std::int64_t begin, std::int64_t end, Random& random) {
   float const power = std::ldexp(1.0F, random.between(-6, 5));

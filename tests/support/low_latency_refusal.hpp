@@ -1,5 +1,5 @@
-// Bad input in low-latency mode: the rank that made the mistake is told before anything is sent; its peers wait for
-// the corrected call.
+// Bad input in low-latency mode: the rank that made the mistake gets the error before anything is sent; its peers
+// wait for the corrected call.
 #pragma once
 
 #include <functional>

@@ -37,7 +37,7 @@ class SlotTrip {
   void send_outputs();
   void receive_outputs();
   void check_combined() const;
-  // Lets go of the result, after spoiling it: what a later call does not write shows.
+  // Releases the result, after spoiling it: what a later call does not write shows.
   void release();
 
   // The steps up to the experts, and those from there on; without halves when `whole`.

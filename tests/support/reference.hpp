@@ -50,7 +50,7 @@ std::vector<std::int64_t> real_tokens_per_expert(Problem const& p, int receiver)
 // Cumulative rows by source rank, flat layout.
 std::vector<std::int64_t> rows_end_by_rank(Problem const& p, int receiver);
 
-// The local id that a slot shows to `receiver`, and the weight beside it.
+// The local id that a slot shows to `receiver`, and the weight that goes with it.
 std::int64_t local_id(Problem const& p, Row const& row, int receiver, int slot);
 
 float weight_of(Problem const& p, Row const& row, int slot);

@@ -62,7 +62,7 @@ bool is_hopeless(int error) noexcept {
 }
 
 std::string why_not_connected(int error, sockaddr_in const& address) {
-  std::string const text = fmt::format("connect to {}: {}", text_of(address), text_of_errno(error));
+  std::string text = fmt::format("connect to {}: {}", text_of(address), text_of_errno(error));
   if (error != ENETUNREACH && error != ENETDOWN) return text;
   bool const loopback = ntohl(address.sin_addr.s_addr) >> 24U == IN_LOOPBACKNET;
   return text + (loopback ? " (is the loopback interface down? ip link set lo up)"

@@ -22,7 +22,7 @@ constexpr std::array together{Part::both};
 constexpr std::array<std::span<Part const>, 4> sequences{alone, whole, halves, together};
 
 // Calls of a model's layers, which use the buffer's frames in turn: of a frame that is used again, the result was
-// let go of layers ago.
+// released layers ago.
 constexpr int graph_layers = 8;
 
 class LatencyTimes {

@@ -31,7 +31,7 @@ class LatencyCalls {
   void run(Part part);
   // For what was queued; throws what it found.
   void wait() { buffer_.synchronize(); }
-  // Lets go of the result.
+  // Releases the result.
   void release();
 
   [[nodiscard]] LowLatencyReceived const& received() const noexcept { return received_; }

@@ -28,7 +28,7 @@ class BenchMemory : public TensorMemory {
     for (PhaseTime const& phase : phases(buffer_)) us += phase.us;
     return us;
   }
-  // GPU time of anything else that `work` queues on the buffer's stream, likewise.
+  // GPU time of anything else that `work` queues on the buffer's stream, measured in the same way.
   template <typename Work>
   double gpu_us(Work&& work) {
     gate(buffer_);

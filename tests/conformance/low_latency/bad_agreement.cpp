@@ -17,7 +17,7 @@ LowLatencyOptions impatient(SlotRank const& rank) {
   return options;
 }
 
-// Every rank is told, the buffer has failed, and comes back by a reset.
+// Every rank learns of it, the buffer has failed, and comes back by a reset.
 template <typename Call>
 void expect_disagreement(SlotRank& rank, LowLatencyBuffer& buffer, SlotProblem const& p, Call const& call) {
   (void)expect_throw<InvalidArgument>("a call that ranks do not agree on", call);

@@ -48,7 +48,7 @@ TEST_P(LowLatencyMasks, NobodyAtFirst) {
       base(), [&](SlotRank&, LowLatencyBuffer& buffer) { check_masked(buffer, Peers(ranks, Presence::here)); });
 }
 
-// The outcast is told by nobody, and finds out.
+// Nobody signals the outcast, and it finds out.
 TEST_P(LowLatencyMasks, ByEveryone) {
   SlotProblem const p = make_slot_problem(base());
   run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
@@ -189,7 +189,7 @@ TEST_P(LowLatencyMasks, OfARankThatIsLate) {
   });
 }
 
-// Without mask_late_peers all ranks are told, the buffer refuses, and comes back by a reset.
+// Without mask_late_peers all ranks learn of it, the buffer refuses, and comes back by a reset.
 TEST_P(LowLatencyMasks, ARankThatIsLateFailsTheBuffer) {
   SlotProblem const p = make_slot_problem(base());
   std::atomic<int> gave_up{0};

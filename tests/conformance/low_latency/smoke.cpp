@@ -230,7 +230,7 @@ TEST(LowLatencySmoke, MoreRanksThanExperts) {
   });
 }
 
-// Results are held for as long as the buffer allows, and let go of on another thread.
+// Results are held for as long as the buffer allows, and released on another thread.
 TEST(LowLatencySmoke, HeldResults) {
   run_ranks(Launch::threads, 3, "held results", [&](Communicator& communicator) {
     LowLatencyBuffer buffer(communicator, options_of(3));

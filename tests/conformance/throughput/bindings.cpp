@@ -57,7 +57,7 @@ TEST(Interrupt, EndsAWaitOnAllRanksAndResetMendsIt) {
       while (!ended) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       try {
         (void)buffer.dispatch(inputs.args());
-        ADD_FAILURE() << "the peer's interrupt was not told";
+        ADD_FAILURE() << "the peer's interrupt was not reported";
       } catch (SystemError const& error) {
         EXPECT_THAT(error.what(), HasSubstr("interrupted by its caller"));
         EXPECT_EQ(error.rank(), 0);

@@ -138,7 +138,7 @@ class CudaBuffer final : public ThroughputEngine {
  private:
   Job& job() { return *communicator_.job(); }
 
-  // Blocks that were let go of may still be in use by earlier calls: then waits for these, and tries again.
+  // Blocks that were released may still be in use by earlier calls: then waits for these, and tries again.
   template <typename Make>
   auto with_room(Make const& make) -> decltype(make()) {
     try {
@@ -149,7 +149,7 @@ class CudaBuffer final : public ThroughputEngine {
     return make();
   }
 
-  // The kernel writes it, whoever lets go of it before.
+  // The kernel writes it, whoever releases it before.
   void keep(Tensor const& tensor) {
     if (tensor.given()) engine_.keep_until_done({.offset = 0, .data = nullptr, .owner = tensor.owner()});
   }

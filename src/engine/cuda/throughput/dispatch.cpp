@@ -150,7 +150,7 @@ void Engine::find_bad_id(DispatchCall& call) {
 // What the notify kernel found, for the caller and for the allocation.
 void Engine::finish_counting(DispatchCall& call) {
   // A receiver that has no room may have answered so already. Then counts are there all the same, as on the other
-  // ranks, which hear of it later.
+  // ranks, which learn of it later.
   bool const refused_room = mailbox().has_trouble() && mailbox().get().trouble.kind == TroubleKind::mismatch &&
                             mailbox().get().trouble.point == WaitPoint::answer;
   if (!refused_room) {
@@ -163,11 +163,11 @@ void Engine::finish_counting(DispatchCall& call) {
 
 void Engine::read_placement(DispatchCall& call) {
   Placement& placement = call.fresh->placement;
-  Mailbox const& told = mailbox().get();
-  placement.rows = told.rows;
+  Mailbox const& published = mailbox().get();
+  placement.rows = published.rows;
   call.fresh->counted = true;
   bool const flat = call.fresh->layout == OutputLayout::flat;
-  placement.recv_rows_end.assign(told.recv_rows_end, told.recv_rows_end + heap_->num_ranks());
+  placement.recv_rows_end.assign(published.recv_rows_end, published.recv_rows_end + heap_->num_ranks());
   std::int64_t end = 0;
   for (std::int64_t& rows : placement.recv_rows_end) rows = end = std::max(end, rows);
   if (!flat) placement.recv_rows_end.clear();
@@ -219,7 +219,7 @@ void Engine::place_at_once(DispatchCall& call, OutgoingRows const& rows) {
   if (mailbox().get().answers_are_certain == 0) finish_answers(call);
 }
 
-// The host allocates by the counts; a second kernel then tells the sources where.
+// The host allocates by the counts; a second kernel then answers the sources.
 void Engine::place_when_counted(DispatchCall& call, OutgoingRows const& rows) {
   notify(call);
   wait_for_ticket();

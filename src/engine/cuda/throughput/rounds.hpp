@@ -18,7 +18,7 @@ struct RoundFacts {
   std::int64_t range = 0;            // 2^depth + number; the same on all ranks
   std::optional<RoundRoom> room{};   // where a dispatch's rows must fit
   TensorView out_weights{};          // where a combine writes the sums of weights, if it has any
-  std::optional<Refusal> refusal{};  // found before; tells the peers
+  std::optional<Refusal> refusal{};  // found before the call; the peers learn of it
 };
 
 // What rounds are made of. All of it outlives them.
