@@ -11,7 +11,7 @@ void throw_invalid(fmt::string_view format, fmt::format_args args) {
 }
 
 std::string text_of_errno(int error) {
-  std::string const text = std::system_category().message(error);
+  std::string text = std::system_category().message(error);
   if (error == ENFILE) return text + " (the limit of the whole machine; raise fs.file-max)";
   if (error != EMFILE) return text;
   rlimit limit{};
