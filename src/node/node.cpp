@@ -9,6 +9,7 @@
 
 namespace switchyard {
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): by value, because the store must go when this returns.
 Node::Node(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout)
     : rank_(rank), size_(size), timeout_(timeout) {
   require(size >= 1 && size <= max_node_ranks, "ranks of a node: expected 1 to {}, seen {}", max_node_ranks, size);
