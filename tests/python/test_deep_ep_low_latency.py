@@ -52,7 +52,7 @@ def test_bad_input_is_refused_and_the_buffer_goes_on():
             refused(invalid, "x:", lambda: combine(recv_x[:, 1:]))
             refused(invalid, "enable_shrink", lambda: buffer.low_latency_update_mask_buffer(1, True))
             inside = buffer.get_next_low_latency_combine_buffer(handle)
-            refused(invalid, "get_next_low_latency_combine_buffer with use_logfmt", lambda: combine(inside, use_logfmt=True))
+            refused(invalid, "combine_buffer with use_logfmt", lambda: combine(inside, use_logfmt=True))
             del inside
         combine()
         refused(invalid, "not combined yet, seen one that was", combine)  # a dispatch is combined once
