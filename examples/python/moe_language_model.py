@@ -17,6 +17,11 @@ import sys
 import switchyard
 import torch
 import torch.distributed as dist
+
+# Adam imports this module, and its functions have the default group as a default argument. Imported before there is a
+# group, they keep none: the threads of gloo would outlive destroy_process_group(), and one that frees a tensor while
+# Python ends aborts the process.
+import torch.distributed.nn
 import torch.nn.functional as F
 from switchyard.torch import MoEDispatcher
 from torch import Tensor, nn
