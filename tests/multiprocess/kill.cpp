@@ -4,20 +4,16 @@
 namespace switchyard::test {
 namespace {
 
-constexpr int ranks = 4;
+constexpr int kill_ranks = 4;
 
 Case kill_case() {
   return {.launch = Launch::processes,
-          .ranks = ranks,
+          .ranks = kill_ranks,
           .tokens = 64,
           .counts = Tokens::equal,
           .hidden = 256,
           .experts = 16,
           .top_k = 4};
-}
-
-void die() {
-  kill(getpid(), SIGKILL);
 }
 
 // `victim` dies at the point of `steps` that it chooses; the others must lose it there or later.
@@ -30,11 +26,11 @@ class Kill : public testing::TestWithParam<int> {
     Problem const problem = make_problem(kill_case());
     Shared<Board> const board;
     int const victim = GetParam();
-    Processes processes(ranks, [&](Communicator& communicator) {
+    Processes processes(kill_ranks, [&](Communicator& communicator) {
       Buffer buffer(communicator, options_for(problem, 4));
       bool const is_victim = communicator.rank() == victim;
       if (is_victim) steps(buffer, problem, true);
-      survive<PeerLost>(*board, victim, ranks - 1, [&] { steps(buffer, problem, false); });
+      survive<PeerLost>(*board, victim, kill_ranks - 1, [&] { steps(buffer, problem, false); });
     });
     expect_survivors(processes.wait(), victim, SIGKILL, text("victim ", victim));
     traces.expect_none();
@@ -81,7 +77,7 @@ TEST_P(Kill, BeforeAWorstCaseDispatch) {
     if (is_victim) die();
     RankInputs const inputs(p, buffer.communicator().rank());
     DispatchArgs args = inputs.args();
-    args.num_worst_tokens = 64 * ranks;
+    args.num_worst_tokens = 64 * kill_ranks;
     (void)buffer.dispatch(args);
   });
 }
@@ -90,10 +86,10 @@ TEST_P(Kill, BeforeABarrier) {
   Problem const problem = make_problem(kill_case());
   Shared<Board> const board;
   int const victim = GetParam();
-  Processes processes(ranks, [&](Communicator& communicator) {
+  Processes processes(kill_ranks, [&](Communicator& communicator) {
     communicator.barrier();
     if (communicator.rank() == victim) die();
-    survive<PeerLost>(*board, victim, ranks - 1, [&] { communicator.barrier(); });
+    survive<PeerLost>(*board, victim, kill_ranks - 1, [&] { communicator.barrier(); });
   });
   expect_survivors(processes.wait(), victim, SIGKILL, text("victim ", victim));
 }
@@ -102,22 +98,23 @@ TEST_P(Kill, BeforeItMakesItsBuffer) {
   Problem const problem = make_problem(kill_case());
   Shared<Board> const board;
   int const victim = GetParam();
-  Processes processes(ranks, [&](Communicator& communicator) {
+  Processes processes(kill_ranks, [&](Communicator& communicator) {
     if (communicator.rank() == victim) die();
-    survive<PeerLost>(*board, victim, ranks - 1, [&] { Buffer const buffer(communicator, options_for(problem)); });
+    survive<PeerLost>(*board, victim, kill_ranks - 1,
+                      [&] { Buffer const buffer(communicator, options_for(problem)); });
   });
   expect_survivors(processes.wait(), victim, SIGKILL, text("victim ", victim));
 }
 
 // The first and the last; rank 0 serves the store.
-INSTANTIATE_TEST_SUITE_P(Victim, Kill, testing::Values(0, ranks - 1));
+INSTANTIATE_TEST_SUITE_P(Victim, Kill, testing::Values(0, kill_ranks - 1));
 
 // A rank that never turns up: the others give up at the deadline of the rendezvous.
 TEST(KillEarly, BeforeItJoins) {
   Traces const traces;
   for (int const victim : {0, 2}) {
     Processes processes(
-        ranks, [](Communicator&) { throw CheckFailed("joined without a rank"); },
+        kill_ranks, [](Communicator&) { throw CheckFailed("joined without a rank"); },
         [victim](int rank) {
           setenv("SWITCHYARD_RENDEZVOUS_TIMEOUT_MS", "1500", 1);
           setenv("SWITCHYARD_TIMEOUT_MS", "1500", 1);
@@ -147,15 +144,15 @@ void loop(Board& board, Problem const& p, Buffer& buffer) {
 
 void kill_at_random(Problem const& problem, int victim, std::chrono::microseconds delay) {
   Shared<Board> const board;
-  Processes processes(ranks, [&](Communicator& communicator) {
+  Processes processes(kill_ranks, [&](Communicator& communicator) {
     Buffer buffer(communicator, options_for(problem, 4));
     if (communicator.rank() == victim) loop(*board, problem, buffer);
-    survive<PeerLost>(*board, victim, ranks - 1, [&] { loop(*board, problem, buffer); });
+    survive<PeerLost>(*board, victim, kill_ranks - 1, [&] { loop(*board, problem, buffer); });
   });
-  EXPECT_TRUE(wait_until([&] { return board->ready >= ranks; })) << "the ranks never got going";
+  EXPECT_TRUE(wait_until([&] { return board->ready >= kill_ranks; })) << "the ranks never got going";
   std::this_thread::sleep_for(delay);
   processes.signal(victim, SIGKILL);
-  EXPECT_TRUE(wait_until([&] { return board->done >= ranks - 1; }, detection_bound)) << "survivors hang";
+  EXPECT_TRUE(wait_until([&] { return board->done >= kill_ranks - 1; }, detection_bound)) << "survivors hang";
   expect_survivors(processes.wait(detection_bound), victim, SIGKILL,
                    text("victim ", victim, " delay ", delay.count(), " us, SWITCHYARD_TEST_SEED=", fresh_seed()));
 }
@@ -168,7 +165,7 @@ TEST(KillAtRandom, InALoopOfDispatchAndCombine) {
     c.layout = random.chance(50) ? OutputLayout::expanded : OutputLayout::flat;
     c.cast = random.chance(50);
     c.workers = random.between(1, 2);
-    int const victim = random.between(0, ranks - 1);
+    int const victim = random.between(0, kill_ranks - 1);
     kill_at_random(make_problem(c), victim, std::chrono::microseconds{random.below(40'000)});
   }
   traces.expect_none();

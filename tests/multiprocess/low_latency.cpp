@@ -5,11 +5,11 @@
 namespace switchyard::test {
 namespace {
 
-constexpr int ranks = 4;
+constexpr int low_latency_ranks = 4;
 
 SlotCase process_case(SlotLayout layout) {
   return {.launch = Launch::processes,
-          .ranks = ranks,
+          .ranks = low_latency_ranks,
           .tokens = 16,
           .hidden = 200,
           .experts = 10,
@@ -57,10 +57,6 @@ class LowLatencyKill : public LowLatencyTest, public testing::WithParamInterface
   static void run(bool mask_late_peers, Survivor const& survivor);
 };
 
-void die() {
-  kill(getpid(), SIGKILL);
-}
-
 void die_at(Moment moment, SlotTrip& trip) {
   if (moment == Moment::before) die();
   trip.send();
@@ -76,7 +72,7 @@ void LowLatencyKill::run(bool mask_late_peers, Survivor const& survivor) {
   auto const [layout, moment, victim] = GetParam();
   SlotProblem const p = make_slot_problem(process_case(layout));
   Shared<Board> const board;
-  Processes processes(ranks, [&, moment = moment, victim = victim](Communicator& communicator) {
+  Processes processes(low_latency_ranks, [&, moment = moment, victim = victim](Communicator& communicator) {
     std::unique_ptr<RankMemory> const memory = slot_engine().memory(communicator.rank());
     communicator.barrier();
     SlotRank rank{p.the, communicator, *memory};
@@ -87,7 +83,8 @@ void LowLatencyKill::run(bool mask_late_peers, Survivor const& survivor) {
     slot_round_trip(p, rank, buffer);
     ++board->ready;
     SlotTrip trip(p, rank, buffer);
-    if (rank.rank() == victim) check(wait_until([&] { return board->ready == ranks; }), "the others hang");
+    if (rank.rank() == victim)
+      check(wait_until([&] { return board->ready == low_latency_ranks; }), "the others hang");
     if (rank.rank() == victim) die_at(moment, trip);
     survivor(rank, buffer, p, *board);
   });
@@ -98,14 +95,14 @@ void LowLatencyKill::run(bool mask_late_peers, Survivor const& survivor) {
 // So that nobody is blamed for leaving first.
 void end_together(Board& board) {
   ++board.done;
-  check(wait_until([&] { return board.done >= ranks - 1; }), "the other survivors never ended");
+  check(wait_until([&] { return board.done >= low_latency_ranks - 1; }), "the other survivors never ended");
 }
 
 // Only the tokens of the dead rank are lost, and what its experts would have added.
 TEST_P(LowLatencyKill, SurvivorsMaskTheDead) {
   run(true, [](SlotRank& rank, LowLatencyBuffer& buffer, SlotProblem const& p, Board& board) {
     auto const [layout, moment, victim] = GetParam();
-    Peers peers(ranks, Presence::here);
+    Peers peers(low_latency_ranks, Presence::here);
     peers[index(victim)] = moment == Moment::before ? Presence::gone : Presence::unsure;
     SlotTrip trip(p, rank, buffer);
     trip.expect(peers);
@@ -127,7 +124,8 @@ TEST_P(LowLatencyKill, SurvivorsMaskTheDead) {
       next.release();
     }
     std::vector<bool> const masked = buffer.masked();
-    for (int peer = 0; peer < ranks; ++peer) check_equal(masked[index(peer)], peer == victim, "masked[", peer, "]");
+    for (int peer = 0; peer < low_latency_ranks; ++peer)
+      check_equal(masked[index(peer)], peer == victim, "masked[", peer, "]");
     end_together(board);
   });
 }
@@ -167,7 +165,7 @@ INSTANTIATE_TEST_SUITE_P(All, LowLatencyKill,
                          testing::Combine(testing::Values(SlotLayout::expert_major, SlotLayout::rank_major),
                                           testing::Values(Moment::before, Moment::after_send, Moment::after_receive,
                                                           Moment::after_send_outputs),
-                                          testing::Values(0, ranks - 1)),
+                                          testing::Values(0, low_latency_ranks - 1)),
                          [](auto const& one) {
                            return text(name_of(std::get<0>(one.param)), "_", moment_name(std::get<1>(one.param)),
                                        "_", std::get<2>(one.param));

@@ -6,11 +6,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int ranks = 3;
+constexpr int stop_ranks = 3;
 constexpr auto deadline = 1500ms;
 
 Case stop_case() {
-  return {.launch = Launch::processes, .ranks = ranks, .tokens = 32, .hidden = 128, .top_k = 3};
+  return {.launch = Launch::processes, .ranks = stop_ranks, .tokens = 32, .hidden = 128, .top_k = 3};
 }
 
 BufferOptions with_timeout(Problem const& p, std::chrono::milliseconds timeout) {
@@ -20,35 +20,35 @@ BufferOptions with_timeout(Problem const& p, std::chrono::milliseconds timeout) 
 }
 
 // Until it fails.
-void loop(Board& board, Problem const& p, Buffer& buffer) {
+void trip_for_ever(Board& board, Problem const& p, Buffer& buffer) {
   ++board.ready;
   for (;;) round_trip(p, buffer);
 }
 
 void be_a_survivor(Board& board, Problem const& p, Buffer& buffer, int victim) {
-  survive<Timeout>(board, victim, ranks - 1, [&] { loop(board, p, buffer); });
+  survive<Timeout>(board, victim, stop_ranks - 1, [&] { trip_for_ever(board, p, buffer); });
   check(now_ms() - board.struck_ms >= deadline.count() - 500, "gave up early");
 }
 
 // After SIGCONT it finds that the others gave up.
 void be_the_victim(Board& board, Problem const& p, Buffer& buffer) {
-  auto const error = expect_throw<Error>("the victim", [&] { loop(board, p, buffer); });
+  auto const error = expect_throw<Error>("the victim", [&] { trip_for_ever(board, p, buffer); });
   check(error.code() == ErrorCode::timeout || error.code() == ErrorCode::peer_lost, error.what());
 }
 
 void stop_one(int victim, int then) {
   Problem const problem = make_problem(stop_case());
   Shared<Board> const board;
-  Processes processes(ranks, [&](Communicator& communicator) {
+  Processes processes(stop_ranks, [&](Communicator& communicator) {
     Buffer buffer(communicator, with_timeout(problem, deadline));
     if (communicator.rank() == victim) return be_the_victim(*board, problem, buffer);
     be_a_survivor(*board, problem, buffer, victim);
   });
-  EXPECT_TRUE(wait_until([&] { return board->ready >= ranks; })) << "the ranks never got going";
+  EXPECT_TRUE(wait_until([&] { return board->ready >= stop_ranks; })) << "the ranks never got going";
   std::this_thread::sleep_for(20ms);
   board->struck_ms = now_ms();
   processes.signal(victim, SIGSTOP);
-  EXPECT_TRUE(wait_until([&] { return board->done >= ranks - 1; }, detection_bound)) << "survivors hang";
+  EXPECT_TRUE(wait_until([&] { return board->done >= stop_ranks - 1; }, detection_bound)) << "survivors hang";
   processes.signal(victim, then);
   expect_survivors(processes.wait(detection_bound), victim, then == SIGKILL ? SIGKILL : 0, text("victim ", victim));
 }
@@ -75,14 +75,14 @@ bool go_on(Communicator& communicator, Board const& board) {
 TEST(Stop, AShortPauseIsForgiven) {
   Problem const problem = make_problem(stop_case());
   Shared<Board> const board;
-  Processes processes(ranks, [&](Communicator& communicator) {
+  Processes processes(stop_ranks, [&](Communicator& communicator) {
     Buffer buffer(communicator, with_timeout(problem, 30s));
     ++board->ready;
     do {
       round_trip(problem, buffer);
     } while (go_on(communicator, *board));
   });
-  EXPECT_TRUE(wait_until([&] { return board->ready >= ranks; })) << "the ranks never got going";
+  EXPECT_TRUE(wait_until([&] { return board->ready >= stop_ranks; })) << "the ranks never got going";
   processes.signal(1, SIGSTOP);
   std::this_thread::sleep_for(400ms);
   processes.signal(1, SIGCONT);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -23,6 +25,10 @@ struct Board {
   std::atomic<int> done{0};                // survivors that have seen the error
   std::atomic<std::int64_t> struck_ms{0};  // when the victim was stopped
 };
+
+inline void die() {
+  kill(getpid(), SIGKILL);
+}
 
 // Comparable between the processes of a machine.
 inline std::int64_t now_ms() {

@@ -7,9 +7,6 @@ namespace {
 
 class LowLatencyBadAgreement : public LowLatencyTest {};
 
-using DispatchArgs = LowLatencyDispatchArgs;
-using CombineArgs = LowLatencyCombineArgs;
-
 LowLatencyOptions impatient(SlotRank const& rank) {
   LowLatencyOptions options = rank.options();
   options.timeout = std::chrono::milliseconds{by_scale(4000, 2000)};
@@ -33,13 +30,13 @@ void expect_disagreement(SlotRank& rank, LowLatencyBuffer& buffer, SlotProblem c
 }
 
 void dispatches_differ(std::string const& what, SlotCase const& c,
-                       std::function<void(DispatchArgs&)> const& spoil) {
+                       std::function<void(LowLatencyDispatchArgs&)> const& spoil) {
   SCOPED_TRACE(what);
   SlotProblem const p = make_slot_problem(c);
   run_slots(c, [&](SlotRank& rank) {
     LowLatencyBuffer buffer(rank.communicator, impatient(rank));
     SlotTrip trip(p, rank, buffer);
-    DispatchArgs args = trip.dispatch_args();
+    LowLatencyDispatchArgs args = trip.dispatch_args();
     if (rank.rank() == slot_culprit) spoil(args);
     expect_disagreement(rank, buffer, p, [&] {
       (void)buffer.dispatch(args);
@@ -58,29 +55,29 @@ constexpr bool writes_may_meet = true;
 #endif
 
 TEST_F(LowLatencyBadAgreement, DispatchOfOtherThings) {
-  dispatches_differ("dtype", slot_refusal_case(), [](DispatchArgs& a) { a.x.dtype = DType::f16; });
+  dispatches_differ("dtype", slot_refusal_case(), [](LowLatencyDispatchArgs& a) { a.x.dtype = DType::f16; });
   dispatches_differ("weights", slot_refusal_case(SlotLayout::rank_major),
-                    [](DispatchArgs& a) { a.topk_weights = {}; });
+                    [](LowLatencyDispatchArgs& a) { a.topk_weights = {}; });
 }
 
 TEST_F(LowLatencyBadAgreement, DispatchOfOtherWidths) {
   if (!writes_may_meet) GTEST_SKIP() << "a race that is meant";
   SlotCase const c = slot_refusal_case();
-  dispatches_differ("layout", c, [](DispatchArgs& a) { a.layout = SlotLayout::rank_major; });
-  dispatches_differ("cast", c, [](DispatchArgs& a) { a.cast = SendCast::fp8; });
+  dispatches_differ("layout", c, [](LowLatencyDispatchArgs& a) { a.layout = SlotLayout::rank_major; });
+  dispatches_differ("cast", c, [](LowLatencyDispatchArgs& a) { a.cast = SendCast::fp8; });
   SlotCase cast = c;
   cast.cast = SendCast::fp8_pow2;
-  dispatches_differ("kind of cast", cast, [](DispatchArgs& a) { a.cast = SendCast::fp8_ue8m0; });
+  dispatches_differ("kind of cast", cast, [](LowLatencyDispatchArgs& a) { a.cast = SendCast::fp8_ue8m0; });
   SlotCase opaque = c;
   opaque.dtype = DType::u8;
   opaque.row_bytes = 30;
   opaque.scale_bytes = 4;
-  dispatches_differ("row bytes", opaque, [](DispatchArgs& a) { --a.x.shape[1]; });
-  dispatches_differ("scale bytes", opaque, [](DispatchArgs& a) { --a.scales.shape[1]; });
-  dispatches_differ("scales", opaque, [](DispatchArgs& a) { a.scales = {}; });
+  dispatches_differ("row bytes", opaque, [](LowLatencyDispatchArgs& a) { --a.x.shape[1]; });
+  dispatches_differ("scale bytes", opaque, [](LowLatencyDispatchArgs& a) { --a.scales.shape[1]; });
+  dispatches_differ("scales", opaque, [](LowLatencyDispatchArgs& a) { a.scales = {}; });
 }
 
-void combines_differ(std::string const& what, std::function<void(CombineArgs&)> const& spoil) {
+void combines_differ(std::string const& what, std::function<void(LowLatencyCombineArgs&)> const& spoil) {
   SCOPED_TRACE(what);
   SlotCase c = slot_refusal_case();
   c.zero_copy = false;  // so that it may be coded
@@ -89,7 +86,7 @@ void combines_differ(std::string const& what, std::function<void(CombineArgs&)> 
     LowLatencyBuffer buffer(rank.communicator, impatient(rank));
     SlotTrip trip(p, rank, buffer);
     trip.dispatch();
-    CombineArgs args = trip.prepare_combine();
+    LowLatencyCombineArgs args = trip.prepare_combine();
     if (rank.rank() == slot_culprit) spoil(args);
     expect_disagreement(rank, buffer, p, [&] {
       buffer.combine(args);
@@ -100,8 +97,8 @@ void combines_differ(std::string const& what, std::function<void(CombineArgs&)> 
 }
 
 TEST_F(LowLatencyBadAgreement, Combine) {
-  combines_differ("dtype", [](CombineArgs& a) { a.x.dtype = a.out.dtype = DType::f16; });
-  combines_differ("coding", [](CombineArgs& a) { a.coding = CombineCoding::logfmt10; });
+  combines_differ("dtype", [](LowLatencyCombineArgs& a) { a.x.dtype = a.out.dtype = DType::f16; });
+  combines_differ("coding", [](LowLatencyCombineArgs& a) { a.coding = CombineCoding::logfmt10; });
 }
 
 // Calls in another order are a mistake that no rank can see by itself: nobody may hang.
@@ -115,7 +112,7 @@ TEST_F(LowLatencyBadAgreement, DispatchMeetsCombine) {
     SlotTrip trip(p, rank, buffer);
     SlotTrip other(p, rank, buffer);
     trip.dispatch();
-    CombineArgs const args = trip.prepare_combine();
+    LowLatencyCombineArgs const args = trip.prepare_combine();
     (void)expect_throw_any("calls that differ", [&] {
       if (rank.rank() == slot_culprit) buffer.combine(args);
       if (rank.rank() != slot_culprit) (void)buffer.dispatch(other.dispatch_args());
@@ -128,9 +125,9 @@ TEST_F(LowLatencyBadAgreement, DispatchMeetsCombine) {
   });
 }
 
-using Spoil = std::function<void(LowLatencyOptions&)>;
+using SpoilOptions = std::function<void(LowLatencyOptions&)>;
 
-void options_refused(std::string_view name, Spoil const& spoil, bool all) {
+void options_refused(std::string_view name, SpoilOptions const& spoil, bool all) {
   SlotCase const c = slot_refusal_case();
   SlotProblem const p = make_slot_problem(c);
   SCOPED_TRACE(text(name, all ? " on all ranks" : " on one rank"));

@@ -9,18 +9,19 @@ namespace {
 
 class LowLatencyBadCombine : public LowLatencyTest, public testing::WithParamInterface<SlotLayout> {};
 
-using Args = LowLatencyCombineArgs;
-using Bad = BadSlotCall<Args>;
+using BadCombineCall = BadSlotCall<LowLatencyCombineArgs>;
 
-void refuse_all(SlotCase const& c, std::vector<Bad> const& bad_calls) {
+void refuse_combines(SlotCase const& c, std::vector<BadCombineCall> const& bad_calls) {
   SlotProblem const p = make_slot_problem(c);
   run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
     SlotTrip trip(p, rank, buffer);
     trip.dispatch();
-    Args good = trip.prepare_combine();  // holds the result, too
-    refuse_on_culprit<Args>(bad_calls, rank, good, [&](Args const& args) { buffer.combine(args); });
+    LowLatencyCombineArgs good = trip.prepare_combine();  // holds the result, too
+    refuse_on_culprit<LowLatencyCombineArgs>(bad_calls, rank, good,
+                                             [&](LowLatencyCombineArgs const& args) { buffer.combine(args); });
     ReceiveHook hook;
-    refuse_on_culprit<Args>(bad_calls, rank, good, [&](Args const& args) { buffer.send_combine(args, hook); });
+    refuse_on_culprit<LowLatencyCombineArgs>(
+        bad_calls, rank, good, [&](LowLatencyCombineArgs const& args) { buffer.send_combine(args, hook); });
     check(!hook, "a call that was refused gave a hook");
     buffer.combine(good);
     trip.check_combined();
@@ -31,30 +32,31 @@ void refuse_all(SlotCase const& c, std::vector<Bad> const& bad_calls) {
 }
 
 TEST_P(LowLatencyBadCombine, X) {
-  refuse_all(slot_refusal_case(GetParam()),
-             {
-                 {"none", [](Args& a) { a.x = {}; }, {"x"}},
-                 {"2 dimensions", [](Args& a) { a.x.ndim = 2; }, {"x", "2"}},
-                 {"hidden 19", [](Args& a) { a.x.shape[2] = 19; }, {"x", "20", "19"}},
-                 {"fewer slots", [](Args& a) { --a.x.shape[1]; }, {"x"}},
-                 {"fewer groups", [](Args& a) { --a.x.shape[0]; }, {"x"}},
-                 {"f32", [](Args& a) { a.x.dtype = DType::f32; }, {"x", "f32"}},
-                 {"null", [](Args& a) { a.x.data = nullptr; }, {"x"}},
-                 {"rows apart", [](Args& a) { a.x.strides[1] = 40; }, {"x", "contiguous"}},
-             });
+  refuse_combines(slot_refusal_case(GetParam()),
+                  {
+                      {"none", [](LowLatencyCombineArgs& a) { a.x = {}; }, {"x"}},
+                      {"2 dimensions", [](LowLatencyCombineArgs& a) { a.x.ndim = 2; }, {"x", "2"}},
+                      {"hidden 19", [](LowLatencyCombineArgs& a) { a.x.shape[2] = 19; }, {"x", "20", "19"}},
+                      {"fewer slots", [](LowLatencyCombineArgs& a) { --a.x.shape[1]; }, {"x"}},
+                      {"fewer groups", [](LowLatencyCombineArgs& a) { --a.x.shape[0]; }, {"x"}},
+                      {"f32", [](LowLatencyCombineArgs& a) { a.x.dtype = DType::f32; }, {"x", "f32"}},
+                      {"null", [](LowLatencyCombineArgs& a) { a.x.data = nullptr; }, {"x"}},
+                      {"rows apart", [](LowLatencyCombineArgs& a) { a.x.strides[1] = 40; }, {"x", "contiguous"}},
+                  });
 }
 
 TEST_P(LowLatencyBadCombine, Out) {
-  refuse_all(slot_refusal_case(GetParam()),
-             {
-                 {"none", [](Args& a) { a.out = {}; }, {"out"}},
-                 {"f16 of bf16", [](Args& a) { a.out.dtype = DType::f16; }, {"out", "bf16", "f16"}},
-                 {"5 tokens", [](Args& a) { a.out.shape[0] = 5; }, {"out", "6", "5"}},
-                 {"hidden 19", [](Args& a) { a.out.shape[1] = 19; }, {"out", "20", "19"}},
-                 {"null", [](Args& a) { a.out.data = nullptr; }, {"out"}},
-                 {"rows over one another", [](Args& a) { a.out.strides[0] = 5; }, {"out", "stride"}},
-                 {"elements apart", [](Args& a) { a.out.strides[1] = 2; }, {"out", "stride"}},
-             });
+  refuse_combines(
+      slot_refusal_case(GetParam()),
+      {
+          {"none", [](LowLatencyCombineArgs& a) { a.out = {}; }, {"out"}},
+          {"f16 of bf16", [](LowLatencyCombineArgs& a) { a.out.dtype = DType::f16; }, {"out", "bf16", "f16"}},
+          {"5 tokens", [](LowLatencyCombineArgs& a) { a.out.shape[0] = 5; }, {"out", "6", "5"}},
+          {"hidden 19", [](LowLatencyCombineArgs& a) { a.out.shape[1] = 19; }, {"out", "20", "19"}},
+          {"null", [](LowLatencyCombineArgs& a) { a.out.data = nullptr; }, {"out"}},
+          {"rows over one another", [](LowLatencyCombineArgs& a) { a.out.strides[0] = 5; }, {"out", "stride"}},
+          {"elements apart", [](LowLatencyCombineArgs& a) { a.out.strides[1] = 2; }, {"out", "stride"}},
+      });
 }
 
 TEST_P(LowLatencyBadCombine, Rest) {
@@ -64,30 +66,42 @@ TEST_P(LowLatencyBadCombine, Rest) {
     view.device = on_gpu() ? Device::cuda : Device::cpu;
     return view;
   };
-  std::vector<Bad> bad{
-      {"no handle", [](Args& a) { a.handle = {}; }, {"handle"}},
-      {"coding 9", [](Args& a) { a.coding = static_cast<CombineCoding>(9); }, {"coding", "9"}},
-      {"2 ranks of 3", [=](Args& a) { a.wait_ns_per_source = some(DType::i64, {2}); }, {"wait_ns_per_source"}},
-      {"i32 times", [=](Args& a) { a.wait_ns_per_source = some(DType::i32, {3}); }, {"wait_ns_per_source"}},
-      {"-1 workers", [](Args& a) { a.num_workers = -1; }, {"num_workers", "-1"}},
-      {"-1 SMs", [](Args& a) { a.num_sms = -1; }, {"num_sms", "-1"}},
+  std::vector<BadCombineCall> bad{
+      {"no handle", [](LowLatencyCombineArgs& a) { a.handle = {}; }, {"handle"}},
+      {"coding 9", [](LowLatencyCombineArgs& a) { a.coding = static_cast<CombineCoding>(9); }, {"coding", "9"}},
+      {"2 ranks of 3",
+       [=](LowLatencyCombineArgs& a) { a.wait_ns_per_source = some(DType::i64, {2}); },
+       {"wait_ns_per_source"}},
+      {"i32 times",
+       [=](LowLatencyCombineArgs& a) { a.wait_ns_per_source = some(DType::i32, {3}); },
+       {"wait_ns_per_source"}},
+      {"-1 workers", [](LowLatencyCombineArgs& a) { a.num_workers = -1; }, {"num_workers", "-1"}},
+      {"-1 SMs", [](LowLatencyCombineArgs& a) { a.num_sms = -1; }, {"num_sms", "-1"}},
       {"weights of 5 tokens",
-       [=](Args& a) {
+       [=](LowLatencyCombineArgs& a) {
          a.topk_weights = some(DType::f32, {5, 2});
        },
        {"topk_weights"}},
   };
   if (GetParam() == SlotLayout::expert_major) {
-    bad.push_back({"f16 weights", [=](Args& a) { a.topk_weights = some(DType::f16, {6, 2}); }, {"topk_weights"}});
-    bad.push_back({"3 slots", [=](Args& a) { a.topk_weights = some(DType::f32, {6, 3}); }, {"topk_weights"}});
+    bad.push_back({"f16 weights",
+                   [=](LowLatencyCombineArgs& a) {
+                     a.topk_weights = some(DType::f16, {6, 2});
+                   },
+                   {"topk_weights"}});
+    bad.push_back({"3 slots",
+                   [=](LowLatencyCombineArgs& a) {
+                     a.topk_weights = some(DType::f32, {6, 3});
+                   },
+                   {"topk_weights"}});
   } else {
     bad.push_back({"weights by rank",
-                   [=](Args& a) {
+                   [=](LowLatencyCombineArgs& a) {
                      a.topk_weights = some(DType::f32, {6, 2});
                    },
                    {"topk_weights"}});
   }
-  refuse_all(slot_refusal_case(GetParam()), bad);
+  refuse_combines(slot_refusal_case(GetParam()), bad);
 }
 
 TEST_P(LowLatencyBadCombine, HandleOfAnotherBuffer) {
@@ -162,7 +176,7 @@ TEST_P(LowLatencyBadCombine, CodedInPlace) {
   run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
     SlotTrip trip(p, rank, buffer);
     trip.dispatch();
-    Args args = trip.prepare_combine();
+    LowLatencyCombineArgs args = trip.prepare_combine();
     args.coding = CombineCoding::logfmt10;
     expect_slot_refusal("a coded combine in place", {"x", "outputs"}, [&] { buffer.combine(args); });
     args.coding = CombineCoding::none;
@@ -180,7 +194,7 @@ TEST_P(LowLatencyBadCombine, TooEarlyAndTwice) {
     for (int i = 0; i < 3; ++i) {
       SlotTrip trip(p, rank, buffer);
       trip.dispatch();
-      Args args = trip.prepare_combine();
+      LowLatencyCombineArgs args = trip.prepare_combine();
       buffer.combine(args);
       trip.check_combined();
       expect_slot_refusal("a second combine", {"handle"}, [&] { buffer.combine(args); });

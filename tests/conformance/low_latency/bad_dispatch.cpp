@@ -6,62 +6,67 @@ namespace {
 
 class LowLatencyBadDispatch : public LowLatencyTest {};
 
-using Args = LowLatencyDispatchArgs;
-using Bad = BadSlotCall<Args>;
+using BadDispatchCall = BadSlotCall<LowLatencyDispatchArgs>;
 
-void refuse_all(SlotCase const& c, std::vector<Bad> const& bad_calls) {
+void refuse_dispatches(SlotCase const& c, std::vector<BadDispatchCall> const& bad_calls) {
   SlotProblem const p = make_slot_problem(c);
   run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
     SlotTrip trip(p, rank, buffer);
-    refuse_on_culprit<Args>(bad_calls, rank, trip.dispatch_args(),
-                            [&](Args const& args) { (void)buffer.dispatch(args); });
+    refuse_on_culprit<LowLatencyDispatchArgs>(
+        bad_calls, rank, trip.dispatch_args(),
+        [&](LowLatencyDispatchArgs const& args) { (void)buffer.dispatch(args); });
     ReceiveHook hook;
-    refuse_on_culprit<Args>(bad_calls, rank, trip.dispatch_args(),
-                            [&](Args const& args) { (void)buffer.send_dispatch(args, hook); });
+    refuse_on_culprit<LowLatencyDispatchArgs>(
+        bad_calls, rank, trip.dispatch_args(),
+        [&](LowLatencyDispatchArgs const& args) { (void)buffer.send_dispatch(args, hook); });
     check(!hook, "a call that was refused gave a hook");
     slot_round_trip(p, rank, buffer);
   });
 }
 
 TEST_F(LowLatencyBadDispatch, X) {
-  refuse_all(slot_refusal_case(),
-             {
-                 {"none", [](Args& a) { a.x = {}; }, {"x"}},
-                 {"1 dimension", [](Args& a) { a.x.ndim = 1; }, {"x", "2", "1"}},
-                 {"3 dimensions",
-                  [](Args& a) {
-                    a.x.ndim = 3;
-                    a.x.shape[2] = 1;
-                    a.x.strides[2] = 1;
-                  },
-                  {"x", "3"}},
-                 {"hidden 19", [](Args& a) { a.x.shape[1] = 19; }, {"x", "20", "19"}},
-                 {"7 tokens of 6", [](Args& a) { a.x.shape[0] = 7; }, {"x", "max_tokens", "7"}},
-                 {"-1 tokens", [](Args& a) { a.x.shape[0] = -1; }, {"x", "-1"}},
-                 {"i32", [](Args& a) { a.x.dtype = DType::i32; }, {"x", "i32"}},
-                 {"i64", [](Args& a) { a.x.dtype = DType::i64; }, {"x", "i64"}},
-                 {"null", [](Args& a) { a.x.data = nullptr; }, {"x"}},
-                 {"elements apart", [](Args& a) { a.x.strides[1] = 2; }, {"x", "stride"}},
-             });
+  refuse_dispatches(
+      slot_refusal_case(),
+      {
+          {"none", [](LowLatencyDispatchArgs& a) { a.x = {}; }, {"x"}},
+          {"1 dimension", [](LowLatencyDispatchArgs& a) { a.x.ndim = 1; }, {"x", "2", "1"}},
+          {"3 dimensions",
+           [](LowLatencyDispatchArgs& a) {
+             a.x.ndim = 3;
+             a.x.shape[2] = 1;
+             a.x.strides[2] = 1;
+           },
+           {"x", "3"}},
+          {"hidden 19", [](LowLatencyDispatchArgs& a) { a.x.shape[1] = 19; }, {"x", "20", "19"}},
+          {"7 tokens of 6", [](LowLatencyDispatchArgs& a) { a.x.shape[0] = 7; }, {"x", "max_tokens", "7"}},
+          {"-1 tokens", [](LowLatencyDispatchArgs& a) { a.x.shape[0] = -1; }, {"x", "-1"}},
+          {"i32", [](LowLatencyDispatchArgs& a) { a.x.dtype = DType::i32; }, {"x", "i32"}},
+          {"i64", [](LowLatencyDispatchArgs& a) { a.x.dtype = DType::i64; }, {"x", "i64"}},
+          {"null", [](LowLatencyDispatchArgs& a) { a.x.data = nullptr; }, {"x"}},
+          {"elements apart", [](LowLatencyDispatchArgs& a) { a.x.strides[1] = 2; }, {"x", "stride"}},
+      });
 }
 
 TEST_F(LowLatencyBadDispatch, Device) {
   Device const wrong = on_gpu() ? Device::cpu : Device::cuda;
-  refuse_all(slot_refusal_case(), {
-                                      {"x", [=](Args& a) { a.x.device = wrong; }, {"x", "device"}},
-                                      {"ids", [=](Args& a) { a.topk_idx.device = wrong; }, {"topk_idx", "device"}},
-                                  });
+  refuse_dispatches(
+      slot_refusal_case(),
+      {
+          {"x", [=](LowLatencyDispatchArgs& a) { a.x.device = wrong; }, {"x", "device"}},
+          {"ids", [=](LowLatencyDispatchArgs& a) { a.topk_idx.device = wrong; }, {"topk_idx", "device"}},
+      });
 }
 
 TEST_F(LowLatencyBadDispatch, Ids) {
-  refuse_all(slot_refusal_case(),
-             {
-                 {"none", [](Args& a) { a.topk_idx = {}; }, {"topk_idx"}},
-                 {"f32", [](Args& a) { a.topk_idx.dtype = DType::f32; }, {"topk_idx", "f32"}},
-                 {"5 tokens", [](Args& a) { a.topk_idx.shape[0] = 5; }, {"topk_idx", "6", "5"}},
-                 {"3 slots", [](Args& a) { a.topk_idx.shape[1] = 3; }, {"topk_idx", "2", "3"}},
-                 {"null", [](Args& a) { a.topk_idx.data = nullptr; }, {"topk_idx"}},
-             });
+  refuse_dispatches(
+      slot_refusal_case(),
+      {
+          {"none", [](LowLatencyDispatchArgs& a) { a.topk_idx = {}; }, {"topk_idx"}},
+          {"f32", [](LowLatencyDispatchArgs& a) { a.topk_idx.dtype = DType::f32; }, {"topk_idx", "f32"}},
+          {"5 tokens", [](LowLatencyDispatchArgs& a) { a.topk_idx.shape[0] = 5; }, {"topk_idx", "6", "5"}},
+          {"3 slots", [](LowLatencyDispatchArgs& a) { a.topk_idx.shape[1] = 3; }, {"topk_idx", "2", "3"}},
+          {"null", [](LowLatencyDispatchArgs& a) { a.topk_idx.data = nullptr; }, {"topk_idx"}},
+      });
 }
 
 // CPU engine: before anything is sent.
@@ -69,19 +74,19 @@ TEST_F(LowLatencyBadDispatch, IdsOutOfRange) {
   if (on_gpu()) GTEST_SKIP() << "the CUDA engine does not look: tests/gpu/low_latency/threads/engine.cpp";
   static std::vector<std::int64_t> ids;
   auto const set = [](std::int64_t id) {
-    return [id](Args& a) {
+    return [id](LowLatencyDispatchArgs& a) {
       auto const* const good = static_cast<std::int64_t const*>(a.topk_idx.data);
       ids.assign(good, good + a.topk_idx.numel());
       ids[5] = id;
       a.topk_idx.data = ids.data();
     };
   };
-  refuse_all(slot_refusal_case(), {
-                                      {"8 of 8", set(8), {"topk_idx", "8"}},
-                                      {"-2", set(-2), {"topk_idx", "-2"}},
-                                      {"2^40", set(std::int64_t{1} << 40U), {"topk_idx", "1099511627776"}},
-                                      {"-2^62", set(-(std::int64_t{1} << 62U)), {"topk_idx"}},
-                                  });
+  refuse_dispatches(slot_refusal_case(), {
+                                             {"8 of 8", set(8), {"topk_idx", "8"}},
+                                             {"-2", set(-2), {"topk_idx", "-2"}},
+                                             {"2^40", set(std::int64_t{1} << 40U), {"topk_idx", "1099511627776"}},
+                                             {"-2^62", set(-(std::int64_t{1} << 62U)), {"topk_idx"}},
+                                         });
 }
 
 ConstTensorView like(ConstTensorView const& x, DType dtype, std::initializer_list<std::int64_t> shape) {
@@ -91,31 +96,38 @@ ConstTensorView like(ConstTensorView const& x, DType dtype, std::initializer_lis
 }
 
 TEST_F(LowLatencyBadDispatch, Weights) {
-  refuse_all(slot_refusal_case(SlotLayout::rank_major),
-             {
-                 {"f16", [](Args& a) { a.topk_weights.dtype = DType::f16; }, {"topk_weights", "f16"}},
-                 {"5 tokens", [](Args& a) { a.topk_weights.shape[0] = 5; }, {"topk_weights", "6", "5"}},
-                 {"1 slot", [](Args& a) { a.topk_weights.shape[1] = 1; }, {"topk_weights", "2", "1"}},
-             });
-  refuse_all(slot_refusal_case(SlotLayout::expert_major), {
-                                                              {"expert_major",
-                                                               [](Args& a) {
-                                                                 a.topk_weights = like(a.x, DType::f32, {6, 2});
-                                                               },
-                                                               {"topk_weights"}},
-                                                          });
+  refuse_dispatches(
+      slot_refusal_case(SlotLayout::rank_major),
+      {
+          {"f16", [](LowLatencyDispatchArgs& a) { a.topk_weights.dtype = DType::f16; }, {"topk_weights", "f16"}},
+          {"5 tokens", [](LowLatencyDispatchArgs& a) { a.topk_weights.shape[0] = 5; }, {"topk_weights", "6", "5"}},
+          {"1 slot", [](LowLatencyDispatchArgs& a) { a.topk_weights.shape[1] = 1; }, {"topk_weights", "2", "1"}},
+      });
+  refuse_dispatches(slot_refusal_case(SlotLayout::expert_major),
+                    {
+                        {"expert_major",
+                         [](LowLatencyDispatchArgs& a) {
+                           a.topk_weights = like(a.x, DType::f32, {6, 2});
+                         },
+                         {"topk_weights"}},
+                    });
 }
 
 TEST_F(LowLatencyBadDispatch, Scales) {
   SlotCase c = slot_refusal_case();
-  refuse_all(c, {{"for bf16", [](Args& a) { a.scales = like(a.x, DType::f32, {6, 1}); }, {"scales", "bf16"}}});
+  refuse_dispatches(c, {{"for bf16",
+                         [](LowLatencyDispatchArgs& a) {
+                           a.scales = like(a.x, DType::f32, {6, 1});
+                         },
+                         {"scales", "bf16"}}});
   c.dtype = DType::f8e4m3;
-  refuse_all(c, {
-                    {"none", [](Args& a) { a.scales = {}; }, {"scales"}},
-                    {"f16", [](Args& a) { a.scales.dtype = DType::f16; }, {"scales", "f16"}},
-                    {"2 groups", [](Args& a) { a.scales.shape[1] = 2; }, {"scales", "1", "2"}},
-                    {"5 tokens", [](Args& a) { a.scales.shape[0] = 5; }, {"scales", "6", "5"}},
-                });
+  refuse_dispatches(
+      c, {
+             {"none", [](LowLatencyDispatchArgs& a) { a.scales = {}; }, {"scales"}},
+             {"f16", [](LowLatencyDispatchArgs& a) { a.scales.dtype = DType::f16; }, {"scales", "f16"}},
+             {"2 groups", [](LowLatencyDispatchArgs& a) { a.scales.shape[1] = 2; }, {"scales", "1", "2"}},
+             {"5 tokens", [](LowLatencyDispatchArgs& a) { a.scales.shape[0] = 5; }, {"scales", "6", "5"}},
+         });
 }
 
 TEST_F(LowLatencyBadDispatch, OpaqueRows) {
@@ -123,30 +135,40 @@ TEST_F(LowLatencyBadDispatch, OpaqueRows) {
   c.dtype = DType::u8;
   c.row_bytes = 40;
   c.scale_bytes = 4;
-  refuse_all(c, {
-                    {"41 bytes of 40", [](Args& a) { a.x.shape[1] = 41; }, {"x", "max_row_bytes", "40", "41"}},
-                    {"no bytes", [](Args& a) { a.x.shape[1] = 0; }, {"x"}},
-                    {"5 scale bytes of 4", [](Args& a) { a.scales.shape[1] = 5; }, {"max_scale_bytes", "4", "5"}},
-                    {"f32 scales", [](Args& a) { a.scales.dtype = DType::f32; }, {"scales", "f32"}},
-                    {"scales apart", [](Args& a) { a.scales.strides[1] = 2; }, {"scales", "stride"}},
-                });
+  refuse_dispatches(
+      c, {
+             {"41 bytes of 40",
+              [](LowLatencyDispatchArgs& a) { a.x.shape[1] = 41; },
+              {"x", "max_row_bytes", "40", "41"}},
+             {"no bytes", [](LowLatencyDispatchArgs& a) { a.x.shape[1] = 0; }, {"x"}},
+             {"5 scale bytes of 4",
+              [](LowLatencyDispatchArgs& a) { a.scales.shape[1] = 5; },
+              {"max_scale_bytes", "4", "5"}},
+             {"f32 scales", [](LowLatencyDispatchArgs& a) { a.scales.dtype = DType::f32; }, {"scales", "f32"}},
+             {"scales apart", [](LowLatencyDispatchArgs& a) { a.scales.strides[1] = 2; }, {"scales", "stride"}},
+         });
 }
 
 TEST_F(LowLatencyBadDispatch, RowsWiderThanTheBufferTakes) {
-  refuse_all(slot_refusal_case(), {{"f32", [](Args& a) { a.x.dtype = DType::f32; }, {"x", "max_row_bytes"}}});
+  refuse_dispatches(slot_refusal_case(),
+                    {{"f32", [](LowLatencyDispatchArgs& a) { a.x.dtype = DType::f32; }, {"x", "max_row_bytes"}}});
 }
 
 TEST_F(LowLatencyBadDispatch, CastAndLayout) {
   SlotCase c = slot_refusal_case();
-  refuse_all(c, {
-                    {"cast 9", [](Args& a) { a.cast = static_cast<SendCast>(9); }, {"cast", "9"}},
-                    {"layout 9", [](Args& a) { a.layout = static_cast<SlotLayout>(9); }, {"layout", "9"}},
-                });
+  refuse_dispatches(
+      c,
+      {
+          {"cast 9", [](LowLatencyDispatchArgs& a) { a.cast = static_cast<SendCast>(9); }, {"cast", "9"}},
+          {"layout 9", [](LowLatencyDispatchArgs& a) { a.layout = static_cast<SlotLayout>(9); }, {"layout", "9"}},
+      });
   c.dtype = DType::f8e4m3;
-  refuse_all(c, {{"cast of fp8", [](Args& a) { a.cast = SendCast::fp8; }, {"cast", "f8e4m3"}}});
+  refuse_dispatches(
+      c, {{"cast of fp8", [](LowLatencyDispatchArgs& a) { a.cast = SendCast::fp8; }, {"cast", "f8e4m3"}}});
   c.dtype = DType::u8;
   c.row_bytes = 8;
-  refuse_all(c, {{"cast of bytes", [](Args& a) { a.cast = SendCast::fp8_ue8m0; }, {"cast", "u8"}}});
+  refuse_dispatches(
+      c, {{"cast of bytes", [](LowLatencyDispatchArgs& a) { a.cast = SendCast::fp8_ue8m0; }, {"cast", "u8"}}});
 }
 
 TEST_F(LowLatencyBadDispatch, CountersAndWorkers) {
@@ -156,22 +178,24 @@ TEST_F(LowLatencyBadDispatch, CountersAndWorkers) {
     view.device = on_gpu() ? Device::cuda : Device::cpu;
     return view;
   };
-  refuse_all(slot_refusal_case(), {
-                                      {"4 experts of 3",
-                                       [=](Args& a) { a.received_per_expert = counters(DType::i32, 4); },
-                                       {"received_per_expert", "3", "4"}},
-                                      {"i64 counts",
-                                       [=](Args& a) { a.received_per_expert = counters(DType::i64, 3); },
-                                       {"received_per_expert", "i64"}},
-                                      {"2 ranks of 3",
-                                       [=](Args& a) { a.wait_ns_per_source = counters(DType::i64, 2); },
-                                       {"wait_ns_per_source", "3", "2"}},
-                                      {"i32 times",
-                                       [=](Args& a) { a.wait_ns_per_source = counters(DType::i32, 3); },
-                                       {"wait_ns_per_source", "i32"}},
-                                      {"-1 workers", [](Args& a) { a.num_workers = -1; }, {"num_workers", "-1"}},
-                                      {"-1 SMs", [](Args& a) { a.num_sms = -1; }, {"num_sms", "-1"}},
-                                  });
+  refuse_dispatches(
+      slot_refusal_case(),
+      {
+          {"4 experts of 3",
+           [=](LowLatencyDispatchArgs& a) { a.received_per_expert = counters(DType::i32, 4); },
+           {"received_per_expert", "3", "4"}},
+          {"i64 counts",
+           [=](LowLatencyDispatchArgs& a) { a.received_per_expert = counters(DType::i64, 3); },
+           {"received_per_expert", "i64"}},
+          {"2 ranks of 3",
+           [=](LowLatencyDispatchArgs& a) { a.wait_ns_per_source = counters(DType::i64, 2); },
+           {"wait_ns_per_source", "3", "2"}},
+          {"i32 times",
+           [=](LowLatencyDispatchArgs& a) { a.wait_ns_per_source = counters(DType::i32, 3); },
+           {"wait_ns_per_source", "i32"}},
+          {"-1 workers", [](LowLatencyDispatchArgs& a) { a.num_workers = -1; }, {"num_workers", "-1"}},
+          {"-1 SMs", [](LowLatencyDispatchArgs& a) { a.num_sms = -1; }, {"num_sms", "-1"}},
+      });
 }
 
 }  // namespace

@@ -4,16 +4,16 @@
 namespace switchyard::test {
 namespace {
 
-using Bad = BadCall<CombineArgs>;
+using BadCombineCall = BadCall<CombineArgs>;
 
-void refuse_all(std::vector<Bad> const& bad_calls) {
+void refuse_combines(std::vector<BadCombineCall> const& bad_calls) {
   Case const c = refusal_case();
   Problem const p = make_problem(c);
   run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
     Buffer buffer(communicator, options_for(p, 4));
     Prepared prepared(p, buffer);
     std::size_t const before = buffer.heap_bytes_used();
-    for (Bad const& bad : bad_calls) {
+    for (BadCombineCall const& bad : bad_calls) {
       CombineArgs args = prepared.args(p);
       if (communicator.rank() == culprit) bad.spoil(args);
       expect_refusal(bad.what, culprit, bad.words, [&] { (void)buffer.combine(args); });
@@ -25,7 +25,7 @@ void refuse_all(std::vector<Bad> const& bad_calls) {
 }
 
 TEST(BadCombine, X) {
-  refuse_all({
+  refuse_combines({
       {"a row less", [](CombineArgs& a) { --a.x.shape[0]; }, {"x"}},
       {"hidden 19", [](CombineArgs& a) { a.x.shape[1] = 19; }, {"x", "20", "19"}},
       {"fp8", [](CombineArgs& a) { a.x.dtype = DType::f8e4m3; }, {"x", "f8e4m3"}},
@@ -38,7 +38,7 @@ TEST(BadCombine, X) {
 }
 
 TEST(BadCombine, Weights) {
-  refuse_all({
+  refuse_combines({
       {"gradients of f16", [](CombineArgs& a) { a.topk_weights.dtype = DType::f16; }, {"topk_weights", "f16"}},
       {"gradients: a row less", [](CombineArgs& a) { --a.topk_weights.shape[0]; }, {"topk_weights"}},
       {"gradients: top_k 1", [](CombineArgs& a) { a.topk_weights.shape[1] = 1; }, {"topk_weights", "2", "1"}},
@@ -49,7 +49,7 @@ TEST(BadCombine, Weights) {
 }
 
 TEST(BadCombine, BiasesAndOut) {
-  refuse_all({
+  refuse_combines({
       {"bias0 of f32", [](CombineArgs& a) { a.bias0.dtype = DType::f32; }, {"bias0", "bf16", "f32"}},
       {"bias0 of 5 rows", [](CombineArgs& a) { a.bias0.shape[0] = 5; }, {"bias0", "6", "5"}},
       {"bias1 of hidden 19", [](CombineArgs& a) { a.bias1.shape[1] = 19; }, {"bias1", "20", "19"}},
@@ -62,7 +62,7 @@ TEST(BadCombine, BiasesAndOut) {
 }
 
 TEST(BadCombine, NoHandle) {
-  refuse_all({{"no handle", [](CombineArgs& a) { a.handle = {}; }, {"handle"}}});
+  refuse_combines({{"no handle", [](CombineArgs& a) { a.handle = {}; }, {"handle"}}});
 }
 
 TEST(BadCombine, HandleOfAnotherBuffer) {

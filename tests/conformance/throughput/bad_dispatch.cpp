@@ -4,21 +4,21 @@
 namespace switchyard::test {
 namespace {
 
-using Bad = BadCall<DispatchArgs>;
+using BadDispatchCall = BadCall<DispatchArgs>;
 
 std::vector<std::int64_t> const some_ids(64, 0);
 std::vector<float> const some_floats(4096, 1.0F);
 std::vector<std::byte> const some_bytes(4096);
 
 // What each case does alone, then a good round trip, all in one buffer.
-void refuse_all(std::vector<Bad> const& bad_calls) {
+void refuse_dispatches(std::vector<BadDispatchCall> const& bad_calls) {
   Case const c = refusal_case();
   Problem const p = make_problem(c);
   run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
     Buffer buffer(communicator, options_for(p, 4));
     RankInputs const inputs(p, communicator.rank());
     std::size_t const before = buffer.heap_bytes_used();
-    for (Bad const& bad : bad_calls) {
+    for (BadDispatchCall const& bad : bad_calls) {
       DispatchArgs args = inputs.args();
       if (communicator.rank() == culprit) bad.spoil(args);
       expect_refusal(bad.what, culprit, bad.words, [&] { (void)buffer.dispatch(args); });
@@ -37,7 +37,7 @@ void set_id(DispatchArgs& args, std::vector<std::int64_t>& ids, std::int64_t id)
 
 TEST(BadDispatch, IdsOutOfRange) {
   static std::vector<std::int64_t> ids;
-  refuse_all({
+  refuse_dispatches({
       {"id 8 of 8", [](DispatchArgs& a) { set_id(a, ids, 8); }, {"topk_idx", "8"}},
       {"id -2", [](DispatchArgs& a) { set_id(a, ids, -2); }, {"topk_idx", "-2"}},
       {"id 2^40", [](DispatchArgs& a) { set_id(a, ids, 1LL << 40U); }, {"topk_idx", "1099511627776"}},
@@ -45,7 +45,7 @@ TEST(BadDispatch, IdsOutOfRange) {
 }
 
 TEST(BadDispatch, X) {
-  refuse_all({
+  refuse_dispatches({
       {"hidden 19", [](DispatchArgs& a) { a.x.shape[1] = 19; }, {"x", "20", "19"}},
       {"1 dimension", [](DispatchArgs& a) { a.x.ndim = 1; }, {"x", "2", "1"}},
       {"3 dimensions",
@@ -69,7 +69,7 @@ TEST(BadDispatch, X) {
 }
 
 TEST(BadDispatch, Ids) {
-  refuse_all({
+  refuse_dispatches({
       {"5 rows", [](DispatchArgs& a) { a.topk_idx.shape[0] = 5; }, {"topk_idx", "6", "5"}},
       {"top_k 3",
        [](DispatchArgs& a) {
@@ -84,7 +84,7 @@ TEST(BadDispatch, Ids) {
 }
 
 TEST(BadDispatch, Weights) {
-  refuse_all({
+  refuse_dispatches({
       {"f16", [](DispatchArgs& a) { a.topk_weights.dtype = DType::f16; }, {"topk_weights", "f32", "f16"}},
       {"5 rows", [](DispatchArgs& a) { a.topk_weights.shape[0] = 5; }, {"topk_weights", "6", "5"}},
       {"top_k 1", [](DispatchArgs& a) { a.topk_weights.shape[1] = 1; }, {"topk_weights", "2", "1"}},
@@ -97,7 +97,7 @@ TEST(BadDispatch, Scales) {
     a.x = {some_bytes.data(), DType::f8e4m3, {6, 20}};
     a.scales = {some_floats.data(), DType::f32, {6, 1}};
   };
-  refuse_all({
+  refuse_dispatches({
       {"given for bf16",
        [](DispatchArgs& a) {
          a.scales = {some_floats.data(), DType::f32, {6, 1}};
@@ -117,7 +117,7 @@ TEST(BadDispatch, TokenInRank) {
     a.topk_idx = a.topk_weights = {};
     a.token_in_rank = {some_bytes.data(), DType::u8, {6, 3}};
   };
-  refuse_all({
+  refuse_dispatches({
       {"beside ids",
        [](DispatchArgs& a) {
          a.token_in_rank = {some_bytes.data(), DType::u8, {6, 3}};
@@ -132,7 +132,7 @@ TEST(BadDispatch, TokenInRank) {
 }
 
 TEST(BadDispatch, Options) {
-  refuse_all({
+  refuse_dispatches({
       {"alignment 0", [](DispatchArgs& a) { a.expert_alignment = 0; }, {"expert_alignment", "0"}},
       {"alignment -4", [](DispatchArgs& a) { a.expert_alignment = -4; }, {"expert_alignment", "-4"}},
       {"worst case -1", [](DispatchArgs& a) { a.num_worst_tokens = -1; }, {"num_worst_tokens", "-1"}},

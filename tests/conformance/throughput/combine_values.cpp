@@ -4,9 +4,9 @@
 namespace switchyard::test {
 namespace {
 
-using Param = std::tuple<DType, OutputLayout, Launch>;
+using CombineParam = std::tuple<DType, OutputLayout, Launch>;
 
-class CombineValues : public testing::TestWithParam<Param> {
+class CombineValues : public testing::TestWithParam<CombineParam> {
  protected:
   [[nodiscard]] static Case base() {
     Case c;
@@ -96,7 +96,7 @@ TEST_P(CombineValues, InPlaceOfTheReceivedRows) {
   });
 }
 
-std::string name(testing::TestParamInfo<Param> const& info) {
+std::string name_of_combine(testing::TestParamInfo<CombineParam> const& info) {
   auto const [dtype, layout, launch] = info.param;
   return text(name_of(dtype), layout == OutputLayout::flat ? "_flat_" : "_expanded_", name_of(launch));
 }
@@ -105,7 +105,7 @@ INSTANTIATE_TEST_SUITE_P(All, CombineValues,
                          testing::Combine(testing::Values(DType::bf16, DType::f16, DType::f32),
                                           testing::Values(OutputLayout::flat, OutputLayout::expanded),
                                           testing::Values(Launch::threads, Launch::processes)),
-                         name);
+                         name_of_combine);
 
 }  // namespace
 }  // namespace switchyard::test

@@ -5,9 +5,9 @@
 namespace switchyard::test {
 namespace {
 
-using Param = std::tuple<Launch, int>;
+using LaunchParam = std::tuple<Launch, int>;
 
-class EveryWorld : public testing::TestWithParam<Param> {
+class EveryWorld : public testing::TestWithParam<LaunchParam> {
  protected:
   [[nodiscard]] static Case base() {
     Case c;
@@ -57,15 +57,16 @@ TEST_P(EveryWorld, WorksWithoutTopK) {
   run_case(c);
 }
 
-std::string name(testing::TestParamInfo<Param> const& info) {
+std::string name_of_launch(testing::TestParamInfo<LaunchParam> const& info) {
   return std::string(name_of(std::get<0>(info.param))) + std::to_string(std::get<1>(info.param));
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, EveryWorld,
-                         testing::Combine(testing::Values(Launch::threads), testing::Values(1, 2, 3, 5, 8)), name);
+                         testing::Combine(testing::Values(Launch::threads), testing::Values(1, 2, 3, 5, 8)),
+                         name_of_launch);
 INSTANTIATE_TEST_SUITE_P(Processes, EveryWorld,
                          testing::Combine(testing::Values(Launch::processes), testing::Values(1, 2, 3, 5, 8)),
-                         name);
+                         name_of_launch);
 
 }  // namespace
 }  // namespace switchyard::test

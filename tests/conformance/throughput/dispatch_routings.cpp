@@ -4,9 +4,9 @@
 namespace switchyard::test {
 namespace {
 
-using Param = std::tuple<Routing, OutputLayout, Launch>;
+using RoutingParam = std::tuple<Routing, OutputLayout, Launch>;
 
-class EveryRouting : public testing::TestWithParam<Param> {
+class EveryRouting : public testing::TestWithParam<RoutingParam> {
  protected:
   [[nodiscard]] static Case base(int ranks) {
     Case c;
@@ -39,7 +39,7 @@ TEST_P(EveryRouting, ArrivesWhenCast) {
   run_case(c);
 }
 
-std::string name(testing::TestParamInfo<Param> const& info) {
+std::string name_of_routing(testing::TestParamInfo<RoutingParam> const& info) {
   auto const [routing, layout, launch] = info.param;
   return text(name_of(routing), layout == OutputLayout::flat ? "_flat_" : "_expanded_", name_of(launch));
 }
@@ -49,7 +49,7 @@ INSTANTIATE_TEST_SUITE_P(All, EveryRouting,
                                                           Routing::sparse, Routing::none, Routing::repeated),
                                           testing::Values(OutputLayout::flat, OutputLayout::expanded),
                                           testing::Values(Launch::threads, Launch::processes)),
-                         name);
+                         name_of_routing);
 
 }  // namespace
 }  // namespace switchyard::test

@@ -80,11 +80,12 @@ TEST_P(WorstCase, TooFewRowsIsAnErrorOnEveryRank) {
   });
 }
 
-std::string name(testing::TestParamInfo<OutputLayout> const& info) {
+std::string name_of_layout(testing::TestParamInfo<OutputLayout> const& info) {
   return info.param == OutputLayout::flat ? "flat" : "expanded";
 }
 
-INSTANTIATE_TEST_SUITE_P(All, WorstCase, testing::Values(OutputLayout::flat, OutputLayout::expanded), name);
+INSTANTIATE_TEST_SUITE_P(All, WorstCase, testing::Values(OutputLayout::flat, OutputLayout::expanded),
+                         name_of_layout);
 
 }  // namespace
 }  // namespace switchyard::test

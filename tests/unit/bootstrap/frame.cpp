@@ -6,14 +6,13 @@
 #include <cstring>
 #include <string>
 
+#include "support/meeting.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard {
 namespace {
 
-std::span<std::byte const> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text));
-}
+using test::bytes_of;
 
 std::vector<std::byte> with_header(FrameHeader const& header) {
   auto const bytes = std::as_bytes(std::span(&header, 1));

@@ -9,17 +9,15 @@
 #include "bootstrap/in_process_store.hpp"
 #include "bootstrap/tcp_store/client.hpp"
 #include "bootstrap/tcp_store/server.hpp"
+#include "support/meeting.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds plenty{20000};
-
-std::span<std::byte const> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text));
-}
+using test::bytes_of;
+using test::plenty;
 
 std::string text_of(std::vector<std::byte> const& bytes) {
   return {reinterpret_cast<char const*>(bytes.data()), bytes.size()};

@@ -17,24 +17,24 @@ namespace {
 
 using detail::RoundRoom;
 
-constexpr std::size_t granule = BlockAllocator::granule;
+constexpr std::size_t granule_bytes = BlockAllocator::granule;
 constexpr std::size_t any = std::numeric_limits<std::size_t>::max();
 
 std::shared_ptr<SymmetricHeap> heap_of(std::size_t granules) {
-  std::vector<std::shared_ptr<Segment>> segments{SharedSegment::create((1 + granules) * granule)};
-  return std::make_shared<SymmetricHeap>(std::move(segments), 0, granule);
+  std::vector<std::shared_ptr<Segment>> segments{SharedSegment::create((1 + granules) * granule_bytes)};
+  return std::make_shared<SymmetricHeap>(std::move(segments), 0, granule_bytes);
 }
 
 // Takes what is free, in pieces of a granule.
 std::vector<SymmetricHeap::Block> fill(SymmetricHeap& heap) {
   std::vector<SymmetricHeap::Block> blocks;
-  while (auto block = heap.allocate(granule)) blocks.push_back(std::move(*block));
+  while (auto block = heap.allocate(granule_bytes)) blocks.push_back(std::move(*block));
   return blocks;
 }
 
 void check_apart(RoundRoom const& room, std::vector<SymmetricHeap::Block> const& blocks) {
   for (auto const& block : blocks)
-    check(block.offset + granule <= room.offset || block.offset >= room.offset + room.bytes,
+    check(block.offset + granule_bytes <= room.offset || block.offset >= room.offset + room.bytes,
           "a block of somebody else's lies in the room: ", block.offset);
 }
 
@@ -70,26 +70,26 @@ TEST(RoundRoom, IsSharedAndFreedWithItsLastOwner) {
   auto const heap = heap_of(16);
   RoundRooms rooms;
   std::optional<RoundRoom> first = rooms.take(*heap, any);
-  check_equal(first->bytes, 12 * granule, "bytes of the first");
+  check_equal(first->bytes, 12 * granule_bytes, "bytes of the first");
   std::optional<RoundRoom> second = rooms.take(*heap, any);
   check_equal(second->offset, first->offset, "offset of the second");
   check(second->data == heap->heap(0) + second->offset, "data and offset differ");
   first.reset();
-  check_equal(heap->allocator().used(), 12 * granule, "bytes in use while one is left");
+  check_equal(heap->allocator().used(), 12 * granule_bytes, "bytes in use while one is left");
   second.reset();
   check_equal(heap->allocator().used(), std::size_t{0}, "bytes in use after the last");
-  check_equal(rooms.take(*heap, any).bytes, 12 * granule, "bytes of a new one");
+  check_equal(rooms.take(*heap, any).bytes, 12 * granule_bytes, "bytes of a new one");
 }
 
 TEST(RoundRoom, GrowsWhenThereIsMoreToBeHad) {
   auto const heap = heap_of(64);
   RoundRooms rooms;
-  std::optional<SymmetricHeap::Block> block = heap->allocate(60 * granule);
+  std::optional<SymmetricHeap::Block> block = heap->allocate(60 * granule_bytes);
   RoundRoom const small = rooms.take(*heap, any);
-  check_equal(small.bytes, 3 * granule, "bytes of the first");
+  check_equal(small.bytes, 3 * granule_bytes, "bytes of the first");
   block.reset();
   RoundRoom const large = rooms.take(*heap, any);
-  check(large.bytes > 40 * granule, "the room did not grow: ", large.bytes);
+  check(large.bytes > 40 * granule_bytes, "the room did not grow: ", large.bytes);
   check_equal(rooms.take(*heap, any).offset, large.offset, "offset of the next");
   check_equal(heap->allocator().used(), small.bytes + large.bytes, "bytes in use: the small one is still kept");
 }
@@ -97,10 +97,10 @@ TEST(RoundRoom, GrowsWhenThereIsMoreToBeHad) {
 TEST(RoundRoom, TakesNoMoreThanIsUseful) {
   auto const heap = heap_of(64);
   RoundRooms rooms;
-  RoundRoom const room = rooms.take(*heap, 3 * granule + 1);
-  check_equal(room.bytes, 4 * granule, "bytes of the room");
-  check_equal(rooms.take(*heap, granule).offset, room.offset, "offset for a call with less use");
-  check(rooms.take(*heap, 8 * granule).bytes == 8 * granule, "a call with more use gets no more");
+  RoundRoom const room = rooms.take(*heap, 3 * granule_bytes + 1);
+  check_equal(room.bytes, 4 * granule_bytes, "bytes of the room");
+  check_equal(rooms.take(*heap, granule_bytes).offset, room.offset, "offset for a call with less use");
+  check(rooms.take(*heap, 8 * granule_bytes).bytes == 8 * granule_bytes, "a call with more use gets no more");
 }
 
 TEST(RoundRoom, HasNoBytesWhenNothingIsFreeOrUseful) {

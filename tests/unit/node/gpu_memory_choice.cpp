@@ -10,12 +10,14 @@
 
 #include "bootstrap/in_process_store.hpp"
 #include "node/node.hpp"
+#include "support/meeting.hpp"
 
 namespace switchyard {
 namespace {
 
+using test::plenty;
+
 constexpr int size = 3;
-constexpr std::chrono::milliseconds plenty{30000};
 using Kinds = std::vector<GpuMemoryKind>;
 
 // What the ranks of a job would find: by rank, the kinds that it cannot have.

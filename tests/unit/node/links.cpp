@@ -20,19 +20,15 @@
 #include "node/peer_card.hpp"
 #include "node/peer_links.hpp"
 #include "node/peer_mesh.hpp"
+#include "support/meeting.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds plenty{30000};
-
-void run_threads(int count, std::function<void(int)> const& body) {
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < count; ++rank) threads.emplace_back(body, rank);
-  for (std::thread& thread : threads) thread.join();
-}
+using test::plenty;
+using test::run_threads;
 
 UniqueFd memfd_with(int number) {
   UniqueFd file(::memfd_create("test", MFD_CLOEXEC));

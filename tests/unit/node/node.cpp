@@ -11,6 +11,7 @@
 #include "bootstrap/in_process_store.hpp"
 #include "bootstrap/tcp_store/server.hpp"
 #include "layout/topology.hpp"
+#include "support/meeting.hpp"
 #include "switchyard/communicator.hpp"
 #include "switchyard/error.hpp"
 
@@ -18,13 +19,8 @@ namespace switchyard {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds plenty{30000};
-
-void run_threads(int count, std::function<void(int)> const& body) {
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < count; ++rank) threads.emplace_back(body, rank);
-  for (std::thread& thread : threads) thread.join();
-}
+using test::plenty;
+using test::run_threads;
 
 std::vector<std::byte> bytes_of_rank(int rank, std::size_t size) {
   return std::vector<std::byte>(size, static_cast<std::byte>(rank + 1));

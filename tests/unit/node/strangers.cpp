@@ -9,17 +9,15 @@
 #include "bootstrap/tcp_store/client.hpp"
 #include "bootstrap/tcp_store/frame.hpp"
 #include "bootstrap/tcp_store/server.hpp"
+#include "support/meeting.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds plenty{20000};
-
-std::span<std::byte const> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text));
-}
+using test::bytes_of;
+using test::plenty;
 
 class Strangers : public testing::Test {
  protected:

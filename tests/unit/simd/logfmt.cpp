@@ -34,11 +34,11 @@ class KernelsLogfmt : public testing::TestWithParam<std::int64_t> {
 float value_at(std::vector<std::byte> const& row, DType dtype, std::size_t index) {
   std::uint16_t bits = 0;
   std::memcpy(&bits, &row[2 * index], 2);
-  std::uint16_t const infinity = dtype == DType::bf16 ? 0x7f80 : 0x7c00;
+  std::uint16_t const infinite = dtype == DType::bf16 ? 0x7f80 : 0x7c00;
   std::uint16_t const magnitude = bits & 0x7fff;
-  if (magnitude < infinity) return test::get(row.data(), dtype, index);
+  if (magnitude < infinite) return test::get(row.data(), dtype, index);
   using Limits = std::numeric_limits<float>;
-  return std::copysign(magnitude == infinity ? Limits::infinity() : Limits::quiet_NaN(),
+  return std::copysign(magnitude == infinite ? Limits::infinity() : Limits::quiet_NaN(),
                        (bits & 0x8000) != 0 ? -1.0F : 1.0F);
 }
 

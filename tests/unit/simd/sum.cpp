@@ -20,8 +20,8 @@
 namespace switchyard::cpu {
 namespace {
 
-constexpr float infinity = std::numeric_limits<float>::infinity();
-constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+constexpr float unbounded = std::numeric_limits<float>::infinity();
+constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 constexpr std::array all_types = {DType::bf16, DType::f16, DType::f32};
 
 // A binary format with `mantissa` bits after the point and exponents from `lowest` to `highest`.
@@ -44,7 +44,7 @@ float decode(std::uint32_t bits, DType dtype) {
   auto const biased = static_cast<int>((bits >> format.mantissa) & ((1U << (width - 1 - format.mantissa)) - 1));
   double magnitude = 0;
   if (biased == 2 * format.highest + 1) {
-    magnitude = mantissa != 0 ? nan : infinity;
+    magnitude = mantissa != 0 ? not_a_number : unbounded;
   } else if (biased == 0) {
     magnitude = std::ldexp(mantissa, format.lowest - format.mantissa);
   } else {
@@ -77,10 +77,10 @@ std::uint32_t load(std::byte const* from, DType dtype) {
   return bits;
 }
 
-using Row = std::vector<std::byte>;
+using Bytes = std::vector<std::byte>;
 
-Row encode_row(std::vector<float> const& values, DType dtype) {
-  Row row(values.size() * size_of(dtype));
+Bytes encode_row(std::vector<float> const& values, DType dtype) {
+  Bytes row(values.size() * size_of(dtype));
   for (std::size_t i = 0; i < values.size(); ++i) {
     std::uint32_t const bits = encode(values[i], dtype);
     std::memcpy(row.data() + i * size_of(dtype), &bits, size_of(dtype));
@@ -91,9 +91,9 @@ Row encode_row(std::vector<float> const& values, DType dtype) {
 struct Case {
   DType dtype = DType::bf16;
   std::size_t count = 0;
-  std::vector<Row> rows;
+  std::vector<Bytes> rows;
   std::optional<std::vector<float>> weights;
-  std::vector<Row> biases;  // at most two
+  std::vector<Bytes> biases;  // at most two
 };
 
 // Volatile keeps a compiler that may fuse (-march=native) from doing so.
@@ -114,7 +114,7 @@ std::uint32_t reference(Case const& wanted, std::size_t index) {
     if (wanted.weights) term = rounded_product((*wanted.weights)[row], term);
     sum = row == 0 ? term : rounded_sum(sum, term);
   }
-  for (Row const& bias : wanted.biases)
+  for (Bytes const& bias : wanted.biases)
     sum = rounded_sum(sum, decode(load(bias.data() + at, wanted.dtype), wanted.dtype));
   return encode(sum, wanted.dtype);
 }
@@ -128,13 +128,13 @@ void check(Case const& wanted, std::mt19937& random, bool align_elements = false
   // No byte behind a row's last: the address sanitizer sees who reads there.
   std::vector<std::vector<std::byte>> copies;
   std::vector<void const*> pointers;
-  auto const place = [&](Row const& row) {
+  auto const place = [&](Bytes const& row) {
     std::size_t const shifted = shift();
     copies.emplace_back(shifted).insert(copies.back().end(), row.begin(), row.end());
     pointers.push_back(copies.back().data() + shifted);
   };
-  for (Row const& row : wanted.rows) place(row);
-  for (Row const& bias : wanted.biases) place(bias);
+  for (Bytes const& row : wanted.rows) place(row);
+  for (Bytes const& bias : wanted.biases) place(bias);
   std::size_t const rows = wanted.rows.size();
   std::size_t const before = guard + shift();
   std::vector<std::byte> out(before + bytes + guard, std::byte{0xa5});
@@ -204,10 +204,10 @@ TEST_P(KernelsSum, RandomOfEverySize) {
 TEST_P(KernelsSum, Every16BitInput) {
   std::mt19937 random(3);
   for (DType const dtype : {DType::bf16, DType::f16}) {
-    Case all{.dtype = dtype, .count = 65536, .rows = {Row(131072)}, .weights = {}, .biases = {}};
+    Case all{.dtype = dtype, .count = 65536, .rows = {Bytes(131072)}, .weights = {}, .biases = {}};
     for (std::uint32_t i = 0; i < 65536; ++i) std::memcpy(all.rows[0].data() + std::size_t{2} * i, &i, 2);
     ASSERT_NO_FATAL_FAILURE(check(all, random));
-    for (float const weight : {1.0F, -1.0F, 1.0F / 3, 1.0F / 1024, 1000.0F, 0.0F, infinity, nan}) {
+    for (float const weight : {1.0F, -1.0F, 1.0F / 3, 1.0F / 1024, 1000.0F, 0.0F, unbounded, not_a_number}) {
       all.weights = {weight};
       ASSERT_NO_FATAL_FAILURE(check(all, random)) << weight;
     }
@@ -222,7 +222,7 @@ TEST_P(KernelsSum, AnyBits) {
     for (int repeat = 0; repeat < 20; ++repeat) {
       Case any{.dtype = dtype, .count = count, .rows = {}, .weights = std::vector<float>(), .biases = {}};
       for (int row = 0; row < 3; ++row) {
-        Row& bytes = any.rows.emplace_back(count * size_of(dtype));
+        Bytes& bytes = any.rows.emplace_back(count * size_of(dtype));
         for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
         any.weights->push_back(std::bit_cast<float>(static_cast<std::uint32_t>(random())));
       }
@@ -245,7 +245,7 @@ TEST_P(KernelsSum, TiesGoToEven) {
     for (float const base : bases) {
       float const place = std::ldexp(1.0F, std::max(std::ilogb(base), format.lowest) - format.mantissa);
       float const tie = base + place / 2;
-      for (float const weight : {tie, std::nextafter(tie, 0.0F), std::nextafter(tie, infinity), -tie}) {
+      for (float const weight : {tie, std::nextafter(tie, 0.0F), std::nextafter(tie, unbounded), -tie}) {
         Case const one{.dtype = dtype,
                        .count = 40,
                        .rows = {encode_row({ones.begin(), ones.begin() + 40}, dtype)},
@@ -272,7 +272,7 @@ TEST_P(KernelsSum, ProductsAreRounded) {
 TEST_P(KernelsSum, SignOfZero) {
   std::mt19937 random(7);
   for (DType const dtype : all_types) {
-    Row const negative = encode_row(std::vector<float>(70, -0.0F), dtype);
+    Bytes const negative = encode_row(std::vector<float>(70, -0.0F), dtype);
     Case zero{.dtype = dtype, .count = 70, .rows = {}, .weights = {}, .biases = {negative}};
     EXPECT_EQ(reference(zero, 0), 0U);  // no rows: +0 + -0
     check(zero, random);

@@ -20,7 +20,7 @@ namespace {
 constexpr std::int64_t chunk_rows = 8;
 constexpr std::int64_t chunk_tokens = 4;
 
-std::size_t row_bytes_of(ConstTensorView const& x) noexcept {
+std::size_t plain_bytes_of(ConstTensorView const& x) noexcept {
   return static_cast<std::size_t>(x.size(2)) * size_of(x.dtype);
 }
 
@@ -30,7 +30,7 @@ bool coded(LowLatencyCombineArgs const& args) noexcept {
 
 // The size of an output row in the frame.
 std::size_t output_bytes_of(LowLatencyCombineArgs const& args) noexcept {
-  return coded(args) ? logfmt_row_bytes(static_cast<std::size_t>(args.x.size(2))) : row_bytes_of(args.x);
+  return coded(args) ? logfmt_row_bytes(static_cast<std::size_t>(args.x.size(2))) : plain_bytes_of(args.x);
 }
 
 }  // namespace
@@ -181,7 +181,7 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
 void LowLatency::stage_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers) {
   std::byte* const to = slots_.frame(slots_.rank(), use.frame) + slots_.at().outputs;
   auto const* const from = static_cast<std::byte const*>(args.x.data);
-  std::size_t const x_bytes = row_bytes_of(args.x);
+  std::size_t const x_bytes = plain_bytes_of(args.x);
   if (coded(args)) return code_outputs(use, args, workers);
   if (from == to) return;
   std::vector<std::int64_t> const slots = slots_received(use);
@@ -195,7 +195,7 @@ void LowLatency::code_outputs(FrameUse const& use, LowLatencyCombineArgs const& 
   std::byte* const to = slots_.frame(slots_.rank(), use.frame) + slots_.at().outputs;
   auto const* const from = static_cast<std::byte const*>(args.x.data);
   std::vector<std::int64_t> const slots = slots_received(use);
-  std::size_t const x_bytes = row_bytes_of(args.x);
+  std::size_t const x_bytes = plain_bytes_of(args.x);
   std::size_t const bytes = output_bytes_of(args);
   for_each_row(slots.size(), workers, [&](std::size_t at) {
     auto const slot = static_cast<std::size_t>(slots[at]);

@@ -14,14 +14,14 @@
 
 namespace switchyard::cpu {
 
-namespace {
-
 // Where the expert outputs of a rank lie.
 struct SourceRows {
   std::byte const* x = nullptr;
   float const* weights = nullptr;
   float const* row_weights = nullptr;
 };
+
+namespace {
 
 std::size_t row_bytes_of(ConstTensorView const& view) {
   std::int64_t const per_row = view.ndim == 2 ? view.size(1) : 1;
