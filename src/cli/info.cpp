@@ -185,10 +185,7 @@ json to_json(Info const& info) {
     caches.push_back({{"name", cache.name}, {"bytes", cache.bytes}, {"count", cache.count}});
   }
   return {{"schema", "switchyard-info/1"},
-          {"machine",
-           {{"cpu", info.machine.cpu_model},
-            {"cores", info.machine.cores},
-            {"memory_bytes", info.machine.memory_bytes}}},
+          {"machine", to_json(info.machine)},
           {"topology",
            {{"packages", info.topology.packages},
             {"cores", info.topology.cores},

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <thread>
@@ -80,6 +81,10 @@ Machine describe_machine() {
   machine.cores = known ? CPU_COUNT(&set) : static_cast<int>(std::max(std::thread::hardware_concurrency(), 1U));
   machine.memory_bytes = kib_field("/proc/meminfo", "MemTotal:");
   return machine;
+}
+
+nlohmann::ordered_json to_json(Machine const& machine) {
+  return {{"cpu", machine.cpu_model}, {"cores", machine.cores}, {"memory_bytes", machine.memory_bytes}};
 }
 
 std::int64_t available_memory() {

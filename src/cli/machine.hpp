@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 namespace switchyard::cli {
@@ -12,6 +13,7 @@ struct Machine {
   std::int64_t memory_bytes = 0;
 };
 Machine describe_machine();
+nlohmann::ordered_json to_json(Machine const& machine);
 
 // Bytes that this process may still take: MemAvailable, or what its control groups leave, whichever is less.
 std::int64_t available_memory();

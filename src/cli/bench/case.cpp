@@ -1,43 +1,64 @@
 #include "cli/bench/case.hpp"
 
+#include <algorithm>
+#include <iterator>
+
 #include "layout/logfmt.hpp"
 
 namespace switchyard::cli {
 
-LatencyCase::LatencyCase(BenchOptions const& options, Router const& route, std::int64_t tokens)
-    : options_(options) {
-  options_.problem.tokens = tokens;
-  // A row for each expert of a token, or for each rank: what the layouts of the other mode have.
-  options_.problem.layout = by_expert() ? OutputLayout::expanded : OutputLayout::flat;
-  for (int set = 0; set < sets(); ++set) routings_.push_back(route(problem(set)));
+namespace {
+
+template <typename Bytes>
+double mean(std::vector<Traffic> const& traffic, Bytes&& bytes) {
+  double sum = 0;
+  for (Traffic const& rank : traffic) sum += static_cast<double>(bytes(rank));
+  return sum / static_cast<double>(traffic.size());
 }
 
-Problem LatencyCase::problem(int set) const {
+}  // namespace
+
+Case::Case(BenchOptions const& options, Router const& route, std::int64_t tokens) : options_(options) {
+  options_.problem.tokens = tokens;
+  // A row for each expert of a token, or for each rank: what the layouts of the throughput mode have.
+  if (options_.mode == Mode::latency)
+    options_.problem.layout = by_expert() ? OutputLayout::expanded : OutputLayout::flat;
+  for (int set = 0; set < sets(); ++set) {
+    routings_.push_back(route(problem(set)));
+    std::ranges::copy(count_traffic(problem(set), routing(set)), std::back_inserter(traffic_));
+  }
+}
+
+Problem Case::problem(int set) const {
   Problem result = options_.problem;
   result.seed += static_cast<std::uint64_t>(set);
   return result;
 }
 
-std::int64_t LatencyCase::max_tokens() const noexcept {
+std::int64_t Case::max_tokens() const noexcept {
   return latency().max_tokens > 0 ? latency().max_tokens : options_.problem.tokens;
 }
 
-std::size_t LatencyCase::output_row_bytes() const noexcept {
-  if (latency().coding == CombineCoding::logfmt10) {
-    return logfmt_row_bytes(static_cast<std::size_t>(options_.problem.hidden));
-  }
-  return static_cast<std::size_t>(options_.problem.combine_row_bytes());
+std::int64_t Case::output_row_bytes() const noexcept {
+  Problem const& problem = options_.problem;
+  bool const coded = options_.mode == Mode::latency && latency().coding == CombineCoding::logfmt10;
+  if (!coded) return problem.combine_row_bytes();
+  return static_cast<std::int64_t>(logfmt_row_bytes(static_cast<std::size_t>(problem.hidden)));
 }
 
-LatencyBytes LatencyCase::bytes() const {
-  double rows = 0;
-  for (int set = 0; set < sets(); ++set) {
-    for (Traffic const& rank : count_traffic(problem(set), routing(set)))
-      rows += static_cast<double>(rank.sent_rows);
-  }
-  rows /= static_cast<double>(sets()) * options_.problem.ranks;
-  return {.dispatch = rows * static_cast<double>(options_.problem.received_row_bytes()),
-          .combine = rows * static_cast<double>(output_row_bytes())};
+CallBytes Case::sent() const {
+  std::int64_t const row = options_.problem.received_row_bytes();
+  std::int64_t const output = output_row_bytes();
+  return {.dispatch = mean(traffic_, [=](Traffic const& rank) { return rank.sent_rows * row; }),
+          .combine = mean(traffic_, [=](Traffic const& rank) { return rank.sent_rows * output; })};
+}
+
+CallBytes Case::moved() const {
+  std::int64_t const in = options_.problem.input_row_bytes();
+  std::int64_t const out = options_.problem.received_row_bytes();
+  std::int64_t const output = output_row_bytes();
+  return {.dispatch = mean(traffic_, [=](Traffic const& t) { return t.routed_tokens * in + t.sent_rows * out; }),
+          .combine = mean(traffic_, [=](Traffic const& t) { return (t.sent_rows + t.tokens) * output; })};
 }
 
 }  // namespace switchyard::cli

@@ -1,4 +1,4 @@
-// One case of a latency benchmark: a number of tokens, with the routings of all input sets.
+// One case of a benchmark: a number of tokens, with the routings of all input sets.
 #pragma once
 
 #include <vector>
@@ -10,34 +10,48 @@
 
 namespace switchyard::cli {
 
-// What one rank puts on its way in a call: mean over ranks and input sets.
-struct LatencyBytes {
+// Mean over ranks and input sets.
+struct CallBytes {
   double dispatch = 0;
   double combine = 0;
 };
 
-class LatencyCase {
+// The same on all ranks.
+class Case {
  public:
-  LatencyCase(BenchOptions const& options, Router const& route, std::int64_t tokens);
+  Case(BenchOptions const& options, Router const& route, std::int64_t tokens);
 
   [[nodiscard]] BenchOptions const& options() const noexcept { return options_; }
   [[nodiscard]] LatencyOptions const& latency() const noexcept { return options_.latency; }
-  [[nodiscard]] int sets() const noexcept { return options_.latency.input_sets; }
+  // Inputs that calls take in turn.
+  [[nodiscard]] int sets() const noexcept {
+    return options_.mode == Mode::latency ? options_.latency.input_sets : 1;
+  }
   // Of an input set; they differ in the seed only.
   [[nodiscard]] Problem problem(int set = 0) const;
   [[nodiscard]] RoutingTable const& routing(int set) const { return routings_[static_cast<std::size_t>(set)]; }
+  // By input set, then by rank.
+  [[nodiscard]] std::vector<Traffic> const& traffic() const noexcept { return traffic_; }
 
   [[nodiscard]] bool by_expert() const noexcept { return latency().layout == SlotLayout::expert_major; }
   [[nodiscard]] SendCast cast() const noexcept {
     return options_.problem.payload == Payload::fp8_cast ? latency().cast : SendCast::none;
   }
   [[nodiscard]] std::int64_t max_tokens() const noexcept;
-  [[nodiscard]] std::size_t output_row_bytes() const noexcept;  // on its way back
-  [[nodiscard]] LatencyBytes bytes() const;
+
+  // What one rank sends in a call, which in the mean is what one receives.
+  [[nodiscard]] CallBytes sent() const;
+  // What one rank must read and write in a call of the throughput mode, each byte once.
+  [[nodiscard]] CallBytes moved() const;
 
  private:
+  [[nodiscard]] std::int64_t output_row_bytes() const noexcept;  // on its way back
+
   BenchOptions options_;
   std::vector<RoutingTable> routings_;
+  std::vector<Traffic> traffic_;
 };
+
+using LatencyCase = Case;  // as the low-latency checker names it
 
 }  // namespace switchyard::cli

@@ -2,14 +2,15 @@
 
 #include <cstdlib>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/check.hpp"
 #include "bootstrap/environment.hpp"
-#include "cli/bench/footprint.hpp"
+#include "cli/bench/case.hpp"
 #include "cli/bench/gather.hpp"
 #include "cli/bench/rank.hpp"
 #include "cli/bench/result_file.hpp"
-#include "cli/bench/throughput.hpp"
 #include "cli/launcher.hpp"
 #include "cli/machine.hpp"
 #include "cli/print.hpp"
@@ -39,18 +40,6 @@ Router router_of(BenchOptions const& options) {
   };
 }
 
-BenchPlan make_plan(BenchOptions const& options, Router const& route) {
-  RoutingTable routing = route(options.problem);
-  auto traffic = count_traffic(options.problem, routing);
-  return {.options = options, .routing = std::move(routing), .traffic = std::move(traffic)};
-}
-
-void say_fewer_tokens(std::int64_t wanted, std::int64_t taken, std::int64_t available) {
-  if (taken == wanted) return;
-  say("{} tokens a rank do not fit into the {} MiB of memory that are available: {} tokens", wanted,
-      available >> 20, taken);
-}
-
 Communicator connect(RankContext const& context) {
   return Communicator::connect({.rank = context.rank,
                                 .size = context.size,
@@ -70,43 +59,40 @@ Communicator join(BenchOptions const& options) {
   return Communicator::connect(job);
 }
 
-int bench_forked(BenchOptions options, Router const& route) {
-  std::int64_t const wanted = options.problem.tokens;
-  std::int64_t const available = available_memory();
-  options.problem.tokens = tokens_that_fit(options.problem, route, available);
-  say_fewer_tokens(wanted, options.problem.tokens, available);
-  BenchPlan const plan = make_plan(options, route);
-  return run_local_ranks({.ranks = options.problem.ranks}, [&plan](RankContext const& context) {
-    return run_rank_bench(plan, connect(context), context.barrier);
+// Tokens of the throughput mode are as many as memory has room for; those of the low-latency mode are few.
+std::vector<Case> make_cases(BenchOptions const& options, Router const& route, std::int64_t available,
+                             bool speaks) {
+  std::vector<Case> cases;
+  if (options.mode == Mode::latency) {
+    for (std::int64_t const tokens : options.latency.tokens) cases.emplace_back(options, route, tokens);
+    return cases;
+  }
+  std::int64_t const tokens = tokens_that_fit(options.problem, route, available);
+  if (speaks && tokens != options.problem.tokens) {
+    say("{} tokens a rank do not fit into the {} MiB of memory that are available: {} tokens",
+        options.problem.tokens, available >> 20, tokens);
+  }
+  cases.emplace_back(options, route, tokens);
+  return cases;
+}
+
+int run_forked(BenchOptions const& options, Router const& route) {
+  auto const cases = make_cases(options, route, available_memory(), true);
+  return run_local_ranks({.ranks = options.problem.ranks}, [&cases](RankContext const& context) {
+    return run_rank(cases, connect(context), context.barrier);
   });
 }
 
-int bench_as_rank(BenchOptions options, Router const& route) {
+int run_as_rank(BenchOptions options, Router const& route) {
   Communicator communicator = join(options);
   options.problem.ranks = communicator.size();
-  std::int64_t const wanted = options.problem.tokens;
   std::int64_t const available = gather_min(communicator, available_memory());
-  options.problem.tokens = tokens_that_fit(options.problem, route, available);
-  if (communicator.rank() == 0) say_fewer_tokens(wanted, options.problem.tokens, available);
-  BenchPlan const plan = make_plan(options, route);
-  return run_rank_bench(plan, std::move(communicator), nullptr);
-}
-
-int latency_forked(BenchOptions const& options, Router const& route) {
-  return run_local_ranks({.ranks = options.problem.ranks}, [&](RankContext const& context) {
-    return run_rank_latency(options, route, connect(context), context.barrier);
-  });
-}
-
-int latency_as_rank(BenchOptions options, Router const& route) {
-  Communicator communicator = join(options);
-  options.problem.ranks = communicator.size();
-  return run_rank_latency(options, route, std::move(communicator), nullptr);
+  return run_rank(make_cases(options, route, available, communicator.rank() == 0), communicator, nullptr);
 }
 
 }  // namespace
 
-int run_bench(BenchOptions options) {
+int run_bench(BenchOptions const& options) {
   validate(options);
   if (!options.json.empty() && options.json != "-") require_writable(options.json);
   if (!options.trace.empty()) require_writable(options.trace);
@@ -116,9 +102,7 @@ int run_bench(BenchOptions options) {
   static_cast<void>(route(sample));  // recorded ids that do not fit the options are refused here
   bool const as_rank =
       options.launch == Launch::environment || (options.launch == Launch::detect && launched_by_another());
-  if (options.mode == Mode::latency)
-    return as_rank ? latency_as_rank(options, route) : latency_forked(options, route);
-  return as_rank ? bench_as_rank(std::move(options), route) : bench_forked(std::move(options), route);
+  return as_rank ? run_as_rank(options, route) : run_forked(options, route);
 }
 
 }  // namespace switchyard::cli

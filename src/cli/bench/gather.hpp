@@ -1,21 +1,18 @@
 // What the ranks tell one another around the measurement.
 #pragma once
 
+#include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "cli/bench/report.hpp"
+#include "cli/bench/samples.hpp"
 #include "switchyard/communicator.hpp"
 
 namespace switchyard::cli {
 
-// Any numbers of all ranks, by rank. Collective.
-std::vector<std::vector<double>> gather_numbers(Communicator& communicator, std::span<double const> mine);
-
 // The samples of all ranks, by rank. Collective.
-std::vector<RankSamples> gather_samples(Communicator& communicator, RankSamples const& mine);
+std::vector<Samples> gather_samples(Communicator& communicator, Samples const& mine);
 
 // The mismatches that any rank found. Collective.
 std::vector<std::string> gather_mismatches(Communicator& communicator, std::optional<std::string> const& mine);

@@ -35,12 +35,13 @@ BenchInputs::BenchInputs(Problem const& problem, RoutingTable const& routing, in
   }
 }
 
-DispatchArgs BenchInputs::args() const {
+DispatchArgs BenchInputs::place(TensorMemory& memory) const {
+  std::int64_t const tokens = problem_.tokens;
   DispatchArgs args;
-  args.x = {x_.data(), problem_.input_dtype(), {problem_.tokens, problem_.hidden}};
-  if (!scales_.empty()) args.scales = {scales_.data(), DType::f32, {problem_.tokens, problem_.scale_groups()}};
-  args.topk_idx = {topk_idx_.data(), DType::i64, {problem_.tokens, problem_.top_k}};
-  args.topk_weights = {topk_weights_.data(), DType::f32, {problem_.tokens, problem_.top_k}};
+  args.x = memory.place({x_.data(), problem_.input_dtype(), {tokens, problem_.hidden}});
+  if (!scales_.empty()) args.scales = memory.place({scales_.data(), DType::f32, {tokens, problem_.scale_groups()}});
+  args.topk_idx = memory.place({topk_idx_.data(), DType::i64, {tokens, problem_.top_k}});
+  args.topk_weights = memory.place({topk_weights_.data(), DType::f32, {tokens, problem_.top_k}});
   args.cast_to_fp8 = problem_.payload == Payload::fp8_cast;
   args.layout = problem_.layout;
   return args;

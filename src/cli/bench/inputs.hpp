@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cli/bench/memory.hpp"
 #include "oracle/problem.hpp"
 #include "oracle/routing.hpp"
 #include "switchyard/buffer.hpp"
@@ -14,8 +15,8 @@ namespace switchyard::cli {
 class BenchInputs {
  public:
   BenchInputs(Problem const& problem, RoutingTable const& routing, int rank);
-  // Views of this object's memory.
-  [[nodiscard]] DispatchArgs args() const;
+  // Where the engine can read them; `memory` and this object must live on.
+  [[nodiscard]] DispatchArgs place(TensorMemory& memory) const;
 
  private:
   Problem problem_;

@@ -1,115 +1,222 @@
-#include "cli/bench/low_latency.hpp"
-
 #include <algorithm>
+#include <array>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
 
 #include "api/engine_table.hpp"
+#include "base/deadline.hpp"
+#include "cli/bench/low_latency_calls.hpp"
+#include "cli/bench/low_latency_check.hpp"
+#include "cli/bench/workload.hpp"
+#include "switchyard/measure.hpp"
 
 namespace switchyard::cli {
 
 namespace {
 
-LowLatencyOptions buffer_options(LatencyCase const& of) {
-  BenchOptions const& options = of.options();
-  return {.max_tokens = of.max_tokens(),
-          .hidden = options.problem.hidden,
-          .num_experts = options.problem.experts,
-          .top_k = options.problem.top_k,
-          .max_row_bytes = options.problem.payload == Payload::f32 ? options.problem.hidden * 4 : 0,
-          .timeout = options.timeout(),
-          .engine = options.engine,
-          .num_workers = options.workers,
-          .num_sms = options.sms};
+// Parts that follow one another with one result, and leave none behind.
+constexpr std::array alone{Part::nothing};
+constexpr std::array whole{Part::dispatch, Part::combine};
+constexpr std::array halves{Part::dispatch_send, Part::dispatch_receive, Part::combine_send, Part::combine_receive};
+constexpr std::array together{Part::both};
+constexpr std::array<std::span<Part const>, 4> sequences{alone, whole, halves, together};
+
+// Calls of a model's layers, which use the buffer's frames in turn: of a frame that is used again, the result was
+// released layers ago.
+constexpr int graph_layers = 8;
+
+class LowLatency final : public Workload {
+ public:
+  LowLatency(Case const& of, RankTools& tools) : case_(of), tools_(tools), calls_(of, tools.communicator) {}
+  [[nodiscard]] EngineKind engine() const override { return calls_.engine(); }
+  void warm_up() override {}  // each clock does
+  std::optional<std::string> find_mismatch() override;
+  void measure(Samples& samples) override;
+  void iterate() override;
+
+ private:
+  void dispatch(int set);
+  void combine();
+  std::optional<std::string> find_mismatch(int set);
+  void touch_outputs();
+
+  // Microseconds of a part.
+  using Measure = std::function<double(Part)>;
+  void time(Clock clock, Measure const& measure, Samples& samples);
+  void by_host(Samples& samples);
+  void by_device(Samples& samples);
+  void by_graphs(Samples& samples);
+  void queue_stamped(Part part);
+  using Layer = std::vector<std::unique_ptr<GpuGraph>>;
+  Layer capture(std::span<Part const> sequence);
+  void replay(std::span<Part const> sequence, Samples& samples);
+
+  Case const& case_;
+  RankTools& tools_;
+  LatencyCalls calls_;
+  std::unique_ptr<GpuStamps> stamps_;
+};
+
+// All ranks at once, however long their checks took.
+void LowLatency::dispatch(int set) {
+  calls_.select(set);
+  tools_.start_line.align(check_allowance);
+  calls_.run(Part::dispatch);
+  calls_.wait();
+}
+
+void LowLatency::combine() {
+  tools_.start_line.align(check_allowance);
+  calls_.run(Part::combine);
+  calls_.wait();
+}
+
+void LowLatency::iterate() {
+  dispatch(0);
+  combine();
+  calls_.release();
+}
+
+// The frame of each call was used before, and what it left would be seen.
+std::optional<std::string> LowLatency::find_mismatch(int set) {
+  TensorMemory const& memory = calls_.memory();
+  LatencyChecker checker(case_, set, tools_.communicator.rank());
+  memory.poison(calls_.out());
+  dispatch(set);
+  std::optional<std::string> fault = checker.locate(memory, calls_.received());
+  if (!fault) fault = checker.check_dispatch(memory, calls_.received());
+  if (!fault) checker.write_outputs(memory, calls_.outputs());
+  combine();
+  Tensor const out = memory.fetch(calls_.out());
+  if (!fault)
+    fault = checker.check_combine({out.data<std::uint16_t>(), static_cast<std::size_t>(out.view().numel())});
+  calls_.release();
+  return fault;
+}
+
+// All sets, and as many as there are frames, at least; also after a mismatch, which the other ranks do not know of.
+std::optional<std::string> LowLatency::find_mismatch() {
+  std::optional<std::string> first;
+  for (int i = 0; i < std::max(case_.sets(), 2); ++i) {
+    auto fault = find_mismatch(i % case_.sets());
+    if (!first) first = std::move(fault);
+  }
+  return first;
+}
+
+// Memory of the outputs is there before it is timed: in each frame, for each set.
+void LowLatency::touch_outputs() {
+  int const frames = calls_.buffer().options().max_results;
+  for (int i = 0; i < frames * case_.sets(); ++i) {
+    dispatch(i / frames);
+    Tensor const counts = calls_.memory().fetch(calls_.received().counts);
+    Tensor const outputs = calls_.outputs();
+    std::size_t const row_bytes = static_cast<std::size_t>(outputs.size(2)) * 2;
+    for (std::int64_t part = 0; part < outputs.size(0); ++part) {
+      std::byte* const first =
+          outputs.data<std::byte>() + static_cast<std::size_t>(part * outputs.size(1)) * row_bytes;
+      calls_.memory().fill(first, 0x3c, static_cast<std::size_t>(counts.data<std::int32_t>()[part]) * row_bytes);
+    }
+    combine();
+    calls_.release();
+  }
+}
+
+void LowLatency::time(Clock clock, Measure const& measure, Samples& samples) {
+  LatencyOptions const& options = case_.latency();
+  tools_.start_line.align(check_allowance);
+  for (int i = -options.warmup; i < options.iterations; ++i) {
+    calls_.select((i + options.warmup) % case_.sets());
+    for (auto const sequence : sequences) {
+      for (Part const part : sequence) {
+        double const us = measure(part);
+        if (i >= 0) samples.of(clock, part).push_back(us);
+      }
+      calls_.release();
+    }
+  }
+}
+
+void LowLatency::by_host(Samples& samples) {
+  auto const measure = [this](Part part) {
+    std::int64_t const begin = tools_.start_line.align();
+    calls_.run(part);
+    calls_.wait();
+    return static_cast<double>(monotonic_ns() - begin) / 1e3;
+  };
+  time(Clock::host, measure, samples);
+}
+
+void LowLatency::by_device(Samples& samples) {
+  auto const timer = require_gpu_tools().make_timer();
+  auto const measure = [&](Part part) {
+    tools_.start_line.align();  // so that no rank's hosts are late at the gate
+    std::uintptr_t const stream = calls_.stream().handle();
+    gate(calls_.buffer(), stream);
+    timer->begin(stream);
+    calls_.run(part);
+    timer->end(stream);
+    calls_.wait();
+    return timer->microseconds();
+  };
+  time(Clock::device, measure, samples);
+}
+
+void LowLatency::queue_stamped(Part part) {
+  std::uintptr_t const stream = calls_.stream().handle();
+  gate(calls_.buffer(), stream);
+  stamps_->write(0, stream);
+  calls_.run(part);
+  stamps_->write(1, stream);
+}
+
+// A graph for each part.
+LowLatency::Layer LowLatency::capture(std::span<Part const> sequence) {
+  Layer layer;
+  for (Part const part : sequence)
+    layer.push_back(require_gpu_tools().capture(calls_.stream(), [this, part] { queue_stamped(part); }));
+  calls_.release();
+  return layer;
+}
+
+void LowLatency::replay(std::span<Part const> sequence, Samples& samples) {
+  LatencyOptions const& options = case_.latency();
+  calls_.stage(0);
+  std::vector<Layer> layers;
+  for (int layer = 0; layer < graph_layers; ++layer) layers.push_back(capture(sequence));
+  tools_.start_line.align(check_allowance);
+  for (int i = -options.warmup; i < options.iterations; ++i) {
+    calls_.stage((i + options.warmup) % case_.sets());
+    Layer const& layer = layers[static_cast<std::size_t>(i + options.warmup) % layers.size()];
+    for (std::size_t at = 0; at < sequence.size(); ++at) {
+      tools_.start_line.align();
+      layer[at]->replay();
+      calls_.stream().wait();
+      if (i >= 0) samples.of(Clock::graph, sequence[at]).push_back(stamps_->microseconds(0, 1));
+    }
+    calls_.wait();
+  }
+}
+
+// The stages are inputs that were written just before, as a layer's are.
+void LowLatency::by_graphs(Samples& samples) {
+  stamps_ = require_gpu_tools().make_stamps(2);
+  for (auto const sequence : sequences) replay(sequence, samples);
+}
+
+void LowLatency::measure(Samples& samples) {
+  touch_outputs();
+  by_host(samples);
+  if (calls_.on_gpu()) by_device(samples);
+  if (calls_.on_gpu() && case_.latency().graphs) by_graphs(samples);
 }
 
 }  // namespace
 
-LatencyCalls::LatencyCalls(LatencyCase const& of, Communicator const& communicator)
-    : case_(of), buffer_(communicator, buffer_options(of)), memory_(buffer_.engine() == EngineKind::cuda) {
-  if (on_gpu()) stream_ = require_gpu_tools().make_stream();
-  Problem const problem = of.problem();
-  out_ = memory_.allocate(DType::bf16, {problem.tokens, problem.hidden});
-  host_inputs_.reserve(static_cast<std::size_t>(of.sets()));
-  for (int set = 0; set < of.sets(); ++set) place(set);
-  select(0);
-}
-
-void LatencyCalls::place(int set) {
-  int const rank = buffer_.communicator().rank();
-  DispatchArgs const args = host_inputs_.emplace_back(case_.problem(set), case_.routing(set), rank).args();
-  sets_.push_back({.x = memory_.place(args.x),
-                   .scales = memory_.place(args.scales),
-                   .topk_idx = memory_.place(args.topk_idx),
-                   .topk_weights = memory_.place(args.topk_weights)});
-}
-
-void LatencyCalls::stage(int set) {
-  Inputs const& from = sets_[static_cast<std::size_t>(set)];
-  bool const first = staged_tensors_.empty();
-  for (auto const part : {&Inputs::x, &Inputs::scales, &Inputs::topk_idx, &Inputs::topk_weights}) {
-    ConstTensorView const& source = from.*part;
-    if (!source.given()) continue;
-    if (first) {
-      staged_tensors_.push_back(memory_.allocate(source.dtype, {source.size(0), source.size(1)}));
-      staged_.*part = staged_tensors_.back();
-    }
-    // The memory is ours: a tensor that was allocated here.
-    require_gpu_tools().copy_async(const_cast<void*>((staged_.*part).data), source.data, bytes_of(source),
-                                   handle());
-  }
-  current_ = staged_;
-}
-
-LowLatencyDispatchArgs LatencyCalls::dispatch_args() const {
-  LowLatencyDispatchArgs args;
-  args.x = current_.x;
-  args.scales = current_.scales;
-  args.topk_idx = current_.topk_idx;
-  if (!case_.by_expert()) args.topk_weights = current_.topk_weights;
-  args.cast = case_.cast();
-  args.layout = case_.latency().layout;
-  args.cuda_stream = handle();
-  return args;
-}
-
-LowLatencyCombineArgs LatencyCalls::combine_args() {
-  LowLatencyCombineArgs args;
-  args.x = outputs();
-  args.handle = received_.handle;
-  if (case_.by_expert()) args.topk_weights = current_.topk_weights;
-  args.coding = case_.latency().coding;
-  args.out = out_;
-  args.cuda_stream = handle();
-  return args;
-}
-
-Tensor LatencyCalls::outputs() {
-  if (case_.latency().in_place()) return buffer_.outputs(received_.handle, DType::bf16);
-  if (!other_outputs_.given()) {
-    std::int64_t const hidden = case_.problem().hidden;
-    other_outputs_ = memory_.allocate(DType::bf16, {received_.x.size(0), received_.x.size(1), hidden});
-  }
-  return other_outputs_;
-}
-
-void LatencyCalls::run(Part part) {
-  switch (part) {
-    case Part::nothing: return;
-    case Part::dispatch: received_ = buffer_.dispatch(dispatch_args()); return;
-    case Part::dispatch_send: received_ = buffer_.send_dispatch(dispatch_args(), receive_); return;
-    case Part::combine: buffer_.combine(combine_args()); return;
-    case Part::combine_send: buffer_.send_combine(combine_args(), receive_); return;
-    case Part::dispatch_receive:
-    case Part::combine_receive: receive_(handle()); return;
-    case Part::both:
-      received_ = buffer_.dispatch(dispatch_args());
-      buffer_.combine(combine_args());
-      return;
-  }
-}
-
-void LatencyCalls::release() {
-  receive_ = {};
-  received_ = {};
+std::unique_ptr<Workload> make_low_latency(Case const& of, RankTools& tools) {
+  return std::make_unique<LowLatency>(of, tools);
 }
 
 }  // namespace switchyard::cli

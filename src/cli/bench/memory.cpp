@@ -34,10 +34,6 @@ Tensor TensorMemory::allocate(DType dtype, std::initializer_list<std::int64_t> s
   return {view, owner};
 }
 
-void TensorMemory::write(TensorView const& to, void const* host) const {
-  copy(to.data, host, bytes_of(to));
-}
-
 void TensorMemory::copy(void* to, void const* from, std::size_t bytes) const {
   if (to == from || bytes == 0) return;
   if (on_gpu_) return require_gpu_tools().copy(to, from, bytes);

@@ -21,7 +21,6 @@ class TensorMemory {
   ConstTensorView place(ConstTensorView host);
   // A tensor of unknown contents; pages of the host's are taken when they are written.
   [[nodiscard]] Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) const;
-  void write(TensorView const& to, void const* host) const;
   void copy(void* to, void const* from, std::size_t bytes) const;
   void fill(void* to, unsigned char value, std::size_t bytes) const;
   // The same on the host.

@@ -1,15 +1,71 @@
 #include "cli/bench/options.hpp"
 
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
 #include <array>
+#include <concepts>
+#include <functional>
 #include <limits>
 #include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
 
 #include "base/check.hpp"
-#include "cli/bench/option_choice.hpp"
+#include "base/number.hpp"
+#include "layout/routes.hpp"
+#include "layout/topology.hpp"
 
 namespace switchyard::cli {
 
 namespace {
+
+template <std::integral T>
+struct Range {
+  T low;
+  T high;
+};
+
+// Throws CLI::ValidationError, which names the option, what was expected and what was seen. (CLI11's own numbers
+// are cut to what fits, and its ranges are those of doubles.)
+template <std::integral T>
+T take_number(std::string_view flag, Range<T> range, std::string_view text) {
+  try {
+    return number_between(range.low, range.high, flag, text);
+  } catch (InvalidArgument const& error) {
+    throw CLI::ValidationError(error.what());
+  }
+}
+
+template <std::integral T>
+CLI::Option* add_number(CLI::App& app, std::string const& flag, Range<T> range, std::function<void(T)> const& take,
+                        std::string const& doc) {
+  auto const parse = [=](std::string const& text) { take(take_number(flag, range, text)); };
+  return app.add_option_function<std::string>(flag, parse, doc)
+      ->type_name(fmt::format("INT in [{} - {}]", range.low, range.high));
+}
+
+template <std::integral T>
+void add_number(CLI::App& app, std::string const& flag, Range<std::type_identity_t<T>> range, T& target,
+                std::string const& doc) {
+  std::function<void(T)> const take = [&target](T value) { target = value; };
+  add_number(app, flag, range, take, doc)->default_str(fmt::format("{}", target));
+}
+
+template <typename Enum, std::size_t N>
+void add_choice(CLI::App& app, char const* flag, std::array<Enum, N> const& values, Enum& target, char const* doc) {
+  std::vector<std::string> names;
+  for (Enum const value : values) names.emplace_back(name_of(value));
+  auto const assign = [values, &target](std::string const& name) {
+    for (Enum const value : values) {
+      if (name == name_of(value)) target = value;
+    }
+  };
+  app.add_option_function<std::string>(flag, assign, doc)
+      ->check(CLI::IsMember(names))
+      ->default_str(std::string(name_of(target)));
+}
 
 // Counts of tokens, with commas between them.
 void add_tokens(CLI::App& app, BenchOptions& options) {
@@ -54,15 +110,32 @@ void add_problem(CLI::App& app, BenchOptions& options) {
     options.problem.ranks = ranks;
     options.ranks_given = true;
   };
-  add_number(app, "--ranks", {1, 64}, take_ranks, "ranks, each a process of this machine")
+  add_number(app, "--ranks", {1, max_node_ranks}, take_ranks, "ranks, each a process of this machine")
       ->default_str(std::to_string(problem.ranks));
   add_number(app, "--hidden", {1, std::int64_t{1} << 20}, problem.hidden, "elements of a token");
-  add_number(app, "--top-k", {1, 64}, problem.top_k, "experts of a token");
+  add_number(app, "--top-k", {1, max_top_k}, problem.top_k, "experts of a token");
   add_number(app, "--experts", {1, 65536}, problem.experts, "experts of all ranks together");
   add_number(app, "--seed", {0, std::numeric_limits<std::uint64_t>::max()}, problem.seed,
              "seed of routing and data");
   add_choice(app, "--dtype", std::array{Payload::fp8, Payload::fp8_cast, Payload::bf16, Payload::f16, Payload::f32},
              problem.payload, "what dispatch sends (fp8-cast: bf16, cast on the way); combine is bf16");
+}
+
+void add_latency_options(CLI::App& app, LatencyOptions& options) {
+  add_choice(app, "--cast", std::array{SendCast::fp8, SendCast::fp8_pow2, SendCast::fp8_ue8m0}, options.cast,
+             "latency: scales of --dtype fp8-cast");
+  add_choice(app, "--coding", std::array{CombineCoding::none, CombineCoding::logfmt10}, options.coding,
+             "latency: how outputs travel back");
+  app.add_flag(
+         "--zero-copy,!--any-pointer", options.zero_copy,
+         "latency: expert outputs where combine reads them, or in other memory, which it copies first (always so "
+         "with a coding)")
+      ->capture_default_str();
+  app.add_flag("--graphs,!--no-graphs", options.graphs, "latency: times within CUDA graphs, too (cuda)")
+      ->capture_default_str();
+  add_number(app, "--max-tokens", {0, std::int64_t{1} << 24}, options.max_tokens,
+             "latency: tokens that buffers are made for; 0: as many as sent");
+  add_number(app, "--input-sets", {1, 64}, options.input_sets, "latency: inputs that calls take in turn");
 }
 
 void validate_latency(BenchOptions const& options) {

@@ -1,5 +1,9 @@
 #include "cli/bench/output.hpp"
 
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cli/bench/result_file.hpp"
@@ -18,16 +22,27 @@ void write_json(std::string const& json_path, nlohmann::ordered_json const& resu
   write_file(json_path, text);
 }
 
-char const* commit_name() {
-#ifdef SWITCHYARD_COMMIT
-  return SWITCHYARD_COMMIT;
-#else
-  return "unknown";
-#endif
+Progress::Progress(bool wanted, int steps)
+    : shown_(wanted && ::isatty(STDERR_FILENO) == 1), steps_(std::max(steps, 1)) {}
+
+Progress::~Progress() {
+  clear();
 }
 
-nlohmann::ordered_json to_json(Machine const& machine) {
-  return {{"cpu", machine.cpu_model}, {"cores", machine.cores}, {"memory_bytes", machine.memory_bytes}};
+void Progress::step(std::string const& what) {
+  if (!shown_) return;
+  constexpr int width = 30;
+  done_ = std::min(done_ + 1, steps_);
+  int const filled = static_cast<int>(static_cast<long>(width) * done_ / steps_);
+  clear();
+  fmt::print(stderr, "\r[{:#<{}}{:.<{}}] {:3}% {}", "", filled, "", width - filled, done_ * 100 / steps_, what);
+  std::fflush(stderr);
+}
+
+void Progress::clear() const {
+  if (!shown_) return;
+  fmt::print(stderr, "\r\x1b[K");
+  std::fflush(stderr);
 }
 
 }  // namespace switchyard::cli

@@ -2,152 +2,106 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <optional>
 
-#include "cli/bench/clocks.hpp"
 #include "cli/bench/gather.hpp"
-#include "cli/bench/low_latency_check.hpp"
-#include "cli/bench/low_latency_report.hpp"
-#include "cli/bench/output.hpp"
-#include "cli/machine.hpp"
+#include "cli/bench/memory.hpp"
+#include "cli/bench/report.hpp"
+#include "cli/bench/trace_file.hpp"
+#include "cli/bench/workload.hpp"
 #include "cli/print.hpp"
+#include "switchyard/trace.hpp"
 
 namespace switchyard::cli {
 
 namespace {
 
-class LatencyRank {
+class Rank {
  public:
-  LatencyRank(BenchOptions const& options, Communicator communicator, SharedBarrier* barrier)
-      : options_(options),
-        communicator_(std::move(communicator)),
-        start_line_(communicator_, barrier, options.timeout()) {}
-
-  int run(Router const& route);
+  Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier);
+  int run();
 
  private:
-  [[nodiscard]] bool is_first() const { return communicator_.rank() == 0; }
-  bool run_case(LatencyCase const& of);
-  void print_head(LatencyCalls& calls);
-  bool check(LatencyCase const& of, LatencyCalls& calls);
-  std::optional<std::string> find_mismatch(LatencyCase const& of, LatencyCalls& calls, int set);
-  void touch_outputs(LatencyCase const& of, LatencyCalls& calls);
-  std::vector<LatencySamples> gather(LatencySamples const& mine);
+  [[nodiscard]] bool is_first() const { return tools_.communicator.rank() == 0; }
+  [[nodiscard]] bool is_latency() const { return options_.mode == Mode::latency; }
+  void say_result(std::string const& text) const;
+  bool run_case(Case const& of);
+  bool check(Workload& workload);
+  void trace(Workload& workload);
 
-  BenchOptions options_;
-  Communicator communicator_;
-  StartLine start_line_;
-  std::optional<LatencyRun> run_;
-  std::vector<LatencyResult> results_;
+  std::vector<Case> const& cases_;
+  BenchOptions const& options_;
+  Report report_;
+  RankTools tools_;
 };
 
-int LatencyRank::run(Router const& route) {
-  for (std::int64_t const tokens : options_.latency.tokens) {
-    if (!run_case(LatencyCase(options_, route, tokens))) return 1;
-  }
-  if (!is_first()) return 0;
-  print(text_output(options_.json),
-        options_.check ? "checked: every received byte and every combined value, before and after\n"
-                       : "not checked (--no-check)\n");
-  write_json(options_.json, to_json(*run_, results_));
+Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier)
+    : cases_(cases),
+      options_(cases.front().options()),
+      report_{.options = options_, .machine = describe_machine()},
+      tools_{.communicator = communicator,
+             .start_line = {communicator, barrier, options_.timeout()},
+             // Rows of the low-latency mode come one after another, so that there is something to see.
+             .progress = {communicator.rank() == 0 && !is_latency(), options_.warmup + options_.iterations + 2}} {
+  report_.workers = tools_.workers =
+      options_.workers > 0 ? options_.workers : std::max(1, report_.machine.cores / options_.problem.ranks);
+}
+
+void Rank::say_result(std::string const& text) const {
+  if (is_first()) print(text_output(options_.json), text);
+}
+
+int Rank::run() {
+  if (!is_latency()) say_result(headline(report_));
+  take_gpu(options_.engine, tools_.communicator.rank());
+  for (Case const& of : cases_)
+    if (!run_case(of)) return 1;
+  say_result(options_.check ? "checked: every received byte and every combined value, before and after\n"
+                            : "not checked (--no-check)\n");
+  if (is_first()) write_json(options_.json, to_json(report_));
   return 0;
 }
 
-bool LatencyRank::run_case(LatencyCase const& of) {
-  LatencyCalls calls(of, communicator_);
-  if (is_first() && !run_) print_head(calls);
-  if (options_.check && !check(of, calls)) return false;
-  touch_outputs(of, calls);
-  LatencySamples const mine = measure_latency(of, calls, start_line_);
-  if (options_.check && !check(of, calls)) return false;
-  auto const all = gather(mine);
+bool Rank::run_case(Case const& of) {
+  auto const workload = is_latency() ? make_low_latency(of, tools_) : make_throughput(of, tools_);
+  report_.engine = workload->engine();
+  if (is_latency() && &of == &cases_.front()) say_result(headline(report_));  // names the engine
+  workload->warm_up();
+  if (!check(*workload)) return false;
+  Samples mine;
+  workload->measure(mine);
+  if (!check(*workload)) return false;
+  if (!options_.trace.empty()) trace(*workload);
+  auto const all = gather_samples(tools_.communicator, mine);
   if (!is_first()) return true;
-  results_.push_back(make_latency_result(of, all));
-  print(text_output(options_.json), to_table(results_.back()));
+  report_.cases.push_back(make_case_report(of, all));
+  tools_.progress.clear();
+  say_result(to_table(report_));
   return true;
 }
 
-void LatencyRank::print_head(LatencyCalls& calls) {
-  int const workers =
-      options_.workers > 0 ? options_.workers : std::max(1, describe_machine().cores / options_.problem.ranks);
-  run_ = LatencyRun{.options = options_, .engine = calls.buffer().engine(), .workers = workers};
-  print(text_output(options_.json), latency_headline(*run_) + "\n" + latency_table_head());
-}
-
-// The frame of each call was used before, and what it left would be seen.
-std::optional<std::string> LatencyRank::find_mismatch(LatencyCase const& of, LatencyCalls& calls, int set) {
-  TensorMemory const& memory = calls.memory();
-  LatencyChecker checker(of, set, communicator_.rank());
-  calls.select(set);
-  memory.poison(calls.out());
-  start_line_.align(check_allowance);
-  calls.run(Part::dispatch);
-  calls.wait();
-  std::optional<std::string> fault = checker.locate(memory, calls.received());
-  if (!fault) fault = checker.check_dispatch(memory, calls.received());
-  if (!fault) checker.write_outputs(memory, calls.outputs());
-  start_line_.align(check_allowance);
-  calls.run(Part::combine);
-  calls.wait();
-  Tensor const out = memory.fetch(calls.out());
-  if (!fault)
-    fault = checker.check_combine({out.data<std::uint16_t>(), static_cast<std::size_t>(out.view().numel())});
-  calls.release();
-  return fault;
-}
-
-bool LatencyRank::check(LatencyCase const& of, LatencyCalls& calls) {
-  std::optional<std::string> mine;
-  // As many as there are frames, at least.
-  for (int i = 0; i < std::max(of.sets(), 2) && !mine; ++i) mine = find_mismatch(of, calls, i % of.sets());
-  start_line_.align(check_allowance);
-  auto const found = gather_mismatches(communicator_, mine);
+bool Rank::check(Workload& workload) {
+  tools_.progress.step("checking");
+  if (!options_.check) return true;
+  auto const mine = workload.find_mismatch();
+  tools_.start_line.align(check_allowance);
+  auto const found = gather_mismatches(tools_.communicator, mine);
   if (is_first()) {
     for (auto const& text : found) say("mismatch: {}", text);
   }
   return found.empty();
 }
 
-// Memory of the outputs is there before it is timed: in each frame, for each set.
-void LatencyRank::touch_outputs(LatencyCase const& of, LatencyCalls& calls) {
-  int const frames = calls.buffer().options().max_results;
-  for (int i = 0; i < frames * of.sets(); ++i) {
-    calls.select(i / frames);
-    start_line_.align(check_allowance);
-    calls.run(Part::dispatch);
-    calls.wait();
-    Tensor const counts = calls.memory().fetch(calls.received().counts);
-    Tensor const outputs = calls.outputs();
-    std::size_t const row_bytes = static_cast<std::size_t>(outputs.size(2)) * 2;
-    for (std::int64_t part = 0; part < outputs.size(0); ++part) {
-      std::byte* const first =
-          outputs.data<std::byte>() + static_cast<std::size_t>(part * outputs.size(1)) * row_bytes;
-      calls.memory().fill(first, 0x3c, static_cast<std::size_t>(counts.data<std::int32_t>()[part]) * row_bytes);
-    }
-    start_line_.align(check_allowance);
-    calls.run(Part::combine);
-    calls.wait();
-    calls.release();
-  }
-}
-
-std::vector<LatencySamples> LatencyRank::gather(LatencySamples const& mine) {
-  std::vector<LatencySamples> all(static_cast<std::size_t>(communicator_.size()));
-  for (Clock const clock : all_clocks) {
-    for (Part const part : all_parts) {
-      auto const rows = gather_numbers(communicator_, mine.of(clock, part));
-      for (std::size_t rank = 0; rank < all.size(); ++rank) all[rank].of(clock, part) = rows[rank];
-    }
-  }
-  return all;
+void Rank::trace(Workload& workload) {
+  set_trace_enabled(true);
+  workload.iterate();
+  set_trace_enabled(false);
+  write_trace(tools_.communicator, options_.trace);
 }
 
 }  // namespace
 
-int run_rank_latency(BenchOptions const& options, Router const& route, Communicator communicator,
-                     SharedBarrier* barrier) {
-  take_gpu(options.engine, communicator.rank());
-  return LatencyRank(options, std::move(communicator), barrier).run(route);
+int run_rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier) {
+  return Rank(cases, communicator, barrier).run();
 }
 
 }  // namespace switchyard::cli

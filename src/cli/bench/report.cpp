@@ -1,8 +1,7 @@
 #include "cli/bench/report.hpp"
 
-#include <fmt/core.h>
-
-#include <span>
+#include <algorithm>
+#include <numeric>
 
 #include "cli/bench/copy_ceiling.hpp"
 
@@ -10,150 +9,100 @@ namespace switchyard::cli {
 
 namespace {
 
-// Mean over ranks of `value(rank)`.
-template <typename Range, typename Value>
-double mean(Range const& ranks, Value&& value) {
-  double sum = 0;
-  for (auto const& rank : ranks) sum += static_cast<double>(value(rank));
-  return sum / static_cast<double>(ranks.size());
-}
-
-std::vector<double> slowest(std::vector<RankSamples> const& samples, std::vector<double> RankSamples::*times) {
-  std::vector<std::vector<double>> rows;
-  for (RankSamples const& rank : samples) rows.push_back(rank.*times);
-  return max_over_ranks(rows);
-}
-
-void set_ceiling(BenchReport& report, std::vector<RankSamples> const& samples) {
-  auto const gbps = [&](std::vector<double> RankSamples::*times) {
-    double const median_us = summarise(slowest(samples, times)).median;
-    return median_us > 0 ? static_cast<double>(copy_bytes_total) / median_us / 1e3 : 0;
-  };
-  if (!samples.front().device_copy_us.empty()) {
-    report.copy_gbps = gbps(&RankSamples::device_copy_us);
-    report.copy_kind = "cudaMemcpy inside the GPU";
-    return;
+double bytes_of(CallBytes const& bytes, Part part) {
+  switch (part) {
+    case Part::dispatch: return bytes.dispatch;
+    case Part::combine: return bytes.combine;
+    case Part::both: return bytes.dispatch + bytes.combine;
+    case Part::copy:
+    case Part::stream_copy: return static_cast<double>(copy_bytes_total);
+    default: return 0;
   }
-  double const libc = gbps(&RankSamples::libc_copy_us);
-  double const non_temporal = gbps(&RankSamples::non_temporal_copy_us);
-  report.copy_gbps = std::max(libc, non_temporal);
-  report.copy_kind = libc > non_temporal ? "memcpy" : "non-temporal";
 }
 
-void set_rates(Operation& operation, double copy_gbps) {
-  if (operation.us.median <= 0 || copy_gbps <= 0) return;
-  operation.gbps = operation.recv_bytes / operation.us.median / 1e3;
-  operation.fraction = operation.moved_bytes / operation.us.median / 1e3 / copy_gbps;
+std::vector<PartTime> times_of(CallBytes const& sent, std::vector<Samples> const& samples) {
+  std::vector<PartTime> times;
+  for (Clock const clock : {Clock::host, Clock::device, Clock::graph}) {
+    for (std::size_t at = 0; at < part_names.size(); ++at) {
+      auto const part = static_cast<Part>(at);
+      std::vector<std::vector<double>> rows;
+      for (Samples const& rank : samples) rows.push_back(rank.of(clock, part));
+      auto const slowest = max_over_ranks(rows);
+      if (slowest.empty()) continue;
+      PartTime time{.clock = clock, .part = part, .us = summarise(slowest)};
+      if (time.us.p50 > 0) time.gbps = bytes_of(sent, part) / time.us.p50 / 1e3;
+      times.push_back(time);
+    }
+  }
+  return times;
 }
 
-Operation dispatch_of(Problem const& problem, std::vector<Traffic> const& traffic) {
-  auto const in = problem.input_row_bytes();
-  auto const out = problem.received_row_bytes();
-  return {.dtype = std::string(name_of(problem.payload)),
-          .recv_bytes = mean(traffic, [=](Traffic const& t) { return t.received_rows * out; }),
-          .moved_bytes = mean(traffic, [=](Traffic const& t) { return t.routed_tokens * in + t.sent_rows * out; })};
+// Samples hold the phases in turn.
+std::vector<PhaseMedian> phases_of(std::vector<Samples> const& samples) {
+  std::vector<PhaseMedian> phases;
+  for (Part const part : {Part::dispatch, Part::combine, Part::layout}) {
+    auto const names = phase_names(part);
+    for (std::size_t which = 0; which < names.size(); ++which) {
+      std::vector<double> us;
+      for (Samples const& rank : samples) {
+        auto const& list = rank.of(Clock::phases, part);
+        for (std::size_t at = which; at < list.size(); at += names.size()) us.push_back(list[at]);
+      }
+      if (!us.empty()) phases.push_back({.part = part, .name = names[which], .us = percentile(us, 50)});
+    }
+  }
+  return phases;
 }
 
-Operation combine_of(Problem const& problem, std::vector<Traffic> const& traffic) {
-  auto const row = problem.combine_row_bytes();
-  return {.dtype = "bf16",
-          .recv_bytes = mean(traffic, [=](Traffic const& t) { return t.sent_rows * row; }),
-          .moved_bytes = mean(traffic, [=](Traffic const& t) { return (t.sent_rows + t.tokens) * row; })};
-}
-
-MemoryUse memory_of(Problem const& problem, std::vector<Traffic> const& traffic,
-                    std::vector<RankSamples> const& samples) {
+MemoryUse memory_of(Case const& of, std::vector<Samples> const& samples) {
+  Problem const problem = of.problem();
   MemoryUse use;
-  for (Traffic const& rank : traffic) {
+  for (Traffic const& rank : of.traffic()) {
     Footprint const part = footprint_of(problem, rank);
     use.payload.inputs += part.inputs / problem.ranks;
     use.payload.received += part.received / problem.ranks;
     use.payload.expert_outputs += part.expert_outputs / problem.ranks;
     use.payload.combined += part.combined / problem.ranks;
   }
-  use.pss_bytes = mean(samples, [](RankSamples const& s) { return s.pss_bytes; });
-  use.resident_peak_bytes = mean(samples, [](RankSamples const& s) { return s.resident_peak_bytes; });
-  use.heap_peak_bytes = mean(samples, [](RankSamples const& s) { return s.heap_peak_bytes; });
-  return use;
-}
-
-std::string table_row(char const* name, Operation const& operation) {
-  return fmt::format("{:<10}{:<10}{:>12.0f}{:>12.0f}{:>12.0f}{:>16.1f}{:>14.2f}{:>16.0f} %\n", name,
-                     operation.dtype, operation.us.median, operation.us.p99, operation.us.max,
-                     operation.recv_bytes / 1e6, operation.gbps, operation.fraction * 100);
-}
-
-// The samples hold `names` in turn.
-std::vector<Phase> phases_of(std::vector<RankSamples> const& samples, std::vector<double> RankSamples::*times,
-                             std::span<char const* const> names) {
-  std::vector<Phase> phases;
-  for (std::size_t which = 0; which < names.size(); ++which) {
-    std::vector<double> values;
-    for (RankSamples const& rank : samples) {
-      for (std::size_t at = which; at < (rank.*times).size(); at += names.size())
-        values.push_back((rank.*times)[at]);
+  auto const mean = [&](Part part) {
+    double sum = 0;
+    for (Samples const& rank : samples) {
+      for (double const bytes : rank.of(Clock::none, part)) sum += bytes;
     }
-    if (!values.empty()) phases.push_back({names[which], summarise(values).median});
-  }
-  return phases;
-}
-
-std::string phases_text(char const* operation, std::vector<Phase> const& phases) {
-  if (phases.empty()) return "";
-  std::string text = fmt::format("{} on the GPU, median us a rank:", operation);
-  for (Phase const& phase : phases) text += fmt::format(" {} {:.1f}", phase.name, phase.us);
-  return text + "\n";
+    return sum / static_cast<double>(samples.size());
+  };
+  use.pss_bytes = mean(Part::pss);
+  use.resident_peak_bytes = mean(Part::resident_peak);
+  use.heap_peak_bytes = mean(Part::heap_peak);
+  return use;
 }
 
 }  // namespace
 
-BenchReport make_report(BenchOptions const& options, std::vector<Traffic> const& traffic,
-                        std::vector<RankSamples> const& samples) {
-  Problem const& problem = options.problem;
-  BenchReport report{.options = options,
-                     .machine = describe_machine(),
-                     .dispatch = dispatch_of(problem, traffic),
-                     .combine = combine_of(problem, traffic),
-                     .memory = memory_of(problem, traffic, samples)};
-  report.dispatch.us = summarise(slowest(samples, &RankSamples::dispatch_us));
-  report.combine.us = summarise(slowest(samples, &RankSamples::combine_us));
-  report.layout_us = summarise(slowest(samples, &RankSamples::layout_us));
-  report.dispatch_phases = phases_of(samples, &RankSamples::dispatch_phases_us, dispatch_phase_names);
-  report.combine_phases = phases_of(samples, &RankSamples::combine_phases_us, combine_phase_names);
-  report.layout_phases = phases_of(samples, &RankSamples::layout_phases_us, layout_phase_names);
-  set_ceiling(report, samples);
-  set_rates(report.dispatch, report.copy_gbps);
-  set_rates(report.combine, report.copy_gbps);
-  return report;
+CaseReport make_case_report(Case const& of, std::vector<Samples> const& samples) {
+  return {.problem = of.problem(),
+          .max_tokens = of.max_tokens(),
+          .sent = of.sent(),
+          .times = times_of(of.sent(), samples),
+          .moved = of.moved(),
+          .phases = phases_of(samples),
+          .memory = memory_of(of, samples)};
 }
 
-std::string headline(BenchOptions const& options, int workers) {
-  Problem const& p = options.problem;
-  return fmt::format(
-      "switchyard bench: {} ranks x {} worker{}, {} tokens a rank, hidden {}, top-{} of {} experts, {} routing, {} "
-      "dispatch and bf16 combine, {} layout, {} mode, seed {}",
-      p.ranks, workers, workers == 1 ? "" : "s", p.tokens, p.hidden, p.top_k, p.experts, name_of(options.routing),
-      name_of(p.payload), name_of(p.layout), name_of(options.mode), p.seed);
+PartTime CaseReport::time(Part part) const {
+  auto const found = std::ranges::find(times, part, &PartTime::part);
+  return found == times.end() ? PartTime{.part = part} : *found;
 }
 
-std::string to_table(BenchReport const& report) {
-  constexpr double mib = 1 << 20;
-  std::string text = fmt::format("{:<10}{:<10}{:>12}{:>12}{:>12}{:>16}{:>14}{:>18}\n", "operation", "dtype",
-                                 "median us", "p99 us", "max us", "MB recv/rank", "GB/s a rank", "of copy ceiling");
-  text += table_row("dispatch", report.dispatch);
-  text += table_row("combine", report.combine);
-  text += fmt::format("copy ceiling: {:.2f} GB/s a rank, read and written, all ranks at once ({})\n",
-                      report.copy_gbps, report.copy_kind);
-  text += phases_text("dispatch", report.dispatch_phases);
-  text += phases_text("combine", report.combine_phases);
-  text += phases_text("layout", report.layout_phases);
-  if (report.layout_us.median > 0) text += fmt::format("layout alone: {:.1f} us\n", report.layout_us.median);
-  text += fmt::format("memory: {:.0f} MiB a rank for {:.0f} MiB of payload ({:.2f} times)\n",
-                      report.memory.pss_bytes / mib, static_cast<double>(report.memory.payload.total()) / mib,
-                      report.memory.ratio());
-  text += report.options.check ? "checked: every received byte and every combined value, before and after\n"
-                               : "not checked (--no-check)\n";
-  return text;
+double CopyRate::fraction(double moved_bytes, PartTime const& time) const {
+  return time.us.p50 > 0 && gbps > 0 ? moved_bytes / time.us.p50 / 1e3 / gbps : 0;
+}
+
+CopyRate copy_ceiling(CaseReport const& of) {
+  PartTime const copy = of.time(Part::copy);
+  PartTime const stream = of.time(Part::stream_copy);
+  if (copy.clock == Clock::device) return {copy.gbps, "cudaMemcpy inside the GPU"};
+  return copy.gbps > stream.gbps ? CopyRate{copy.gbps, "memcpy"} : CopyRate{stream.gbps, "non-temporal"};
 }
 
 }  // namespace switchyard::cli

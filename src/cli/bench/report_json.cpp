@@ -1,6 +1,5 @@
 #include <nlohmann/json.hpp>
 
-#include "cli/bench/output.hpp"
 #include "cli/bench/report.hpp"
 
 namespace switchyard::cli {
@@ -9,13 +8,37 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-json operation_json(Operation const& operation) {
-  return {{"dtype", operation.dtype},
-          {"median_us", operation.us.median},
-          {"p99_us", operation.us.p99},
-          {"max_us", operation.us.max},
-          {"recv_bytes_per_rank", operation.recv_bytes},
-          {"gbps_per_rank", operation.gbps}};
+// The commit that this program was built from.
+#ifdef SWITCHYARD_COMMIT
+constexpr char const* commit_name = SWITCHYARD_COMMIT;
+#else
+constexpr char const* commit_name = "unknown";
+#endif
+
+// What both schemas begin with.
+json run_json(Report const& report) {
+  BenchOptions const& options = report.options;
+  bool const latency = options.mode == Mode::latency;
+  json all = {{"schema", latency ? "switchyard-latency/1" : "switchyard-bench/1"},
+              {"commit", commit_name},
+              {"machine", to_json(report.machine)},
+              {"engine", name_of(report.engine)},
+              {"mode", name_of(options.mode)},
+              {"layout", latency ? name_of(options.latency.layout) : name_of(options.problem.layout)},
+              {"ranks", options.problem.ranks},
+              {"nodes", 1}};
+  if (!latency) all["tokens"] = options.problem.tokens;
+  all.update({{"hidden", options.problem.hidden},
+              {"top_k", options.problem.top_k},
+              {"experts", options.problem.experts},
+              {"routing", name_of(options.routing)},
+              {"seed", options.problem.seed}});
+  return all;
+}
+
+json operation_json(PartTime const& time, std::string_view dtype, double bytes) {
+  return {{"dtype", dtype},        {"median_us", time.us.p50},     {"p99_us", time.us.p99},
+          {"max_us", time.us.max}, {"recv_bytes_per_rank", bytes}, {"gbps_per_rank", time.gbps}};
 }
 
 json memory_json(MemoryUse const& memory) {
@@ -36,51 +59,81 @@ json memory_json(MemoryUse const& memory) {
       {"ratio", memory.ratio()}};
 }
 
-json phases_json(std::vector<Phase> const& phases) {
-  json all = json::object();
-  for (Phase const& phase : phases) all[phase.name] = phase.us;
+// What only the CUDA engine measures, by the GPU's clock.
+json gpu_json(CaseReport const& of) {
+  json all = {{"layout_median_us", of.time(Part::layout).us.p50},
+              {"dispatch_phases_median_us", json::object()},
+              {"combine_phases_median_us", json::object()},
+              {"layout_phases_median_us", json::object()}};
+  for (PhaseMedian const& phase : of.phases)
+    all[std::string(name_of(phase.part)) + "_phases_median_us"][phase.name] = phase.us;
   return all;
 }
 
-// What only the CUDA engine measures, by the GPU's clock.
-json gpu_json(BenchReport const& report) {
-  return {{"layout_median_us", report.layout_us.median},
-          {"dispatch_phases_median_us", phases_json(report.dispatch_phases)},
-          {"combine_phases_median_us", phases_json(report.combine_phases)},
-          {"layout_phases_median_us", phases_json(report.layout_phases)}};
+json throughput_json(Report const& report) {
+  CaseReport const& of = report.cases.front();
+  PartTime const dispatch = of.time(Part::dispatch);
+  PartTime const combine = of.time(Part::combine);
+  CopyRate const copy = copy_ceiling(of);
+  json all = {{"workers", report.workers},
+              {"iterations", report.options.iterations},
+              {"dispatch", operation_json(dispatch, name_of(of.problem.payload), of.sent.dispatch)},
+              {"combine", operation_json(combine, "bf16", of.sent.combine)},
+              {"ceiling",
+               {{"copy_gbps", copy.gbps},
+                {"copy_kind", copy.kind},
+                {"fraction_dispatch", copy.fraction(of.moved.dispatch, dispatch)},
+                {"fraction_combine", copy.fraction(of.moved.combine, combine)}}},
+              {"checked", report.options.check},
+              {"memory", memory_json(of.memory)}};
+  if (report.engine == EngineKind::cuda) all["gpu"] = gpu_json(of);
+  return all;
+}
+
+json time_json(PartTime const& time) {
+  json result = {{"p50_us", time.us.p50},
+                 {"p95_us", time.us.p95},
+                 {"p99_us", time.us.p99},
+                 {"p99_9_us", time.us.p999},
+                 {"max_us", time.us.max}};
+  if (time.gbps > 0) result["gbps_per_rank"] = time.gbps;
+  return result;
+}
+
+json case_json(CaseReport const& of) {
+  json all = {{"tokens", of.problem.tokens},
+              {"max_tokens", of.max_tokens},
+              {"dispatch_bytes_per_rank", of.sent.dispatch},
+              {"combine_bytes_per_rank", of.sent.combine}};
+  for (PartTime const& time : of.times)
+    all[std::string(name_of(time.clock))][std::string(name_of(time.part))] = time_json(time);
+  return all;
+}
+
+json latency_json(Report const& report) {
+  BenchOptions const& options = report.options;
+  LatencyOptions const& latency = options.latency;
+  bool const casts = options.problem.payload == Payload::fp8_cast;
+  json all = {{"dtype", name_of(options.problem.payload)},
+              {"cast", casts ? name_of(latency.cast) : "none"},
+              {"coding", name_of(latency.coding)},
+              {"zero_copy", latency.in_place()},
+              {"workers", report.workers},
+              {"sms", options.sms},
+              {"iterations", latency.iterations},
+              {"input_sets", latency.input_sets},
+              {"checked", options.check},
+              {"cases", json::array()}};
+  for (CaseReport const& of : report.cases) all["cases"].push_back(case_json(of));
+  return all;
 }
 
 }  // namespace
 
-json to_json(BenchReport const& report) {
-  Problem const& problem = report.options.problem;
-  json result = {{"schema", "switchyard-bench/1"},
-                 {"commit", commit_name()},
-                 {"machine", to_json(report.machine)},
-                 {"engine", report.engine == EngineKind::cuda ? "cuda" : "cpu"},
-                 {"mode", name_of(report.options.mode)},
-                 {"layout", name_of(problem.layout)},
-                 {"ranks", problem.ranks},
-                 {"nodes", 1},
-                 {"tokens", problem.tokens},
-                 {"hidden", problem.hidden},
-                 {"top_k", problem.top_k},
-                 {"experts", problem.experts},
-                 {"routing", name_of(report.options.routing)},
-                 {"seed", problem.seed},
-                 {"workers", report.workers},
-                 {"iterations", report.options.iterations},
-                 {"dispatch", operation_json(report.dispatch)},
-                 {"combine", operation_json(report.combine)},
-                 {"ceiling",
-                  {{"copy_gbps", report.copy_gbps},
-                   {"copy_kind", report.copy_kind},
-                   {"fraction_dispatch", report.dispatch.fraction},
-                   {"fraction_combine", report.combine.fraction}}},
-                 {"checked", report.options.check},
-                 {"memory", memory_json(report.memory)}};
-  if (report.engine == EngineKind::cuda) result["gpu"] = gpu_json(report);
-  return result;
+json to_json(Report const& report) {
+  json all = run_json(report);
+  all.update(report.options.mode == Mode::latency ? latency_json(report) : throughput_json(report));
+  return all;
 }
 
 }  // namespace switchyard::cli

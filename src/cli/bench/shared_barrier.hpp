@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "layout/topology.hpp"
+
 namespace switchyard::cli {
 
 class SharedBarrier {
@@ -40,7 +42,7 @@ class SharedBarrier {
   std::atomic<int> lost_{-1};
   std::atomic<int> late_{-1};  // named by the first that gave up
   // The round that each rank has come to last, from 1.
-  std::array<std::atomic<std::uint32_t>, 64> rounds_{};
+  std::array<std::atomic<std::uint32_t>, max_node_ranks> rounds_{};
 };
 
 }  // namespace switchyard::cli

@@ -16,7 +16,11 @@ double percentile(std::span<double const> samples, double p) {
 }
 
 Summary summarise(std::span<double const> samples) {
-  return {.median = percentile(samples, 50), .p99 = percentile(samples, 99), .max = percentile(samples, 100)};
+  return {.p50 = percentile(samples, 50),
+          .p95 = percentile(samples, 95),
+          .p99 = percentile(samples, 99),
+          .p999 = percentile(samples, 99.9),
+          .max = percentile(samples, 100)};
 }
 
 std::vector<double> max_over_ranks(std::span<std::vector<double> const> rows) {

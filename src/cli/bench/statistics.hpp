@@ -11,8 +11,10 @@ namespace switchyard::cli {
 double percentile(std::span<double const> samples, double p);
 
 struct Summary {
-  double median = 0;
+  double p50 = 0;
+  double p95 = 0;
   double p99 = 0;
+  double p999 = 0;
   double max = 0;
 };
 Summary summarise(std::span<double const> samples);

@@ -1,85 +1,68 @@
-#include "cli/bench/throughput.hpp"
-
-#include <cstring>
+#include <array>
 #include <iterator>
-#include <nlohmann/json.hpp>
-#include <optional>
+#include <memory>
+#include <vector>
 
-#include "base/check.hpp"
+#include "api/engine_table.hpp"
 #include "base/deadline.hpp"
 #include "cli/bench/copy_ceiling.hpp"
-#include "cli/bench/footprint.hpp"
-#include "cli/bench/gather.hpp"
 #include "cli/bench/inputs.hpp"
-#include "cli/bench/output.hpp"
-#include "cli/bench/progress.hpp"
-#include "cli/bench/report.hpp"
-#include "cli/bench/start_line.hpp"
-#include "cli/bench/throughput_memory.hpp"
-#include "cli/bench/trace_file.hpp"
+#include "cli/bench/memory.hpp"
+#include "cli/bench/workload.hpp"
 #include "cli/machine.hpp"
-#include "cli/print.hpp"
 #include "oracle/throughput_check.hpp"
-#include "switchyard/trace.hpp"
+#include "switchyard/measure.hpp"
 
 namespace switchyard::cli {
 
 namespace {
 
-BufferOptions buffer_options(BenchPlan const& plan) {
-  Problem const& problem = plan.options.problem;
+BufferOptions buffer_options(Case const& of) {
+  BenchOptions const& options = of.options();
+  Problem const& problem = options.problem;
   return {.max_tokens = problem.tokens,
           .hidden = problem.hidden,
           .num_experts = problem.experts,
           .top_k = problem.top_k,
-          .heap_bytes = heap_bytes_for(problem, plan.traffic),
-          .num_workers = plan.options.workers,
-          .timeout = plan.options.timeout(),
-          .engine = plan.options.engine,
-          .num_sms = plan.options.sms};
+          .heap_bytes = heap_bytes_for(problem, of.traffic()),
+          .num_workers = options.workers,
+          .timeout = options.timeout(),
+          .engine = options.engine,
+          .num_sms = options.sms};
 }
 
-int workers_of(BenchOptions const& options) {
-  return options.workers > 0 ? options.workers : std::max(1, describe_machine().cores / options.problem.ranks);
-}
+constexpr std::array result_tensors{&Dispatched::x, &Dispatched::scales, &Dispatched::topk_idx,
+                                    &Dispatched::topk_weights, &Dispatched::source_token};
 
-class RankBench {
+class Throughput final : public Workload {
  public:
-  RankBench(BenchPlan const& plan, Communicator communicator, SharedBarrier* barrier);
-  int run();
+  Throughput(Case const& of, RankTools& tools);
+  [[nodiscard]] EngineKind engine() const override { return buffer_.engine(); }
+  void warm_up() override;
+  std::optional<std::string> find_mismatch() override;
+  void measure(Samples& samples) override;
+  void iterate() override;
 
  private:
-  struct Times {
-    double dispatch_us = 0;
-    double combine_us = 0;
-    std::vector<PhaseTime> dispatch_phases;
-    std::vector<PhaseTime> combine_phases;
-  };
-
-  template <typename Work>
-  double timed_us(Work&& work);
-  Tensor combine(Dispatched const& routed);
-  Times iterate();
-  double layout_us();
-  void keep_phases(Times const& times);
-  bool check();
-  std::optional<std::string> find_mismatch();
-  void measure_copy(std::optional<CopyCeiling>& copies);
-  void measure_times();
-  void measure_memory();
-  void trace();
-  void report();
-
-  DispatchArgs place_inputs();
   void place_outputs();
+  void combine(Dispatched const& routed);
+  void iterate(Samples& samples);
+  template <typename Work>
+  void time(Part part, Samples& samples, Work&& work);
+  double phases_us(Part part, Samples& samples);
+  void spoil_next_result();
+  [[nodiscard]] Dispatched fetch(Dispatched routed) const;
+  void copy_on_gpu();
+  void measure_copy(std::optional<CopyCeiling>& copies, Samples& samples);
+  void measure_memory(Samples& samples);
 
-  BenchPlan const& plan_;
-  Problem const& problem_;
-  Communicator communicator_;
-  StartLine start_line_;
-  int workers_;
+  Case const& case_;
+  Problem problem_;
+  RankTools& tools_;
   Buffer buffer_;
-  BenchMemory memory_;
+  TensorMemory memory_;
+  std::unique_ptr<GpuTimer> timer_;
+  std::shared_ptr<void> gpu_copies_;
   BenchInputs inputs_;
   DispatchArgs args_;
   Checker checker_;
@@ -87,41 +70,28 @@ class RankBench {
   Tensor outputs_in_heap_;
   std::vector<std::uint16_t> outputs_on_host_;
   Tensor out_;
-  RankSamples samples_;
-  Progress progress_;
 };
 
-RankBench::RankBench(BenchPlan const& plan, Communicator communicator, SharedBarrier* barrier)
-    : plan_(plan),
-      problem_(plan.options.problem),
-      communicator_(std::move(communicator)),
-      start_line_(communicator_, barrier, plan.options.timeout()),
-      workers_(workers_of(plan.options)),
-      buffer_(communicator_, buffer_options(plan)),
-      memory_(buffer_),
-      inputs_(problem_, plan.routing, communicator_.rank()),
-      args_(place_inputs()),
-      checker_(problem_, plan.routing, communicator_.rank()),
-      out_(buffer_.allocate(DType::bf16, {problem_.tokens, problem_.hidden})),
-      progress_(communicator_.rank() == 0, plan.options.warmup + plan.options.iterations + 3) {
+Throughput::Throughput(Case const& of, RankTools& tools)
+    : case_(of),
+      problem_(of.problem()),
+      tools_(tools),
+      buffer_(tools.communicator, buffer_options(of)),
+      memory_(buffer_.engine() == EngineKind::cuda),
+      timer_(memory_.on_gpu() ? require_gpu_tools().make_timer() : nullptr),
+      inputs_(problem_, of.routing(0), tools.communicator.rank()),
+      args_(inputs_.place(memory_)),
+      checker_(problem_, of.routing(0), tools.communicator.rank()),
+      out_(buffer_.allocate(DType::bf16, {problem_.tokens, problem_.hidden})) {
+  args_.cuda_stream = buffer_.cuda_stream();
   place_outputs();
 }
 
-DispatchArgs RankBench::place_inputs() {
-  DispatchArgs args = inputs_.args();
-  args.x = memory_.place(args.x);
-  args.scales = memory_.place(args.scales);
-  args.topk_idx = memory_.place(args.topk_idx);
-  args.topk_weights = memory_.place(args.topk_weights);
-  args.cuda_stream = buffer_.cuda_stream();
-  return args;
-}
-
 // The CPU engine's outputs are made where they lie, so that no copy counts as memory.
-void RankBench::place_outputs() {
+void Throughput::place_outputs() {
   std::int64_t const rows = std::ssize(checker_.rows());
   auto const elements = static_cast<std::size_t>(rows * problem_.hidden);
-  bool const in_heap = plan_.options.outputs == OutputsIn::heap;
+  bool const in_heap = case_.options().outputs == OutputsIn::heap;
   if (in_heap) outputs_in_heap_ = buffer_.allocate(DType::bf16, {rows, problem_.hidden});
   if (in_heap && !memory_.on_gpu()) {
     checker_.fill_expert_outputs({outputs_in_heap_.data<std::uint16_t>(), elements});
@@ -130,169 +100,151 @@ void RankBench::place_outputs() {
   }
   outputs_on_host_.resize(elements);
   checker_.fill_expert_outputs(outputs_on_host_);
-  ConstTensorView const host{outputs_on_host_.data(), DType::bf16, {rows, problem_.hidden}};
   if (in_heap) {
-    memory_.write(outputs_in_heap_, outputs_on_host_.data());
+    memory_.copy(outputs_in_heap_.data<std::byte>(), outputs_on_host_.data(), elements * 2);
     expert_outputs_ = outputs_in_heap_;
   } else {
-    expert_outputs_ = memory_.place(host);
+    expert_outputs_ = memory_.place({outputs_on_host_.data(), DType::bf16, {rows, problem_.hidden}});
   }
 }
 
-int RankBench::run() {
-  for (int i = 0; i < plan_.options.warmup; ++i) {
-    progress_.step("warming up");
-    start_line_.align(check_allowance);
-    iterate();
-  }
-  progress_.step("checking");
-  if (plan_.options.check && !check()) return 1;
-  measure_times();
-  measure_memory();
-  progress_.step("checking");
-  if (plan_.options.check && !check()) return 1;
-  if (!plan_.options.trace.empty()) trace();
-  progress_.step("done");
-  report();
-  return 0;
-}
-
-// From the moment when all ranks were ready to the end of this rank's work.
-template <typename Work>
-double RankBench::timed_us(Work&& work) {
-  std::int64_t const begin = start_line_.align();
-  if (memory_.on_gpu()) return memory_.call_us(work);
-  work();
-  return static_cast<double>(monotonic_ns() - begin) / 1e3;
-}
-
-Tensor RankBench::combine(Dispatched const& routed) {
+void Throughput::combine(Dispatched const& routed) {
   CombineArgs args;
   args.x = expert_outputs_;
   args.handle = routed.handle;
   args.out = out_;
   args.cuda_stream = buffer_.cuda_stream();
   buffer_.combine(args);
-  return out_;
 }
 
-RankBench::Times RankBench::iterate() {
-  Dispatched routed;
-  Times times;
-  times.dispatch_us = timed_us([&] { routed = buffer_.dispatch(args_); });
-  times.dispatch_phases = phases(buffer_);
-  times.combine_us = timed_us([&] { combine(routed); });
-  times.combine_phases = phases(buffer_);
-  return times;
-}
-
-double RankBench::layout_us() {
-  Layout layout;
-  return timed_us([&] { layout = buffer_.get_layout(args_.topk_idx, buffer_.cuda_stream()); });
-}
-
-std::optional<std::string> RankBench::find_mismatch() {
-  {
-    // The blocks of this result are those that the next dispatch gets.
-    Dispatched const stale = buffer_.dispatch(args_);
-    buffer_.synchronize();
-    for (Tensor const* tensor :
-         {&stale.x, &stale.scales, &stale.topk_idx, &stale.topk_weights, &stale.source_token}) {
-      memory_.poison(*tensor);
-    }
+// Takes the phases of a call that is complete, all or none, and returns their sum.
+double Throughput::phases_us(Part part, Samples& samples) {
+  std::vector<PhaseTime> const took = phases(buffer_);
+  bool const all = took.size() == phase_names(part).size();
+  double us = 0;
+  for (PhaseTime const& phase : took) {
+    us += phase.us;
+    if (all) samples.of(Clock::phases, part).push_back(phase.us);
   }
+  return us;
+}
+
+// Host time of a call from the moment when all ranks were ready to the end of this rank's work. GPU time from the
+// moment when all ranks are released to that when this rank knows that its call is complete, both by the GPU's
+// clock: events before and after would add their own time.
+template <typename Work>
+void Throughput::time(Part part, Samples& samples, Work&& work) {
+  std::int64_t const begin = tools_.start_line.align();
+  if (memory_.on_gpu()) {
+    gate(buffer_);
+    work();
+    buffer_.synchronize();
+    samples.of(Clock::device, part).push_back(phases_us(part, samples));
+    return;
+  }
+  work();
+  double const us = static_cast<double>(monotonic_ns() - begin) / 1e3;
+  samples.of(Clock::host, part).push_back(us);
+}
+
+void Throughput::iterate(Samples& samples) {
+  Dispatched routed;
+  time(Part::dispatch, samples, [&] { routed = buffer_.dispatch(args_); });
+  time(Part::combine, samples, [&] { combine(routed); });
+}
+
+void Throughput::iterate() {
+  Samples unused;
+  iterate(unused);
+}
+
+void Throughput::warm_up() {
+  for (int i = 0; i < case_.options().warmup; ++i) {
+    tools_.progress.step("warming up");
+    tools_.start_line.align(check_allowance);
+    iterate();
+  }
+}
+
+// The blocks of this result are those that the next dispatch gets.
+void Throughput::spoil_next_result() {
+  Dispatched const stale = buffer_.dispatch(args_);
+  buffer_.synchronize();
+  for (auto const part : result_tensors) memory_.poison(stale.*part);
   memory_.poison(out_);
-  start_line_.align(check_allowance);
+}
+
+// The same on the host.
+Dispatched Throughput::fetch(Dispatched routed) const {
+  for (auto const part : result_tensors) routed.*part = memory_.fetch(routed.*part);
+  return routed;
+}
+
+std::optional<std::string> Throughput::find_mismatch() {
+  tools_.start_line.align(check_allowance);
+  spoil_next_result();
+  tools_.start_line.align(check_allowance);
   Dispatched const routed = buffer_.dispatch(args_);
   combine(routed);
   buffer_.synchronize();
-  if (auto fault = checker_.check_dispatch(memory_.fetch(routed))) return fault;
+  if (auto fault = checker_.check_dispatch(fetch(routed))) return fault;
   Tensor const out = memory_.fetch(out_);
   return checker_.check_combine({out.data<std::uint16_t>(), static_cast<std::size_t>(out.view().numel())});
 }
 
-bool RankBench::check() {
-  start_line_.align(check_allowance);
-  auto const mine = find_mismatch();
-  start_line_.align(check_allowance);
-  auto const found = gather_mismatches(communicator_, mine);
-  if (communicator_.rank() == 0) {
-    for (auto const& text : found) say("mismatch: {}", text);
-  }
-  return found.empty();
+void Throughput::copy_on_gpu() {
+  auto const bytes = static_cast<std::size_t>(copy_bytes);
+  if (!gpu_copies_) gpu_copies_ = require_gpu_tools().allocate(2 * bytes);
+  auto* const base = static_cast<std::byte*>(gpu_copies_.get());
+  require_gpu_tools().copy_async(base + bytes, base, bytes, buffer_.cuda_stream());
 }
 
-void RankBench::measure_copy(std::optional<CopyCeiling>& copies) {
-  start_line_.align(check_allowance);
+void Throughput::measure_copy(std::optional<CopyCeiling>& copies, Samples& samples) {
+  tools_.start_line.align(check_allowance);
   if (memory_.on_gpu()) {
-    memory_.copy_on_gpu();  // the first allocates
-    samples_.device_copy_us.push_back(memory_.gpu_us([&] { memory_.copy_on_gpu(); }));
+    copy_on_gpu();  // the first allocates
+    gate(buffer_);
+    timer_->begin(buffer_.cuda_stream());
+    copy_on_gpu();
+    timer_->end(buffer_.cuda_stream());
+    samples.of(Clock::device, Part::copy).push_back(timer_->microseconds());
     return;
   }
-  if (!copies) copies.emplace(workers_);
-  samples_.libc_copy_us.push_back(timed_us([&] { copies->copy(CopyKind::libc); }));
-  samples_.non_temporal_copy_us.push_back(timed_us([&] { copies->copy(CopyKind::non_temporal); }));
+  if (!copies) copies.emplace(tools_.workers);
+  time(Part::copy, samples, [&] { copies->copy(CopyKind::libc); });
+  time(Part::stream_copy, samples, [&] { copies->copy(CopyKind::non_temporal); });
 }
 
-// What the report takes apart again: all or none of a call's phases.
-void RankBench::keep_phases(Times const& times) {
-  auto const keep = [](std::vector<PhaseTime> const& phases, std::size_t expected, std::vector<double>& to) {
-    if (phases.size() != expected) return;
-    for (PhaseTime const& phase : phases) to.push_back(phase.us);
-  };
-  keep(times.dispatch_phases, dispatch_phase_names.size(), samples_.dispatch_phases_us);
-  keep(times.combine_phases, combine_phase_names.size(), samples_.combine_phases_us);
-  samples_.layout_us.push_back(layout_us());
-  keep(phases(buffer_), layout_phase_names.size(), samples_.layout_phases_us);
-}
-
-void RankBench::measure_times() {
+void Throughput::measure(Samples& samples) {
   std::optional<CopyCeiling> copies;
-  for (int i = 0; i < plan_.options.iterations; ++i) {
-    progress_.step("measuring");
-    measure_copy(copies);  // each time: what the machine gives changes while it is measured
-    Times const times = iterate();
-    samples_.dispatch_us.push_back(times.dispatch_us);
-    samples_.combine_us.push_back(times.combine_us);
-    if (memory_.on_gpu()) keep_phases(times);
+  for (int i = 0; i < case_.options().iterations; ++i) {
+    tools_.progress.step("measuring");
+    measure_copy(copies, samples);  // each time: what the machine gives changes while it is measured
+    iterate(samples);
+    Layout layout;
+    if (memory_.on_gpu()) {
+      time(Part::layout, samples, [&] { layout = buffer_.get_layout(args_.topk_idx, buffer_.cuda_stream()); });
+    }
   }
+  copies.reset();
+  measure_memory(samples);
 }
 
-void RankBench::measure_memory() {
+void Throughput::measure_memory(Samples& samples) {
   Dispatched const routed = buffer_.dispatch(args_);
   combine(routed);
-  start_line_.align(check_allowance);  // all have released their copy buffers, and none its result
+  tools_.start_line.align(check_allowance);  // all have released their copy buffers, and none its result
   ProcessMemory const memory = process_memory();
-  samples_.pss_bytes = static_cast<double>(memory.proportional);
-  samples_.resident_peak_bytes = static_cast<double>(memory.resident_peak);
-  samples_.heap_peak_bytes = static_cast<double>(buffer_.heap_bytes_peak());
-  start_line_.align(check_allowance);
-}
-
-void RankBench::trace() {
-  set_trace_enabled(true);
-  iterate();
-  set_trace_enabled(false);
-  write_trace(communicator_, plan_.options.trace);
-}
-
-void RankBench::report() {
-  auto const all = gather_samples(communicator_, samples_);
-  if (communicator_.rank() != 0) return;
-  BenchReport report = make_report(plan_.options, plan_.traffic, all);
-  report.workers = workers_;
-  report.engine = buffer_.engine();
-  print(text_output(plan_.options.json), to_table(report));
-  write_json(plan_.options.json, to_json(report));
+  samples.of(Clock::none, Part::pss) = {static_cast<double>(memory.proportional)};
+  samples.of(Clock::none, Part::resident_peak) = {static_cast<double>(memory.resident_peak)};
+  samples.of(Clock::none, Part::heap_peak) = {static_cast<double>(buffer_.heap_bytes_peak())};
+  tools_.start_line.align(check_allowance);
 }
 
 }  // namespace
 
-int run_rank_bench(BenchPlan const& plan, Communicator communicator, SharedBarrier* barrier) {
-  if (communicator.rank() == 0)
-    print(text_output(plan.options.json), headline(plan.options, workers_of(plan.options)) + "\n");
-  take_gpu(plan.options.engine, communicator.rank());
-  return RankBench(plan, std::move(communicator), barrier).run();
+std::unique_ptr<Workload> make_throughput(Case const& of, RankTools& tools) {
+  return std::make_unique<Throughput>(of, tools);
 }
 
 }  // namespace switchyard::cli

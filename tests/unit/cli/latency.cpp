@@ -1,15 +1,16 @@
 // The latency benchmark: its checks see what is wrong, and its figures are what they say.
 #include <gtest/gtest.h>
 
-#include "cli/bench/low_latency.hpp"
+#include "cli/bench/low_latency_calls.hpp"
 #include "cli/bench/low_latency_check.hpp"
-#include "cli/bench/low_latency_report.hpp"
+#include "cli/bench/report.hpp"
 
 namespace switchyard::cli {
 namespace {
 
-LatencyCase make_case(SlotLayout layout) {
+Case make_case(SlotLayout layout) {
   BenchOptions options;
+  options.mode = Mode::latency;
   options.problem = {.ranks = 1, .hidden = 300, .top_k = 3, .experts = 7, .payload = Payload::fp8_cast};
   options.engine = EngineKind::cpu;
   options.latency.layout = layout;
@@ -32,7 +33,7 @@ class Latency : public testing::TestWithParam<SlotLayout> {
     return checker_.check_combine({calls_.out().data<std::uint16_t>(), 5 * 300});
   }
 
-  LatencyCase case_ = make_case(GetParam());
+  Case case_ = make_case(GetParam());
   Communicator communicator_ = Communicator::join(Communicator::in_process_store(), 0, 1);
   LatencyCalls calls_{case_, communicator_};
   LatencyChecker checker_{case_, 1, 0};
@@ -68,19 +69,19 @@ INSTANTIATE_TEST_SUITE_P(Layouts, Latency, testing::Values(SlotLayout::expert_ma
                          [](auto const& one) { return std::string(name_of(one.param)); });
 
 TEST(LatencyReport, PercentilesAreOfTheSlowestRank) {
-  LatencyCase const of = make_case(SlotLayout::rank_major);
-  std::vector<LatencySamples> ranks(2);
+  Case const of = make_case(SlotLayout::rank_major);
+  std::vector<Samples> ranks(2);
   for (int i = 0; i <= 1000; ++i) {
     ranks[0].of(Clock::graph, Part::dispatch).push_back(i % 2 == 0 ? i : 0);
     ranks[1].of(Clock::graph, Part::dispatch).push_back(i % 2 == 0 ? 0 : i);
   }
-  LatencyResult const result = make_latency_result(of, ranks);
+  CaseReport const result = make_case_report(of, ranks);
   ASSERT_EQ(result.times.size(), 1U);
   EXPECT_DOUBLE_EQ(result.times[0].us.p50, 500);
   EXPECT_DOUBLE_EQ(result.times[0].us.p999, 999);
   // One rank: each token goes there once.
-  EXPECT_DOUBLE_EQ(result.bytes.combine, 5 * 600);
-  EXPECT_DOUBLE_EQ(result.times[0].gbps, result.bytes.dispatch / 500 / 1e3);
+  EXPECT_DOUBLE_EQ(result.sent.combine, 5 * 600);
+  EXPECT_DOUBLE_EQ(result.times[0].gbps, result.sent.dispatch / 500 / 1e3);
 }
 
 }  // namespace

@@ -31,8 +31,10 @@ TEST(Statistics, SummaryIsOrdered) {
   std::vector<double> samples;
   for (int i = 100; i >= 0; --i) samples.push_back(i);
   Summary const summary = summarise(samples);
-  EXPECT_DOUBLE_EQ(summary.median, 50);
+  EXPECT_DOUBLE_EQ(summary.p50, 50);
+  EXPECT_DOUBLE_EQ(summary.p95, 95);
   EXPECT_DOUBLE_EQ(summary.p99, 99);
+  EXPECT_DOUBLE_EQ(summary.p999, 99.9);
   EXPECT_DOUBLE_EQ(summary.max, 100);
 }
 

@@ -8,7 +8,7 @@
 #include "cli/bench/case.hpp"
 #include "cli/bench/inputs.hpp"
 #include "cli/bench/memory.hpp"
-#include "cli/bench/parts.hpp"
+#include "cli/bench/samples.hpp"
 #include "switchyard/low_latency.hpp"
 
 namespace switchyard::cli {
@@ -16,9 +16,10 @@ namespace switchyard::cli {
 class LatencyCalls {
  public:
   // Collective.
-  LatencyCalls(LatencyCase const& of, Communicator const& communicator);
+  LatencyCalls(Case const& of, Communicator const& communicator);
 
   [[nodiscard]] LowLatencyBuffer& buffer() noexcept { return buffer_; }
+  [[nodiscard]] EngineKind engine() const { return buffer_.engine(); }
   [[nodiscard]] TensorMemory const& memory() const noexcept { return memory_; }
   [[nodiscard]] bool on_gpu() const noexcept { return memory_.on_gpu(); }
   [[nodiscard]] GpuStream const& stream() const { return *stream_; }
@@ -40,25 +41,18 @@ class LatencyCalls {
   [[nodiscard]] Tensor const& out() const noexcept { return out_; }
 
  private:
-  struct Inputs {
-    ConstTensorView x{};
-    ConstTensorView scales{};
-    ConstTensorView topk_idx{};
-    ConstTensorView topk_weights{};
-  };
-  void place(int set);
   [[nodiscard]] std::uintptr_t handle() const { return stream_ ? stream_->handle() : 0; }
   [[nodiscard]] LowLatencyDispatchArgs dispatch_args() const;
   [[nodiscard]] LowLatencyCombineArgs combine_args();
 
-  LatencyCase const& case_;
+  Case const& case_;
   LowLatencyBuffer buffer_;
   TensorMemory memory_;
   std::unique_ptr<GpuStream> stream_;
   std::vector<BenchInputs> host_inputs_;
-  std::vector<Inputs> sets_;
-  Inputs current_;
-  Inputs staged_;
+  std::vector<DispatchArgs> sets_;  // of which this mode takes the tensors
+  DispatchArgs current_;
+  DispatchArgs staged_;
   std::vector<Tensor> staged_tensors_;
   Tensor other_outputs_;  // not zero-copy
   Tensor out_;

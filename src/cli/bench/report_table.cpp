@@ -1,0 +1,97 @@
+#include <fmt/core.h>
+
+#include "cli/bench/report.hpp"
+
+namespace switchyard::cli {
+
+namespace {
+
+std::string workers_text(int workers) {
+  return fmt::format("{} worker{}", workers, workers == 1 ? "" : "s");
+}
+
+std::string throughput_row(PartTime const& time, std::string_view dtype, double bytes, double fraction) {
+  return fmt::format("{:<10}{:<10}{:>12.0f}{:>12.0f}{:>12.0f}{:>16.1f}{:>14.2f}{:>16.0f} %\n", name_of(time.part),
+                     dtype, time.us.p50, time.us.p99, time.us.max, bytes / 1e6, time.gbps, fraction * 100);
+}
+
+std::string phases_text(CaseReport const& of) {
+  std::string text;
+  Part part = Part::nothing;
+  for (PhaseMedian const& phase : of.phases) {
+    if (phase.part != part)
+      text += fmt::format("{}{} on the GPU, median us a rank:", text.empty() ? "" : "\n", name_of(phase.part));
+    text += fmt::format(" {} {:.1f}", phase.name, phase.us);
+    part = phase.part;
+  }
+  return text.empty() ? "" : text + "\n";
+}
+
+std::string throughput_table(CaseReport const& of) {
+  constexpr double mib = 1 << 20;
+  PartTime const dispatch = of.time(Part::dispatch);
+  PartTime const combine = of.time(Part::combine);
+  PartTime const layout = of.time(Part::layout);
+  CopyRate const copy = copy_ceiling(of);
+  std::string text = fmt::format("{:<10}{:<10}{:>12}{:>12}{:>12}{:>16}{:>14}{:>18}\n", "operation", "dtype",
+                                 "median us", "p99 us", "max us", "MB recv/rank", "GB/s a rank", "of copy ceiling");
+  text += throughput_row(dispatch, name_of(of.problem.payload), of.sent.dispatch,
+                         copy.fraction(of.moved.dispatch, dispatch));
+  text += throughput_row(combine, "bf16", of.sent.combine, copy.fraction(of.moved.combine, combine));
+  text += fmt::format("copy ceiling: {:.2f} GB/s a rank, read and written, all ranks at once ({})\n", copy.gbps,
+                      copy.kind);
+  text += phases_text(of);
+  if (layout.us.p50 > 0) text += fmt::format("layout alone: {:.1f} us\n", layout.us.p50);
+  text +=
+      fmt::format("memory: {:.0f} MiB a rank for {:.0f} MiB of payload ({:.2f} times)\n", of.memory.pss_bytes / mib,
+                  static_cast<double>(of.memory.payload.total()) / mib, of.memory.ratio());
+  return text;
+}
+
+std::string latency_head() {
+  return fmt::format("{:>7}  {:<8}{:<18}{:>10}{:>10}{:>10}{:>10}{:>10}{:>13}\n", "tokens", "clock", "part",
+                     "p50 us", "p95 us", "p99 us", "p99.9 us", "max us", "GB/s a rank");
+}
+
+std::string latency_table(CaseReport const& of) {
+  std::string text;
+  for (PartTime const& time : of.times) {
+    text += fmt::format("{:>7}  {:<8}{:<18}{:>10.1f}{:>10.1f}{:>10.1f}{:>10.1f}{:>10.1f}", of.problem.tokens,
+                        name_of(time.clock), name_of(time.part), time.us.p50, time.us.p95, time.us.p99,
+                        time.us.p999, time.us.max);
+    text += time.gbps > 0 ? fmt::format("{:>13.2f}\n", time.gbps) : "\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string headline(Report const& report) {
+  BenchOptions const& options = report.options;
+  LatencyOptions const& latency = options.latency;
+  Problem const& p = options.problem;
+  std::string const workers = workers_text(report.workers);
+  std::string who = fmt::format(" x {}, {} tokens a rank", workers, p.tokens);
+  std::string cast;
+  std::string how;
+  std::string_view layout = name_of(p.layout);
+  if (options.mode == Mode::latency) {
+    who = fmt::format(", engine {}, {}", name_of(report.engine), workers);
+    if (p.payload == Payload::fp8_cast) cast = fmt::format(" {}", name_of(latency.cast));
+    how = fmt::format("{}, {}", latency.coding == CombineCoding::logfmt10 ? " in LogFMT-10" : "",
+                      latency.in_place() ? "zero-copy" : "any pointer");
+    layout = name_of(latency.layout);
+  }
+  return fmt::format(
+      "switchyard bench: {} ranks{}, hidden {}, top-{} of {} experts, {} routing, "
+      "{}{} dispatch and bf16 combine{}, {} layout, {} mode, seed {}\n{}",
+      p.ranks, who, p.hidden, p.top_k, p.experts, name_of(options.routing), name_of(p.payload), cast, how, layout,
+      name_of(options.mode), p.seed, options.mode == Mode::latency ? latency_head() : "");
+}
+
+std::string to_table(Report const& report) {
+  CaseReport const& latest = report.cases.back();
+  return report.options.mode == Mode::latency ? latency_table(latest) : throughput_table(latest);
+}
+
+}  // namespace switchyard::cli

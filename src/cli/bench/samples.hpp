@@ -1,0 +1,79 @@
+// What a benchmark measures: numbers of each part, by each clock.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace switchyard::cli {
+
+enum class Part : std::uint8_t {
+  nothing,  // what a measurement shows by itself
+  dispatch,
+  dispatch_send,
+  dispatch_receive,
+  combine,
+  combine_send,
+  combine_receive,
+  both,         // a dispatch and a combine
+  layout,       // get_layout
+  copy,         // for the copy ceiling: memcpy, or a copy inside the GPU
+  stream_copy,  // the same with non-temporal stores
+  pss,
+  resident_peak,
+  heap_peak,
+};
+inline constexpr std::array part_names{
+    "nothing", "dispatch", "dispatch_send", "dispatch_receive", "combine", "combine_send",  "combine_receive",
+    "both",    "layout",   "copy",          "stream_copy",      "pss",     "resident_peak", "heap_peak"};
+constexpr std::string_view name_of(Part part) noexcept {
+  return part_names[static_cast<std::size_t>(part)];
+}
+
+enum class Clock : std::uint8_t {
+  host,    // from the moment when all ranks were ready until a rank knows that its call is complete
+  device,  // CUDA: around the call, all ranks released together by a gate
+  graph,   // CUDA: the same within a graph, by the GPU's clock
+  phases,  // CUDA: each phase of a call by the GPU's clock, in the order of phase_names()
+  none,    // bytes of memory instead of microseconds
+};
+inline constexpr std::array clock_names{"host", "device", "graph", "phases", "none"};
+constexpr std::string_view name_of(Clock clock) noexcept {
+  return clock_names[static_cast<std::size_t>(clock)];
+}
+
+inline constexpr std::array dispatch_phase_names{"launch", "count", "agree", "answer", "move", "close"};
+inline constexpr std::array combine_phase_names{"launch", "stage", "agree", "sum", "close"};
+inline constexpr std::array layout_phase_names{"launch", "count"};
+constexpr std::span<char const* const> phase_names(Part part) noexcept {
+  switch (part) {
+    case Part::dispatch: return dispatch_phase_names;
+    case Part::combine: return combine_phase_names;
+    case Part::layout: return layout_phase_names;
+    default: return {};
+  }
+}
+
+// What one rank measured: a number for each iteration, or phase of an iteration. A list is empty when its part was
+// not measured by its clock. All ranks have equally many numbers.
+class Samples {
+ public:
+  [[nodiscard]] std::vector<double>& of(Clock clock, Part part) noexcept { return lists_[place(clock, part)]; }
+  [[nodiscard]] std::vector<double> const& of(Clock clock, Part part) const noexcept {
+    return lists_[place(clock, part)];
+  }
+  // All of them, in the same order on all ranks.
+  [[nodiscard]] auto& lists() noexcept { return lists_; }
+  [[nodiscard]] auto const& lists() const noexcept { return lists_; }
+
+ private:
+  static constexpr std::size_t place(Clock clock, Part part) noexcept {
+    return static_cast<std::size_t>(clock) * part_names.size() + static_cast<std::size_t>(part);
+  }
+  std::array<std::vector<double>, clock_names.size() * part_names.size()> lists_{};
+};
+
+}  // namespace switchyard::cli

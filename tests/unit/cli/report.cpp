@@ -1,0 +1,108 @@
+// Reports say what was measured: here of a GPU that was not there, with numbers that are easy to follow.
+#include "cli/bench/report.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cli/bench/gather.hpp"
+
+namespace switchyard::cli {
+namespace {
+
+using testing::HasSubstr;
+
+// Phases of two iterations: 1, 2, 3, ... and then twice as much.
+void set_phases(Samples& samples, Part part) {
+  for (int const scale : {1, 2}) {
+    for (std::size_t at = 1; at <= phase_names(part).size(); ++at)
+      samples.of(Clock::phases, part).push_back(static_cast<double>(at) * scale);
+  }
+}
+
+Samples samples_of_gpu() {
+  Samples samples;
+  samples.of(Clock::device, Part::dispatch) = {10, 30};
+  samples.of(Clock::device, Part::combine) = {20, 40};
+  samples.of(Clock::device, Part::copy) = {100, 100};
+  samples.of(Clock::device, Part::layout) = {4, 6};
+  for (Part const part : {Part::dispatch, Part::combine, Part::layout}) set_phases(samples, part);
+  samples.of(Clock::none, Part::pss) = {3 << 20};
+  samples.of(Clock::none, Part::heap_peak) = {5};
+  return samples;
+}
+
+Report report_of_gpu() {
+  BenchOptions options;
+  options.problem = {.ranks = 2, .tokens = 8, .hidden = 128, .top_k = 1, .experts = 2, .payload = Payload::bf16};
+  Case const of(
+      options, [](Problem const& problem) { return make_routing(problem, RoutingKind::all_to_one); }, 8);
+  Samples slower = samples_of_gpu();
+  slower.of(Clock::device, Part::dispatch) = {50, 10};
+  Report report{.options = options, .engine = EngineKind::cuda};
+  report.cases.push_back(make_case_report(of, {samples_of_gpu(), slower}));
+  return report;
+}
+
+TEST(Report, OfAGpuHasItsPhases) {
+  auto const json = to_json(report_of_gpu());
+  EXPECT_EQ(json["dispatch"]["median_us"], 40);  // of 50 and 30, the slowest of each iteration
+  EXPECT_EQ(json["dispatch"]["recv_bytes_per_rank"], 8 * 256);
+  EXPECT_EQ(json["dispatch"]["gbps_per_rank"], 8 * 256 / 40.0 / 1e3);
+  EXPECT_EQ(json["ceiling"]["copy_kind"], "cudaMemcpy inside the GPU");
+  EXPECT_EQ(json["ceiling"]["copy_gbps"], (128 << 20) / 100.0 / 1e3);
+  EXPECT_EQ(json["memory"]["heap_peak_bytes_per_rank"], 5);
+  EXPECT_EQ(
+      json["gpu"].dump(),
+      R"({"layout_median_us":5.0,)"
+      R"("dispatch_phases_median_us":{"launch":1.5,"count":3.0,"agree":4.5,"answer":6.0,"move":7.5,"close":9.0},)"
+      R"("combine_phases_median_us":{"launch":1.5,"stage":3.0,"agree":4.5,"sum":6.0,"close":7.5},)"
+      R"("layout_phases_median_us":{"launch":1.5,"count":3.0}})");
+  EXPECT_THAT(
+      to_table(report_of_gpu()),
+      HasSubstr(
+          "dispatch on the GPU, median us a rank: launch 1.5 count 3.0 agree 4.5 answer 6.0 move 7.5 close 9.0\n"
+          "combine on the GPU, median us a rank: launch 1.5 stage 3.0 agree 4.5 sum 6.0 close 7.5\n"
+          "layout on the GPU, median us a rank: launch 1.5 count 3.0\n"
+          "layout alone: 5.0 us\n"
+          "memory: 3 MiB a rank"));
+}
+
+TEST(Report, WithoutPhasesHasNone) {
+  Report report = report_of_gpu();
+  report.cases[0].phases.clear();
+  EXPECT_EQ(to_json(report)["gpu"]["dispatch_phases_median_us"].dump(), "{}");
+  EXPECT_EQ(to_table(report).find("on the GPU"), std::string::npos);
+}
+
+// Ranks may differ in what they measured.
+TEST(Gather, BringsTheSamplesOfAllRanks) {
+  auto const store = Communicator::in_process_store();
+  std::array<std::vector<Samples>, 2> got;
+  auto const gather_as = [&](int rank) {
+    Communicator communicator = Communicator::join(store, rank, 2);
+    Samples mine;
+    mine.of(Clock::host, Part::dispatch) = {rank + 1.0, rank + 2.0};
+    if (rank == 1) mine.of(Clock::phases, Part::layout) = {7, 8, 9};
+    got.at(static_cast<std::size_t>(rank)) = gather_samples(communicator, mine);
+  };
+  std::thread other([&] { gather_as(1); });
+  gather_as(0);
+  other.join();
+  for (auto const& all : got) {
+    ASSERT_EQ(all.size(), 2U);
+    EXPECT_EQ(all[0].of(Clock::host, Part::dispatch), (std::vector<double>{1, 2}));
+    EXPECT_EQ(all[1].of(Clock::host, Part::dispatch), (std::vector<double>{2, 3}));
+    EXPECT_TRUE(all[0].of(Clock::phases, Part::layout).empty());
+    EXPECT_EQ(all[1].of(Clock::phases, Part::layout), (std::vector<double>{7, 8, 9}));
+    EXPECT_TRUE(all[1].of(Clock::host, Part::combine).empty());
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::cli
