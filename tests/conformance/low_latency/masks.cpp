@@ -7,18 +7,18 @@
 namespace switchyard::test {
 namespace {
 
-constexpr int ranks = 4;
+constexpr int mask_ranks = 4;
 constexpr int outcast = 2;
 
 class LowLatencyMasks : public LowLatencyTest, public testing::WithParamInterface<SlotLayout> {
  protected:
   [[nodiscard]] static SlotCase base() {
-    return {.ranks = ranks, .tokens = 8, .hidden = 50, .experts = 10, .top_k = 4, .layout = GetParam()};
+    return {.ranks = mask_ranks, .tokens = 8, .hidden = 50, .experts = 10, .top_k = 4, .layout = GetParam()};
   }
 };
 
 Peers all_but(int gone) {
-  Peers peers(ranks, Presence::here);
+  Peers peers(mask_ranks, Presence::here);
   peers[index(gone)] = Presence::gone;
   return peers;
 }
@@ -26,7 +26,7 @@ Peers all_but(int gone) {
 // What `rank` can count on when nobody talks to the outcast.
 Peers without_outcast(int rank) {
   if (rank != outcast) return all_but(outcast);
-  Peers alone(ranks, Presence::gone);
+  Peers alone(mask_ranks, Presence::gone);
   alone[outcast] = Presence::here;
   return alone;
 }
@@ -40,12 +40,13 @@ void check_masked(LowLatencyBuffer& buffer, Peers const& peers) {
 
 void round_trips(SlotProblem const& p, SlotRank& rank, LowLatencyBuffer& buffer, Peers const& peers) {
   for (int i = 0; i < 2; ++i) slot_round_trip(p, rank, buffer, peers);
-  check_masked(buffer, peers.empty() ? Peers(ranks, Presence::here) : peers);
+  check_masked(buffer, peers.empty() ? Peers(mask_ranks, Presence::here) : peers);
 }
 
 TEST_P(LowLatencyMasks, NobodyAtFirst) {
-  run_slot_buffers(
-      base(), [&](SlotRank&, LowLatencyBuffer& buffer) { check_masked(buffer, Peers(ranks, Presence::here)); });
+  run_slot_buffers(base(), [&](SlotRank&, LowLatencyBuffer& buffer) {
+    check_masked(buffer, Peers(mask_ranks, Presence::here));
+  });
 }
 
 // Nobody signals the outcast, and it finds out.
@@ -76,7 +77,7 @@ TEST_P(LowLatencyMasks, OfOneByOne) {
     slot_round_trip(p, rank, buffer);
     if (rank.rank() == 0) buffer.mask(outcast);
     rank.communicator.barrier();
-    Peers peers(ranks, Presence::here);
+    Peers peers(mask_ranks, Presence::here);
     if (rank.rank() == 0) peers = all_but(outcast);
     if (rank.rank() == outcast) peers = all_but(0);
     round_trips(p, rank, buffer, peers);
@@ -92,7 +93,7 @@ TEST_P(LowLatencyMasks, BetweenHalves) {
     rank.communicator.barrier();
     if (rank.rank() != outcast) buffer.mask(outcast);
     if (rank.rank() != outcast) trip.expect(all_but(outcast));
-    if (rank.rank() == outcast) trip.expect(Peers(ranks, Presence::unsure));
+    if (rank.rank() == outcast) trip.expect(Peers(mask_ranks, Presence::unsure));
     trip.receive();
     trip.check_received();
     if (rank.rank() != outcast) trip.combine();
@@ -114,7 +115,7 @@ TEST_P(LowLatencyMasks, AreTakenOff) {
       rank.communicator.barrier();
       std::vector<bool> const masked = buffer.masked();
       rank.communicator.barrier();  // whoever looks while a peer still masks it masks that peer again
-      for (int peer = 0; peer < ranks; ++peer) {
+      for (int peer = 0; peer < mask_ranks; ++peer) {
         if (masked[index(peer)]) buffer.mask(peer, false);
       }
       buffer.synchronize();
@@ -156,11 +157,11 @@ TEST_P(LowLatencyMasks, OfARankThatLeft) {
         LowLatencyBuffer buffer(rank.communicator, options);
         slot_round_trip(p, rank, buffer);
         ++ready;
-        if (rank.rank() == outcast) check(wait_until([&] { return ready == ranks; }), "the others hang");
+        if (rank.rank() == outcast) check(wait_until([&] { return ready == mask_ranks; }), "the others hang");
         if (rank.rank() == outcast) return;
         round_trips(p, rank, buffer, all_but(outcast));
         ++done;
-        check(wait_until([&] { return done == ranks - 1; }), "the others never ended");
+        check(wait_until([&] { return done == mask_ranks - 1; }), "the others never ended");
       },
       Ending::alone);
 }
@@ -179,10 +180,11 @@ TEST_P(LowLatencyMasks, OfARankThatIsLate) {
     options.timeout = short_timeout();
     LowLatencyBuffer buffer(rank.communicator, options);
     slot_round_trip(p, rank, buffer);
-    if (rank.rank() == outcast) check(wait_until([&] { return done == ranks - 1; }), "the others never gave up");
+    if (rank.rank() == outcast)
+      check(wait_until([&] { return done == mask_ranks - 1; }), "the others never gave up");
     round_trips(p, rank, buffer, without_outcast(rank.rank()));
     ++done;
-    check(wait_until([&] { return done == ranks; }), "the others never ended");
+    check(wait_until([&] { return done == mask_ranks; }), "the others never ended");
     buffer.reset();
     round_trips(p, rank, buffer, {});
     rank.communicator.barrier();
@@ -203,11 +205,12 @@ TEST_P(LowLatencyMasks, ARankThatIsLateFailsTheBuffer) {
       (void)buffer.dispatch(trip.dispatch_args());
       buffer.synchronize();
     };
-    if (rank.rank() == outcast) check(wait_until([&] { return gave_up == ranks - 1; }), "the others never gave up");
+    if (rank.rank() == outcast)
+      check(wait_until([&] { return gave_up == mask_ranks - 1; }), "the others never gave up");
     auto const error = expect_throw<Timeout>("a call that one rank is late for", call);
     check_equal(error.peer(), outcast, "peer of the error: ", error.what());
     ++gave_up;
-    check(wait_until([&] { return gave_up == ranks; }), "the others never gave up");
+    check(wait_until([&] { return gave_up == mask_ranks; }), "the others never gave up");
     (void)expect_throw<Timeout>("a call before the reset", call);
     rank.communicator.barrier();
     buffer.reset();
@@ -225,7 +228,7 @@ TEST_P(LowLatencyMasks, ARankThatLeftFailsTheBuffer) {
       [&](SlotRank& rank, LowLatencyBuffer& buffer) {
         slot_round_trip(p, rank, buffer);
         ++ready;
-        if (rank.rank() == outcast) check(wait_until([&] { return ready == ranks; }), "the others hang");
+        if (rank.rank() == outcast) check(wait_until([&] { return ready == mask_ranks; }), "the others hang");
         if (rank.rank() == outcast) return;
         auto const error = expect_throw<PeerLost>("a dispatch", [&] {
           SlotTrip trip(p, rank, buffer);
@@ -234,7 +237,7 @@ TEST_P(LowLatencyMasks, ARankThatLeftFailsTheBuffer) {
         });
         check_equal(error.peer(), outcast, "peer of the error: ", error.what());
         ++done;
-        check(wait_until([&] { return done == ranks - 1; }), "the others never ended");
+        check(wait_until([&] { return done == mask_ranks - 1; }), "the others never ended");
       },
       Ending::alone);
 }

@@ -16,7 +16,7 @@ namespace switchyard::cli {
 namespace {
 
 using std::chrono::milliseconds;
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 
 struct Outcome {
   int status = 0;
@@ -25,11 +25,11 @@ struct Outcome {
 };
 
 Outcome run(std::function<int(RankContext const&)> const& body, int ranks = 4) {
-  auto const begin = Clock::now();
+  auto const begin = SteadyClock::now();
   testing::internal::CaptureStderr();
   int const status = run_local_ranks({.ranks = ranks, .grace = milliseconds{300}}, body);
   return {status, testing::internal::GetCapturedStderr(),
-          std::chrono::duration_cast<milliseconds>(Clock::now() - begin)};
+          std::chrono::duration_cast<milliseconds>(SteadyClock::now() - begin)};
 }
 
 // Neither zombies nor running children are left.

@@ -17,12 +17,12 @@ namespace {
 
 using test::plenty;
 
-constexpr int size = 3;
+constexpr int num_ranks = 3;
 using Kinds = std::vector<GpuMemoryKind>;
 
 // What the ranks of a job would find: by rank, the kinds that it cannot have.
 struct Machine {
-  std::vector<Kinds> missing = std::vector<Kinds>(size);
+  std::vector<Kinds> missing = std::vector<Kinds>(num_ranks);
   ErrorCode code = ErrorCode::system;
 
   [[nodiscard]] std::optional<Refusal> attempt(int rank, GpuMemoryKind kind) const {
@@ -47,11 +47,11 @@ class GpuMemoryChoice : public testing::Test {
 
   static std::vector<Result> choose(Machine const& machine) {
     auto const store = std::make_shared<InProcessStore>();
-    std::vector<Result> results(size);
+    std::vector<Result> results(num_ranks);
     std::vector<std::thread> threads;
-    for (int rank = 0; rank < size; ++rank) {
+    for (int rank = 0; rank < num_ranks; ++rank) {
       threads.emplace_back([&, rank] {
-        Node node(store, rank, size, plenty);
+        Node node(store, rank, num_ranks, plenty);
         Result& result = results[static_cast<std::size_t>(rank)];
         auto const attempt = [&](GpuMemoryKind kind) {
           result.tried.push_back(kind);

@@ -16,8 +16,8 @@
 namespace switchyard::cpu {
 namespace {
 
-constexpr std::size_t guard = 64;
-constexpr std::byte guard_byte{0xa5};
+constexpr std::size_t margin = 64;
+constexpr std::byte margin_byte{0xa5};
 
 class KernelsCopy : public testing::TestWithParam<std::int64_t> {
  protected:
@@ -34,16 +34,16 @@ class KernelsCopy : public testing::TestWithParam<std::int64_t> {
 void check_copy(std::size_t bytes, std::size_t from_shift, std::size_t to_shift, std::mt19937& random) {
   std::vector<std::byte> from(from_shift + bytes);
   for (std::byte& value : from) value = static_cast<std::byte>(random());
-  std::vector<std::byte> to(guard + to_shift + bytes + guard, guard_byte);
-  std::byte* const start = to.data() + guard + to_shift;
+  std::vector<std::byte> to(margin + to_shift + bytes + margin, margin_byte);
+  std::byte* const start = to.data() + margin + to_shift;
   stream_copy(start, from.data() + from_shift, bytes);
   store_fence();
   std::span const written(to);
-  ASSERT_TRUE(std::ranges::equal(written.subspan(guard + to_shift, bytes), std::span(from).subspan(from_shift)))
+  ASSERT_TRUE(std::ranges::equal(written.subspan(margin + to_shift, bytes), std::span(from).subspan(from_shift)))
       << bytes << " bytes, from +" << from_shift << " to +" << to_shift;
-  auto const is_guard = [](std::byte value) { return value == guard_byte; };
-  ASSERT_TRUE(std::ranges::all_of(written.first(guard + to_shift), is_guard)) << bytes;
-  ASSERT_TRUE(std::ranges::all_of(written.last(guard), is_guard)) << bytes;
+  auto const is_guard = [](std::byte value) { return value == margin_byte; };
+  ASSERT_TRUE(std::ranges::all_of(written.first(margin + to_shift), is_guard)) << bytes;
+  ASSERT_TRUE(std::ranges::all_of(written.last(margin), is_guard)) << bytes;
 }
 
 TEST_P(KernelsCopy, EverySmallSize) {
