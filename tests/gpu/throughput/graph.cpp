@@ -36,7 +36,7 @@ void place_graph_outputs(Problem const& p, Buffer& buffer, DeviceRank& device, O
   to.outputs = device.upload({host.data(), p.the.combine_dtype, {rows, p.the.hidden}});
 }
 
-void capture(Problem const& p, Buffer& buffer, DeviceRank& device, OutputsIn where, Captured& to) {
+void capture_graph(Problem const& p, Buffer& buffer, DeviceRank& device, OutputsIn where, Captured& to) {
   RankInputs const inputs(p, buffer.communicator().rank());
   to.args = device.upload(inputs.args());
   place_graph_outputs(p, buffer, device, where, to);
@@ -106,7 +106,7 @@ void run_graph(Case base, OutputsIn where = OutputsIn::heap) {
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(problems.front()));
     Captured captured;
-    capture(problems.front(), buffer, device, where, captured);
+    capture_graph(problems.front(), buffer, device, where, captured);
     for (Problem const& p : problems) replay(p, buffer, device, captured);
     check_cuda(cudaGraphExecDestroy(captured.exec), "cudaGraphExecDestroy");
     captured = {};

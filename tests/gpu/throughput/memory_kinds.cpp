@@ -48,11 +48,11 @@ TEST_F(GpuMemoryKinds, ForcedOnSomeRanks) {
 TEST_F(GpuMemoryKinds, AClaimTooLarge) {
   for (GpuMemoryKind const kind : {GpuMemoryKind::fd, GpuMemoryKind::ipc}) {
     run_ranks(Launch::processes, 2, name_of(kind), [&](Communicator& communicator) {
-      Node& world = *communicator.job()->node();
+      Node& node = *communicator.job()->node();
       auto const own = DeviceSegment::create(kind, 0, std::size_t{64} << 20U, 0);
       SharedGpuMemory shared = own->shared();
-      auto const all = world.all_gather(shared.handle);
-      auto const fds = kind == GpuMemoryKind::fd ? world.exchange_fd(shared.fd) : std::vector<UniqueFd>(2);
+      auto const all = node.all_gather(shared.handle);
+      auto const fds = kind == GpuMemoryKind::fd ? node.exchange_fd(shared.fd) : std::vector<UniqueFd>(2);
       auto const peer = index(1 - communicator.rank());
       std::copy(all[peer].begin(), all[peer].end(), shared.handle.begin());
       shared.fd = fds[peer].get();
