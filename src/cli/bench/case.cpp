@@ -22,6 +22,12 @@ std::int64_t LatencyCase::max_tokens() const noexcept {
   return latency().max_tokens > 0 ? latency().max_tokens : options_.problem.tokens;
 }
 
+oracle::Terms LatencyCase::terms(int set) const {
+  oracle::Terms terms = terms_of(problem(set));
+  terms.cast = cast();
+  return terms;
+}
+
 std::size_t LatencyCase::output_row_bytes() const noexcept {
   if (latency().coding == CombineCoding::logfmt10) {
     return logfmt_row_bytes(static_cast<std::size_t>(options_.problem.hidden));

@@ -5,7 +5,7 @@
 
 #include "cli/bench/footprint.hpp"
 #include "cli/bench/options.hpp"
-#include "oracle/expected.hpp"
+#include "oracle/low_latency_check.hpp"
 #include "oracle/routing.hpp"
 
 namespace switchyard::cli {
@@ -32,6 +32,10 @@ class LatencyCase {
     return options_.problem.payload == Payload::fp8_cast ? latency().cast : SendCast::none;
   }
   [[nodiscard]] std::int64_t max_tokens() const noexcept;
+  [[nodiscard]] oracle::Terms terms(int set) const;
+  [[nodiscard]] oracle::SlotTerms slot_terms() const {
+    return {.max_tokens = max_tokens(), .coding = latency().coding};
+  }
   [[nodiscard]] std::size_t output_row_bytes() const noexcept;  // on its way back
   [[nodiscard]] LatencyBytes bytes() const;
 

@@ -6,15 +6,38 @@
 
 #include "cli/bench/clocks.hpp"
 #include "cli/bench/gather.hpp"
-#include "cli/bench/low_latency_check.hpp"
 #include "cli/bench/low_latency_report.hpp"
 #include "cli/bench/output.hpp"
 #include "cli/machine.hpp"
 #include "cli/print.hpp"
+#include "oracle/payload.hpp"
 
 namespace switchyard::cli {
 
 namespace {
+
+// Of x only the rows that arrived: there is room for many more.
+Tensor rows_on_host(TensorMemory const& memory, Tensor const& x, Tensor const& counts) {
+  if (!memory.on_gpu()) return x;
+  Tensor host = TensorMemory(false).allocate(x.dtype(), {x.size(0), x.size(1), x.size(2)});
+  std::size_t const row_bytes = static_cast<std::size_t>(x.size(2)) * size_of(x.dtype());
+  for (std::int64_t part = 0; part < x.size(0); ++part) {
+    auto const first = static_cast<std::size_t>(part * x.size(1)) * row_bytes;
+    auto const count = std::clamp<std::int64_t>(counts.data<std::int32_t>()[part], 0, x.size(1));
+    memory.copy(host.data<std::byte>() + first, x.data<std::byte>() + first,
+                static_cast<std::size_t>(count) * row_bytes);
+  }
+  return host;
+}
+
+LowLatencyReceived on_host(TensorMemory const& memory, LowLatencyReceived received) {
+  for (auto const part :
+       {&LowLatencyReceived::scales, &LowLatencyReceived::counts, &LowLatencyReceived::ranges,
+        &LowLatencyReceived::source_token, &LowLatencyReceived::topk_idx, &LowLatencyReceived::topk_weights})
+    received.*part = memory.fetch(received.*part);
+  received.x = rows_on_host(memory, received.x, received.counts);
+  return received;
+}
 
 class LatencyRank {
  public:
@@ -77,21 +100,26 @@ void LatencyRank::print_head(LatencyCalls& calls) {
 // The frame of each call was used before, and what it left would be seen.
 std::optional<std::string> LatencyRank::find_mismatch(LatencyCase const& of, LatencyCalls& calls, int set) {
   TensorMemory const& memory = calls.memory();
-  LatencyChecker checker(of, set, communicator_.rank());
+  oracle::SeededData const data(of.problem(set), of.routing(set));
+  oracle::LowLatencyChecker const checker(of.terms(set), of.slot_terms(), data, communicator_.rank());
   calls.select(set);
   memory.poison(calls.out());
   start_line_.align(check_allowance);
   calls.run(Part::dispatch);
   calls.wait();
-  std::optional<std::string> fault = checker.locate(memory, calls.received());
-  if (!fault) fault = checker.check_dispatch(memory, calls.received());
-  if (!fault) checker.write_outputs(memory, calls.outputs());
+  LowLatencyReceived received = on_host(memory, calls.received());
+  auto fault = oracle::mismatch_of([&] { checker.check_received(received); });
+  if (!fault) {
+    checker.for_each_output(received, [&, to = calls.outputs()](std::int64_t slot, std::span<std::byte const> row) {
+      memory.copy(to.data<std::byte>() + static_cast<std::size_t>(slot) * row.size(), row.data(), row.size());
+    });
+  }
+  received = {};  // which holds the result
   start_line_.align(check_allowance);
   calls.run(Part::combine);
   calls.wait();
   Tensor const out = memory.fetch(calls.out());
-  if (!fault)
-    fault = checker.check_combine({out.data<std::uint16_t>(), static_cast<std::size_t>(out.view().numel())});
+  if (!fault) fault = oracle::mismatch_of([&] { checker.check_combined(out); });
   calls.release();
   return fault;
 }

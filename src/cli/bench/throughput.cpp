@@ -19,6 +19,7 @@
 #include "cli/bench/trace_file.hpp"
 #include "cli/machine.hpp"
 #include "cli/print.hpp"
+#include "oracle/payload.hpp"
 #include "oracle/throughput_check.hpp"
 #include "switchyard/trace.hpp"
 
@@ -82,7 +83,8 @@ class RankBench {
   BenchMemory memory_;
   BenchInputs inputs_;
   DispatchArgs args_;
-  Checker checker_;
+  oracle::SeededData data_;
+  oracle::ThroughputChecker checker_;
   ConstTensorView expert_outputs_;
   Tensor outputs_in_heap_;
   std::vector<std::uint16_t> outputs_on_host_;
@@ -101,7 +103,8 @@ RankBench::RankBench(BenchPlan const& plan, Communicator communicator, SharedBar
       memory_(buffer_),
       inputs_(problem_, plan.routing, communicator_.rank()),
       args_(place_inputs()),
-      checker_(problem_, plan.routing, communicator_.rank()),
+      data_(problem_, plan.routing),
+      checker_(terms_of(problem_), {}, data_, communicator_.rank()),
       out_(buffer_.allocate(DType::bf16, {problem_.tokens, problem_.hidden})),
       progress_(communicator_.rank() == 0, plan.options.warmup + plan.options.iterations + 3) {
   place_outputs();
@@ -124,12 +127,12 @@ void RankBench::place_outputs() {
   bool const in_heap = plan_.options.outputs == OutputsIn::heap;
   if (in_heap) outputs_in_heap_ = buffer_.allocate(DType::bf16, {rows, problem_.hidden});
   if (in_heap && !memory_.on_gpu()) {
-    checker_.fill_expert_outputs({outputs_in_heap_.data<std::uint16_t>(), elements});
+    checker_.write_outputs(outputs_in_heap_.data<void>());
     expert_outputs_ = outputs_in_heap_;
     return;
   }
   outputs_on_host_.resize(elements);
-  checker_.fill_expert_outputs(outputs_on_host_);
+  checker_.write_outputs(outputs_on_host_.data());
   ConstTensorView const host{outputs_on_host_.data(), DType::bf16, {rows, problem_.hidden}};
   if (in_heap) {
     memory_.write(outputs_in_heap_, outputs_on_host_.data());
@@ -206,9 +209,10 @@ std::optional<std::string> RankBench::find_mismatch() {
   Dispatched const routed = buffer_.dispatch(args_);
   combine(routed);
   buffer_.synchronize();
-  if (auto fault = checker_.check_dispatch(memory_.fetch(routed))) return fault;
-  Tensor const out = memory_.fetch(out_);
-  return checker_.check_combine({out.data<std::uint16_t>(), static_cast<std::size_t>(out.view().numel())});
+  return oracle::mismatch_of([&] {
+    checker_.check_dispatch(memory_.fetch(routed));
+    checker_.check_sums(memory_.fetch(out_).data<void>());
+  });
 }
 
 bool RankBench::check() {

@@ -11,6 +11,8 @@
 
 namespace switchyard::cli {
 
+using oracle::Traffic;
+
 // The same on all ranks.
 struct BenchPlan {
   BenchOptions options;
