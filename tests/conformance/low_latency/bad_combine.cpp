@@ -10,7 +10,7 @@ namespace {
 class LowLatencyBadCombine : public LowLatencyTest, public testing::WithParamInterface<SlotLayout> {};
 
 using Args = LowLatencyCombineArgs;
-using Bad = BadSlotCall<Args>;
+using Bad = BadCall<Args>;
 
 void refuse_all(SlotCase const& c, std::vector<Bad> const& bad_calls) {
   SlotProblem const p = make_slot_problem(c);

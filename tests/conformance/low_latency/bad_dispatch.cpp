@@ -7,7 +7,7 @@ namespace {
 class LowLatencyBadDispatch : public LowLatencyTest {};
 
 using Args = LowLatencyDispatchArgs;
-using Bad = BadSlotCall<Args>;
+using Bad = BadCall<Args>;
 
 void refuse_all(SlotCase const& c, std::vector<Bad> const& bad_calls) {
   SlotProblem const p = make_slot_problem(c);
@@ -24,25 +24,8 @@ void refuse_all(SlotCase const& c, std::vector<Bad> const& bad_calls) {
 }
 
 TEST_F(LowLatencyBadDispatch, X) {
-  refuse_all(slot_refusal_case(),
-             {
-                 {"none", [](Args& a) { a.x = {}; }, {"x"}},
-                 {"1 dimension", [](Args& a) { a.x.ndim = 1; }, {"x", "2", "1"}},
-                 {"3 dimensions",
-                  [](Args& a) {
-                    a.x.ndim = 3;
-                    a.x.shape[2] = 1;
-                    a.x.strides[2] = 1;
-                  },
-                  {"x", "3"}},
-                 {"hidden 19", [](Args& a) { a.x.shape[1] = 19; }, {"x", "20", "19"}},
-                 {"7 tokens of 6", [](Args& a) { a.x.shape[0] = 7; }, {"x", "max_tokens", "7"}},
-                 {"-1 tokens", [](Args& a) { a.x.shape[0] = -1; }, {"x", "-1"}},
-                 {"i32", [](Args& a) { a.x.dtype = DType::i32; }, {"x", "i32"}},
-                 {"i64", [](Args& a) { a.x.dtype = DType::i64; }, {"x", "i64"}},
-                 {"null", [](Args& a) { a.x.data = nullptr; }, {"x"}},
-                 {"elements apart", [](Args& a) { a.x.strides[1] = 2; }, {"x", "stride"}},
-             });
+  refuse_all(slot_refusal_case(), bad_x<Args>());
+  refuse_all(slot_refusal_case(), {{"7 tokens of 6", [](Args& a) { a.x.shape[0] = 7; }, {"x", "max_tokens", "7"}}});
 }
 
 TEST_F(LowLatencyBadDispatch, Device) {
@@ -54,14 +37,7 @@ TEST_F(LowLatencyBadDispatch, Device) {
 }
 
 TEST_F(LowLatencyBadDispatch, Ids) {
-  refuse_all(slot_refusal_case(),
-             {
-                 {"none", [](Args& a) { a.topk_idx = {}; }, {"topk_idx"}},
-                 {"f32", [](Args& a) { a.topk_idx.dtype = DType::f32; }, {"topk_idx", "f32"}},
-                 {"5 tokens", [](Args& a) { a.topk_idx.shape[0] = 5; }, {"topk_idx", "6", "5"}},
-                 {"3 slots", [](Args& a) { a.topk_idx.shape[1] = 3; }, {"topk_idx", "2", "3"}},
-                 {"null", [](Args& a) { a.topk_idx.data = nullptr; }, {"topk_idx"}},
-             });
+  refuse_all(slot_refusal_case(), bad_ids<Args>());
 }
 
 // CPU engine: before anything is sent.
@@ -91,12 +67,7 @@ ConstTensorView like(ConstTensorView const& x, DType dtype, std::initializer_lis
 }
 
 TEST_F(LowLatencyBadDispatch, Weights) {
-  refuse_all(slot_refusal_case(SlotLayout::rank_major),
-             {
-                 {"f16", [](Args& a) { a.topk_weights.dtype = DType::f16; }, {"topk_weights", "f16"}},
-                 {"5 tokens", [](Args& a) { a.topk_weights.shape[0] = 5; }, {"topk_weights", "6", "5"}},
-                 {"1 slot", [](Args& a) { a.topk_weights.shape[1] = 1; }, {"topk_weights", "2", "1"}},
-             });
+  refuse_all(slot_refusal_case(SlotLayout::rank_major), bad_weights<Args>());
   refuse_all(slot_refusal_case(SlotLayout::expert_major), {
                                                               {"expert_major",
                                                                [](Args& a) {
