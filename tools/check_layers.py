@@ -35,6 +35,9 @@ FORBIDDEN = [
     ("engine/cpu", "engine/cuda"),
     ("engine", "transport"),
     ("engine/cpu", "memory/device"),
+    ("oracle", "engine"),
+    ("oracle", "call"),
+    ("oracle", "api"),
 ]
 
 # Libraries that only some folders, and what lies in them, may know.

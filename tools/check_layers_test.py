@@ -60,6 +60,10 @@ class CheckLayers(unittest.TestCase):
     def test_oracle_is_not_for_the_library(self):
         self.assert_refused("src/api/a.cpp", '#include "oracle/a.hpp"\n', "must not see oracle")
 
+    def test_oracle_does_not_see_what_it_judges(self):
+        for header in ("engine/cpu/a.hpp", "call/a.hpp", "api/a.hpp"):
+            self.assert_refused("src/oracle/a.cpp", f'#include "{header}"\n', "oracle must not see")
+
     def test_engine_does_not_see_transport(self):
         self.assert_refused("src/engine/cpu/a.cpp", '#include "transport/a.hpp"\n', "must not see transport")
 

@@ -1,58 +1,67 @@
-// Comparing what arrived with what must have, value by value.
+// Comparing what arrived with what must have. The first difference is thrown as a Mismatch.
 #pragma once
 
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <initializer_list>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
-namespace switchyard::cli {
+#include "oracle/job.hpp"
+#include "switchyard/tensor.hpp"
 
-using Mismatch = std::optional<std::string>;
+namespace switchyard::oracle {
 
-// Where a value differs. `channel` is an index within the row, -1 when the row has but one value.
-struct Place {
-  char const* what;
-  int rank;
-  std::size_t row;
-  std::int64_t channel;
-  std::uint64_t seed;
+class Mismatch : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
+// Where a value is. Negative: it is not of a row, of a token, or of one channel.
+struct Place {
+  char const* what = "";
+  int rank = -1;
+  std::uint64_t seed = 0;
+  std::int64_t row = -1;
+  TokenKey from{-1, -1};
+  std::int64_t channel = -1;
+};
+
+[[noreturn]] void throw_mismatch(Place const& place, std::string const& expected, std::string const& seen);
+
 template <typename T>
-Mismatch mismatch(Place const& place, T const& expected, T const& seen) {
-  return fmt::format("{} on rank {}, row {}, channel {}: expected {}, seen {} (seed {})", place.what, place.rank,
-                     place.row, place.channel, expected, seen, place.seed);
+void expect_equal(Place const& place, T const& expected, std::type_identity_t<T> const& seen) {
+  if (!(expected == seen)) throw_mismatch(place, fmt::format("{}", expected), fmt::format("{}", seen));
 }
 
-// Bitwise, so that NaN equals itself and -0 differs from +0.
+// Bitwise, so that NaN equals itself and -0 differs from +0. `width` bytes make a channel.
+void expect_bytes(Place place, std::span<std::byte const> expected, std::byte const* seen, std::size_t width);
+
 template <typename T>
-Mismatch compare(Place place, std::span<T const> expected, T const* seen) {
-  if (std::memcmp(expected.data(), seen, expected.size_bytes()) == 0) return std::nullopt;
-  std::size_t i = 0;
-  while (std::memcmp(&expected[i], &seen[i], sizeof(T)) == 0) ++i;
-  place.channel = static_cast<std::int64_t>(i);
-  return mismatch(place, expected[i], seen[i]);
+void expect_values(Place const& place, std::vector<T> const& expected, T const* seen) {
+  expect_bytes(place, std::as_bytes(std::span(expected)), reinterpret_cast<std::byte const*>(seen), sizeof(T));
 }
 
-// The bytes of a row; `width` bytes make an element.
-inline Mismatch compare_row(Place place, std::span<std::byte const> expected, std::byte const* seen,
-                            std::size_t width) {
-  auto const [at, other] = std::mismatch(expected.begin(), expected.end(), seen);
-  if (at == expected.end()) return std::nullopt;
-  auto const element = static_cast<std::size_t>(at - expected.begin()) / width;
-  place.channel = static_cast<std::int64_t>(element);
-  auto const hex = [&](std::byte const* data) {
-    std::uint64_t value = 0;
-    std::memcpy(&value, data + element * width, width);
-    return fmt::format("{:#0{}x}", value, 2 + 2 * width);
-  };
-  return mismatch(place, hex(expected.data()), hex(seen));
+// A contiguous tensor, or one of these strides.
+void expect_shape(Place const& place, Tensor const& seen, DType dtype, std::initializer_list<std::int64_t> shape);
+void expect_shape(Place const& place, Tensor const& seen, ConstTensorView const& expected);
+
+// What `check` found.
+template <typename Check>
+std::optional<std::string> mismatch_of(Check&& check) {
+  try {
+    std::forward<Check>(check)();
+    return std::nullopt;
+  } catch (Mismatch const& mismatch) {
+    return mismatch.what();
+  }
 }
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

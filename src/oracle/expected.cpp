@@ -2,82 +2,142 @@
 
 #include <algorithm>
 
-namespace switchyard::cli {
+#include "oracle/payload.hpp"
+
+namespace switchyard::oracle {
 
 namespace {
 
-bool any_held(ExpertRange range, std::span<std::int32_t const> ids) {
-  return std::any_of(ids.begin(), ids.end(), [range](std::int32_t id) { return range.holds(id); });
+std::size_t round_up(std::size_t value, int unit) {
+  auto const step = static_cast<std::size_t>(unit);
+  return (value + step - 1) / step * step;
 }
 
-// Calls `visit(source, token, ids)` for all tokens of all ranks.
+// Calls `visit(key)` for all tokens of all ranks.
 template <typename Visit>
-void for_each_token(Problem const& problem, RoutingTable const& routing, Visit&& visit) {
-  for (int source = 0; source < problem.ranks; ++source) {
-    for (std::int64_t t = 0; t < routing.tokens(); ++t) {
-      visit(source, static_cast<std::int32_t>(t), routing.token(source, t));
-    }
+void for_each_token(Terms const& terms, JobData const& data, Visit&& visit) {
+  for (int source = 0; source < terms.ranks; ++source) {
+    for (std::int64_t t = 0; t < data.tokens(source); ++t) visit(TokenKey{source, t});
   }
+}
+
+// By local expert: a row for each slot that names it.
+std::vector<std::vector<Row>> rows_by_expert(Terms const& terms, JobData const& data, int rank) {
+  std::vector<std::vector<Row>> rows(static_cast<std::size_t>(experts_of(terms, rank).count()));
+  for_each_token(terms, data, [&](TokenKey const& key) {
+    for (int slot = 0; slot < terms.top_k; ++slot) {
+      auto const expert = static_cast<int>(local_id(terms, data, key, slot, rank));
+      if (expert >= 0) rows[static_cast<std::size_t>(expert)].push_back({key.rank, key.token, slot, expert});
+    }
+  });
+  return rows;
 }
 
 }  // namespace
 
-std::vector<ExpectedRow> expected_rows(Problem const& problem, RoutingTable const& routing, int rank) {
-  ExpertRange const range = experts_of(problem, rank);
-  std::vector<ExpectedRow> rows;
-  for_each_token(problem, routing, [&](int source, std::int32_t token, std::span<std::int32_t const> ids) {
-    if (!problem.expanded()) {
-      if (any_held(range, ids)) rows.push_back({source, token, -1});
-      return;
+bool has_any(Terms const& terms, JobData const& data, TokenKey const& key, ExpertRange range) {
+  for (int slot = 0; slot < terms.top_k; ++slot) {
+    if (range.holds(data.id(key, slot))) return true;
+  }
+  return false;
+}
+
+bool goes_to(Terms const& terms, JobData const& data, TokenKey const& key, int rank) {
+  return terms.by_rank ? data.in_rank(key, rank) : has_any(terms, data, key, experts_of(terms, rank));
+}
+
+std::int64_t local_id(Terms const& terms, JobData const& data, TokenKey const& key, int slot, int rank) {
+  ExpertRange const range = experts_of(terms, rank);
+  std::int64_t const id = data.id(key, slot);
+  return range.holds(id) ? id - range.begin : -1;
+}
+
+std::vector<Row> received_rows(Terms const& terms, JobData const& data, int rank, int alignment) {
+  std::vector<Row> rows;
+  if (terms.by_expert) {
+    for (auto const& group : rows_by_expert(terms, data, rank)) {
+      rows.insert(rows.end(), group.begin(), group.end());
+      rows.resize(round_up(rows.size(), alignment));
     }
-    for (std::int32_t const id : ids) {
-      if (range.holds(id)) rows.push_back({source, token, id - range.begin});
-    }
+    return rows;
+  }
+  for_each_token(terms, data, [&](TokenKey const& key) {
+    if (goes_to(terms, data, key, rank)) rows.push_back({key.rank, key.token});
   });
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](ExpectedRow const& a, ExpectedRow const& b) { return a.expert < b.expert; });
   return rows;
 }
 
-std::vector<std::int64_t> expected_tokens_per_expert(Problem const& problem, RoutingTable const& routing,
-                                                     int rank) {
-  ExpertRange const range = experts_of(problem, rank);
-  std::vector<std::int64_t> counts(static_cast<std::size_t>(range.count()));
-  for_each_token(problem, routing, [&](int, std::int32_t, std::span<std::int32_t const> ids) {
-    for (std::int32_t const id : ids) {
-      if (range.holds(id)) ++counts[static_cast<std::size_t>(id - range.begin)];
-    }
-  });
+std::vector<std::int64_t> tokens_per_expert(Terms const& terms, JobData const& data, int rank) {
+  std::vector<std::int64_t> counts;
+  if (terms.by_rank) return counts;
+  for (auto const& rows : rows_by_expert(terms, data, rank)) counts.push_back(std::ssize(rows));
   return counts;
 }
 
-std::vector<Contribution> contributions(Problem const& problem, std::span<std::int32_t const> ids) {
-  std::vector<Contribution> result;
-  for (std::int32_t const id : ids) {
-    if (id < 0) continue;
-    int const rank = rank_of_expert(problem, id);
-    result.push_back({rank, problem.expanded() ? id - experts_of(problem, rank).begin : -1});
+std::vector<std::int64_t> rows_end_by_rank(Terms const& terms, JobData const& data, int rank) {
+  std::vector<std::int64_t> ends(static_cast<std::size_t>(terms.ranks));
+  for_each_token(terms, data, [&](TokenKey const& key) {
+    if (goes_to(terms, data, key, rank)) ++ends[static_cast<std::size_t>(key.rank)];
+  });
+  for (std::size_t r = 1; r < ends.size(); ++r) ends[r] += ends[r - 1];
+  return ends;
+}
+
+std::vector<std::int64_t> tokens_with(Terms const& terms, JobData const& data, int source, ExpertRange range) {
+  std::vector<std::int64_t> tokens;
+  for (std::int64_t t = 0; t < data.tokens(source); ++t) {
+    if (has_any(terms, data, {source, t}, range)) tokens.push_back(t);
   }
-  auto const key = [](Contribution const& c) { return std::pair(c.rank, c.expert); };
-  std::sort(result.begin(), result.end(),
-            [&](Contribution const& a, Contribution const& b) { return key(a) < key(b); });
-  auto const last = std::unique(result.begin(), result.end(),
-                                [&](Contribution const& a, Contribution const& b) { return key(a) == key(b); });
-  result.erase(last, result.end());
-  return result;
+  return tokens;
+}
+
+std::vector<Contribution> contributions(Terms const& terms, JobData const& data, TokenKey const& key) {
+  std::vector<Contribution> parts;
+  if (!terms.by_expert) {
+    for (int rank = 0; rank < terms.ranks; ++rank) {
+      if (goes_to(terms, data, key, rank)) parts.push_back({rank, {key.rank, key.token}});
+    }
+    return parts;
+  }
+  for (int slot = 0; slot < terms.top_k; ++slot) {
+    std::int64_t const id = data.id(key, slot);
+    if (id < 0) continue;
+    int const rank = rank_of_expert(terms, id);
+    auto const expert = static_cast<int>(id - experts_of(terms, rank).begin);
+    parts.push_back({rank, {key.rank, key.token, slot, expert}});
+  }
+  std::stable_sort(parts.begin(), parts.end(), [](Contribution const& a, Contribution const& b) {
+    return std::pair(a.maker, a.row.expert) < std::pair(b.maker, b.row.expert);
+  });
+  return parts;
+}
+
+std::vector<Contribution> slot_contributions(Terms const& terms, JobData const& data, TokenKey const& key) {
+  std::vector<Contribution> parts = contributions(terms, data, key);
+  if (!terms.by_expert) return parts;
+  std::sort(parts.begin(), parts.end(),
+            [](Contribution const& a, Contribution const& b) { return a.row.slot < b.row.slot; });
+  std::vector<float> const weights = data.weights(key);
+  for (Contribution& part : parts) {
+    if (terms.weights) part.weight = weights[static_cast<std::size_t>(part.row.slot)];
+    part.row.slot = -1;  // one row, whatever the slots that name the expert
+  }
+  return parts;
 }
 
 std::vector<Traffic> count_traffic(Problem const& problem, RoutingTable const& routing) {
+  Terms const terms = terms_of(problem);
+  SeededData const data(problem, routing);
   std::vector<Traffic> traffic(static_cast<std::size_t>(problem.ranks));
-  for_each_token(problem, routing, [&](int source, std::int32_t, std::span<std::int32_t const> ids) {
-    auto const to = contributions(problem, ids);
-    Traffic& mine = traffic[static_cast<std::size_t>(source)];
+  for_each_token(terms, data, [&](TokenKey const& key) {
+    auto const to = contributions(terms, data, key);
+    Traffic& mine = traffic[static_cast<std::size_t>(key.rank)];
     mine.tokens += 1;
     mine.routed_tokens += to.empty() ? 0 : 1;
-    mine.sent_rows += static_cast<std::int64_t>(to.size());
-    for (Contribution const& c : to) traffic[static_cast<std::size_t>(c.rank)].received_rows += 1;
+    mine.sent_rows += std::ssize(to);
+    for (Contribution const& c : to) traffic[static_cast<std::size_t>(c.maker)].received_rows += 1;
   });
   return traffic;
 }
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

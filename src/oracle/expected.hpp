@@ -1,34 +1,43 @@
-// What a dispatch must deliver, derived from the routing alone.
+// Which rows a rank must receive and which rows a sum takes, from the routing alone.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "oracle/job.hpp"
 #include "oracle/problem.hpp"
 #include "oracle/routing.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
-struct ExpectedRow {
-  std::int32_t source = 0;
-  std::int32_t token = 0;
-  std::int32_t expert = -1;  // local id; -1 in the flat layout
-};
+// Whether a token has an expert of the range in a slot.
+bool has_any(Terms const& terms, JobData const& data, TokenKey const& key, ExpertRange range);
+// Whether it goes to `rank`.
+bool goes_to(Terms const& terms, JobData const& data, TokenKey const& key, int rank);
+// The local expert that a slot shows to `rank`; -1 where it is another rank's.
+std::int64_t local_id(Terms const& terms, JobData const& data, TokenKey const& key, int slot, int rank);
 
-// The rows that `rank` receives, in their order: flat by source rank and token, expanded by local expert,
-// source rank and token.
-std::vector<ExpectedRow> expected_rows(Problem const& problem, RoutingTable const& routing, int rank);
+// Throughput mode. The rows that `rank` receives, in order: flat by source rank and token; expanded by local
+// expert, source rank, token and slot, with rows that pad an expert's to the alignment.
+std::vector<Row> received_rows(Terms const& terms, JobData const& data, int rank, int alignment = 1);
+// Slots (of all ranks) that name each local expert of `rank`; empty with token_in_rank.
+std::vector<std::int64_t> tokens_per_expert(Terms const& terms, JobData const& data, int rank);
+// Cumulative rows by source rank, flat layout.
+std::vector<std::int64_t> rows_end_by_rank(Terms const& terms, JobData const& data, int rank);
 
-// Tokens (of all ranks) that each local expert of `rank` gets.
-std::vector<std::int64_t> expected_tokens_per_expert(Problem const& problem, RoutingTable const& routing, int rank);
+// Low-latency mode. Tokens of `source` that have an expert of the range in a slot: each once, in order.
+std::vector<std::int64_t> tokens_with(Terms const& terms, JobData const& data, int source, ExpertRange range);
 
 // One expert output that a token's sum takes.
 struct Contribution {
-  int rank = 0;
-  int expert = -1;  // local id; -1 in the flat layout
+  int maker = 0;  // rank
+  Row row{};
+  float weight = 1;
 };
-// Those of one token: flat, one per rank that holds an expert of it, by rank; expanded, one per expert.
-std::vector<Contribution> contributions(Problem const& problem, std::span<std::int32_t const> ids);
+// Those of a token in the order of the sum. Throughput mode: flat by rank; expanded by expert, then by slot.
+std::vector<Contribution> contributions(Terms const& terms, JobData const& data, TokenKey const& key);
+// Low-latency mode: expert_major by slot, with its weight; rank_major by rank.
+std::vector<Contribution> slot_contributions(Terms const& terms, JobData const& data, TokenKey const& key);
 
 // Rows that move, for one rank.
 struct Traffic {
@@ -40,4 +49,4 @@ struct Traffic {
 // By rank.
 std::vector<Traffic> count_traffic(Problem const& problem, RoutingTable const& routing);
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

@@ -8,7 +8,7 @@
 
 #include "base/check.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
 namespace {
 
@@ -192,4 +192,4 @@ IdTable read_npy(std::string const& path) {
   }
 }
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
 struct IdTable {
   std::int64_t rows = 0;     // tokens
@@ -20,4 +20,4 @@ IdTable parse_npy(std::span<std::byte const> bytes);
 // Reads the file first; at most 1 GiB.
 IdTable read_npy(std::string const& path);
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

@@ -1,12 +1,10 @@
 #include "oracle/payload.hpp"
 
-#include <bit>
 #include <cstring>
 
-#include "oracle/fp8_reference.hpp"
 #include "oracle/random.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
 namespace {
 
@@ -59,34 +57,29 @@ void fill_weights(Problem const& problem, TokenKey const& key, std::span<float> 
   fill(row_of(problem, Purpose::weight, key), positive_f32_pattern, std::as_writable_bytes(weights));
 }
 
-void fill_received(Problem const& problem, TokenKey const& key, ReceivedToken& token) {
-  auto const hidden = static_cast<std::size_t>(problem.hidden);
-  token.row.resize(hidden * size_of(problem.received_dtype()));
-  token.scales.resize(problem.sends_fp8() ? static_cast<std::size_t>(problem.scale_groups()) : 0);
-  if (problem.payload != Payload::fp8_cast) {
-    fill_token(problem, key, token.row);
-    fill_scales(problem, key, token.scales);
-    return;
-  }
-  std::vector<std::uint16_t> source(hidden);
-  fill_token(problem, key, std::as_writable_bytes(std::span(source)));
-  cast_reference(source, token.row, token.scales);
+void fill_expert_output(Problem const& problem, int maker, Row const& row, std::span<std::byte> out) {
+  auto const who = static_cast<std::uint64_t>(maker) << 32U | static_cast<std::uint32_t>(row.expert);
+  RandomRow const random(problem.seed ^ mix(who), Purpose::expert_output, static_cast<std::uint64_t>(row.source),
+                         static_cast<std::uint64_t>(row.token));
+  fill(random, bf16_pattern, out);
 }
 
-void fill_expert_output(Problem const& problem, OutputKey const& key, std::span<std::uint16_t> row) {
-  auto const maker = static_cast<std::uint64_t>(key.maker) << 32U | static_cast<std::uint32_t>(key.expert);
-  RandomRow const random(problem.seed ^ mix(maker), Purpose::expert_output,
-                         static_cast<std::uint64_t>(key.token.rank), static_cast<std::uint64_t>(key.token.token));
-  fill(random, bf16_pattern, std::as_writable_bytes(row));
+TokenBytes SeededData::token(TokenKey const& key) const {
+  TokenBytes token;
+  token.x.resize(static_cast<std::size_t>(problem_.hidden) * size_of(problem_.input_dtype()));
+  fill_token(problem_, key, token.x);
+  if (problem_.payload != Payload::fp8) return token;
+  std::vector<float> scales(static_cast<std::size_t>(problem_.scale_groups()));
+  fill_scales(problem_, key, scales);
+  auto const bytes = std::as_bytes(std::span(scales));
+  token.scales.assign(bytes.begin(), bytes.end());
+  return token;
 }
 
-float bf16_to_float(std::uint16_t bits) noexcept {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U);
+std::vector<float> SeededData::weights(TokenKey const& key) const {
+  std::vector<float> weights(static_cast<std::size_t>(problem_.top_k));
+  fill_weights(problem_, key, weights);
+  return weights;
 }
 
-std::uint16_t float_to_bf16(float value) noexcept {
-  auto const bits = std::bit_cast<std::uint32_t>(value);
-  return static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16U) & 1U)) >> 16U);
-}
-
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

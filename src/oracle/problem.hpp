@@ -1,13 +1,13 @@
 // The problem that a benchmark runs: sizes, element type, layout and seed.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <string_view>
 
+#include "oracle/job.hpp"
 #include "switchyard/buffer.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
 enum class Payload : std::uint8_t {
   fp8,       // f8e4m3 with one f32 scale per 128 channels, given by the caller
@@ -64,26 +64,16 @@ struct Problem {
   [[nodiscard]] std::int64_t combine_row_bytes() const noexcept { return hidden * 2; }
 };
 
-// Experts in contiguous ranges; the first experts % ranks ranks hold one more.
-struct ExpertRange {
-  int begin = 0;
-  int end = 0;
-  [[nodiscard]] constexpr int count() const noexcept { return end - begin; }
-  [[nodiscard]] constexpr bool holds(int expert) const noexcept { return expert >= begin && expert < end; }
-};
-
-constexpr ExpertRange experts_of(Problem const& problem, int rank) noexcept {
-  int const base = problem.experts / problem.ranks;
-  int const extra = problem.experts % problem.ranks;
-  int const begin = rank * base + std::min(rank, extra);
-  return {begin, begin + base + (rank < extra ? 1 : 0)};
+// What its calls ask for.
+inline Terms terms_of(Problem const& problem) {
+  return {.ranks = problem.ranks,
+          .experts = problem.experts,
+          .top_k = problem.top_k,
+          .hidden = problem.hidden,
+          .dtype = problem.input_dtype(),
+          .cast = problem.payload == Payload::fp8_cast ? SendCast::fp8 : SendCast::none,
+          .by_expert = problem.expanded(),
+          .seed = problem.seed};
 }
 
-constexpr int rank_of_expert(Problem const& problem, int expert) noexcept {
-  int const base = problem.experts / problem.ranks;
-  int const extra = problem.experts % problem.ranks;
-  int const bigger = extra * (base + 1);  // experts in ranges of base + 1
-  return expert < bigger ? expert / (base + 1) : extra + (expert - bigger) / base;
-}
-
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

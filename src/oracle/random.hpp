@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
 // splitmix64's finaliser.
 constexpr std::uint64_t mix(std::uint64_t value) noexcept {
@@ -38,4 +38,4 @@ class RandomRow {
   std::uint64_t base_;
 };
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

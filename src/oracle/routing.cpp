@@ -7,7 +7,7 @@
 #include "base/check.hpp"
 #include "oracle/random.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
 namespace {
 
@@ -169,4 +169,4 @@ RoutingTable make_routing(Problem const& problem, RoutingKind kind, IdTable cons
   return table;
 }
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

@@ -10,7 +10,7 @@
 #include "oracle/npy.hpp"
 #include "oracle/problem.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
 enum class RoutingKind : std::uint8_t {
   uniform,        // top_k distinct experts, each set equally likely
@@ -62,4 +62,4 @@ class RoutingTable {
 // neither -1 nor an expert, or a token names an expert twice.
 RoutingTable make_routing(Problem const& problem, RoutingKind kind, IdTable const& recorded = {});
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

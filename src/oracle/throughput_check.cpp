@@ -1,125 +1,183 @@
 #include "oracle/throughput_check.hpp"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
+#include <cstring>
 
-#include "oracle/check_sums.hpp"
-#include "oracle/compare.hpp"
+#include "oracle/numbers.hpp"
+#include "oracle/sent.hpp"
+#include "oracle/sums.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
-Checker::Checker(Problem const& problem, RoutingTable const& routing, int rank)
-    : problem_(problem), routing_(routing), rank_(rank), rows_(expected_rows(problem, routing, rank)) {}
-
-Mismatch Checker::check_dispatch(Dispatched const& got) const {
-  if (auto fault = check_sizes(got)) return fault;
-  if (auto fault = check_routing(got)) return fault;
-  return check_payload(got);
+ThroughputChecker::ThroughputChecker(Terms const& terms, DispatchTerms const& dispatch, JobData const& data,
+                                     int rank)
+    : terms_(terms),
+      dispatch_(dispatch),
+      data_(data),
+      rank_(rank),
+      rows_(received_rows(terms, data, rank, dispatch.alignment)) {
+  if (dispatch.worst_rows > 0) rows_.resize(static_cast<std::size_t>(dispatch.worst_rows));
 }
 
-Mismatch Checker::check_sizes(Dispatched const& got) const {
-  auto const rows = static_cast<std::int64_t>(rows_.size());
-  auto const wrong = [&](char const* what, std::int64_t expected, std::int64_t seen) {
-    return fmt::format("{} on rank {}: expected {}, seen {} (seed {})", what, rank_, expected, seen, problem_.seed);
-  };
-  if (got.handle.num_recv_rows() != rows) return wrong("received rows", rows, got.handle.num_recv_rows());
-  if (got.x.size(0) != rows) return wrong("rows of x", rows, got.x.size(0));
-  if (got.x.size(1) != problem_.hidden) return wrong("columns of x", problem_.hidden, got.x.size(1));
-  if (got.x.dtype() != problem_.received_dtype()) {
-    return wrong("dtype of x", static_cast<int>(problem_.received_dtype()), static_cast<int>(got.x.dtype()));
+Place ThroughputChecker::place(char const* what, std::size_t row) const {
+  return {what, rank_, terms_.seed, static_cast<std::int64_t>(row), rows_[row].key()};
+}
+
+void ThroughputChecker::check_dispatch(Dispatched const& got) const {
+  check_shapes(got);
+  for (std::size_t i = 0; i < rows_.size(); ++i) check_row(got, i);
+  check_handle(got.handle);
+  if (dispatch_.cached) return;
+  std::vector<std::int64_t> const none;
+  expect_equal(place("tokens_per_expert"), dispatch_.worst_rows > 0 ? none : padded_tokens_per_expert(),
+               got.tokens_per_expert);
+}
+
+std::vector<std::int64_t> ThroughputChecker::padded_tokens_per_expert() const {
+  auto counts = tokens_per_expert(terms_, data_, rank_);
+  for (std::int64_t& count : counts)
+    count = (count + dispatch_.alignment - 1) / dispatch_.alignment * dispatch_.alignment;
+  return counts;
+}
+
+void ThroughputChecker::check_shapes(Dispatched const& got) const {
+  std::int64_t const n = std::ssize(rows_);
+  expect_shape(place("x"), got.x, terms_.received_dtype(), {n, terms_.hidden});
+  expect_equal(place("scales given"), terms_.fp8(), got.scales.given());
+  if (terms_.fp8()) expect_shape(place("scales"), got.scales, DType::f32, {n, terms_.groups()});
+  expect_shape(place("source_token"), got.source_token, DType::i32, {n});
+  if (dispatch_.cached) return;
+  expect_equal(place("topk_idx given"), has_ids(), got.topk_idx.given());
+  if (has_ids()) expect_shape(place("topk_idx"), got.topk_idx, terms_.id_dtype, {n, terms_.top_k});
+  expect_equal(place("topk_weights given"), has_weights(), got.topk_weights.given());
+  if (!has_weights()) return;
+  if (terms_.by_expert) expect_shape(place("topk_weights"), got.topk_weights, DType::f32, {n});
+  if (!terms_.by_expert) expect_shape(place("topk_weights"), got.topk_weights, DType::f32, {n, terms_.top_k});
+}
+
+void ThroughputChecker::check_handle(Handle const& handle) const {
+  bool const worst = dispatch_.worst_rows > 0;
+  expect_equal(place("handle given"), true, handle.given());
+  // The CUDA engine's host never learns them in worst-case mode.
+  if (!worst || dispatch_.engine == EngineKind::cpu) {
+    expect_equal(place("handle's tokens_per_expert"), padded_tokens_per_expert(), handle.tokens_per_expert());
+    expect_equal(place("handle's real_tokens_per_expert"), tokens_per_expert(terms_, data_, rank_),
+                 handle.real_tokens_per_expert());
   }
-  if (got.source_token.size(0) != rows) return wrong("rows of source_token", rows, got.source_token.size(0));
-  if (got.topk_weights.size(0) != rows) return wrong("rows of topk_weights", rows, got.topk_weights.size(0));
-  auto const counts = expected_tokens_per_expert(problem_, routing_, rank_);
-  if (got.tokens_per_expert == counts) return std::nullopt;
-  return fmt::format("tokens per expert on rank {}: expected {}, seen {} (seed {})", rank_, counts,
-                     got.tokens_per_expert, problem_.seed);
+  if (dispatch_.engine == EngineKind::cpu)
+    expect_equal(place("recv_counts given"), false, handle.recv_counts().given());
+  expect_equal(place("num_tokens"), data_.tokens(rank_), handle.num_tokens());
+  if (worst) return;
+  expect_equal(place("num_recv_rows"), std::ssize(rows_), handle.num_recv_rows());
+  if (terms_.by_expert) return;
+  expect_equal(place("recv_rows_end_by_rank"), rows_end_by_rank(terms_, data_, rank_),
+               handle.recv_rows_end_by_rank());
 }
 
-Mismatch Checker::check_routing(Dispatched const& got) const {
-  auto const* const tokens = got.source_token.data<std::int32_t>();
-  for (std::size_t i = 0; i < rows_.size(); ++i) {
-    Place const place{"source token", rank_, i, -1, problem_.seed};
-    if (tokens[i] != rows_[i].token) return mismatch(place, rows_[i].token, tokens[i]);
-    if (auto fault = problem_.expanded() ? check_expanded_row(got, i) : check_flat_row(got, i)) return fault;
+void ThroughputChecker::check_row(Dispatched const& got, std::size_t at) const {
+  Row const& row = rows_[at];
+  expect_equal(place("source_token", at), static_cast<std::int32_t>(row.token),
+               got.source_token.data<std::int32_t>()[at]);
+  if (!row.pads() || dispatch_.zero_padding) check_payload(got, at);
+  if (dispatch_.cached) return;
+  if (has_ids()) check_ids(got.topk_idx, at);
+  if (has_weights()) check_weights(got.topk_weights, at);
+}
+
+void ThroughputChecker::check_payload(Dispatched const& got, std::size_t at) const {
+  TokenBytes expected;
+  if (rows_[at].pads()) {
+    expected.x.resize(static_cast<std::size_t>(terms_.hidden) * size_of(terms_.received_dtype()));
+    if (terms_.fp8()) expected.scales.resize(static_cast<std::size_t>(terms_.groups()) * sizeof(float));
+  } else {
+    expected = sent_token(terms_, data_, rows_[at].key());
   }
-  if (problem_.expanded()) return std::nullopt;
-  std::vector<std::int64_t> ends(static_cast<std::size_t>(problem_.ranks));
-  for (auto const& row : rows_) ++ends[static_cast<std::size_t>(row.source)];
-  for (std::size_t r = 1; r < ends.size(); ++r) ends[r] += ends[r - 1];
-  auto const& seen = got.handle.recv_rows_end_by_rank();
-  if (seen == ends) return std::nullopt;
-  return fmt::format("rows by source on rank {}: expected {}, seen {} (seed {})", rank_, ends, seen, problem_.seed);
+  auto const* const x = got.x.data<std::byte>() + at * expected.x.size();
+  expect_bytes(place("x", at), expected.x, x, size_of(terms_.received_dtype()));
+  if (!terms_.fp8()) return;
+  expect_bytes(place("scales", at), expected.scales, got.scales.data<std::byte>() + at * expected.scales.size(),
+               sizeof(float));
 }
 
-Mismatch Checker::check_flat_row(Dispatched const& got, std::size_t row) const {
-  ExpectedRow const& from = rows_[row];
-  auto const width = static_cast<std::size_t>(problem_.top_k);
-  ExpertRange const range = experts_of(problem_, rank_);
-  auto const ids = routing_.token(from.source, from.token);
-  std::vector<std::int64_t> expected_ids(width);
-  std::vector<float> weights(width);
-  fill_weights(problem_, {from.source, from.token}, weights);
+void ThroughputChecker::check_ids(Tensor const& ids, std::size_t at) const {
+  auto const width = static_cast<std::size_t>(terms_.top_k);
+  Row const& row = rows_[at];
   for (std::size_t k = 0; k < width; ++k) {
-    bool const ours = range.holds(ids[k]);
-    expected_ids[k] = ours ? ids[k] - range.begin : -1;
-    if (!ours) weights[k] = 0;
+    std::int64_t const expected = row.pads() ? -1 : local_id(terms_, data_, row.key(), static_cast<int>(k), rank_);
+    std::size_t const i = at * width + k;
+    std::int64_t const seen =
+        terms_.id_dtype == DType::i64 ? ids.data<std::int64_t>()[i] : ids.data<std::int32_t>()[i];
+    if (seen != expected) expect_equal(place("topk_idx", at), expected, seen);
   }
-  Place const at_ids{"top-k id", rank_, row, -1, problem_.seed};
-  auto const* const seen_ids = got.topk_idx.data<std::int64_t>() + row * width;
-  if (auto fault = compare<std::int64_t>(at_ids, expected_ids, seen_ids)) return fault;
-  Place const at_weights{"top-k weight", rank_, row, -1, problem_.seed};
-  return compare<float>(at_weights, weights, got.topk_weights.data<float>() + row * width);
 }
 
-Mismatch Checker::check_expanded_row(Dispatched const& got, std::size_t row) const {
-  ExpectedRow const& from = rows_[row];
-  auto const ids = routing_.token(from.source, from.token);
-  std::vector<float> weights(ids.size());
-  fill_weights(problem_, {from.source, from.token}, weights);
-  auto const slot =
-      std::find(ids.begin(), ids.end(), from.expert + experts_of(problem_, rank_).begin) - ids.begin();
-  float const expected = weights[static_cast<std::size_t>(slot)];
-  float const seen = got.topk_weights.data<float>()[row];
-  if (expected == seen) return std::nullopt;
-  return mismatch(Place{"top-k weight", rank_, row, -1, problem_.seed}, expected, seen);
+void ThroughputChecker::check_weights(Tensor const& weights, std::size_t at) const {
+  Row const& row = rows_[at];
+  auto const width = static_cast<std::size_t>(terms_.by_expert ? 1 : terms_.top_k);
+  if (terms_.by_expert && row.pads() && !dispatch_.zero_padding) return;
+  std::vector<float> expected(width);
+  if (!row.pads()) {
+    std::vector<float> const all = data_.weights(row.key());
+    for (std::size_t k = 0; k < width; ++k) {
+      int const slot = terms_.by_expert ? row.slot : static_cast<int>(k);
+      if (local_id(terms_, data_, row.key(), slot, rank_) >= 0) expected[k] = all[static_cast<std::size_t>(slot)];
+    }
+  }
+  expect_values(place("topk_weights", at), expected, weights.data<float>() + at * width);
 }
 
-Mismatch Checker::check_payload(Dispatched const& got) const {
-  ReceivedToken expected;
-  std::size_t const width = size_of(problem_.received_dtype());
+void ThroughputChecker::write_outputs(void* x) const {
+  std::size_t const bytes = static_cast<std::size_t>(terms_.hidden) * size_of(terms_.output_dtype);
   for (std::size_t i = 0; i < rows_.size(); ++i) {
-    fill_received(problem_, {rows_[i].source, rows_[i].token}, expected);
-    auto const* const row = got.x.data<std::byte>() + i * expected.row.size();
-    if (auto fault = compare_row({"dispatched x", rank_, i, -1, problem_.seed}, expected.row, row, width))
-      return fault;
-    if (expected.scales.empty()) continue;
-    auto const* const scales = got.scales.data<float>() + i * expected.scales.size();
-    if (auto fault = compare<float>({"scale", rank_, i, -1, problem_.seed}, expected.scales, scales)) return fault;
-  }
-  return std::nullopt;
-}
-
-void Checker::fill_expert_outputs(std::span<std::uint16_t> outputs) const {
-  auto const hidden = static_cast<std::size_t>(problem_.hidden);
-  for (std::size_t i = 0; i < rows_.size(); ++i) {
-    OutputKey const key{rank_, rows_[i].expert, {rows_[i].source, rows_[i].token}};
-    fill_expert_output(problem_, key, outputs.subspan(i * hidden, hidden));
+    std::span<std::byte> const row(static_cast<std::byte*>(x) + i * bytes, bytes);
+    if (rows_[i].pads()) std::fill(row.begin(), row.end(), std::byte{0xff});
+    if (!rows_[i].pads()) data_.fill_output(rank_, rows_[i], row);
   }
 }
 
-void Checker::add_expected(std::int64_t token, std::span<float> sum) const {
-  std::vector<std::uint16_t> row(sum.size());
-  for (Contribution const& from : contributions(problem_, routing_.token(rank_, token))) {
-    fill_expert_output(problem_, {from.rank, from.expert, {rank_, token}}, row);
-    for (std::size_t c = 0; c < sum.size(); ++c) sum[c] += bf16_to_float(row[c]);
+void ThroughputChecker::check_combine(Combined const& got, CombineTerms const& with) const {
+  expect_shape(place("combined x"), got.x, terms_.output_dtype, {data_.tokens(rank_), terms_.hidden});
+  check_sums(got.x.data<void>(), with);
+  expect_equal(place("combined topk_weights given"), with.topk_weights, got.topk_weights.given());
+  if (with.topk_weights) check_gradients(got.topk_weights);
+}
+
+void ThroughputChecker::check_sums(void const* x, CombineTerms const& with) const {
+  std::vector<std::byte> bias(static_cast<std::size_t>(terms_.hidden) * size_of(terms_.output_dtype));
+  for (std::int64_t t = 0; t < data_.tokens(rank_); ++t) {
+    TokenKey const key{rank_, t};
+    SumTerms sum{.parts = contributions(terms_, data_, key)};
+    for (Contribution& part : sum.parts)
+      part.weight = with.row_weights ? data_.row_weight(part.maker, part.row) : 1;
+    std::vector<float> values = sum_of(terms_, data_, sum);
+    for (int which = 0; which < with.biases; ++which) {
+      data_.fill_bias(which, key, bias);
+      for (std::size_t h = 0; h < values.size(); ++h) values[h] += get(bias.data(), terms_.output_dtype, h);
+    }
+    auto const* const seen = static_cast<std::byte const*>(x) + static_cast<std::size_t>(t) * bias.size();
+    expect_sum({"combined x", rank_, terms_.seed, t}, terms_, values, seen);
   }
 }
 
-Mismatch Checker::check_combine(std::span<std::uint16_t const> got) const {
-  return check_sums(problem_, rank_, got,
-                    [&](std::int64_t token, std::span<float> sum) { add_expected(token, sum); });
+// Each slot's value comes from the row on the rank of its expert; a slot that is not used gets 0.
+void ThroughputChecker::check_gradients(Tensor const& got) const {
+  expect_shape(place("combined topk_weights"), got, DType::f32, {data_.tokens(rank_), terms_.top_k});
+  std::vector<float> expected(static_cast<std::size_t>(terms_.top_k));
+  for (std::int64_t t = 0; t < data_.tokens(rank_); ++t) {
+    TokenKey const key{rank_, t};
+    for (int k = 0; k < terms_.top_k; ++k) {
+      std::int64_t const id = data_.id(key, k);
+      Row row{rank_, t};
+      float value = 0;
+      if (id >= 0) {
+        int const maker = rank_of_expert(terms_, id);
+        if (terms_.by_expert) row = {rank_, t, k, static_cast<int>(id - experts_of(terms_, maker).begin)};
+        value = data_.gradient(maker, row, k);
+      }
+      expected[static_cast<std::size_t>(k)] = value;
+    }
+    expect_values({"combined topk_weights", rank_, terms_.seed, t}, expected, got.data<float>() + t * terms_.top_k);
+  }
 }
 
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

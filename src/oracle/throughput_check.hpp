@@ -1,44 +1,67 @@
-// Compares every value that dispatch and combine delivered with what it must be.
+// Compares every value that dispatch and combine delivered with what it must be. Tensors lie in host memory.
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
+#include "oracle/compare.hpp"
 #include "oracle/expected.hpp"
-#include "oracle/payload.hpp"
-#include "oracle/problem.hpp"
-#include "oracle/routing.hpp"
 #include "switchyard/buffer.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 
-// The checks of one rank. Each returns the first mismatch (what, rank, row, channel, expected, seen, seed), or
-// nothing.
-class Checker {
- public:
-  Checker(Problem const& problem, RoutingTable const& routing, int rank);
-
-  [[nodiscard]] std::vector<ExpectedRow> const& rows() const noexcept { return rows_; }
-  [[nodiscard]] std::optional<std::string> check_dispatch(Dispatched const& got) const;
-  [[nodiscard]] std::optional<std::string> check_combine(std::span<std::uint16_t const> got) const;
-  // Expert outputs in the rows of the dispatch.
-  void fill_expert_outputs(std::span<std::uint16_t> outputs) const;
-
- private:
-  [[nodiscard]] std::optional<std::string> check_sizes(Dispatched const& got) const;
-  [[nodiscard]] std::optional<std::string> check_payload(Dispatched const& got) const;
-  [[nodiscard]] std::optional<std::string> check_routing(Dispatched const& got) const;
-  [[nodiscard]] std::optional<std::string> check_flat_row(Dispatched const& got, std::size_t row) const;
-  [[nodiscard]] std::optional<std::string> check_expanded_row(Dispatched const& got, std::size_t row) const;
-  void add_expected(std::int64_t token, std::span<float> sum) const;
-
-  Problem problem_;
-  RoutingTable const& routing_;
-  int rank_;
-  std::vector<ExpectedRow> rows_;
+struct DispatchTerms {
+  int alignment = 1;  // of an expert's rows
+  bool zero_padding = false;
+  std::int64_t worst_rows = 0;  // of worst-case mode
+  bool cached = false;          // which gives no ids and weights
+  EngineKind engine = EngineKind::automatic;
 };
 
-}  // namespace switchyard::cli
+struct CombineTerms {
+  int biases = 0;
+  bool row_weights = false;
+  bool topk_weights = false;
+};
+
+// The checks of one rank. Each throws the first Mismatch. `data` must live on.
+class ThroughputChecker {
+ public:
+  ThroughputChecker(Terms const& terms, DispatchTerms const& dispatch, JobData const& data, int rank);
+
+  // The rows that arrive, in order, with those that only pad.
+  [[nodiscard]] std::vector<Row> const& rows() const noexcept { return rows_; }
+
+  void check_dispatch(Dispatched const& got) const;
+  // What is known of the tensors without waiting.
+  void check_shapes(Dispatched const& got) const;
+
+  // Writes the expert outputs of all rows. Those that only pad hold NaN: nobody may read them.
+  void write_outputs(void* x) const;
+  void check_combine(Combined const& got, CombineTerms const& with) const;
+  // `x`: [N, H] in the dtype of the outputs.
+  void check_sums(void const* x, CombineTerms const& with = {}) const;
+  void check_gradients(Tensor const& got) const;
+
+ private:
+  [[nodiscard]] bool has_ids() const { return !terms_.by_rank && !terms_.by_expert; }
+  [[nodiscard]] bool has_weights() const { return !terms_.by_rank && terms_.weights; }
+  [[nodiscard]] Place place(char const* what) const { return {what, rank_, terms_.seed}; }
+  [[nodiscard]] Place place(char const* what, std::size_t row) const;
+
+  [[nodiscard]] std::vector<std::int64_t> padded_tokens_per_expert() const;
+  void check_handle(Handle const& handle) const;
+  void check_row(Dispatched const& got, std::size_t at) const;
+  void check_payload(Dispatched const& got, std::size_t at) const;
+  void check_ids(Tensor const& ids, std::size_t at) const;
+  void check_weights(Tensor const& weights, std::size_t at) const;
+
+  Terms terms_;
+  DispatchTerms dispatch_;
+  JobData const& data_;
+  int rank_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace switchyard::oracle

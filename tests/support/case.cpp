@@ -21,4 +21,19 @@ std::ostream& operator<<(std::ostream& out, Case const& c) {
   return out << " .workers=" << c.workers << " .seed=" << c.seed << "}";
 }
 
+oracle::Terms terms_of(Case const& c) {
+  return {.ranks = c.ranks,
+          .experts = c.experts,
+          .top_k = c.top_k,
+          .hidden = c.hidden,
+          .dtype = c.dtype,
+          .id_dtype = c.id_dtype,
+          .cast = c.cast ? SendCast::fp8 : SendCast::none,
+          .by_rank = c.by_rank,
+          .weights = c.weights,
+          .by_expert = c.expanded(),
+          .output_dtype = c.combine_dtype,
+          .seed = c.seed};
+}
+
 }  // namespace switchyard::test

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <iosfwd>
 
+#include "oracle/job.hpp"
 #include "support/scale.hpp"
 #include "switchyard/buffer.hpp"
 
@@ -40,8 +41,6 @@ struct Case {
   std::uint64_t seed = seed_or(1);
 
   [[nodiscard]] bool expanded() const { return layout == OutputLayout::expanded; }
-  [[nodiscard]] bool fp8() const { return cast || dtype == DType::f8e4m3; }
-  [[nodiscard]] DType received_dtype() const { return cast ? DType::f8e4m3 : dtype; }
   [[nodiscard]] std::int64_t groups() const { return (hidden + 127) / 128; }
 };
 
@@ -61,5 +60,8 @@ constexpr char const* name_of(Tokens counts) {
 
 // As designated initialisers, to paste into a test.
 std::ostream& operator<<(std::ostream& out, Case const& c);
+
+// For the oracle.
+oracle::Terms terms_of(Case const& c);
 
 }  // namespace switchyard::test

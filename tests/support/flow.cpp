@@ -10,8 +10,8 @@ std::size_t heap_for(Problem const& p, int results) {
   std::size_t rows = 0;
   std::size_t tokens = 0;
   for (int rank = 0; rank < p.the.ranks; ++rank) {
-    rows = std::max(rows, received_rows(p, rank).size());
-    tokens = std::max(tokens, index(p.inputs[index(rank)].tokens));
+    rows = std::max(rows, DispatchChecker(p, rank).rows().size());
+    tokens = std::max(tokens, index(p.tokens(rank)));
   }
   std::size_t const row = index(p.the.hidden) * 4 + index(p.the.groups()) * 4 + index(p.the.top_k) * 12 + 64;
   return (std::size_t{4} << 20U) + static_cast<std::size_t>(results) * 3 * (rows + tokens + 8) * row;
@@ -34,7 +34,7 @@ void round_trip(Problem const& p, Buffer& buffer, CombineExtras const& extras) {
   int const rank = buffer.communicator().rank();
   RankInputs const inputs(p, rank);
   Dispatched const received = buffer.dispatch(inputs.args());
-  DispatchChecker(p, rank).check_all(received);
+  DispatchChecker(p, rank).check_dispatch(received);
   CombineInputs const outputs(p, rank, extras);
   Tensor const x = buffer.allocate(p.the.combine_dtype, {outputs.rows(), p.the.hidden});
   outputs.write_rows(x.data<void>());

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "support/reference.hpp"
+#include "support/problem.hpp"
 
 namespace switchyard::test {
 

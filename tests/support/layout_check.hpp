@@ -12,17 +12,17 @@ std::vector<T> values_of(Tensor const& tensor) {
 
 inline void check_layout(Problem const& p, int rank, Layout const& seen) {
   Case const& c = p.the;
-  std::int64_t const tokens = p.inputs[index(rank)].tokens;
+  std::int64_t const tokens = p.tokens(rank);
   std::vector<std::int32_t> per_rank(index(c.ranks), 0);
   std::vector<std::int32_t> per_expert(index(c.experts), 0);
   std::vector<std::uint8_t> in_rank(index(tokens * c.ranks), 0);
   for (std::int64_t t = 0; t < tokens; ++t) {
     for (int k = 0; k < c.top_k; ++k) {
-      std::int64_t const id = ids_of(p, rank, t)[k];
+      std::int64_t const id = p.id({rank, t}, k);
       if (id >= 0) ++per_expert[index(id)];
     }
     for (int r = 0; r < c.ranks; ++r) {
-      if (!goes_to(p, rank, t, r)) continue;
+      if (!goes_to(terms_of(c), p, {rank, t}, r)) continue;
       ++per_rank[index(r)];
       in_rank[index(t * c.ranks + r)] = 1;
     }

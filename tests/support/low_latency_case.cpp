@@ -21,6 +21,23 @@ std::ostream& operator<<(std::ostream& out, SlotCase const& c) {
   return out << " .max_results=" << c.max_results << " .workers=" << c.workers << " .seed=" << c.seed << "}";
 }
 
+oracle::Terms terms_of(SlotCase const& c) {
+  return {.ranks = c.ranks,
+          .experts = c.experts,
+          .top_k = c.top_k,
+          .hidden = c.hidden,
+          .dtype = c.dtype,
+          .cast = c.cast,
+          .weights = c.weights,
+          .by_expert = c.by_expert(),
+          .output_dtype = c.combine_dtype,
+          .seed = c.seed};
+}
+
+oracle::SlotTerms slot_terms(SlotCase const& c) {
+  return {.max_tokens = c.tokens, .coding = c.coding, .row_bytes = c.row_bytes, .scale_bytes = c.scale_bytes};
+}
+
 LowLatencyOptions slot_options(SlotCase const& c) {
   LowLatencyOptions options;
   options.max_tokens = c.tokens;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <iosfwd>
 
+#include "oracle/low_latency_check.hpp"
 #include "support/case.hpp"
 #include "switchyard/low_latency.hpp"
 
@@ -65,6 +66,10 @@ constexpr char const* name_of(SendCast cast) {
 
 // As designated initialisers, to paste into a test.
 std::ostream& operator<<(std::ostream& out, SlotCase const& c);
+
+// For the oracle.
+oracle::Terms terms_of(SlotCase const& c);
+oracle::SlotTerms slot_terms(SlotCase const& c);
 
 // With room for the case's rows, where the default has none.
 LowLatencyOptions slot_options(SlotCase const& c);

@@ -1,10 +1,10 @@
 #include "support/low_latency_problem.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "support/low_latency_reference.hpp"
-#include "support/numbers.hpp"
+#include "oracle/numbers.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -29,12 +29,12 @@ void spread_group(std::byte* row, DType dtype, std::int64_t begin, std::int64_t 
   float const power = std::ldexp(1.0F, random.between(-6, 5));
   bool const zero = random.chance(5);
   for (std::int64_t h = begin; h < end; ++h) {
-    float const value = get(row, dtype, index(h));
-    put(row, dtype, index(h), zero ? 0.0F : value * power);
+    float const value = oracle::get(row, dtype, index(h));
+    oracle::put(row, dtype, index(h), zero ? 0.0F : value * power);
   }
   if (zero || !random.chance(30)) return;
   float const edge = 448.0F * std::ldexp(1.0F, random.between(-4, 5));
-  put(row, dtype, index(begin + random.below(end - begin)), random.chance(50) ? edge : -edge);
+  oracle::put(row, dtype, index(begin + random.below(end - begin)), random.chance(50) ? edge : -edge);
 }
 
 void spread_values(SlotCase const& c, RankInput& input, Random& random) {
@@ -54,15 +54,33 @@ std::vector<std::byte> make_scales(SlotCase const& c, RankInput const& input, Ra
 
 }  // namespace
 
+oracle::TokenBytes SlotProblem::token(oracle::TokenKey const& key) const {
+  oracle::TokenBytes out{base.token(key).x, {}};
+  if (!the.scaled() || the.cast != SendCast::none) return out;
+  std::size_t const bytes = index(the.scale_width()) * size_of(the.scale_dtype());
+  auto const row = std::span(scales[index(key.rank)]).subspan(index(key.token) * bytes, bytes);
+  out.scales.assign(row.begin(), row.end());
+  return out;
+}
+
+void SlotProblem::fill_output(int maker, oracle::Row const& row, std::span<std::byte> out) const {
+  if (the.identity) return static_cast<void>(std::ranges::copy(token(row.key()).x, out.begin()));
+  Random random(mix(mix(the.seed, static_cast<std::uint64_t>(maker), row.source), 91, row.token, row.expert));
+  for (std::size_t h = 0; h < index(the.hidden); ++h) {
+    float const value = random.real();
+    oracle::put(out.data(), the.combine_dtype, h, value == 0.0F ? 1.0F : value);
+  }
+}
+
 SlotProblem make_slot_problem(SlotCase const& c) {
-  SlotProblem p{c, make_problem(plain_case(c)), {}, {}};
+  SlotProblem p;
+  p.the = c;
+  p.base = make_problem(plain_case(c));
   for (int rank = 0; rank < c.ranks; ++rank) {
     Random random(mix(c.seed, static_cast<std::uint64_t>(rank), 4242));
     RankInput& input = p.base.inputs[index(rank)];
     if (c.cast != SendCast::none) spread_values(c, input, random);
     p.scales.push_back(make_scales(c, input, random));
-    auto& sent = p.sent.emplace_back();
-    for (std::int64_t t = 0; t < input.tokens; ++t) sent.push_back(token_as_sent(p, rank, t));
   }
   return p;
 }
@@ -74,6 +92,16 @@ std::vector<SlotProblem> make_slot_problems(SlotCase c, int count) {
     c.seed = mix(c.seed, 77);
   }
   return problems;
+}
+
+std::vector<std::byte> outputs_of(SlotChecker const& checker, SlotProblem const& p,
+                                  LowLatencyReceived const& seen) {
+  std::size_t const row_bytes = index(p.the.hidden) * size_of(p.the.combine_dtype);
+  std::vector<std::byte> rows(index(seen.x.size(0) * seen.x.size(1)) * row_bytes, std::byte{0xff});
+  checker.for_each_output(seen, [&](std::int64_t slot, std::span<std::byte const> row) {
+    std::memcpy(rows.data() + index(slot) * row_bytes, row.data(), row_bytes);
+  });
+  return rows;
 }
 
 }  // namespace switchyard::test

@@ -2,12 +2,12 @@
 // wait for the corrected call.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "support/low_latency_trip.hpp"
+#include "support/spoiled.hpp"
 
 namespace switchyard::test {
 
@@ -17,13 +17,6 @@ inline SlotCase slot_refusal_case(SlotLayout layout = SlotLayout::expert_major) 
   return {
       .ranks = 3, .tokens = 6, .counts = Tokens::equal, .hidden = 20, .experts = 8, .top_k = 2, .layout = layout};
 }
-
-template <typename Args>
-struct BadSlotCall {
-  std::string what;
-  std::function<void(Args&)> spoil;
-  std::vector<std::string_view> words;
-};
 
 template <typename Action>
 void expect_slot_refusal(std::string const& what, std::vector<std::string_view> const& words, Action&& action) {
@@ -36,9 +29,9 @@ void expect_slot_refusal(std::string const& what, std::vector<std::string_view> 
 
 // All calls fail on the culprit; then a good round trip on all.
 template <typename Args, typename Call>
-void refuse_on_culprit(std::vector<BadSlotCall<Args>> const& bad_calls, SlotRank& rank, Args const& good,
+void refuse_on_culprit(std::vector<BadCall<Args>> const& bad_calls, SlotRank& rank, Args const& good,
                        Call const& call) {
-  for (BadSlotCall<Args> const& bad : bad_calls) {
+  for (BadCall<Args> const& bad : bad_calls) {
     if (rank.rank() != slot_culprit) break;
     Args args = good;
     bad.spoil(args);

@@ -153,7 +153,8 @@ void SlotTrip::place_outputs() {
     return;
   }
   outputs_ = buffer_.outputs(received_.handle, p_.the.combine_dtype);
-  check_shape(outputs_, p_.the.combine_dtype, {like.size(0), like.size(1), p_.the.hidden}, "outputs");
+  oracle::expect_shape({.what = "outputs", .rank = rank_}, outputs_, p_.the.combine_dtype,
+                       {like.size(0), like.size(1), p_.the.hidden});
   memory_.write(outputs_, rows.data());
 }
 
@@ -198,8 +199,7 @@ void SlotTrip::check_combined() const {
   std::vector<std::byte> const between(index(p_.the.extra_stride) * element, poison);
   for (std::int64_t t = 0; t + 1 < out.size(0); ++t) {
     auto const* const at = out.data<std::byte>() + index(t * out.view().stride(0) + p_.the.hidden) * element;
-    check_bytes(at, between.data(), between.size(),
-                [t] { return text("between rows ", t, " and ", t + 1, " of out"); });
+    oracle::expect_bytes({.what = "after a row of out", .rank = rank_, .row = t}, between, at, 1);
   }
 }
 

@@ -1,8 +1,8 @@
 // One trip of a rank's tokens to the experts and back, in steps that a test orders as it likes.
 #pragma once
 
-#include "support/low_latency_check.hpp"
 #include "support/low_latency_engine.hpp"
+#include "support/low_latency_problem.hpp"
 
 namespace switchyard::test {
 

@@ -1,42 +1,50 @@
-// What a rank passes to combine, and the check of what comes back.
+// The check of what a rank received, what it passes to combine, and the check of what comes back.
 #pragma once
 
-#include <cstring>
 #include <limits>
 #include <vector>
 
-#include "support/compare.hpp"
+#include "oracle/throughput_check.hpp"
+#include "support/check.hpp"
+#include "support/problem.hpp"
 
 namespace switchyard::test {
+
+using CombineExtras = oracle::CombineTerms;
+
+class DispatchChecker : public oracle::ThroughputChecker {
+ public:
+  DispatchChecker(Problem const& p, int rank, bool cached = false, EngineKind engine = EngineKind::cpu)
+      : ThroughputChecker(terms_of(p.the),
+                          {.alignment = p.the.alignment,
+                           .zero_padding = p.the.zero_padding,
+                           .worst_rows = p.the.worst ? worst_rows(p) : 0,
+                           .cached = cached,
+                           .engine = engine},
+                          p, rank) {}
+};
 
 // The expert outputs of a rank and what goes with them. Rows that only pad hold NaN: nobody may read them.
 class CombineInputs {
  public:
   CombineInputs(Problem const& problem, int rank, CombineExtras const& extras)
-      : p_(problem), rank_(rank), extras_(extras), rows_(received_rows(problem, rank)) {
-    for (int i = 0; i < extras.biases; ++i) biases_.push_back(bias_of(p_, rank, i));
+      : p_(problem), rank_(rank), extras_(extras), checker_(problem, rank) {
+    for (int i = 0; i < extras.biases; ++i) biases_.push_back(bias(i));
     fill_weights();
   }
   CombineInputs(CombineInputs const&) = delete;
   CombineInputs& operator=(CombineInputs const&) = delete;
 
   // `x`: [n, H].
-  void write_rows(void* x) const {
-    std::size_t const bytes = index(p_.the.hidden) * size_of(p_.the.combine_dtype);
-    for (std::size_t i = 0; i < rows_.size(); ++i) {
-      std::vector<std::byte> row(bytes, std::byte{0xff});
-      if (!rows_[i].pads()) row = expert_output(p_, rank_, rows_[i]);
-      std::memcpy(static_cast<std::byte*>(x) + i * bytes, row.data(), bytes);
-    }
-  }
+  void write_rows(void* x) const { checker_.write_outputs(x); }
 
-  [[nodiscard]] std::int64_t rows() const { return static_cast<std::int64_t>(rows_.size()); }
+  [[nodiscard]] std::int64_t rows() const { return std::ssize(checker_.rows()); }
 
   [[nodiscard]] CombineArgs args(ConstTensorView const& x, Handle const& handle) const {
     CombineArgs args;
     args.x = x;
     args.handle = handle;
-    std::int64_t const tokens = p_.inputs[index(rank_)].tokens;
+    std::int64_t const tokens = p_.tokens(rank_);
     DType const dtype = p_.the.combine_dtype;
     if (!biases_.empty()) args.bias0 = {biases_[0].data(), dtype, {tokens, p_.the.hidden}};
     if (biases_.size() > 1) args.bias1 = {biases_[1].data(), dtype, {tokens, p_.the.hidden}};
@@ -47,26 +55,31 @@ class CombineInputs {
     return args;
   }
 
-  void check_result(Combined const& seen) const {
-    check_shape(seen.x, p_.the.combine_dtype, {p_.inputs[index(rank_)].tokens, p_.the.hidden}, "combined x");
-    check_combined_x(p_, rank_, seen.x.data<void>(), extras_);
-    check_weights(seen);
-  }
-
+  void check_result(Combined const& seen) const { checker_.check_combine(seen, extras_); }
+  // `x`: [N, H].
+  void check_sums(void const* x) const { checker_.check_sums(x, extras_); }
   void check_weights(Combined const& seen) const {
     check_equal(seen.topk_weights.given(), extras_.topk_weights, "combined topk_weights given");
-    if (extras_.topk_weights) check_combined_weights(p_, rank_, seen.topk_weights);
+    if (extras_.topk_weights) checker_.check_gradients(seen.topk_weights);
   }
 
  private:
+  [[nodiscard]] std::vector<std::byte> bias(int which) const {
+    std::size_t const row = index(p_.the.hidden) * size_of(p_.the.combine_dtype);
+    std::vector<std::byte> all(index(p_.tokens(rank_)) * row);
+    for (std::int64_t t = 0; t < p_.tokens(rank_); ++t)
+      p_.fill_bias(which, {rank_, t}, std::span(all).subspan(index(t) * row, row));
+    return all;
+  }
+
   void fill_weights() {
     float const nan = std::numeric_limits<float>::quiet_NaN();
     int const slots = p_.the.expanded() ? 1 : p_.the.top_k;
-    for (Row const& row : rows_) {
-      row_weights_.push_back(row.pads() ? nan : row_weight(p_, rank_, row));
+    for (oracle::Row const& row : checker_.rows()) {
+      row_weights_.push_back(row.pads() ? nan : p_.row_weight(rank_, row));
       for (int k = 0; k < slots; ++k) {
         int const slot = p_.the.expanded() ? row.slot : k;
-        gradients_.push_back(row.pads() ? nan : weight_gradient(p_, rank_, row, slot));
+        gradients_.push_back(row.pads() ? nan : p_.gradient(rank_, row, slot));
       }
     }
   }
@@ -74,7 +87,7 @@ class CombineInputs {
   Problem const& p_;
   int rank_;
   CombineExtras extras_;
-  std::vector<Row> rows_;
+  DispatchChecker checker_;
   std::vector<std::vector<std::byte>> biases_;
   std::vector<float> row_weights_;
   std::vector<float> gradients_;

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "support/numbers.hpp"
+#include "oracle/expected.hpp"
+#include "oracle/numbers.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -63,17 +64,26 @@ RankInput make_input(Case const& c, int rank) {
   return input;
 }
 
+Random output_random(Problem const& p, int maker, oracle::Row const& row, std::uint64_t what) {
+  return Random(mix(mix(p.the.seed, static_cast<std::uint64_t>(maker), row.source), what,
+                    static_cast<std::uint64_t>(row.token), row.slot + 1));
+}
+
 }  // namespace
+
+void fill_random(DType dtype, std::span<std::byte> out, Random& random) {
+  for (std::size_t i = 0; i < out.size() / size_of(dtype); ++i) {
+    if (dtype == DType::f8e4m3 || dtype == DType::u8) {
+      out[i] = static_cast<std::byte>(random.bits());
+    } else {
+      oracle::put(out.data(), dtype, i, random.real());
+    }
+  }
+}
 
 std::vector<std::byte> random_values(DType dtype, std::int64_t count, Random& random) {
   std::vector<std::byte> values(index(count) * size_of(dtype));
-  for (std::size_t i = 0; i < index(count); ++i) {
-    if (dtype == DType::f8e4m3 || dtype == DType::u8) {
-      values[i] = static_cast<std::byte>(random.bits());
-    } else {
-      put(values.data(), dtype, i, random.real());
-    }
-  }
+  fill_random(dtype, values, random);
   return values;
 }
 
@@ -83,8 +93,53 @@ std::vector<float> random_floats(std::int64_t count, Random& random) {
   return values;
 }
 
+oracle::TokenBytes Problem::token(oracle::TokenKey const& key) const {
+  RankInput const& input = inputs[index(key.rank)];
+  std::size_t const bytes = index(the.hidden) * size_of(the.dtype);
+  auto const x = std::span(input.x).subspan(index(key.token) * bytes, bytes);
+  oracle::TokenBytes out{{x.begin(), x.end()}, {}};
+  if (the.dtype != DType::f8e4m3) return out;
+  auto const scales = std::span(input.scales).subspan(index(key.token * the.groups()), index(the.groups()));
+  auto const scale_bytes = std::as_bytes(scales);
+  out.scales.assign(scale_bytes.begin(), scale_bytes.end());
+  return out;
+}
+
+std::vector<float> Problem::weights(oracle::TokenKey const& key) const {
+  auto const row =
+      std::span(inputs[index(key.rank)].weights).subspan(index(key.token * the.top_k), index(the.top_k));
+  return {row.begin(), row.end()};
+}
+
+void Problem::fill_output(int maker, oracle::Row const& row, std::span<std::byte> out) const {
+  Random random = output_random(*this, maker, row, 1);
+  fill_random(the.combine_dtype, out, random);
+}
+
+float Problem::row_weight(int maker, oracle::Row const& row) const {
+  return output_random(*this, maker, row, 2).real();
+}
+
+float Problem::gradient(int maker, oracle::Row const& row, int slot) const {
+  return output_random(*this, maker, row, 3 + static_cast<std::uint64_t>(slot)).real();
+}
+
+void Problem::fill_bias(int which, oracle::TokenKey const& key, std::span<std::byte> out) const {
+  Random random(mix(the.seed, static_cast<std::uint64_t>(key.rank), 1000 + which, key.token));
+  fill_random(the.combine_dtype, out, random);
+}
+
+std::int64_t worst_rows(Problem const& p) {
+  if (p.the.worst_rows > 0) return p.the.worst_rows;
+  std::int64_t most = 0;
+  for (int rank = 0; rank < p.the.ranks; ++rank)
+    most = std::max(most, std::ssize(received_rows(terms_of(p.the), p, rank, p.the.alignment)));
+  return most + 3;
+}
+
 Problem make_problem(Case const& c) {
-  Problem problem{c, {}};
+  Problem problem;
+  problem.the = c;
   for (int rank = 0; rank < c.ranks; ++rank) problem.inputs.push_back(make_input(c, rank));
   return problem;
 }

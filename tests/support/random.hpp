@@ -3,15 +3,11 @@
 
 #include <cstdint>
 
+#include "oracle/random.hpp"
+
 namespace switchyard::test {
 
-// splitmix64's finaliser.
-constexpr std::uint64_t mix(std::uint64_t z) {
-  z += 0x9e3779b97f4a7c15U;
-  z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9U;
-  z = (z ^ (z >> 27U)) * 0x94d049bb133111ebU;
-  return z ^ (z >> 31U);
-}
+using oracle::mix;
 
 template <typename... Rest>
 constexpr std::uint64_t mix(std::uint64_t first, std::uint64_t second, Rest... rest) {

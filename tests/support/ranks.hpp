@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "support/case.hpp"
+#include "support/check.hpp"
 #include "support/processes.hpp"
 #include "support/threads.hpp"
 

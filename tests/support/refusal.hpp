@@ -1,12 +1,12 @@
 // Bad input on one rank: every rank must refuse with the same facts, and the buffer must go on working.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "support/flow.hpp"
+#include "support/spoiled.hpp"
 
 namespace switchyard::test {
 
@@ -17,13 +17,6 @@ inline Case refusal_case() {
   Case c{.ranks = 3, .tokens = 6, .counts = Tokens::equal, .hidden = 20, .experts = 8, .top_k = 2};
   return c;
 }
-
-template <typename Args>
-struct BadCall {
-  std::string what;
-  std::function<void(Args&)> spoil;  // on the culprit only
-  std::vector<std::string_view> words;
-};
 
 // An InvalidArgument that blames `rank` and names `words`.
 template <typename Action>

@@ -39,6 +39,12 @@ std::int64_t Case::max_tokens() const noexcept {
   return latency().max_tokens > 0 ? latency().max_tokens : options_.problem.tokens;
 }
 
+oracle::Terms Case::terms(int set) const {
+  oracle::Terms terms = terms_of(problem(set));
+  terms.cast = cast();
+  return terms;
+}
+
 std::int64_t Case::output_row_bytes() const noexcept {
   Problem const& problem = options_.problem;
   bool const coded = options_.mode == Mode::latency && latency().coding == CombineCoding::logfmt10;

@@ -5,7 +5,7 @@
 
 #include "cli/bench/footprint.hpp"
 #include "cli/bench/options.hpp"
-#include "oracle/expected.hpp"
+#include "oracle/low_latency_check.hpp"
 #include "oracle/routing.hpp"
 
 namespace switchyard::cli {
@@ -38,6 +38,10 @@ class Case {
     return options_.problem.payload == Payload::fp8_cast ? latency().cast : SendCast::none;
   }
   [[nodiscard]] std::int64_t max_tokens() const noexcept;
+  [[nodiscard]] oracle::Terms terms(int set) const;
+  [[nodiscard]] oracle::SlotTerms slot_terms() const {
+    return {.max_tokens = max_tokens(), .coding = latency().coding};
+  }
 
   // What one rank sends in a call, which in the mean is what one receives.
   [[nodiscard]] CallBytes sent() const;
@@ -51,7 +55,5 @@ class Case {
   std::vector<RoutingTable> routings_;
   std::vector<Traffic> traffic_;
 };
-
-using LatencyCase = Case;  // as the low-latency checker names it
 
 }  // namespace switchyard::cli

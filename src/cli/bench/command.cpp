@@ -34,7 +34,7 @@ bool launched_by_another() {
 }
 
 Router router_of(BenchOptions const& options) {
-  IdTable recorded = options.routing_file.empty() ? IdTable{} : read_npy(options.routing_file);
+  auto recorded = options.routing_file.empty() ? oracle::IdTable{} : oracle::read_npy(options.routing_file);
   return [kind = options.routing, recorded = std::move(recorded)](Problem const& problem) {
     return make_routing(problem, kind, recorded);
   };

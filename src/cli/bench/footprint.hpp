@@ -9,6 +9,10 @@
 
 namespace switchyard::cli {
 
+using oracle::Problem;
+using oracle::RoutingTable;
+using oracle::Traffic;
+
 // Bytes of the tensors of one rank that must exist at the same time.
 struct Footprint {
   std::int64_t inputs = 0;          // tokens, their scales, ids and weights

@@ -27,7 +27,7 @@ BenchInputs::BenchInputs(Problem const& problem, RoutingTable const& routing, in
   topk_idx_.resize(tokens * top_k);
   topk_weights_.resize(tokens * top_k);
   for (std::int64_t t = 0; t < problem.tokens; ++t) {
-    TokenKey const key{rank, t};
+    oracle::TokenKey const key{rank, t};
     fill_token(problem, key, row(x_, t, x_width));
     if (groups > 0) fill_scales(problem, key, row(scales_, t, groups));
     fill_weights(problem, key, row(topk_weights_, t, top_k));

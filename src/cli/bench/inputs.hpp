@@ -12,6 +12,10 @@
 
 namespace switchyard::cli {
 
+using oracle::Payload;
+using oracle::Problem;
+using oracle::RoutingTable;
+
 class BenchInputs {
  public:
   BenchInputs(Problem const& problem, RoutingTable const& routing, int rank);

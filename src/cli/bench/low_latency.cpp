@@ -8,8 +8,8 @@
 #include "api/engine_table.hpp"
 #include "base/deadline.hpp"
 #include "cli/bench/low_latency_calls.hpp"
-#include "cli/bench/low_latency_check.hpp"
 #include "cli/bench/workload.hpp"
+#include "oracle/payload.hpp"
 #include "switchyard/measure.hpp"
 
 namespace switchyard::cli {
@@ -79,19 +79,48 @@ void LowLatency::iterate() {
   calls_.release();
 }
 
+// Of x only the rows that arrived: there is room for many more.
+Tensor rows_on_host(TensorMemory const& memory, Tensor const& x, Tensor const& counts) {
+  if (!memory.on_gpu()) return x;
+  Tensor host = TensorMemory(false).allocate(x.dtype(), {x.size(0), x.size(1), x.size(2)});
+  std::size_t const row_bytes = static_cast<std::size_t>(x.size(2)) * size_of(x.dtype());
+  for (std::int64_t part = 0; part < x.size(0); ++part) {
+    auto const first = static_cast<std::size_t>(part * x.size(1)) * row_bytes;
+    auto const count = std::clamp<std::int64_t>(counts.data<std::int32_t>()[part], 0, x.size(1));
+    memory.copy(host.data<std::byte>() + first, x.data<std::byte>() + first,
+                static_cast<std::size_t>(count) * row_bytes);
+  }
+  return host;
+}
+
+LowLatencyReceived on_host(TensorMemory const& memory, LowLatencyReceived received) {
+  for (auto const part :
+       {&LowLatencyReceived::scales, &LowLatencyReceived::counts, &LowLatencyReceived::ranges,
+        &LowLatencyReceived::source_token, &LowLatencyReceived::topk_idx, &LowLatencyReceived::topk_weights})
+    received.*part = memory.fetch(received.*part);
+  received.x = rows_on_host(memory, received.x, received.counts);
+  return received;
+}
+
 // The frame of each call was used before, and what it left would be seen.
 std::optional<std::string> LowLatency::find_mismatch(int set) {
   TensorMemory const& memory = calls_.memory();
-  LatencyChecker checker(case_, set, tools_.communicator.rank());
+  oracle::SeededData const data(case_.problem(set), case_.routing(set));
+  oracle::LowLatencyChecker const checker(case_.terms(set), case_.slot_terms(), data, tools_.communicator.rank());
   memory.poison(calls_.out());
   dispatch(set);
-  std::optional<std::string> fault = checker.locate(memory, calls_.received());
-  if (!fault) fault = checker.check_dispatch(memory, calls_.received());
-  if (!fault) checker.write_outputs(memory, calls_.outputs());
+  LowLatencyReceived received = on_host(memory, calls_.received());
+  auto fault = oracle::mismatch_of([&] { checker.check_received(received); });
+  if (!fault) {
+    checker.for_each_output(
+        received, [&, to = calls_.outputs()](std::int64_t slot, std::span<std::byte const> row) {
+          memory.copy(to.data<std::byte>() + static_cast<std::size_t>(slot) * row.size(), row.data(), row.size());
+        });
+  }
+  received = {};  // which holds the result
   combine();
   Tensor const out = memory.fetch(calls_.out());
-  if (!fault)
-    fault = checker.check_combine({out.data<std::uint16_t>(), static_cast<std::size_t>(out.view().numel())});
+  if (!fault) fault = oracle::mismatch_of([&] { checker.check_combined(out); });
   calls_.release();
   return fault;
 }

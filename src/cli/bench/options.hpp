@@ -17,6 +17,11 @@ class App;
 
 namespace switchyard::cli {
 
+using oracle::Payload;
+using oracle::Problem;
+using oracle::RoutingKind;
+using oracle::RoutingTable;
+
 enum class Mode : std::uint8_t { throughput, latency };
 constexpr std::string_view name_of(Mode mode) noexcept {
   return mode == Mode::latency ? "latency" : "throughput";

@@ -10,6 +10,7 @@
 #include "cli/bench/memory.hpp"
 #include "cli/bench/workload.hpp"
 #include "cli/machine.hpp"
+#include "oracle/payload.hpp"
 #include "oracle/throughput_check.hpp"
 #include "switchyard/measure.hpp"
 
@@ -65,7 +66,8 @@ class Throughput final : public Workload {
   std::shared_ptr<void> gpu_copies_;
   BenchInputs inputs_;
   DispatchArgs args_;
-  Checker checker_;
+  oracle::SeededData data_;
+  oracle::ThroughputChecker checker_;
   ConstTensorView expert_outputs_;
   Tensor outputs_in_heap_;
   std::vector<std::uint16_t> outputs_on_host_;
@@ -81,7 +83,8 @@ Throughput::Throughput(Case const& of, RankTools& tools)
       timer_(memory_.on_gpu() ? require_gpu_tools().make_timer() : nullptr),
       inputs_(problem_, of.routing(0), tools.communicator.rank()),
       args_(inputs_.place(memory_)),
-      checker_(problem_, of.routing(0), tools.communicator.rank()),
+      data_(problem_, of.routing(0)),
+      checker_(terms_of(problem_), {}, data_, tools.communicator.rank()),
       out_(buffer_.allocate(DType::bf16, {problem_.tokens, problem_.hidden})) {
   args_.cuda_stream = buffer_.cuda_stream();
   place_outputs();
@@ -94,12 +97,12 @@ void Throughput::place_outputs() {
   bool const in_heap = case_.options().outputs == OutputsIn::heap;
   if (in_heap) outputs_in_heap_ = buffer_.allocate(DType::bf16, {rows, problem_.hidden});
   if (in_heap && !memory_.on_gpu()) {
-    checker_.fill_expert_outputs({outputs_in_heap_.data<std::uint16_t>(), elements});
+    checker_.write_outputs(outputs_in_heap_.data<void>());
     expert_outputs_ = outputs_in_heap_;
     return;
   }
   outputs_on_host_.resize(elements);
-  checker_.fill_expert_outputs(outputs_on_host_);
+  checker_.write_outputs(outputs_on_host_.data());
   if (in_heap) {
     memory_.copy(outputs_in_heap_.data<std::byte>(), outputs_on_host_.data(), elements * 2);
     expert_outputs_ = outputs_in_heap_;
@@ -187,9 +190,10 @@ std::optional<std::string> Throughput::find_mismatch() {
   Dispatched const routed = buffer_.dispatch(args_);
   combine(routed);
   buffer_.synchronize();
-  if (auto fault = checker_.check_dispatch(fetch(routed))) return fault;
-  Tensor const out = memory_.fetch(out_);
-  return checker_.check_combine({out.data<std::uint16_t>(), static_cast<std::size_t>(out.view().numel())});
+  return oracle::mismatch_of([&] {
+    checker_.check_dispatch(fetch(routed));
+    checker_.check_sums(memory_.fetch(out_).data<void>());
+  });
 }
 
 void Throughput::copy_on_gpu() {

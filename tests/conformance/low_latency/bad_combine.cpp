@@ -9,7 +9,7 @@ namespace {
 
 class LowLatencyBadCombine : public LowLatencyTest, public testing::WithParamInterface<SlotLayout> {};
 
-using BadCombineCall = BadSlotCall<LowLatencyCombineArgs>;
+using BadCombineCall = BadCall<LowLatencyCombineArgs>;
 
 void refuse_combines(SlotCase const& c, std::vector<BadCombineCall> const& bad_calls) {
   SlotProblem const p = make_slot_problem(c);

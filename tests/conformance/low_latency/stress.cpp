@@ -131,5 +131,21 @@ TEST_F(LowLatencyStress, EveryByteOfTenThousandCalls) {
   }
 }
 
+// Every trip takes its four halves in order, and frames are free when they are taken.
+TEST(LowLatencyPlan, PlansAreWhatTheInterfaceAllows) {
+  for (int frames = 1; frames <= 3; ++frames) {
+    Random random(9);
+    std::vector<int> halves(40, 0);
+    auto const plan = plan_halves(40, frames, random);
+    ASSERT_EQ(plan.size(), 160U);
+    for (PlannedHalf const planned : plan) {
+      EXPECT_EQ(static_cast<int>(planned.half), halves[index(planned.trip)]++);
+      if (planned.half == Half::send && planned.trip >= frames) {
+        EXPECT_EQ(halves[index(planned.trip - frames)], 4);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace switchyard::test

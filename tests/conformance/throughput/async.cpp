@@ -28,7 +28,7 @@ TEST_P(Async, ResultsAreThoseOfTheSynchronousCalls) {
   with_buffers(base(), [](Buffer& buffer, Problem const& p, int rank) {
     RankInputs const inputs(p, rank);
     Dispatched const received = buffer.dispatch_async(inputs.args()).get();
-    DispatchChecker(p, rank).check_all(received);
+    DispatchChecker(p, rank).check_dispatch(received);
     CombineInputs const outputs(p, rank, {.biases = 1, .topk_weights = true});
     Tensor const x = buffer.allocate(p.the.combine_dtype, {outputs.rows(), p.the.hidden});
     outputs.write_rows(x.data<void>());
@@ -53,7 +53,7 @@ TEST_P(Async, DispatchStartsAfterItsEvent) {
     check(!pending.event().done(), "done before its input");
     check(!pending.event().wait_for(5ms), "done before its input");
     gate.open();
-    DispatchChecker(p, rank).check_all(pending.get());
+    DispatchChecker(p, rank).check_dispatch(pending.get());
   });
 }
 
@@ -87,7 +87,7 @@ TEST_P(Async, AWholeChainWithoutWaiting) {
     Dispatched const& early = dispatched.early();
     compute.wait(dispatched.event());
     Event const experts = compute.submit([&] {
-      DispatchChecker(p, rank).check_all(early);
+      DispatchChecker(p, rank).check_dispatch(early);
       outputs.write_rows(early.x.data<void>());
     });
     CombineArgs args = outputs.args(early.x, early.handle);
@@ -103,7 +103,7 @@ TEST_P(Async, ManyInFlight) {
     RankInputs const inputs(p, rank);
     std::vector<Pending<Dispatched>> pending;
     for (int i = 0; i < 4; ++i) pending.push_back(buffer.dispatch_async(inputs.args()));
-    for (Pending<Dispatched>& one : pending) DispatchChecker(p, rank).check_all(one.get());
+    for (Pending<Dispatched>& one : pending) DispatchChecker(p, rank).check_dispatch(one.get());
   });
 }
 
@@ -114,7 +114,7 @@ TEST_P(Async, SynchronousCallsKeepTheOrder) {
     Pending<Dispatched> first = buffer.dispatch_async(inputs.args());
     round_trip(p, buffer);
     check(first.event().done(), "a later synchronous call returned first");
-    DispatchChecker(p, rank).check_all(first.get());
+    DispatchChecker(p, rank).check_dispatch(first.get());
   });
 }
 
@@ -129,7 +129,7 @@ TEST_P(Async, TheBuffersStreamTakesTheCallersTasks) {
     gate.open();
     buffer.stream().record().wait();
     check(pending.event().done(), "the record was done before the dispatch");
-    DispatchChecker(p, rank).check_all(pending.get());
+    DispatchChecker(p, rank).check_dispatch(pending.get());
   });
 }
 
@@ -177,7 +177,7 @@ TEST_P(Async, AFailedEventDoesNotStopTheDispatch) {
     Stream compute;
     DispatchArgs args = inputs.args();
     args.after = compute.submit([] { throw std::runtime_error("expert failed"); });
-    DispatchChecker(p, rank).check_all(buffer.dispatch_async(args).get());
+    DispatchChecker(p, rank).check_dispatch(buffer.dispatch_async(args).get());
   });
 }
 
@@ -192,7 +192,7 @@ TEST_P(Async, AfterHoldsForSynchronousCallsToo) {
       std::this_thread::sleep_for(10ms);
       std::copy(p.inputs[index(rank)].x.begin(), p.inputs[index(rank)].x.end(), late.begin());
     });
-    DispatchChecker(p, rank).check_all(buffer.dispatch(args));
+    DispatchChecker(p, rank).check_dispatch(buffer.dispatch(args));
   });
 }
 

@@ -45,51 +45,22 @@ TEST(BadDispatch, IdsOutOfRange) {
 }
 
 TEST(BadDispatch, X) {
-  refuse_dispatches({
-      {"hidden 19", [](DispatchArgs& a) { a.x.shape[1] = 19; }, {"x", "20", "19"}},
-      {"1 dimension", [](DispatchArgs& a) { a.x.ndim = 1; }, {"x", "2", "1"}},
-      {"3 dimensions",
-       [](DispatchArgs& a) {
-         a.x = {some_bytes.data(), DType::bf16, {6, 20, 1}};
-       },
-       {"x", "2", "3"}},
-      {"i32", [](DispatchArgs& a) { a.x.dtype = DType::i32; }, {"x", "i32"}},
-      {"elements apart", [](DispatchArgs& a) { a.x.strides[1] = 2; }, {"x", "2"}},
-      {"null", [](DispatchArgs& a) { a.x.data = nullptr; }, {"x"}},
-      {"negative rows", [](DispatchArgs& a) { a.x.shape[0] = -1; }, {"x", "-1"}},
-      {"not given", [](DispatchArgs& a) { a.x = {}; }, {"x"}},
-      {"too many tokens",
-       [](DispatchArgs& a) {
-         a.x = {some_bytes.data(), DType::bf16, {7, 20}};
-         a.topk_idx = {some_ids.data(), DType::i64, {7, 2}};
-         a.topk_weights = {some_floats.data(), DType::f32, {7, 2}};
-       },
-       {"max_tokens", "6", "7"}},
-  });
+  refuse_dispatches(bad_x<DispatchArgs>());
+  refuse_dispatches({{"too many tokens",
+                      [](DispatchArgs& a) {
+                        a.x = {some_bytes.data(), DType::bf16, {7, 20}};
+                        a.topk_idx = {some_ids.data(), DType::i64, {7, 2}};
+                        a.topk_weights = {some_floats.data(), DType::f32, {7, 2}};
+                      },
+                      {"max_tokens", "6", "7"}}});
 }
 
 TEST(BadDispatch, Ids) {
-  refuse_dispatches({
-      {"5 rows", [](DispatchArgs& a) { a.topk_idx.shape[0] = 5; }, {"topk_idx", "6", "5"}},
-      {"top_k 3",
-       [](DispatchArgs& a) {
-         a.topk_idx = {some_ids.data(), DType::i64, {6, 3}};
-       },
-       {"topk_idx", "2", "3"}},
-      {"f32", [](DispatchArgs& a) { a.topk_idx.dtype = DType::f32; }, {"topk_idx", "f32"}},
-      {"1 dimension", [](DispatchArgs& a) { a.topk_idx.ndim = 1; }, {"topk_idx"}},
-      {"null", [](DispatchArgs& a) { a.topk_idx.data = nullptr; }, {"topk_idx"}},
-      {"not given", [](DispatchArgs& a) { a.topk_idx = a.topk_weights = {}; }, {"topk_idx"}},
-  });
+  refuse_dispatches(bad_ids<DispatchArgs>());
 }
 
 TEST(BadDispatch, Weights) {
-  refuse_dispatches({
-      {"f16", [](DispatchArgs& a) { a.topk_weights.dtype = DType::f16; }, {"topk_weights", "f32", "f16"}},
-      {"5 rows", [](DispatchArgs& a) { a.topk_weights.shape[0] = 5; }, {"topk_weights", "6", "5"}},
-      {"top_k 1", [](DispatchArgs& a) { a.topk_weights.shape[1] = 1; }, {"topk_weights", "2", "1"}},
-      {"null", [](DispatchArgs& a) { a.topk_weights.data = nullptr; }, {"topk_weights"}},
-  });
+  refuse_dispatches(bad_weights<DispatchArgs>());
 }
 
 TEST(BadDispatch, Scales) {

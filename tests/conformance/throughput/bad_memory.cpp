@@ -83,7 +83,7 @@ TEST(BadMemory, ResultsThatAreHeldFillTheHeap) {
       for (int i = 0; i < 100; ++i) held.push_back(buffer.dispatch(inputs.args()));
     });
     check(!held.empty() && held.size() < 10, "held ", held.size());
-    for (Dispatched const& one : held) DispatchChecker(p, communicator.rank()).check_all(one);
+    for (Dispatched const& one : held) DispatchChecker(p, communicator.rank()).check_dispatch(one);
     held.clear();
     round_trip(p, buffer);
   });
@@ -103,8 +103,7 @@ TEST(BadMemory, OneRankCannotStage) {
     expect_out_of_memory(std::size_t{3} * 20 * 2048, [&] { (void)buffer.combine(prepared.args(p)); });
     filler = {};
     prepared.outputs.check_weights(buffer.combine(prepared.args(p)));
-    check_combined_x(p, communicator.rank(), prepared.out.data(),
-                     {.biases = 2, .row_weights = true, .topk_weights = true});
+    prepared.outputs.check_sums(prepared.out.data());
   });
 }
 

@@ -32,9 +32,12 @@ TEST(DispatchExpanded, PaddingIsZeroAfterACast) {
 }
 
 // The memory of an earlier result is used again: zeros must be written, not found.
-TEST(DispatchExpanded, PaddingIsZeroInUsedMemory) {
+class PaddedInUsedMemory : public testing::TestWithParam<DType> {};
+
+TEST_P(PaddedInUsedMemory, PaddingIsZero) {
   Case c = expanded(32);
   c.zero_padding = true;
+  c.dtype = GetParam();  // f8e4m3 has scales, too
   Problem const problem = make_problem(c);
   run_ranks(Launch::threads, c.ranks, c, [&](Communicator& communicator) {
     Buffer buffer(communicator, options_for(problem));
@@ -48,6 +51,9 @@ TEST(DispatchExpanded, PaddingIsZeroInUsedMemory) {
     }
   });
 }
+
+INSTANTIATE_TEST_SUITE_P(DispatchExpanded, PaddedInUsedMemory, testing::Values(DType::bf16, DType::f8e4m3),
+                         [](auto const& one) { return std::string(name_of(one.param)); });
 
 TEST(DispatchExpanded, FlatCountsAreRoundedUpToTheAlignment) {
   for (int const alignment : {2, 7, 64}) {

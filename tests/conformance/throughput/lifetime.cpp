@@ -44,7 +44,7 @@ void overlap_lifetimes(std::vector<Problem> const& problems, Buffer& buffer,
   }
   Random random(mix(problems[0].the.seed, 5, rank));
   for (std::size_t const i : random_order(problems.size(), random)) {
-    DispatchChecker(problems[i], rank).check_all(*received[i]);
+    DispatchChecker(problems[i], rank).check_dispatch(*received[i]);
     received[i].reset();
   }
 }
@@ -95,8 +95,8 @@ TEST(Lifetime, TheDefaultHeapHoldsTwoWorstCases) {
       RankInputs const inputs(p, communicator.rank());
       Dispatched const first = buffer.dispatch(inputs.args());
       Dispatched const second = buffer.dispatch(inputs.args());
-      DispatchChecker(p, communicator.rank()).check_all(first);
-      DispatchChecker(p, communicator.rank()).check_all(second);
+      DispatchChecker(p, communicator.rank()).check_dispatch(first);
+      DispatchChecker(p, communicator.rank()).check_dispatch(second);
     });
   }
 }
@@ -122,7 +122,7 @@ TEST(Lifetime, ResultsOutliveTheirBuffer) {
       received = buffer.dispatch(RankInputs(p, communicator.rank()).args());
     }
     communicator.barrier();
-    DispatchChecker(p, communicator.rank()).check_all(*received);
+    DispatchChecker(p, communicator.rank()).check_dispatch(*received);
     std::memset(received->x.data<void>(), 0, index(received->x.view().numel()) * size_of(c.dtype));
   });
 }
@@ -138,7 +138,7 @@ TEST(Lifetime, ATaskOfItsStreamLetsGoOfTheLastBuffer) {
     Stream stream = buffer->stream();
     Event const gone = stream.submit([last = std::make_shared<std::unique_ptr<Buffer>>(std::move(buffer))] {});
     check(gone.wait_for(std::chrono::seconds{30}), "the buffer was not let go");
-    DispatchChecker(p, communicator.rank()).check_all(pending.get());
+    DispatchChecker(p, communicator.rank()).check_dispatch(pending.get());
     communicator.barrier();
   });
 }
@@ -152,7 +152,7 @@ TEST(Lifetime, ResultsMayBeFreedInAnotherThread) {
     std::size_t const before = buffer.heap_bytes_used();
     for (int i = 0; i < 20; ++i) {
       auto received = std::make_unique<Dispatched>(buffer.dispatch(inputs.args()));
-      DispatchChecker(p, communicator.rank()).check_all(*received);
+      DispatchChecker(p, communicator.rank()).check_dispatch(*received);
       std::thread([moved = std::move(received)]() mutable { moved.reset(); }).join();
     }
     check_equal(buffer.heap_bytes_used(), before, "heap in use");
@@ -179,11 +179,11 @@ TEST(Lifetime, AllocatedTensorsAreWhatWasAskedFor) {
     std::size_t const before = buffer.heap_bytes_used();
     {
       Tensor const tensor = buffer.allocate(DType::f32, {5, 6, 7});
-      check_shape(tensor, DType::f32, {5, 6, 7}, "allocated");
+      oracle::expect_shape({.what = "allocated"}, tensor, DType::f32, {5, 6, 7});
       check(reinterpret_cast<std::uintptr_t>(tensor.data<void>()) % 64 == 0, "not aligned to a cache line");
       check(buffer.heap_bytes_used() >= before + 5 * 6 * 7 * 4, "not counted");
       Tensor const empty = buffer.allocate(DType::bf16, {0, 8});
-      check_shape(empty, DType::bf16, {0, 8}, "empty");
+      oracle::expect_shape({.what = "empty"}, empty, DType::bf16, {0, 8});
     }
     check_equal(buffer.heap_bytes_used(), before, "heap in use");
     (void)expect_throw<OutOfMemory>("a tensor of 1 TiB", [&] { (void)buffer.allocate(DType::u8, {1LL << 40U}); });

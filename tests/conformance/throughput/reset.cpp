@@ -31,7 +31,7 @@ class Reset : public testing::TestWithParam<Launch> {
 
 // A result that a rank holds: intact, and good for a combine.
 void check_held(OnRank const& on, Dispatched const& held) {
-  DispatchChecker(on.p, on.rank).check_all(held);
+  DispatchChecker(on.p, on.rank).check_dispatch(held);
   CombineInputs const outputs(on.p, on.rank, {});
   Tensor const x = on.buffer.allocate(on.p.the.combine_dtype, {outputs.rows(), on.p.the.hidden});
   outputs.write_rows(x.data<void>());
@@ -70,7 +70,7 @@ TEST_P(Reset, AfterACombineThatIsMadeAgain) {
         DispatchArgs cached = inputs.args();
         cached.topk_idx = cached.topk_weights = {};
         cached.handle = held.handle;
-        DispatchChecker(on.p, on.rank, true).check_all(on.buffer.dispatch(cached));
+        DispatchChecker(on.p, on.rank, true).check_dispatch(on.buffer.dispatch(cached));
       }
       check_works(on);
     }

@@ -98,7 +98,7 @@ inline Handle gpu_dispatch(Problem const& p, Buffer& buffer, DeviceRank& device,
   args = device.upload(args);
   Dispatched const seen = buffer.dispatch(args);
   buffer.synchronize();
-  DispatchChecker(p, buffer.communicator().rank(), cached, EngineKind::cuda).check_all(device.download(seen));
+  DispatchChecker(p, buffer.communicator().rank(), cached, EngineKind::cuda).check_dispatch(device.download(seen));
   return seen.handle;
 }
 

@@ -1,9 +1,11 @@
 // The latency benchmark: its checks see what is wrong, and its figures are what they say.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "cli/bench/low_latency_calls.hpp"
-#include "cli/bench/low_latency_check.hpp"
 #include "cli/bench/report.hpp"
+#include "oracle/payload.hpp"
 
 namespace switchyard::cli {
 namespace {
@@ -27,20 +29,20 @@ class Latency : public testing::TestWithParam<SlotLayout> {
     calls_.run(Part::dispatch);
   }
   std::optional<std::string> check_dispatch() {
-    return checker_.check_dispatch(calls_.memory(), calls_.received());
+    return oracle::mismatch_of([&] { checker_.check_received(calls_.received()); });
   }
   std::optional<std::string> check_combine() {
-    return checker_.check_combine({calls_.out().data<std::uint16_t>(), 5 * 300});
+    return oracle::mismatch_of([&] { checker_.check_combined(calls_.out()); });
   }
 
   Case case_ = make_case(GetParam());
   Communicator communicator_ = Communicator::join(Communicator::in_process_store(), 0, 1);
   LatencyCalls calls_{case_, communicator_};
-  LatencyChecker checker_{case_, 1, 0};
+  oracle::SeededData data_{case_.problem(1), case_.routing(1)};
+  oracle::LowLatencyChecker checker_{case_.terms(1), case_.slot_terms(), data_, 0};
 };
 
 TEST_P(Latency, ChecksSeeOneWrongByte) {
-  ASSERT_EQ(checker_.locate(calls_.memory(), calls_.received()), std::nullopt);
   EXPECT_EQ(check_dispatch(), std::nullopt);
   for (auto const part : {&LowLatencyReceived::x, &LowLatencyReceived::scales, &LowLatencyReceived::source_token}) {
     auto* const first = (calls_.received().*part).data<std::byte>();  // of a row that is taken: expert 0 has some
@@ -48,7 +50,9 @@ TEST_P(Latency, ChecksSeeOneWrongByte) {
     EXPECT_NE(check_dispatch(), std::nullopt);
     *first ^= std::byte{1};
   }
-  checker_.write_outputs(calls_.memory(), calls_.outputs());
+  checker_.for_each_output(calls_.received(), [&](std::int64_t slot, std::span<std::byte const> row) {
+    std::ranges::copy(row, calls_.outputs().data<std::byte>() + static_cast<std::size_t>(slot) * row.size());
+  });
   calls_.run(Part::combine);
   EXPECT_EQ(check_combine(), std::nullopt);
   calls_.out().data<std::uint16_t>()[299] ^= 1;
@@ -62,7 +66,7 @@ TEST_P(Latency, ChecksSeeAWrongCount) {
   } else {
     received.counts.data<std::int32_t>()[0] += 1;
   }
-  EXPECT_NE(checker_.locate(calls_.memory(), received), std::nullopt);
+  EXPECT_NE(check_dispatch(), std::nullopt);
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, Latency, testing::Values(SlotLayout::expert_major, SlotLayout::rank_major),

@@ -10,7 +10,7 @@
 
 #include "switchyard/error.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 namespace {
 
 std::vector<std::byte> bytes_of(std::string const& text) {
@@ -113,4 +113,4 @@ TEST(Npy, NamesTheFileThatIsMissing) {
 }
 
 }  // namespace
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

@@ -8,9 +8,10 @@
 #include <set>
 
 #include "oracle/expected.hpp"
+#include "oracle/payload.hpp"
 #include "switchyard/error.hpp"
 
-namespace switchyard::cli {
+namespace switchyard::oracle {
 namespace {
 
 Problem small(int experts, int top_k, int ranks = 3) {
@@ -160,7 +161,7 @@ TEST(Expected, WhatIsSentIsReceived) {
     std::int64_t received = 0;
     for (int rank = 0; rank < problem.ranks; ++rank) {
       auto const& mine = traffic[static_cast<std::size_t>(rank)];
-      EXPECT_EQ(mine.received_rows, std::ssize(expected_rows(problem, table, rank)));
+      EXPECT_EQ(mine.received_rows, std::ssize(received_rows(terms_of(problem), SeededData(problem, table), rank)));
       sent += mine.sent_rows;
       received += mine.received_rows;
     }
@@ -172,4 +173,4 @@ TEST(Expected, WhatIsSentIsReceived) {
 }
 
 }  // namespace
-}  // namespace switchyard::cli
+}  // namespace switchyard::oracle

@@ -14,7 +14,7 @@
 #include "engine/cpu/simd/kernels.hpp"
 #include "hwy/highway.h"
 #include "layout/logfmt.hpp"
-#include "support/numbers.hpp"
+#include "oracle/numbers.hpp"
 
 namespace switchyard::cpu {
 namespace {
@@ -36,7 +36,7 @@ float value_at(std::vector<std::byte> const& row, DType dtype, std::size_t index
   std::memcpy(&bits, &row[2 * index], 2);
   std::uint16_t const infinite = dtype == DType::bf16 ? 0x7f80 : 0x7c00;
   std::uint16_t const magnitude = bits & 0x7fff;
-  if (magnitude < infinite) return test::get(row.data(), dtype, index);
+  if (magnitude < infinite) return oracle::get(row.data(), dtype, index);
   using Limits = std::numeric_limits<float>;
   return std::copysign(magnitude == infinite ? Limits::infinity() : Limits::quiet_NaN(),
                        (bits & 0x8000) != 0 ? -1.0F : 1.0F);
@@ -116,7 +116,7 @@ TEST_P(KernelsLogfmt, NarrowedRows) {
       narrow_row(values.data(), count, dtype, narrowed.data());
       std::vector<std::byte> expected(count * 2);
       for (std::size_t i = 0; i < count; ++i) {
-        test::put(expected.data(), dtype, i, values[i]);
+        oracle::put(expected.data(), dtype, i, values[i]);
         if (std::isnan(values[i])) {
           ASSERT_TRUE(std::isnan(value_at(narrowed, dtype, i))) << name_of(dtype) << " NaN";
         } else {
