@@ -14,7 +14,7 @@
 namespace switchyard::test {
 namespace {
 
-using Row = std::tuple<int, int, std::int64_t>;  // group, source, number within both; (-1, -1, -1): padding
+using MergedRow = std::tuple<int, int, std::int64_t>;  // group, source, number within both; (-1, -1, -1): padding
 
 RowCounts random_counts(Random& random, int groups, int sources, int most) {
   RowCounts counts{.groups = groups, .sources = sources};
@@ -23,8 +23,8 @@ RowCounts random_counts(Random& random, int groups, int sources, int most) {
 }
 
 // The result of a dispatch, row by row; numbers start where the rounds before ended.
-std::vector<Row> rows_of(RowCounts const& counts, RowCounts const& before, int alignment) {
-  std::vector<Row> rows;
+std::vector<MergedRow> rows_of(RowCounts const& counts, RowCounts const& before, int alignment) {
+  std::vector<MergedRow> rows;
   for (int group = 0; group < counts.groups; ++group) {
     while (rows.size() % static_cast<std::size_t>(alignment) != 0) rows.emplace_back(-1, -1, -1);
     for (int source = 0; source < counts.sources; ++source) {
@@ -46,12 +46,12 @@ void expect_merged(Random& random) {
     parts.push_back(random_counts(random, groups, sources, 7));
     for (std::size_t k = 0; k < total.of.size(); ++k) total.of[k] += parts.back().of[k];
   }
-  std::vector<Row> const expected = rows_of(total, none, alignment);
-  std::vector<Row> seen(expected.size(), Row(-1, -1, -1));
+  std::vector<MergedRow> const expected = rows_of(total, none, alignment);
+  std::vector<MergedRow> seen(expected.size(), MergedRow(-1, -1, -1));
   RowMerge merge(total, alignment);
   RowCounts before = none;
   for (RowCounts const& part : parts) {
-    std::vector<Row> const rows = rows_of(part, before, alignment);
+    std::vector<MergedRow> const rows = rows_of(part, before, alignment);
     for (RowSegment const& segment : merge.add(part)) {
       for (std::int64_t i = 0; i < segment.rows; ++i)
         seen.at(static_cast<std::size_t>(segment.whole + i)) = rows.at(static_cast<std::size_t>(segment.part + i));
