@@ -50,7 +50,6 @@ class ThroughputChecker {
   [[nodiscard]] Place place(char const* what) const { return {what, rank_, terms_.seed}; }
   [[nodiscard]] Place place(char const* what, std::size_t row) const;
 
-  [[nodiscard]] std::vector<std::int64_t> padded_tokens_per_expert() const;
   void check_handle(Handle const& handle) const;
   void check_row(Dispatched const& got, std::size_t at) const;
   void check_payload(Dispatched const& got, std::size_t at) const;

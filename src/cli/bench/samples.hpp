@@ -58,7 +58,7 @@ constexpr std::span<char const* const> phase_names(Part part) noexcept {
 }
 
 // What one rank measured: a number for each iteration, or phase of an iteration. A list is empty when its part was
-// not measured by its clock. All ranks have equally many numbers.
+// not measured by its clock. Times are as many on all ranks; phases may be missing on some.
 class Samples {
  public:
   [[nodiscard]] std::vector<double>& of(Clock clock, Part part) noexcept { return lists_[place(clock, part)]; }

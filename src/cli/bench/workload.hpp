@@ -21,7 +21,7 @@ struct RankTools {
   int workers = 1;  // threads that move data
 };
 
-// A case in one mode. All functions are collective.
+// A case in one mode. All functions but engine() are collective.
 class Workload {
  public:
   virtual ~Workload() = default;

@@ -59,6 +59,8 @@ TEST(Expected, FlatRowsByHand) {
   EXPECT_EQ(rows_end_by_rank(terms, p, 0), (std::vector<std::int64_t>{2, 3}));
   EXPECT_EQ(tokens_per_expert(terms, p, 0), (std::vector<std::int64_t>{2, 1}));
   EXPECT_EQ(tokens_per_expert(terms, p, 1), (std::vector<std::int64_t>{0, 1}));
+  EXPECT_EQ(padded_tokens_per_expert(terms, p, 0, 2), (std::vector<std::int64_t>{2, 2}));
+  EXPECT_EQ(padded_tokens_per_expert(terms, p, 1, 2), (std::vector<std::int64_t>{0, 2}));
   EXPECT_EQ(local_id(terms, p, {0, 0}, 0, 0), -1);
   EXPECT_EQ(local_id(terms, p, {0, 0}, 1, 0), 0);
   EXPECT_EQ(local_id(terms, p, {0, 0}, 0, 1), 1);

@@ -57,6 +57,18 @@ TEST(LowLatencyOracle, SumsGoBySlots) {
     float const value = oracle::get(row.data(), DType::bf16, h);
     EXPECT_EQ(sum[h], value * 0.5F + value * 0.25F);
   }
+  // The only expert of this token is on rank 1. What a masked rank made adds nothing.
+  std::vector<std::byte> const full = oracle::encode_row(sum, DType::bf16);
+  std::vector<std::byte> const nothing(full.size());
+  oracle::LowLatencyChecker checker(terms, slot_terms(p.the), p, 0);
+  auto const mismatch = [&](std::vector<std::byte> const& out) {
+    return oracle::mismatch_of([&] { checker.check_combined({out.data(), DType::bf16, {1, 3}}); });
+  };
+  EXPECT_EQ(mismatch(full), std::nullopt);
+  EXPECT_NE(mismatch(nothing), std::nullopt);
+  checker.expect({oracle::Presence::here, oracle::Presence::gone});
+  EXPECT_EQ(mismatch(nothing), std::nullopt);
+  EXPECT_NE(mismatch(full), std::nullopt);
 }
 
 // A row in LogFMT-10 may be off by what the code may miss, and no more.
