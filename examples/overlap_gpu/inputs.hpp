@@ -45,7 +45,7 @@ constexpr std::uint16_t bf16_of(int small) {
 constexpr int expert_of(Job const& job, int rank, int token, int slot) {
   std::uint32_t const first = mixed(static_cast<std::uint32_t>(token * 64 + rank));
   std::uint64_t const step = mixed(first) | 1U;
-  auto const experts = static_cast<std::uint64_t>(experts_per_rank * job.ranks);
+  auto const experts = static_cast<std::uint64_t>(experts_per_rank) * static_cast<std::uint64_t>(job.ranks);
   return static_cast<int>((first + static_cast<std::uint64_t>(slot) * step) % experts);
 }
 constexpr bool goes_to(Job const& job, int rank, int token, int destination) {

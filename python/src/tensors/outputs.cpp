@@ -15,7 +15,7 @@ namespace switchyard::python {
 namespace {
 
 // A DLPack tensor and the owner of its memory.
-struct Owned {
+struct HandedOut {
   dlpack::ManagedTensor managed{};
   std::array<std::int64_t, max_dims> shape{};
   std::array<std::int64_t, max_dims> strides{};
@@ -35,14 +35,14 @@ nb::tuple dlpack_device_of(HeapTensor const& self) {
 }
 
 dlpack::ManagedTensor* manage(Tensor const& tensor, Looks looks, int gpu) {
-  auto owned = std::make_unique<Owned>();
+  auto owned = std::make_unique<HandedOut>();
   TensorView const view = tensor.view();
   owned->shape = view.shape;
   owned->strides = view.strides;
   owned->owner = tensor.owner();
   owned->managed = {.version = {dlpack::major_version, 0},
                     .context = owned.get(),
-                    .deleter = [](dlpack::ManagedTensor* self) { delete static_cast<Owned*>(self->context); },
+                    .deleter = [](dlpack::ManagedTensor* self) { delete static_cast<HandedOut*>(self->context); },
                     .flags = 0,
                     .tensor = {.data = view.data,
                                .device = {to_dlpack(view.device), device_id(tensor, gpu)},
