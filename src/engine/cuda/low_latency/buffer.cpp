@@ -55,7 +55,7 @@ class CudaLowLatency final : public LowLatencyEngine {
  public:
   CudaLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
-        decisions_(decide(options)),
+        setup_(decide(options)),
         device_(choose_device(job(), options.device)),
         sizes_(cuda_slot_sizes_of(options, job().size())),
         host_(connect_host(options)),
@@ -63,20 +63,20 @@ class CudaLowLatency final : public LowLatencyEngine {
                                                .sizes = control_sizes(sizes_),
                                                .heap_bytes = slot_layout(sizes_).bytes,
                                                .atomics = true})),
-        facts_{.options = options,
-               .num_ranks = job().size(),
-               .rank = job().rank(),
-               .buffer_id = host_.buffer_id,
-               .device = Device::cuda},
+        info_{.options = options,
+              .num_ranks = job().size(),
+              .rank = job().rank(),
+              .buffer_id = host_.buffer_id,
+              .device = Device::cuda},
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,
                  .node = communicator_.job()->node(),
                  .device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .control = control_sizes(sizes_),
-                 .wait = decisions_.wait},
+                 .wait = setup_.wait},
                 sizes_, options.mask_late_peers) {
-    facts_.options.device = device_;
+    info_.options.device = device_;
     // One SM stays free for the kernels that give frames back while a call runs.
     sms_ = {.most = std::clamp((multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu), 1,
                                max_send_blocks),
@@ -91,7 +91,7 @@ class CudaLowLatency final : public LowLatencyEngine {
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) override {
     auto [received, kernel] = start(args, false);
     receive = once([this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
-      if (lease->generation != facts_.generation) return;  // a reset has made it void
+      if (lease->generation != info_.generation) return;  // a reset has made it void
       kernel.send = false;
       kernel.receive = true;
       run(kernel, 1, stream);
@@ -106,7 +106,7 @@ class CudaLowLatency final : public LowLatencyEngine {
     auto kernel = start(args, false);
     int const blocks = blocks_for(args.num_sms, kernel.tokens);
     receive = once([this, kernel, blocks, lease = args.handle.lease()](std::uintptr_t stream) mutable {
-      if (lease->generation != facts_.generation) return;
+      if (lease->generation != info_.generation) return;
       kernel.send = false;
       kernel.receive = true;
       run(kernel, blocks, stream);
@@ -114,20 +114,20 @@ class CudaLowLatency final : public LowLatencyEngine {
   }
 
   Tensor outputs(LowLatencyHandle const& handle, DType dtype) override {
-    check_low_latency_handle(handle, facts_);
+    check_low_latency_handle(handle, info_);
     check_outputs_dtype(dtype);
-    return outputs_in(place_of(handle.lease()->frame), sizes_, dtype, facts_.options.hidden, handle.lease());
+    return outputs_in(place_of(handle.lease()->frame), sizes_, dtype, info_.options.hidden, handle.lease());
   }
 
   void mask(int rank, bool masked) override {
-    check_peer(rank, facts_);
+    check_peer(rank, info_);
     engine_.mask(rank, masked);
   }
   std::vector<bool> masked() override { return engine_.masked(); }
 
   void reset() override {
     reset_together(job(), engine_);
-    ++facts_.generation;
+    ++info_.generation;
     calls_ = 0;
     for (auto& lease : held_) lease.reset();
   }
@@ -140,7 +140,7 @@ class CudaLowLatency final : public LowLatencyEngine {
 
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cuda; }
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
-  [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return info_.options; }
   [[nodiscard]] std::size_t bytes() const noexcept override { return engine_.layout().bytes; }
 
  private:
@@ -153,7 +153,7 @@ class CudaLowLatency final : public LowLatencyEngine {
 
   ConnectedHeap connect_host(LowLatencyOptions const& options) {
     auto const names = size_options_of(options);
-    return connect_host_heap(job(), SizeOptions{"LowLatencyOptions", names, low_latency_sizes}, decisions_.plan);
+    return connect_host_heap(job(), SizeOptions{"LowLatencyOptions", names, low_latency_sizes}, setup_.plan);
   }
 
   void check_gpu(LowLatencyOptions const& options) const {
@@ -168,7 +168,7 @@ class CudaLowLatency final : public LowLatencyEngine {
   }
 
   void check(LowLatencyDispatchArgs const& args) const {
-    check_low_latency_dispatch(args, facts_);
+    check_low_latency_dispatch(args, info_);
     check_memory(device_, {{"x", args.x},
                            {"scales", args.scales},
                            {"topk_idx", args.topk_idx},
@@ -179,7 +179,7 @@ class CudaLowLatency final : public LowLatencyEngine {
   }
 
   void check(LowLatencyCombineArgs const& args) const {
-    check_low_latency_combine(args, facts_);
+    check_low_latency_combine(args, info_);
     check_memory(device_, {{"x", args.x},
                            {"topk_weights", args.topk_weights},
                            {"out", args.out},
@@ -195,7 +195,7 @@ class CudaLowLatency final : public LowLatencyEngine {
   [[nodiscard]] FramePlace place_of(int frame) const {
     return {.frame = engine_.frame(frame),
             .device = Device::cuda,
-            .local_experts = ExpertSplit(sizes_.num_experts, sizes_.num_ranks).count(facts_.rank)};
+            .local_experts = ExpertSplit(sizes_.num_experts, sizes_.num_ranks).count(info_.rank)};
   }
 
   // Leases the next frame for this call. Throws when its result is still held.
@@ -210,8 +210,8 @@ class CudaLowLatency final : public LowLatencyEngine {
     lease->frame = frame;
     lease->layout = args.layout;
     lease->num_tokens = args.x.size(0);
-    lease->buffer_id = facts_.buffer_id;
-    lease->generation = facts_.generation;
+    lease->buffer_id = info_.buffer_id;
+    lease->generation = info_.generation;
     held = lease;
     std::uint64_t const number = ++dispatches_;
     engine_.begin(frame, number);
@@ -280,14 +280,14 @@ class CudaLowLatency final : public LowLatencyEngine {
     kernel.weights = cuda::view_of_weights(args.topk_weights);
     kernel.coding = args.coding;
     kernel.dtype = args.x.dtype;
-    kernel.hidden = facts_.options.hidden;
-    auto const hidden = static_cast<std::size_t>(facts_.options.hidden);
+    kernel.hidden = info_.options.hidden;
+    auto const hidden = static_cast<std::size_t>(info_.options.hidden);
     bool const coded = args.coding == CombineCoding::logfmt10;
     kernel.output_bytes = static_cast<std::uint32_t>(coded ? logfmt_row_bytes(hidden) : 2 * hidden);
     kernel.out = static_cast<std::byte*>(args.out.data);
     kernel.out_stride = cuda::row_stride_of(args.out);
     // The width must suit the rows that are copied and those that are written.
-    auto const in = width_of(kernel.x, 0, 2 * facts_.options.hidden);
+    auto const in = width_of(kernel.x, 0, 2 * info_.options.hidden);
     kernel.width = width_of(args.out.data, kernel.out_stride, in) == 16 ? 16 : 2;
     return kernel;
   }
@@ -332,14 +332,14 @@ class CudaLowLatency final : public LowLatencyEngine {
   }
 
   Communicator communicator_;
-  BufferSetup decisions_;
+  BufferSetup setup_;
   int device_;
   SlotSizes sizes_;
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
-  LowLatencyInfo facts_;
+  LowLatencyInfo info_;
   std::array<std::weak_ptr<Lease>, max_frames> held_;
-  cuda::LowLatencyEngine engine_;
+  cuda::LowLatency engine_;
   std::uint64_t calls_ = 0;       // since the last reset
   std::uint64_t dispatches_ = 0;  // ever
   SmShare sms_;

@@ -24,7 +24,7 @@ Error mismatch_error(Trouble const& trouble, int rank) {
 
 }  // namespace
 
-LowLatencyEngine::LowLatencyEngine(EngineResources resources, SlotSizes const& slots, bool mask_late)
+LowLatency::LowLatency(EngineResources resources, SlotSizes const& slots, bool mask_late)
     : resources_(std::move(resources)),
       heap_(*resources_.device_heap),
       slots_(slots),
@@ -46,7 +46,7 @@ LowLatencyEngine::LowLatencyEngine(EngineResources resources, SlotSizes const& s
   monitor_.start();
 }
 
-LowLatencyEngine::~LowLatencyEngine() {
+LowLatency::~LowLatency() {
   // Kernels end by their own deadlines at the latest.
   latest_done_.wait_quietly();
   // Freeing GPU memory waits for all kernels of the context, also for those of peers (threads) that wait for this
@@ -57,7 +57,7 @@ LowLatencyEngine::~LowLatencyEngine() {
 }
 
 // Every word that ranks publish to each other begins at 0.
-void LowLatencyEngine::clear_slots() {
+void LowLatency::clear_slots() {
   int const rank = heap_.rank();
   cudaStream_t const stream = release_stream_.get();
   check_cuda(cudaMemsetAsync(heap_.heap(rank), 0, at_.control_bytes, stream), "clearing the slots");
@@ -65,11 +65,11 @@ void LowLatencyEngine::clear_slots() {
   check_cuda(cudaStreamSynchronize(stream), "clearing the slots");
 }
 
-std::byte* LowLatencyEngine::frame(int which) const noexcept {
+std::byte* LowLatency::frame(int which) const noexcept {
   return heap_.heap(heap_.rank()) + at_.frames + static_cast<std::size_t>(which) * at_.frame_bytes;
 }
 
-SlotArgs LowLatencyEngine::common() const {
+SlotArgs LowLatency::common() const {
   SlotArgs args{};
   args.peers = peers_;
   args.waiting = monitor_.waiting();
@@ -86,7 +86,7 @@ SlotArgs LowLatencyEngine::common() const {
 }
 
 // Orders the kernel behind what it must come after, and takes the frames that it gives back. launching_ is held.
-void LowLatencyEngine::prepare(SlotArgs& args, cudaStream_t stream) {
+void LowLatency::prepare(SlotArgs& args, cudaStream_t stream) {
   if (!args.captured) {
     if (any_call_ && stream != latest_stream_.load(std::memory_order_relaxed))
       latest_done_.make_stream_wait(stream);
@@ -98,7 +98,7 @@ void LowLatencyEngine::prepare(SlotArgs& args, cudaStream_t stream) {
 }
 
 // Relaxed: the store pairs with the load in mark_readers(), and only the value matters there.
-void LowLatencyEngine::remember(cudaStream_t stream, bool captured) {
+void LowLatency::remember(cudaStream_t stream, bool captured) {
   if (captured) return;
   latest_stream_.store(stream, std::memory_order_relaxed);
   any_call_ = true;
@@ -109,7 +109,7 @@ void LowLatencyEngine::remember(cudaStream_t stream, bool captured) {
 // here, and later ones by release(). That loads replays_ after it has written to the tracker, which
 // launch_release() reads after the store here. The tracker's mutex orders the two, so one of them finds the frame.
 // The lock is not held during the wait below, which may be for a peer (a thread) that is about to release a result.
-void LowLatencyEngine::expect_replays() {
+void LowLatency::expect_replays() {
   {
     std::lock_guard const lock(launching_);
     replays_.store(true, std::memory_order_relaxed);
@@ -120,7 +120,7 @@ void LowLatencyEngine::expect_replays() {
 
 // A call that fails on one rank only would leave ranks with different counts of calls, so it fails the buffer.
 template <typename Launch>
-void LowLatencyEngine::launch_or_fail(SlotArgs& args, cudaStream_t stream, Launch const& launch) {
+void LowLatency::launch_or_fail(SlotArgs& args, cudaStream_t stream, Launch const& launch) {
   CurrentDevice const current(resources_.device);
   try {
     if (args.captured) expect_replays();
@@ -133,16 +133,16 @@ void LowLatencyEngine::launch_or_fail(SlotArgs& args, cudaStream_t stream, Launc
   }
 }
 
-void LowLatencyEngine::launch(SlotDispatchArgs& args, Run const& run) {
+void LowLatency::launch(SlotDispatchArgs& args, Run const& run) {
   launch_or_fail(args, run.stream, [&] { return launch_slot_dispatch(args, run.blocks, run.stream); });
 }
 
-void LowLatencyEngine::launch(SlotCombineArgs& args, Run const& run) {
+void LowLatency::launch(SlotCombineArgs& args, Run const& run) {
   launch_or_fail(args, run.stream, [&] { return launch_slot_combine(args, run.blocks, run.stream); });
 }
 
 // Records an event behind what reads the frame, for launch_release(). Returns false when there can be none.
-bool LowLatencyEngine::mark_readers(int frame) {
+bool LowLatency::mark_readers(int frame) {
   HarmlessToCaptures const harmless;
   CurrentDevice const current(resources_.device);
   // Relaxed: results are released on any thread, and the value alone matters. Pairs with the store in remember().
@@ -152,7 +152,7 @@ bool LowLatencyEngine::mark_readers(int frame) {
   return true;
 }
 
-void LowLatencyEngine::release(ReleasedResult const& result) noexcept {
+void LowLatency::release(ReleasedResult const& result) noexcept {
   bool marked = false;
   try {
     marked = !result.captured && mark_readers(result.frame);
@@ -174,7 +174,7 @@ void LowLatencyEngine::release(ReleasedResult const& result) noexcept {
 
 // Gives back, outside of any call, those of `frames` that were released. launching_ is held, so that no call comes
 // between what this takes and what it launches.
-void LowLatencyEngine::launch_release(std::uint32_t frames) {
+void LowLatency::launch_release(std::uint32_t frames) {
   HarmlessToCaptures const harmless;
   CurrentDevice const current(resources_.device);
   SlotArgs args = common();
@@ -190,16 +190,16 @@ void LowLatencyEngine::launch_release(std::uint32_t frames) {
   released_outside_ = true;  // the next call comes after it, because it may use these frames
 }
 
-cudaError_t LowLatencyEngine::synchronize_release_stream() const {
+cudaError_t LowLatency::synchronize_release_stream() const {
   HarmlessToCaptures const harmless;
   return cudaStreamSynchronize(release_stream_.get());
 }
 
-void LowLatencyEngine::check_alive() {
+void LowLatency::check_alive() {
   monitor_.check_usable();
 }
 
-void LowLatencyEngine::check_usable() {
+void LowLatency::check_usable() {
   monitor_.check_usable();
   std::int64_t const bad = monitor_.mailbox().take_bad_slot();
   auto const [token, slot] = IdPlace::of(bad);
@@ -207,7 +207,7 @@ void LowLatencyEngine::check_usable() {
           slot, slots_.num_experts - 1);
 }
 
-void LowLatencyEngine::mask(int peer, bool masked) {
+void LowLatency::mask(int peer, bool masked) {
   CurrentDevice const current(resources_.device);
   auto args = with_common<SlotMaskArgs>();
   args.peer = peer;
@@ -217,7 +217,7 @@ void LowLatencyEngine::mask(int peer, bool masked) {
   check_cuda(cudaStreamSynchronize(release_stream_.get()), "masking a rank");
 }
 
-std::vector<bool> LowLatencyEngine::masked() {
+std::vector<bool> LowLatency::masked() {
   CurrentDevice const current(resources_.device);
   if (any_call_) latest_done_.make_stream_wait(release_stream_.get());
   std::vector<std::uint32_t> words(static_cast<std::size_t>(slots_.num_ranks));
@@ -228,18 +228,18 @@ std::vector<bool> LowLatencyEngine::masked() {
   return {words.begin(), words.end()};
 }
 
-void LowLatencyEngine::synchronize() {
+void LowLatency::synchronize() {
   CurrentDevice const current(resources_.device);
   if (any_call_) latest_done_.wait();
   check_usable();
 }
 
 // The kernel counts the gates itself, so that a gate in a graph counts at each replay.
-void LowLatencyEngine::gate(cudaStream_t stream) {
+void LowLatency::gate(cudaStream_t stream) {
   queue_gate(resources_, monitor_.waiting(), 0, stream);
 }
 
-void LowLatencyEngine::end_work() {
+void LowLatency::end_work() {
   CurrentDevice const current(resources_.device);
   {
     // Results that are released from here on find another number, so that no frame is given back while peers clear
@@ -255,14 +255,14 @@ void LowLatencyEngine::end_work() {
   static_cast<void>(monitor_.end_generation());
 }
 
-void LowLatencyEngine::clean(Counters const& /*agreed*/) {
+void LowLatency::clean(Counters const& /*agreed*/) {
   CurrentDevice const current(resources_.device);
   clear_slots();
   static_cast<void>(monitor_.mailbox().take_bad_slot());
   monitor_.begin_generation();
 }
 
-void LowLatencyEngine::give_up(Error const& error) {
+void LowLatency::give_up(Error const& error) {
   if (!monitor_.is_running()) static_cast<void>(refusal_of([this] { monitor_.start(); }));
   monitor_.signals().fail(error);
 }

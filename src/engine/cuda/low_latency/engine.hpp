@@ -17,12 +17,12 @@
 
 namespace switchyard::cuda {
 
-class LowLatencyEngine {
+class LowLatency {
  public:
-  LowLatencyEngine(EngineResources resources, SlotSizes const& slots, bool mask_late);
-  ~LowLatencyEngine();
-  LowLatencyEngine(LowLatencyEngine const&) = delete;
-  LowLatencyEngine& operator=(LowLatencyEngine const&) = delete;
+  LowLatency(EngineResources resources, SlotSizes const& slots, bool mask_late);
+  ~LowLatency();
+  LowLatency(LowLatency const&) = delete;
+  LowLatency& operator=(LowLatency const&) = delete;
 
   // How a part of a call runs.
   struct Run {

@@ -58,20 +58,20 @@ class CudaBuffer final : public ThroughputEngine {
  public:
   CudaBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        decisions_(agree_on_setup(job(), options)),
+        setup_(agree_on_setup(job(), options)),
         device_(choose_device(job(), options.device)),
-        host_(connect_host_heap(job(), options, decisions_.plan)),
+        host_(connect_host_heap(job(), options, setup_.plan)),
         connected_(connect_device_heap(
             job(), {.device = device_, .sizes = sizes_of(options, job().size()), .heap_bytes = heap_bytes()})),
-        facts_{options, communicator_.size(), host_.buffer_id, Device::cuda},
+        info_{options, communicator_.size(), host_.buffer_id, Device::cuda},
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,
                  .node = communicator_.job()->node(),
                  .device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .control = sizes_of(options, job().size()),
-                 .wait = decisions_.wait}) {
-    facts_.options.device = device_;
+                 .wait = setup_.wait}) {
+    info_.options.device = device_;
     SmProblem const problem = sm_problem(options, job().size(), connected_.ranks_per_gpu, device_);
     sms_ = {.most = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu)),
             .ranks_per_gpu = connected_.ranks_per_gpu};
@@ -130,7 +130,7 @@ class CudaBuffer final : public ThroughputEngine {
   }
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cuda; }
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
-  [[nodiscard]] BufferOptions const& options() const noexcept override { return facts_.options; }
+  [[nodiscard]] BufferOptions const& options() const noexcept override { return info_.options; }
   [[nodiscard]] BlockAllocator const& allocator() const noexcept override { return connected_.heap->allocator(); }
   void gate() override { engine_.gate(); }
   [[nodiscard]] std::vector<PhaseTime> phases() const override { return engine_.phases(); }
@@ -156,20 +156,20 @@ class CudaBuffer final : public ThroughputEngine {
 
   // Half of what is free, shared by the ranks of this node, at most; what two results take otherwise.
   std::size_t heap_bytes() {
-    if (decisions_.plan.heap_given) return decisions_.plan.heap_bytes;
+    if (setup_.plan.heap_given) return setup_.plan.heap_bytes;
     CurrentDevice const current(device_);
     std::size_t free = 0;
     std::size_t total = 0;
     check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-    return std::min(decisions_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(job().size()));
+    return std::min(setup_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(job().size()));
   }
 
   // Kernels count rows in 32 bits.
   void check_padding(DispatchArgs const& args) const {
     if (args.layout != OutputLayout::expanded || args.handle.given()) return;
     constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
-    std::int64_t const rows = worst_rows(facts_.options, facts_.num_ranks, OutputLayout::expanded);
-    std::int64_t const experts = ExpertSplit(facts_.options.num_experts, facts_.num_ranks).max_count();
+    std::int64_t const rows = worst_rows(info_.options, info_.num_ranks, OutputLayout::expanded);
+    std::int64_t const experts = ExpertSplit(info_.options.num_experts, info_.num_ranks).max_count();
     require(rows + experts * (args.expert_alignment - 1) <= most,
             "expert_alignment: expected at most {} with {} experts a rank, seen {}",
             (most - rows) / std::max<std::int64_t>(experts, 1) + 1, experts, args.expert_alignment);
@@ -177,15 +177,15 @@ class CudaBuffer final : public ThroughputEngine {
 
   Layout launch(ConstTensorView topk_idx, std::uintptr_t cuda_stream) {
     engine_.check_usable();
-    check_topk_idx(topk_idx, facts_);
+    check_topk_idx(topk_idx, info_);
     check_memory(device_, {{"topk_idx", topk_idx}});
     auto const tensor = [this](DType dtype, std::initializer_list<std::int64_t> shape) {
       return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda);
     };
     Layout layout = with_room([&] {
-      return Layout{.num_tokens_per_rank = tensor(DType::i32, {facts_.num_ranks}),
-                    .num_tokens_per_expert = tensor(DType::i32, {facts_.options.num_experts}),
-                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), facts_.num_ranks})};
+      return Layout{.num_tokens_per_rank = tensor(DType::i32, {info_.num_ranks}),
+                    .num_tokens_per_expert = tensor(DType::i32, {info_.options.num_experts}),
+                    .is_token_in_rank = tensor(DType::u8, {topk_idx.size(0), info_.num_ranks})};
     });
     engine_.get_layout({.topk_idx = topk_idx, .workers = num_sms_}, layout, stream_of(cuda_stream));
     keep(layout.num_tokens_per_rank);
@@ -224,7 +224,7 @@ class CudaBuffer final : public ThroughputEngine {
                       .room = round.room};
     attempt(call, [&] {
       check(args);
-      if (fresh) describe(args, facts_, communicator_.rank(), *fresh);
+      if (fresh) describe(args, info_, communicator_.rank(), *fresh);
       call.shape = shape_of(args, call.routing->layout, call.routing->top_k);
       if (args.num_worst_tokens > 0) allocate_worst(call);
     });
@@ -238,7 +238,7 @@ class CudaBuffer final : public ThroughputEngine {
   }
 
   void check(DispatchArgs const& args) const {
-    check_dispatch(args, facts_);
+    check_dispatch(args, info_);
     check_padding(args);
     check_memory(device_, {{"x", args.x},
                            {"scales", args.scales},
@@ -249,7 +249,7 @@ class CudaBuffer final : public ThroughputEngine {
   }
 
   void check(CombineArgs const& args) const {
-    check_combine(args, facts_);
+    check_combine(args, info_);
     check_memory(device_, {{"x", args.x},
                            {"topk_weights", args.topk_weights},
                            {"row_weights", args.row_weights},
@@ -280,7 +280,7 @@ class CudaBuffer final : public ThroughputEngine {
     call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
     attempt(call, [&] {
       check(args);
-      with_room([&] { prepare_outputs(call, *connected_.heap, facts_, result); });
+      with_room([&] { prepare_outputs(call, *connected_.heap, info_, result); });
     });
     if (call.refusal) call.workers = 1;
     args.after.wait_on(cuda_stream());
@@ -306,7 +306,7 @@ class CudaBuffer final : public ThroughputEngine {
   RoundTools tools() {
     return {.engine = engine_,
             .heap = *connected_.heap,
-            .options = facts_.options,
+            .options = info_.options,
             .pool = [this] { return pool(); },
             .room =
                 [this](std::size_t useful) {
@@ -322,11 +322,11 @@ class CudaBuffer final : public ThroughputEngine {
   }
 
   Communicator communicator_;
-  BufferSetup decisions_;
+  BufferSetup setup_;
   int device_;
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
-  BufferInfo facts_;
+  BufferInfo info_;
   std::shared_ptr<DevicePool> pool_;  // made when the heap has too little
   RoundRooms rooms_;
   cuda::Engine engine_;
