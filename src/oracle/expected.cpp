@@ -74,7 +74,8 @@ std::vector<std::int64_t> tokens_per_expert(Terms const& terms, JobData const& d
   return counts;
 }
 
-std::vector<std::int64_t> padded_tokens_per_expert(Terms const& terms, JobData const& data, int rank, int alignment) {
+std::vector<std::int64_t> padded_tokens_per_expert(Terms const& terms, JobData const& data, int rank,
+                                                   int alignment) {
   auto counts = tokens_per_expert(terms, data, rank);
   for (std::int64_t& count : counts) count = (count + alignment - 1) / alignment * alignment;
   return counts;

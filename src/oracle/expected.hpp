@@ -23,7 +23,8 @@ std::vector<Row> received_rows(Terms const& terms, JobData const& data, int rank
 // Slots (of all ranks) that name each local expert of `rank`; empty with token_in_rank.
 std::vector<std::int64_t> tokens_per_expert(Terms const& terms, JobData const& data, int rank);
 // The same, each rounded up to a multiple of the alignment.
-std::vector<std::int64_t> padded_tokens_per_expert(Terms const& terms, JobData const& data, int rank, int alignment);
+std::vector<std::int64_t> padded_tokens_per_expert(Terms const& terms, JobData const& data, int rank,
+                                                   int alignment);
 // Cumulative rows by source rank, flat layout.
 std::vector<std::int64_t> rows_end_by_rank(Terms const& terms, JobData const& data, int rank);
 

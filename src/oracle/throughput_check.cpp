@@ -29,8 +29,10 @@ void ThroughputChecker::check_dispatch(Dispatched const& got) const {
   check_handle(got.handle);
   if (dispatch_.cached) return;
   std::vector<std::int64_t> const none;
-  expect_equal(place("tokens_per_expert"), dispatch_.worst_rows > 0 ? none : padded_tokens_per_expert(terms_, data_, rank_, dispatch_.alignment),
-               got.tokens_per_expert);
+  expect_equal(
+      place("tokens_per_expert"),
+      dispatch_.worst_rows > 0 ? none : padded_tokens_per_expert(terms_, data_, rank_, dispatch_.alignment),
+      got.tokens_per_expert);
 }
 
 void ThroughputChecker::check_shapes(Dispatched const& got) const {
@@ -53,7 +55,8 @@ void ThroughputChecker::check_handle(Handle const& handle) const {
   expect_equal(place("handle given"), true, handle.given());
   // The CUDA engine's host never learns them in worst-case mode.
   if (!worst || dispatch_.engine == EngineKind::cpu) {
-    expect_equal(place("handle's tokens_per_expert"), padded_tokens_per_expert(terms_, data_, rank_, dispatch_.alignment), handle.tokens_per_expert());
+    expect_equal(place("handle's tokens_per_expert"),
+                 padded_tokens_per_expert(terms_, data_, rank_, dispatch_.alignment), handle.tokens_per_expert());
     expect_equal(place("handle's real_tokens_per_expert"), tokens_per_expert(terms_, data_, rank_),
                  handle.real_tokens_per_expert());
   }
