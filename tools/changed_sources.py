@@ -7,12 +7,13 @@ what clang-tidy looks for changed.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-folders = ("", "src", "include", "bench/mpi_alltoall")  # where an include in quotes is looked for, and next to the source
+import check_layers
+
+folders = ("", "src", "include", "bench/mpi_alltoall")  # where an include is looked for, and next to the source
 rules = {".clang-tidy", "tools/tidy"}
 
 
@@ -25,7 +26,7 @@ def git(root: Path, *arguments: str) -> list[str] | None:
 def included(root: Path, name: str) -> set[str]:
     """Returns the files of the tree that a file includes."""
     found = set()
-    for include in re.findall(r'^\s*#\s*include\s*"([^"]+)"', (root / name).read_text(errors="replace"), re.MULTILINE):
+    for _, include in check_layers.includes(root / name):
         for folder in (Path(name).parent, *map(Path, folders)):
             if (root / folder / include).is_file():
                 found.add((folder / include).as_posix())

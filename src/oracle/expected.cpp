@@ -8,9 +8,8 @@ namespace switchyard::oracle {
 
 namespace {
 
-std::size_t round_up(std::size_t value, int unit) {
-  auto const step = static_cast<std::size_t>(unit);
-  return (value + step - 1) / step * step;
+std::int64_t round_up(std::int64_t value, int unit) {
+  return (value + unit - 1) / unit * unit;
 }
 
 // Calls `visit(key)` for all tokens of all ranks.
@@ -57,7 +56,7 @@ std::vector<Row> received_rows(Terms const& terms, JobData const& data, int rank
   if (terms.by_expert) {
     for (auto const& group : rows_by_expert(terms, data, rank)) {
       rows.insert(rows.end(), group.begin(), group.end());
-      rows.resize(round_up(rows.size(), alignment));
+      rows.resize(static_cast<std::size_t>(round_up(std::ssize(rows), alignment)));
     }
     return rows;
   }
@@ -77,7 +76,7 @@ std::vector<std::int64_t> tokens_per_expert(Terms const& terms, JobData const& d
 std::vector<std::int64_t> padded_tokens_per_expert(Terms const& terms, JobData const& data, int rank,
                                                    int alignment) {
   auto counts = tokens_per_expert(terms, data, rank);
-  for (std::int64_t& count : counts) count = (count + alignment - 1) / alignment * alignment;
+  for (std::int64_t& count : counts) count = round_up(count, alignment);
   return counts;
 }
 

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <thread>
 #include <vector>
 
 #include "bootstrap/in_process_store.hpp"
@@ -16,6 +15,7 @@ namespace switchyard {
 namespace {
 
 using test::plenty;
+using test::run_threads;
 
 constexpr int num_ranks = 3;
 using Kinds = std::vector<GpuMemoryKind>;
@@ -48,21 +48,17 @@ class GpuMemoryChoice : public testing::Test {
   static std::vector<Result> choose(Machine const& machine) {
     auto const store = std::make_shared<InProcessStore>();
     std::vector<Result> results(num_ranks);
-    std::vector<std::thread> threads;
-    for (int rank = 0; rank < num_ranks; ++rank) {
-      threads.emplace_back([&, rank] {
-        Node node(store, rank, num_ranks, plenty);
-        Result& result = results[static_cast<std::size_t>(rank)];
-        auto const attempt = [&](GpuMemoryKind kind) {
-          result.tried.push_back(kind);
-          return machine.attempt(rank, kind);
-        };
-        auto const refusal = refusal_of([&] { result.kind = choose_gpu_memory(node, attempt); });
-        if (refusal) result.refusal = *refusal;
-        node.barrier();  // nobody is left behind in a round
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    run_threads(num_ranks, [&](int rank) {
+      Node node(store, rank, num_ranks, plenty);
+      Result& result = results[static_cast<std::size_t>(rank)];
+      auto const attempt = [&](GpuMemoryKind kind) {
+        result.tried.push_back(kind);
+        return machine.attempt(rank, kind);
+      };
+      auto const refusal = refusal_of([&] { result.kind = choose_gpu_memory(node, attempt); });
+      if (refusal) result.refusal = *refusal;
+      node.barrier();  // nobody is left behind in a round
+    });
     return results;
   }
 
