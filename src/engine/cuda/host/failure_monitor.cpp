@@ -8,6 +8,7 @@
 
 #include "base/check.hpp"
 #include "engine/cuda/host/trouble.hpp"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -40,9 +41,9 @@ Waiting FailureMonitor::waiting() const {
 
 // The thread calls this at every interval. It must not throw.
 void FailureMonitor::poll() {
-  std::uint64_t lost = 0;
+  LocalRankMask lost = 0;
   for (int peer = 0; peer < node_->size(); ++peer) {
-    if (node_->is_lost(peer) || signals_.has_left(peer)) lost |= std::uint64_t{1} << peer;
+    if (node_->is_lost(peer) || signals_.has_left(peer)) lost |= mask_of(peer);
   }
   mailbox_.set_lost(lost);
   try {

@@ -60,7 +60,7 @@ std::int64_t HostMailbox::take_bad_slot() noexcept {
   return static_cast<std::int64_t>(word.exchange(0, std::memory_order_relaxed)) - 1;
 }
 
-void HostMailbox::set_lost(std::uint64_t mask) noexcept {
+void HostMailbox::set_lost(LocalRankMask mask) noexcept {
   shared(host_->lost)
       .store(mask, std::memory_order_release);  // pairs with the load in reason_to_stop() on the device
 }

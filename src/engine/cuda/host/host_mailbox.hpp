@@ -7,6 +7,7 @@
 #include <span>
 
 #include "engine/cuda/host/mailbox.hpp"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -31,7 +32,7 @@ class HostMailbox {
   // Low-latency mode: the IdPlace of an id out of range since the last call of this; -1 when there is none.
   [[nodiscard]] std::int64_t take_bad_slot() noexcept;
   // Waiting kernels read what these write.
-  void set_lost(std::uint64_t mask) noexcept;
+  void set_lost(LocalRankMask mask) noexcept;
   void set_aborted() noexcept;
   void clear_aborted() noexcept;
 

@@ -6,6 +6,7 @@
 
 #include "layout/control.hpp"
 #include "layout/device_control.hpp"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -60,7 +61,7 @@ struct IdPlace {
 
 struct Mailbox {
   // The host writes these for its GPU.
-  alignas(cache_line) std::uint64_t lost;  // a bit for each rank that has ended or left
+  alignas(cache_line) LocalRankMask lost;  // a bit for each rank that has ended or left
   std::uint32_t aborted;                   // 1: waits must end
 
   // The GPU writes all of the following for its host. The first trouble is written once, its state last (release).

@@ -12,6 +12,7 @@
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/rounds.hpp"
+#include "memory/device/device_pool.hpp"
 #include "memory/round_room.hpp"
 #include "node/agreement.hpp"
 #include "node/device_heap.hpp"
@@ -54,7 +55,7 @@ SmProblem sm_problem(BufferOptions const& options, int num_ranks, int ranks_per_
           .num_experts = options.num_experts};
 }
 
-class CudaBuffer final : public ThroughputEngine {
+class CudaBuffer final : public ThroughputEngine, private RoundMaker {
  public:
   CudaBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
@@ -211,17 +212,17 @@ class CudaBuffer final : public ThroughputEngine {
     return dispatch_in_rounds(tools(), args, std::move(fresh));
   }
 
-  Dispatched launch(DispatchArgs const& args, std::shared_ptr<Routing> const& fresh, RoundFacts const& round) {
+  Dispatched launch(DispatchArgs const& args, std::shared_ptr<Routing> const& fresh, RoundTerms const& terms) {
     Dispatched result;
     DispatchCall call{.args = args,
-                      .refusal = round.refusal,
+                      .refusal = terms.refusal,
                       .fresh = fresh,
                       .routing = fresh ? fresh : args.handle.routing(),
                       .workers = args.num_sms > 0 ? args.num_sms : num_sms_,
                       .outside = [this](std::size_t bytes) { return outside_of_heap(bytes); },
-                      .first_token = round.first_token,
-                      .range = round.range,
-                      .room = round.room};
+                      .first_token = terms.first_token,
+                      .range = terms.range,
+                      .room = terms.room};
     attempt(call, [&] {
       check(args);
       if (fresh) describe(args, info_, communicator_.rank(), *fresh);
@@ -274,9 +275,9 @@ class CudaBuffer final : public ThroughputEngine {
     return combine_in_rounds(tools(), args, refusal_of([&] { check(args); }));
   }
 
-  Combined launch(CombineArgs const& args, RoundFacts const& round) {
+  Combined launch(CombineArgs const& args, RoundTerms const& terms) {
     Combined result;
-    CombineCall call{.args = args, .refusal = round.refusal, .out_weights = round.out_weights};
+    CombineCall call{.args = args, .refusal = terms.refusal, .out_weights = terms.out_weights};
     call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
     attempt(call, [&] {
       check(args);
@@ -294,31 +295,24 @@ class CudaBuffer final : public ThroughputEngine {
     return handle.given() && !handle.routing()->rounds.empty();
   }
 
-  std::shared_ptr<DevicePool> pool() {
-    if (!pool_) pool_ = std::make_shared<DevicePool>(device_);
-    return pool_;
-  }
-
-  std::shared_ptr<std::byte> outside_of_heap(std::size_t bytes) {
-    return pool()->take(bytes, engine_.stream(), shared_from_this());
-  }
-
   RoundTools tools() {
-    return {.engine = engine_,
-            .heap = *connected_.heap,
-            .options = info_.options,
-            .pool = [this] { return pool(); },
-            .room =
-                [this](std::size_t useful) {
-                  engine_.reclaim_between_calls();
-                  return rooms_.take(*connected_.heap, useful);
-                },
-            .dispatch =
-                [this](DispatchArgs const& args, RoundFacts const& round) {
-                  return launch(args, args.handle.given() ? nullptr : std::make_shared<Routing>(), round);
-                },
-            .combine = [this](CombineArgs const& args, RoundFacts const& round) { return launch(args, round); },
-            .keep = [this] { return shared_from_this(); }};
+    return {.maker = *this, .engine = engine_, .heap = *connected_.heap, .options = info_.options};
+  }
+
+  Dispatched dispatch_round(DispatchArgs const& args, RoundTerms const& terms) override {
+    return launch(args, args.handle.given() ? nullptr : std::make_shared<Routing>(), terms);
+  }
+
+  Combined combine_round(CombineArgs const& args, RoundTerms const& terms) override { return launch(args, terms); }
+
+  std::shared_ptr<std::byte> outside_of_heap(std::size_t bytes) override {
+    if (!pool_) pool_ = std::make_shared<DevicePool>(device_);
+    return pool_->take(bytes, engine_.stream(), shared_from_this());
+  }
+
+  RoundRoom take_room(std::size_t useful) override {
+    engine_.reclaim_between_calls();
+    return rooms_.take(*connected_.heap, useful);
   }
 
   Communicator communicator_;

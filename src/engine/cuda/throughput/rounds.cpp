@@ -102,8 +102,7 @@ void fill_padding(Whole const& whole, cudaStream_t stream) {
 std::optional<Refusal> make_whole(RoundTools const& tools, Whole& whole, std::int64_t rows) {
   return refusal_of([&] {
     whole.call.shape.rows = rows;
-    auto const owner =
-        tools.pool()->take(receive_block(whole.call.shape).bytes, tools.engine.stream(), tools.keep());
+    auto const owner = tools.maker.outside_of_heap(receive_block(whole.call.shape).bytes);
     whole.call.block = SymmetricHeap::Block{.offset = 0, .data = owner.get(), .owner = owner};
     fill_padding(whole, tools.engine.stream());
     fill_tensors(whole.call, Device::cuda, whole.result);
@@ -146,7 +145,7 @@ class Rounds {
     whole_.call.routing = routing_;
     whole_.call.shape = shape_of(args_, args_.layout, routing_->top_k);
     refusal_ = make_whole(tools_, whole_, routing_->placement.rows);
-    if (!refusal_) refusal_ = refusal_of([&] { routing_->room = tools_.room(bytes_of_all()); });
+    if (!refusal_) refusal_ = refusal_of([&] { routing_->room = tools_.maker.take_room(bytes_of_all()); });
     run({.number = 0, .depth = 1});
     run({.number = 1, .depth = 1});
     auto const own = static_cast<std::size_t>(tools_.heap.rank());
@@ -185,11 +184,11 @@ class Rounds {
     std::int64_t const count = range.end(args_.x.size(0)) - begin;
     Dispatched part;
     try {
-      part =
-          tools_.dispatch(slice_of(args_, begin, count), {.first_token = begin,
-                                                          .range = (std::int64_t{1} << range.depth) + range.number,
-                                                          .room = routing_->room,
-                                                          .refusal = refusal_});
+      part = tools_.maker.dispatch_round(slice_of(args_, begin, count),
+                                         {.first_token = begin,
+                                          .range = (std::int64_t{1} << range.depth) + range.number,
+                                          .room = routing_->room,
+                                          .refusal = refusal_});
     } catch (OutOfMemory const&) {
       if (is_smallest(range)) throw;
       run({.number = 2 * range.number, .depth = range.depth + 1});
@@ -226,7 +225,7 @@ std::size_t bytes_a_row(ConstTensorView const& view) {
 Tensor in_pool(RoundTools const& tools, DType dtype, std::initializer_list<std::int64_t> shape) {
   std::size_t bytes = size_of(dtype);
   for (std::int64_t const extent : shape) bytes *= static_cast<std::size_t>(extent);
-  auto const owner = tools.pool()->take(bytes, tools.engine.stream(), tools.keep());
+  auto const owner = tools.maker.outside_of_heap(bytes);
   TensorView view(owner.get(), dtype, shape);
   view.device = Device::cuda;
   return {view, owner};
@@ -285,7 +284,7 @@ class CombineRounds {
     if (!refusal_) refusal_ = refusal_of([&] { stage(round, part); });
     TensorView weights{};
     if (result_.topk_weights.given()) weights = rows_of(result_.topk_weights.view(), round.first_token, tokens);
-    tools_.combine(part, {.out_weights = weights, .refusal = refusal_});
+    tools_.maker.combine_round(part, {.out_weights = weights, .refusal = refusal_});
     // Peers pull from the room until the kernel ends, even if the caller releases the handle before.
     RoundRoom const& room = routing_.room;
     tools_.engine.keep_until_done({.offset = room.offset, .data = room.data, .owner = room.owner});
@@ -315,8 +314,8 @@ Dispatched dispatch_in_same_rounds(RoundTools const& tools, DispatchArgs const& 
   for (Round const& round : routing->rounds) {
     DispatchArgs slice = slice_of(args, round.first_token, round.routing->num_tokens);
     slice.handle = Handle(round.routing);
-    Dispatched const part =
-        tools.dispatch(slice, {.first_token = round.first_token, .room = routing->room, .refusal = refusal});
+    Dispatched const part = tools.maker.dispatch_round(
+        slice, {.first_token = round.first_token, .room = routing->room, .refusal = refusal});
     take_over(part, whole.result, round.segments, tools.engine.stream());
   }
   whole.result.handle = args.handle;

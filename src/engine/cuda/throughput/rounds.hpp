@@ -3,17 +3,16 @@
 // it. A combine brings them back the same way.
 #pragma once
 
-#include <functional>
 #include <memory>
 
 #include "call/throughput.hpp"
 #include "engine/cuda/throughput/engine.hpp"
-#include "memory/device/device_pool.hpp"
+#include "memory/round_room.hpp"
 
 namespace switchyard::detail {
 
 // What a round is, beside its arguments.
-struct RoundFacts {
+struct RoundTerms {
   std::int64_t first_token = 0;
   std::int64_t range = 0;            // 2^depth + number; the same on all ranks
   std::optional<RoundRoom> room{};   // where a dispatch's rows must fit
@@ -21,16 +20,28 @@ struct RoundFacts {
   std::optional<Refusal> refusal{};  // found before the call; the peers learn of it
 };
 
-// What rounds are made of. All of it outlives them.
+// What rounds ask of the buffer that they are made of. It outlives them.
+class RoundMaker {
+ public:
+  // One call of the engine. Throw what the same call of a user throws, on every rank alike.
+  virtual Dispatched dispatch_round(DispatchArgs const& args, RoundTerms const& terms) = 0;
+  virtual Combined combine_round(CombineArgs const& args, RoundTerms const& terms) = 0;
+
+  // Memory outside of the heap, which keeps the buffer alive. Throws OutOfMemory.
+  virtual std::shared_ptr<std::byte> outside_of_heap(std::size_t bytes) = 0;
+
+  // See RoundRooms. Only when no call is under way. Throws OutOfMemory.
+  virtual RoundRoom take_room(std::size_t useful) = 0;
+
+ protected:
+  ~RoundMaker() = default;
+};
+
 struct RoundTools {
+  RoundMaker& maker;
   cuda::Engine& engine;
   SymmetricHeap& heap;
   BufferOptions const& options;
-  std::function<std::shared_ptr<DevicePool>()> pool;
-  std::function<RoundRoom(std::size_t useful)> room;  // see RoundRooms; when no call is under way
-  std::function<Dispatched(DispatchArgs const&, RoundFacts const&)> dispatch;
-  std::function<Combined(CombineArgs const&, RoundFacts const&)> combine;
-  std::function<std::shared_ptr<void>()> keep;  // what results must keep alive
 };
 
 // `counted`: of the call that did not fit; its counts are known. Throws OutOfMemory on every rank when a round of a

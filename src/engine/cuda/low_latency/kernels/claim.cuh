@@ -7,6 +7,7 @@
 #include "engine/cuda/device/wait.cuh"
 #include "engine/cuda/low_latency/kernels/count.cuh"
 #include "engine/cuda/low_latency/kernels/words.cuh"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -29,7 +30,7 @@ struct Claim {
 
 // Issues loads and the addition, which need not have completed when it returns.
 __device__ inline Claim start_claim(SlotArgs const& args, StreamRows const& rows, int expert,
-                                    std::uint64_t masked) {
+                                    LocalRankMask masked) {
   Claim claim{.expert = expert, .owner = 0, .count = 0, .base = 0, .reachable = false};
   if (expert >= args.experts.num_experts()) return claim;
   claim.owner = args.owners.rank_of(expert);
@@ -75,14 +76,14 @@ __device__ inline void finish_claim(SlotArgs const& args, std::uint64_t epoch, C
 
 // All threads of a block call this. Starts the claim of the first of each thread's experts; rank_major claims
 // nothing.
-__device__ inline Claim start_first_claim(SlotArgs const& args, StreamRows const& rows, std::uint64_t masked) {
+__device__ inline Claim start_first_claim(SlotArgs const& args, StreamRows const& rows, LocalRankMask masked) {
   auto const first = static_cast<int>(blockIdx.x + gridDim.x * threadIdx.x);
   return start_claim(args, rows, args.rank_major ? args.experts.num_experts() : first, masked);
 }
 
 // All threads of a block call this. Finishes the first claim, and makes those of the thread's other experts.
 __device__ inline void finish_claims(SlotArgs const& args, StreamRows const& rows, Claim claim, std::uint64_t epoch,
-                                     std::uint64_t masked) {
+                                     LocalRankMask masked) {
   int const step = static_cast<int>(gridDim.x) * slot_threads;
 #pragma unroll 1
   while (claim.expert < args.experts.num_experts()) {

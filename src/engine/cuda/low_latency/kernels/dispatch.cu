@@ -13,6 +13,7 @@
 #include "engine/cuda/low_latency/kernels/rows.cuh"
 #include "engine/cuda/low_latency/kernels/waiting.cuh"
 #include "engine/cuda/low_latency/launch.hpp"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -74,7 +75,7 @@ __device__ SendRoom room_of(SlotDispatchArgs const& args, uint4* shared, int* fa
 
 // rank_major: one block publishes how many rows each receiver gets.
 __device__ void publish_counts(SlotDispatchArgs const& args, std::uint64_t epoch, StreamRows const& rows,
-                               std::uint64_t masked) {
+                               LocalRankMask masked) {
   int const peer = static_cast<int>(threadIdx.x);
   if (peer >= args.peers.num_ranks || (masked >> peer & 1) != 0) return;
   // Relaxed: the same thread publishes the word of this block afterwards, with a release. Pairs with the
@@ -85,7 +86,7 @@ __device__ void publish_counts(SlotDispatchArgs const& args, std::uint64_t epoch
 
 // Threads 0..num_ranks-1 of a block call this after a barrier of the block. Each publishes to its peer, unless that
 // is masked, that the rows of this block have arrived there.
-__device__ void publish_rows(SlotDispatchArgs const& args, std::uint64_t epoch, std::uint64_t masked) {
+__device__ void publish_rows(SlotDispatchArgs const& args, std::uint64_t epoch, LocalRankMask masked) {
   int const peer = static_cast<int>(threadIdx.x);
   if (peer >= args.peers.num_ranks || (masked >> peer & 1) != 0) return;
   delay_signal(args, threadIdx.x + blockIdx.x);
@@ -137,7 +138,7 @@ class Waves {
 // The result of a block's sends.
 struct Sent {
   bool ok;
-  std::uint64_t masked;  // peers that nothing was sent to
+  LocalRankMask masked;  // peers that nothing was sent to
 };
 
 // `own` is this thread's slot of the first wave.

@@ -4,6 +4,7 @@
 #include "engine/cuda/low_latency/kernels/claim.cuh"
 #include "engine/cuda/low_latency/kernels/count.cuh"
 #include "engine/cuda/low_latency/kernels/wave.cuh"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -45,7 +46,7 @@ __device__ inline bool has_earlier(int const* streams, int slot) {
 // What a send half knows when it may send.
 struct SendState {
   std::uint64_t epoch;
-  std::uint64_t masked;
+  LocalRankMask masked;
 };
 
 // A thread's slot of a wave. Numbers are -1 when it is not used.

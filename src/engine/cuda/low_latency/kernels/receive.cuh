@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/cuda/low_latency/kernels/sources.cuh"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -14,7 +15,7 @@ __device__ inline std::uint64_t rows_word(SlotDispatchArgs const& args) {
 }
 
 // A masked source has sent nothing that counts, but an old range may lie there.
-__device__ inline void clear_ranges_of(SlotArgs const& args, std::uint64_t masked) {
+__device__ inline void clear_ranges_of(SlotArgs const& args, LocalRankMask masked) {
   int const num_ranks = args.peers.num_ranks;
   auto* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
   int const local = args.experts.count(args.peers.rank);
@@ -59,7 +60,7 @@ __device__ inline void add_received(SlotDispatchArgs const& args, int source, st
 }
 
 // `rows` is what the source of this thread has published.
-__device__ inline void count_by_source(SlotDispatchArgs const& args, std::uint64_t masked, std::uint32_t rows) {
+__device__ inline void count_by_source(SlotDispatchArgs const& args, LocalRankMask masked, std::uint32_t rows) {
   auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
   int const source = static_cast<int>(threadIdx.x);
   if (source < args.peers.num_ranks) {

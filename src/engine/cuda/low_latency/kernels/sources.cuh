@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/cuda/low_latency/kernels/waiting.cuh"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -41,7 +42,7 @@ class SourceWait {
         begin_(measures_ ? ptx::global_timer() : 0) {
     for (auto source = static_cast<int>(threadIdx.x / 32); source < args.peers.num_ranks;
          source += static_cast<int>(blockDim.x / 32))
-      pending_ |= std::uint64_t{1} << source;
+      pending_ |= mask_of(source);
   }
 
   // Waits for all of them at once, so that their deadlines do not add up.
@@ -76,7 +77,7 @@ class SourceWait {
   template <typename Visit>
   __device__ void for_pending(Visit const& visit) {
 #pragma unroll 1
-    for (std::uint64_t left = pending_; left != 0; left &= left - 1)
+    for (LocalRankMask left = pending_; left != 0; left &= left - 1)
       visit(__ffsll(static_cast<long long>(left)) - 1);
   }
 
@@ -105,9 +106,9 @@ class SourceWait {
   }
 
   __device__ void end(int source, WaitResult result) {
-    pending_ &= ~(std::uint64_t{1} << source);
+    pending_ &= ~mask_of(source);
     if (result > worst_) worst_ = result;
-    if (result == WaitResult::masked) masked_ |= std::uint64_t{1} << source;
+    if (result == WaitResult::masked) masked_ |= mask_of(source);
     if (!first_lane()) return;
     if (args_.mask_late) atomicSub(&shared_.missing, 1);  // other warps read it in decide_wait()
     if (measures_) args_.wait_ns[source] += static_cast<std::int64_t>(ptx::global_timer() - begin_);
@@ -119,8 +120,8 @@ class SourceWait {
   SharedWait& shared_;
   bool measures_;
   std::uint64_t begin_;
-  std::uint64_t pending_ = 0;  // a bit for each source that is still waited for
-  std::uint64_t masked_ = 0;
+  LocalRankMask pending_ = 0;  // a bit for each source that is still waited for
+  LocalRankMask masked_ = 0;
   WaitResult worst_ = WaitResult::arrived;
   WaitDeadline deadline_{.begin = 0, .extendable = true};  // one for all sources of the warp
 };

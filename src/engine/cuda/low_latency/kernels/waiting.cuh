@@ -3,6 +3,7 @@
 
 #include "engine/cuda/device/grid.cuh"
 #include "engine/cuda/low_latency/kernels/words.cuh"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -151,7 +152,7 @@ __device__ inline WaitResult wait_word(SlotArgs const& args, std::uint64_t const
 
 // What a block found of all peers. All of its threads have the same.
 struct PeerStatus {
-  std::uint64_t masked;  // a bit for each peer
+  LocalRankMask masked;  // a bit for each peer
   bool failed;
 };
 
@@ -170,7 +171,7 @@ __device__ inline void start_waiting(SlotArgs const& args, SharedWait& shared) {
 
 // All threads of a block call this. `masked` are the peers that this thread found masked, and `worst` its worst
 // result. When the words of all peers have arrived, this costs one barrier.
-__device__ inline PeerStatus end_waiting(SharedWait& shared, std::uint64_t masked, WaitResult worst) {
+__device__ inline PeerStatus end_waiting(SharedWait& shared, LocalRankMask masked, WaitResult worst) {
   if (!any_thread(worst != WaitResult::arrived)) return {.masked = 0, .failed = false};
   if (threadIdx.x == 0) shared.masked = 0;
   __syncthreads();
@@ -202,7 +203,7 @@ __device__ inline PeerStatus wait_for_peers(SlotArgs const& args, int frame, Pee
     if (args.mask_late) atomicSub(&shared.missing, 1);  // other threads read it in decide_wait()
     if (measures) args.wait_ns[peer] += static_cast<std::int64_t>(ptx::global_timer() - begin);
   }
-  return end_waiting(shared, result == WaitResult::masked ? std::uint64_t{1} << peer : 0, result);
+  return end_waiting(shared, result == WaitResult::masked ? mask_of(peer) : 0, result);
 }
 
 }  // namespace switchyard::cuda

@@ -8,6 +8,7 @@
 #include "engine/cuda/device/grid.cuh"
 #include "engine/cuda/device/ids.cuh"
 #include "engine/cuda/throughput/args.hpp"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -56,15 +57,15 @@ __device__ inline int checked_expert(NotifyKernelArgs const& args, std::int64_t 
 // destination) stream.
 
 // The ranks that the token goes to, as a mask. Counts the experts, and notes the rank of each slot.
-__device__ inline std::uint64_t ranks_of_token(NotifyKernelArgs const& args, std::int64_t token,
+__device__ inline LocalRankMask ranks_of_token(NotifyKernelArgs const& args, std::int64_t token,
                                                int* expert_counts) {
-  std::uint64_t mask = 0;
+  LocalRankMask mask = 0;
   if (args.ids.data == nullptr) {
     std::uint8_t const* const in_rank = args.token_in_rank + token * args.in_rank_strides[0];
     // Here and below loops stay rolled: code that runs once must first be fetched, which takes longer than a loop.
 #pragma unroll 1
     for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
-      if (in_rank[rank * args.in_rank_strides[1]] != 0) mask |= std::uint64_t{1} << rank;
+      if (in_rank[rank * args.in_rank_strides[1]] != 0) mask |= mask_of(rank);
     }
     return mask;
   }
@@ -82,7 +83,7 @@ __device__ inline std::uint64_t ranks_of_token(NotifyKernelArgs const& args, std
       args.handle.slot_rank[token * top_k + begin + i] = static_cast<std::int16_t>(rank);
       if (rank < 0) continue;
       atomicAdd(&expert_counts[expert], 1);
-      mask |= std::uint64_t{1} << rank;
+      mask |= mask_of(rank);
     }
   }
   return mask;
@@ -111,7 +112,7 @@ __device__ inline void number_warps(FlatShared& shared, int num_ranks) {
 }
 
 __device__ inline void count_flat_tile(NotifyKernelArgs const& args, std::int64_t token, bool mine,
-                                       std::uint64_t mask, FlatShared& shared) {
+                                       LocalRankMask mask, FlatShared& shared) {
   unsigned const lane = threadIdx.x % 32;
   unsigned const warp = threadIdx.x / 32;
   for (int rank = 0; rank < args.peers.num_ranks; ++rank) {

@@ -3,6 +3,7 @@
 #include "engine/cuda/device/ids.cuh"
 #include "engine/cuda/device/launch_next.cuh"
 #include "engine/cuda/throughput/launch.hpp"
+#include "layout/topology.hpp"
 
 namespace switchyard::cuda {
 
@@ -25,7 +26,7 @@ __device__ int* counts_of_block(LayoutKernelArgs const& args, int streams) {
 // could throw. A dispatch refuses them.
 __device__ std::uint64_t count_token(LayoutKernelArgs const& args, std::int64_t token, int* expert_counts) {
   constexpr int ahead = 8;  // ids that are loaded before the first is looked at
-  std::uint64_t mask = 0;
+  LocalRankMask mask = 0;
 #pragma unroll 1
   for (int first = 0; first < args.handle.top_k; first += ahead) {
     std::int64_t ids[ahead];
@@ -34,13 +35,13 @@ __device__ std::uint64_t count_token(LayoutKernelArgs const& args, std::int64_t 
     for (int i = 0; i < ahead; ++i) {
       if (ids[i] < 0 || ids[i] >= args.experts.num_experts()) continue;
       atomicAdd(&expert_counts[ids[i]], 1);
-      mask |= std::uint64_t{1} << args.experts.rank_of(static_cast<int>(ids[i]));
+      mask |= mask_of(args.experts.rank_of(static_cast<int>(ids[i])));
     }
   }
   return mask;
 }
 
-__device__ void count_ranks(LayoutKernelArgs const& args, std::uint64_t mask, int* rank_counts) {
+__device__ void count_ranks(LayoutKernelArgs const& args, LocalRankMask mask, int* rank_counts) {
 #pragma unroll 1
   for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
     int const takers = __popc(__ballot_sync(~0U, (mask >> rank & 1) != 0));
@@ -51,7 +52,7 @@ __device__ void count_ranks(LayoutKernelArgs const& args, std::uint64_t mask, in
 // The ranks that a token goes to.
 struct TokenRanks {
   std::int64_t token;  // -1: there is none
-  std::uint64_t mask;
+  LocalRankMask mask;
 };
 
 __device__ void write_ranks(LayoutKernelArgs const& args, TokenRanks const& of) {
