@@ -52,7 +52,7 @@ constexpr std::array<std::string_view, 18> other_variables{
     "SWITCHYARD_BUILD_PYTHON", "SWITCHYARD_BUILD_FUZZERS",
     "SWITCHYARD_CUDA",         "SWITCHYARD_CUDA_ARCHITECTURES",
     "SWITCHYARD_SANITIZE",     "SWITCHYARD_TEST_SCALE",
-    "SWITCHYARD_TEST_SEED",    "SWITCHYARD_UNITY_TESTS",
+    "SWITCHYARD_TEST_SEED",    "SWITCHYARD_UNITY",
 };
 
 bool one_of(std::string_view words, std::string_view value) {

@@ -15,9 +15,9 @@ namespace switchyard::python {
 
 namespace {
 
-void read_handle(char const* name, nb::handle object, LowLatencyCombineArgs& args, Exports& /*exports*/) {
+void read_handle(char const* argument, nb::handle object, LowLatencyCombineArgs& args, Exports& /*exports*/) {
   if (!nb::isinstance<PyLowLatencyHandle>(object))
-    throw wrong_type(name, "the handle of a low-latency dispatch", object);
+    throw wrong_type(argument, "the handle of a low-latency dispatch", object);
   args.handle = nb::cast<PyLowLatencyHandle const&>(object).value->handle;
 }
 

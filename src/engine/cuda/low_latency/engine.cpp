@@ -14,7 +14,7 @@ namespace switchyard::cuda {
 
 namespace {
 
-Error mismatch_error(Trouble const& trouble, int rank) {
+Error mismatch_of_slots(Trouble const& trouble, int rank) {
   return InvalidArgument(
       fmt::format("rank {}: rank {} made another call during {} (layout, row or scale size, dtype, cast, coding or "
                   "weights differ): expected digest {:#x}, seen {:#x}",
@@ -31,7 +31,7 @@ LowLatency::LowLatency(EngineResources resources, SlotSizes const& slots, bool m
       mask_late_(mask_late),
       at_(slot_layout(slots)),
       peers_(peers_of(resources_)),
-      monitor_(resources_, slots.max_local_experts, {.calls_settle_it = false, .error = mismatch_error}),
+      monitor_(resources_, slots.max_local_experts, {.calls_settle_it = false, .error = mismatch_of_slots}),
       release_stream_(resources_.device),
       latest_done_(resources_.device),
       release_done_(resources_.device) {
