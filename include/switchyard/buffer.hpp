@@ -114,7 +114,8 @@ struct DispatchArgs {
   ConstTensorView topk_weights{};
   // [N, R] u8, instead of topk_idx: which ranks receive a token.
   ConstTensorView token_in_rank{};
-  // Makes a cached dispatch, with the routing and layout of an earlier one. It excludes the three above.
+  // Makes a cached dispatch, with the routing and layout of an earlier one. It excludes token_in_rank. A topk_idx
+  // must be that of the earlier dispatch: it and the weights then travel again, and nothing is routed by it.
   Handle handle{};
   // Casts a bf16, f16 or f32 x to f8e4m3, with one f32 scale for each token and 128 channels.
   bool cast_to_fp8 = false;
@@ -154,11 +155,16 @@ struct CombineArgs {
   // buffer's heap; otherwise it is copied there first.
   ConstTensorView x{};
   Handle handle{};
-  // flat: [n, K] f32, expanded: [n] f32. Sent back and returned as [N, K]: the gradient of a dispatch's weights.
+  // flat: [n, K] f32, expanded: [n] f32. Sent back and returned as [N, K]: the gradient of a dispatch's weights,
+  // where a slot's value comes from the rank that owns its expert.
   ConstTensorView topk_weights{};
+  // Flat layout: values of a slot are summed over all ranks that have the token, whoever owns its expert, and K may
+  // be any number up to 64; the routes need no topk_idx. It is what DeepEP's first interface does.
+  bool weights_of_all_ranks = false;
   // [n] f32: each row is multiplied by it (in f32) before the sum.
   ConstTensorView row_weights{};
-  // [N, H] in the dtype of x: added (in f32) after the rows.
+  // [N, H] in the dtype of x. Sums are taken in f32: biases, then the token's rows in the order of slots, where a
+  // row that stands for several slots comes at the last of them (by rank after a dispatch by token_in_rank).
   ConstTensorView bias0{};
   ConstTensorView bias1{};
   // [N, H] in the dtype of x: where the result goes. When it is not given, a tensor of the heap is returned.

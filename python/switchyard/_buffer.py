@@ -113,8 +113,8 @@ class Buffer(Owner):
         Keyword arguments:
             scales: [N, ceil(H/128)] float32, any strides; for a float8_e4m3fn x.
             token_in_rank: [N, R] uint8 or bool, instead of topk_idx.
-            handle: the handle of an earlier dispatch, whose routing and layout this cached dispatch repeats; instead
-                of topk_idx and topk_weights.
+            handle: the handle of an earlier dispatch, whose routing and layout this cached dispatch repeats. A topk_idx
+                must then be that of the earlier dispatch; it and topk_weights travel again.
             cast_to_fp8: casts x to float8_e4m3fn, with a scale per token and 128 channels: max(1e-4, amax) / 448.
             layout: "flat": one row per (token, rank); "expanded": one per (token, local expert), grouped by expert.
             expert_alignment: expanded: rows of each expert start at a multiple of it; flat: counts are rounded up.
@@ -150,8 +150,8 @@ class Buffer(Owner):
     def combine(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> Combined:
         """Sends the rows of a dispatch back and sums up the rows of each token.
 
-        Sums are made in float32, in the order of ranks and then of biases, and rounded once. They are bitwise the same
-        from run to run.
+        Sums are made in float32 and rounded once: biases first, then the token's rows in the order of slots, where a
+        row that stands for several slots comes at the last of them. They are bitwise the same from run to run.
 
         Args:
             x: [n, H] bfloat16, float16 or float32, in the rows of the dispatch. It is read in place if `allocate` or a
@@ -160,8 +160,11 @@ class Buffer(Owner):
 
         Keyword arguments:
             row_weights: [n] float32: each row is multiplied by its weight before the sum.
-            topk_weights: flat [n, K], expanded [n] float32: their sums are returned as Combined.topk_weights.
-            bias0, bias1: [N, H], dtype of x: added after the rows.
+            topk_weights: flat [n, K], expanded [n] float32: returned as Combined.topk_weights [N, K], where a slot's
+                value comes from the rank that owns its expert. It is the gradient of the dispatch's topk_weights.
+            weights_of_all_ranks: flat: Combined.topk_weights are sums over all ranks that have the token, whoever owns
+                the slot's expert. K may be any number up to 64 then, and the dispatch needs no topk_idx.
+            bias0, bias1: [N, H], dtype of x: added to the sums.
             out: [N, H], dtype of x: receives the sums.
             num_workers, num_sms, after, cuda_stream: as in dispatch.
 

@@ -41,6 +41,7 @@ class CombineOptions(CallOptions, total=False):
 
     row_weights: Any
     topk_weights: Any
+    weights_of_all_ranks: bool
     bias0: Any
     bias1: Any
     out: Any
@@ -74,7 +75,15 @@ _beside = frozenset(
     ("scales", "token_in_rank", "handle", "row_weights", "topk_weights", "bias0", "bias1", "out", "cuda_stream")
 )
 # Options that _core.CallOptions has under the same name.
-_plain = ("cast_to_fp8", "expert_alignment", "zero_padding", "num_worst_tokens", "num_workers", "num_sms")
+_plain = (
+    "cast_to_fp8",
+    "expert_alignment",
+    "zero_padding",
+    "num_worst_tokens",
+    "weights_of_all_ranks",
+    "num_workers",
+    "num_sms",
+)
 _low_latency_plain = ("num_workers", "num_sms")
 _low_latency_choices: dict[str, dict[str, Any]] = {
     "cast": dict(_core.SendCast.__members__),

@@ -65,6 +65,7 @@ def call_options(**values: Any) -> CallOptions:
         cuda_stream: the stream of the call, as an integer; 0 for CPU tensors.
         expert_alignment, zero_padding, num_worst_tokens, cast_to_fp8, num_workers, num_sms, after: as in
             `Buffer.dispatch`.
+        weights_of_all_ranks: as in `Buffer.combine`.
 
     Raises:
         TypeError: a value of the wrong type.

@@ -32,10 +32,17 @@ CallTerms terms_of(CombineCall const& call) {
   terms[Term::operation] = 2;
   terms[Term::dtype] = static_cast<std::int64_t>(args.x.dtype);
   terms[Term::hidden] = args.x.size(1);
-  terms[Term::topk_weights] = args.topk_weights.given() ? 1 : 0;
+  // Columns are compared where the routes do not fix their number.
+  bool const any_slots = args.weights_of_all_ranks && args.topk_weights.given() && args.handle.given();
+  terms[Term::topk_weights] = any_slots ? returned_slots(args) : args.topk_weights.given() ? 1 : 0;
   terms[Term::row_weights] = args.row_weights.given() ? 1 : 0;
   terms[Term::dispatch] = args.handle.given() ? static_cast<std::int64_t>(args.handle.routing()->dispatch) : -1;
   return terms;
+}
+
+std::int64_t returned_slots(CombineArgs const& args) {
+  detail::Routing const& routing = *args.handle.routing();
+  return args.weights_of_all_ranks && args.topk_weights.ndim == 2 ? args.topk_weights.size(1) : routing.top_k;
 }
 
 std::uint64_t digest_of(CallTerms const& terms) {
@@ -100,7 +107,8 @@ void prepare_outputs(CombineCall& call, SymmetricHeap& heap, BufferInfo const& b
     call.out = result.x;
   }
   if (args.topk_weights.given() && !call.out_weights.given()) {
-    result.topk_weights = allocate_tensor(heap, DType::f32, {routing.num_tokens, routing.top_k}, buffer.device);
+    result.topk_weights =
+        allocate_tensor(heap, DType::f32, {routing.num_tokens, returned_slots(args)}, buffer.device);
     call.out_weights = result.topk_weights;
   }
 }

@@ -59,6 +59,9 @@ struct CombineCall {
   int workers = 1;
 };
 
+// K of the weights that a combine returns, if it was given some.
+std::int64_t returned_slots(CombineArgs const& args);
+
 // Runs `step`. What it throws becomes the refusal of the call, unless it has one already: all ranks will throw it.
 template <typename Call, typename Step>
 void attempt(Call& call, Step const& step) {

@@ -35,11 +35,22 @@ void check_handle(Handle const& handle, BufferInfo const& buffer) {
 }
 
 void check_routing_choice(DispatchArgs const& args) {
-  int const given =
-      (args.topk_idx.given() ? 1 : 0) + (args.token_in_rank.given() ? 1 : 0) + (args.handle.given() ? 1 : 0);
+  bool const ids_alone = args.topk_idx.given() && !args.handle.given();  // with a handle they only travel along
+  int const given = (ids_alone ? 1 : 0) + (args.token_in_rank.given() ? 1 : 0) + (args.handle.given() ? 1 : 0);
   require(given == 1, "routing: expected exactly one of topk_idx, token_in_rank and handle, seen {}", given);
   require(!args.topk_weights.given() || args.topk_idx.given(),
           "topk_weights: expected topk_idx to go with it, seen none");
+}
+
+void check_ids(DispatchArgs const& args, BufferInfo const& buffer) {
+  std::int64_t const tokens = args.x.size(0);
+  check_topk_idx(args.topk_idx, buffer);
+  require(args.topk_idx.size(0) == tokens, "topk_idx: dimension 0: expected {} as in x, seen {}", tokens,
+          args.topk_idx.size(0));
+  if (!args.topk_weights.given()) return;
+  check_shape("topk_weights", args.topk_weights, {tokens, buffer.options.top_k}, buffer.device);
+  check_dtype("topk_weights", args.topk_weights, {DType::f32});
+  check_aligned("topk_weights", args.topk_weights);
 }
 
 void check_cached(DispatchArgs const& args, BufferInfo const& buffer) {
@@ -48,14 +59,16 @@ void check_cached(DispatchArgs const& args, BufferInfo const& buffer) {
   require(args.x.size(0) == args.handle.num_tokens(),
           "x: dimension 0: expected {} as in the dispatch of the handle, seen {}", args.handle.num_tokens(),
           args.x.size(0));
+  if (!args.topk_idx.given()) return;
+  require(args.handle.routing()->top_k > 0,
+          "topk_idx: expected none with the handle of a dispatch by token_in_rank, seen a tensor");
+  check_ids(args, buffer);
 }
 
 void check_fresh(DispatchArgs const& args, BufferInfo const& buffer) {
   std::int64_t const tokens = args.x.size(0);
   if (args.topk_idx.given()) {
-    check_topk_idx(args.topk_idx, buffer);
-    require(args.topk_idx.size(0) == tokens, "topk_idx: dimension 0: expected {} as in x, seen {}", tokens,
-            args.topk_idx.size(0));
+    check_ids(args, buffer);
   } else {
     check_shape("token_in_rank", args.token_in_rank, {tokens, buffer.num_ranks}, buffer.device);
     check_dtype("token_in_rank", args.token_in_rank, {DType::u8});
@@ -63,21 +76,25 @@ void check_fresh(DispatchArgs const& args, BufferInfo const& buffer) {
             "topk_idx: expected a tensor in layout expanded, seen token_in_rank");
     require(args.num_worst_tokens == 0, "num_worst_tokens: expected topk_idx to go with it, seen token_in_rank");
   }
-  if (args.topk_weights.given()) {
-    check_shape("topk_weights", args.topk_weights, {tokens, buffer.options.top_k}, buffer.device);
-    check_dtype("topk_weights", args.topk_weights, {DType::f32});
-    check_aligned("topk_weights", args.topk_weights);
-  }
 }
 
 // The weights that a combine sends back, in the rows of the dispatch.
-void check_returned_weights(ConstTensorView const& weights, std::int64_t rows, Device device,
-                            detail::Routing const& routing) {
+void check_returned_weights(CombineArgs const& args, std::int64_t rows, Device device) {
+  ConstTensorView const& weights = args.topk_weights;
+  detail::Routing const& routing = *args.handle.routing();
+  check_dtype("topk_weights", weights, {DType::f32});
+  if (args.weights_of_all_ranks) {
+    require(routing.layout == OutputLayout::flat,
+            "weights_of_all_ranks: expected false in layout expanded, seen true");
+    check_shape("topk_weights", weights, {rows, any}, device);
+    require(weights.size(1) >= 1 && weights.size(1) <= max_top_k,
+            "topk_weights: dimension 1: expected 1..{}, seen {}", max_top_k, weights.size(1));
+    return check_rows("topk_weights", weights);
+  }
   require(routing.top_k > 0, "topk_weights: expected none after a dispatch without topk_idx, seen a tensor");
   bool const flat = routing.layout == OutputLayout::flat;
   if (flat) check_shape("topk_weights", weights, {rows, routing.top_k}, device);
   if (!flat) check_shape("topk_weights", weights, {rows}, device);
-  check_dtype("topk_weights", weights, {DType::f32});
   check_rows("topk_weights", weights);
 }
 
@@ -119,7 +136,7 @@ void check_combine(CombineArgs const& args, BufferInfo const& buffer) {
   check_shape("x", args.x, {rows, buffer.options.hidden}, buffer.device);
   check_dtype("x", args.x, {DType::bf16, DType::f16, DType::f32});
   check_rows("x", args.x);
-  if (args.topk_weights.given()) check_returned_weights(args.topk_weights, rows, buffer.device, routing);
+  if (args.topk_weights.given()) check_returned_weights(args, rows, buffer.device);
   if (args.row_weights.given()) {
     check_shape("row_weights", args.row_weights, {rows}, buffer.device);
     check_dtype("row_weights", args.row_weights, {DType::f32});

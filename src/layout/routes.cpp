@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <utility>
 
 #include "base/check.hpp"
 
@@ -11,31 +9,9 @@ namespace switchyard {
 
 namespace {
 
-struct Choice {
-  std::int32_t expert;
-  std::int16_t slot;
-};
-
-using Choices = std::array<Choice, max_top_k>;
-
 void check_expert(std::int64_t token, std::int64_t slot, std::int64_t expert, int num_experts) {
   if (expert >= 0 && expert < num_experts) return;
   require(false, "topk_idx[{}, {}]: expected -1 or 0..{}, seen {}", token, slot, num_experts - 1, expert);
-}
-
-// The used slots of a token, by expert, then slot. Experts of a rank are contiguous, so this is by rank too.
-std::span<Choice const> sorted_choices(ConstTensorView const& topk_idx, std::int64_t token, int num_experts,
-                                       Choices& choices) {
-  std::size_t used = 0;
-  for (std::int64_t slot = 0; slot < topk_idx.size(1); ++slot) {
-    std::int64_t const expert = topk_at(topk_idx, token, slot);
-    if (expert == -1) continue;
-    check_expert(token, slot, expert, num_experts);
-    std::size_t at = used++;
-    for (; at > 0 && choices[at - 1].expert > expert; --at) choices[at] = choices[at - 1];
-    choices[at] = {static_cast<std::int32_t>(expert), static_cast<std::int16_t>(slot)};
-  }
-  return std::span(choices).first(used);
 }
 
 RouteTable empty_table(std::int64_t num_tokens, int num_ranks, int num_experts) {
@@ -55,22 +31,21 @@ std::int32_t next(std::int64_t& counter) {
   return static_cast<std::int32_t>(counter++);
 }
 
-// A set of any ranks of a job, as bits.
+// A set of any ranks of a job, as bits. Whoever adds ranks for one token removes them before the next.
 class RankSet {
  public:
   explicit RankSet(int num_ranks) : words_((static_cast<std::size_t>(num_ranks) + bits - 1) / bits) {}
 
-  void add(int rank) noexcept {
+  // Returns whether the rank was not in the set.
+  bool add(int rank) noexcept {
     auto const at = static_cast<std::size_t>(rank);
+    std::uint64_t const before = words_[at / bits];
     words_[at / bits] |= std::uint64_t{1} << at % bits;
+    return words_[at / bits] != before;
   }
-  // Calls `each` with every rank in the set, in order, and leaves the set empty.
-  template <typename Each>
-  void take_all(Each const& each) {
-    for (std::size_t at = 0; at < words_.size(); ++at) {
-      for (std::uint64_t word = std::exchange(words_[at], 0); word != 0; word &= word - 1)
-        each(static_cast<int>(at * bits) + std::countr_zero(word));
-    }
+  void remove(int rank) noexcept {
+    auto const at = static_cast<std::size_t>(rank);
+    words_[at / bits] &= ~(std::uint64_t{1} << at % bits);
   }
 
  private:
@@ -89,7 +64,7 @@ class FlatReader {
       rank_of_.push_back(static_cast<std::int16_t>(experts.rank_of(expert)));
   }
 
-  void read(std::int64_t token, RouteTable& table, RankSet& ranks_of_token) const {
+  void read(std::int64_t token, RouteTable& table) const {
     auto const* const ids = static_cast<Id const*>(ids_.data) + token * ids_.stride(0);
     std::int16_t* const ranks = table.slot_rank.data() + token * ids_.size(1);
     for (std::int64_t slot = 0; slot < ids_.size(1); ++slot) {
@@ -99,7 +74,6 @@ class FlatReader {
       check_expert(token, slot, expert, num_experts_);
       ++table.slots_per_expert[static_cast<std::size_t>(expert)];
       ranks[slot] = rank_of_[static_cast<std::size_t>(expert)];
-      ranks_of_token.add(ranks[slot]);
     }
   }
 
@@ -109,16 +83,38 @@ class FlatReader {
   std::vector<std::int16_t> rank_of_;
 };
 
+// The ranks of a token, each once, by the last of its slots. Read from the end, that is where a rank comes up
+// first.
+class RanksBySlot {
+ public:
+  explicit RanksBySlot(int num_ranks) : seen_(num_ranks) {}
+
+  std::span<std::int16_t const> of(std::span<std::int16_t const> rank_of_slot) {
+    std::size_t first = order_.size();
+    for (std::size_t slot = rank_of_slot.size(); slot-- > 0;) {
+      if (rank_of_slot[slot] >= 0 && seen_.add(rank_of_slot[slot])) order_[--first] = rank_of_slot[slot];
+    }
+    auto const ranks = std::span(order_).subspan(first);
+    for (int const rank : ranks) seen_.remove(rank);
+    return ranks;
+  }
+
+ private:
+  RankSet seen_;
+  std::array<std::int16_t, max_top_k> order_{};  // filled from the end
+};
+
 template <typename Id>
 void add_flat_routes(ConstTensorView const& topk_idx, ExpertSplit const& experts, RouteTable& table) {
   FlatReader<Id> const reader(topk_idx, experts);
-  RankSet ranks(static_cast<int>(table.rows_per_rank.size()));
+  RanksBySlot ranks(static_cast<int>(table.rows_per_rank.size()));
+  auto const top_k = static_cast<std::size_t>(topk_idx.size(1));
   for (std::int64_t token = 0; token < topk_idx.size(0); ++token) {
-    reader.read(token, table, ranks);
-    ranks.take_all([&table](int rank) {
-      auto& rows = table.rows_per_rank[static_cast<std::size_t>(rank)];
-      table.routes.push_back({.row = next(rows), .rank = static_cast<std::int16_t>(rank)});
-    });
+    reader.read(token, table);
+    for (std::int16_t const rank :
+         ranks.of(std::span(table.slot_rank).subspan(static_cast<std::size_t>(token) * top_k, top_k))) {
+      table.routes.push_back({.row = next(table.rows_per_rank[static_cast<std::size_t>(rank)]), .rank = rank});
+    }
     end_token(table);
   }
 }
@@ -140,18 +136,21 @@ RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int
 
 RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int num_ranks) {
   RouteTable table = empty_table(topk_idx.size(0), num_ranks, experts.num_experts());
-  Choices choices;
+  RankSet ranks(num_ranks);
   for (std::int64_t token = 0; token < topk_idx.size(0); ++token) {
-    int last_rank = -1;
-    for (auto const [expert, slot] : sorted_choices(topk_idx, token, experts.num_experts(), choices)) {
-      int const rank = experts.rank_of(expert);
-      if (rank != last_rank) ++table.rows_per_rank[static_cast<std::size_t>(rank)];
-      last_rank = rank;
-      auto& rows = table.slots_per_expert[static_cast<std::size_t>(expert)];
-      table.routes.push_back(
-          {.row = next(rows), .rank = static_cast<std::int16_t>(rank), .slot = slot, .expert = expert});
+    for (std::int64_t slot = 0; slot < topk_idx.size(1); ++slot) {
+      std::int64_t const expert = topk_at(topk_idx, token, slot);
+      if (expert == -1) continue;
+      check_expert(token, slot, expert, experts.num_experts());
+      int const rank = experts.rank_of(static_cast<int>(expert));
+      if (ranks.add(rank)) ++table.rows_per_rank[static_cast<std::size_t>(rank)];
+      table.routes.push_back({.row = next(table.slots_per_expert[static_cast<std::size_t>(expert)]),
+                              .rank = static_cast<std::int16_t>(rank),
+                              .slot = static_cast<std::int16_t>(slot),
+                              .expert = static_cast<std::int32_t>(expert)});
     }
     end_token(table);
+    for (Route const& route : table.of(token)) ranks.remove(route.rank);
   }
   return table;
 }

@@ -21,8 +21,9 @@ struct Route {
   std::int32_t expert = -1;  // global id (expanded); -1 otherwise
 };
 
-// All rows of all tokens of one source, tokens in order; within a token by rank, then expert, then slot. That
-// order is the order of combine's sum.
+// All rows of all tokens of one source, tokens in order; within a token by slot, where a row that stands for
+// several slots comes at the last of them, and by rank without slots. That order is the order of combine's sum,
+// which is DeepEP's, too: sums are bitwise the same.
 struct RouteTable {
   std::vector<std::int64_t> begin;  // [N + 1], into routes
   std::vector<Route> routes;

@@ -32,6 +32,13 @@ std::vector<std::vector<Row>> rows_by_expert(Terms const& terms, JobData const& 
   return rows;
 }
 
+// The last slot whose expert is `rank`'s; -1 if there is none.
+int last_slot(Terms const& terms, JobData const& data, TokenKey const& key, int rank) {
+  int slot = terms.top_k - 1;
+  while (slot >= 0 && local_id(terms, data, key, slot, rank) < 0) --slot;
+  return slot;
+}
+
 }  // namespace
 
 bool has_any(Terms const& terms, JobData const& data, TokenKey const& key, ExpertRange range) {
@@ -103,6 +110,11 @@ std::vector<Contribution> contributions(Terms const& terms, JobData const& data,
     for (int rank = 0; rank < terms.ranks; ++rank) {
       if (goes_to(terms, data, key, rank)) parts.push_back({rank, {key.rank, key.token}});
     }
+    if (!terms.by_rank) {
+      std::sort(parts.begin(), parts.end(), [&](Contribution const& a, Contribution const& b) {
+        return last_slot(terms, data, key, a.maker) < last_slot(terms, data, key, b.maker);
+      });
+    }
     return parts;
   }
   for (int slot = 0; slot < terms.top_k; ++slot) {
@@ -112,15 +124,16 @@ std::vector<Contribution> contributions(Terms const& terms, JobData const& data,
     auto const expert = static_cast<int>(id - experts_of(terms, rank).begin);
     parts.push_back({rank, {key.rank, key.token, slot, expert}});
   }
-  std::stable_sort(parts.begin(), parts.end(), [](Contribution const& a, Contribution const& b) {
-    return std::pair(a.maker, a.row.expert) < std::pair(b.maker, b.row.expert);
-  });
   return parts;
 }
 
 std::vector<Contribution> slot_contributions(Terms const& terms, JobData const& data, TokenKey const& key) {
   std::vector<Contribution> parts = contributions(terms, data, key);
-  if (!terms.by_expert) return parts;
+  if (!terms.by_expert) {
+    std::sort(parts.begin(), parts.end(),
+              [](Contribution const& a, Contribution const& b) { return a.maker < b.maker; });
+    return parts;
+  }
   std::sort(parts.begin(), parts.end(),
             [](Contribution const& a, Contribution const& b) { return a.row.slot < b.row.slot; });
   std::vector<float> const weights = data.weights(key);

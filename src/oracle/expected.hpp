@@ -37,7 +37,8 @@ struct Contribution {
   Row row{};
   float weight = 1;
 };
-// Those of a token in the order of the sum. Throughput mode: flat by rank; expanded by expert, then by slot.
+// Those of a token in the order of the sum. Throughput mode: by slot, where a row of the flat layout comes at the
+// last of its slots; by rank with token_in_rank.
 std::vector<Contribution> contributions(Terms const& terms, JobData const& data, TokenKey const& key);
 // Low-latency mode: expert_major by slot, with its weight; rank_major by rank.
 std::vector<Contribution> slot_contributions(Terms const& terms, JobData const& data, TokenKey const& key);

@@ -18,8 +18,9 @@ std::vector<float> output_of(Terms const& terms, JobData const& data, Contributi
 }  // namespace
 
 std::vector<float> sum_of(Terms const& terms, JobData const& data, SumTerms const& sum) {
-  std::vector<float> total(static_cast<std::size_t>(terms.hidden));
-  bool first = !sum.from_zero;
+  std::vector<float> total = sum.start;
+  total.resize(static_cast<std::size_t>(terms.hidden));
+  bool first = !sum.from_zero && sum.start.empty();
   for (Contribution const& part : sum.parts) {
     std::vector<float> row = output_of(terms, data, part);
     if (sum.coding == CombineCoding::logfmt10) code_and_decode(row);

@@ -13,7 +13,8 @@ namespace switchyard::oracle {
 // order.
 struct SumTerms {
   std::vector<Contribution> parts;
-  bool from_zero = false;  // rather than from the first part, whose -0 then stays
+  std::vector<float> start{};  // what the sum starts with; empty: nothing
+  bool from_zero = false;      // rather than from the first part, whose -0 then stays
   CombineCoding coding = CombineCoding::none;
 };
 

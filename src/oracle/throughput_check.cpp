@@ -41,7 +41,7 @@ void ThroughputChecker::check_shapes(Dispatched const& got) const {
   expect_equal(place("scales given"), terms_.fp8(), got.scales.given());
   if (terms_.fp8()) expect_shape(place("scales"), got.scales, DType::f32, {n, terms_.groups()});
   expect_shape(place("source_token"), got.source_token, DType::i32, {n});
-  if (dispatch_.cached) return;
+  if (!dispatch_.with_ids) return;
   expect_equal(place("topk_idx given"), has_ids(), got.topk_idx.given());
   if (has_ids()) expect_shape(place("topk_idx"), got.topk_idx, terms_.id_dtype, {n, terms_.top_k});
   expect_equal(place("topk_weights given"), has_weights(), got.topk_weights.given());
@@ -75,7 +75,7 @@ void ThroughputChecker::check_row(Dispatched const& got, std::size_t at) const {
   expect_equal(place("source_token", at), static_cast<std::int32_t>(row.token),
                got.source_token.data<std::int32_t>()[at]);
   if (!row.pads() || dispatch_.zero_padding) check_payload(got, at);
-  if (dispatch_.cached) return;
+  if (!dispatch_.with_ids) return;
   if (has_ids()) check_ids(got.topk_idx, at);
   if (has_weights()) check_weights(got.topk_weights, at);
 }
@@ -135,34 +135,49 @@ void ThroughputChecker::check_combine(Combined const& got, CombineTerms const& w
   expect_shape(place("combined x"), got.x, terms_.output_dtype, {data_.tokens(rank_), terms_.hidden});
   check_sums(got.x.data<void>(), with);
   expect_equal(place("combined topk_weights given"), with.topk_weights, got.topk_weights.given());
-  if (with.topk_weights) check_gradients(got.topk_weights);
+  if (with.topk_weights) check_gradients(got.topk_weights, with.weights_of_all_ranks);
 }
 
 void ThroughputChecker::check_sums(void const* x, CombineTerms const& with) const {
-  std::vector<std::byte> bias(static_cast<std::size_t>(terms_.hidden) * size_of(terms_.output_dtype));
+  std::size_t const row_bytes = static_cast<std::size_t>(terms_.hidden) * size_of(terms_.output_dtype);
   for (std::int64_t t = 0; t < data_.tokens(rank_); ++t) {
     TokenKey const key{rank_, t};
-    SumTerms sum{.parts = contributions(terms_, data_, key)};
+    SumTerms sum{.parts = contributions(terms_, data_, key), .start = biases(key, with.biases)};
     for (Contribution& part : sum.parts)
       part.weight = with.row_weights ? data_.row_weight(part.maker, part.row) : 1;
-    std::vector<float> values = sum_of(terms_, data_, sum);
-    for (int which = 0; which < with.biases; ++which) {
-      data_.fill_bias(which, key, bias);
-      for (std::size_t h = 0; h < values.size(); ++h) values[h] += get(bias.data(), terms_.output_dtype, h);
-    }
-    auto const* const seen = static_cast<std::byte const*>(x) + static_cast<std::size_t>(t) * bias.size();
-    expect_sum({"combined x", rank_, terms_.seed, t}, terms_, values, seen);
+    auto const* const seen = static_cast<std::byte const*>(x) + static_cast<std::size_t>(t) * row_bytes;
+    expect_sum({"combined x", rank_, terms_.seed, t}, terms_, sum_of(terms_, data_, sum), seen);
   }
 }
 
+// The sum of a token's biases; empty without any.
+std::vector<float> ThroughputChecker::biases(TokenKey const& key, int count) const {
+  std::vector<float> sum;
+  std::vector<std::byte> bias(static_cast<std::size_t>(terms_.hidden) * size_of(terms_.output_dtype));
+  for (int which = 0; which < count; ++which) {
+    data_.fill_bias(which, key, bias);
+    std::vector<float> const values = decode_row(bias, terms_.output_dtype);
+    if (which == 0) sum.assign(values.size(), -0.0F);  // it adds nothing, not even the sign of a zero
+    for (std::size_t h = 0; h < values.size(); ++h) sum[h] += values[h];
+  }
+  return sum;
+}
+
+float ThroughputChecker::gradient_of_all_ranks(TokenKey const& key, int slot) const {
+  float sum = 0;
+  for (Contribution const& part : contributions(terms_, data_, key))
+    sum += data_.gradient(part.maker, part.row, slot);
+  return sum;
+}
+
 // Each slot's value comes from the row on the rank of its expert; a slot that is not used gets 0.
-void ThroughputChecker::check_gradients(Tensor const& got) const {
+void ThroughputChecker::check_gradients(Tensor const& got, bool of_all_ranks) const {
   expect_shape(place("combined topk_weights"), got, DType::f32, {data_.tokens(rank_), terms_.top_k});
   std::vector<float> expected(static_cast<std::size_t>(terms_.top_k));
   for (std::int64_t t = 0; t < data_.tokens(rank_); ++t) {
     TokenKey const key{rank_, t};
     for (int k = 0; k < terms_.top_k; ++k) {
-      std::int64_t const id = data_.id(key, k);
+      std::int64_t const id = terms_.by_rank ? -1 : data_.id(key, k);
       Row row{rank_, t};
       float value = 0;
       if (id >= 0) {
@@ -170,6 +185,7 @@ void ThroughputChecker::check_gradients(Tensor const& got) const {
         if (terms_.by_expert) row = {rank_, t, k, static_cast<int>(id - experts_of(terms_, maker).begin)};
         value = data_.gradient(maker, row, k);
       }
+      if (of_all_ranks) value = gradient_of_all_ranks(key, k);
       expected[static_cast<std::size_t>(k)] = value;
     }
     expect_values({"combined topk_weights", rank_, terms_.seed, t}, expected, got.data<float>() + t * terms_.top_k);

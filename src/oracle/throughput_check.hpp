@@ -15,7 +15,8 @@ struct DispatchTerms {
   int alignment = 1;  // of an expert's rows
   bool zero_padding = false;
   std::int64_t worst_rows = 0;  // of worst-case mode
-  bool cached = false;          // which gives no ids and weights
+  bool cached = false;
+  bool with_ids = true;  // of a cached dispatch: ids and weights travel again
   EngineKind engine = EngineKind::automatic;
 };
 
@@ -23,6 +24,7 @@ struct CombineTerms {
   int biases = 0;
   bool row_weights = false;
   bool topk_weights = false;
+  bool weights_of_all_ranks = false;
 };
 
 // The checks of one rank. Each throws the first Mismatch. `data` must live on.
@@ -42,7 +44,7 @@ class ThroughputChecker {
   void check_combine(Combined const& got, CombineTerms const& with) const;
   // `x`: [N, H] in the dtype of the outputs.
   void check_sums(void const* x, CombineTerms const& with = {}) const;
-  void check_gradients(Tensor const& got) const;
+  void check_gradients(Tensor const& got, bool of_all_ranks = false) const;
 
  private:
   [[nodiscard]] bool has_ids() const { return !terms_.by_rank && !terms_.by_expert; }
@@ -55,6 +57,8 @@ class ThroughputChecker {
   void check_payload(Dispatched const& got, std::size_t at) const;
   void check_ids(Tensor const& ids, std::size_t at) const;
   void check_weights(Tensor const& weights, std::size_t at) const;
+  [[nodiscard]] std::vector<float> biases(TokenKey const& key, int count) const;
+  [[nodiscard]] float gradient_of_all_ranks(TokenKey const& key, int slot) const;
 
   Terms terms_;
   DispatchTerms dispatch_;

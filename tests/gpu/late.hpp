@@ -69,7 +69,7 @@ inline void expect_combines_timed_out(Launch launch) {
       combine.num_sms = 4;
       on.lateness.expect_timeout(late, [&] { (void)on.buffer.combine(combine); });
       on.buffer.reset();
-      DispatchChecker(on.p, on.rank, false, EngineKind::cuda).check_dispatch(on.device.download(held));
+      DispatchChecker(on.p, on.rank, Travel::fresh, EngineKind::cuda).check_dispatch(on.device.download(held));
       Combined const seen = on.buffer.combine(combine);
       on.buffer.synchronize();
       outputs.check_result(on.device.download(seen));

@@ -12,14 +12,17 @@ namespace switchyard::test {
 
 using CombineExtras = oracle::CombineTerms;
 
+enum class Travel { fresh, cached, cached_with_ids };
+
 class DispatchChecker : public oracle::ThroughputChecker {
  public:
-  DispatchChecker(Problem const& p, int rank, bool cached = false, EngineKind engine = EngineKind::cpu)
+  DispatchChecker(Problem const& p, int rank, Travel travel = Travel::fresh, EngineKind engine = EngineKind::cpu)
       : ThroughputChecker(terms_of(p.the),
                           {.alignment = p.the.alignment,
                            .zero_padding = p.the.zero_padding,
                            .worst_rows = p.the.worst ? worst_rows(p) : 0,
-                           .cached = cached,
+                           .cached = travel != Travel::fresh,
+                           .with_ids = travel != Travel::cached,
                            .engine = engine},
                           p, rank) {}
 };
@@ -49,6 +52,7 @@ class CombineInputs {
     if (!biases_.empty()) args.bias0 = {biases_[0].data(), dtype, {tokens, p_.the.hidden}};
     if (biases_.size() > 1) args.bias1 = {biases_[1].data(), dtype, {tokens, p_.the.hidden}};
     if (extras_.row_weights) args.row_weights = {row_weights_.data(), DType::f32, {rows()}};
+    args.weights_of_all_ranks = extras_.weights_of_all_ranks;
     if (!extras_.topk_weights) return args;
     if (p_.the.expanded()) args.topk_weights = {gradients_.data(), DType::f32, {rows()}};
     if (!p_.the.expanded()) args.topk_weights = {gradients_.data(), DType::f32, {rows(), p_.the.top_k}};
@@ -60,7 +64,7 @@ class CombineInputs {
   void check_sums(void const* x) const { checker_.check_sums(x, extras_); }
   void check_weights(Combined const& seen) const {
     check_equal(seen.topk_weights.given(), extras_.topk_weights, "combined topk_weights given");
-    if (extras_.topk_weights) checker_.check_gradients(seen.topk_weights);
+    if (extras_.topk_weights) checker_.check_gradients(seen.topk_weights, extras_.weights_of_all_ranks);
   }
 
  private:

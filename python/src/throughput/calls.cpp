@@ -20,6 +20,7 @@ struct CallOptions {
   bool expanded = false;
   int expert_alignment = 1;
   bool zero_padding = false;
+  bool weights_of_all_ranks = false;
   std::int64_t num_worst_tokens = 0;
   int num_workers = 0;
   int num_sms = 0;
@@ -76,7 +77,10 @@ struct CombineFamily {
                                     tensor_argument<&Args::topk_weights>("topk_weights"),
                                     tensor_argument<&Args::row_weights>("row_weights"),
                                     Argument<Args>{"rest", &read_rest}};
-  static void set(Args& args, Options const& options) { args.after = options.after; }
+  static void set(Args& args, Options const& options) {
+    args.weights_of_all_ranks = options.weights_of_all_ranks;
+    args.after = options.after;
+  }
 };
 
 using DispatchInputs = Inputs<DispatchFamily>;
@@ -213,6 +217,7 @@ void bind_call_options(nb::module_& module) {
       .def_rw("expanded", &CallOptions::expanded)
       .def_rw("expert_alignment", &CallOptions::expert_alignment)
       .def_rw("zero_padding", &CallOptions::zero_padding)
+      .def_rw("weights_of_all_ranks", &CallOptions::weights_of_all_ranks)
       .def_rw("num_worst_tokens", &CallOptions::num_worst_tokens)
       .def_rw("num_workers", &CallOptions::num_workers)
       .def_rw("num_sms", &CallOptions::num_sms)

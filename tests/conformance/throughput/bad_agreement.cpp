@@ -153,6 +153,7 @@ TEST(BadAgreement, CombineOptions) {
     };
     differ("f16", [](CombineArgs& a) { a.x.dtype = a.bias0.dtype = a.bias1.dtype = a.out.dtype = DType::f16; });
     differ("topk_weights", [](CombineArgs& a) { a.topk_weights = {}; });
+    differ("topk_weights", [](CombineArgs& a) { a.weights_of_all_ranks = true; });
     differ("row_weights", [](CombineArgs& a) { a.row_weights = {}; });
     differ("handle", [&](CombineArgs& a) { a.handle = later; });
   });

@@ -42,6 +42,18 @@ TEST(BadCombine, Weights) {
       {"gradients of f16", [](CombineArgs& a) { a.topk_weights.dtype = DType::f16; }, {"topk_weights", "f16"}},
       {"gradients: a row less", [](CombineArgs& a) { --a.topk_weights.shape[0]; }, {"topk_weights"}},
       {"gradients: top_k 1", [](CombineArgs& a) { a.topk_weights.shape[1] = 1; }, {"topk_weights", "2", "1"}},
+      {"all ranks: 65 columns",
+       [](CombineArgs& a) {
+         a.weights_of_all_ranks = true;
+         a.topk_weights.shape[1] = 65;
+       },
+       {"topk_weights", "64", "65"}},
+      {"all ranks: 1 dimension",
+       [](CombineArgs& a) {
+         a.weights_of_all_ranks = true;
+         a.topk_weights.ndim = 1;
+       },
+       {"topk_weights"}},
       {"row weights of i32", [](CombineArgs& a) { a.row_weights.dtype = DType::i32; }, {"row_weights", "i32"}},
       {"row weights: a row less", [](CombineArgs& a) { --a.row_weights.shape[0]; }, {"row_weights"}},
       {"row weights: null", [](CombineArgs& a) { a.row_weights.data = nullptr; }, {"row_weights"}},

@@ -150,7 +150,16 @@ TEST(BadDispatch, WrongHandles) {
     };
     refused("another buffer's", [&](DispatchArgs& a) { a.handle = foreign; });
     refused("of 6 tokens for 5", [&](DispatchArgs& a) { a.x.shape[0] = 5; });
-    refused("beside ids", [&](DispatchArgs& a) { a.topk_idx = inputs.ids(); });
+    std::vector<std::uint8_t> const to_all(index(p.tokens(communicator.rank()) * c.ranks), 1);
+    ConstTensorView const mask{to_all.data(), DType::u8, {p.tokens(communicator.rank()), c.ranks}};
+    refused("beside token_in_rank", [&](DispatchArgs& a) { a.token_in_rank = mask; });
+    DispatchArgs by_mask = inputs.cached_args({});
+    by_mask.token_in_rank = mask;
+    Handle const without_ids = buffer.dispatch(by_mask).handle;
+    refused("ids beside the handle of a mask", [&](DispatchArgs& a) {
+      a.handle = without_ids;
+      a.topk_idx = inputs.ids();
+    });
   });
 }
 

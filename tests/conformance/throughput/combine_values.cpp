@@ -46,6 +46,19 @@ TEST_P(CombineValues, Everything) {
   run({.biases = 2, .row_weights = true, .topk_weights = true});
 }
 
+// Also where the routes know no slots.
+TEST_P(CombineValues, WeightsOfAllRanks) {
+  Case c = base();
+  c.layout = OutputLayout::flat;
+  c.alignment = 1;
+  for (Routing const routing : {Routing::uniform, Routing::skewed, Routing::sparse}) {
+    c.routing = routing;
+    run({.topk_weights = true, .weights_of_all_ranks = true}, c);
+  }
+  c.by_rank = true;
+  run({.biases = 1, .topk_weights = true, .weights_of_all_ranks = true}, c);
+}
+
 TEST_P(CombineValues, BiasAloneWhereNothingWasSent) {
   Case c = base();
   c.routing = Routing::sparse;

@@ -12,15 +12,22 @@ Problem with_other_values(Problem const& problem) {
     RankInput& input = other.inputs[index(rank)];
     input.x = random_values(problem.the.dtype, input.tokens * problem.the.hidden, random);
     if (!input.scales.empty()) input.scales = random_floats(input.tokens * problem.the.groups(), random);
+    if (!input.weights.empty()) input.weights = random_floats(input.tokens * problem.the.top_k, random);
   }
   return other;
 }
 
-void cached_round_trip(Problem const& p, Buffer& buffer, Handle const& handle) {
+// `with_ids`: ids and weights travel again.
+void cached_round_trip(Problem const& p, Buffer& buffer, Handle const& handle, bool with_ids = false) {
   int const rank = buffer.communicator().rank();
   RankInputs const inputs(p, rank);
-  Dispatched const received = buffer.dispatch(inputs.cached_args(handle));
-  DispatchChecker(p, rank, true).check_dispatch(received);
+  DispatchArgs args = inputs.cached_args(handle);
+  if (with_ids) {
+    args.topk_idx = inputs.args().topk_idx;
+    args.topk_weights = inputs.args().topk_weights;
+  }
+  Dispatched const received = buffer.dispatch(args);
+  DispatchChecker(p, rank, with_ids ? Travel::cached_with_ids : Travel::cached).check_dispatch(received);
   CombineInputs const outputs(p, rank, {.topk_weights = !p.the.by_rank});
   std::vector<std::byte> x(index(outputs.rows() * p.the.hidden) * size_of(p.the.combine_dtype));
   outputs.write_rows(x.data());
@@ -37,6 +44,7 @@ void run_cached(Case const& c) {
     Handle const handle = buffer.dispatch(inputs.args()).handle;
     cached_round_trip(second, buffer, handle);
     cached_round_trip(first, buffer, handle);
+    if (!c.by_rank) cached_round_trip(second, buffer, handle, true);
   });
 }
 

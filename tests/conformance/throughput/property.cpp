@@ -45,7 +45,8 @@ Case random_case(Random& random) {
 
 bool run_random_case(Case const& c, Random& random) {
   Problem const problem = make_problem(c);
-  CombineExtras const extras{random.between(0, 2), random.chance(30), !c.by_rank && random.chance(50)};
+  CombineExtras extras{random.between(0, 2), random.chance(30), random.chance(50)};
+  extras.weights_of_all_ranks = c.by_rank || (!c.expanded() && random.chance(50));
   std::string const what = text(c, " biases ", extras.biases, " row_weights ", extras.row_weights, " topk_weights ",
                                 extras.topk_weights);
   return run_ranks(c.launch, c.ranks, what, [&](Communicator& communicator) {

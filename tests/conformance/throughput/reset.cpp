@@ -70,7 +70,7 @@ TEST_P(Reset, AfterACombineThatIsMadeAgain) {
         DispatchArgs cached = inputs.args();
         cached.topk_idx = cached.topk_weights = {};
         cached.handle = held.handle;
-        DispatchChecker(on.p, on.rank, true).check_dispatch(on.buffer.dispatch(cached));
+        DispatchChecker(on.p, on.rank, Travel::cached).check_dispatch(on.buffer.dispatch(cached));
       }
       check_works(on);
     }

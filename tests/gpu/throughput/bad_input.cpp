@@ -71,7 +71,7 @@ TEST_F(GpuBadInput, DispatchMeetsCombine) {
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(p));
     RankInputs const inputs(p, communicator.rank());
-    Handle const handle = gpu_dispatch(p, buffer, device, inputs.args(), false);
+    Handle const handle = gpu_dispatch(p, buffer, device, inputs.args());
     Tensor const outputs = buffer.allocate(c.combine_dtype, {handle.num_recv_rows(), c.hidden});
     for (int i = 0; i < 2; ++i) {
       DispatchArgs const args = device.upload(inputs.args());

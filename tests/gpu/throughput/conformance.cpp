@@ -97,6 +97,16 @@ TEST_F(GpuConformance, Int32IdsNoWeightsStrides) {
   run_gpu_case({.ranks = 3, .tokens = 40, .hidden = 48, .extra_stride = 3});
 }
 
+// Also where the routes know no slots.
+TEST_F(GpuConformance, WeightsOfAllRanks) {
+  GpuExtras const extras{.combine = {.biases = 1, .topk_weights = true, .weights_of_all_ranks = true},
+                         .outputs = OutputsIn::mixed};
+  for (Routing const routing : {Routing::uniform, Routing::skewed}) {
+    run_gpu_case({.ranks = 4, .tokens = 300, .hidden = 64, .experts = 20, .top_k = 9, .routing = routing}, extras);
+  }
+  run_gpu_case({.ranks = 3, .tokens = 40, .hidden = 49, .by_rank = true}, extras);
+}
+
 TEST_F(GpuConformance, OutputsFromAnywhere) {
   for (OutputsIn const outputs : {OutputsIn::heap, OutputsIn::any_pointer, OutputsIn::odd_pointer}) {
     for (OutputLayout const layout : {OutputLayout::flat, OutputLayout::expanded})
@@ -158,11 +168,15 @@ TEST_F(GpuConformance, Cached) {
       communicator.barrier();
       Buffer buffer(communicator, gpu_options_for(p, 8));
       RankInputs const inputs(p, communicator.rank());
-      Handle const handle = gpu_dispatch(p, buffer, device, inputs.args(), false);
+      Handle const handle = gpu_dispatch(p, buffer, device, inputs.args());
       for (int i = 0; i < 2; ++i) {
-        Handle const same = gpu_dispatch(p, buffer, device, inputs.cached_args(handle), true);
+        Handle const same = gpu_dispatch(p, buffer, device, inputs.cached_args(handle), Travel::cached);
         gpu_combine(p, buffer, device, same, {});
       }
+      DispatchArgs again = inputs.args();  // ids and weights travel along the handle
+      again.handle = handle;
+      again.num_worst_tokens = 0;
+      if (!c.by_rank) gpu_dispatch(p, buffer, device, again, Travel::cached_with_ids);
       communicator.barrier();
     });
   }

@@ -94,11 +94,12 @@ inline void gpu_combine(Problem const& p, Buffer& buffer, DeviceRank& device, Ha
   outputs.check_result(device.download(seen));
 }
 
-inline Handle gpu_dispatch(Problem const& p, Buffer& buffer, DeviceRank& device, DispatchArgs args, bool cached) {
+inline Handle gpu_dispatch(Problem const& p, Buffer& buffer, DeviceRank& device, DispatchArgs args,
+                           Travel travel = Travel::fresh) {
   args = device.upload(args);
   Dispatched const seen = buffer.dispatch(args);
   buffer.synchronize();
-  DispatchChecker(p, buffer.communicator().rank(), cached, EngineKind::cuda).check_dispatch(device.download(seen));
+  DispatchChecker(p, buffer.communicator().rank(), travel, EngineKind::cuda).check_dispatch(device.download(seen));
   return seen.handle;
 }
 
@@ -107,12 +108,12 @@ inline void gpu_round_trip(Problem const& p, Buffer& buffer, DeviceRank& device,
   RankInputs const inputs(p, buffer.communicator().rank());
   DispatchArgs args = inputs.args();
   args.num_sms = extras.num_sms;
-  gpu_combine(p, buffer, device, gpu_dispatch(p, buffer, device, args, false), extras);
+  gpu_combine(p, buffer, device, gpu_dispatch(p, buffer, device, args), extras);
 }
 
 inline bool run_gpu_case(Case const& c, GpuExtras extras = {}) {
   Problem const p = make_problem(c);
-  if (c.by_rank || !c.weights) extras.combine.topk_weights = false;
+  if (c.by_rank || !c.weights) extras.combine.topk_weights = extras.combine.weights_of_all_ranks;
   return run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
     DeviceRank device(communicator.rank());
     communicator.barrier();

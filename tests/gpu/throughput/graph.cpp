@@ -85,7 +85,7 @@ void replay(Problem const& p, Buffer& buffer, DeviceRank& device, Captured const
   check_cuda(cudaGraphLaunch(on.exec, reinterpret_cast<cudaStream_t>(device.stream())), "cudaGraphLaunch");
   check_cuda(cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(device.stream())), "replay");
   buffer.synchronize();
-  DispatchChecker(p, rank, false, EngineKind::cuda).check_dispatch(device.download(on.routed));
+  DispatchChecker(p, rank, Travel::fresh, EngineKind::cuda).check_dispatch(device.download(on.routed));
   outputs.check_result(device.download(on.combined));
   check_guards(device, on);
 }

@@ -83,7 +83,7 @@ TEST_F(GpuReset, WithoutAFailure) {
       Pending<Dispatched> pending = on.buffer.dispatch_async(uploaded(on, inputs));
       on.buffer.reset();
       Dispatched const held = pending.get();
-      DispatchChecker(on.p, on.rank, false, EngineKind::cuda).check_dispatch(on.device.download(held));
+      DispatchChecker(on.p, on.rank, Travel::fresh, EngineKind::cuda).check_dispatch(on.device.download(held));
       gpu_combine(on.p, on.buffer, on.device, held.handle, {});
       reset_and_go_on(on);
     }

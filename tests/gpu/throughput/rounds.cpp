@@ -39,7 +39,7 @@ struct RoundsCase {
 };
 
 Handle dispatch_in_rounds(Problem const& p, Buffer& buffer, DeviceRank& device, RankInputs const& inputs) {
-  Handle handle = gpu_dispatch(p, buffer, device, inputs.args(), false);
+  Handle handle = gpu_dispatch(p, buffer, device, inputs.args());
   check(handle.routing()->rounds.size() > 1, "the case fits into the heap: it tests nothing");
   return handle;
 }
@@ -70,7 +70,7 @@ void run_rounds(RoundsCase const& c) {
       if (filler.given()) check_use(buffer, before, c.room);
       // What the dispatch found to fit must do so with all other memory in the caller's hands.
       std::vector<Tensor> const others = fill ? take_all(buffer) : std::vector<Tensor>{};
-      if (c.cached) gpu_dispatch(p, buffer, device, inputs.cached_args(handle), true);
+      if (c.cached) gpu_dispatch(p, buffer, device, inputs.cached_args(handle), Travel::cached);
       gpu_combine(p, buffer, device, handle, c.extras);
     }
     communicator.barrier();
@@ -170,7 +170,7 @@ TEST_F(GpuRounds, SeveralHandlesInAFullHeap) {
       Handle const second = dispatch_in_rounds(p, buffer, device, inputs);
       GpuExtras const extras{.combine = {.topk_weights = true}, .outputs = OutputsIn::any_pointer};
       gpu_combine(p, buffer, device, second, extras);
-      gpu_dispatch(p, buffer, device, inputs.cached_args(first), true);
+      gpu_dispatch(p, buffer, device, inputs.cached_args(first), Travel::cached);
       gpu_combine(p, buffer, device, first, extras);
       communicator.barrier();
     });
@@ -194,7 +194,7 @@ TEST_F(GpuRounds, NotEvenOneToken) {
       auto const error = expect_throw<OutOfMemory>("a dispatch", [&] { (void)buffer.dispatch(args); });
       check_names(error, {"heap_bytes"});
     }
-    gpu_dispatch(p, buffer, device, inputs.args(), false);
+    gpu_dispatch(p, buffer, device, inputs.args());
     communicator.barrier();
   });
 }

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <set>
+#include <algorithm>
 #include <vector>
 
 #include "support/random.hpp"
@@ -29,14 +29,43 @@ Ids random_ids(Random& random, std::int64_t tokens, std::int64_t top_k, int num_
   return ids;
 }
 
-// The ranks of a token's experts, in order.
-std::set<int> ranks_of(Ids const& ids, std::int64_t token, ExpertSplit const& experts) {
-  std::set<int> ranks;
+// The ranks of a token's experts, by the last slot that names each.
+std::vector<int> ranks_of(Ids const& ids, std::int64_t token, ExpertSplit const& experts) {
+  std::vector<int> ranks;
   for (std::int64_t slot = 0; slot < ids.top_k; ++slot) {
-    if (std::int64_t const expert = ids.at(token, slot); expert >= 0)
-      ranks.insert(experts.rank_of(static_cast<int>(expert)));
+    std::int64_t const expert = ids.at(token, slot);
+    if (expert < 0) continue;
+    int const rank = experts.rank_of(static_cast<int>(expert));
+    std::erase(ranks, rank);
+    ranks.push_back(rank);
   }
   return ranks;
+}
+
+TEST(ExpandedRoutes, OneRowForEachUsedSlot) {
+  Random random(11);
+  int const num_ranks = 5;
+  int const num_experts = 13;
+  ExpertSplit const experts(num_experts, num_ranks);
+  Ids const ids = random_ids(random, 40, 12, num_experts);
+  RouteTable const table = expanded_routes(ids.view(), experts, num_ranks);
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(num_experts));
+  std::vector<std::int64_t> tokens(static_cast<std::size_t>(num_ranks));
+  for (std::int64_t token = 0; token < ids.tokens; ++token) {
+    for (int const rank : ranks_of(ids, token, experts)) ++tokens[static_cast<std::size_t>(rank)];
+    auto next = table.of(token).begin();
+    for (std::int64_t slot = 0; slot < ids.top_k; ++slot) {
+      if (ids.at(token, slot) < 0) continue;
+      ASSERT_NE(next, table.of(token).end());
+      EXPECT_EQ(next->slot, slot);
+      EXPECT_EQ(next->expert, ids.at(token, slot));
+      EXPECT_EQ(next->rank, experts.rank_of(next->expert));
+      EXPECT_EQ(next->row, rows[static_cast<std::size_t>(next->expert)]++);
+      ++next;
+    }
+    EXPECT_EQ(next, table.of(token).end());
+  }
+  EXPECT_EQ(table.rows_per_rank, tokens);
 }
 
 TEST(FlatRoutes, OneRowForEachRankOfAToken) {
@@ -49,7 +78,7 @@ TEST(FlatRoutes, OneRowForEachRankOfAToken) {
     ASSERT_EQ(table.num_tokens(), ids.tokens);
     std::vector<std::int32_t> rows(static_cast<std::size_t>(num_ranks));
     for (std::int64_t token = 0; token < ids.tokens; ++token) {
-      std::set<int> const expected = ranks_of(ids, token, experts);
+      std::vector<int> const expected = ranks_of(ids, token, experts);
       auto const routes = table.of(token);
       ASSERT_EQ(routes.size(), expected.size());
       auto next = expected.begin();
@@ -73,9 +102,10 @@ TEST(FlatRoutes, LayoutOfAJobOfManyNodes) {
   Layout const layout = get_layout(ids.view(), num_ranks, num_ranks);
   ExpertSplit const experts(num_ranks, num_ranks);
   for (std::int64_t token = 0; token < ids.tokens; ++token) {
-    std::set<int> const expected = ranks_of(ids, token, experts);
+    std::vector<int> const expected = ranks_of(ids, token, experts);
     for (int rank = 0; rank < num_ranks; ++rank)
-      EXPECT_EQ(layout.is_token_in_rank.data<std::uint8_t>()[token * num_ranks + rank], expected.count(rank));
+      EXPECT_EQ(layout.is_token_in_rank.data<std::uint8_t>()[token * num_ranks + rank],
+                std::ranges::count(expected, rank));
   }
 }
 

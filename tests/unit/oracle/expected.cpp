@@ -72,16 +72,17 @@ TEST(Expected, ExpandedRowsByHand) {
   EXPECT_EQ(numbers(rows_of(p, 1)), (Rows{{0, 0, 0}, {-1, -1, -1}}));
 }
 
-TEST(Expected, SumsByRankOrByExpert) {
+TEST(Expected, SumsBySlot) {
   Problem const flat = two_ranks(OutputLayout::flat);
-  auto const by_rank = contributions(terms_of(flat.the), flat, {0, 0});
-  ASSERT_EQ(by_rank.size(), 2U);
-  EXPECT_EQ(by_rank[1].maker, 1);
+  auto const of_ranks = contributions(terms_of(flat.the), flat, {0, 0});
+  ASSERT_EQ(of_ranks.size(), 2U);
+  EXPECT_EQ(of_ranks[0].maker, 1);
+  EXPECT_EQ(of_ranks[1].maker, 0);
   Problem const expanded = two_ranks(OutputLayout::expanded);
-  auto const by_expert = contributions(terms_of(expanded.the), expanded, {0, 0});
-  ASSERT_EQ(by_expert.size(), 2U);
-  EXPECT_EQ(by_expert[0].row.slot, 1);
-  EXPECT_EQ(by_expert[1].row.slot, 0);
+  auto const of_slots = contributions(terms_of(expanded.the), expanded, {0, 0});
+  ASSERT_EQ(of_slots.size(), 2U);
+  EXPECT_EQ(of_slots[0].row.slot, 0);
+  EXPECT_EQ(of_slots[1].row.slot, 1);
 }
 
 TEST(Expected, CastByHand) {

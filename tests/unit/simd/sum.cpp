@@ -108,14 +108,15 @@ float rounded_product(float a, float b) {
 
 std::uint32_t reference(Case const& wanted, std::size_t index) {
   std::size_t const at = index * size_of(wanted.dtype);
-  float sum = 0;
-  for (std::size_t row = 0; row < wanted.rows.size(); ++row) {
-    float term = decode(load(wanted.rows[row].data() + at, wanted.dtype), wanted.dtype);
-    if (wanted.weights) term = rounded_product((*wanted.weights)[row], term);
-    sum = row == 0 ? term : rounded_sum(sum, term);
-  }
+  std::vector<float> terms;
   for (Bytes const& bias : wanted.biases)
-    sum = rounded_sum(sum, decode(load(bias.data() + at, wanted.dtype), wanted.dtype));
+    terms.push_back(decode(load(bias.data() + at, wanted.dtype), wanted.dtype));
+  for (std::size_t row = 0; row < wanted.rows.size(); ++row) {
+    float const term = decode(load(wanted.rows[row].data() + at, wanted.dtype), wanted.dtype);
+    terms.push_back(wanted.weights ? rounded_product((*wanted.weights)[row], term) : term);
+  }
+  float sum = terms.empty() ? 0.0F : terms[0];
+  for (std::size_t i = 1; i < terms.size(); ++i) sum = rounded_sum(sum, terms[i]);
   return encode(sum, wanted.dtype);
 }
 
@@ -274,7 +275,10 @@ TEST_P(KernelsSum, SignOfZero) {
   for (DType const dtype : all_types) {
     Bytes const negative = encode_row(std::vector<float>(70, -0.0F), dtype);
     Case zero{.dtype = dtype, .count = 70, .rows = {}, .weights = {}, .biases = {negative}};
-    EXPECT_EQ(reference(zero, 0), 0U);  // no rows: +0 + -0
+    EXPECT_EQ(reference(zero, 0), encode(-0.0F, dtype));  // the bias alone
+    check(zero, random);
+    zero.biases = {};
+    EXPECT_EQ(reference(zero, 0), 0U);
     check(zero, random);
     zero.rows = {negative, negative};
     EXPECT_EQ(reference(zero, 0), encode(-0.0F, dtype));

@@ -17,9 +17,9 @@ void stream_copy(std::byte* to, std::byte const* from, std::size_t bytes);
 // Orders all earlier non-temporal stores of this thread before its later stores.
 void store_fence() noexcept;
 
-// out[i] = round(w[0] * rows[0][i] + w[1] * rows[1][i] + ... + bias0[i] + bias1[i]), accumulated in f32 in
+// out[i] = round(bias0[i] + bias1[i] + w[0] * rows[0][i] + w[1] * rows[1][i] + ...), accumulated in f32 in
 // exactly that order, each product and each sum rounded on its own (no fused multiply-add), so that results
-// are bitwise reproducible. With no rows the sum starts at +0; with rows it starts with the first row.
+// are bitwise reproducible. The sum starts with its first term; without any it is +0.
 struct RowSum {
   std::span<void const* const> rows;   // each `count` elements of `dtype`
   float const* row_weights = nullptr;  // one per row; null: all 1, no multiplication

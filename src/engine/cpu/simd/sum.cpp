@@ -48,21 +48,26 @@ HWY_INLINE void load_term(Reader reader, RowSum const& sum, std::size_t row, std
   }
 }
 
-// The sums of the block at `offset` (bytes) of every row.
+// The sums of the block at `offset` (bytes): biases, then every row. The first term stands as it is: 0 + x would
+// lose the sign of a zero.
 template <class Element, bool weighted, class Reader>
 HWY_INLINE void sum_block(Reader reader, RowSum const& sum, std::size_t offset, F32& a, F32& b) {
   a = b = hn::Zero(TagF32());
   F32 next_a = a;
   F32 next_b = b;
-  if (!sum.rows.empty()) load_term<Element, weighted>(reader, sum, 0, offset, a, b);
-  for (std::size_t row = 1; row < sum.rows.size(); ++row) {
-    load_term<Element, weighted>(reader, sum, row, offset, next_a, next_b);
+  std::size_t row = 0;
+  if (void const* const first = sum.bias0 != nullptr ? sum.bias0 : sum.bias1; first != nullptr) {
+    reader.template load<Element>(first, offset, a, b);
+  } else if (!sum.rows.empty()) {
+    load_term<Element, weighted>(reader, sum, row++, offset, a, b);
+  }
+  if (sum.bias0 != nullptr && sum.bias1 != nullptr) {
+    reader.template load<Element>(sum.bias1, offset, next_a, next_b);
     a = hn::Add(a, next_a);
     b = hn::Add(b, next_b);
   }
-  for (void const* const bias : {sum.bias0, sum.bias1}) {
-    if (bias == nullptr) continue;
-    reader.template load<Element>(bias, offset, next_a, next_b);
+  for (; row < sum.rows.size(); ++row) {
+    load_term<Element, weighted>(reader, sum, row, offset, next_a, next_b);
     a = hn::Add(a, next_a);
     b = hn::Add(b, next_b);
   }

@@ -162,9 +162,11 @@ class CombineRun {
               .dtype = args.x.dtype});
   }
 
-  // Takes the weight of a slot from the row of the rank that holds the slot's expert.
+  // Takes the weight of a slot from the row of the rank that holds the slot's expert, or adds up those of all
+  // ranks.
   void gather_weights(std::int64_t token) const {
-    auto const top_k = static_cast<std::size_t>(routing().top_k);
+    auto const top_k = static_cast<std::size_t>(call_.out_weights.size(1));
+    bool const all = call_.args.weights_of_all_ranks;
     float* const out = static_cast<float*>(call_.out_weights.data) + static_cast<std::size_t>(token) * top_k;
     std::fill_n(out, top_k, 0.0F);
     for (Route const& route : routing().table.of(token)) {
@@ -175,7 +177,9 @@ class CombineRun {
         continue;
       }
       for (std::size_t slot = 0; slot < top_k; ++slot) {
-        if (routing().table.slot_rank[static_cast<std::size_t>(token) * top_k + slot] == route.rank) {
+        if (all) {
+          out[slot] += from[row * top_k + slot];
+        } else if (routing().table.slot_rank[static_cast<std::size_t>(token) * top_k + slot] == route.rank) {
           out[slot] = from[row * top_k + slot];
         }
       }

@@ -105,7 +105,9 @@ struct CombineKernelArgs {
   std::int64_t bias_stride[2];  // bytes
   std::byte* out;
   std::int64_t out_stride;  // bytes
-  float* out_weights;       // [N, K] contiguous; null when there are none
+  float* out_weights;       // [N, weight_slots] contiguous; null when there are none
+  int weight_slots;
+  bool weights_of_all_ranks;
   bool own_in_place;  // flat layout, x not in the heap: the rows that this rank pulls from itself are not staged
   PullPlan pull;      // has no stages where there is no copy engine, or rows do not suit it
   std::uint64_t digest;

@@ -81,6 +81,8 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
     args.out = static_cast<std::byte*>(call.out.data);
     args.out_stride = row_stride_of(call.out);
     args.out_weights = static_cast<float*>(call.out_weights.data);
+    args.weight_slots = static_cast<int>(returned_slots(from));
+    args.weights_of_all_ranks = from.weights_of_all_ranks;
     args.digest = digest_of(terms_of(call));
   }
   check_cuda(launch_combine(args, call.workers, stream_.get()), "launching the combine kernel");

@@ -249,7 +249,7 @@ class CombineRounds {
       args_.out = result_.x.view();
     }
     if (args_.topk_weights.given())
-      result_.topk_weights = in_pool(tools_, DType::f32, {routing_.num_tokens, routing_.top_k});
+      result_.topk_weights = in_pool(tools_, DType::f32, {routing_.num_tokens, returned_slots(args_)});
   }
 
   // The rows of a round, from `at` in the room on.

@@ -56,37 +56,50 @@ __device__ inline int checked_expert(NotifyKernelArgs const& args, std::int64_t 
 // The flat layout has one row for each (token, rank). Rows are numbered in token order within each (this rank,
 // destination) stream.
 
-// The ranks that the token goes to, as a mask. Counts the experts, and notes the rank of each slot.
-__device__ inline LocalRankMask ranks_of_token(NotifyKernelArgs const& args, std::int64_t token,
-                                               int* expert_counts) {
+// The ranks that a token goes to. Their order is that of combine's sum: by the last of a rank's slots, or by rank
+// if there are no slots.
+struct TokenRanks {
   LocalRankMask mask = 0;
+  std::uint8_t later[max_node_ranks];  // by rank of the mask: how many of the others come after it
+
+  // Ranks are added from the last to the first.
+  __device__ void add(int rank) {
+    if ((mask >> rank & 1) != 0) return;
+    later[rank] = static_cast<std::uint8_t>(__popcll(mask));
+    mask |= mask_of(rank);
+  }
+  [[nodiscard]] __device__ int place_of(int rank) const { return __popcll(mask) - 1 - later[rank]; }
+};
+
+// Counts the experts, too, and notes the rank of each slot.
+__device__ inline void read_token(NotifyKernelArgs const& args, std::int64_t token, int* expert_counts,
+                                  TokenRanks& ranks) {
   if (args.ids.data == nullptr) {
     std::uint8_t const* const in_rank = args.token_in_rank + token * args.in_rank_strides[0];
     // Here and below loops stay rolled: code that runs once must first be fetched, which takes longer than a loop.
 #pragma unroll 1
-    for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
-      if (in_rank[rank * args.in_rank_strides[1]] != 0) mask |= mask_of(rank);
+    for (int rank = args.peers.num_ranks - 1; rank >= 0; --rank) {
+      if (in_rank[rank * args.in_rank_strides[1]] != 0) ranks.add(rank);
     }
-    return mask;
+    return;
   }
   constexpr int ahead = 8;  // ids that are loaded before the first is looked at
   int const top_k = args.handle.top_k;
 #pragma unroll 1
-  for (int begin = 0; begin < top_k; begin += ahead) {
+  for (int begin = (top_k - 1) / ahead * ahead; begin >= 0; begin -= ahead) {
     std::int64_t ids[ahead];
     load_ids(args.ids, token, begin, top_k, ids);
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) {
-      if (begin + i >= top_k) break;
+    for (int i = ahead - 1; i >= 0; --i) {
+      if (begin + i >= top_k) continue;
       int const expert = checked_expert(args, ids[i], token, begin + i);
       int const rank = expert < 0 ? -1 : args.experts.rank_of(expert);
       args.handle.slot_rank[token * top_k + begin + i] = static_cast<std::int16_t>(rank);
       if (rank < 0) continue;
       atomicAdd(&expert_counts[expert], 1);
-      mask |= mask_of(rank);
+      ranks.add(rank);
     }
   }
-  return mask;
 }
 
 // Turns the warps' counts of a tile into first numbers, and moves `running` on. A warp does this for each rank,
@@ -112,7 +125,8 @@ __device__ inline void number_warps(FlatShared& shared, int num_ranks) {
 }
 
 __device__ inline void count_flat_tile(NotifyKernelArgs const& args, std::int64_t token, bool mine,
-                                       LocalRankMask mask, FlatShared& shared) {
+                                       TokenRanks const& ranks, FlatShared& shared) {
+  LocalRankMask const mask = ranks.mask;
   unsigned const lane = threadIdx.x % 32;
   unsigned const warp = threadIdx.x / 32;
   for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
@@ -123,16 +137,15 @@ __device__ inline void count_flat_tile(NotifyKernelArgs const& args, std::int64_
   number_warps(shared, args.peers.num_ranks);
   __syncthreads();
   DeviceRoute* const routes = scratch_routes_of(args.peers) + token * args.handle.width;
-  int used = 0;
 #pragma unroll 1
   for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
     unsigned const takers = __ballot_sync(~0U, (mask >> rank & 1) != 0);
     if ((mask >> rank & 1) == 0) continue;
     int const before = __popc(takers & ((1U << lane) - 1U));
-    routes[used++] = {shared.warp_counts[warp][rank] + before, static_cast<std::int16_t>(rank), -1};
+    routes[ranks.place_of(rank)] = {shared.warp_counts[warp][rank] + before, static_cast<std::int16_t>(rank), -1};
   }
 #pragma unroll 1
-  for (; mine && used < args.handle.width; ++used) routes[used] = {0, -1, -1};
+  for (int used = __popcll(mask); mine && used < args.handle.width; ++used) routes[used] = {0, -1, -1};
   __syncthreads();  // before the next tile counts
 }
 
@@ -144,7 +157,9 @@ __device__ inline void count_flat(NotifyKernelArgs const& args, TokenRange range
   for (std::int64_t tile = range.begin; tile < range.end; tile += count_threads) {
     std::int64_t const token = tile + threadIdx.x;
     bool const mine = token < range.end;
-    count_flat_tile(args, token, mine, mine ? ranks_of_token(args, token, expert_counts) : 0, shared);
+    TokenRanks ranks;
+    if (mine) read_token(args, token, expert_counts, ranks);
+    count_flat_tile(args, token, mine, ranks, shared);
   }
   if (static_cast<int>(threadIdx.x) < args.peers.num_ranks) counts[threadIdx.x] = shared.running[threadIdx.x];
 }
@@ -174,7 +189,7 @@ __device__ inline void number_slots(NotifyKernelArgs const& args, int slots, int
   __syncthreads();
 }
 
-// Writes a token's routes by expert, then by slot, which is the order of combine's sum.
+// Writes a token's routes by slot, which is the order of combine's sum.
 __device__ inline void write_routes(NotifyKernelArgs const& args, std::int64_t token, int const* experts,
                                     int const* numbers) {
   int const top_k = args.handle.top_k;
@@ -182,14 +197,8 @@ __device__ inline void write_routes(NotifyKernelArgs const& args, std::int64_t t
   int used = 0;
   for (int slot = 0; slot < top_k; ++slot) {
     if (experts[slot] < 0) continue;
-    ++used;
-    int place = 0;
-    for (int other = 0; other < top_k; ++other) {
-      bool const before = experts[other] < experts[slot] || (experts[other] == experts[slot] && other < slot);
-      if (experts[other] >= 0 && before) ++place;
-    }
-    routes[place] = {numbers[slot], static_cast<std::int16_t>(args.experts.rank_of(experts[slot])),
-                     static_cast<std::int16_t>(slot)};
+    routes[used++] = {numbers[slot], static_cast<std::int16_t>(args.experts.rank_of(experts[slot])),
+                      static_cast<std::int16_t>(slot)};
   }
   for (; used < args.handle.width; ++used) routes[used] = {0, -1, -1};
 }

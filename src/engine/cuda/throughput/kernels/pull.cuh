@@ -41,9 +41,26 @@ struct Sum {
   }
 };
 
+// Starts the sum of a token with its biases; returns whether it has any. `unit` counts from the start of the row.
+template <typename Element, typename Unit>
+__device__ inline bool add_biases(CombineKernelArgs const& args, std::int64_t token, std::uint32_t unit,
+                                  Sum<Element, Unit>& sum) {
+  bool any = false;
+#pragma unroll 1
+  for (int which = 0; which < 2; ++which) {
+    if (args.bias[which] == nullptr) continue;
+    Vector<Element, Unit> values;
+    values.unit = reinterpret_cast<Unit const*>(args.bias[which] + token * args.bias_stride[which])[unit];
+    sum.add(values, 1.0F, false, !any);
+    any = true;
+  }
+  return any;
+}
+
+// `biased`: the sum goes on from there.
 template <typename Element, typename Unit>
 __device__ inline void sum_routes(TokenRows const& token, std::uint32_t unit, bool inside, bool weighted,
-                                  Sum<Element, Unit>& sum) {
+                                  bool biased, Sum<Element, Unit>& sum) {
   constexpr int ahead = 4;
   using Values = Vector<Element, Unit>;
   for (int group = 0; group < token.used; group += ahead) {
@@ -56,7 +73,7 @@ __device__ inline void sum_routes(TokenRows const& token, std::uint32_t unit, bo
 #pragma unroll
     for (int i = 0; i < ahead; ++i) {
       float const weight = __shfl_sync(~0U, token.weight, (group + i) % 32);
-      if (group + i < token.used) sum.add(values[i], weight, weighted, group + i == 0);
+      if (group + i < token.used) sum.add(values[i], weight, weighted, group + i == 0 && !biased);
     }
   }
 }
@@ -73,7 +90,8 @@ __device__ inline void sum_token(CombineKernelArgs const& args, std::int64_t tok
     std::uint32_t const unit = base + threadIdx.x % 32;
     bool const inside = unit < units;
     Sum<Element, Unit> sum{};
-    sum_routes<Element, Unit>(low, unit, inside, weighted, sum);
+    bool const biased = inside && add_biases(args, token, unit, sum);
+    sum_routes<Element, Unit>(low, unit, inside, weighted, biased, sum);
     if (high.used > 0) {
       // The token has more than 32 routes: the sum goes on where it stood.
       for (int i = 0; i < high.used; ++i) {
@@ -85,12 +103,6 @@ __device__ inline void sum_token(CombineKernelArgs const& args, std::int64_t tok
       }
     }
     if (!inside) continue;
-    for (int which = 0; which < 2; ++which) {
-      if (args.bias[which] == nullptr) continue;
-      Values values;
-      values.unit = reinterpret_cast<Unit const*>(args.bias[which] + token * args.bias_stride[which])[unit];
-      sum.add(values, 1.0F, false, false);
-    }
     Values result;
 #pragma unroll
     for (int i = 0; i < Values::size; ++i) result.elements[i] = Element::narrow(sum.of[i]);
@@ -114,18 +126,26 @@ __device__ inline TokenRows rows_of_token(CombineKernelArgs const& args, SourceR
   return rows;
 }
 
-// One warp gathers the weights of a token. The weight of a slot comes from the row of the rank that has its expert.
+// One warp gathers the weights of a token. The weight of a slot comes from the row of the rank that has its expert,
+// or is the sum over all rows.
 __device__ inline void gather_weights(CombineKernelArgs const& args, SourceRows const* sources,
                                       std::int64_t token) {
-  int const top_k = args.handle.top_k;
+  int const top_k = args.weight_slots;
   DeviceRoute const* const routes = args.handle.routes + token * args.handle.width;
   for (int slot = static_cast<int>(threadIdx.x % 32); slot < top_k; slot += 32) {
     float weight = 0.0F;
     for (int i = 0; i < args.handle.width && routes[i].rank >= 0; ++i) {
       auto const* const from = reinterpret_cast<float const*>(sources[routes[i].rank].weights);
-      if (args.handle.expanded && routes[i].slot == slot) weight = from[routes[i].row];
-      if (!args.handle.expanded && args.handle.slot_rank[token * top_k + slot] == routes[i].rank)
-        weight = from[static_cast<std::int64_t>(routes[i].row) * top_k + slot];
+      if (args.handle.expanded) {
+        if (routes[i].slot == slot) weight = from[routes[i].row];
+        continue;
+      }
+      std::int64_t const at = static_cast<std::int64_t>(routes[i].row) * top_k + slot;
+      if (args.weights_of_all_ranks) {
+        weight = __fadd_rn(weight, from[at]);
+      } else if (args.handle.slot_rank[token * top_k + slot] == routes[i].rank) {
+        weight = from[at];
+      }
     }
     args.out_weights[token * top_k + slot] = weight;
   }

@@ -215,7 +215,7 @@ class PullSummer {
       std::uint32_t const offset = stage.offset + at_;
       bool const inside = at_ < stage.bytes;
       bool const ends = stage.ends;
-      if (inside) add(stage, turn.stage);
+      if (inside) add(stage, turn.stage, token, offset);
       __syncwarp();
       // Releases the warp's reads of the stage. Pairs with the barrier_wait() in PullLoader::load().
       if (threadIdx.x % 32 == 0) ptx::barrier_arrive(&stage.empty);
@@ -226,7 +226,8 @@ class PullSummer {
  private:
   using Values = Vector<Element, uint4>;
 
-  __device__ void add(PullStage const& stage, int which) {
+  // `offset`: of this thread's part in a row.
+  __device__ void add(PullStage const& stage, int which, std::int32_t token, std::uint32_t offset) {
     bool const weighted = args_.row_weights.data != nullptr;
     std::uint32_t from = ptx::shared_address(ring_.row_of(which, 0)) + at_;
     int const rows = stage.rows;
@@ -234,11 +235,13 @@ class PullSummer {
     Values values;
     if (stage.begins) {
       sum_ = {};
-      if (rows == 0) return;
-      values.unit = ptx::load_shared(from);
-      sum_.add(values, stage.weights[0], weighted, true);
-      row = 1;
-      from += ring_.piece;
+      bool const biased = add_biases(args_, token, offset / sizeof(uint4), sum_);
+      if (!biased && rows > 0) {
+        values.unit = ptx::load_shared(from);
+        sum_.add(values, stage.weights[0], weighted, true);
+        row = 1;
+        from += ring_.piece;
+      }
     }
 #pragma unroll 1
     for (; row < rows; ++row, from += ring_.piece) {
@@ -247,15 +250,8 @@ class PullSummer {
     }
   }
 
-  // Adds the biases and stores the sum.
+  // Stores the sum.
   __device__ void finish(std::int32_t token, std::uint32_t offset) {
-#pragma unroll 1
-    for (int which = 0; which < 2; ++which) {
-      if (args_.bias[which] == nullptr) continue;
-      Values values;
-      values.unit = *reinterpret_cast<uint4 const*>(args_.bias[which] + token * args_.bias_stride[which] + offset);
-      sum_.add(values, 1.0F, false, false);
-    }
     Values result;
 #pragma unroll
     for (int i = 0; i < Values::size; ++i) result.elements[i] = Element::narrow(sum_.of[i]);
