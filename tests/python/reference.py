@@ -33,6 +33,10 @@ def experts_of(rank: int, experts: int, ranks: int) -> range:
     return range(first, first + each + (1 if rank < more else 0))
 
 
+def rank_of(expert: int, experts: int, ranks: int) -> int:
+    return next(rank for rank in range(ranks) if expert in experts_of(rank, experts, ranks))
+
+
 @dataclass
 class Received:
     """What a rank must receive in the flat layout, by source, then token."""
@@ -112,20 +116,23 @@ def expanded(inputs: list[Inputs], rank: int, experts: int, alignment: int = 1) 
 
 
 def expanded_sums(outputs: list[torch.Tensor], inputs: list[Inputs], source: int, experts: int) -> torch.Tensor:
-    """What combine must give source: unweighted sums in float32, by expert, rounded once.
+    """What combine must give source: unweighted sums in float32, by slot, rounded once.
 
     Args:
         outputs: of each rank, its real rows in order.
     """
-    total = torch.zeros(inputs[source].x.shape)
+    at_slot = {}
     for rank, rows in enumerate(outputs):
         row = 0
         for expert in experts_of(rank, experts, len(inputs)):
             for other, each in enumerate(inputs):
-                for token, _ in (each.topk_idx == expert).nonzero().tolist():
+                for token, slot in (each.topk_idx == expert).nonzero().tolist():
                     if other == source:
-                        total[token] += rows[row].float()
+                        at_slot[token, slot] = rows[row]
                     row += 1
+    total = torch.zeros(inputs[source].x.shape)
+    for token, slot in sorted(at_slot):
+        total[token] += at_slot[token, slot].float()
     return total.to(inputs[source].x.dtype)
 
 
@@ -139,9 +146,46 @@ def ranks_of(mine: Inputs, experts: int, ranks: int) -> torch.Tensor:
 
 
 def combined(outputs: list[torch.Tensor], received: list[Received], source: int, tokens: int) -> torch.Tensor:
-    """Returns sums in float32, in the order of ranks, rounded once."""
-    total = torch.zeros(tokens, outputs[0].shape[1])
+    """Returns sums in float32, rounded once. A rank's row comes at the last slot that names one of its experts."""
+    parts = []
     for rows, meta in zip(outputs, received):
         for row in (meta.source == source).nonzero().flatten().tolist():
-            total[int(meta.source_token[row])] += rows[row].float()
+            last = int((meta.topk_idx[row] >= 0).nonzero().max())
+            parts.append((int(meta.source_token[row]), last, rows[row]))
+    total = torch.zeros(tokens, outputs[0].shape[1])
+    for token, _, row in sorted(parts, key=lambda part: part[:2]):
+        total[token] += row.float()
     return total.to(outputs[0].dtype)
+
+
+def weights_of_all_ranks(
+    weights: list[torch.Tensor], received: list[Received], source: int, tokens: int
+) -> torch.Tensor:
+    """Returns [tokens, K]: the sums of a token's weights over all ranks that have it, whoever owns a slot's expert."""
+    total = torch.zeros(tokens, weights[0].shape[1])
+    for rows, meta in zip(weights, received):
+        mine = meta.source == source
+        total.index_add_(0, meta.source_token[mine].long(), rows[mine])
+    return total
+
+
+def metadata(inputs: list[Inputs], rank: int, experts: int, max_tokens: int, alignment: int) -> list[list[int]]:
+    """Rows of EPHandle.recv_src_metadata in the expanded layout."""
+    own = experts_of(rank, experts, len(inputs))
+    row_of: dict[tuple[int, int, int], int] = {}
+    start = 0
+    for expert in own:
+        row = start
+        for source, each in enumerate(inputs):
+            for token, slot in (each.topk_idx == expert).nonzero().tolist():
+                row_of[source, token, slot] = row
+                row += 1
+        start += -(-(row - start) // alignment) * alignment
+    lines = []
+    for source, each in enumerate(inputs):
+        for token, ids in enumerate(each.topk_idx.tolist()):
+            slots = [k for k, expert in enumerate(ids) if expert in own]
+            if slots:
+                at = [row_of.get((source, token, k), -1) for k in range(len(ids))]
+                lines.append([source * max_tokens + token, source * len(ids) + slots[0], *at])
+    return lines

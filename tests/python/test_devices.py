@@ -16,12 +16,13 @@ everywhere = [
     *names_of("bodies.buffer", """
         rows_of_each_dtype fp8_pairs_and_casts expanded_rows worst_case cached_and_masks asynchronous own_memory"""),
     *names_of("bodies.deep_ep", """
-        every_result source_tokens fp8_and_cached cached late_inputs events_and_streams layouts worst_case
-        memory_is_reused_in_order shares_of_sms"""),
+        every_result source_tokens weights_of_all_ranks ids_overwritten fp8_and_cached cached late_inputs
+        events_and_streams layouts worst_case memory_is_reused_in_order shares_of_sms"""),
     *names_of("clients.v1", """
         trainer trainer_that_destroys all_keywords config_from_json constructor_retries subgroups"""),
     *names_of("bodies.elastic", """
-        flat expanded cached statistics without_cpu_sync fp8 late_inputs events_and_streams shares_of_sms"""),
+        flat expanded cached ids_overwritten statistics without_cpu_sync fp8 late_inputs events_and_streams
+        shares_of_sms"""),
     *names_of("clients.v2", "trainer_expanded trainer_by_hand trainer_flat inference"),
     *names_of("bodies.low_latency", """
         bf16_steps fp8_steps two_micro_batches two_sends kept_handles statistics masks halves_on_streams

@@ -34,8 +34,12 @@ def test_sums_of_counts_in_gpu_memory():
             wanted = reference.expanded(inputs, rank, case.experts, 4)
             rows = rows_of_experts(table, len(wanted.counts))
             assert rows.tolist() == wanted.counts and rows.dtype == torch.int32, case
-            ends = ends_of_experts(rows, 4)
+            ends = ends_of_experts(rows, 4, with_padding=False)
             assert ends.tolist() == wanted.ends and ends.dtype == torch.int32, case
+            sums = ends_of_experts(rows, 4, with_padding=True)
+            padded = [-(-count // 4) * 4 for count in wanted.counts]
+            assert sums.tolist() == [sum(padded[: i + 1]) for i in range(len(padded))]
+            assert sums.dtype == torch.int32
             of_ranks = ends_of_ranks(None, table, expanded=False)
             assert of_ranks.tolist() == prefix_of(inputs, rank, case.experts) and of_ranks.dtype == torch.int32
             assert ends_of_ranks(None, table, expanded=True) is None

@@ -46,7 +46,11 @@ class Repeated(NamedTuple):
     engine: switchyard.Buffer
     handle: switchyard.Handle
     topk_idx: Any
+    """As in that dispatch."""
     num_worst_tokens: int
+    sends_ids: bool = False
+    """Whether ids, and topk_weights, travel again."""
+    topk_weights: Any = None
 
 
 class Sending(NamedTuple):
@@ -58,10 +62,12 @@ class Sending(NamedTuple):
     after: Event | None
     num_sms: int
     queued: bool
+    weights_of_all_ranks: bool = False
+    """Whether weights are summed over all ranks that have a token, whoever owns the slot's expert."""
 
 
 Routing = tuple[Any, Any, Any]
-"""topk_idx, topk_weights, and a handle or is_token_in_rank; each may be None."""
+"""topk_idx, topk_weights, and a handle or is_token_in_rank; each may be None. With a handle ids only travel along."""
 
 
 # ---- dispatch ----
@@ -90,9 +96,10 @@ def dispatch(engines: Engines, engine: switchyard.Buffer, call: Call, routing: R
 def dispatch_again(engines: Engines, call: Call, earlier: Repeated) -> tuple[Any, Event | None]:
     """Dispatches x along the routes of an earlier dispatch."""
     if not _routes_anew(call, earlier):
-        return dispatch(engines, earlier.engine, call, (None, None, earlier.handle))
+        ids = earlier.topk_idx if earlier.sends_ids else None
+        return dispatch(engines, earlier.engine, call, (ids, earlier.topk_weights, earlier.handle))
     call = call._replace(rows=call.rows._replace(num_worst_tokens=earlier.num_worst_tokens))
-    return dispatch(engines, earlier.engine, call, (earlier.topk_idx, None, None))
+    return dispatch(engines, earlier.engine, call, (earlier.topk_idx, earlier.topk_weights, None))
 
 
 def _routes_anew(call: Call, earlier: Repeated) -> bool:
@@ -105,14 +112,16 @@ def _routes_anew(call: Call, earlier: Repeated) -> bool:
 
 
 # Callers pass the same options in every step, so options are made once.
-_known_options: dict[tuple[int, int, Rows], interop.CallOptions] = {}
+_known_options: dict[tuple[int, int, Rows, bool], interop.CallOptions] = {}
 _any_rows = Rows()
 
 
-def _options(x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows = _any_rows) -> interop.CallOptions:
+def _options(
+    x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows = _any_rows, weights_of_all_ranks: bool = False
+) -> interop.CallOptions:
     """Returns options of the engine. num_sms is a number that Engines.num_sms returned."""
     stream = interop.current_cuda_stream(x)
-    key = (num_sms, stream, rows)
+    key = (num_sms, stream, rows, weights_of_all_ranks)
     found = _known_options.get(key)
     if found is not None and after is None:
         return found
@@ -124,6 +133,7 @@ def _options(x: torch.Tensor, after: Event | None, num_sms: int, rows: Rows = _a
         num_sms=num_sms,
         expanded=rows.expanded,
         zero_padding=rows.zero_padding,
+        weights_of_all_ranks=weights_of_all_ranks,
     )
     if after is None:
         _known_options[key] = made
@@ -140,7 +150,8 @@ def combine(
 ) -> tuple[torch.Tensor, torch.Tensor | None, EventOverlap]:
     """Returns the sums, the sums of weights, and the event after which they are valid."""
     sms = engines.num_sms(call.num_sms, call.x)
-    options = interop.or_refuse(interop.refuse_combine, engine, _options, call.x, call.after, sms)
+    all_ranks = call.weights_of_all_ranks
+    options = interop.or_refuse(interop.refuse_combine, engine, _options, call.x, call.after, sms, _any_rows, all_ranks)
     try:
         sums, weights, event = _combine(engine, handle, call, options)
     except (InvalidArgument, OutOfMemory, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from typing import Any
 
@@ -59,7 +60,7 @@ def by_torch(topk_idx: torch.Tensor, num_experts: int, num_ranks: int) -> Layout
     used = (topk_idx >= 0) & (topk_idx < num_experts)
     # Slots that are not used go to one more expert, and one more rank, which are cut off.
     expert = topk_idx.long().where(used, num_experts)
-    rank = _ranks_of(expert, num_experts, num_ranks).where(used, num_ranks)
+    rank = ranks_of(expert, num_experts, num_ranks).where(used, num_ranks)
     in_rank = torch.zeros(len(topk_idx), num_ranks + 1, dtype=torch.bool, device=topk_idx.device)
     in_rank = in_rank.scatter_(1, rank, True)[:, :num_ranks].contiguous()
     per_expert = torch.zeros(num_experts + 1, dtype=torch.int32, device=topk_idx.device)
@@ -67,7 +68,7 @@ def by_torch(topk_idx: torch.Tensor, num_experts: int, num_ranks: int) -> Layout
     return in_rank.sum(0, dtype=torch.int32), per_expert[:num_experts], in_rank
 
 
-def _ranks_of(expert: torch.Tensor, num_experts: int, num_ranks: int) -> torch.Tensor:
+def ranks_of(expert: torch.Tensor, num_experts: int, num_ranks: int) -> torch.Tensor:
     """Returns the rank of each expert, by arithmetic: a table would have to be copied to the GPU."""
     each, more = divmod(num_experts, num_ranks)
     wide = more * (each + 1)  # experts of the first ranks, which hold one more than the others
@@ -90,14 +91,16 @@ def rows_of_experts(counts: torch.Tensor, num_local_experts: int) -> torch.Tenso
     return counts[:, 1 : 1 + num_local_experts].sum(0, dtype=torch.int32)
 
 
-def ends_of_experts(rows: torch.Tensor, alignment: int) -> torch.Tensor:
+def ends_of_experts(rows: torch.Tensor, alignment: int, with_padding: bool) -> torch.Tensor:
     """Returns [L] int32: where each expert's rows end if each expert starts at a multiple of alignment.
 
     Args:
         rows: the number of rows of each expert.
+        with_padding: True: where its padding ends; False: where its real rows end.
     """
     padded = (rows + alignment - 1) // alignment * alignment
-    return (padded.cumsum(0, dtype=torch.int32) - padded + rows).int()
+    ends = padded.cumsum(0, dtype=torch.int32)
+    return ends if with_padding else (ends - padded + rows).int()
 
 
 def ends_of_ranks(handle: Handle, counts: torch.Tensor | None, expanded: bool) -> torch.Tensor | None:
@@ -125,6 +128,73 @@ def exchanged_ends(sent: torch.Tensor, communicator: Communicator) -> torch.Tens
     everybody = communicator.all_gather(struct.pack(f"{len(sent)}q", *sent.tolist()))
     rows = [struct.unpack(f"{len(sent)}q", theirs) for theirs in everybody]
     return torch.tensor(rows, dtype=torch.int64).cumsum(0).to(sent.device, torch.int32)
+
+
+def exchanged_counts(per_expert: torch.Tensor, alignment: int, communicator: Communicator) -> list[int]:
+    """Returns for each local expert how many tokens all ranks send to it, rounded up to alignment. Collective.
+
+    Args:
+        per_expert: [E] tokens that this rank sends to each expert.
+    """
+    own = local_range(len(per_expert), communicator.rank, communicator.size)
+    form = f"{len(per_expert)}q"
+    everybody = communicator.all_gather(struct.pack(form, *per_expert.tolist()))
+    counts = [struct.unpack(form, theirs)[own.start : own.stop] for theirs in everybody]
+    return [-(-sum(of_expert) // alignment) * alignment for of_expert in zip(*counts)]
+
+
+def local_range(num_experts: int, rank: int, num_ranks: int) -> range:
+    """Returns the experts of a rank: the first E % R ranks hold one more than the others."""
+    each, more = divmod(num_experts, num_ranks)
+    begin = rank * each + min(rank, more)
+    return range(begin, begin + each + (rank < more))
+
+
+def exchanged_ids(topk_idx: torch.Tensor, communicator: Communicator) -> list[torch.Tensor]:
+    """Returns the ids [N, K] int32 of each rank, on the CPU. Collective."""
+    mine = topk_idx.to("cpu", torch.int32).contiguous()
+    everybody = communicator.all_gather(ctypes.string_at(mine.data_ptr(), mine.numel() * 4))
+    top_k = mine.shape[1]
+    shape = (-1, top_k) if top_k else (0, 0)
+    empty = torch.empty(0, top_k, dtype=torch.int32)
+    return [torch.frombuffer(bytearray(one), dtype=torch.int32).view(shape) if one else empty for one in everybody]
+
+
+def sources_of_rows(ids_of_ranks: list[torch.Tensor], own: range, max_tokens: int, alignment: int) -> torch.Tensor:
+    """Returns [n, 2 + K] int32: for each token received, by source rank and token, where it came from and went to.
+
+    Column 0 is source rank * max_tokens + the token's number there; column 1 is source rank * K + the first slot whose
+    expert is ours; column 2 + k is the row of the expanded layout for slot k, or -1.
+
+    Args:
+        ids_of_ranks: the topk_idx of each rank.
+        own: the local experts.
+        max_tokens: more than any rank's tokens.
+        alignment: rows of an expert start at multiples of it (expanded).
+    """
+    columns, experts = [], []
+    for source, ids in enumerate(ids_of_ranks):
+        local = torch.where((ids >= own.start) & (ids < own.stop), ids - own.start, -1)
+        tokens = (local >= 0).any(1).nonzero().squeeze(1)
+        local = local[tokens]
+        first = (local >= 0).int().argmax(1) if len(tokens) else tokens
+        columns.append(torch.stack((source * max_tokens + tokens, source * ids.shape[1] + first), 1))
+        experts.append(local)
+    expert = torch.cat(experts).long()
+    used = expert >= 0
+    rows = torch.full_like(expert, -1)
+    rows[used] = _expanded_rows(expert[used], len(own), alignment)
+    return torch.cat((torch.cat(columns), rows), 1).int()
+
+
+def _expanded_rows(experts: torch.Tensor, num_local_experts: int, alignment: int) -> torch.Tensor:
+    """Returns the row of each entry: by expert, each at a multiple of alignment, then in the order of the entries."""
+    counts = torch.bincount(experts, minlength=num_local_experts)
+    padded = (counts + alignment - 1) // alignment * alignment
+    by_expert = torch.argsort(experts, stable=True)
+    number = torch.empty_like(by_expert)  # among all entries, by expert
+    number[by_expert] = torch.arange(len(experts))
+    return number - (counts.cumsum(0) - counts)[experts] + (padded.cumsum(0) - padded)[experts]
 
 
 def check_stats(stats: Any, num_local_experts: int) -> None:

@@ -13,7 +13,7 @@ from ._calls import Call, Repeated, Rows, Sending, biases_of, combine, dispatch,
 from ._engines import Engines, LowLatencyBuffers, Shape
 from ._errors import number, tensor, wrong_type
 from ._events import event_before, finished
-from ._layout import any_layout
+from ._layout import any_layout, exchanged_counts
 from ._local_memory import LocalMemory
 from ._source import Fp8Pair, received_x, source_of
 from .config import Config
@@ -219,7 +219,8 @@ class Buffer(LowLatencyCalls):
             handle: the handle of an earlier dispatch, whose routes this cached dispatch repeats. H must be as there;
                 topk_idx and topk_weights must be None.
             num_tokens_per_rank, num_tokens_per_rdma_rank, is_token_in_rank, num_tokens_per_expert: the results of
-                get_dispatch_layout. Routes follow topk_idx if it is given, else is_token_in_rank.
+                get_dispatch_layout. Routes follow topk_idx if it is given, else is_token_in_rank; the list of counts is
+                then made from num_tokens_per_expert.
             topk_idx: [N, K] int64; -1: not selected.
             topk_weights: [N, K] float32.
             expert_alignment: counts are rounded up to it.
@@ -253,12 +254,18 @@ class Buffer(LowLatencyCalls):
             overlap = finished(async_finish, event, source.x.is_cuda)
             return received_x(source, received, False), None, None, None, None, overlap
         engine = self._engines.of(shape)
+        # The caller may overwrite its ids before they are used again.
+        uses_ids = topk_idx is not None and (is_token_in_rank is None or rows.num_worst_tokens > 0)
+        kept_ids = topk_idx.clone() if topk_idx is not None and uses_ids else None
         inputs = (topk_idx, topk_weights, is_token_in_rank if topk_idx is None else None)
         received, event = dispatch(self._engines, engine, call, inputs)
         recv_x, overlap = received_x(source, received, False), finished(async_finish, event, source.x.is_cuda)
-        routing = Routing(topk_idx, is_token_in_rank, rows.num_worst_tokens, self._communicator)
+        routing = Routing(kept_ids, is_token_in_rank, rows.num_worst_tokens, self._communicator)
         made = DispatchHandle(received.handle, engine, routing)
-        return recv_x, received.topk_idx, received.topk_weights, received.tokens_per_expert, made, overlap
+        counts = received.tokens_per_expert
+        if topk_idx is None and num_tokens_per_expert is not None:
+            counts = exchanged_counts(num_tokens_per_expert, alignment, self._communicator)
+        return recv_x, received.topk_idx, received.topk_weights, counts, made, overlap
 
     # ---- combine ----
 
@@ -278,7 +285,8 @@ class Buffer(LowLatencyCalls):
         Args:
             x: [n, H] bfloat16 (or float16, float32), in the rows of the dispatch.
             handle: the handle of the dispatch.
-            topk_weights: [n, K] float32: summed up like the rows, separately.
+            topk_weights: [n, K] float32: summed up like the rows, separately: all K slots of all ranks that have the
+                token, whichever rank owns a slot's expert.
             bias: 0, 1 or 2 tensors [N, H]: added to the sums.
             config, previous_event, async_finish, allocate_on_comm_stream: as in dispatch. On the CPU an asynchronous
                 call with topk_weights still waits for its results.
@@ -291,7 +299,7 @@ class Buffer(LowLatencyCalls):
         with self._engines.or_refuse(interop.refuse_combine, handle):
             own = _own(handle)
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, tensor("x", x))
-            call = Sending(x, topk_weights, biases_of(bias), after, _wanted_sms(config), async_finish)
+            call = Sending(x, topk_weights, biases_of(bias), after, _wanted_sms(config), async_finish, True)
         return combine(self._engines, own.buffer, own.core, call)
 
 

@@ -192,7 +192,7 @@ class ElasticBuffer:
             x: [N, H] bfloat16 (or float16, float32); or (float8_e4m3fn [N, H], scales [N, ceil(H/128)] float32 of any
                 strides, or int32 of fewer columns).
             topk_idx: [N, K] int64 or int32; -1: not selected.
-            topk_weights: [N, K] float32. With a handle the tokens are routed anew, by handle.topk_idx.
+            topk_weights: [N, K] float32.
             cumulative_local_expert_recv_stats: [L] integers: rows received, without padding, are added to it.
             num_experts: E; needed with topk_idx.
             num_max_tokens_per_rank: M, the same on all ranks; None: the constructor's.
@@ -213,12 +213,14 @@ class ElasticBuffer:
             do_zero_padding: True: padding rows are zeros. False: they are undefined.
             use_tma_aligned_col_major_sf: True: received scales are copied to column-major order, and columns start at
                 multiples of 16 bytes.
-            num_qps, allocate_on_comm_stream, do_handle_copy: without effect.
+            do_handle_copy: True: the handle keeps a copy of topk_idx. False: it keeps topk_idx, which must then not
+                change as long as the handle is used.
+            num_qps, allocate_on_comm_stream: without effect.
 
         Returns:
             recv_x in the form of x; recv_topk_idx [n, K], local ids, -1 for experts of other ranks (None if expanded);
-            recv_topk_weights [n, K] or (expanded) [n] float32, None unless given; the handle; the event. Of a cached
-            dispatch ids and weights are None, and the handle is the given one.
+            recv_topk_weights [n, K] or (expanded) [n] float32, None unless given; the handle (of a cached dispatch the
+            given one); the event.
 
         Raises the same as switchyard.Buffer.dispatch.
         """
@@ -234,24 +236,26 @@ class ElasticBuffer:
         rows = Rows(plan.expert_alignment, 0, plan.do_expand, do_zero_padding)
         call = Call(source, after, plan.num_sms, rows, async_with_compute_stream and not reads)
         if handle is None:
-            received, event, made = self._dispatch_anew(topk_idx, topk_weights, call, plan)
-        elif topk_weights is not None:
-            received, event, made = self._dispatch_anew(handle.topk_idx, topk_weights, call, plan)
+            kept_ids = topk_idx.clone() if topk_idx is not None and do_handle_copy else topk_idx
+            received, event, made = self._dispatch_anew((topk_idx, topk_weights, kept_ids), call, plan)
         else:
-            earlier = Repeated(handle.buffer, handle.core, handle.topk_idx, plan.num_worst_tokens)
+            worst = plan.num_worst_tokens
+            earlier = Repeated(handle.buffer, handle.core, handle.topk_idx, worst, True, topk_weights)
             received, event = dispatch_again(self._engines, call, earlier)
             made = handle
         if stats is not None:
             add_rows(stats, made.num_recv_tokens_per_expert)
         recv_x = received_x(source, received, use_tma_aligned_col_major_sf)
         overlap = finished(async_with_compute_stream, event, source.x.is_cuda)
-        if made is handle:
-            return recv_x, None, None, made, overlap
         return recv_x, received.topk_idx, received.topk_weights, made, overlap
 
     def _dispatch_anew(
-        self, topk_idx: Any, topk_weights: torch.Tensor | None, call: Call, plan: Plan
+        self, routing: tuple[Any, torch.Tensor | None, Any], call: Call, plan: Plan
     ) -> tuple[Any, Event | None, EPHandle]:
+        """Args:
+        routing: topk_idx, topk_weights, and the ids that the handle keeps.
+        """
+        topk_idx, topk_weights, kept_ids = routing
         x, top_k = call.source.x, topk_idx.shape[1]
         most = most_tokens(self.group_size, x.is_cuda)
         most = engine_tokens(plan.num_max_tokens_per_rank, self.num_max_tokens_per_rank, most)
@@ -260,7 +264,7 @@ class ElasticBuffer:
         call = call._replace(rows=call.rows._replace(num_worst_tokens=plan.num_worst_tokens))
         received, event = dispatch(self._engines, engine, call, (topk_idx, topk_weights, None))
         expanded = num_expanded_tokens(plan, self.group_size, top_k, received.tokens_per_expert)
-        return received, event, EPHandle(plan, topk_idx, engine, received, expanded)
+        return received, event, EPHandle(plan, kept_ids, engine, received, expanded)
 
     # ---- combine ----
 

@@ -40,12 +40,16 @@ class EPHandle:
         do_expand: True: the expanded layout, a row per (token, local expert); False: the flat one, a row per token.
         num_experts, expert_alignment, num_max_tokens_per_rank: as given to the dispatch.
         num_sms: as given to the dispatch, or get_theoretical_num_sms.
-        topk_idx: [N, K], as given to the dispatch.
+        topk_idx: [N, K], a copy of what was given to the dispatch, or (do_handle_copy=False) that itself.
         num_recv_tokens_per_expert_list: for each local expert its rows, rounded up to expert_alignment; empty without
             CPU sync.
         num_expanded_tokens: rows of the expanded layout, padding included; without CPU sync the most there may be.
+        token_metadata_at_forward, channel_linked_list: None, since no rank forwards tokens of others.
         core, buffer: the switchyard.Handle and the switchyard.Buffer of the dispatch.
     """
+
+    token_metadata_at_forward = None
+    channel_linked_list = None
 
     def __init__(
         self,
@@ -76,14 +80,67 @@ class EPHandle:
         rows = self.core.real_tokens(self.topk_idx)
         return rows.to(self.topk_idx.device) if self.topk_idx.is_cuda else rows
 
+    @property
+    def num_unaligned_recv_tokens_per_expert(self) -> torch.Tensor:
+        """The same under DeepEP's name."""
+        return self.num_recv_tokens_per_expert
+
     @cached_property
     def psum_num_recv_tokens_per_expert(self) -> torch.Tensor:
-        """[L] int32: where the rows of each local expert end, without its padding.
+        """[L] int32: inclusive sums of the rows of local experts, each rounded up to expert_alignment.
 
-        The rows of expert l start at psum[l - 1] rounded up to expert_alignment; those of expert 0 start at 0. In the
-        flat layout these are the positions that rows would have in the expanded one.
+        In the expanded layout the end of each expert's real rows instead: the rows of expert l start at psum[l - 1]
+        rounded up to expert_alignment, and those of expert 0 start at 0.
         """
-        return _layout.ends_of_experts(self.num_recv_tokens_per_expert, self.expert_alignment)
+        return _layout.ends_of_experts(self.num_recv_tokens_per_expert, self.expert_alignment, not self.do_expand)
+
+    @cached_property
+    def num_recv_tokens(self) -> int:
+        """Tokens received, each counted once; without CPU sync the most there may be.
+
+        For CUDA tensors in the expanded layout reading it is collective, as is psum_num_recv_tokens_per_scaleup_rank.
+        """
+        if self.plan.num_worst_tokens > 0:
+            return self.buffer.communicator.size * self.num_max_tokens_per_rank
+        if not self.do_expand:
+            return self.core.num_recv_rows
+        return int(self.psum_num_recv_tokens_per_scaleup_rank[-1])
+
+    @cached_property
+    def recv_src_metadata(self) -> torch.Tensor:
+        """[num_recv_tokens, 2 + K] int32: where each token received came from, by source rank, then token.
+
+        Column 0 is source rank * num_max_tokens_per_rank (if that was not given: the most tokens of a rank) + the
+        token's index there. Column 1 is source rank * K + the first slot that chose an expert of this rank. Column
+        2 + k is the row of slot k in the expanded layout, -1 where it chose another rank's expert; in the flat layout
+        all are -1.
+
+        The ranks exchange their ids, and the host waits: all ranks must read this, or none.
+        """
+        communicator = self.buffer.communicator
+        ids = _layout.exchanged_ids(self.topk_idx, communicator)
+        own = _layout.local_range(self.num_experts, communicator.rank, communicator.size)
+        most = self.num_max_tokens_per_rank or max(map(len, ids))
+        rows = _layout.sources_of_rows(ids, own, most, self.expert_alignment)
+        if not self.do_expand:
+            rows[:, 2:] = -1
+        return rows.to(self.topk_idx.device)
+
+    @cached_property
+    def dst_buffer_slot_idx(self) -> torch.Tensor:
+        """[N, K] int32: the number of a slot's token among this rank's tokens for the rank of its expert; -1: not used.
+
+        Upstream's are slots of its receive buffers, which do not exist here.
+        """
+        num_ranks = self.buffer.communicator.size
+        in_rank = _layout.layout_of(self.topk_idx, self.num_experts, num_ranks)[2]
+        number = in_rank.int().cumsum(0, dtype=torch.int32) - 1
+        used = self.topk_idx >= 0
+        rank = _layout.ranks_of(self.topk_idx.long().where(used, 0), self.num_experts, num_ranks)
+        return number.gather(1, rank).where(used, -1)
+
+    def deterministic_sort(self, *_: Any, **__: Any) -> None:
+        """Does nothing, since rows always come in the same order."""
 
     @cached_property
     def psum_num_recv_tokens_per_scaleup_rank(self) -> torch.Tensor:

@@ -71,6 +71,7 @@ class Routing(NamedTuple):
     """Arguments of a dispatch that its handle shows, or that a cached dispatch uses again."""
 
     topk_idx: torch.Tensor | None
+    """A copy, if it is needed later."""
     is_token_in_rank: torch.Tensor | None
     """As the caller gave it; None: topk_idx says it."""
     num_worst_tokens: int

@@ -57,7 +57,11 @@ def every_result(group: Any) -> None:
         _, _, per_expert, in_rank, _ = job.buffer.get_dispatch_layout(job.mine.topk_idx, experts)
         routed = job.buffer.dispatch(job.mine.x, is_token_in_rank=in_rank, num_tokens_per_expert=per_expert)
         same(routed[0], job.received().x)
-        assert routed[1] is None and routed[2] is None
+        assert routed[1] is None and routed[2] is None and routed[3] == job.received().tokens_per_expert
+        routed = job.buffer.dispatch(
+            job.mine.x, is_token_in_rank=in_rank, num_tokens_per_expert=per_expert, expert_alignment=alignment
+        )
+        assert routed[3] == counts
         local = job.buffer.get_local_buffer_tensor(torch.bfloat16)
         assert local.device == device() and local.numel() == 4 << 20
         job.buffer.destroy()
@@ -120,6 +124,37 @@ def fp8_and_cached(group: Any) -> None:
             if queued:
                 event.current_stream_wait()
             check_fp8(job, pairs, rows, scales if seen is None else seen)
+    job.buffer.destroy()
+
+
+def weights_of_all_ranks(group: Any) -> None:
+    """A combine sums all K slots of all ranks that have a token, also where it has no ids, and any K."""
+    job = Job(group)
+    everybody = [job.received(r) for r in range(job.size)]
+    _, _, per_expert, in_rank, _ = job.buffer.get_dispatch_layout(job.mine.topk_idx, experts)
+    masked = job.buffer.dispatch(job.mine.x, is_token_in_rank=in_rank, num_tokens_per_expert=per_expert)
+    for routed, columns in ((job.dispatch(), top_k), (masked, top_k), (masked, 1), (job.dispatch(), 7)):
+        shapes = [(len(each.x), columns) for each in everybody]
+        made = [torch.arange(n * k, dtype=torch.float32).view(n, k) + 100 * r for r, (n, k) in enumerate(shapes)]
+        back, seen, _ = job.buffer.combine(routed[0], routed[4], topk_weights=here(made[job.rank]))
+        same(back, job.sums())
+        same(seen, reference.weights_of_all_ranks(made, everybody, job.rank, len(job.own.x)))
+    job.buffer.destroy()
+
+
+def ids_overwritten(group: Any) -> None:
+    """Ids that the caller overwrites after a dispatch change nothing."""
+    job = Job(group)
+    per_rank, _, per_expert, in_rank, _ = job.buffer.get_dispatch_layout(job.mine.topk_idx, experts)
+    for options in ({}, {"num_worst_tokens": tokens * job.size}):
+        ids = job.mine.topk_idx.clone()
+        handle = job.buffer.dispatch(
+            job.mine.x, None, per_rank, num_tokens_per_expert=per_expert, topk_idx=ids, **options
+        )[4]
+        ids.fill_(0)
+        same(handle[4], job.table())
+        again = job.buffer.dispatch(job.mine.x * 2, handle=handle)[0]
+        same(again[: len(job.received().x)], job.received().x * 2)
     job.buffer.destroy()
 
 

@@ -122,12 +122,36 @@ def check_handle(job: Job, handle: Any, alignment: int) -> None:
     """Checks what callers read of a handle, with CPU sync or without."""
     wanted, ends = job.expanded(alignment=alignment), torch.tensor(job.received().prefix, dtype=torch.int32)
     same(handle.num_recv_tokens_per_expert, torch.tensor(wanted.counts, dtype=torch.int32))
-    same(handle.psum_num_recv_tokens_per_expert, torch.tensor(wanted.ends, dtype=torch.int32))
+    padded = torch.tensor([-(-count // alignment) * alignment for count in wanted.counts], dtype=torch.int32)
+    sums = torch.tensor(wanted.ends, dtype=torch.int32) if handle.do_expand else padded.cumsum(0, dtype=torch.int32)
+    same(handle.num_unaligned_recv_tokens_per_expert, torch.tensor(wanted.counts, dtype=torch.int32))
+    same(handle.psum_num_recv_tokens_per_expert, sums)
     same(handle.psum_num_recv_tokens_per_scaleup_rank, ends)
     exchanged = handle._exchanged_ends_of_ranks()  # as in the expanded layout on a GPU
     same(exchanged, ends)
     assert handle.psum_num_recv_tokens_per_expert.is_contiguous() and exchanged.is_contiguous()
-    assert handle.topk_idx is job.mine.topk_idx and handle.num_sms > 0 and handle.num_sms % 2 == 0
+    same(handle.topk_idx, job.own.topk_idx)
+    assert handle.topk_idx is not job.mine.topk_idx and handle.num_sms > 0 and handle.num_sms % 2 == 0
+    received = job.size * job.case.max_tokens if handle.plan.num_worst_tokens else len(job.received().x)
+    assert handle.num_recv_tokens == received
+    check_metadata(job, handle, alignment)
+
+
+def check_metadata(job: Job, handle: Any, alignment: int) -> None:
+    most = handle.num_max_tokens_per_rank or max(len(each.x) for each in job.inputs)
+    wanted = reference.metadata(job.inputs, job.rank, job.experts, most, alignment)
+    table = torch.tensor(wanted, dtype=torch.int32).view(-1, 2 + job.case.top_k)
+    if not handle.do_expand:
+        table[:, 2:] = -1
+    same(handle.recv_src_metadata, table)
+    numbers = handle.dst_buffer_slot_idx.cpu()
+    sent = [0] * job.size
+    for token, ids in enumerate(job.own.topk_idx.tolist()):
+        ranks = [-1 if expert < 0 else reference.rank_of(expert, job.experts, job.size) for expert in ids]
+        assert numbers[token].tolist() == [-1 if rank < 0 else sent[rank] for rank in ranks]
+        for rank in set(ranks) - {-1}:
+            sent[rank] += 1
+    assert handle.token_metadata_at_forward is None and handle.channel_linked_list is None
 
 
 def check_rows(job: Job, x: torch.Tensor, do_expand: bool, alignment: int, factor: int = 1) -> None:
@@ -220,10 +244,11 @@ def check_cached(job: Job, do_expand: bool, alignment: int) -> None:
         if queued:
             event.current_stream_wait()
         check_rows(job, again, do_expand, alignment, 2)
-        assert ids is None and weights is None and same_handle is handle and again.shape == x.shape
+        assert weights is None and same_handle is handle and again.shape == x.shape
+        check_ids(job, ids, do_expand)
     weighted = job.buffer.dispatch(job.mine.x, topk_weights=job.mine.topk_weights * 3, handle=handle)
-    assert weighted[3] is not handle
-    assert weighted[3].num_recv_tokens_per_expert_list == handle.num_recv_tokens_per_expert_list
+    assert weighted[3] is handle
+    check_ids(job, weighted[1], do_expand)
     wanted = job.expanded(alignment=alignment)
     if do_expand:
         same(weighted[0][here(wanted.at)], wanted.x)
@@ -231,6 +256,35 @@ def check_cached(job: Job, do_expand: bool, alignment: int) -> None:
     else:
         same(weighted[0], job.received().x)
         same(weighted[2], job.received().topk_weights * 3)
+
+
+def check_ids(job: Job, ids: torch.Tensor | None, do_expand: bool) -> None:
+    """Checks the ids of a cached dispatch; past the real rows they are -1."""
+    if do_expand:
+        assert ids is None
+        return
+    wanted = job.received().topk_idx
+    assert ids is not None
+    same(ids[: len(wanted)], wanted)
+    assert (ids[len(wanted) :] == -1).all()
+
+
+def ids_overwritten(group: Any) -> None:
+    """A handle keeps a copy of the ids, unless the caller wants none: then it keeps theirs."""
+    for case in cases(group.size())[:1]:
+        buffer = make_buffer(group, num_max_tokens_per_rank=case.max_tokens)
+        job = Job(group, buffer, case)
+        for options in ({}, {"do_cpu_sync": False}, {"do_expand": True}):
+            ids = job.mine.topk_idx.clone()
+            x, *_, handle, _ = buffer.dispatch(job.mine.x, topk_idx=ids, num_experts=job.experts, **options)
+            ids.fill_(0)
+            same(handle.topk_idx, job.own.topk_idx)
+            again, seen, *_ = buffer.dispatch(job.mine.x * 2, handle=handle)
+            check_rows(job, again, options.get("do_expand", False), 1, 2)
+            check_ids(job, seen, options.get("do_expand", False))
+        own = job.dispatch(do_handle_copy=False)[3]
+        assert own.topk_idx is job.mine.topk_idx
+        buffer.destroy()
 
 
 def statistics(group: Any) -> None:
@@ -302,7 +356,8 @@ def check_without_cpu_sync(job: Job, do_expand: bool, queued: bool, of_call: dic
     waits = on_gpu() and queued and time.monotonic() - begin >= 0.3
     assert not waits, "the host waited for the GPU"
     wanted = job.expanded(alignment=alignment)
-    same(ends, torch.tensor(wanted.ends, dtype=torch.int32))
+    padded = torch.tensor([-(-count // alignment) * alignment for count in wanted.counts])
+    same(ends, torch.tensor(wanted.ends, dtype=torch.int32) if do_expand else padded.cumsum(0, dtype=torch.int32))
     check_bounded(job, result, do_expand, alignment)
     same(back, job.sums_in(do_expand))
     same(last, job.sums_in(do_expand, 2))
@@ -313,7 +368,8 @@ def check_without_cpu_sync(job: Job, do_expand: bool, queued: bool, of_call: dic
             patch.setattr(deep_ep._calls, "_routes_anew", lambda call, earlier: True)
             anew = job.buffer.dispatch(job.mine.x * 2, handle=result[3], do_zero_padding=True)
         check_rows(job, anew[0], do_expand, alignment, 2)
-        assert anew[1] is None and anew[2] is None and anew[3] is result[3] and anew[0].shape == again.shape
+        check_ids(job, anew[1], do_expand)
+        assert anew[2] is None and anew[3] is result[3] and anew[0].shape == again.shape
 
 
 def check_bounded(job: Job, result: Any, do_expand: bool, alignment: int) -> None:

@@ -119,7 +119,8 @@ def train_a_layer(group: Any, buffer: deep_ep.Buffer) -> None:
     x, weights = mine.x.clone().requires_grad_(), mine.topk_weights.clone().requires_grad_()
     received, ids, recv_weights, counts, handle = FusedDispatch.apply(x, mine.topk_idx, weights, buffer)
     assert received.shape[0] == ids.shape[0] and counts.sum() == (ids >= 0).sum()
-    y = FusedCombine.apply(received * recv_weights.sum(1, keepdim=True), buffer, handle)
+    ours = recv_weights.masked_fill(ids < 0, 0)  # trainers map ids to the experts of their rank, and drop the others
+    y = FusedCombine.apply(received * ours.sum(1, keepdim=True), buffer, handle)
     y.sum().backward()
     used = mine.topk_weights * (mine.topk_idx >= 0)
     torch.testing.assert_close(y.detach(), mine.x * used.sum(1, keepdim=True), rtol=1e-4, atol=1e-4)
