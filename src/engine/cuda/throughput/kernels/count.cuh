@@ -22,7 +22,8 @@ inline constexpr int shared_expert_counts = 4096;
 inline constexpr int expanded_tile = 2048;  // slots
 
 struct FlatShared {
-  int warp_counts[count_threads / 32][max_node_ranks];
+  unsigned takers[count_threads / 32][max_node_ranks];  // of a warp's lanes, those whose token goes to the rank
+  int firsts[count_threads / 32][max_node_ranks];       // the row of a warp's first taker
   int running[max_node_ranks];
 };
 
@@ -57,18 +58,32 @@ __device__ inline int checked_expert(NotifyKernelArgs const& args, std::int64_t 
 // destination) stream.
 
 // The ranks that a token goes to. Their order is that of combine's sum: by the last of a rank's slots, or by rank
-// if there are no slots.
-struct TokenRanks {
-  LocalRankMask mask = 0;
-  std::uint8_t later[max_node_ranks];  // by rank of the mask: how many of the others come after it
-
+// if there are no slots. The first few lie in a register: tokens seldom go to more.
+class TokenRanks {
+ public:
   // Ranks are added from the last to the first.
   __device__ void add(int rank) {
-    if ((mask >> rank & 1) != 0) return;
-    later[rank] = static_cast<std::uint8_t>(__popcll(mask));
-    mask |= mask_of(rank);
+    if ((mask_ >> rank & 1) != 0) return;
+    int const number = count();
+    mask_ |= mask_of(rank);
+    if (number < few) {
+      few_ |= static_cast<std::uint64_t>(rank) << (8 * number);
+    } else {
+      more_[number - few] = static_cast<std::uint8_t>(rank);
+    }
   }
-  [[nodiscard]] __device__ int place_of(int rank) const { return __popcll(mask) - 1 - later[rank]; }
+  [[nodiscard]] __device__ int count() const { return __popcll(mask_); }
+  [[nodiscard]] __device__ bool has(int rank) const { return (mask_ >> rank & 1) != 0; }
+  [[nodiscard]] __device__ int at(int place) const {
+    int const number = count() - 1 - place;
+    return number < few ? static_cast<int>(few_ >> (8 * number) & 0xff) : more_[number - few];
+  }
+
+ private:
+  static constexpr int few = 8;
+  LocalRankMask mask_ = 0;
+  std::uint64_t few_ = 0;
+  std::uint8_t more_[max_node_ranks - few];
 };
 
 // Counts the experts, too, and notes the rank of each slot.
@@ -102,7 +117,7 @@ __device__ inline void read_token(NotifyKernelArgs const& args, std::int64_t tok
   }
 }
 
-// Turns the warps' counts of a tile into first numbers, and moves `running` on. A warp does this for each rank,
+// Turns the warps' takers of a tile into first numbers, and moves `running` on. A warp does this for each rank,
 // with a lane for each warp's count.
 __device__ inline void number_warps(FlatShared& shared, int num_ranks) {
   constexpr int warps = count_threads / 32;
@@ -110,7 +125,7 @@ __device__ inline void number_warps(FlatShared& shared, int num_ranks) {
   int const lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll 1
   for (int rank = static_cast<int>(threadIdx.x / 32); rank < num_ranks; rank += warps) {
-    int const count = lane < warps ? shared.warp_counts[lane][rank] : 0;
+    int const count = lane < warps ? __popc(shared.takers[lane][rank]) : 0;
     int sum = count;
 #pragma unroll
     for (int step = 1; step < 32; step *= 2) {
@@ -119,33 +134,35 @@ __device__ inline void number_warps(FlatShared& shared, int num_ranks) {
     }
     int const first = shared.running[rank];
     __syncwarp();
-    if (lane < warps) shared.warp_counts[lane][rank] = first + sum - count;
+    if (lane < warps) shared.firsts[lane][rank] = first + sum - count;
     if (lane == 31) shared.running[rank] = first + sum;
   }
 }
 
 __device__ inline void count_flat_tile(NotifyKernelArgs const& args, std::int64_t token, bool mine,
                                        TokenRanks const& ranks, FlatShared& shared) {
-  LocalRankMask const mask = ranks.mask;
   unsigned const lane = threadIdx.x % 32;
   unsigned const warp = threadIdx.x / 32;
+#pragma unroll 1
   for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
-    unsigned const takers = __ballot_sync(~0U, (mask >> rank & 1) != 0);
-    if (lane == 0) shared.warp_counts[warp][rank] = __popc(takers);
+    unsigned const takers = __ballot_sync(~0U, ranks.has(rank));
+    if (lane == 0) shared.takers[warp][rank] = takers;
   }
   __syncthreads();
   number_warps(shared, args.peers.num_ranks);
   __syncthreads();
   DeviceRoute* const routes = scratch_routes_of(args.peers) + token * args.handle.width;
+  int const used = ranks.count();
 #pragma unroll 1
-  for (int rank = 0; rank < args.peers.num_ranks; ++rank) {
-    unsigned const takers = __ballot_sync(~0U, (mask >> rank & 1) != 0);
-    if ((mask >> rank & 1) == 0) continue;
-    int const before = __popc(takers & ((1U << lane) - 1U));
-    routes[ranks.place_of(rank)] = {shared.warp_counts[warp][rank] + before, static_cast<std::int16_t>(rank), -1};
+  for (int place = 0; mine && place < args.handle.width; ++place) {
+    DeviceRoute route{0, -1, -1};
+    if (place < used) {
+      int const rank = ranks.at(place);
+      route.row = shared.firsts[warp][rank] + __popc(shared.takers[warp][rank] & ((1U << lane) - 1U));
+      route.rank = static_cast<std::int16_t>(rank);
+    }
+    routes[place] = route;
   }
-#pragma unroll 1
-  for (int used = __popcll(mask); mine && used < args.handle.width; ++used) routes[used] = {0, -1, -1};
   __syncthreads();  // before the next tile counts
 }
 
