@@ -83,9 +83,6 @@ def bench_kineto(
     names = (kernel_names,) if isinstance(kernel_names, str) else kernel_names
     if not isinstance(names, tuple):
         raise InvalidArgument(f"kernel_names: expected a str or a tuple, seen {type(names).__name__}")
-    shape: Callable[[Any], Any] = lambda seconds: seconds if isinstance(kernel_names, str) else [seconds] * len(names)
-    if os.environ.get("EP_USE_NVIDIA_TOOLS", "0") != "0":
-        return shape(1)
     meets = barrier_comm_profiling and os.environ.get("EP_DISABLE_BARRIER_PROFILING", "0") == "0"
     meet = (barrier or _all_reduce) if meets else _nothing
 
@@ -93,12 +90,16 @@ def bench_kineto(
         flush_l2_cache(flush_l2)
         meet()
 
-    with suppress_stdout_stderr() if suppress_kineto_output else empty_suppress():
-        fn()
-        seconds = float(np.mean(_times(fn, range(num_tests), before, _nothing)))
-        if trace_path is not None:
-            _trace(fn, trace_path)
-    return shape(seconds if num_kernels_per_period == 1 else [seconds] * num_kernels_per_period)
+    seconds: Any = 1.0
+    if os.environ.get("EP_USE_NVIDIA_TOOLS", "0") == "0":
+        with suppress_stdout_stderr() if suppress_kineto_output else empty_suppress():
+            fn()
+            seconds = float(np.mean(_times(fn, range(num_tests), before, _nothing)))
+            if trace_path is not None:
+                _trace(fn, trace_path)
+        if num_kernels_per_period > 1:
+            seconds = [seconds] * num_kernels_per_period
+    return seconds if isinstance(kernel_names, str) else [seconds] * len(names)
 
 
 # ---- parts ----
