@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from .math import ceil_div
+
 
 def get_unbalanced_scores(
     num_tokens: int, num_experts: int, num_ranks: int, num_topk: int, ratio: float, precise: bool
@@ -97,13 +99,16 @@ def generate_rank_count(num_tokens: int, num_experts: int, num_ranks: int, num_t
     Each token goes to as many ranks as a uniform gate would send it to, but not to more than the ratio allows. Rank 0
     is one of them for `ratio` times as many tokens as any other rank.
 
-    Raises ValueError for a ratio below 1.
+    Raises ValueError for a ratio below 1, or one that leaves tokens fewer ranks than K experts need.
     """
     if ratio < 1:
         raise ValueError(f"ratio: expected at least 1, seen {ratio}")
     others = num_ranks - 1
+    most, least = int(others / ratio) + 1, ceil_div(num_topk, num_experts // num_ranks)
+    if least > most:
+        raise ValueError(f"ratio: expected one that leaves a token {least} ranks, seen {ratio}")
     uniform = torch.rand(num_tokens, num_experts, dtype=torch.float32)
-    num_chosen = _chosen_ranks(uniform, num_ranks, num_topk).sum(1).clamp_max(int(others / ratio) + 1)
+    num_chosen = _chosen_ranks(uniform, num_ranks, num_topk).sum(1).clamp_max(most)
     with_first = _tokens_of_first_rank(num_chosen, num_ranks, ratio)
 
     # A token has a place for each of its ranks. Rank 0 takes the first place of its tokens. The other ranks take turns
