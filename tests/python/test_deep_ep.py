@@ -97,6 +97,35 @@ def test_attributes_and_local_memory():
     on_ranks(body)
 
 
+def test_what_callers_ask_the_runtime_for():
+    def body(buffer, rank):
+        runtime = buffer.runtime
+        assert runtime.is_available() and (runtime.get_num_rdma_ranks(), runtime.get_rdma_rank()) == (1, 0)
+        assert type(runtime.get_comm_stream()) is type(buffer.get_comm_stream())
+        with pytest.raises(AttributeError, match="low_latency_dispatch"):
+            runtime.low_latency_dispatch()
+        return buffer
+
+    assert [buffer.runtime for buffer in on_ranks(body)] == [None] * ranks
+
+
+def test_internode_calls_are_the_same_calls():
+    def body(buffer, rank):
+        mine = all_inputs()[rank]
+        per_rank, per_rdma, per_expert, in_rank, _ = buffer.get_dispatch_layout(mine.topk_idx, experts)
+        layout = (per_rank, per_rdma, in_rank, per_expert)
+        wanted, *_ = dispatch(buffer, mine)
+        rows, ids, weights, counts, handle, event = buffer.internode_dispatch(
+            mine.x, None, *layout, mine.topk_idx, mine.topk_weights, config=deep_ep.Config(), async_finish=True
+        )
+        event.current_stream_wait()
+        assert torch.equal(rows, wanted) and ids.shape == weights.shape == (len(rows), top_k) and sum(counts) > 0
+        back, _, _ = buffer.internode_combine(rows, handle, config=deep_ep.Config())
+        assert torch.equal(back, buffer.combine(rows, handle)[0])
+
+    on_ranks(body)
+
+
 def test_the_worst_case_needs_topk_idx():
     inputs = all_inputs()
 
