@@ -13,7 +13,7 @@ from ._engines import LowLatencyBuffers, LowLatencyShape, max_results
 from ._errors import in_our_words, number, tensor, with_text, wrong_type
 from ._events import finished
 from .handle import LowLatencyHandle
-from .utils import EventOverlap
+from .utils.event import EventOverlap
 
 Hook = Callable[[], None]
 
