@@ -79,7 +79,7 @@ def named_dtype(dtype: Any, like: object) -> tuple[str, object]:
     if like is None and name.startswith("torch."):
         import torch
 
-        like = torch.empty(0)
+        like = torch.empty(0, device="cpu")
     if isinstance(dtype, str) or name.startswith("torch."):
         return name.removeprefix("torch."), like
     import numpy

@@ -39,6 +39,14 @@ void pause() noexcept {
 #endif
 }
 
+// What the records hold is what happened; the caller also needs to know what to do.
+[[noreturn]] void throw_failure(ErrorCode code, std::string const& text, ErrorFacts const& facts) {
+  char const* const advice = code == ErrorCode::peer_lost
+                                 ? "make a new one on the ranks that are left"
+                                 : "call reset() on all ranks, or make a new one on all ranks";
+  throw_error(code, fmt::format("{}; this buffer has failed: {}", text, advice), facts);
+}
+
 }  // namespace
 
 void put_text(char* field, std::size_t bytes, std::string_view text) noexcept {
@@ -132,9 +140,11 @@ void Signals::fail_awaiting(WaitResult result, Awaited const& awaited, std::uint
                               awaited.peer, awaited.phase, awaited.epoch, seen),
                   facts));
   }
-  fail(Timeout(fmt::format("rank {}: waited {} ms for rank {} during {}: expected epoch {}, seen {}", heap_->rank(),
-                           policy_.timeout.count(), awaited.peer, awaited.phase, awaited.epoch, seen),
-               facts));
+  fail(Timeout(
+      fmt::format("rank {}: waited {} ms (timeout, or SWITCHYARD_TIMEOUT_MS) for rank {} during {}: expected "
+                  "epoch {}, seen {}",
+                  heap_->rank(), policy_.timeout.count(), awaited.peer, awaited.phase, awaited.epoch, seen),
+      facts));
 }
 
 void Signals::fail(Error const& error) {
@@ -144,7 +154,7 @@ void Signals::fail(Error const& error) {
     failed_.store(true, std::memory_order_release);  // pairs with the acquire load in check_usable()
   }
   for (int rank = 0; rank < heap_->num_ranks(); ++rank) report(rank, error);
-  throw_error(error.code(), error.what(), {.rank = error.rank(), .peer = error.peer(), .phase = error.phase()});
+  throw_failure(error.code(), error.what(), {.rank = error.rank(), .peer = error.peer(), .phase = error.phase()});
 }
 
 // The first rank to report a failure wins the record.
@@ -186,8 +196,9 @@ void Signals::check_usable() const {
   if (failed_.load(std::memory_order_acquire)) {  // pairs with the release stores in fail() and reset()
     std::lock_guard const lock(failure_mutex_);   // reset() may be clearing it
     if (failure_) {
-      throw_error(failure_->code(), failure_->what(),
-                  {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
+      throw_failure(failure_->code(),
+                    fmt::format("rank {}: an earlier call failed: {}", heap_->rank(), failure_->what()),
+                    {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
     }
   }
   AbortRecord const& record = header(heap_->rank()).abort;
@@ -196,8 +207,8 @@ void Signals::check_usable() const {
   if (record.rank != heap_->rank()) {
     text = fmt::format("rank {}: stopped because rank {} reported: {}", heap_->rank(), record.rank, text);
   }
-  throw_error(static_cast<ErrorCode>(record.code), text,
-              {.rank = record.rank, .peer = record.peer, .phase = get_text(record.phase, sizeof record.phase)});
+  throw_failure(static_cast<ErrorCode>(record.code), text,
+                {.rank = record.rank, .peer = record.peer, .phase = get_text(record.phase, sizeof record.phase)});
 }
 
 }  // namespace switchyard

@@ -22,6 +22,7 @@ _sign = re.compile(
     r"|topk_weights: expected (none as on rank 0|a tensor as on rank 0, seen none)"
     rf"|expert_alignment: expected .*\b{_alignment}\b"
 )
+_sizes = "dtype, hidden and device of x, num_experts, top-k and num_max_tokens_per_rank"
 _differs = " as on rank 0, seen "
 
 
@@ -48,12 +49,12 @@ def meet_in(engine: switchyard.Buffer, device: torch.device) -> None:
         ours = in_our_words(error)
         if _differs not in str(error):
             raise ours from error  # a peer refused its call
-        text = f"this rank is the first to call with such shapes or such a device, which no peer does now ({ours})"
-        raise with_text(error, text) from error
+        text = "this rank is the first to call with such sizes or such a device, which no peer does now"
+        raise with_text(error, f"{text}: {_sizes} must be the same on all ranks") from error
 
 
 def explained(error: InvalidArgument) -> InvalidArgument:
-    """Returns the error of a call, with a hint if the call failed because a peer was in meet_in."""
+    """Returns the error of a call, or what it means if a peer may be in meet_in, whose arguments nobody passed."""
     if not _sign.search(str(error)):
         return error
-    return with_text(error, f"{error} (or shapes, or devices, that differ: one of the two ranks calls with new ones)")
+    return with_text(error, f"rank {error.rank}: {_sizes}, and arguments: expected them as on rank 0, seen others")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import switchyard
 import torch
-from switchyard import Event, InvalidArgument, OutOfMemory, interop
+from switchyard import Error, Event, InvalidArgument, interop
 
 from ._agreement import explained
 from ._engines import Engines
@@ -70,6 +70,9 @@ Routing = tuple[Any, Any, Any]
 """topk_idx, topk_weights, and a handle or is_token_in_rank; each may be None. With a handle ids only travel along."""
 
 
+# Callers of the throughput mode give the bound to ElasticBuffer, if at all.
+_most_tokens = ("num_max_dispatch_tokens_per_rank", "num_max_tokens_per_rank")
+
 # ---- dispatch ----
 
 
@@ -87,10 +90,10 @@ def dispatch(engines: Engines, engine: switchyard.Buffer, call: Call, routing: R
         if call.queued and (call.rows.num_worst_tokens > 0 or x.is_cuda):
             return interop.dispatch_async(engine, *inputs)
         return interop.dispatch(engine, *inputs), None
-    except (OutOfMemory, TypeError) as error:
-        raise in_our_words(error) from error
     except InvalidArgument as error:
-        raise explained(in_our_words(error)) from error
+        raise explained(in_our_words(error, _most_tokens)) from error
+    except (Error, TypeError) as error:
+        raise in_our_words(error) from error
 
 
 def dispatch_again(engines: Engines, call: Call, earlier: Repeated) -> tuple[Any, Event | None]:
@@ -154,8 +157,8 @@ def combine(
     options = interop.or_refuse(interop.refuse_combine, engine, _options, call.x, call.after, sms, _any_rows, all_ranks)
     try:
         sums, weights, event = _combine(engine, handle, call, options)
-    except (InvalidArgument, OutOfMemory, TypeError) as error:
-        raise in_our_words(error) from error
+    except (Error, TypeError) as error:
+        raise in_our_words(error, _most_tokens) from error
     return sums, weights, finished(call.queued, event, call.x.is_cuda)
 
 
@@ -168,7 +171,7 @@ def _combine(
     if isinstance(weights, torch.Tensor):
         weights = weights.contiguous()  # gradients are often expanded
     if call.queued and weights is None and not x.is_cuda:
-        out = torch.empty(handle.num_tokens, engine.hidden, dtype=x.dtype)
+        out = torch.empty(handle.num_tokens, engine.hidden, dtype=x.dtype, device="cpu")
         _, event = interop.combine_async(engine, x, handle, None, None, (*call.biases, out), options)
         return out, None, event
     rest = None if all(each is None for each in call.biases) else (*call.biases, None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import torch
 from switchyard import InvalidArgument
 
-from ._errors import number, wrong_type
+from ._errors import number, with_text, wrong_type
 from .ep_handle import EPHandle, Plan
 
 # The most experts that models have, and the alignment that grouped matrix products want.
@@ -85,6 +86,16 @@ def check_tokens(x: torch.Tensor, plan: Plan) -> None:
     most = plan.num_max_tokens_per_rank
     if 0 < most < x.shape[0]:
         raise InvalidArgument(f"x: dimension 0: expected at most num_max_tokens_per_rank = {most}, seen {x.shape[0]}")
+
+
+_too_few = re.compile(r"num_worst_tokens: expected at least (\d+) \(rows received\), seen (\d+)")
+
+
+def explained_rows(error: InvalidArgument) -> InvalidArgument:
+    """Returns the error of a dispatch without CPU sync, which allows for tokens whose ids are distinct."""
+    wanted = "topk_idx: expected distinct ids in each token without CPU sync, which make at most {} rows, seen {}"
+    text = _too_few.sub(lambda found: wanted.format(found[2], found[1]), str(error))
+    return error if text == str(error) else with_text(error, text)
 
 
 # ---- sizes ----

@@ -7,6 +7,7 @@ from typing import Any, Callable, TypeVar
 
 import switchyard
 import torch
+from switchyard import InvalidArgument
 
 _Made = TypeVar("_Made")
 _Error = TypeVar("_Error", bound=Exception)
@@ -16,6 +17,8 @@ _words = (
     ("write into a tensor of Buffer::allocate or raise", "free earlier results, or raise"),
     ("BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)", "SWITCHYARD_HEAP_BYTES"),
     ("BufferOptions::heap_bytes", "num_nvl_bytes (ElasticBuffer: num_bytes; on the CPU SWITCHYARD_HEAP_BYTES)"),
+    ("BufferOptions::max_tokens", "num_max_tokens_per_rank"),
+    ("BufferOptions::", ""),
     ("LowLatencyOptions::max_tokens or max_results", "num_max_dispatch_tokens_per_rank"),
     ("LowLatencyOptions::", ""),
     ("max_tokens = ", "num_max_dispatch_tokens_per_rank = "),  # callers choose it for low-latency buffers only
@@ -25,6 +28,7 @@ _words = (
     ("token_in_rank: expected dtype u8", "token_in_rank: expected dtype bool"),
     ("token_in_rank", "is_token_in_rank"),
     ("outputs() with coding logfmt10", "get_next_low_latency_combine_buffer with use_logfmt"),
+    ("call reset() on all ranks, or make a new one on all ranks", "make a new one on all ranks"),
     ("bias0", "bias"),
     ("bias1", "bias[1]"),
 )
@@ -50,10 +54,10 @@ def in_our_words(error: _Error, *more: tuple[str, str]) -> _Error:
 
 
 def made_by_all(what: str, make: Callable[[], _Made]) -> _Made:
-    """Returns make(). If that raises Timeout, the text says what was to be made; OutOfMemory names our arguments."""
+    """Returns make(). If that raises Timeout, the text says what was to be made; other errors name our arguments."""
     try:
         return make()
-    except switchyard.OutOfMemory as error:
+    except (switchyard.OutOfMemory, InvalidArgument) as error:
         raise in_our_words(error) from error
     except switchyard.Timeout as error:
         text = f"{error}; this rank was making {what}: check that all ranks make calls with these sizes"

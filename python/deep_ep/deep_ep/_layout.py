@@ -114,7 +114,7 @@ def ends_of_ranks(handle: Handle, counts: torch.Tensor | None, expanded: bool) -
     if counts is not None:
         return None if expanded else counts[:, 0].cumsum(0, dtype=torch.int32)
     known = handle.recv_rows_end_by_rank
-    return torch.tensor(known, dtype=torch.int32) if known else None
+    return torch.tensor(known, dtype=torch.int32, device="cpu") if known else None
 
 
 def exchanged_ends(sent: torch.Tensor, communicator: Communicator) -> torch.Tensor:
@@ -127,7 +127,7 @@ def exchanged_ends(sent: torch.Tensor, communicator: Communicator) -> torch.Tens
     """
     everybody = communicator.all_gather(struct.pack(f"{len(sent)}q", *sent.tolist()))
     rows = [struct.unpack(f"{len(sent)}q", theirs) for theirs in everybody]
-    return torch.tensor(rows, dtype=torch.int64).cumsum(0).to(sent.device, torch.int32)
+    return torch.tensor(rows, dtype=torch.int64, device="cpu").cumsum(0).to(sent.device, torch.int32)
 
 
 def exchanged_counts(per_expert: torch.Tensor, alignment: int, communicator: Communicator) -> list[int]:
@@ -156,7 +156,7 @@ def exchanged_ids(topk_idx: torch.Tensor, communicator: Communicator) -> list[to
     everybody = communicator.all_gather(ctypes.string_at(mine.data_ptr(), mine.numel() * 4))
     top_k = mine.shape[1]
     shape = (-1, top_k) if top_k else (0, 0)
-    empty = torch.empty(0, top_k, dtype=torch.int32)
+    empty = torch.empty(0, top_k, dtype=torch.int32, device="cpu")
     return [torch.frombuffer(bytearray(one), dtype=torch.int32).view(shape) if one else empty for one in everybody]
 
 
@@ -193,7 +193,7 @@ def _expanded_rows(experts: torch.Tensor, num_local_experts: int, alignment: int
     padded = (counts + alignment - 1) // alignment * alignment
     by_expert = torch.argsort(experts, stable=True)
     number = torch.empty_like(by_expert)  # among all entries, by expert
-    number[by_expert] = torch.arange(len(experts))
+    number[by_expert] = torch.arange(len(experts), device=experts.device)
     return number - (counts.cumsum(0) - counts)[experts] + (padded.cumsum(0) - padded)[experts]
 
 

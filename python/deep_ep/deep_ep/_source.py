@@ -11,6 +11,8 @@ from ._errors import wrong_type
 
 Fp8Pair = tuple[torch.Tensor, torch.Tensor]
 
+_dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn)
+
 # For the tensor memory accelerator a column of scales starts at a multiple of as many bytes.
 _tma_alignment = 16
 
@@ -32,6 +34,9 @@ def source_of(x: torch.Tensor | Fp8Pair) -> Source:
     rows, scales = x if isinstance(x, tuple) and len(x) == 2 else (x, None)
     if not isinstance(rows, torch.Tensor):
         raise wrong_type("x", "a torch.Tensor, or one and its scales", rows)
+    if rows.dtype not in _dtypes:
+        names = ", ".join(str(each).removeprefix("torch.") for each in _dtypes)
+        raise InvalidArgument(f"x: expected dtype {names}, seen {str(rows.dtype).removeprefix('torch.')}")
     if rows.ndim != 2:
         raise InvalidArgument(f"x: expected a tensor [tokens, hidden], seen shape {list(rows.shape)}")
     return Source(rows, None, 0) if scales is None else Source(rows, *packed_scales(rows, scales))

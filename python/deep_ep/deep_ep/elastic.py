@@ -10,7 +10,7 @@ from switchyard import Event, InvalidArgument, interop
 
 from ._agreement import check_agreement
 from ._calls import Call, Repeated, Rows, Sending, biases_of, combine, dispatch, dispatch_again
-from ._elastic_plan import Asked, check_tokens, engine_tokens, heap_bytes, num_expanded_tokens, own, plan_of
+from ._elastic_plan import Asked, check_tokens, explained_rows, engine_tokens, heap_bytes, num_expanded_tokens, own, plan_of
 from ._engines import Engines, Shape, most_tokens
 from ._errors import number, tensor
 from ._events import event_of_both, finished
@@ -286,7 +286,10 @@ class ElasticBuffer:
         engine = self._engines.of(Shape(x.shape[1], plan.num_experts, top_k, x.device, most))
         interop.or_refuse(interop.refuse_dispatch, engine, check_tokens, x, plan)
         call = call._replace(rows=call.rows._replace(num_worst_tokens=plan.num_worst_tokens))
-        received, event = dispatch(self._engines, engine, call, (topk_idx, topk_weights, None))
+        try:
+            received, event = dispatch(self._engines, engine, call, (topk_idx, topk_weights, None))
+        except InvalidArgument as error:
+            raise explained_rows(error) from error
         expanded = num_expanded_tokens(plan, self.group_size, top_k, received.tokens_per_expert)
         return received, event, EPHandle(plan, kept_ids, engine, received, expanded)
 

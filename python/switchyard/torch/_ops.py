@@ -45,7 +45,7 @@ def dispatch(
     )
     ids = result.topk_idx if result.topk_idx is not None else _none(x, topk_idx.dtype)
     weights = result.topk_weights if result.topk_weights is not None else _none(x, torch.float32)
-    counts = torch.tensor(result.tokens_per_expert, dtype=torch.int64)
+    counts = torch.tensor(result.tokens_per_expert, dtype=torch.int64, device="cpu")
     token: Any = _core.handle_token(result.handle, x)
     return result.x, ids, weights, counts, token
 
@@ -61,8 +61,8 @@ def _(
         weights = _none(x, torch.float32)
     else:
         weights = topk_weights.new_empty(rows) if expanded else topk_weights.new_empty(rows, topk_idx.shape[1])
-    counts = torch.empty(owner.num_local_experts, dtype=torch.int64)
-    return x.new_empty(rows, x.shape[1]), ids, weights, counts, torch.empty(1, dtype=torch.int64)
+    counts = torch.empty(owner.num_local_experts, dtype=torch.int64, device="cpu")
+    return x.new_empty(rows, x.shape[1]), ids, weights, counts, torch.empty(1, dtype=torch.int64, device="cpu")
 
 
 @torch.library.custom_op("switchyard::dispatch_cached", mutates_args=())

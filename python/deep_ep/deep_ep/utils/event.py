@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import switchyard
 import torch
-from switchyard import InvalidArgument, OutOfMemory
+from switchyard import Error
 
 from .._errors import in_our_words, wrong_type
 
@@ -47,7 +47,7 @@ class EventHandle:
         else:
             try:
                 self.core.wait()
-            except (InvalidArgument, OutOfMemory) as error:
+            except Error as error:
                 raise in_our_words(error) from error
 
     def before_work_on(self, tensor: Any) -> None:

@@ -32,7 +32,9 @@ Error error_of(Trouble const& trouble, int rank, std::int64_t timeout_ms) {
   };
   switch (trouble.kind) {
     case TroubleKind::timeout:
-      return Timeout(say(fmt::format("waited {} ms for rank {}", timeout_ms, trouble.peer)), facts);
+      return Timeout(say(fmt::format("waited {} ms (timeout, or SWITCHYARD_TIMEOUT_MS) for rank {}", timeout_ms,
+                                     trouble.peer)),
+                     facts);
     case TroubleKind::peer_lost: return PeerLost(say(fmt::format("rank {} ended or left", trouble.peer)), facts);
     case TroubleKind::aborted: return PeerLost(say("stopped because another rank failed"), facts);
     case TroubleKind::too_few_rows:
