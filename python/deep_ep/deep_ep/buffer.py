@@ -257,7 +257,7 @@ class Buffer(LowLatencyCalls):
         received, event = dispatch(self._engines, engine, call, inputs)
         recv_x, overlap = received_x(source, received, False), finished(async_finish, event, source.x.is_cuda)
         routing = Routing(topk_idx, is_token_in_rank, rows.num_worst_tokens, self._communicator)
-        made = DispatchHandle(received.handle, engine, routing)
+        made = DispatchHandle.of(received.handle, engine, routing)
         return recv_x, received.topk_idx, received.topk_weights, received.tokens_per_expert, made, overlap
 
     # ---- combine ----

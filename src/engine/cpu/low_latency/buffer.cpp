@@ -130,7 +130,9 @@ class CpuLowLatency final : public LowLatencyEngine {
     return static_cast<CpuLease const&>(*handle.lease()).use;
   }
   static cpu::ReceiveCounters counters_of(LowLatencyDispatchArgs const& args) {
-    return {.received_per_expert = args.received_per_expert, .wait_ns_per_source = args.wait_ns_per_source};
+    return {.received_per_expert = args.received_per_expert,
+            .wait_ns_per_source = args.wait_ns_per_source,
+            .counts = args.counts};
   }
 
   std::shared_ptr<Lease> make_lease(FrameUse const& use, LowLatencyDispatchArgs const& args) const {

@@ -203,8 +203,11 @@ void LowLatency::check_usable() {
   monitor_.check_usable();
   std::int64_t const bad = monitor_.mailbox().take_bad_slot();
   auto const [token, slot] = IdPlace::of(bad);
-  require(bad < 0, "topk_idx[{}, {}] of an earlier call: expected -1 or 0..{}; the slot counted as not used", token,
-          slot, slots_.num_experts - 1);
+  require(bad < 0,
+          "topk_idx[{}, {}] of an earlier call: expected -1 or 0..{}, and at most max_tokens = {} rows for an "
+          "expert, of "
+          "which an id that repeats within a token is one each; the slot counted as not used",
+          token, slot, slots_.num_experts - 1, slots_.max_tokens);
 }
 
 void LowLatency::mask(int peer, bool masked) {
