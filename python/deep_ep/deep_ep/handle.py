@@ -273,7 +273,7 @@ class ReceiveLate:
     def __init__(self, receive: Callable[[], None], dispatch: LowLatencyDispatch) -> None:
         self._receive = receive
         self.late: list[tuple[torch.Tensor, torch.Tensor]] | None = []
-        """Copies, and what they are of; None once they are written. They know the dispatch, so it must not know them."""
+        """Copies, and what they are of; None once they are written. They know the dispatch: it must not know them."""
         dispatch.hook = weakref.ref(self)
 
     def __call__(self) -> None:
