@@ -1,7 +1,9 @@
 """The drop-in: parts of V1 that need no GPU. Ranks are threads; see bodies/deep_ep.py, too."""
 
 import deep_ep
-import deep_ep.utils
+import deep_ep.buffers.elastic
+import deep_ep.buffers.legacy
+import deep_ep.utils.event
 import pytest
 import reference
 import switchyard
@@ -48,8 +50,11 @@ def dispatch(buffer, mine, x=None, **options):
 
 def test_top_level_names():
     assert deep_ep.topk_idx_t == torch.int64 and deep_ep.engine == "switchyard"
-    assert deep_ep.EventOverlap is deep_ep.utils.EventOverlap
-    assert deep_ep.EventHandle is deep_ep.utils.EventHandle
+    for module in (deep_ep.utils, deep_ep.utils.event, deep_ep.buffers.legacy, deep_ep.buffers.elastic):
+        assert module.EventOverlap is deep_ep.EventOverlap and module.EventHandle is deep_ep.EventHandle
+    assert deep_ep.buffers.legacy.Buffer is deep_ep.Buffer and deep_ep.buffers.legacy.Config is deep_ep.Config
+    assert deep_ep.buffers.elastic.ElasticBuffer is deep_ep.ElasticBuffer
+    assert deep_ep.buffers.elastic.EPHandle is deep_ep.EPHandle
 
 
 def test_config_and_hints():
@@ -74,18 +79,6 @@ def test_set_num_sms():
         deep_ep.Buffer.set_num_sms(before)
 
 
-def test_events():
-    captured = deep_ep.Buffer.capture()
-    captured.current_stream_wait()
-    deep_ep.EventHandle().current_stream_wait()
-    nothing = deep_ep.EventOverlap()
-    assert nothing.event is None
-    with nothing, captured:
-        pass
-    with pytest.raises(RuntimeError, match="async_finish"):
-        nothing.current_stream_wait()
-
-
 def test_attributes_and_local_memory():
     def body(buffer, rank):
         assert (buffer.rank, buffer.group_size) == (rank, ranks)
@@ -100,6 +93,35 @@ def test_attributes_and_local_memory():
         assert buffer.get_local_buffer_tensor(torch.uint8, use_rdma_buffer=True).numel() == 0
         with pytest.raises(switchyard.InvalidArgument, match="size: expected at most"):
             buffer.get_local_buffer_tensor(torch.bfloat16, size=torch.Size([1 << 20]))
+
+    on_ranks(body)
+
+
+def test_what_callers_ask_the_runtime_for():
+    def body(buffer, rank):
+        runtime = buffer.runtime
+        assert runtime.is_available() and (runtime.get_num_rdma_ranks(), runtime.get_rdma_rank()) == (1, 0)
+        assert type(runtime.get_comm_stream()) is type(buffer.get_comm_stream())
+        with pytest.raises(AttributeError, match="low_latency_dispatch"):
+            runtime.low_latency_dispatch()
+        return buffer
+
+    assert [buffer.runtime for buffer in on_ranks(body)] == [None] * ranks
+
+
+def test_internode_calls_are_the_same_calls():
+    def body(buffer, rank):
+        mine = all_inputs()[rank]
+        per_rank, per_rdma, per_expert, in_rank, _ = buffer.get_dispatch_layout(mine.topk_idx, experts)
+        layout = (per_rank, per_rdma, in_rank, per_expert)
+        wanted, *_ = dispatch(buffer, mine)
+        rows, ids, weights, counts, handle, event = buffer.internode_dispatch(
+            mine.x, None, *layout, mine.topk_idx, mine.topk_weights, config=deep_ep.Config(), async_finish=True
+        )
+        event.current_stream_wait()
+        assert torch.equal(rows, wanted) and ids.shape == weights.shape == (len(rows), top_k) and sum(counts) > 0
+        back, _, _ = buffer.internode_combine(rows, handle, config=deep_ep.Config())
+        assert torch.equal(back, buffer.combine(rows, handle)[0])
 
     on_ranks(body)
 

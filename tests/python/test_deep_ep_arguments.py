@@ -64,8 +64,10 @@ local_mistakes = {
     ),
     "experts by name": (lambda s: s.layout(count="4"), TypeError, "^num_experts: expected a whole number, seen str"),
     "ids in a list": (lambda s: s.layout([[1]]), TypeError, "^topk_idx: expected a torch.Tensor, seen list"),
-    "an event alone": (
-        lambda s: s.layout(previous_event=deep_ep.EventHandle()), TypeError, "^previous_event: .* seen EventHandle",
+    "an event by name": (
+        lambda s: s.layout(previous_event="last"),
+        TypeError,
+        "^previous_event: expected an EventHandle or an EventOverlap, seen str",
     ),
     "SMs by name": (lambda s: s.buffer.set_num_sms("8"), TypeError, "^num_sms: expected a whole number, seen str"),
 }

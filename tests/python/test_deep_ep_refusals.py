@@ -49,11 +49,11 @@ mistakes = {
         Step.fresh, lambda s: s.fresh(allocate_on_comm_stream=True), invalid, "allocate_on_comm_stream",
     ),
     "x is a tuple of one": (Step.fresh, lambda s: s.fresh((s.mine.x,)), TypeError, "x: expected .* seen tuple"),
-    "an event alone": (
+    "an event by name": (
         Step.fresh,
-        lambda s: s.fresh(previous_event=deep_ep.EventHandle()),
+        lambda s: s.fresh(previous_event="last"),
         TypeError,
-        "previous_event: expected an EventOverlap, seen EventHandle",
+        "previous_event: expected an EventHandle or an EventOverlap, seen str",
     ),
     "config is a dict": (Step.fresh, lambda s: s.fresh(config={}), TypeError, "config: expected a Config, seen dict"),
     "SMs are no number": (

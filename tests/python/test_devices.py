@@ -21,13 +21,15 @@ everywhere = [
     *names_of("clients.v1", """
         trainer trainer_that_destroys all_keywords config_from_json constructor_retries subgroups"""),
     *names_of("bodies.elastic", """
-        flat expanded cached statistics without_cpu_sync fp8 late_inputs events_and_streams shares_of_sms"""),
+        flat expanded cached statistics without_cpu_sync fp8 late_inputs events_and_streams attributes
+        shares_of_sms"""),
     *names_of("clients.v2", "trainer_expanded trainer_by_hand trainer_flat inference"),
     *names_of("bodies.low_latency", """
         bf16_steps fp8_steps two_micro_batches two_sends kept_handles kept_small_results combined_again rebuilt_handles
         repeated_ids statistics masks halves_on_streams
         solitary_mistakes all_options_of_the_buffer"""),
     *names_of("clients.decode", "vllm sglang lmdeploy"),
+    *names_of("bodies.utils", "reference_dispatch reference_combine casts hooks times"),
     *names_of("bodies.layers", "layer transposed_maps compiled"),
     *names_of("bodies.errors", "ids_out_of_range left_at_exit"),
     *names_of("bodies.frameworks", "jax_arrays"),

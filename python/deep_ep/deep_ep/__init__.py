@@ -14,7 +14,8 @@ from .buffer import Buffer
 from .config import Config
 from .elastic import ElasticBuffer
 from .ep_handle import EPHandle
-from .utils import EventHandle, EventOverlap
+from .utils.envs import get_logical_domain_size, get_physical_domain_size
+from .utils.event import EventHandle, EventOverlap
 
 topk_idx_t = torch.int64
 engine = "switchyard"
@@ -26,4 +27,14 @@ except PackageNotFoundError:  # run from the sources
 require_torch(torch)
 warn_of_others()
 
-__all__ = ["Buffer", "Config", "EPHandle", "ElasticBuffer", "EventHandle", "EventOverlap", "topk_idx_t"]
+__all__ = [
+    "Buffer",
+    "Config",
+    "EPHandle",
+    "ElasticBuffer",
+    "EventHandle",
+    "EventOverlap",
+    "get_logical_domain_size",
+    "get_physical_domain_size",
+    "topk_idx_t",
+]

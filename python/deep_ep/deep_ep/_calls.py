@@ -13,7 +13,7 @@ from ._engines import Engines
 from ._errors import in_our_words, wrong_type
 from ._events import finished
 from ._source import Source
-from .utils import EventOverlap
+from .utils.event import EventOverlap
 
 
 class Rows(NamedTuple):

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from switchyard import Event, InvalidArgument, interop
 
-from ._errors import wrong_type
-from .utils import EventHandle, EventOverlap
+from .utils.event import AnyEvent, EventHandle, EventOverlap, handle_of
 
 
 def event_before(
-    previous_event: EventOverlap | None, async_finish: bool, allocate_on_comm_stream: bool, tensor: Any
+    previous_event: AnyEvent | None, async_finish: bool, allocate_on_comm_stream: bool, tensor: Any
 ) -> Event | None:
     """Returns the event that a call on such a tensor starts after; None: it waits for no event."""
     if allocate_on_comm_stream and (previous_event is None or not async_finish):
@@ -23,7 +22,7 @@ def event_before(
     return _event_of("previous_event", previous_event, tensor)
 
 
-def event_of_both(first: EventOverlap | None, second: EventOverlap | None, tensor: torch.Tensor) -> Event | None:
+def event_of_both(first: AnyEvent | None, second: AnyEvent | None, tensor: torch.Tensor) -> Event | None:
     """Does what event_before does, for a call with previous_event and previous_event_before_epilogue."""
     before = _event_of("previous_event", first, tensor)
     also = _event_of("previous_event_before_epilogue", second, tensor)
@@ -36,20 +35,16 @@ def event_of_both(first: EventOverlap | None, second: EventOverlap | None, tenso
     return also
 
 
-def _event_of(name: str, overlap: EventOverlap | None, tensor: Any) -> Event | None:
+def _event_of(name: str, event: Any, tensor: Any) -> Event | None:
     """Returns the event of a call that may still run.
 
     For a captured event the current stream waits instead, since calls start after that stream.
     """
-    if overlap is None:
+    handle = handle_of(name, event)
+    if handle is None:
         return None
-    if not isinstance(overlap, EventOverlap):
-        raise wrong_type(name, "an EventOverlap", overlap)
-    if overlap.event is None:
-        return None
-    overlap.event.before_work_on(tensor)
-    event = overlap.event.event
-    return None if event.done else event
+    handle.before_work_on(tensor)
+    return None if handle.core.done else handle.core
 
 
 def finished(asynchronous: bool, event: Event | None = None, on_gpu: bool = False) -> EventOverlap:

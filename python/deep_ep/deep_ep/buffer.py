@@ -15,11 +15,12 @@ from ._errors import number, tensor, wrong_type
 from ._events import event_before, finished
 from ._layout import any_layout
 from ._local_memory import LocalMemory
+from ._runtime import Runtime
 from ._source import Fp8Pair, received_x, source_of
 from .config import Config
 from .handle import DispatchHandle, Routing
 from .low_latency import LowLatencyCalls
-from .utils import EventHandle, EventOverlap
+from .utils.event import AnyEvent, EventHandle, EventOverlap
 
 
 class Buffer(LowLatencyCalls):
@@ -92,6 +93,11 @@ class Buffer(LowLatencyCalls):
 
     def _check_usable(self) -> None:
         self._engines.check_usable()
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """Where this rank is; None after destroy()."""
+        return None if self._engines.destroyed else Runtime(self.get_comm_stream)
 
     # ---- calls of this rank alone ----
 
@@ -166,7 +172,7 @@ class Buffer(LowLatencyCalls):
         self,
         topk_idx: torch.Tensor,
         num_experts: int,
-        previous_event: EventOverlap | None = None,
+        previous_event: AnyEvent | None = None,
         async_finish: bool = False,
         allocate_on_comm_stream: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor, EventOverlap]:
@@ -179,15 +185,15 @@ class Buffer(LowLatencyCalls):
         Raises:
             InvalidArgument: a wrong shape or dtype of topk_idx; allocate_on_comm_stream without previous_event and
                 async_finish; on the CPU an id out of range, which on CUDA counts as not selected.
-            TypeError: an argument is not a tensor, a number, or an EventOverlap.
+            TypeError: an argument is not a tensor, a number, or an event.
             Unusable: after destroy().
         """
         self._check_usable()
         tensor("topk_idx", topk_idx)
         num_experts = number("num_experts", num_experts)
         before = event_before(previous_event, async_finish, allocate_on_comm_stream, topk_idx)
-        if before is not None and previous_event is not None:
-            previous_event.current_stream_wait()
+        if before is not None:
+            EventHandle(before, topk_idx.is_cuda).current_stream_wait()
         buffer = self._engines.for_layout(topk_idx, num_experts)
         layout, event = any_layout(buffer, topk_idx, (num_experts, self.group_size), async_finish)
         per_rank, per_expert, in_rank = layout
@@ -208,7 +214,7 @@ class Buffer(LowLatencyCalls):
         expert_alignment: int = 1,
         num_worst_tokens: int = 0,
         config: Config | None = None,
-        previous_event: EventOverlap | None = None,
+        previous_event: AnyEvent | None = None,
         async_finish: bool = False,
         allocate_on_comm_stream: bool = False,
     ) -> tuple[Any, Any, Any, Any, Any, EventOverlap]:
@@ -269,7 +275,7 @@ class Buffer(LowLatencyCalls):
         topk_weights: torch.Tensor | None = None,
         bias: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
         config: Config | None = None,
-        previous_event: EventOverlap | None = None,
+        previous_event: AnyEvent | None = None,
         async_finish: bool = False,
         allocate_on_comm_stream: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None, EventOverlap]:
@@ -293,6 +299,9 @@ class Buffer(LowLatencyCalls):
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, tensor("x", x))
             call = Sending(x, topk_weights, biases_of(bias), after, _wanted_sms(config), async_finish)
         return combine(self._engines, own.buffer, own.core, call)
+
+    # For callers that choose by the number of nodes themselves.
+    internode_dispatch, internode_combine = dispatch, combine
 
 
 def _wanted_sms(config: Config | None) -> int:

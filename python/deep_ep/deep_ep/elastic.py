@@ -17,7 +17,7 @@ from ._events import event_of_both, finished
 from ._layout import add_rows, check_stats
 from ._source import Fp8Pair, received_x, source_of
 from .ep_handle import EPHandle, Plan, theoretical_num_sms
-from .utils import EventHandle, EventOverlap
+from .utils.event import AnyEvent, EventHandle, EventOverlap
 
 
 class ElasticBuffer:
@@ -43,6 +43,14 @@ class ElasticBuffer:
         allow_hybrid_mode, sl_idx, num_allocated_qps: without effect on one machine.
         prefer_overlap_with_compute: without effect; use num_sms of a call.
         num_cpu_bytes: must be 0.
+
+    Attributes:
+        group, num_max_tokens_per_rank, deterministic, allow_hybrid_mode, allow_multiple_reduction,
+        prefer_overlap_with_compute, num_allocated_qps, explicitly_destroy: as given.
+        num_bytes: as given, or computed.
+        rank_idx, num_ranks: this rank and R; also as rank and group_size.
+        num_scaleout_ranks, num_scaleup_ranks, scaleout_rank_idx, scaleup_rank_idx: see get_logical_domain_size.
+        num_rdma_ranks, num_nvlink_ranks: see get_physical_domain_size.
 
     Raises:
         InvalidArgument: ranks pass different arguments.
@@ -77,11 +85,19 @@ class ElasticBuffer:
             num_bytes = self.get_buffer_size_hint(group, num_max_tokens_per_rank, hidden, num_topk, use_fp8_dispatch)
         self._communicator = switchyard.Communicator.from_torch(group)
         self.group = group
-        self.rank = self._communicator.rank
-        self.group_size = self._communicator.size
+        self.rank = self.rank_idx = self._communicator.rank
+        self.group_size = self.num_ranks = self._communicator.size
         self.num_bytes = num_bytes
         self.num_max_tokens_per_rank = num_max_tokens_per_rank
+        self.deterministic = deterministic
+        self.allow_hybrid_mode = allow_hybrid_mode
+        self.allow_multiple_reduction = allow_multiple_reduction
+        self.prefer_overlap_with_compute = prefer_overlap_with_compute
+        self.num_allocated_qps = num_allocated_qps
         self.explicitly_destroy = explicitly_destroy
+        self.num_scaleout_ranks, self.num_scaleup_ranks = self.get_logical_domain_size()
+        self.scaleout_rank_idx, self.scaleup_rank_idx = divmod(self.rank_idx, self.num_scaleup_ranks)
+        self.num_rdma_ranks, self.num_nvlink_ranks = self.get_physical_domain_size()
         timeouts = {"cpu": float(num_cpu_timeout_secs), "cuda": float(num_gpu_timeout_secs)}
         self._engines = Engines(self._communicator, num_bytes, timeouts)
         check_agreement(
@@ -123,11 +139,19 @@ class ElasticBuffer:
         return heap_bytes(size, num_max_tokens_per_rank, hidden, num_topk, use_fp8_dispatch)
 
     @staticmethod
-    def capture() -> EventOverlap:
+    def capture() -> EventHandle:
         """Returns an event for the work that is queued on the current stream so far."""
-        return EventOverlap(EventHandle())
+        return EventHandle()
 
-    def barrier(self, use_comm_stream: bool = True, with_cpu_sync: bool = False) -> None:
+    def get_physical_domain_size(self) -> tuple[int, int]:
+        """Returns the number of nodes, and of ranks on each: 1 and R, since all ranks are on one machine."""
+        return 1, self.num_ranks
+
+    def get_logical_domain_size(self) -> tuple[int, int]:
+        """Returns the number of scale-out ranks and of scale-up ranks: 1 and R, since all ranks are on one machine."""
+        return 1, self.num_ranks
+
+    def barrier(self, use_comm_stream: bool = True, with_cpu_sync: bool = False, sequential: bool = True) -> None:
         """Returns when all ranks have called it and the work that each had queued before is done.
 
         The host waits, whatever the arguments are.
@@ -175,8 +199,8 @@ class ElasticBuffer:
         expert_alignment: int | None = None,
         num_sms: int = 0,
         num_qps: int = 0,
-        previous_event: EventOverlap | None = None,
-        previous_event_before_epilogue: EventOverlap | None = None,
+        previous_event: AnyEvent | None = None,
+        previous_event_before_epilogue: AnyEvent | None = None,
         async_with_compute_stream: bool = False,
         allocate_on_comm_stream: bool = False,
         handle: EPHandle | None = None,
@@ -272,8 +296,8 @@ class ElasticBuffer:
         bias: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
         num_sms: int = 0,
         num_qps: int = 0,
-        previous_event: EventOverlap | None = None,
-        previous_event_before_epilogue: EventOverlap | None = None,
+        previous_event: AnyEvent | None = None,
+        previous_event_before_epilogue: AnyEvent | None = None,
         async_with_compute_stream: bool = False,
         allocate_on_comm_stream: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None, EventOverlap]:

@@ -13,7 +13,7 @@ from ._engines import LowLatencyBuffers, LowLatencyShape, max_results
 from ._errors import in_our_words, number, tensor, with_text
 from ._events import finished
 from .handle import LowLatencyDispatch, LowLatencyHandle, ReceiveLate, SlotSizes, low_latency_dispatch_of
-from .utils import EventOverlap
+from .utils.event import EventOverlap
 
 Hook = Callable[[], None]
 

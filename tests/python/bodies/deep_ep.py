@@ -160,7 +160,7 @@ def late_inputs(group: Any) -> None:
 
 
 def events_and_streams(group: Any) -> None:
-    """The call waits for previous_event alone, and work that waits for its event comes after it."""
+    """The call waits for previous_event alone, of either class, and work that waits for its event comes after it."""
     job = Job(group)
     job.dispatch()  # makes the engine
     options: Any = {"async_finish": True, "allocate_on_comm_stream": True}
@@ -171,7 +171,8 @@ def events_and_streams(group: Any) -> None:
         with another_stream():
             busy()
             x.copy_(job.mine.x * factor)
-            ready = deep_ep.Buffer.capture()
+            ready: Any = deep_ep.Buffer.capture()
+            ready = ready if factor == 1 else ready.event
         received, _, weights, counts, handle, event = job.dispatch(x, previous_event=ready, **options)
         assert counts == job.received().tokens_per_expert
         with another_stream(), event:
@@ -179,7 +180,7 @@ def events_and_streams(group: Any) -> None:
         event.current_stream_wait()
         same(received * 1, job.received().x * factor)
         first, none, one = job.buffer.combine(received, handle, previous_event=event, **options)
-        biased, _, two = job.buffer.combine(received, handle, bias=job.mine.x, previous_event=one, **options)
+        biased, _, two = job.buffer.combine(received, handle, bias=job.mine.x, previous_event=one.event, **options)
         second, summed, three = job.buffer.combine(
             received, handle, topk_weights=weights, previous_event=two, **options
         )
@@ -206,7 +207,8 @@ def layouts(group: Any) -> None:
                 late = torch.full_like(job.mine.topk_idx, -1)
                 busy()
                 late.copy_(job.mine.topk_idx)
-                before = {"previous_event": job.buffer.capture(), "allocate_on_comm_stream": True} if queued else {}
+                captured = job.buffer.capture().event
+                before = {"previous_event": captured, "allocate_on_comm_stream": True} if queued else {}
                 per_rank, per_rdma, per_expert, in_rank, event = job.buffer.get_dispatch_layout(
                     late, experts, async_finish=queued, **before
                 )

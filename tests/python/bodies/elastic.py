@@ -401,6 +401,28 @@ def late_inputs(group: Any) -> None:
     job.buffer.destroy()
 
 
+def attributes(group: Any) -> None:
+    """What is given is kept; all ranks are scale-up ranks of one node."""
+    rank, size = group.rank(), group.size()
+    given = {
+        "deterministic": True,
+        "allow_hybrid_mode": False,
+        "allow_multiple_reduction": False,
+        "prefer_overlap_with_compute": False,
+        "num_allocated_qps": 7,
+    }
+    buffer = make_buffer(group, **given)
+    assert {name: getattr(buffer, name) for name in given} == given
+    assert (buffer.rank_idx, buffer.num_ranks, buffer.rank, buffer.group_size) == (rank, size, rank, size)
+    assert (buffer.num_scaleout_ranks, buffer.num_scaleup_ranks) == (1, size)
+    assert (buffer.scaleout_rank_idx, buffer.scaleup_rank_idx) == (0, rank)
+    assert (buffer.num_rdma_ranks, buffer.num_nvlink_ranks) == (1, size)
+    assert buffer.get_logical_domain_size() == deep_ep.get_logical_domain_size(group) == (1, size)
+    assert buffer.get_physical_domain_size() == deep_ep.get_physical_domain_size(group) == (1, size)
+    assert deep_ep.get_logical_domain_size(group, allow_hybrid_mode=False) == (1, size)
+    buffer.destroy()
+
+
 def events_and_streams(group: Any) -> None:
     """A call waits for both events, each of a stream of its own, and work that waits for its event comes after it."""
     job = _job(group)
@@ -414,7 +436,9 @@ def events_and_streams(group: Any) -> None:
             with another_stream():
                 busy()
                 x[part].copy_(job.mine.x[part] * factor)
-                ready.append(deep_ep.ElasticBuffer.capture())
+                captured = deep_ep.ElasticBuffer.capture()
+                assert isinstance(captured, deep_ep.EventHandle)
+                ready.append(captured if part.start is None else deep_ep.EventOverlap(captured))
         before: Any = dict(zip(("previous_event", "previous_event_before_epilogue"), ready))
         received, *_, handle, event = job.dispatch(x, do_cpu_sync=do_cpu_sync, **before, **options)
         first, _, one = job.buffer.combine(received, handle, previous_event=event, **options)
@@ -422,7 +446,12 @@ def events_and_streams(group: Any) -> None:
             received, handle, previous_event=event, previous_event_before_epilogue=one, **options
         )
         biased, _, three = job.buffer.combine(
-            received, handle, bias=job.mine.x, previous_event=event, previous_event_before_epilogue=two, **options
+            received,
+            handle,
+            bias=job.mine.x,
+            previous_event=event.event,
+            previous_event_before_epilogue=two.event,
+            **options,
         )
         with another_stream(), three:
             pass
@@ -434,7 +463,7 @@ def events_and_streams(group: Any) -> None:
             same(each * 1, job.sums(factor))
         close(biased, job.sums(factor).float() + job.own.x.float(), 5e-2)
     job.buffer.barrier()
-    job.buffer.barrier(use_comm_stream=False, with_cpu_sync=True)
+    job.buffer.barrier(use_comm_stream=False, with_cpu_sync=True, sequential=False)
     job.buffer.destroy()
 
 

@@ -1,0 +1,1 @@
+"""The buffers under the names of DeepEP's modules."""
