@@ -13,6 +13,14 @@ def test_a_peer_that_is_late_is_masked():
     as_processes(4, bodies.low_latency.late_peer)
 
 
+def test_a_peer_that_is_gone_before_the_first_call_is_masked():
+    as_processes(4, bodies.low_latency.lost_peer)
+
+
+def test_a_peer_that_never_comes_is_masked():
+    as_processes(3, bodies.low_latency.peer_that_never_comes)
+
+
 def refused(kind, text, call):
     with pytest.raises(kind, match=text):
         call()

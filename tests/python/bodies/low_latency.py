@@ -429,6 +429,42 @@ def late_peer(group: Any) -> None:
     decoder.buffer.destroy()
 
 
+def lost_peer(group: Any) -> None:
+    """With enable_shrink the others go on without a rank that leaves before the first call. Needs processes of its own."""
+    decoder = Decoder.of(group, enable_shrink=True)
+    lost = decoder.job.ranks - 1
+    if decoder.rank == lost:
+        decoder.buffer.destroy()
+        dist.barrier(group)
+        return
+    for job in (decoder.job, Job(group.size(), hidden=256)):  # a buffer of the engine for each
+        others = Decoder(decoder.buffer, job)
+        others.step_without(frozenset({lost}))
+        assert others.masks() == [int(rank == lost) for rank in range(job.ranks)]
+    # The mask of a rank that is gone cannot be taken away.
+    decoder.buffer.low_latency_clean_mask_buffer()
+    decoder.step_without(frozenset({lost}))
+    assert decoder.masks() == [int(rank == lost) for rank in range(decoder.job.ranks)]
+    dist.barrier(group)
+    decoder.buffer.destroy()
+
+
+def peer_that_never_comes(group: Any) -> None:
+    """The same with a rank that lives, and makes its first call when the others have given it up."""
+    os.environ["SWITCHYARD_RENDEZVOUS_TIMEOUT_MS"] = "3000"  # before the library reads it
+    decoder = Decoder.of(group, enable_shrink=True)
+    late = decoder.job.ranks - 1
+    others = frozenset(range(late))
+    if decoder.rank != late:
+        decoder.step_without(frozenset({late}))
+    dist.barrier(group)
+    if decoder.rank == late:
+        decoder.step_without(others)
+    assert decoder.masks() == [int((rank == late) != (decoder.rank == late)) for rank in range(decoder.job.ranks)]
+    dist.barrier(group)
+    decoder.buffer.destroy()
+
+
 def halves_on_streams(group: Any) -> None:
     """Each half runs on the stream that is current then. Inputs come late, and are overwritten at once."""
     decoder = Decoder.of(group)

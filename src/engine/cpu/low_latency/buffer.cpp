@@ -56,7 +56,10 @@ class CpuLowLatency final : public LowLatencyEngine {
               .buffer_id = connected_.buffer_id},
         engine_(connected_.heap, communicator_.job()->node(),
                 {.sizes = sizes_, .wait = setup_.wait, .mask_late_peers = options.mask_late_peers}),
-        leases_(static_cast<std::size_t>(sizes_.frames)) {}
+        leases_(static_cast<std::size_t>(sizes_.frames)) {
+    for (int rank = 0; rank < info_.num_ranks; ++rank)
+      if (communicator_.job()->is_absent(rank)) engine_.mask(rank, true);
+  }
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override {
     LowLatencyReceived result = send(args);

@@ -84,6 +84,8 @@ class CudaLowLatency final : public LowLatencyEngine {
     agree(job(), refusal_of([&] { check_gpu(options); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : sms_.most;
     job().barrier();  // all slots are clear, so kernels may write into them
+    for (int rank = 0; rank < info_.num_ranks; ++rank)
+      if (job().is_absent(rank)) engine_.leave_out(rank);
   }
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override { return start(args, true).first; }
@@ -123,7 +125,7 @@ class CudaLowLatency final : public LowLatencyEngine {
 
   void mask(int rank, bool masked) override {
     check_peer(rank, info_);
-    engine_.mask(rank, masked);
+    if (!job().is_absent(rank)) engine_.mask(rank, masked);  // else it is masked, and has no slots
   }
   std::vector<bool> masked() override { return engine_.masked(); }
 

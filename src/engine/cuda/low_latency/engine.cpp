@@ -220,6 +220,16 @@ void LowLatency::mask(int peer, bool masked) {
   check_cuda(cudaStreamSynchronize(release_stream_.get()), "masking a rank");
 }
 
+void LowLatency::leave_out(int peer) {
+  CurrentDevice const current(resources_.device);
+  std::byte* const word =
+      heap_.heap(heap_.rank()) + at_.masked + static_cast<std::size_t>(peer) * sizeof(std::uint32_t);
+  std::uint32_t const yes = 1;
+  check_cuda(cudaMemcpyAsync(word, &yes, sizeof yes, cudaMemcpyHostToDevice, release_stream_.get()),
+             "masking a rank");
+  check_cuda(cudaStreamSynchronize(release_stream_.get()), "masking a rank");
+}
+
 std::vector<bool> LowLatency::masked() {
   CurrentDevice const current(resources_.device);
   if (any_call_) latest_done_.make_stream_wait(release_stream_.get());
