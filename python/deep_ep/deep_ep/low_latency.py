@@ -182,8 +182,16 @@ class LowLatencyCalls:
         return of.outputs
 
     def clean_low_latency_buffer(self, num_max_dispatch_tokens_per_rank: int, hidden: int, num_experts: int) -> None:
-        """Does nothing: slots of the engine need no cleaning, since their flags count calls. Takes M, H and E."""
+        """Takes M, H and E. Slots of the engine need no cleaning, since their flags count calls.
+
+        With enable_shrink it is a call of all ranks, which then know who is lost or late; without, it does nothing.
+        """
         self._require_low_latency()
+        if self.enable_shrink:
+            try:
+                self._low_latency.meet()
+            except InvalidArgument as error:
+                raise _dispatch_error(error) from error
 
     # ---- masks ----
 

@@ -430,7 +430,8 @@ def late_peer(group: Any) -> None:
 
 
 def lost_peer(group: Any) -> None:
-    """With enable_shrink the others go on without a rank that leaves before the first call. Needs processes of its own."""
+    """With enable_shrink the others go on without ranks that leave, before the first call and before a clean. Needs
+    processes of its own."""
     decoder = Decoder.of(group, enable_shrink=True)
     lost = decoder.job.ranks - 1
     if decoder.rank == lost:
@@ -445,6 +446,13 @@ def lost_peer(group: Any) -> None:
     decoder.buffer.low_latency_clean_mask_buffer()
     decoder.step_without(frozenset({lost}))
     assert decoder.masks() == [int(rank == lost) for rank in range(decoder.job.ranks)]
+    if decoder.rank == 0:
+        decoder.buffer.destroy()
+        dist.barrier(group)
+        return
+    decoder.buffer.clean_low_latency_buffer(decoder.job.max_tokens, decoder.job.hidden, decoder.job.experts)
+    assert decoder.masks() == [int(rank in (0, lost)) for rank in range(decoder.job.ranks)]
+    decoder.step_without(frozenset({0, lost}))
     dist.barrier(group)
     decoder.buffer.destroy()
 
