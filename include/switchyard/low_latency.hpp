@@ -46,7 +46,7 @@ struct LowLatencyOptions {
 };
 
 enum class SlotLayout : std::uint8_t {
-  expert_major,  // a row for each (token, local expert), grouped by expert: what a masked grouped GEMM takes
+  expert_major,  // a row for each (token, slot of its top-k), grouped by expert: what a masked grouped GEMM takes
   rank_major,    // a row for each (token, rank), grouped by source rank: moves fewer bytes
 };
 
@@ -79,17 +79,21 @@ struct LowLatencyDispatchArgs {
   ConstTensorView scales{};
   // [N, K] i64 or i32; -1: the slot is not used. CPU engine: an id out of range throws InvalidArgument before
   // anything is sent. CUDA engine, whose host does not wait for ids: it counts as not used, and a later call
-  // throws.
+  // throws. expert_major: an id that repeats within a token is a row each; a rank may send M rows to an expert, and
+  // slots beyond that are treated as those of ids out of range.
   ConstTensorView topk_idx{};
   // rank_major only: [N, K] f32, which travel along.
   ConstTensorView topk_weights{};
   SendCast cast = SendCast::none;
   SlotLayout layout = SlotLayout::expert_major;
-  // The receive half adds to these. [L] i32: rows received for each expert; a row counts once for an expert that it
-  // has in several slots. [R] i64: nanoseconds from the beginning of the half until the rows of a source were
-  // there.
+  // The receive half adds to these. [L] i32: rows received for each expert; rank_major: a row counts once for an
+  // expert that it has in several slots. [R] i64: nanoseconds from the beginning of the half until the rows of a
+  // source were there.
   TensorView received_per_expert{};
   TensorView wait_ns_per_source{};
+  // i32, [L] (expert_major) or [R] (rank_major): the receive half writes the result's counts here, too, for a
+  // caller who keeps them longer than the slots.
+  TensorView counts{};
   int num_workers = 0;  // CPU engine; 0: as in the buffer's options
   int num_sms = 0;      // CUDA engine; 0: as in the buffer's options
   // CUDA engine: the cudaStream_t that the call runs on; 0: the default stream.
@@ -109,8 +113,7 @@ struct LowLatencyReceived {
   // of each source.
   Tensor counts;
   // expert_major: [L, R] i64, begin << 32 | count: where in the expert's rows those of a source lie, in the order
-  // of its tokens (one row for a token that has the expert in several slots). The order of the sources is not
-  // defined.
+  // of its tokens and their slots. The order of the sources is not defined.
   Tensor ranges;
   // [L, R*M] or [R, M] i32: index of the token on its source rank.
   Tensor source_token;
@@ -169,11 +172,14 @@ class LowLatencyBuffer {
   // the same stream, or ordered by events.
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive);
 
+  // A dispatch may be combined several times, one after another, as long as its result or its handle is held: all
+  // ranks do so equally often. Each combine after the first costs one more exchange of flags.
   void combine(LowLatencyCombineArgs const& args);
   void send_combine(LowLatencyCombineArgs const& args, ReceiveHook& receive);
 
   // Not collective. Where experts may write what a combine then reads without a copy: [L, R*M, H] or [R, M, H] bf16
-  // or f16. To be written after the receive half of the dispatch.
+  // or f16. To be written after the receive half of the dispatch, and not any more once a combine was sent: peers
+  // may read it.
   [[nodiscard]] Tensor outputs(LowLatencyHandle const& handle, DType dtype);
 
   // Not collective. Nothing is sent to a masked rank, and nothing is awaited from it. A rank that a peer has masked

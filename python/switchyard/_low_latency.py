@@ -103,7 +103,9 @@ class LowLatencyBuffer(Owner):
                 more); or float8_e4m3fn with scales; or [N, B] uint8: an opaque payload of B bytes a token. Rows may be
                 strided.
             topk_idx: [N, K] int64 or int32 expert ids; -1: slot not used. An id out of range raises on the CPU
-                engine. On the CUDA engine it counts as not used, and a later call raises.
+                engine. On the CUDA engine it counts as not used, and a later call raises. So do rows beyond the M that
+                a rank may send to an expert in layout "expert_major", where an id that repeats within a token is a row
+                each.
 
         Keyword arguments:
             scales: for float8_e4m3fn: [N, ceil(H/128)] float32, any strides; for uint8: [N, S] uint8, or none.
@@ -111,10 +113,12 @@ class LowLatencyBuffer(Owner):
             cast: how a bfloat16, float16 or float32 x is cast on its way, with a scale for each 128 channels of a
                 token. "fp8": float8_e4m3fn, float32 scale amax / 448; "fp8_pow2": scales rounded up to powers of two;
                 "fp8_ue8m0": exponents of such scales (8 bits, bias 127), four to an int32, the first in its low byte.
-            layout: "expert_major": a row per (token, local expert), grouped by expert; "rank_major": a row per
+            layout: "expert_major": a row per (token, slot), grouped by expert; "rank_major": a row per
                 (token, rank), grouped by source.
             received_per_expert: [L] int32: rows received are added to it.
             wait_ns_per_source: [R] int64: nanoseconds waited for each source are added to it.
+            counts: [L] (expert_major) or [R] (rank_major) int32: receives the counts of the result, for a caller who
+                keeps them longer than the slots.
             num_workers, num_sms: for this call; 0: as the buffer was made.
             cuda_stream: CUDA engine: the stream of the call, as an integer; None: the framework's current one.
 
@@ -148,7 +152,8 @@ class LowLatencyBuffer(Owner):
             x: bfloat16 or float16, contiguous, in the slots of the dispatch. expert_major: [L, R*M, H]. rank_major:
                 [R, M, H]: for each token the sum of the outputs of this rank's experts. It is read in place if
                 `outputs` gave it, and copied first otherwise.
-            handle: the handle of the dispatch. A dispatch is combined once.
+            handle: the handle of the dispatch. A dispatch may be combined again while its result or handle lives, on
+                all ranks alike.
 
         Keyword arguments:
             topk_weights: expert_major: [N, K] float32: slot k of a token counts with weight k; None: 1.
@@ -178,7 +183,8 @@ class LowLatencyBuffer(Owner):
     def outputs(self, handle: _core.LowLatencyHandle, dtype: Any, *, like: object = None) -> Any:
         """Returns memory for the outputs of experts, which a combine then reads without a copy.
 
-        Call it after the receive half of the dispatch.
+        Call it after the receive half of the dispatch. Write to it for the first combine only: afterwards peers may
+        read it.
 
         Args:
             handle: the handle of the dispatch.

@@ -61,6 +61,7 @@ class LowLatencyDispatchOptions(LowLatencyCallOptions, total=False):
     cast: str
     layout: str
     received_per_expert: Any
+    counts: Any
 
 
 class LowLatencyCombineOptions(LowLatencyCallOptions, total=False):
@@ -201,9 +202,9 @@ def _low_latency_call_options(x: Any, options: Mapping[str, Any]) -> _core.LowLa
 
 
 def low_latency_dispatch_arguments(x: Any, topk_idx: Any, options: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Returns (x, scales, topk_idx, topk_weights, received_per_expert, wait_ns_per_source, the other options)."""
+    """Returns (x, scales, topk_idx, topk_weights, received_per_expert, wait_ns_per_source, counts, other options)."""
     _check_names(options, LowLatencyDispatchOptions.__optional_keys__)
-    names = ("topk_weights", "received_per_expert", "wait_ns_per_source")
+    names = ("topk_weights", "received_per_expert", "wait_ns_per_source", "counts")
     tensors = (options.get(name) for name in names)
     return x, options.get("scales"), topk_idx, *tensors, _low_latency_call_options(x, options)
 

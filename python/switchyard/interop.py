@@ -186,6 +186,7 @@ def low_latency_dispatch(
     topk_idx: Any,
     received_per_expert: Any,
     wait_ns_per_source: Any,
+    counts: Any,
     options: LowLatencyCallOptions,
 ) -> LowLatencyResult:
     """Calls `LowLatencyBuffer.dispatch`.
@@ -195,10 +196,11 @@ def low_latency_dispatch(
         topk_idx: [N, K] int64 or int32.
         received_per_expert: [L] int32, or None.
         wait_ns_per_source: [R] int64, or None.
+        counts: [L] int32, or None.
 
     Raises the same as `LowLatencyBuffer.dispatch`.
     """
-    return buffer._core.dispatch(x, None, topk_idx, None, received_per_expert, wait_ns_per_source, options)
+    return buffer._core.dispatch(x, None, topk_idx, None, received_per_expert, wait_ns_per_source, counts, options)
 
 
 def low_latency_send_dispatch(
@@ -207,10 +209,11 @@ def low_latency_send_dispatch(
     topk_idx: Any,
     received_per_expert: Any,
     wait_ns_per_source: Any,
+    counts: Any,
     options: LowLatencyCallOptions,
 ) -> tuple[LowLatencyResult, ReceiveHook]:
     """Runs the send half of a low-latency dispatch. Returns its result, whose contents are valid after the hook."""
-    arguments = x, None, topk_idx, None, received_per_expert, wait_ns_per_source, options
+    arguments = x, None, topk_idx, None, received_per_expert, wait_ns_per_source, counts, options
     result, hook = buffer._core.send_dispatch(*arguments)
     return result, ReceiveHook(hook, x)
 

@@ -1,5 +1,6 @@
 #include "api/engine_table.hpp"
 #include "layout/experts.hpp"
+#include "node/job.hpp"
 #include "switchyard/low_latency.hpp"
 
 namespace switchyard {
@@ -13,11 +14,16 @@ std::shared_ptr<detail::LowLatencyEngine> draining(std::shared_ptr<detail::LowLa
   return {raw, [engine = std::move(engine)](detail::LowLatencyEngine*) { engine->drain(); }};
 }
 
+std::shared_ptr<detail::LowLatencyEngine> make(Communicator const& communicator, LowLatencyOptions const& options) {
+  Job& job = *communicator.job();
+  LossTolerance const tolerance(job, options.mask_late_peers);
+  return choose_engine(job, "LowLatencyOptions", options.engine).make_low_latency(communicator, options);
+}
+
 }  // namespace
 
 LowLatencyBuffer::LowLatencyBuffer(Communicator const& communicator, LowLatencyOptions const& options)
-    : state_(draining(choose_engine(*communicator.job(), "LowLatencyOptions", options.engine)
-                          .make_low_latency(communicator, options))) {}
+    : state_(draining(make(communicator, options))) {}
 
 LowLatencyReceived LowLatencyBuffer::dispatch(LowLatencyDispatchArgs const& args) {
   return state_->dispatch(args);

@@ -77,6 +77,14 @@ void check_received_per_expert(TensorView const& view, LowLatencyInfo const& buf
   check_rows("received_per_expert", view);
 }
 
+void check_counts(LowLatencyDispatchArgs const& args, LowLatencyInfo const& buffer) {
+  if (!args.counts.given()) return;
+  bool const by_expert = args.layout == SlotLayout::expert_major;
+  check_shape("counts", args.counts, {by_expert ? local_experts(buffer) : buffer.num_ranks}, buffer.device);
+  check_dtype("counts", args.counts, {DType::i32});
+  check_rows("counts", args.counts);
+}
+
 void check_parallelism(int num_workers, int num_sms) {
   check_workers(num_workers);
   require(num_sms >= 0, "num_sms: expected 0 or more, seen {}", num_sms);
@@ -145,6 +153,7 @@ void check_low_latency_dispatch(LowLatencyDispatchArgs const& args, LowLatencyIn
   check_aligned("topk_idx", args.topk_idx);
   check_weights(args, buffer);
   check_received_per_expert(args.received_per_expert, buffer);
+  check_counts(args, buffer);
   check_wait_ns(args.wait_ns_per_source, buffer);
   check_parallelism(args.num_workers, args.num_sms);
 }

@@ -20,6 +20,8 @@ struct Lease {
   std::uint64_t generation = 0;     // resets of the buffer before the dispatch
   bool received = false;            // CUDA engine: the receive half of the dispatch has been queued
   bool combined = false;            // CUDA engine: a combine has been queued
+  bool combine_received = true;     // CUDA engine: so has the receive half of the latest one
+  std::uint64_t capture = 0;        // CUDA engine: the capture that the dispatch was part of; 0: none
   std::function<void()> give_back;  // runs on any thread and must not throw
 
   Lease() = default;

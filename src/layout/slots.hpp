@@ -19,7 +19,7 @@ inline constexpr int max_send_blocks = 256;
 
 // What one rank signals to another about one frame.
 struct alignas(cache_line) FrameFlag {
-  std::uint64_t epoch;   // of the frame; written last (release). On the CUDA engine that of `ready` holds more
+  std::uint64_t epoch;   // of the frame; written last (release). In `ready` and `read` it holds more
   std::uint64_t digest;  // CPU engine, in arrived and ready: of what all ranks must ask alike
   std::uint64_t rows;    // in arrived, rank_major: rows that were sent; on the CUDA engine below the epoch
 };
@@ -35,6 +35,7 @@ struct alignas(cache_line) FrameState {
   std::uint64_t given;     // epoch up to which the frame was given back to its sources
   std::uint64_t received;  // epoch of the latest dispatch whose receive half is done
   std::uint32_t captured;  // 1: the latest dispatch is part of a CUDA graph
+  std::uint32_t combines;  // of the latest dispatch so far
 };
 static_assert(sizeof(FrameState) == cache_line);
 
@@ -68,6 +69,7 @@ struct SlotLayoutBytes {
   std::size_t sent = 0;
   std::size_t credit = 0;  // by receiver: epoch up to which this rank has got the receiver's frame back
   std::size_t ready = 0;   // by receiver: its outputs can be read
+  std::size_t read = 0;    // by source: it has read the outputs of the combine before this one
   std::size_t claims = 0;  // u32[frames][max local experts]: rows that sources have claimed of each expert
   // Only the owner reads and writes what follows.
   std::size_t states = 0;  // FrameState[frames]
@@ -111,6 +113,7 @@ constexpr SlotLayoutBytes slot_layout(SlotSizes const& sizes) noexcept {
   at.sent = place(sizes.blocks_publish ? frames * num_ranks * max_send_blocks * sizeof(std::uint64_t) : 0);
   at.credit = place(frames * num_ranks * sizeof(FrameFlag));
   at.ready = place(frames * num_ranks * sizeof(FrameFlag));
+  at.read = place(frames * num_ranks * sizeof(FrameFlag));
   at.claims = place(frames * local * sizeof(std::uint32_t));
   at.states = place(frames * sizeof(FrameState));
   at.masked = place(num_ranks * sizeof(std::uint32_t));

@@ -116,8 +116,10 @@ ConnectedDeviceHeap connect_device_heap(Job& job, DeviceHeapRequest const& reque
   auto const refusal = refusal_of([&] {
     SegmentMapper const mapper(request, kind, control);
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
-      segments.push_back(mapper.map(rank, all[rank], descriptors[rank].get()));
-      if (all[rank].gpu == mine.gpu) ++connected.ranks_per_gpu;
+      // Nothing is written to the segment of a rank that is absent, which has none.
+      bool const absent = job.is_absent(static_cast<int>(rank));
+      segments.push_back(absent ? own : mapper.map(rank, all[rank], descriptors[rank].get()));
+      if (!absent && all[rank].gpu == mine.gpu) ++connected.ranks_per_gpu;
     }
   });
   // Nobody writes into a peer's control block, or releases its own segment, before all have mapped all.

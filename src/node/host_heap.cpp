@@ -67,6 +67,13 @@ std::shared_ptr<SharedSegment> map_segment(Introduction const& peer, UniqueFd fd
   return SharedSegment::attach(std::move(fd), peer.segment_bytes);
 }
 
+// Memory of this rank's own in the place of a segment that nobody has, so that what is written there does no harm.
+std::shared_ptr<SharedSegment> stand_in(std::size_t rank, int num_ranks, std::size_t bytes) {
+  auto segment = SharedSegment::create(bytes);
+  initialise_control(segment->data(), static_cast<int>(rank), num_ranks, segment->bytes());
+  return segment;
+}
+
 void check_segment(Segment const& segment, std::size_t rank, std::size_t num_ranks, BufferPlan const& plan) {
   require(segment.bytes() > plan.control.bytes, "segment of rank {}: expected more than {} bytes, seen {}", rank,
           plan.control.bytes, segment.bytes());
@@ -96,7 +103,10 @@ ConnectedHeap connect_heap(Job& job, SizeOptions const& options, BufferPlan cons
   std::vector<std::shared_ptr<Segment>> segments;
   auto const refusal = refusal_of([&] {
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
-      segments.push_back(map_segment(all[rank], std::move(descriptors[rank])));
+      // A rank may have been lost after its introduction, so its descriptor says whether it is there.
+      bool const absent = !descriptors[rank];
+      segments.push_back(absent ? stand_in(rank, node.size(), all[rank].segment_bytes)
+                                : map_segment(all[rank], std::move(descriptors[rank])));
       check_segment(*segments.back(), rank, all.size(), plan);
     }
   });

@@ -27,6 +27,7 @@ class Job final : public RankGroup {
     return node_->all_gather(mine);
   }
   void barrier() override { node_->barrier(); }
+  [[nodiscard]] bool is_absent(int rank) const noexcept override { return node_->is_absent(rank); }
 
   // The node of this rank.
   [[nodiscard]] std::shared_ptr<Node> const& node() const noexcept { return node_; }
@@ -34,6 +35,23 @@ class Job final : public RankGroup {
  private:
   Topology topology_;
   int rank_;
+  std::shared_ptr<Node> node_;
+};
+
+// While it lives, collectives of the job go on without ranks that are lost or late, and these are absent from then
+// on: the job counts them as lost, and its collectives fail again when this is over.
+class LossTolerance {
+ public:
+  LossTolerance(Job& job, bool tolerated) : node_(tolerated ? job.node() : nullptr) {
+    if (node_) node_->tolerate_loss(true);
+  }
+  ~LossTolerance() {
+    if (node_) node_->tolerate_loss(false);
+  }
+  LossTolerance(LossTolerance const&) = delete;
+  LossTolerance& operator=(LossTolerance const&) = delete;
+
+ private:
   std::shared_ptr<Node> node_;
 };
 

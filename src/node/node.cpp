@@ -47,6 +47,14 @@ std::vector<UniqueFd> Node::exchange_fd(int fd) {
   return fds;
 }
 
+void Node::tolerate_loss(bool tolerated) noexcept {
+  links_->tolerate_loss(tolerated);
+}
+
+bool Node::is_absent(int rank) const noexcept {
+  return links_->is_absent(rank);
+}
+
 bool Node::is_lost(int peer) const noexcept {
   return links_->is_lost(peer);
 }

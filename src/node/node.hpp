@@ -36,6 +36,10 @@ class Node final : public RankGroup {
   // Collective: hands `fd` to every other rank and returns theirs by rank, and a duplicate of `fd` in the own slot.
   std::vector<UniqueFd> exchange_fd(int fd);
 
+  // What LossTolerance says. Absent ranks bring no bytes and no descriptor.
+  void tolerate_loss(bool tolerated) noexcept;
+  [[nodiscard]] bool is_absent(int rank) const noexcept override;
+
   // True once the peer's process has ended or it has left the node. Never true for the own rank. Any thread may
   // ask.
   [[nodiscard]] bool is_lost(int peer) const noexcept;

@@ -21,16 +21,24 @@ bool would_block(int error) noexcept {
 
 }  // namespace
 
-PeerExchange::PeerExchange(std::span<UniqueFd const> sockets, int rank, PeerMonitor& monitor)
-    : sockets_(sockets), rank_(rank), monitor_(monitor), peers_(sockets.size()), polled_(sockets.size()) {}
+PeerExchange::PeerExchange(std::span<UniqueFd const> sockets, int rank, PeerMonitor& monitor,
+                           std::vector<bool>* absent)
+    : sockets_(sockets),
+      rank_(rank),
+      monitor_(monitor),
+      absent_(absent),
+      peers_(sockets.size()),
+      polled_(sockets.size()) {}
 
 std::vector<Contribution> PeerExchange::run(CollectiveCall call, std::span<std::byte const> mine, int fd,
                                             Deadline const& deadline) {
   header_ = {.magic = message_magic, .kind = call.kind, .sequence = call.sequence, .length = mine.size()};
   mine_ = mine;
   fd_ = fd;
-  for (std::size_t i = 0; i < peers_.size(); ++i)
-    if (sockets_[i]) peers_[i].done_sending = peers_[i].done_receiving = false;
+  for (std::size_t i = 0; i < peers_.size(); ++i) {
+    if (sockets_[i] && (absent_ == nullptr || !(*absent_)[i]))
+      peers_[i].done_sending = peers_[i].done_receiving = false;
+  }
   while (!done()) poll_once(deadline);
   std::vector<Contribution> all;
   for (Peer& peer : peers_) all.push_back(std::move(peer.theirs));
@@ -69,7 +77,7 @@ void PeerExchange::send_to(std::size_t index, Peer& peer) {
     ssize_t const sent = send_with_fd(sockets_[index].get(), part, peer.sent == 0 ? fd_ : -1);
     if (sent < 0 && would_block(errno)) return;
     if (sent < 0 && errno != EPIPE && errno != ECONNRESET) throw_errno(fmt::format("send to rank {}", index));
-    if (sent < 0) lost(index);
+    if (sent < 0) return lost(index);
     peer.sent += static_cast<std::size_t>(sent);
     peer.done_sending = peer.sent == sizeof header_ + mine_.size();
   }
@@ -79,7 +87,7 @@ void PeerExchange::receive_from(std::size_t index, Peer& peer) {
   while (!peer.done_receiving) {
     std::size_t const before = peer.received;
     read_some(index, peer);
-    if (peer.received == before) return;
+    if (peer.received == before || peer.done_receiving) return;  // done: it is left out
     if (peer.received == sizeof peer.header) check_header(index, peer);
     peer.done_receiving =
         peer.received >= sizeof peer.header && peer.received == sizeof peer.header + peer.theirs.bytes.size();
@@ -94,7 +102,7 @@ void PeerExchange::read_some(std::size_t index, Peer& peer) {
   ssize_t const got = receive_with_fd(sockets_[index].get(), room, peer.theirs.fd);
   if (got < 0 && would_block(errno)) return;
   if (got < 0 && errno != ECONNRESET) throw_errno(fmt::format("receive from rank {}", index));
-  if (got <= 0) lost(index);
+  if (got <= 0) return lost(index);
   peer.received += static_cast<std::size_t>(got);
 }
 
@@ -120,11 +128,23 @@ void PeerExchange::give_up_on_the_lost() {
 void PeerExchange::lost(std::size_t index) {
   int const peer = static_cast<int>(index);
   monitor_.mark_lost(peer);
+  if (absent_ != nullptr) return leave_out(index);
   throw PeerLost(fmt::format("{}: rank {} has left the job or died", name_of(header_.kind), peer),
                  {.rank = rank_, .peer = peer, .phase = std::string(name_of(header_.kind))});
 }
 
-void PeerExchange::late() const {
+// A late peer must not go on with those that went on without it, so it finds the link closed.
+void PeerExchange::leave_out(std::size_t index) {
+  monitor_.mark_lost(static_cast<int>(index));
+  ::shutdown(sockets_[index].get(), SHUT_RDWR);
+  (*absent_)[index] = true;
+  peers_[index] = {};
+}
+
+void PeerExchange::late() {
+  for (std::size_t i = 0; absent_ != nullptr && i < peers_.size(); ++i)
+    if (!(peers_[i].done_sending && peers_[i].done_receiving)) leave_out(i);
+  if (absent_ != nullptr) return;
   auto const waiting = std::find_if(peers_.begin(), peers_.end(),
                                     [](Peer const& peer) { return !(peer.done_sending && peer.done_receiving); });
   int const peer = static_cast<int>(waiting - peers_.begin());

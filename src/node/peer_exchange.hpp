@@ -26,7 +26,8 @@ static_assert(sizeof(MessageHeader) == 24 && std::is_trivially_copyable_v<Messag
 
 class PeerExchange {
  public:
-  PeerExchange(std::span<UniqueFd const> sockets, int rank, PeerMonitor& monitor);
+  // `absent`, by rank: peers to go on without, to which those are added that are lost or late; null: they throw.
+  PeerExchange(std::span<UniqueFd const> sockets, int rank, PeerMonitor& monitor, std::vector<bool>* absent);
   std::vector<Contribution> run(CollectiveCall call, std::span<std::byte const> mine, int fd,
                                 Deadline const& deadline);
 
@@ -47,12 +48,15 @@ class PeerExchange {
   void read_some(std::size_t index, Peer& peer);
   void check_header(std::size_t index, Peer& peer) const;
   void give_up_on_the_lost();
-  [[noreturn]] void lost(std::size_t index);
-  [[noreturn]] void late() const;
+  // Throws, or goes on without the peer.
+  void lost(std::size_t index);
+  void late();
+  void leave_out(std::size_t index);
 
   std::span<UniqueFd const> sockets_;
   int rank_;
   PeerMonitor& monitor_;
+  std::vector<bool>* absent_;
   MessageHeader header_{};
   std::span<std::byte const> mine_;
   int fd_ = -1;

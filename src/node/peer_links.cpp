@@ -17,7 +17,7 @@ std::string_view name_of(Collective kind) noexcept {
 }
 
 PeerLinks::PeerLinks(std::vector<UniqueFd> sockets, int rank)
-    : rank_(rank), sockets_(std::move(sockets)), monitor_(sockets_) {}
+    : rank_(rank), sockets_(std::move(sockets)), monitor_(sockets_), absent_(sockets_.size(), false) {}
 
 PeerLinks::~PeerLinks() {
   // Closing alone would show nobody that this rank is gone, as long as a forked child holds the sockets too.
@@ -31,7 +31,8 @@ std::vector<Contribution> PeerLinks::exchange(CollectiveCall call, std::span<std
     throw_error(failed_->code(), fmt::format("{}: an earlier call failed: {}", name_of(call.kind), failed_->what()),
                 {.rank = failed_->rank(), .peer = failed_->peer(), .phase = failed_->phase()});
   try {
-    return PeerExchange(sockets_, rank_, monitor_).run(call, mine, fd, deadline);
+    std::vector<bool>* const absent = tolerates_loss_ ? &absent_ : nullptr;
+    return PeerExchange(sockets_, rank_, monitor_, absent).run(call, mine, fd, deadline);
   } catch (Error const& error) {
     failed_ = error;
     throw;

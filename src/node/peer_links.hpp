@@ -51,6 +51,11 @@ class PeerLinks {
   std::vector<Contribution> exchange(CollectiveCall call, std::span<std::byte const> mine, int fd,
                                      Deadline const& deadline);
 
+  // While it is tolerated, exchanges go on without peers that are lost or late, now and later. A late one finds its
+  // link to this rank closed.
+  void tolerate_loss(bool tolerated) noexcept { tolerates_loss_ = tolerated; }
+  [[nodiscard]] bool is_absent(int peer) const noexcept { return absent_[static_cast<std::size_t>(peer)]; }
+
   // Never true for the own rank.
   [[nodiscard]] bool is_lost(int peer) const noexcept { return monitor_.is_lost(peer); }
 
@@ -58,6 +63,8 @@ class PeerLinks {
   int rank_;
   std::vector<UniqueFd> sockets_;
   PeerMonitor monitor_;  // after the sockets, so that it stops before they close
+  bool tolerates_loss_ = false;
+  std::vector<bool> absent_;  // by rank
   std::optional<Error> failed_;
 };
 

@@ -96,12 +96,16 @@ std::vector<std::int64_t> rows_end_by_rank(Terms const& terms, JobData const& da
   return ends;
 }
 
-std::vector<std::int64_t> tokens_with(Terms const& terms, JobData const& data, int source, ExpertRange range) {
-  std::vector<std::int64_t> tokens;
+std::vector<Row> slot_rows(Terms const& terms, JobData const& data, int source, ExpertRange range) {
+  std::vector<Row> rows;
   for (std::int64_t t = 0; t < data.tokens(source); ++t) {
-    if (has_any(terms, data, {source, t}, range)) tokens.push_back(t);
+    TokenKey const key{source, t};
+    if (!terms.by_expert && has_any(terms, data, key, range)) rows.push_back({source, t});
+    for (int slot = 0; terms.by_expert && slot < terms.top_k; ++slot) {
+      if (range.holds(data.id(key, slot))) rows.push_back({source, t, slot});
+    }
   }
-  return tokens;
+  return rows;
 }
 
 std::vector<Contribution> contributions(Terms const& terms, JobData const& data, TokenKey const& key) {
@@ -139,7 +143,6 @@ std::vector<Contribution> slot_contributions(Terms const& terms, JobData const& 
   std::vector<float> const weights = data.weights(key);
   for (Contribution& part : parts) {
     if (terms.weights) part.weight = weights[static_cast<std::size_t>(part.row.slot)];
-    part.row.slot = -1;  // one row, whatever the slots that name the expert
   }
   return parts;
 }

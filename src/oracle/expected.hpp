@@ -28,8 +28,9 @@ std::vector<std::int64_t> padded_tokens_per_expert(Terms const& terms, JobData c
 // Cumulative rows by source rank, flat layout.
 std::vector<std::int64_t> rows_end_by_rank(Terms const& terms, JobData const& data, int rank);
 
-// Low-latency mode. Tokens of `source` that have an expert of the range in a slot: each once, in order.
-std::vector<std::int64_t> tokens_with(Terms const& terms, JobData const& data, int source, ExpertRange range);
+// Low-latency mode. The rows of `source` for the experts of the range, in order: rank_major one of each token that
+// has such an expert in a slot, expert_major one of each such slot. Their experts are not filled in.
+std::vector<Row> slot_rows(Terms const& terms, JobData const& data, int source, ExpertRange range);
 
 // One expert output that a token's sum takes.
 struct Contribution {

@@ -73,17 +73,19 @@ LowLatencyChecker::Block LowLatencyChecker::block_of(LowLatencyReceived const& g
   return {expert * group_rows() + (range >> 32), range & 0xffffffff};
 }
 
-std::vector<std::int64_t> LowLatencyChecker::expected_tokens(int expert, int source) const {
+std::vector<Row> LowLatencyChecker::expected_rows(int expert, int source) const {
   if (presence(source) == Presence::gone) return {};
   int const global = ours_.begin + expert;
-  return tokens_with(terms_, data_, source, terms_.by_expert ? ExpertRange{global, global + 1} : ours_);
+  auto rows = slot_rows(terms_, data_, source, terms_.by_expert ? ExpertRange{global, global + 1} : ours_);
+  for (Row& row : rows) row.expert = terms_.by_expert ? expert : -1;
+  return rows;
 }
 
 void LowLatencyChecker::check_block(Block const& block, int expert, int source) const {
   if (presence(source) == Presence::unsure && block.count == 0) return;
   Place at = place(terms_.by_expert ? "rows of an expert (row) and a source" : "rows of a source", source);
   at.row = expert;
-  expect_equal(at, std::ssize(expected_tokens(expert, source)), block.count);
+  expect_equal(at, std::ssize(expected_rows(expert, source)), block.count);
 }
 
 // The blocks of the sources fill the expert's first rows without a gap, in whatever order; more is counted only
@@ -121,8 +123,7 @@ std::vector<LowLatencyChecker::Arrival> LowLatencyChecker::arrivals(LowLatencyRe
       Block const block = block_of(got, expert, source);
       if (block.count == 0) continue;
       std::int64_t slot = block.begin;
-      for (std::int64_t const token : expected_tokens(expert, source))
-        rows.push_back({slot++, {source, token, -1, terms_.by_expert ? expert : -1}});
+      for (Row const& row : expected_rows(expert, source)) rows.push_back({slot++, row});
     }
   }
   return rows;
@@ -134,7 +135,7 @@ std::vector<std::int64_t> LowLatencyChecker::rows_per_expert() const {
     std::int64_t& count = rows.emplace_back(0);
     for (int source = 0; source < terms_.ranks; ++source) {
       if (presence(source) == Presence::gone) continue;
-      count += std::ssize(tokens_with(terms_, data_, source, {expert, expert + 1}));
+      count += std::ssize(slot_rows(terms_, data_, source, {expert, expert + 1}));
     }
   }
   return rows;

@@ -81,7 +81,7 @@ class LowLatencyChecker {
   [[nodiscard]] DType scale_dtype() const;
 
   [[nodiscard]] Block block_of(LowLatencyReceived const& got, int expert, int source) const;
-  [[nodiscard]] std::vector<std::int64_t> expected_tokens(int expert, int source) const;
+  [[nodiscard]] std::vector<Row> expected_rows(int expert, int source) const;
   void check_shapes(LowLatencyReceived const& got) const;
   void check_block(Block const& block, int expert, int source) const;
   void check_expert(LowLatencyReceived const& got, int expert) const;

@@ -13,6 +13,14 @@ def test_a_peer_that_is_late_is_masked():
     as_processes(4, bodies.low_latency.late_peer)
 
 
+def test_a_peer_that_is_gone_before_the_first_call_is_masked():
+    as_processes(4, bodies.low_latency.lost_peer)
+
+
+def test_a_peer_that_never_comes_is_masked():
+    as_processes(3, bodies.low_latency.peer_that_never_comes)
+
+
 def refused(kind, text, call):
     with pytest.raises(kind, match=text):
         call()
@@ -47,7 +55,8 @@ def test_bad_input_is_refused_and_the_buffer_goes_on():
 
         if comm.rank == 0:
             refused(invalid, "zero_copy", lambda: combine(zero_copy=True, use_logfmt=True))
-            refused(TypeError, "handle", lambda: combine(the=tuple(handle)))
+            refused(TypeError, "handle", lambda: combine(the=handle.dispatch))
+            refused(TypeError, "rank", lambda: buffer.low_latency_update_mask_buffer(rank=1))
             refused(invalid, "those of the dispatch", lambda: combine(ids=torch.full_like(mine.topk_idx, -1)))
             refused(invalid, "x:", lambda: combine(recv_x[:, 1:]))
             refused(invalid, "enable_shrink", lambda: buffer.low_latency_update_mask_buffer(1, True))
@@ -55,7 +64,6 @@ def test_bad_input_is_refused_and_the_buffer_goes_on():
             refused(invalid, "combine_buffer with use_logfmt", lambda: combine(inside, use_logfmt=True))
             del inside
         combine()
-        refused(invalid, "not combined yet, seen one that was", combine)  # a dispatch is combined once
         buffer.destroy()
         refused(switchyard.Unusable, "destroyed", lambda: dispatch(use_fp8=False))
 

@@ -16,7 +16,7 @@ everywhere = [
     *names_of("bodies.buffer", """
         rows_of_each_dtype fp8_pairs_and_casts expanded_rows worst_case cached_and_masks asynchronous own_memory"""),
     *names_of("bodies.deep_ep", """
-        every_result source_tokens weights_of_all_ranks ids_overwritten fp8_and_cached cached late_inputs
+        every_result source_tokens weights_of_all_ranks tuples ids_overwritten fp8_and_cached cached late_inputs
         events_and_streams layouts worst_case memory_is_reused_in_order shares_of_sms"""),
     *names_of("clients.v1", """
         trainer trainer_that_destroys all_keywords config_from_json constructor_retries subgroups"""),
@@ -25,7 +25,8 @@ everywhere = [
         shares_of_sms"""),
     *names_of("clients.v2", "trainer_expanded trainer_by_hand trainer_flat inference"),
     *names_of("bodies.low_latency", """
-        bf16_steps fp8_steps two_micro_batches two_sends kept_handles statistics masks halves_on_streams
+        bf16_steps fp8_steps two_micro_batches two_sends kept_handles kept_small_results combined_again rebuilt_handles
+        repeated_ids statistics masks halves_on_streams
         solitary_mistakes all_options_of_the_buffer"""),
     *names_of("clients.decode", "vllm sglang lmdeploy"),
     *names_of("bodies.utils", "reference_dispatch reference_combine casts hooks times"),

@@ -52,6 +52,14 @@ std::vector<std::byte> make_scales(SlotCase const& c, RankInput const& input, Ra
   return bytes;
 }
 
+// A rank may send as many rows to an expert as it may have tokens.
+void leave_out_too_many(SlotCase const& c, RankInput& input) {
+  std::vector<std::int64_t> rows(index(c.experts), 0);
+  for (std::int64_t& id : input.ids) {
+    if (id >= 0 && ++rows[index(id)] > c.tokens) id = -1;
+  }
+}
+
 }  // namespace
 
 oracle::TokenBytes SlotProblem::token(oracle::TokenKey const& key) const {
@@ -65,7 +73,8 @@ oracle::TokenBytes SlotProblem::token(oracle::TokenKey const& key) const {
 
 void SlotProblem::fill_output(int maker, oracle::Row const& row, std::span<std::byte> out) const {
   if (the.identity) return static_cast<void>(std::ranges::copy(token(row.key()).x, out.begin()));
-  Random random(mix(mix(the.seed, static_cast<std::uint64_t>(maker), row.source), 91, row.token, row.expert));
+  Random random(
+      mix(mix(the.seed, static_cast<std::uint64_t>(maker), row.source), 91, row.token, row.expert, row.slot + 1));
   for (std::size_t h = 0; h < index(the.hidden); ++h) {
     float const value = random.real();
     oracle::put(out.data(), the.combine_dtype, h, value == 0.0F ? 1.0F : value);
@@ -79,6 +88,7 @@ SlotProblem make_slot_problem(SlotCase const& c) {
   for (int rank = 0; rank < c.ranks; ++rank) {
     Random random(mix(c.seed, static_cast<std::uint64_t>(rank), 4242));
     RankInput& input = p.base.inputs[index(rank)];
+    if (c.by_expert()) leave_out_too_many(c, input);
     if (c.cast != SendCast::none) spread_values(c, input, random);
     p.scales.push_back(make_scales(c, input, random));
   }

@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterable, NamedTuple
 
 import switchyard
 import torch
-from switchyard import InvalidArgument
+from switchyard import InvalidArgument, interop
 
 from ._agreement import check_agreement, meet_in
 from ._errors import in_our_words, made_by_all
@@ -240,6 +240,7 @@ class LowLatencyBuffers:
         self._communicator = communicator
         self._mask_late_peers = mask_late_peers
         self._buffers: dict[LowLatencyShape, switchyard.LowLatencyBuffer] = {}
+        self._latest: LowLatencyShape | None = None
         self._masked: set[int] = set()
 
     def of(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
@@ -248,7 +249,21 @@ class LowLatencyBuffers:
         if found is None:
             _check_device(shape.device, (each.device for each in self._buffers))
             found = self._buffers[shape] = self._make(shape)
+        self._latest = shape
         return found
+
+    def meet(self) -> None:
+        """Finds out which ranks are lost or late, by a dispatch of nothing in the buffer of the latest call. Collective.
+
+        Does nothing before the first call.
+        """
+        if self._latest is None:
+            return
+        shape = self._latest
+        x = torch.empty(0, shape.hidden, dtype=torch.bfloat16, device=shape.device)
+        topk_idx = torch.empty(0, shape.top_k, dtype=torch.int64, device=shape.device)
+        options = interop.low_latency_call_options(cuda_stream=interop.current_cuda_stream(x))
+        interop.low_latency_dispatch(self._buffers[shape], x, topk_idx, None, None, None, options)
 
     def _make(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
         try:
@@ -287,6 +302,7 @@ class LowLatencyBuffers:
         for buffer in self._buffers.values():
             buffer.destroy()
         self._buffers.clear()
+        self._latest = None
 
 
 def _check_device(device: torch.device, others: Iterable[torch.device]) -> None:

@@ -18,7 +18,7 @@ from ._local_memory import LocalMemory
 from ._runtime import Runtime
 from ._source import Fp8Pair, received_x, source_of
 from .config import Config
-from .handle import DispatchHandle, Routing
+from .handle import DispatchHandle, FlatDispatch, Routing, flat_dispatch_of
 from .low_latency import LowLatencyCalls
 from .utils.event import AnyEvent, EventHandle, EventOverlap
 
@@ -267,7 +267,7 @@ class Buffer(LowLatencyCalls):
         received, event = dispatch(self._engines, engine, call, inputs)
         recv_x, overlap = received_x(source, received, False), finished(async_finish, event, source.x.is_cuda)
         routing = Routing(kept_ids, is_token_in_rank, rows.num_worst_tokens, self._communicator)
-        made = DispatchHandle(received.handle, engine, routing)
+        made = DispatchHandle.of(FlatDispatch(received.handle, engine, routing))
         counts = received.tokens_per_expert
         if topk_idx is None and num_tokens_per_expert is not None:
             counts = exchanged_counts(num_tokens_per_expert, alignment, self._communicator)
@@ -303,7 +303,7 @@ class Buffer(LowLatencyCalls):
         Raises the same as switchyard.Buffer.combine.
         """
         with self._engines.or_refuse(interop.refuse_combine, handle):
-            own = _own(handle)
+            own = flat_dispatch_of(handle)
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, tensor("x", x))
             call = Sending(x, topk_weights, biases_of(bias), after, _wanted_sms(config), async_finish, True)
         return combine(self._engines, own.buffer, own.core, call)
@@ -321,15 +321,9 @@ def _wanted_sms(config: Config | None) -> int:
     return number("config.num_sms", config.num_sms)
 
 
-def _own(handle: Any) -> DispatchHandle:
-    if not isinstance(handle, DispatchHandle):
-        raise wrong_type("handle", "what dispatch returned", handle)
-    return handle
-
-
 def _repeated(handle: Any, topk_idx: Any, topk_weights: Any) -> Repeated:
     """Results of get_dispatch_layout may be given with a handle, and are ignored."""
-    own = _own(handle)
+    own = flat_dispatch_of(handle)
     if topk_idx is not None or topk_weights is not None:
         raise InvalidArgument("handle: expected no topk_idx and no topk_weights with it, seen some")
     return Repeated(own.buffer, own.core, own.routing.topk_idx, own.routing.num_worst_tokens)

@@ -10,7 +10,16 @@ from switchyard import Event, InvalidArgument, interop
 
 from ._agreement import check_agreement
 from ._calls import Call, Repeated, Rows, Sending, biases_of, combine, dispatch, dispatch_again
-from ._elastic_plan import Asked, check_tokens, explained_rows, engine_tokens, heap_bytes, num_expanded_tokens, own, plan_of
+from ._elastic_plan import (
+    Asked,
+    check_tokens,
+    engine_tokens,
+    explained_rows,
+    heap_bytes,
+    num_expanded_tokens,
+    own,
+    plan_of,
+)
 from ._engines import Engines, Shape, most_tokens
 from ._errors import number, tensor
 from ._events import event_of_both, finished

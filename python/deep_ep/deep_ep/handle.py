@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Iterator, NamedTuple
+import weakref
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Iterable, Iterator, NamedTuple, TypeVar
 
 import switchyard
 import torch
 from switchyard import Handle, InvalidArgument, Unusable, interop
 
+from ._errors import wrong_type
 from ._layout import exchanged_ends, layout_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+_Record = TypeVar("_Record")
+
+_record = "_deep_ep_record"  # PyTorch keeps the attributes of a storage's Python object as long as the storage
+
+
+def remember(item: torch.Tensor, record: Any) -> torch.Tensor:
+    """Returns the item of a handle, whose memory keeps `record` from now on, as long as any tensor of it lives.
+
+    So a handle can be found by its items (see remembered), and items hold what their handle holds. The memory must be
+    of the handle alone, not a caller's, and the record must not refer to the item, for nobody finds such a cycle.
+    """
+    setattr(item.untyped_storage(), _record, record)
+    return item
+
+
+def remembered(items: Iterable[Any], kind: type[_Record]) -> _Record | None:
+    """Returns the record that the memory of one of these items keeps, also if it is a view of what was given out.
+
+    Returns None if none of them has a record of this kind.
+    """
+    for item in items:
+        record = getattr(item.untyped_storage(), _record, None) if isinstance(item, torch.Tensor) else None
+        if isinstance(record, kind):
+            return record
+    return None
+
+
 class LazyTuple(tuple):  # type: ignore[type-arg]
     """Reads as a tuple of `_size` items, each made when it is first read. It is equal to itself alone.
+
+    `lazy()` makes one. What is rebuilt of the items, by type(handle)(items) as frameworks do that map over a tuple, by
+    copying or by pickling, is a plain tuple.
 
     Underneath it is an empty tuple, which is what C code sees that reads it directly (`"%s" % handle`).
     """
@@ -23,10 +55,17 @@ class LazyTuple(tuple):  # type: ignore[type-arg]
     _size: ClassVar[int]
     _made: dict[int, Any]
 
-    def __new__(cls, *_: Any) -> Self:
+    def __new__(cls, items: Iterable[Any] = ()) -> Any:
+        return tuple(items)
+
+    @classmethod
+    def lazy(cls) -> Self:
         self = tuple.__new__(cls)
         self._made = {}
         return self
+
+    def __reduce__(self) -> Any:
+        return tuple, (list(self),)
 
     def _make(self, at: int) -> Any:
         raise NotImplementedError
@@ -78,11 +117,20 @@ class Routing(NamedTuple):
     communicator: switchyard.Communicator
 
 
+class FlatDispatch(NamedTuple):
+    """A dispatch, as its handle and the items of its handle know it."""
+
+    core: Handle
+    buffer: switchyard.Buffer
+    routing: Routing
+
+
 class DispatchHandle(LazyTuple):
     """The handle that combine and cached dispatches take. Callers may keep it and pass it on.
 
     It reads as the tuple (rank_prefix_matrix, channel_prefix_matrix, recv_channel_prefix_matrix, recv_src_idx,
-    is_token_in_rank, send_head). The items are made when they are first read.
+    is_token_in_rank, send_head). The items are made when they are first read. A plain tuple of the items is as good as
+    the handle.
 
     Attributes:
         core: the switchyard.Handle.
@@ -95,10 +143,11 @@ class DispatchHandle(LazyTuple):
     buffer: switchyard.Buffer
     routing: Routing
 
-    def __init__(self, core: Handle, buffer: switchyard.Buffer, routing: Routing) -> None:
-        self.core = core
-        self.buffer = buffer
-        self.routing = routing
+    @classmethod
+    def of(cls, dispatch: FlatDispatch) -> Self:
+        self = cls.lazy()
+        self.core, self.buffer, self.routing = dispatch
+        return self
 
     @property
     def is_token_in_rank(self) -> torch.Tensor:
@@ -109,7 +158,9 @@ class DispatchHandle(LazyTuple):
         return layout_of(routing.topk_idx, self.buffer.num_experts, routing.communicator.size)[2]
 
     def _make(self, at: int) -> Any:
-        return _fields[at](self)
+        made = _fields[at](self)
+        # The other items are tensors of our own; is_token_in_rank may be the caller's, or be in the record.
+        return made if at == _in_rank else remember(made, FlatDispatch(self.core, self.buffer, self.routing))
 
     def __repr__(self) -> str:
         return f"DispatchHandle(num_tokens={self.core.num_tokens}, num_recv_rows={self.core.num_recv_rows})"
@@ -120,6 +171,8 @@ def _recv_channel_prefix_matrix(handle: DispatchHandle) -> torch.Tensor:
     return torch.zeros(in_rank.shape[1], 1, dtype=torch.int32, device=in_rank.device)
 
 
+_in_rank = 4  # the item
+
 _fields: tuple[Callable[[DispatchHandle], torch.Tensor], ...] = (
     lambda handle: exchanged_ends(handle.is_token_in_rank.sum(0), handle.routing.communicator),
     lambda handle: handle.is_token_in_rank.sum(0, dtype=torch.int32).unsqueeze(1),
@@ -128,6 +181,26 @@ _fields: tuple[Callable[[DispatchHandle], torch.Tensor], ...] = (
     lambda handle: handle.is_token_in_rank,
     lambda handle: send_head(handle.is_token_in_rank),
 )
+
+
+def flat_dispatch_of(handle: Any) -> FlatDispatch:
+    """Returns what is known of the dispatch of a DispatchHandle, or of a tuple or list of its items.
+
+    Raises TypeError if it is neither, and InvalidArgument for other items.
+    """
+    if isinstance(handle, DispatchHandle):
+        return FlatDispatch(handle.core, handle.buffer, handle.routing)
+    return _dispatch_of_items(handle, FlatDispatch, "what dispatch returned")
+
+
+def _dispatch_of_items(items: Any, kind: type[_Record], expected: str) -> _Record:
+    if not isinstance(items, (tuple, list)) or isinstance(items, LazyTuple):
+        raise wrong_type("handle", expected, items)
+    found = remembered(items, kind)
+    if found is None:
+        text = f"handle: expected {expected}, or a tuple of its items, seen a tuple of {len(items)} others"
+        raise InvalidArgument(f"{text} (copies of the items do not tell which dispatch it was)")
+    return found
 
 
 def source_tokens(handle: Handle) -> torch.Tensor:
@@ -148,58 +221,132 @@ def send_head(is_token_in_rank: torch.Tensor) -> torch.Tensor:
 # ---- low-latency mode ----
 
 
-class LowLatencyHandle(LazyTuple):
-    """(src_info [L, M*R] int32, layout_range [L, R] int64: begin << 32 | count, M, H, E).
+class SlotSizes(NamedTuple):
+    """The last three items of a handle."""
 
-    The first two are made when they are first read. They lie in the slots of the dispatch, which the handle holds until
-    it is combined, since programs keep handles of many layers. After the combine they can no longer be read; tensors
-    that were read before stay valid, and hold the slots.
+    max_tokens: int
+    hidden: int
+    num_experts: int
+
+
+class LowLatencyDispatch:
+    """A dispatch, as its handle and the items of its handle know it.
+
+    Until the dispatch is combined this holds its slots. Afterwards the tensors of the result alone hold them (recv_x,
+    its scales, the buffer for outputs), since programs keep handles of many layers. As long as one of them lives, the
+    dispatch can be combined again.
 
     Attributes:
         buffer: the switchyard.LowLatencyBuffer of the dispatch.
-        topk_idx: as given to the dispatch.
+        topk_idx: as given to the dispatch; None once it was combined.
+        sizes: of the call.
+        hook: the hook that receives, if that is to be called yet.
+        outputs: memory for the outputs of the next combine, if that is not the first one.
     """
-
-    _size = 5
-    buffer: switchyard.LowLatencyBuffer
-    topk_idx: torch.Tensor | None
-    _received: interop.LowLatencyResult | None
-    _sizes: tuple[int, int, int]
 
     def __init__(
         self,
         received: interop.LowLatencyResult,
         buffer: switchyard.LowLatencyBuffer,
         topk_idx: torch.Tensor,
-        sizes: tuple[int, int, int],
+        sizes: SlotSizes,
     ) -> None:
-        self._received = received
+        self._held: interop.LowLatencyResult | None = received
+        self._received: Callable[[], Any] = received.weak()
         self.buffer = buffer
-        self.topk_idx = topk_idx
-        self._sizes = sizes
+        self.topk_idx: torch.Tensor | None = topk_idx
+        self.sizes = sizes
+        self.hook: Callable[[], ReceiveLate | None] = lambda: None
+        self.outputs: torch.Tensor | None = None
 
     @property
+    def combined(self) -> bool:
+        return self._held is None
+
+    def received(self) -> interop.LowLatencyResult | None:
+        """Returns the result; None if nobody holds it any more."""
+        return self._held if self._held is not None else self._received()
+
     def core(self) -> switchyard.LowLatencyHandle:
-        """The handle for the engine. Raises InvalidArgument if the dispatch was combined."""
-        if self._received is None:
-            raise InvalidArgument("handle: expected one of a dispatch that was not combined yet, seen one that was")
-        return self._received.handle
+        """Returns the handle for the engine. Raises InvalidArgument if the slots may have other rows now."""
+        received = self.received()
+        if received is None:
+            raise InvalidArgument(
+                "handle: expected one of a dispatch whose slots are held, seen one that was combined and whose result "
+                "is freed: keep recv_x to combine it again"
+            )
+        return received.handle
 
     def release(self) -> None:
-        """Releases the slots of the dispatch, once its combine is queued.
+        """Releases the slots, once a combine is queued.
 
         The combine may still run, and nobody needs to wait for it: a later kernel in stream order gives the frame back,
         and a receive half that is still to come holds the frame by itself (docs/low-latency.md, "Giving a frame back").
         """
-        self._received = self.topk_idx = None
-        self._made.clear()
+        self._held = self.topk_idx = self.outputs = None
+
+    def item(self, at: int) -> Any:
+        """Returns a copy of src_info (0) or layout_range (1), which the hook writes if it is to be called yet."""
+        received = self.received()
+        if received is None:
+            raise Unusable("handle: src_info and layout_range are read while recv_x lives, or before the combine")
+        item: Any = received.ranges if at else received.source_token
+        hook = self.hook()
+        late = None if hook is None else hook.late
+        made = item.clone() if late is None else torch.empty_like(item)
+        if late is not None:
+            late.append((made, item))
+        return remember(made, self)
+
+
+class ReceiveLate:
+    """The hook of a dispatch: receives the rows, and writes the items of the handle that were read before."""
+
+    def __init__(self, receive: Callable[[], None], dispatch: LowLatencyDispatch) -> None:
+        self._receive = receive
+        self.late: list[tuple[torch.Tensor, torch.Tensor]] | None = []
+        """Copies, and what they are of; None once they are written. They know the dispatch: it must not know them."""
+        dispatch.hook = weakref.ref(self)
+
+    def __call__(self) -> None:
+        self._receive()
+        late, self.late = self.late, None
+        for copy, item in late or ():
+            copy.copy_(item)
+
+
+class LowLatencyHandle(LazyTuple):
+    """(src_info [L, M*R] int32, layout_range [L, R] int64: begin << 32 | count, M, H, E).
+
+    The first two are made when they are first read, and are copies. They can be read before the combine, and afterwards
+    as long as a tensor of the result lives. A plain tuple of the items is as good as the handle.
+
+    Attributes:
+        dispatch: what is known of the dispatch.
+    """
+
+    _size = 5
+    dispatch: LowLatencyDispatch
+
+    @classmethod
+    def of(cls, dispatch: LowLatencyDispatch) -> Self:
+        self = cls.lazy()
+        self.dispatch = dispatch
+        return self
 
     def _make(self, at: int) -> Any:
-        if at >= 2:
-            return self._sizes[at - 2]
-        if self._received is None:
-            raise Unusable("handle: src_info and layout_range can be read only before its combine: keep the tensors")
-        return self._received.ranges if at else self._received.source_token
+        return self.dispatch.sizes[at - 2] if at >= 2 else self.dispatch.item(at)
 
     def __repr__(self) -> str:
-        return f"LowLatencyHandle(max_tokens, hidden, num_experts = {self._sizes}, combined = {self._received is None})"
+        sizes = ", ".join(map(str, self.dispatch.sizes))
+        return f"LowLatencyHandle(max_tokens, hidden, num_experts = ({sizes}), combined = {self.dispatch.combined})"
+
+
+def low_latency_dispatch_of(handle: Any) -> LowLatencyDispatch:
+    """Returns what is known of the dispatch of a LowLatencyHandle, or of a tuple or list of its items.
+
+    Raises TypeError if it is neither, and InvalidArgument for other items.
+    """
+    if isinstance(handle, LowLatencyHandle):
+        return handle.dispatch
+    return _dispatch_of_items(handle, LowLatencyDispatch, "what low_latency_dispatch returned")

@@ -10,12 +10,14 @@ import torch
 from switchyard import InvalidArgument, interop
 
 from ._engines import LowLatencyBuffers, LowLatencyShape, max_results
-from ._errors import in_our_words, number, tensor, with_text, wrong_type
+from ._errors import in_our_words, number, tensor, with_text
 from ._events import finished
-from .handle import LowLatencyHandle
+from .handle import LowLatencyDispatch, LowLatencyHandle, ReceiveLate, SlotSizes, low_latency_dispatch_of
 from .utils.event import EventOverlap
 
 Hook = Callable[[], None]
+
+_like = torch.empty(0, device="cpu")  # tensors of the engine are shown as tensors of its framework
 
 class LowLatencyCalls:
     """The low-latency calls of `Buffer`.
@@ -79,8 +81,11 @@ class LowLatencyCalls:
         Returns:
             recv_x [L, M*R, H] bfloat16, or (float8_e4m3fn, scales [L, M*R, ceil(H/128)] float32 or
             [L, M*R, ceil(H/512)] int32, column-major in the last two dimensions); recv_count [L] int32; the handle;
-            the event; the hook, or None. A rank may hold 4 results at once. Each tensor of a result holds it, and so
-            does the handle until it is combined.
+            the event; the hook, or None. A rank may hold 4 results at once: recv_x and its scales hold theirs, and so
+            does the handle until it is combined. recv_count and what is read from the handle may be kept.
+
+        An id that repeats within a token of topk_idx is a row each. A rank may send M rows to an expert: on the CPU
+        more raise InvalidArgument; on CUDA they are left out, and a later call raises.
 
         Raises:
             InvalidArgument: on this rank, before anything is sent; the peers wait for the corrected call.
@@ -93,14 +98,16 @@ class LowLatencyCalls:
         cast = _cast(use_fp8, round_scale, use_ue8m0)
         shape = LowLatencyShape(num_max_dispatch_tokens_per_rank, x.shape[1], num_experts, topk_idx.shape[1], x.device)
         buffer = self._low_latency.of(shape)
-        stats = (cumulative_local_expert_recv_stats, dispatch_wait_recv_cost_stats)
+        counts = torch.empty(buffer.num_local_experts, dtype=torch.int32, device=x.device)
+        stats = (cumulative_local_expert_recv_stats, dispatch_wait_recv_cost_stats, counts)
         try:
-            received, hook = _dispatch(buffer, x, topk_idx, cast, stats, return_recv_hook)
+            received, receive = _dispatch(buffer, x, topk_idx, cast, stats, return_recv_hook)
         except (InvalidArgument, TypeError) as error:
             raise _dispatch_error(error) from error
-        handle = LowLatencyHandle(received, buffer, topk_idx, shape[:3])
+        made = LowLatencyDispatch(received, buffer, topk_idx, SlotSizes(*shape[:3]))
+        hook = None if receive is None else ReceiveLate(receive, made)
         recv_x = (received.x, received.scales) if use_fp8 else received.x
-        return recv_x, received.counts, handle, finished(async_finish), hook
+        return recv_x, counts, LowLatencyHandle.of(made), finished(async_finish), hook
 
     def low_latency_combine(
         self,
@@ -121,9 +128,12 @@ class LowLatencyCalls:
             x: [L, M*R, H] bfloat16, in the slots of the dispatch.
             topk_idx: [N, K] int64, as in the dispatch.
             topk_weights: [N, K] float32.
-            handle: the handle of the dispatch. A dispatch is combined once; then the handle releases its slots.
+            handle: the handle of the dispatch, or a tuple of its items. A dispatch may be combined again, on all ranks
+                alike, as long as recv_x or another tensor in its slots lives: its first combine releases the slots,
+                since programs keep handles of many layers.
             use_logfmt: values take 10 bits on the way; x must not lie in get_next_low_latency_combine_buffer(handle).
             zero_copy: the rows are in get_next_low_latency_combine_buffer(handle); x is not read. Excludes use_logfmt.
+                If that was not called since the last combine, its rows are sent again.
             async_finish, return_recv_hook: as in the dispatch.
             out: [N, H] bfloat16: receives the sums.
             combine_wait_recv_cost_stats: [R] int64: nanoseconds waited for each rank are added to it.
@@ -137,45 +147,64 @@ class LowLatencyCalls:
         _check_exclusive(async_finish, return_recv_hook)
         if zero_copy and use_logfmt:
             raise InvalidArgument("zero_copy: expected False with use_logfmt, whose codes go where rows would lie")
-        core = _own(handle)
-        _check_routing(topk_idx, handle)
-        source = self.get_next_low_latency_combine_buffer(handle) if zero_copy else tensor("x", x)
-        sums = source.new_empty(core.num_tokens, handle.buffer.hidden) if out is None else out
+        of = low_latency_dispatch_of(handle)
+        core = of.core()
+        _check_routing(topk_idx, of.topk_idx)
+        source = _outputs(of, core) if zero_copy else tensor("x", x)
+        sums = source.new_empty(core.num_tokens, of.buffer.hidden) if out is None else out
         rows, coding = (source, core, topk_weights), "logfmt10" if use_logfmt else "none"
         try:
-            hook = _combine(handle.buffer, rows, coding, (sums, combine_wait_recv_cost_stats), return_recv_hook)
+            hook = _combine(of.buffer, rows, coding, (sums, combine_wait_recv_cost_stats), return_recv_hook)
         except (InvalidArgument, TypeError) as error:
             raise in_our_words(error, ("wait_ns_per_source", "combine_wait_recv_cost_stats")) from error
-        handle.release()
+        of.release()
         return sums, finished(async_finish), hook
 
     def get_next_low_latency_combine_buffer(self, handle: LowLatencyHandle) -> torch.Tensor:
-        """Returns memory for the outputs of experts, [L, M*R, H] bfloat16, which a combine with zero_copy then sends.
+        """Returns memory for the outputs of experts, [L, M*R, H] bfloat16, which the next combine with zero_copy sends.
+
+        For the first combine of a dispatch it lies in the slots, and holds them. Peers may still read that when the
+        next is prepared, so for each further one it is other memory, which that combine copies: call this before each.
 
         Raises:
             TypeError: the handle is not one of low_latency_dispatch.
-            InvalidArgument: the handle was combined, or the buffer was made without low_latency_mode.
+            InvalidArgument: the dispatch was combined and its result is freed; the buffer was made without
+                low_latency_mode; a tuple of other items.
             Unusable: after destroy().
         """
         self._require_low_latency()
-        core = _own(handle)
-        return handle.buffer.outputs(core, torch.bfloat16, like=handle.topk_idx)
+        of = low_latency_dispatch_of(handle)
+        slots = of.buffer.outputs(of.core(), torch.bfloat16, like=_like)
+        if not of.combined:
+            return slots
+        if of.outputs is None:
+            of.outputs = torch.empty_like(slots)
+        return of.outputs
 
     def clean_low_latency_buffer(self, num_max_dispatch_tokens_per_rank: int, hidden: int, num_experts: int) -> None:
-        """Does nothing: slots of the engine need no cleaning, since their flags count calls. Takes M, H and E."""
+        """Takes M, H and E. Slots of the engine need no cleaning, since their flags count calls.
+
+        With enable_shrink it is a call of all ranks, which then know who is lost or late; without, it does nothing.
+        """
         self._require_low_latency()
+        if self.enable_shrink:
+            try:
+                self._low_latency.meet()
+            except InvalidArgument as error:
+                raise _dispatch_error(error) from error
 
     # ---- masks ----
 
-    def low_latency_update_mask_buffer(self, rank: int, mask: bool = False) -> None:
+    def low_latency_update_mask_buffer(self, rank_to_mask: int, mask: bool = False) -> None:
         """From now on this rank sends nothing to a peer and waits for nothing from it; mask=False ends that.
 
-        Raises InvalidArgument if the buffer was made without enable_shrink, or `rank` is not a peer.
+        Raises InvalidArgument if the buffer was made without enable_shrink, or `rank_to_mask` is not a peer.
         """
         self._require_shrink()
-        rank = number("rank", rank)
+        rank = number("rank_to_mask", rank_to_mask)
         if not 0 <= rank < self.group_size or rank == self.rank:
-            raise InvalidArgument(f"rank: expected a peer's, 0..{self.group_size - 1} but not {self.rank}, seen {rank}")
+            peers = f"0..{self.group_size - 1} but not {self.rank}"
+            raise InvalidArgument(f"rank_to_mask: expected a peer's, {peers}, seen {rank}")
         self._low_latency.mask(rank, mask)
 
     def low_latency_query_mask_buffer(self, mask_status: torch.Tensor) -> None:
@@ -210,8 +239,8 @@ class LowLatencyCalls:
 
 # ---- calls of the engine ----
 
-Stats = tuple[Any, Any]
-"""received_per_expert and wait_ns_per_source; each may be None."""
+Stats = tuple[Any, Any, torch.Tensor]
+"""received_per_expert and wait_ns_per_source, each of which may be None; counts."""
 
 
 @lru_cache(maxsize=None)
@@ -250,6 +279,11 @@ def _combine(
     return None
 
 
+def _outputs(of: LowLatencyDispatch, core: switchyard.LowLatencyHandle) -> torch.Tensor:
+    """Returns the rows that a combine with zero_copy sends."""
+    return of.buffer.outputs(core, torch.bfloat16, like=_like) if of.outputs is None else of.outputs
+
+
 # ---- checks ----
 
 
@@ -266,15 +300,8 @@ def _check_shapes(x: Any, topk_idx: Any) -> None:
         raise InvalidArgument(f"x: expected bfloat16, seen {x.dtype}")
 
 
-def _own(handle: Any) -> switchyard.LowLatencyHandle:
-    if not isinstance(handle, LowLatencyHandle):
-        raise wrong_type("handle", "what low_latency_dispatch returned", handle)
-    return handle.core
-
-
-def _check_routing(topk_idx: torch.Tensor, handle: LowLatencyHandle) -> None:
+def _check_routing(topk_idx: torch.Tensor, of_dispatch: torch.Tensor | None) -> None:
     """The engine combines along the routes of the dispatch. The host does not read ids on a GPU, as it would wait."""
-    of_dispatch = handle.topk_idx
     if topk_idx is of_dispatch or of_dispatch is None:
         return
     same = tensor("topk_idx", topk_idx).shape == of_dispatch.shape
@@ -287,7 +314,8 @@ def _dispatch_error(error: Exception) -> Exception:
         return in_our_words(error, ("wait_ns_per_source", "dispatch_wait_recv_cost_stats"))
     text = (
         f"low_latency_dispatch: expected at most {max_results} results held at once, seen one more: free earlier ones: "
-        "recv_x, its scales, recv_count, tensors that were read from their handles, and handles that were not combined"
+        "recv_x, its scales, tensors of get_next_low_latency_combine_buffer, hooks that were not called, and handles "
+        "that were not combined, with what was read from them"
     )
     return with_text(error, text)
 

@@ -36,6 +36,13 @@ struct LowLatencyResult {
   }
 };
 
+// Finds the result again while one of its tensors, or its handle, lives.
+struct WeakLowLatencyResult {
+  std::weak_ptr<LowLatencyReceived> value;
+  Exporter exporter;
+  std::int64_t num_tokens = 0;
+};
+
 struct PyLowLatencyHandle {
   std::shared_ptr<LowLatencyReceived> value;
   std::int64_t num_tokens = 0;

@@ -29,7 +29,8 @@ struct DispatchFamily {
                                     tensor_argument<&Args::topk_idx>("topk_idx"),
                                     tensor_argument<&Args::topk_weights>("topk_weights"),
                                     tensor_argument<&Args::received_per_expert>("received_per_expert"),
-                                    tensor_argument<&Args::wait_ns_per_source>("wait_ns_per_source")};
+                                    tensor_argument<&Args::wait_ns_per_source>("wait_ns_per_source"),
+                                    tensor_argument<&Args::counts>("counts")};
   static void set(Args& args, Options const& options) {
     args.cast = options.cast;
     args.layout = options.layout;

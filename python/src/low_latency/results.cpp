@@ -45,6 +45,12 @@ nb::object tensor(LowLatencyResult const& self) {
   return self((*self.value).*Member);
 }
 
+nb::object alive(WeakLowLatencyResult const& self) {
+  auto value = self.value.lock();
+  if (value == nullptr) return nb::none();
+  return nb::cast(LowLatencyResult{std::move(value), self.exporter, self.num_tokens});
+}
+
 }  // namespace
 
 void bind_low_latency_results(nb::module_& module) {
@@ -63,9 +69,18 @@ void bind_low_latency_results(nb::module_& module) {
       .def_prop_ro("source_token", &tensor<&LowLatencyReceived::source_token>)
       .def_prop_ro("topk_idx", &tensor<&LowLatencyReceived::topk_idx>)
       .def_prop_ro("topk_weights", &tensor<&LowLatencyReceived::topk_weights>)
-      .def_prop_ro("handle", [](LowLatencyResult const& self) {
-        return PyLowLatencyHandle{self.value, self.num_tokens};
+      .def_prop_ro("handle",
+                   [](LowLatencyResult const& self) {
+                     return PyLowLatencyHandle{self.value, self.num_tokens};
+                   })
+      .def("weak", [](LowLatencyResult const& self) {
+        return WeakLowLatencyResult{self.value, self.exporter, self.num_tokens};
       });
+  nb::class_<WeakLowLatencyResult>(module, "WeakLowLatencyResult",
+                                   "A result that it does not hold: called, it returns the LowLatencyResult while "
+                                   "one of its tensors or its handle "
+                                   "lives, and None afterwards.")
+      .def("__call__", &alive);
   nb::class_<PyReceiveHook>(module, "ReceiveHook")
       .def("__call__", &PyReceiveHook::operator(), nb::arg("cuda_stream"));
 }

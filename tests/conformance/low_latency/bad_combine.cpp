@@ -168,7 +168,6 @@ TEST_P(LowLatencyBadCombine, OutputsAndMasks) {
   });
 }
 
-// Flags tell of one combine a dispatch, and of rows that have arrived.
 TEST_P(LowLatencyBadCombine, CodedInPlace) {
   SlotCase c = slot_refusal_case(GetParam());
   c.zero_copy = true;
@@ -187,7 +186,8 @@ TEST_P(LowLatencyBadCombine, CodedInPlace) {
   });
 }
 
-TEST_P(LowLatencyBadCombine, TooEarlyAndTwice) {
+// Flags tell of rows that have arrived, and of one combine at a time.
+TEST_P(LowLatencyBadCombine, TooEarly) {
   SlotCase const c = slot_refusal_case(GetParam());
   SlotProblem const p = make_slot_problem(c);
   run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
@@ -195,9 +195,12 @@ TEST_P(LowLatencyBadCombine, TooEarlyAndTwice) {
       SlotTrip trip(p, rank, buffer);
       trip.dispatch();
       LowLatencyCombineArgs args = trip.prepare_combine();
-      buffer.combine(args);
+      ReceiveHook receive;
+      buffer.send_combine(args, receive);
+      expect_slot_refusal("a combine before the last one's receive half", {"handle", "last combine"},
+                          [&] { buffer.combine(args); });
+      receive(rank.memory.stream());
       trip.check_combined();
-      expect_slot_refusal("a second combine", {"handle"}, [&] { buffer.combine(args); });
       SlotTrip next(p, rank, buffer);
       next.send();
       args.handle = next.received().handle;

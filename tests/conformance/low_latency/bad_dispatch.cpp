@@ -65,6 +65,19 @@ TEST_F(LowLatencyBadDispatch, IdsOutOfRange) {
                                          });
 }
 
+// As many rows for an expert as the rank may have tokens, and one more: an id that repeats within a token is a row
+// each.
+TEST_F(LowLatencyBadDispatch, MoreRowsOfAnExpertThanTokens) {
+  if (on_gpu()) GTEST_SKIP() << "the CUDA engine does not look: tests/gpu/low_latency/threads/engine.cpp";
+  static std::vector<std::int64_t> ids;
+  refuse_dispatches(slot_refusal_case(), {{"7 rows of 6",
+                                           [](LowLatencyDispatchArgs& a) {
+                                             ids = {7, 7, 7, 7, 7, 7, 1, -1, 0, 7, -1, -1};
+                                             a.topk_idx.data = ids.data();
+                                           },
+                                           {"topk_idx[4, 1]", "6", "7", "repeats"}}});
+}
+
 ConstTensorView like(ConstTensorView const& x, DType dtype, std::initializer_list<std::int64_t> shape) {
   ConstTensorView view(x.data, dtype, shape);
   view.device = x.device;
@@ -157,6 +170,12 @@ TEST_F(LowLatencyBadDispatch, CountersAndWorkers) {
           {"i64 counts",
            [=](LowLatencyDispatchArgs& a) { a.received_per_expert = counters(DType::i64, 3); },
            {"received_per_expert", "i64"}},
+          {"counts of 4 experts of 3",
+           [=](LowLatencyDispatchArgs& a) { a.counts = counters(DType::i32, 4); },
+           {"counts", "3", "4"}},
+          {"i64 counts to keep",
+           [=](LowLatencyDispatchArgs& a) { a.counts = counters(DType::i64, 3); },
+           {"counts", "i64"}},
           {"2 ranks of 3",
            [=](LowLatencyDispatchArgs& a) { a.wait_ns_per_source = counters(DType::i64, 2); },
            {"wait_ns_per_source", "3", "2"}},

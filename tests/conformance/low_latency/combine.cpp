@@ -1,4 +1,8 @@
-// Low-latency mode: sums, bit for bit; outputs where the library wants them and elsewhere; codings.
+// Low-latency mode: sums, bit for bit; outputs where the library wants them and elsewhere; codings; several
+// combines of a dispatch.
+#include <chrono>
+#include <thread>
+
 #include "support/low_latency_trip.hpp"
 
 namespace switchyard::test {
@@ -53,6 +57,61 @@ TEST_P(LowLatencyCombine, Coded) {
     c.coding = CombineCoding::logfmt10;
     if (!run_slot_case(c)) return;
   }
+}
+
+// Rows of another combine of the same dispatch, which lie where those of the one before were.
+Tensor other_outputs(SlotProblem& p, SlotRank& rank, LowLatencyReceived const& got) {
+  p.the.seed = mix(p.the.seed, 5);  // what experts make, not the routing
+  std::vector<std::byte> const rows = outputs_of(SlotChecker(p, rank.rank()), p, got);
+  return rank.memory.place({rows.data(), p.the.combine_dtype, {got.x.size(0), got.x.size(1), p.the.hidden}});
+}
+
+// Each combine sends other rows. A rank that is slow to read must find those of the combine that it makes.
+TEST_P(LowLatencyCombine, SeveralTimes) {
+  for (CombineCoding const coding : {CombineCoding::none, CombineCoding::logfmt10}) {
+    SlotCase c = base();
+    c.coding = coding;
+    c.zero_copy = c.zero_copy && coding == CombineCoding::none;
+    SlotProblem const p = make_slot_problem(c);
+    bool const ok = run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+      for (int step = 0; step < 3; ++step) {
+        SlotTrip trip(p, rank, buffer);
+        trip.dispatch();
+        LowLatencyCombineArgs args = trip.prepare_combine();
+        buffer.combine(args);
+        trip.check_combined();
+        buffer.synchronize();
+        LowLatencyReceived host = trip.received();
+        host.ranges = rank.memory.fetch(host.ranges);
+        host.counts = rank.memory.fetch(host.counts);
+        SlotProblem next = p;
+        for (int again = 0; again < 4; ++again) {
+          Tensor const rows = other_outputs(next, rank, host);
+          args.x = rows;
+          ReceiveHook receive;
+          buffer.send_combine(args, receive);
+          if (again % c.ranks == rank.rank()) std::this_thread::sleep_for(std::chrono::milliseconds{20});
+          receive(rank.memory.stream());
+          buffer.synchronize();
+          SlotChecker(next, rank.rank()).check_combined(rank.memory.fetch({args.out, nullptr}));
+        }
+        args = {};
+        host = {};
+        trip.release();
+      }
+      slot_round_trip(p, rank, buffer);
+    });
+    if (!ok) return;
+  }
+}
+
+// Each rank sends as many rows to an expert as it may have tokens, by tokens that have it in several slots.
+TEST_P(LowLatencyCombine, RowsForRepeatedIds) {
+  SlotCase c = base();
+  c.routing = Routing::repeated;
+  c.counts = Tokens::equal;
+  c.experts = 2;  // all slots of all tokens name one of these, as far as there is room for them
+  run_slot_case(c);
 }
 
 std::string name(testing::TestParamInfo<Param> const& info) {

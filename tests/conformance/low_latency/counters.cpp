@@ -40,6 +40,28 @@ TEST_P(LowLatencyCounters, ReceivedPerExpert) {
   });
 }
 
+// The counts of the result, in memory that lives on when the slots have other rows.
+TEST_P(LowLatencyCounters, CountsToKeep) {
+  SlotProblem const p = make_slot_problem(base());
+  run_slot_buffers(base(), [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    for (bool const whole : {true, false}) {
+      SlotTrip trip(p, rank, buffer);
+      auto const groups = index(base().by_expert() ? buffer.num_local_experts() : p.the.ranks);
+      Tensor const counts = place_numbers(rank.memory, DType::i32, std::vector<std::int32_t>(groups, -1));
+      LowLatencyDispatchArgs args = trip.dispatch_args();
+      args.counts = counts;
+      ReceiveHook receive;
+      LowLatencyReceived const got = whole ? buffer.dispatch(args) : buffer.send_dispatch(args, receive);
+      if (!whole) receive(rank.memory.stream());
+      buffer.synchronize();
+      Tensor const expected = rank.memory.fetch(got.counts);
+      Tensor const seen = rank.memory.fetch(counts);
+      for (std::size_t i = 0; i < groups; ++i)
+        check_equal(seen.data<std::int32_t>()[i], expected.data<std::int32_t>()[i], "counts[", i, "]");
+    }
+  });
+}
+
 // A source that is late for certain is waited for, sooner or later: the waiting rank may itself be held up.
 TEST_P(LowLatencyCounters, NanosecondsWaitedForEachSource) {
   SlotProblem const p = make_slot_problem(base());

@@ -142,6 +142,25 @@ def weights_of_all_ranks(group: Any) -> None:
     job.buffer.destroy()
 
 
+def tuples(group: Any) -> None:
+    """A tuple of a handle's items is as good as the handle, as frameworks rebuild it; other tuples are refused."""
+    job = Job(group)
+    x, *_, handle, _ = job.dispatch()
+    items = list(handle)
+    rebuilt = (tuple(items), type(handle)(each for each in items), items, (None, *items[1:4], None, None))
+    del handle, items
+    for each in rebuilt:
+        same(job.buffer.combine(x, each)[0], job.sums())
+        same(job.buffer.dispatch(job.mine.x * 2, handle=each)[0], job.received().x * 2)
+    for wrong in (tuple(each.clone() for each in rebuilt[0]), (), (1, 2, 3, 4, 5, 6)):
+        with pytest.raises(switchyard.InvalidArgument, match="handle: expected what dispatch returned, or a tuple"):
+            job.buffer.combine(x, wrong)
+    with pytest.raises(TypeError, match="handle: expected what dispatch returned, seen int"):
+        job.buffer.combine(x, 1)
+    same(job.buffer.combine(x, rebuilt[0])[0], job.sums())
+    job.buffer.destroy()
+
+
 def ids_overwritten(group: Any) -> None:
     """Ids that the caller overwrites after a dispatch change nothing."""
     job = Job(group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
@@ -11,7 +12,7 @@ import reference
 import switchyard
 import torch
 import torch.distributed as dist
-from devices import another_stream, busy, device, here, on_gpu, same
+from devices import another_stream, busy, close, device, here, on_gpu, same
 from low_latency_reference import Job, check_received, dequantised, outputs_of, scales_of_exponents, sums
 
 Nobody: frozenset[int] = frozenset()
@@ -24,8 +25,8 @@ class Decoder:
         self.buffer, self.job, self.rank = buffer, job, buffer.rank
 
     @classmethod
-    def of(cls, group: Any, **options: Any) -> Decoder:
-        job = Job(group.size())
+    def of(cls, group: Any, job: Job | None = None, **options: Any) -> Decoder:
+        job = job or Job(group.size())
         hint = deep_ep.Buffer.get_low_latency_rdma_size_hint(job.max_tokens, job.hidden, job.ranks, job.experts)
         assert hint > 0
         buffer = deep_ep.Buffer(
@@ -228,37 +229,153 @@ def kept_handles(group: Any) -> None:
 
 
 def check_that_it_is_over(decoder: Decoder, handle: Any) -> None:
-    """After its combine a handle still has its sizes, and nothing else."""
+    """A handle whose dispatch was combined and whose result is gone has what was read from it, and nothing else."""
     job, mine = decoder.job, decoder.inputs()
     assert handle[2:] == (job.max_tokens, job.hidden, job.experts) and len(handle) == 5
-    for item in range(2):
-        with pytest.raises(switchyard.Unusable, match="can be read only before its combine"):
-            handle[item]
     rows = here(torch.zeros(job.experts // job.ranks, job.max_tokens * job.ranks, job.hidden).bfloat16())
-    with pytest.raises(switchyard.InvalidArgument, match="not combined yet, seen one that was"):
-        decoder.combine(mine, (None, None, handle), rows)
-    with pytest.raises(switchyard.InvalidArgument, match="not combined yet, seen one that was"):
-        decoder.buffer.get_next_low_latency_combine_buffer(handle)
+    for given in (handle, tuple(handle)):
+        with pytest.raises(switchyard.InvalidArgument, match="keep recv_x to combine it again"):
+            decoder.combine(mine, (None, None, given), rows)
+        with pytest.raises(switchyard.InvalidArgument, match="keep recv_x to combine it again"):
+            decoder.buffer.get_next_low_latency_combine_buffer(given)
+    sent = decoder.dispatch(mine)
+    decoder.combine(mine, sent, sent[0])
+    unread = sent[2]
+    del sent
+    for item in range(2):
+        with pytest.raises(switchyard.Unusable, match="are read while recv_x lives, or before the combine"):
+            unread[item]
 
 
 def what_was_read_holds_its_slots(decoder: Decoder) -> None:
-    """Tensors read from four combined handles hold their slots; received rows do, too."""
+    """Four results that are kept hold their slots, and keep their contents; so do handles that were not combined."""
     mine = decoder.inputs()
-    for what in (lambda sent: sent[2][0], lambda sent: sent[0]):
+    holders: list[Any] = [lambda sent: sent[0], lambda sent: sent[0].view(-1)[:5], lambda sent: sent[2]]
+    for what in (*holders, lambda sent: tuple(sent[2])):
         held, before = [], []
         for _ in range(4):
             sent = decoder.dispatch(mine, hooks=True)
             sent[4]()
             held.append(what(sent))
-            before.append(held[-1].clone())
-            decoder.combine(mine, sent, sent[0])
+            before.append(held[-1].clone() if isinstance(held[-1], torch.Tensor) else None)
+            if before[-1] is not None:
+                decoder.combine(mine, sent, sent[0])
         del sent
         with pytest.raises(switchyard.InvalidArgument, match="at most 4 results held at once.*free earlier ones"):
             decoder.dispatch(mine, hooks=True)
         for seen, wanted in zip(held, before):
-            assert torch.equal(seen, wanted)
+            assert wanted is None or torch.equal(seen, wanted)
         held.clear()
         del seen
+
+
+def kept_small_results(group: Any) -> None:
+    """recv_count and what was read from the handle may be kept: they have memory of their own."""
+    decoder = Decoder.of(group)
+    kept = []
+    for step in range(10):
+        mine, hooks = decoder.inputs(step), step % 2 == 0
+        sent = decoder.dispatch(mine, hooks)
+        early = list(sent[2]) if step % 4 == 0 else None
+        if hooks:
+            sent[4]()
+        small = [sent[1], *(early or list(sent[2]))[:2]]
+        decoder.check_received(sent, step)
+        assert torch.equal(small[2], sent[2][1])
+        kept.append((small, [each.clone() for each in small]))
+        decoder.combine(mine, sent, sent[0])
+    for small, before in kept:
+        assert all(torch.equal(*pair) for pair in zip(small, before))
+    decoder.buffer.destroy()
+
+
+def combined_again(group: Any) -> None:
+    """A dispatch is combined several times while recv_x lives, with other rows, in place and from elsewhere, as a whole
+    and in halves, and others come in between."""
+    decoder = Decoder.of(group)
+    for step in range(4):
+        mine = decoder.inputs(step)
+        sent = decoder.dispatch(mine)
+        made = decoder.outputs(sent)
+        for again in range(7):
+            factor = 2.0 ** (again % 3)
+            zero_copy, hooks, logfmt = again % 3 != 1, again % 2 == 0, again == 4
+            if zero_copy and not logfmt:
+                decoder.buffer.get_next_low_latency_combine_buffer(sent[2])[:, :, :] = made * factor
+            options = {"use_logfmt": logfmt, "zero_copy": zero_copy and not logfmt}
+            back, _, hook = decoder.combine(mine, sent, made * factor, hooks, **options)
+            if hooks:
+                hook()
+            expected = sums(decoder.job, decoder.rank, step=step) * factor
+            close(back, expected, 0.1) if logfmt else same(back, expected)
+            if again == 2:
+                decoder.step(step + 20)  # a dispatch and a combine of other rows
+    with pytest.raises(switchyard.InvalidArgument, match="receive half is done"):
+        hook = decoder.combine(mine, sent, made, hooks=True)[2]
+        decoder.combine(mine, sent, made)
+    hook()
+    decoder.buffer.destroy()
+
+
+def rebuilt_handles(group: Any) -> None:
+    """A plain tuple of a handle's items is as good as the handle, also if it is all that lives of it."""
+    decoder = Decoder.of(group)
+    mapped: Any = [
+        tuple,
+        list,
+        lambda handle: (*handle,),
+        lambda handle: type(handle)(each for each in handle),  # as FSDP maps over inputs and outputs of a module
+        lambda handle: tuple(each.detach() if isinstance(each, torch.Tensor) else each for each in handle),
+        lambda handle: (handle[0].view(-1), *handle[1:]),
+        copy.copy,
+    ]
+    for step, rebuild in enumerate(mapped):
+        mine, hooks = decoder.inputs(step), step % 2 == 1
+        recv_x, counts, handle, event, hook = decoder.dispatch(mine, hooks)
+        handle = rebuild(handle)
+        assert type(handle) in (tuple, list)
+        if hooks:
+            hook()
+        source = handle[0].view(-1, decoder.job.max_tokens * group.size())
+        decoder.check_received((recv_x, counts, (source, handle[1])), step)
+        made = decoder.outputs((recv_x,))
+        del recv_x
+        zero_copy = step % 3 == 0
+        if zero_copy:
+            decoder.buffer.get_next_low_latency_combine_buffer(handle)[:, :, :] = made
+        back = decoder.combine(mine, (None, None, handle), made, zero_copy=zero_copy)[0]
+        decoder.check_sums(back, step)
+    for unknown in ((), (1, 2), (torch.zeros(3),), tuple(each.clone() for each in handle[:2])):
+        with pytest.raises(switchyard.InvalidArgument, match=f"handle: .*seen a tuple of {len(unknown)} others"):
+            decoder.combine(mine, (None, None, unknown), made)
+    for wrong in (None, 3, handle[0]):
+        with pytest.raises(TypeError, match="handle: expected what low_latency_dispatch returned"):
+            decoder.combine(mine, (None, None, wrong), made)
+    decoder.buffer.destroy()
+
+
+def repeated_ids(group: Any) -> None:
+    """An id that repeats within a token is a row each, and each slot counts in the sum with its weight."""
+    decoder = Decoder.of(group, Job(group.size(), repeats=True))
+    for step in range(4):
+        mine = decoder.inputs(step)
+        stats = here(torch.zeros(decoder.job.experts // decoder.job.ranks, dtype=torch.int32))
+        sent = decoder.dispatch(mine, hooks=step % 2 == 0, cumulative_local_expert_recv_stats=stats)
+        if sent[4] is not None:
+            sent[4]()
+        decoder.check_received(sent, step)
+        assert torch.equal(stats, sent[1])
+        made = decoder.outputs(sent)
+        once = decoder.combine(mine, sent, made)[0]
+        decoder.check_sums(once, step)
+    if not on_gpu():
+        too_many = decoder.inputs(-decoder.rank)  # max_tokens of them
+        too_many.topk_idx.fill_(1)
+        text = r"topk_idx\[4, 0\]: expected at most num_max_dispatch_tokens_per_rank = 12 rows for an expert"
+        with pytest.raises(switchyard.InvalidArgument, match=text):
+            decoder.dispatch(too_many)
+    decoder.step(4)
+    decoder.buffer.destroy()
 
 
 def statistics(group: Any) -> None:
@@ -286,7 +403,7 @@ def masks(group: Any) -> None:
     out = ranks - 1
     missing = frozenset(range(out)) if decoder.rank == out else frozenset({out})
     for peer in missing:
-        decoder.buffer.low_latency_update_mask_buffer(peer, True)
+        decoder.buffer.low_latency_update_mask_buffer(rank_to_mask=peer, mask=True)
     assert decoder.masks() == [int(r in missing) for r in range(ranks)]
     decoder.step_without(missing)
     dist.barrier(group)
@@ -308,6 +425,50 @@ def late_peer(group: Any) -> None:
     if decoder.rank != late:
         decoder.step_without(frozenset({late}))
         assert decoder.masks() == [int(rank == late) for rank in range(decoder.job.ranks)]
+    dist.barrier(group)
+    decoder.buffer.destroy()
+
+
+def lost_peer(group: Any) -> None:
+    """With enable_shrink the others go on without ranks that leave, before the first call and before a clean. Needs
+    processes of its own."""
+    decoder = Decoder.of(group, enable_shrink=True)
+    lost = decoder.job.ranks - 1
+    if decoder.rank == lost:
+        decoder.buffer.destroy()
+        dist.barrier(group)
+        return
+    for job in (decoder.job, Job(group.size(), hidden=256)):  # a buffer of the engine for each
+        others = Decoder(decoder.buffer, job)
+        others.step_without(frozenset({lost}))
+        assert others.masks() == [int(rank == lost) for rank in range(job.ranks)]
+    # The mask of a rank that is gone cannot be taken away.
+    decoder.buffer.low_latency_clean_mask_buffer()
+    decoder.step_without(frozenset({lost}))
+    assert decoder.masks() == [int(rank == lost) for rank in range(decoder.job.ranks)]
+    if decoder.rank == 0:
+        decoder.buffer.destroy()
+        dist.barrier(group)
+        return
+    decoder.buffer.clean_low_latency_buffer(decoder.job.max_tokens, decoder.job.hidden, decoder.job.experts)
+    assert decoder.masks() == [int(rank in (0, lost)) for rank in range(decoder.job.ranks)]
+    decoder.step_without(frozenset({0, lost}))
+    dist.barrier(group)
+    decoder.buffer.destroy()
+
+
+def peer_that_never_comes(group: Any) -> None:
+    """The same with a rank that lives, and makes its first call when the others have given it up."""
+    os.environ["SWITCHYARD_RENDEZVOUS_TIMEOUT_MS"] = "3000"  # before the library reads it
+    decoder = Decoder.of(group, enable_shrink=True)
+    late = decoder.job.ranks - 1
+    others = frozenset(range(late))
+    if decoder.rank != late:
+        decoder.step_without(frozenset({late}))
+    dist.barrier(group)
+    if decoder.rank == late:
+        decoder.step_without(others)
+    assert decoder.masks() == [int((rank == late) != (decoder.rank == late)) for rank in range(decoder.job.ranks)]
     dist.barrier(group)
     decoder.buffer.destroy()
 

@@ -117,6 +117,37 @@ TEST(Node, TimeoutNamesTheRankThatIsLate) {
   });
 }
 
+// One rank leaves before, one lives and comes too late: it finds that the others have given it up.
+TEST(Node, GoesOnWithoutLostAndLateRanksWhereThatIsTolerated) {
+  constexpr int size = 5;
+  auto const store = std::make_shared<InProcessStore>();
+  std::atomic<int> done = 0;
+  run_threads(size, [&](int rank) {
+    Node node(store, rank, size, milliseconds{1500});
+    if (rank == 3) return;
+    node.tolerate_loss(true);
+    while (rank == 1 && done < 3) std::this_thread::sleep_for(milliseconds{10});
+    for (int call = 0; call < 3; ++call) {
+      auto const all = node.all_gather(bytes_of_rank(rank, 10));
+      for (int peer = 0; peer < size; ++peer) {
+        bool const there = peer == rank || (rank != 1 && peer != 1 && peer != 3);
+        EXPECT_EQ(all[static_cast<std::size_t>(peer)], there ? bytes_of_rank(peer, 10) : std::vector<std::byte>{})
+            << "rank " << peer << " as rank " << rank << " sees it";
+        EXPECT_EQ(node.is_absent(peer), !there);
+        if (!there) {
+          EXPECT_TRUE(node.is_lost(peer));
+        }
+      }
+      EXPECT_EQ(static_cast<bool>(node.exchange_fd(0)[3]), false);
+      node.barrier();
+    }
+    ++done;
+    while (rank != 1 && done < 4) std::this_thread::sleep_for(milliseconds{10});
+    node.tolerate_loss(false);
+    EXPECT_THROW(node.barrier(), PeerLost);
+  });
+}
+
 TEST(Node, DifferentCallsAreToldApart) {
   auto const store = std::make_shared<InProcessStore>();
   std::atomic<int> refused = 0;

@@ -50,12 +50,16 @@ TEST(LowLatencyOracle, SumsGoBySlots) {
   Terms const terms = terms_of(p.the);
   auto const parts = slot_contributions(terms, p, {0, 0});
   ASSERT_EQ(parts.size(), 2U);
-  std::vector<std::byte> row(6);
-  p.fill_output(1, {.source = 0, .token = 0, .expert = 1}, row);
+  // A row for each of the two slots, which experts may make different things of.
+  std::vector<std::byte> first(6);
+  std::vector<std::byte> second(6);
+  p.fill_output(1, {.source = 0, .token = 0, .slot = 0, .expert = 1}, first);
+  p.fill_output(1, {.source = 0, .token = 0, .slot = 2, .expert = 1}, second);
+  EXPECT_NE(first, second);
   std::vector<float> const sum = sum_of(terms, p, {.parts = parts, .from_zero = true});
   for (std::size_t h = 0; h < 3; ++h) {
-    float const value = oracle::get(row.data(), DType::bf16, h);
-    EXPECT_EQ(sum[h], value * 0.5F + value * 0.25F);
+    EXPECT_EQ(sum[h], oracle::get(first.data(), DType::bf16, h) * 0.5F +
+                          oracle::get(second.data(), DType::bf16, h) * 0.25F);
   }
   // The only expert of this token is on rank 1. What a masked rank made adds nothing.
   std::vector<std::byte> const full = oracle::encode_row(sum, DType::bf16);
@@ -130,10 +134,10 @@ class MadeUp {
       std::int64_t const first = random_.below(ranks);
       for (std::int64_t i = 0; i < ranks; ++i) {
         int const source = static_cast<int>((first + i) % ranks);
-        auto const tokens = tokens_with(terms_of(p_.the), p_, source, {expert, expert + 1});
-        auto const count = static_cast<std::int64_t>(tokens.size());
+        auto const rows = slot_rows(terms_of(p_.the), p_, source, {expert, expert + 1});
+        auto const count = static_cast<std::int64_t>(rows.size());
         seen.ranges.data<std::int64_t>()[local * ranks + source] = count > 0 ? at << 32 | count : 0;
-        for (std::int64_t const token : tokens) put_row(local * ranks * p_.the.tokens + at++, source, token);
+        for (oracle::Row const& row : rows) put_row(local * ranks * p_.the.tokens + at++, source, row.token);
       }
       seen.counts.data<std::int32_t>()[local] = static_cast<std::int32_t>(at);
     }
@@ -144,10 +148,10 @@ class MadeUp {
     seen.topk_idx = make_tensor(DType::i32, {c.ranks, c.tokens, c.top_k});
     if (c.weights) seen.topk_weights = make_tensor(DType::f32, {c.ranks, c.tokens, c.top_k});
     for (int source = 0; source < c.ranks; ++source) {
-      auto const tokens = tokens_with(terms_of(p_.the), p_, source, oracle::experts_of(p_.the, rank_));
-      seen.counts.data<std::int32_t>()[source] = static_cast<std::int32_t>(tokens.size());
+      auto const rows = slot_rows(terms_of(p_.the), p_, source, oracle::experts_of(p_.the, rank_));
+      seen.counts.data<std::int32_t>()[source] = static_cast<std::int32_t>(rows.size());
       std::int64_t slot = source * c.tokens;
-      for (std::int64_t const token : tokens) put_slots(slot++, source, token);
+      for (oracle::Row const& row : rows) put_slots(slot++, source, row.token);
     }
   }
 

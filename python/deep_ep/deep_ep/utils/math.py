@@ -56,13 +56,13 @@ def per_token_cast_back(x_fp8: torch.Tensor, x_scales: torch.Tensor) -> torch.Te
     Args:
         x_fp8: [N, H] float8_e4m3fn.
         x_scales: [N, ceil(H/128)] float32, or [N, ceil(H/512)] int32: four exponents (UE8M0) each, the first in the
-            lowest byte. Any strides.
+            lowest byte. Any strides; the int32 also in another shape, if they are as many in that order.
     """
     if x_fp8.numel() == 0:
         return x_fp8.to(torch.bfloat16)
     blocks = _in_blocks(x_fp8.float())
     if x_scales.dtype == torch.int32:
-        exponents = x_scales.contiguous().view(torch.uint8)[:, : blocks.shape[1]]
+        exponents = x_scales.reshape(-1).view(torch.uint8).reshape(len(blocks), -1)[:, : blocks.shape[1]]
         x_scales = (exponents.int() << 23).view(torch.float32)
     return _out_of_blocks((blocks * x_scales.unsqueeze(2)).to(torch.bfloat16), x_fp8.shape[1])
 

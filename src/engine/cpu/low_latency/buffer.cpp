@@ -56,7 +56,10 @@ class CpuLowLatency final : public LowLatencyEngine {
               .buffer_id = connected_.buffer_id},
         engine_(connected_.heap, communicator_.job()->node(),
                 {.sizes = sizes_, .wait = setup_.wait, .mask_late_peers = options.mask_late_peers}),
-        leases_(static_cast<std::size_t>(sizes_.frames)) {}
+        leases_(static_cast<std::size_t>(sizes_.frames)) {
+    for (int rank = 0; rank < info_.num_ranks; ++rank)
+      if (communicator_.job()->is_absent(rank)) engine_.mask(rank, true);
+  }
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override {
     LowLatencyReceived result = send(args);
@@ -130,7 +133,9 @@ class CpuLowLatency final : public LowLatencyEngine {
     return static_cast<CpuLease const&>(*handle.lease()).use;
   }
   static cpu::ReceiveCounters counters_of(LowLatencyDispatchArgs const& args) {
-    return {.received_per_expert = args.received_per_expert, .wait_ns_per_source = args.wait_ns_per_source};
+    return {.received_per_expert = args.received_per_expert,
+            .wait_ns_per_source = args.wait_ns_per_source,
+            .counts = args.counts};
   }
 
   std::shared_ptr<Lease> make_lease(FrameUse const& use, LowLatencyDispatchArgs const& args) const {

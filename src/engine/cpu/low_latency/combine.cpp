@@ -131,25 +131,48 @@ class SumRows {
 void LowLatency::check_combine(FrameUse const& use) const {
   check_usable();
   require(of(use).received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
-  require(!of(use).combined, "handle: expected one of a dispatch that was not combined yet, seen one that was");
+  require(of(use).combine_received,
+          "handle: expected one whose last combine's receive half is done, seen one before it");
 }
 
 void LowLatency::send_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers) {
   check_usable();
   guarded_call(signals_, {slots_.rank(), "low_latency/outputs"}, [&] {
     Frame& frame = of(use);
-    frame.combined = true;
+    ++frame.combines;
+    frame.combine_received = false;
     frame.combine_digest = combine_digest(args, frame.rows.layout);
+    if (frame.combines > 1) meet_readers(use);
     stage_outputs(use, args, workers);
     raise_ready(use);
   });
 }
 
+FlagWait LowLatency::combine_wait(FrameUse const& use, FrameFlag* flags, char const* phase) const {
+  return {.flags = flags,
+          .frame = use.frame,
+          .epoch = use.epoch,
+          .phase = phase,
+          .number_bits = combine_number_bits,
+          .number = of(use).combines - 1};
+}
+
 void LowLatency::raise_ready(FrameUse const& use) {
+  std::uint64_t const word = combine_wait(use, nullptr, "").word();
   for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     if (masked(peer)) continue;
-    raise(peer, slots_.ready(peer, use.frame)[slots_.rank()], {use.epoch, of(use).combine_digest});
+    raise(peer, slots_.ready(peer, use.frame)[slots_.rank()], {word, of(use).combine_digest});
   }
+}
+
+// The release stores of raise() come after this rank's reads for the combine before, and its peers acquire them
+// before they write their outputs anew. So nobody reads rows of two combines, and nobody misses the flag of one.
+void LowLatency::meet_readers(FrameUse const& use) {
+  FlagWait const wait = combine_wait(use, slots_.read(slots_.rank(), use.frame), "low_latency/read");
+  for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
+    if (!masked(peer)) raise(peer, slots_.read(peer, use.frame)[slots_.rank()], {wait.word(), 0});
+  }
+  await_flags(wait);
 }
 
 std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
@@ -217,14 +240,12 @@ void LowLatency::for_each_row(std::size_t rows, int workers, std::function<void(
 
 void LowLatency::receive_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers) {
   guarded_call(signals_, {slots_.rank(), "low_latency/combine"}, [&] {
-    FlagWait const wait{.flags = slots_.ready(slots_.rank(), use.frame),
-                        .frame = use.frame,
-                        .epoch = use.epoch,
-                        .phase = "low_latency/combine",
-                        .wait_ns = args.wait_ns_per_source};
+    FlagWait wait = combine_wait(use, slots_.ready(slots_.rank(), use.frame), "low_latency/combine");
+    wait.wait_ns = args.wait_ns_per_source;
     await_flags(wait);
     check_digests(wait, of(use).combine_digest, "layout, dtype and coding");
     SumRows(*this, args, use).run(workers);
+    of(use).combine_received = true;
   });
 }
 

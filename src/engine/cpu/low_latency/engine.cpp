@@ -44,7 +44,8 @@ void LowLatency::clean(Counters const& /*agreed*/) {
   for (Frame& frame : frames_) {
     frame.epoch = 0;
     frame.received = true;
-    frame.combined = false;
+    frame.combines = 0;
+    frame.combine_received = true;
   }
   dispatches_ = 0;
   credits_->clear();

@@ -23,10 +23,11 @@ struct LowLatencySetup {
   bool mask_late_peers = false;
 };
 
-// The caller's tensors that a receive half adds to.
+// The caller's tensors that a receive half writes: it adds to the first two.
 struct ReceiveCounters {
   TensorView received_per_expert{};
   TensorView wait_ns_per_source{};
+  TensorView counts{};
 };
 
 // A wait for a flag of every peer.
@@ -36,6 +37,10 @@ struct FlagWait {
   std::uint64_t epoch = 0;
   char const* phase = "";
   TensorView wait_ns{};
+  int number_bits = 0;  // below the epoch
+  std::uint64_t number = 0;
+
+  [[nodiscard]] std::uint64_t word() const noexcept { return epoch << number_bits | number; }
 };
 
 class LowLatency {
@@ -54,7 +59,7 @@ class LowLatency {
   // A receive half succeeds when everything is there, even if a peer has failed the buffer since, in a later call.
   void receive_dispatch(FrameUse const& use, ReceiveCounters const& counters);
 
-  // Throws InvalidArgument if the dispatch has not been received yet, or has been combined.
+  // Throws InvalidArgument if the dispatch has not been received yet, or the combine before this one has not.
   void check_combine(FrameUse const& use) const;
   void send_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
   void receive_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
@@ -78,7 +83,8 @@ class LowLatency {
   struct Frame {
     std::uint64_t epoch = 0;
     bool received = true;
-    bool combined = false;
+    std::uint64_t combines = 0;  // of the latest dispatch; the receive half of the last one is done or not:
+    bool combine_received = true;
     SlotRows rows{};
     std::uint64_t digest = 0;
     std::uint64_t combine_digest = 0;
@@ -86,7 +92,7 @@ class LowLatency {
   };
   // The words that a flag is raised with.
   struct Raised {
-    std::uint64_t epoch = 0;
+    std::uint64_t word = 0;  // its epoch
     std::uint64_t digest = 0;
   };
 
@@ -124,6 +130,10 @@ class LowLatency {
   void code_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
   void for_each_row(std::size_t rows, int workers, std::function<void(std::size_t)> const& work);
   void raise_ready(FrameUse const& use);
+  // A wait for `flags`, which are those of the frame's latest combine.
+  [[nodiscard]] FlagWait combine_wait(FrameUse const& use, FrameFlag* flags, char const* phase) const;
+  // Returns when all ranks have read the outputs of the combine before this one.
+  void meet_readers(FrameUse const& use);
 
   Slots slots_;
   std::shared_ptr<Credits> credits_;

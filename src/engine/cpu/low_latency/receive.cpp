@@ -1,5 +1,6 @@
 // The receive half of a low-latency dispatch: waits for the sources, then counts what they have sent.
 #include <algorithm>
+#include <cstring>
 
 #include "base/trace.hpp"
 #include "engine/cpu/guarded_call.hpp"
@@ -25,6 +26,11 @@ void LowLatency::receive(FrameUse const& use, ReceiveCounters const& counters) {
     take_expert_rows(use, counters.received_per_expert);
   } else {
     take_source_rows(use, counters.received_per_expert);
+  }
+  if (counters.counts.given()) {
+    std::byte const* const counts = slots_.frame(slots_.rank(), use.frame) + slots_.at().counts;
+    std::memcpy(counters.counts.data, counts,
+                static_cast<std::size_t>(counters.counts.size(0)) * sizeof(std::int32_t));
   }
   frame.received = true;
   credits_->note_received(use);

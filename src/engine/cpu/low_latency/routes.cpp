@@ -10,6 +10,7 @@ namespace switchyard::cpu {
 
 SlotRoutes::SlotRoutes(ExpertSplit const& experts, int num_ranks, std::int64_t max_tokens, int top_k)
     : top_k_(static_cast<std::size_t>(top_k)),
+      max_tokens_(max_tokens),
       experts_(static_cast<std::size_t>(max_tokens) * top_k_),
       rows_(experts_.size()),
       counts_(static_cast<std::size_t>(std::max(experts.num_experts(), num_ranks))),
@@ -47,13 +48,16 @@ void SlotRoutes::number_rows(std::int64_t token) {
   for (std::size_t slot = begin; slot < begin + top_k_; ++slot) {
     rows_[slot] = -1;
     if (experts_[slot] < 0) continue;
-    std::size_t earlier = begin;
+    std::size_t earlier = by_expert ? slot : begin;
     while (earlier < slot && (experts_[earlier] < 0 || stream(earlier) != stream(slot))) ++earlier;
-    if (earlier == slot) {
-      rows_[slot] = counts_[static_cast<std::size_t>(stream(slot))]++;
-    } else if (by_expert) {
-      rows_[slot] = rows_[earlier];
-    }
+    if (earlier < slot) continue;
+    std::int32_t& count = counts_[static_cast<std::size_t>(stream(slot))];
+    // All sources together have room for max_tokens rows of each, so none may send more.
+    require(count < max_tokens_,
+            "topk_idx[{}, {}]: expected at most max_tokens = {} rows for an expert, seen more for {}; an id that "
+            "repeats within a token is a row each",
+            token, slot - begin, max_tokens_, experts_[slot]);
+    rows_[slot] = count++;
   }
 }
 

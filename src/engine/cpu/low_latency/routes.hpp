@@ -16,7 +16,7 @@ class SlotRoutes {
   SlotRoutes(ExpertSplit const& experts, int num_ranks, std::int64_t max_tokens, int top_k);
 
   // Numbers the rows of each stream from 0. A stream is what goes to one expert (expert_major) or to one rank
-  // (rank_major). Throws InvalidArgument for an id out of range.
+  // (rank_major). Throws InvalidArgument for an id out of range, and for more than max_tokens rows of an expert.
   void route(ConstTensorView const& topk_idx, SlotLayout layout);
 
   [[nodiscard]] SlotLayout layout() const noexcept { return layout_; }
@@ -34,8 +34,7 @@ class SlotRoutes {
     return std::span(experts_).subspan(static_cast<std::size_t>(token) * top_k_, top_k_);
   }
   // The row of a slot at its receiver, within the expert's rows (expert_major) or those of this source
-  // (rank_major). -1: nothing is sent, or in rank_major an earlier slot of the token has the row. Slots with the
-  // same expert have the same row.
+  // (rank_major). -1: nothing is sent, or in rank_major an earlier slot of the token has the row.
   [[nodiscard]] std::int64_t row(std::int64_t token, std::size_t slot) const noexcept {
     std::size_t const at = static_cast<std::size_t>(token) * top_k_ + slot;
     if (rows_[at] < 0) return -1;
@@ -53,6 +52,7 @@ class SlotRoutes {
 
   SlotLayout layout_ = SlotLayout::expert_major;
   std::size_t top_k_;
+  std::int64_t max_tokens_;
   std::int64_t tokens_ = 0;
   std::size_t total_ = 0;
   std::vector<std::int16_t> rank_of_;  // by expert, so that looking it up takes no division

@@ -1,5 +1,4 @@
 // The send half of a low-latency dispatch: claims rows at the receivers, writes them, and raises the flags.
-#include <algorithm>
 #include <cstring>
 
 #include "base/trace.hpp"
@@ -78,20 +77,12 @@ class SendRows {
     chunks.for_each([&](std::int64_t token) {
       LoadedRow row;  // loaded when the first slot needs it
       for (std::size_t slot = 0; slot < routes_.experts(token).size(); ++slot) {
-        if (!sends(token, slot)) continue;
+        if (routes_.row(token, slot) < 0) continue;
         if (row.x == nullptr) row = loader.load(token);
         store(token, slot, row);
       }
     });
     store_fence();  // the release of the flags does not order non-temporal stores
-  }
-
-  // Whether the slot has a row of its own, which no earlier slot has.
-  [[nodiscard]] bool sends(std::int64_t token, std::size_t slot) const {
-    auto const experts = routes_.experts(token);
-    if (routes_.row(token, slot) < 0) return false;
-    auto const earlier = experts.first(slot);
-    return std::ranges::find(earlier, experts[slot]) == earlier.end();
   }
 
   void store(std::int64_t token, std::size_t slot, LoadedRow const& row) const {
@@ -169,7 +160,9 @@ void LowLatency::send_dispatch(LowLatencyDispatchArgs const& args, int workers) 
     ++dispatches_;
     Frame& frame = of(use);
     frame.epoch = use.epoch;
-    frame.received = frame.combined = false;
+    frame.received = false;
+    frame.combines = 0;
+    frame.combine_received = true;
     frame.rows = slot_rows_of(args);
     frame.digest = dispatch_digest(args);
     await_credits(use);

@@ -36,6 +36,7 @@ class Slots {
   [[nodiscard]] FrameFlag* arrived(int owner, int frame) const noexcept { return flags(owner, at_.arrived, frame); }
   [[nodiscard]] FrameFlag* credits(int owner, int frame) const noexcept { return flags(owner, at_.credit, frame); }
   [[nodiscard]] FrameFlag* ready(int owner, int frame) const noexcept { return flags(owner, at_.ready, frame); }
+  [[nodiscard]] FrameFlag* read(int owner, int frame) const noexcept { return flags(owner, at_.read, frame); }
   // How many rows of an expert the sources have claimed.
   [[nodiscard]] std::atomic_ref<std::uint32_t> claim(int owner, int frame, int local_expert) const noexcept {
     auto const index = static_cast<std::size_t>(frame) * static_cast<std::size_t>(sizes_.max_local_experts) +
@@ -66,6 +67,9 @@ class Slots {
 inline std::atomic_ref<std::uint64_t> epoch_of(FrameFlag& flag) noexcept {
   return std::atomic_ref(flag.epoch);
 }
+
+// The flags of combines hold the number of the combine below the epoch: 0 for the first one of a dispatch.
+inline constexpr int combine_number_bits = 20;
 
 // The words of a flag that go with its epoch. Relaxed: the epoch orders them, since it is released after they are
 // written and acquired before they are read.

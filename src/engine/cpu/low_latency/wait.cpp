@@ -45,7 +45,7 @@ class MissingPeers {
  private:
   [[nodiscard]] bool is_up(int peer) const noexcept {
     // Acquire: pairs with the release stores in LowLatency::raise() and Credits::set_credit().
-    return epoch_of(wait_.flags[peer]).load(std::memory_order_acquire) == wait_.epoch;
+    return epoch_of(wait_.flags[peer]).load(std::memory_order_acquire) == wait_.word();
   }
 
   // Adds to the caller's counter how long the peer was waited for.
@@ -69,7 +69,7 @@ void LowLatency::raise(int peer, FrameFlag& flag, Raised const& to) {
   store_word(flag.digest, to.digest);
   delay_signal();
   // Release: pairs with the acquire load in MissingPeers::is_up(), and publishes the digest and the rows.
-  epoch_of(flag).store(to.epoch, std::memory_order_release);
+  epoch_of(flag).store(to.word, std::memory_order_release);
   // This rank itself does not sleep now.
   if (peer != slots_.rank()) signals_.ring(peer);
   delay_signal();
@@ -86,7 +86,8 @@ void LowLatency::await_flags(FlagWait const& wait) {
         peer, [&] { return missing.look() < before; }, deadline);
     if (result == WaitResult::arrived) continue;
     if (!mask_late_peers_ || result == WaitResult::interrupted) {
-      signals_.fail_awaiting(result, {peer, wait.epoch, wait.phase}, load_word(wait.flags[peer].epoch));
+      signals_.fail_awaiting(result, {peer, wait.epoch, wait.phase},
+                             load_word(wait.flags[peer].epoch) >> wait.number_bits);
     }
     if (result == WaitResult::lost) {
       missing.give_up(peer);

@@ -33,6 +33,14 @@ bool is_capturing(cudaStream_t stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
+std::uint64_t capture_of(cudaStream_t stream) {
+  if (!is_capturing(stream)) return 0;
+  cudaStreamCaptureStatus status{};
+  unsigned long long id = 0;
+  check_cuda(cudaStreamGetCaptureInfo(stream, &status, &id), "cudaStreamGetCaptureInfo");
+  return id;
+}
+
 StreamPoint::StreamPoint(int device, cudaStream_t stream, std::function<void()> check)
     : event_(device), check_(std::move(check)), captured_(is_capturing(stream)) {
   event_.record(stream);

@@ -39,6 +39,8 @@ class HarmlessToCaptures {
 
 // Is work on the stream part of a CUDA graph that is being captured?
 bool is_capturing(cudaStream_t stream);
+// Which capture it is; 0: none.
+std::uint64_t capture_of(cudaStream_t stream);
 
 class DeviceEvent {
  public:

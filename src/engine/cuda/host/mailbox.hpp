@@ -25,6 +25,7 @@ enum class WaitPoint : std::uint32_t {
   slots_claim,
   slots_arrive,
   slots_ready,
+  slots_read,
 };
 
 enum class TroubleKind : std::uint32_t {

@@ -19,6 +19,7 @@ char const* name_of(WaitPoint point) noexcept {
     case WaitPoint::slots_claim: return "low-latency dispatch/claim";
     case WaitPoint::slots_arrive: return "low-latency dispatch/arrive";
     case WaitPoint::slots_ready: return "low-latency combine/ready";
+    case WaitPoint::slots_read: return "low-latency combine/read";
     case WaitPoint::none: break;
   }
   return "none";

@@ -63,9 +63,11 @@ struct SlotDispatchArgs : SlotArgs {
   std::uint32_t row_bytes;            // as it travels
   int buffer_rows;                    // rows that a block can hold for the copy engine; 0: it is not used
   std::int32_t* received_per_expert;  // [L]; null when nobody asks for it
+  std::int32_t* counts;               // [L] or [R]; null when nobody asks for it
 };
 
 struct SlotCombineArgs : SlotArgs {
+  bool may_repeat;     // other combines of the dispatch may have come before; FrameState tells how many
   std::byte const* x;  // to be copied to the frame's outputs; null when they lie there already
   WeightView weights;
   CombineCoding coding;

@@ -84,6 +84,8 @@ class CudaLowLatency final : public LowLatencyEngine {
     agree(job(), refusal_of([&] { check_gpu(options); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : sms_.most;
     job().barrier();  // all slots are clear, so kernels may write into them
+    for (int rank = 0; rank < info_.num_ranks; ++rank)
+      if (job().is_absent(rank)) engine_.leave_out(rank);
   }
 
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args) override { return start(args, true).first; }
@@ -104,12 +106,14 @@ class CudaLowLatency final : public LowLatencyEngine {
 
   void send_combine(LowLatencyCombineArgs const& args, ReceiveHook& receive) override {
     auto kernel = start(args, false);
+    args.handle.lease()->combine_received = false;
     int const blocks = blocks_for(args.num_sms, kernel.tokens);
     receive = once([this, kernel, blocks, lease = args.handle.lease()](std::uintptr_t stream) mutable {
       if (lease->generation != info_.generation) return;
       kernel.send = false;
       kernel.receive = true;
       run(kernel, blocks, stream);
+      lease->combine_received = true;
     });
   }
 
@@ -121,7 +125,7 @@ class CudaLowLatency final : public LowLatencyEngine {
 
   void mask(int rank, bool masked) override {
     check_peer(rank, info_);
-    engine_.mask(rank, masked);
+    if (!job().is_absent(rank)) engine_.mask(rank, masked);  // else it is masked, and has no slots
   }
   std::vector<bool> masked() override { return engine_.masked(); }
 
@@ -174,6 +178,7 @@ class CudaLowLatency final : public LowLatencyEngine {
                            {"topk_idx", args.topk_idx},
                            {"topk_weights", args.topk_weights},
                            {"received_per_expert", args.received_per_expert},
+                           {"counts", args.counts},
                            {"wait_ns_per_source", args.wait_ns_per_source}});
     check_sms(args.num_sms, sms_);
   }
@@ -246,6 +251,7 @@ class CudaLowLatency final : public LowLatencyEngine {
     // A cast writes rows of another length than it reads, so both must suit.
     if (args.cast != SendCast::none && kernel.row_bytes % 16 != 0) kernel.x.width = 1;
     kernel.received_per_expert = static_cast<std::int32_t*>(args.received_per_expert.data);
+    kernel.counts = static_cast<std::int32_t*>(args.counts.data);
     return kernel;
   }
 
@@ -254,8 +260,10 @@ class CudaLowLatency final : public LowLatencyEngine {
     engine_.check_usable();
     check(args);
     SlotRows const rows = slot_rows_of(args);
-    bool const captured = cuda::is_capturing(stream_of(args.cuda_stream));
+    std::uint64_t const capture = cuda::capture_of(stream_of(args.cuda_stream));
+    bool const captured = capture != 0;
     auto const lease = lease_frame(args, captured);
+    lease->capture = capture;
     cuda::SlotDispatchArgs kernel = kernel_of(args, rows);
     kernel.frame = lease->frame;
     kernel.captured = captured;
@@ -298,11 +306,14 @@ class CudaLowLatency final : public LowLatencyEngine {
     check(args);
     Lease& lease = *args.handle.lease();
     check_coding(args, engine_.frame(lease.frame) + engine_.layout().outputs);
-    // With a second combine of a handle peers would take its words for those of the first.
     require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
-    require(!lease.combined, "handle: expected one of a dispatch that was not combined yet, seen one that was");
+    require(lease.combine_received,
+            "handle: expected one whose last combine's receive half is done, seen one before it");
     cuda::SlotCombineArgs kernel = kernel_of(args);
-    kernel.captured = cuda::is_capturing(stream_of(args.cuda_stream));
+    std::uint64_t const capture = cuda::capture_of(stream_of(args.cuda_stream));
+    kernel.captured = capture != 0;
+    // A graph that has the combine without its dispatch repeats it at each replay.
+    kernel.may_repeat = lease.combined || (kernel.captured && capture != lease.capture);
     kernel.send = true;
     kernel.receive = receive;
     int const tokens_blocks = blocks_for(args.num_sms, kernel.tokens);

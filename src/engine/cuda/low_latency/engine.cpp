@@ -203,8 +203,11 @@ void LowLatency::check_usable() {
   monitor_.check_usable();
   std::int64_t const bad = monitor_.mailbox().take_bad_slot();
   auto const [token, slot] = IdPlace::of(bad);
-  require(bad < 0, "topk_idx[{}, {}] of an earlier call: expected -1 or 0..{}; the slot counted as not used", token,
-          slot, slots_.num_experts - 1);
+  require(bad < 0,
+          "topk_idx[{}, {}] of an earlier call: expected -1 or 0..{}, and at most max_tokens = {} rows for an "
+          "expert, of "
+          "which an id that repeats within a token is one each; the slot counted as not used",
+          token, slot, slots_.num_experts - 1, slots_.max_tokens);
 }
 
 void LowLatency::mask(int peer, bool masked) {
@@ -214,6 +217,16 @@ void LowLatency::mask(int peer, bool masked) {
   args.masked = masked;
   if (any_call_) latest_done_.make_stream_wait(release_stream_.get());
   check_cuda(launch_slot_mask(args, release_stream_.get()), "masking a rank");
+  check_cuda(cudaStreamSynchronize(release_stream_.get()), "masking a rank");
+}
+
+void LowLatency::leave_out(int peer) {
+  CurrentDevice const current(resources_.device);
+  std::byte* const word =
+      heap_.heap(heap_.rank()) + at_.masked + static_cast<std::size_t>(peer) * sizeof(std::uint32_t);
+  std::uint32_t const yes = 1;
+  check_cuda(cudaMemcpyAsync(word, &yes, sizeof yes, cudaMemcpyHostToDevice, release_stream_.get()),
+             "masking a rank");
   check_cuda(cudaStreamSynchronize(release_stream_.get()), "masking a rank");
 }
 

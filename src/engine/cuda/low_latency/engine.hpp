@@ -56,6 +56,8 @@ class LowLatency {
   void check_alive();
   void check_usable();
   void mask(int peer, bool masked);
+  // Masks a peer that has no slots, before the first call.
+  void leave_out(int peer);
   [[nodiscard]] std::vector<bool> masked();
   void synchronize();
   void gate(cudaStream_t stream);

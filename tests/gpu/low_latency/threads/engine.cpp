@@ -1,5 +1,7 @@
 // The low-latency mode on the CUDA engine, ranks as threads. What tests/conformance asks of the CPU engine is
 // linked into this program (tests/CMakeLists.txt); here is what only the CUDA engine does.
+#include <algorithm>
+
 #include "gpu/low_latency/gpu_engine.hpp"
 #include "support/low_latency_trip.hpp"
 
@@ -11,29 +13,48 @@ bool const chosen = use_slot_engine(gpu_engine);
 
 class GpuLowLatency : public LowLatencyTest {};
 
-// The host does not look at ids: one that is out of range counts as not used, and a later call throws.
+constexpr int culprit = 1;
+
+// The host does not look at ids: wrong ones count as not used, and a later call throws.
+void expect_as_unused(SlotProblem const& wrong, SlotProblem const& unused) {
+  run_slot_buffers(unused.the, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    SlotInputs const inputs(wrong, rank.memory, rank.rank());
+    SlotChecker const checker(unused, rank.rank());
+    LowLatencyReceived received = buffer.dispatch(inputs.args());
+    check_cuda(cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(rank.memory.stream())), "the dispatch");
+    LowLatencyReceived host = received;
+    for (Tensor* const t : {&host.x, &host.counts, &host.ranges, &host.source_token}) *t = rank.memory.fetch(*t);
+    checker.check_received(host);
+    if (rank.rank() == culprit) {
+      auto const error = expect_throw<InvalidArgument>("a later call", [&] { buffer.synchronize(); });
+      check_names(error, {"topk_idx"});
+    }
+    received = host = {};
+    slot_round_trip(unused, rank, buffer);
+  });
+}
+
 TEST_F(GpuLowLatency, IdsOutOfRangeCountAsUnusedAndALaterCallThrows) {
   for (std::int64_t const id : {std::int64_t{8}, std::int64_t{-2}, std::int64_t{1} << 40U}) {
     SlotProblem wrong = make_slot_problem({.counts = Tokens::equal, .experts = 8});
     SlotProblem unused = wrong;
-    constexpr int culprit = 1;
     wrong.base.inputs[culprit].ids[4] = id;
     unused.base.inputs[culprit].ids[4] = -1;
-    run_slot_buffers(unused.the, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
-      SlotInputs const inputs(wrong, rank.memory, rank.rank());
-      SlotChecker const checker(unused, rank.rank());
-      LowLatencyReceived received = buffer.dispatch(inputs.args());
-      check_cuda(cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(rank.memory.stream())), "the dispatch");
-      LowLatencyReceived host = received;
-      for (Tensor* const t : {&host.x, &host.counts, &host.ranges, &host.source_token}) *t = rank.memory.fetch(*t);
-      checker.check_received(host);
-      if (rank.rank() == culprit) {
-        auto const error = expect_throw<InvalidArgument>("a later call", [&] { buffer.synchronize(); });
-        check_names(error, {"topk_idx"});
-      }
-      received = host = {};
-      slot_round_trip(unused, rank, buffer);
-    });
+    expect_as_unused(wrong, unused);
+  }
+}
+
+// All slots name one expert, which has room for a third of them: those come first. With few tokens, and with
+// several batches of them.
+TEST_F(GpuLowLatency, MoreRowsOfAnExpertThanTokensCountAsUnused) {
+  for (std::int64_t const tokens : {6, 300}) {
+    SlotProblem wrong = make_slot_problem({.tokens = tokens, .counts = Tokens::equal, .experts = 8});
+    SlotProblem unused = wrong;
+    auto& ids = wrong.base.inputs[culprit].ids;
+    std::ranges::fill(ids, 5);
+    unused.base.inputs[culprit].ids = ids;
+    std::fill(unused.base.inputs[culprit].ids.begin() + tokens, unused.base.inputs[culprit].ids.end(), -1);
+    expect_as_unused(wrong, unused);
   }
 }
 

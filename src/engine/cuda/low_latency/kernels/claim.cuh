@@ -29,13 +29,13 @@ struct Claim {
 };
 
 // Issues loads and the addition, which need not have completed when it returns.
-__device__ inline Claim start_claim(SlotArgs const& args, StreamRows const& rows, int expert,
+__device__ inline Claim start_claim(SlotDispatchArgs const& args, StreamRows const& rows, int expert,
                                     LocalRankMask masked) {
   Claim claim{.expert = expert, .owner = 0, .count = 0, .base = 0, .reachable = false};
   if (expert >= args.experts.num_experts()) return claim;
   claim.owner = args.owners.rank_of(expert);
   claim.reachable = (masked >> claim.owner & 1) == 0;
-  claim.count = rows.total_of(expert);
+  claim.count = rows_to_send(args, rows, expert);
   // Relaxed: the credit that this rank has acquired comes after the owner's zero, and the owner reads the sum in
   // count_by_expert() after the words of this call.
   if (claim.reachable && claim.count > 0)
@@ -76,14 +76,15 @@ __device__ inline void finish_claim(SlotArgs const& args, std::uint64_t epoch, C
 
 // All threads of a block call this. Starts the claim of the first of each thread's experts; rank_major claims
 // nothing.
-__device__ inline Claim start_first_claim(SlotArgs const& args, StreamRows const& rows, LocalRankMask masked) {
+__device__ inline Claim start_first_claim(SlotDispatchArgs const& args, StreamRows const& rows,
+                                          LocalRankMask masked) {
   auto const first = static_cast<int>(blockIdx.x + gridDim.x * threadIdx.x);
   return start_claim(args, rows, args.rank_major ? args.experts.num_experts() : first, masked);
 }
 
 // All threads of a block call this. Finishes the first claim, and makes those of the thread's other experts.
-__device__ inline void finish_claims(SlotArgs const& args, StreamRows const& rows, Claim claim, std::uint64_t epoch,
-                                     LocalRankMask masked) {
+__device__ inline void finish_claims(SlotDispatchArgs const& args, StreamRows const& rows, Claim claim,
+                                     std::uint64_t epoch, LocalRankMask masked) {
   int const step = static_cast<int>(gridDim.x) * slot_threads;
 #pragma unroll 1
   while (claim.expert < args.experts.num_experts()) {

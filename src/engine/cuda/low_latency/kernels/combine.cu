@@ -41,28 +41,59 @@ struct Coded {
   __device__ static void put(SlotCombineArgs const& args) { encode_outputs<Element>(args); }
 };
 
-// Threads 0..num_ranks-1 of one block call this after a barrier of the block. Each publishes to its peer that the
-// outputs of this rank can be read, unless that peer is masked.
-__device__ void publish_outputs(SlotCombineArgs const& args, std::uint64_t epoch, bool masked) {
+// A combine: the epoch of its dispatch, and how many combines of that came before.
+struct CombineOrder {
+  std::uint64_t epoch;
+  std::uint32_t earlier;
+};
+
+// `combines` are those in FrameState, which the send half counts up.
+__device__ CombineOrder order_of(SlotCombineArgs const& args, FrameState const& state) {
+  if (!args.may_repeat) return {state.epoch, 0};
+  return {state.epoch, args.send ? state.combines : state.combines - 1};
+}
+
+// Threads 0..num_ranks-1 of one block call this after a barrier of the block. Each publishes the combine's word to
+// its peer, in one of the arrays of flags, unless that peer is masked.
+__device__ void publish_combine(SlotCombineArgs const& args, CombineOrder const& order, std::size_t flags,
+                                bool masked) {
   int const peer = static_cast<int>(threadIdx.x);
   if (peer >= args.peers.num_ranks || masked) return;
   delay_signal(args, threadIdx.x);
   // Pairs with the load_acquire() in wait_word().
-  ptx::store_release(&frame_flag(args, args.at.ready, args.frame, peer, args.peers.rank)->epoch,
-                     published_word(args, epoch, 0));
-  delay_signal(args, threadIdx.x + epoch);
+  ptx::store_release(&frame_flag(args, flags, args.frame, peer, args.peers.rank)->epoch,
+                     word_of_combine(args, order.epoch, order.earlier).value);
+  delay_signal(args, threadIdx.x + order.epoch);
 }
 
-// Brings the outputs of this rank into its frame.
+// All threads of a block call this in a combine after the first: outputs that peers still read for the combine
+// before must not be overwritten, nor a word that they still wait for. The kernel that read for this rank has
+// ended, so its loads come before the word that the first block releases; each block acquires the words of the
+// peers before it writes. Returns false when the call has failed.
+__device__ bool meet_readers(SlotCombineArgs const& args, CombineOrder const& order, EarlyLoads const& early) {
+  if (blockIdx.x == 0) publish_combine(args, order, args.at.read, early.masked != 0);
+  PeerStatus const all = wait_for_peers(args, args.frame,
+                                        {.flags = args.at.read,
+                                         .word = word_of_combine(args, order.epoch, order.earlier),
+                                         .point = WaitPoint::slots_read},
+                                        load_early(args, args.frame, args.at.read));
+  return !all.failed;
+}
+
+// Brings the outputs of this rank into its frame. Returns false when the call has failed.
 template <typename Way>
-__device__ void send_half(SlotCombineArgs const& args, std::uint64_t epoch, EarlyLoads const& early) {
+__device__ bool send_half(SlotCombineArgs const& args, CombineOrder const& order, EarlyLoads const& early) {
+  if (order.earlier > 0 && !meet_readers(args, order, early)) return false;
   bool last = blockIdx.x == 0;
-  if (args.x != nullptr) {
-    Way::put(args);
+  if (args.x != nullptr) Way::put(args);
+  // Where blocks read FrameState::combines, the last one counts it up: by then all have read it.
+  if (args.x != nullptr || args.may_repeat)
     last = is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch));
-  }
+  if (!last) return true;
   // What earlier kernels wrote is visible to this one, and so to whoever acquires what it releases.
-  if (last) publish_outputs(args, epoch, early.masked != 0);
+  publish_combine(args, order, args.at.ready, early.masked != 0);
+  if (threadIdx.x == 0) frame_state(args, args.frame)->combines = order.earlier + 1;
+  return true;
 }
 
 // Tokens whose rows are summed at a time, and what this thread has loaded of its slot of them.
@@ -81,7 +112,8 @@ __device__ SumWave load_wave(SlotCombineArgs const& args, std::int64_t first, st
 
 // Waits for the outputs of all peers, and sums the rows of the block's tokens.
 template <typename Way>
-__device__ void receive_half(SlotCombineArgs const& args, std::uint64_t epoch, SumWave wave, std::int64_t end) {
+__device__ void receive_half(SlotCombineArgs const& args, CombineOrder const& order, SumWave wave,
+                             std::int64_t end) {
   __shared__ SumMemory memory;
   auto const sources_of = [&](SumWave const& of) {
     return Sources{
@@ -91,7 +123,7 @@ __device__ void receive_half(SlotCombineArgs const& args, std::uint64_t epoch, S
   find_sources(args, sources_of(wave), wave.slot, 0, memory.rank);
   PeerStatus const all = wait_for_peers(args, args.frame,
                                         {.flags = args.at.ready,
-                                         .word = word_of_call(args, epoch),
+                                         .word = word_of_combine(args, order.epoch, order.earlier),
                                          .point = WaitPoint::slots_ready,
                                          .measures = blockIdx.x == 0},
                                         load_early(args, args.frame, args.at.ready));
@@ -111,15 +143,19 @@ __global__ void __launch_bounds__(slot_threads, 1)
     slot_combine_kernel(__grid_constant__ SlotCombineArgs const args) {
   ptx::wait_for_kernel_before();
   // Memory is slow, so what is needed later is loaded first.
-  std::uint64_t const epoch = frame_state(args, args.frame)->epoch;
+  FrameState state{};
+  state.epoch = frame_state(args, args.frame)->epoch;
+  // Otherwise another block may write it meanwhile.
+  if (args.may_repeat) state.combines = frame_state(args, args.frame)->combines;
+  CombineOrder const order = order_of(args, state);
   EarlyLoads const early = load_early(args);
   TokenRange const own = own_tokens(args);
   SumWave const wave = load_wave(args, own.begin, own.end);
   if (any_thread(early.failed != 0)) return;
-  if (args.send) send_half<Way>(args, epoch, early);
+  if (args.send && !send_half<Way>(args, order, early)) return;
   // This call's own frame is held, so it is not among them.
   if (blockIdx.x == gridDim.x - 1) give_frames_back(args);
-  if (args.receive) receive_half<Way>(args, epoch, wave, own.end);
+  if (args.receive) receive_half<Way>(args, order, wave, own.end);
 }
 
 using Kernel = void (*)(SlotCombineArgs);

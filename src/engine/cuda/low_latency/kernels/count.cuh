@@ -1,5 +1,6 @@
 // Low-latency dispatch: how many rows go where. Each slot belongs to a stream: its expert (expert_major) or its
-// expert's rank (rank_major). A token has one row in a stream, however many of its slots belong to it.
+// expert's rank (rank_major). A token has one row in a rank's stream, however many of its slots belong to it, and
+// one for each slot in an expert's stream. That is seldom more than one: then slots are counted one by one.
 #pragma once
 
 #include "engine/cuda/device/ids.cuh"
@@ -65,8 +66,10 @@ struct StreamRows {
   std::uint32_t* total;   // rows of all tokens; not used when there is only one batch
   std::uint32_t* before;  // rows of the batches before the one that is sent from; not used when there is only one
   int* failed;            // 1: a thread of the block has found that the call fails
+  int* repeats;           // expert_major: 1: some token has an expert in several slots; known when all is counted
   bool one_batch;
 
+  // Without repeats.
   [[nodiscard]] __device__ std::uint32_t total_of(int stream) const {
     return one_batch ? rows_of_batch(bits[stream]) : total[stream];
   }
@@ -75,6 +78,25 @@ struct StreamRows {
     return (one_batch ? 0 : before[stream]) + rows_before(bits[stream], token);
   }
 };
+
+// How many of the first `slots` slots of all tokens name the expert.
+static __device__ __noinline__ std::uint32_t count_slots(SlotDispatchArgs const& args, int expert,
+                                                         std::int64_t slots) {
+  std::uint32_t count = 0;
+#pragma unroll 4
+  for (std::int64_t i = 0; i < slots; ++i) {
+    std::int64_t const token = i / args.top_k;
+    if (id_at(args.ids, token, static_cast<int>(i - token * args.top_k)) == expert) ++count;
+  }
+  return count;
+}
+
+// The rows that this rank sends to an expert. All ranks together have room for max_tokens of each.
+__device__ inline std::uint32_t rows_to_send(SlotDispatchArgs const& args, StreamRows const& rows, int expert) {
+  if (*rows.repeats == 0) return rows.total_of(expert);
+  std::uint32_t const all = count_slots(args, expert, args.tokens * args.top_k);
+  return min(all, static_cast<std::uint32_t>(args.max_tokens));
+}
 
 // All threads of a block call this, and a barrier follows.
 __device__ inline void clear_bits(SlotArgs const& args, StreamRows const& rows) {
@@ -95,8 +117,10 @@ __device__ inline void mark_batch(SlotDispatchArgs const& args, StreamRows const
     SlotOfToken const at = slot_of_token(args, i);
     if (i != thread) id = id_at(args.ids, first + at.token, at.slot);
     int const stream = stream_of(args, checked_expert(args, id, first + at.token, at.slot));
-    if (stream >= 0)
-      atomicOr(reinterpret_cast<std::uint32_t*>(rows.bits + stream) + at.token / 32, 1U << (at.token % 32));
+    if (stream < 0) continue;
+    std::uint32_t const bit = 1U << (at.token % 32);
+    auto const before = atomicOr(reinterpret_cast<std::uint32_t*>(rows.bits + stream) + at.token / 32, bit);
+    if ((before & bit) != 0 && !args.rank_major) *rows.repeats = 1;  // read after the barrier that follows
   }
 }
 

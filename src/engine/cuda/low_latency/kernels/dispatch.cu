@@ -28,6 +28,7 @@ struct SendMemory {
   std::byte* scales[slot_threads];
   std::uint64_t loaded;  // barrier of the loads into SendRoom::buffer
   int failed;
+  int repeats;
 };
 
 template <bool bulk>
@@ -62,13 +63,14 @@ struct SendRoom {
 
 inline constexpr std::size_t stream_bytes = sizeof(uint4) + 2 * sizeof(std::uint32_t);
 
-__device__ SendRoom room_of(SlotDispatchArgs const& args, uint4* shared, int* failed) {
+__device__ SendRoom room_of(SlotDispatchArgs const& args, uint4* shared, SendMemory& memory) {
   int const streams = num_streams(args);
   auto* const totals = reinterpret_cast<std::uint32_t*>(shared + streams);
   return {.rows = {.bits = shared,
                    .total = totals,
                    .before = totals + streams,
-                   .failed = failed,
+                   .failed = &memory.failed,
+                   .repeats = &memory.repeats,
                    .one_batch = args.tokens <= batch_tokens},
           .buffer = align_ring(reinterpret_cast<std::byte*>(totals + 2 * streams))};
 }
@@ -165,14 +167,14 @@ __device__ void send_waves(SlotDispatchArgs const& args, Waves<Sender>& waves, S
 template <typename Sender>
 __device__ Sent send_tokens(SlotDispatchArgs const& args, FrameState const& before, uint4* shared) {
   __shared__ SendMemory memory;
-  SendRoom const room = room_of(args, shared, &memory.failed);
+  SendRoom const room = room_of(args, shared, memory);
   Waves<Sender> waves(args, memory, room.buffer);
   // Memory is slow, so what is needed later is loaded first.
   std::int64_t const first_id = load_own_id_of_batch(args, 0);
   std::int64_t const own_id = load_own_id(args, waves.now().first, waves.now().tokens);
   prepare_barrier<Sender::bulk>(&memory.loaded);
   clear_bits(args, room.rows);
-  if (threadIdx.x == 0) memory.failed = 0;
+  if (threadIdx.x == 0) memory.failed = memory.repeats = 0;
   __syncthreads();
   Sender::prepare(args, waves.now());
   EarlyLoads const early = load_early(args, args.frame, args.at.credit);
@@ -206,6 +208,7 @@ __device__ void end_send(SlotDispatchArgs const& args, std::uint64_t epoch) {
   FrameState* const state = frame_state(args, args.frame);
   state->epoch = epoch;
   state->captured = args.captured ? 1 : 0;
+  state->combines = 0;
 }
 
 // Returns false when the block has failed.

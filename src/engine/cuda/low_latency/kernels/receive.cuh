@@ -35,8 +35,10 @@ __device__ inline void count_by_expert(SlotDispatchArgs const& args) {
     // Relaxed: the load pairs with the sources' additions in start_claim(), which come before their words, and this
     // block has acquired those. Rows that a masked source claimed and never wrote count, because others lie behind
     // them.
-    counts[expert] = static_cast<std::int32_t>(
+    auto const count = static_cast<std::int32_t>(
         min(static_cast<std::int64_t>(ptx::load_relaxed(claims + expert)), args.rows_of_expert()));
+    counts[expert] = count;
+    if (args.counts != nullptr) args.counts[expert] = count;
     if (args.received_per_expert == nullptr) continue;
     std::int32_t received = 0;
     for (int source = 0; source < num_ranks; ++source)
@@ -66,7 +68,9 @@ __device__ inline void count_by_source(SlotDispatchArgs const& args, LocalRankMa
   if (source < args.peers.num_ranks) {
     bool const there = (masked >> source & 1) == 0;
     // A peer wrote the number, so it is bounded.
-    counts[source] = there ? static_cast<std::int32_t>(min(static_cast<std::int64_t>(rows), args.max_tokens)) : 0;
+    auto const count = there ? static_cast<std::int32_t>(min(static_cast<std::int64_t>(rows), args.max_tokens)) : 0;
+    counts[source] = count;
+    if (args.counts != nullptr) args.counts[source] = count;
   }
   if (args.received_per_expert == nullptr) return;
   __syncthreads();

@@ -44,9 +44,11 @@ __device__ inline std::uint32_t* claims_of(SlotArgs const& args, int owner, int 
 }
 
 // Rows and outputs are published by one word, so that one load of it is enough. The word has the epoch in its upper
-// half. Below it are as many bits of the call's digest as there is room for, and then a number.
+// half. Below it are as many bits of the call's digest as there is room for, and then a number: of blocks that send
+// rows; of combines of the dispatch before this one, modulo what there is room for.
 inline constexpr int number_bits = 10;
 inline constexpr std::uint64_t number_mask = (1U << number_bits) - 1;
+inline constexpr std::uint64_t digest_mask = 0xffffffff & ~number_mask;
 static_assert(max_send_blocks <= number_mask);
 
 __device__ inline std::uint64_t published_word(SlotArgs const& args, std::uint64_t epoch, std::uint32_t number) {
@@ -60,9 +62,9 @@ struct FrameWord {
   bool published;          // published_word() makes it; otherwise it is an epoch
 
   [[nodiscard]] __device__ bool is(std::uint64_t seen) const { return ((seen ^ value) & relevant) == 0; }
-  // The peer has published this epoch, but of another kind of call.
+  // The peer has published this call, but it is of another kind there.
   [[nodiscard]] __device__ bool differs(std::uint64_t seen) const {
-    return published && seen >> 32 == value >> 32 && !is(seen);
+    return published && ((seen ^ value) & relevant & ~digest_mask) == 0 && !is(seen);
   }
   // The epoch of a word, for an error's text.
   [[nodiscard]] __device__ std::uint64_t epoch_of(std::uint64_t word) const {
@@ -75,6 +77,11 @@ __device__ inline FrameWord credit_word(std::uint64_t epoch) {
 }
 __device__ inline FrameWord word_of_call(SlotArgs const& args, std::uint64_t epoch) {
   return {.value = published_word(args, epoch, 0), .relevant = ~number_mask, .published = true};
+}
+// The word of a combine, after so many others of the dispatch.
+__device__ inline FrameWord word_of_combine(SlotArgs const& args, std::uint64_t epoch, std::uint32_t earlier) {
+  auto const number = static_cast<std::uint32_t>(earlier & number_mask);
+  return {.value = published_word(args, epoch, number), .relevant = ~std::uint64_t{0}, .published = true};
 }
 // The word of a call that is over, whatever it was asked for.
 __device__ inline FrameWord word_of_any_call(std::uint64_t epoch) {
