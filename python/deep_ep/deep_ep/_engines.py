@@ -253,7 +253,7 @@ class LowLatencyBuffers:
         return found
 
     def meet(self) -> None:
-        """Finds out which ranks are lost or late, by a dispatch of nothing in the buffer of the latest call. Collective.
+        """Finds out which ranks are lost or late, by a dispatch of nothing in the latest call's buffer. Collective.
 
         Does nothing before the first call.
         """
