@@ -124,8 +124,8 @@ def of_another_shape(buffer, size=hidden, count=experts, k=top_k):
 def test_one_rank_comes_with_another_shape(good, shape, culprit):
     def body(buffer, rank):
         step = Step(buffer, rank)
-        theirs = "shapes, or devices" if good is Step.fresh else "rank"
-        with pytest.raises(invalid, match="first to call with such shapes" if rank == culprit else theirs):
+        theirs = "a dispatch with the same" if good is Step.fresh else "rank"
+        with pytest.raises(invalid, match="first to make a dispatch of" if rank == culprit else theirs):
             of_another_shape(buffer, **shape) if rank == culprit else good(step)
         step.check_that_it_goes_on()
 
@@ -200,3 +200,26 @@ def test_use_after_destroy(name):
             after_the_end[name](buffer, mine)
 
     with_comm(1, body)
+
+
+@pytest.mark.parametrize("culprit", [0, ranks - 1])
+@pytest.mark.parametrize("later", [False, True])
+def test_one_rank_prefills_while_the_others_decode(later, culprit):
+    """On the first call of a buffer or later: on all ranks an error says which calls met, and the buffer goes on."""
+    inputs = all_inputs()
+
+    def body(buffer, rank):
+        if later:
+            dispatch(buffer, inputs[rank])
+        ids = torch.zeros(2, top_k, dtype=torch.int64)
+        x = torch.zeros(2, hidden, dtype=torch.bfloat16)
+
+        def decode():
+            return buffer.low_latency_dispatch(x, ids, 4, experts, use_fp8=False)
+
+        with pytest.raises(switchyard.Error, match="low_latency_dispatch"):
+            dispatch(buffer, inputs[rank]) if rank == culprit else decode()
+        Step(buffer, rank).check_that_it_goes_on()
+        decode()
+
+    on_ranks(body, low_latency_mode=True)

@@ -22,7 +22,7 @@ _sign = re.compile(
     r"|topk_weights: expected (none as on rank 0|a tensor as on rank 0, seen none)"
     rf"|expert_alignment: expected .*\b{_alignment}\b"
 )
-_sizes = "dtype, hidden and device of x, num_experts, top-k and num_max_tokens_per_rank"
+_same = "dtype, hidden and device of x, num_experts, top-k and num_max_tokens_per_rank"
 _differs = " as on rank 0, seen "
 
 
@@ -35,8 +35,24 @@ def check_agreement(communicator: switchyard.Communicator, names: tuple[str, ...
             raise InvalidArgument(f"rank {rank}: {names}: expected {expected} as on rank 0, seen {seen}")
 
 
-def meet_in(engine: switchyard.Buffer, device: torch.device) -> None:
-    """Dispatches nothing. Raises InvalidArgument, on all ranks, if a rank makes another call. Collective."""
+def check_same_call(communicator: switchyard.Communicator, mine: str) -> None:
+    """Raises InvalidArgument, on all ranks, if a rank makes another call than rank 0. Collective.
+
+    Args:
+        mine: what this rank calls, with which sizes.
+    """
+    for rank, theirs in enumerate(everybody := communicator.all_gather(mine.encode())):
+        if theirs != everybody[0]:
+            expected, seen = everybody[0].decode(), theirs.decode()
+            raise InvalidArgument(f"rank {rank}: expected {expected} as on rank 0, seen {seen}")
+
+
+def meet_in(engine: switchyard.Buffer, device: torch.device, call: str) -> None:
+    """Dispatches nothing. Raises InvalidArgument, on all ranks, if a rank makes another call. Collective.
+
+    Args:
+        call: what this rank calls, for the first time.
+    """
     x = torch.empty(0, engine.hidden, dtype=_dtype, device=device)
     topk_idx = torch.empty(0, engine.top_k, dtype=torch.int64, device=device)
     # The dispatch takes memory of results that the current stream may still read, so it runs after that stream.
@@ -49,12 +65,13 @@ def meet_in(engine: switchyard.Buffer, device: torch.device) -> None:
         ours = in_our_words(error)
         if _differs not in str(error):
             raise ours from error  # a peer refused its call
-        text = "this rank is the first to call with such sizes or such a device, which no peer does now"
-        raise with_text(error, f"{text}: {_sizes} must be the same on all ranks") from error
+        text = f"this rank is the first to make {call}, and a peer makes another call: expected the same on all ranks"
+        raise with_text(error, text) from error
 
 
 def explained(error: InvalidArgument) -> InvalidArgument:
     """Returns the error of a call, or what it means if a peer may be in meet_in, whose arguments nobody passed."""
     if not _sign.search(str(error)):
         return error
-    return with_text(error, f"rank {error.rank}: {_sizes}, and arguments: expected them as on rank 0, seen others")
+    text = f"expected a dispatch with the same {_same} as on rank 0, seen another, or a low_latency_dispatch"
+    return with_text(error, f"rank {error.rank}: {text}")

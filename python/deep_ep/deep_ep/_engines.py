@@ -12,7 +12,7 @@ import switchyard
 import torch
 from switchyard import InvalidArgument, interop
 
-from ._agreement import check_agreement, meet_in
+from ._agreement import check_same_call, meet_in
 from ._errors import in_our_words, made_by_all
 
 # ---- throughput mode ----
@@ -28,9 +28,14 @@ class Shape(NamedTuple):
     max_tokens: int = 0
     """Tokens of a rank; 0: as many as the engine can take, since nobody knows the number beforehand."""
 
-    def to_compare(self) -> tuple[int, int, int, str, int]:
+    def call(self) -> str:
         """Returns what ranks compare: GPUs have different numbers on different ranks."""
-        return *self[:3], self.device.type, self.max_tokens
+        most = f", num_max_tokens_per_rank {self.max_tokens}" if self.max_tokens else ""
+        return f"a dispatch of {_sizes_of(self)}{most}"
+
+
+def _sizes_of(shape: Shape | LowLatencyShape) -> str:
+    return f"hidden {shape.hidden}, num_experts {shape.num_experts}, top-k {shape.top_k}, on {shape.device.type}"
 
 
 _most_rows = 2**31 - 1
@@ -112,11 +117,15 @@ class Engines:
 
     def _agree_on(self, shape: Shape) -> None:
         """Collective."""
+        self.meet(shape.call())
+        check_same_call(self._communicator, shape.call())
+
+    def meet(self, call: str) -> None:
+        """Makes sure that no peer is in a call of the latest engine, if there is one. Collective. See meet_in."""
         if self.latest is None:
-            return  # the constructor of the first engine compares the arguments of all ranks
+            return
         device = next(each.device for each, buffer in self._buffers.items() if buffer is self.latest)
-        meet_in(self.latest, device)
-        check_agreement(self._communicator, Shape._fields, shape.to_compare())
+        meet_in(self.latest, device, call)
 
     def for_layout(self, topk_idx: Any, num_experts: int) -> switchyard.Buffer | None:
         """Returns a buffer whose engine has a kernel for layouts: on a GPU, once a dispatch has made one.
@@ -232,12 +241,22 @@ class LowLatencyShape(NamedTuple):
     top_k: int
     device: torch.device
 
+    def call(self) -> str:
+        """Returns what ranks compare."""
+        return f"a low_latency_dispatch of {_sizes_of(self)}, num_max_dispatch_tokens_per_rank {self.max_tokens}"
+
 
 class LowLatencyBuffers:
-    """Buffers of the engine, by shape. Making one is collective, as is the call that needs it."""
+    """Buffers of the engine, by shape. Making one is collective, as is the call that needs it.
 
-    def __init__(self, communicator: switchyard.Communicator, mask_late_peers: bool) -> None:
+    Args:
+        engines: the buffers of the throughput mode, in whose calls peers may be by mistake.
+        mask_late_peers: whether the engine goes on without ranks that are lost or late.
+    """
+
+    def __init__(self, communicator: switchyard.Communicator, engines: Engines, mask_late_peers: bool) -> None:
         self._communicator = communicator
+        self._engines = engines
         self._mask_late_peers = mask_late_peers
         self._buffers: dict[LowLatencyShape, switchyard.LowLatencyBuffer] = {}
         self._latest: LowLatencyShape | None = None
@@ -272,6 +291,9 @@ class LowLatencyBuffers:
             raise in_our_words(error) from error
 
     def _made(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
+        if not self._mask_late_peers:  # otherwise a lost rank would end these
+            self._engines.meet(shape.call())
+            check_same_call(self._communicator, shape.call())
         on_gpu = shape.device.type == "cuda"
         made = switchyard.LowLatencyBuffer(
             self._communicator,

@@ -78,7 +78,7 @@ class Buffer(LowLatencyCalls):
         self.explicitly_destroy = explicitly_destroy
         self.enable_shrink = enable_shrink
         self._engines = Engines(self._communicator, num_nvl_bytes)
-        self._low_latency = LowLatencyBuffers(self._communicator, enable_shrink)
+        self._low_latency = LowLatencyBuffers(self._communicator, self._engines, enable_shrink)
         self._nvl_memory, self._rdma_memory = LocalMemory(num_nvl_bytes), LocalMemory(num_rdma_bytes)
         names = ("num_nvl_bytes", "num_rdma_bytes", "low_latency_mode", "enable_shrink")
         check_agreement(self._communicator, names, (num_nvl_bytes, num_rdma_bytes, low_latency_mode, enable_shrink))

@@ -120,8 +120,8 @@ def solitary_mistakes(job: Job, rows: torch.Tensor, handle: Any) -> list[Any]:
             previous_event_before_epilogue="last"
         )),
         ("dispatch", invalid, "num_max_tokens_per_rank", lambda: job.dispatch(do_cpu_sync=False)),
-        ("dispatch", invalid, "first to call", lambda: buffer.dispatch(x[:, :128], ids, num_experts=experts)),
-        ("dispatch", invalid, "first to call", lambda: job.dispatch(num_max_tokens_per_rank=4096)),
+        ("dispatch", invalid, "first to make a disp", lambda: buffer.dispatch(x[:, :128], ids, num_experts=experts)),
+        ("dispatch", invalid, "first to make a dispatch", lambda: job.dispatch(num_max_tokens_per_rank=4096)),
         ("cached", invalid, "do_expand", cached(do_expand=True)),
         ("cached", TypeError, "the EPHandle", cached(handle=(1, 2))),
         ("combine", TypeError, "the EPHandle", lambda: buffer.combine(rows, 3)),
