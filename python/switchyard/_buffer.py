@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 from . import _core
 from ._communicator import Communicator
+from ._compiled import opaque_calls
 from ._frameworks import current_cuda_stream, named_dtype, native
 from ._lifetime import track_buffer
 from ._options import CombineOptions, DispatchOptions, buffer_options, combine_options, dispatch_options
@@ -25,6 +26,7 @@ def local_experts(num_experts: int, rank: int, num_ranks: int) -> int:
     return each + (1 if rank < more else 0)
 
 
+@opaque_calls
 class Buffer(Owner):
     """Sends tokens to their experts and back. All ranks make the same calls in the same order.
 

@@ -6,10 +6,12 @@ from types import TracebackType
 from typing import Any
 
 from . import _core, _rendezvous
+from ._compiled import opaque_calls
 from ._errors import Unusable
 from ._lifetime import track_communicator
 
 
+@opaque_calls
 class Communicator:
     """Membership of this rank in a job of 1 to 64 ranks on one machine.
 

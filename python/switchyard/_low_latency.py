@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._communicator import Communicator
+from ._compiled import opaque_calls
 from ._frameworks import empty, named_dtype, native
 from ._lifetime import track_buffer
 from ._options import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["LowLatencyBuffer", "LowLatencyReceived", "ReceiveHook"]
 
 
+@opaque_calls
 class LowLatencyBuffer(Owner):
     """Dispatch and combine for decoding, where each rank has few tokens.
 

@@ -6,11 +6,13 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ._communicator import Communicator
+from ._compiled import opaque_calls
 from ._errors import Unusable
 
 _Self = TypeVar("_Self", bound="Owner")
 
 
+@opaque_calls
 class Owner:
     """Owns a buffer of the core; a context manager that destroys it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from ._compiled import opaque_calls
 from ._core import (
     CombineResult,
     DispatchResult,
@@ -41,6 +42,7 @@ class _Result:
         return native(getattr(self._core, name), self._kind)
 
 
+@opaque_calls
 class Dispatched(_Result):
     """What a rank received: n rows.
 
@@ -89,6 +91,7 @@ class Dispatched(_Result):
         return self._core.handle
 
 
+@opaque_calls
 class Combined(_Result):
     """The sums that a rank gets back."""
 
@@ -118,6 +121,7 @@ class _Pending(_Result):
         return self._core.event
 
 
+@opaque_calls
 class PendingDispatched(_Pending):
     """A dispatch that is under way."""
 
@@ -141,6 +145,7 @@ class PendingDispatched(_Pending):
         return Dispatched(self._core.get(), self._kind)
 
 
+@opaque_calls
 class PendingCombined(_Pending):
     """A combine that is under way."""
 
@@ -162,6 +167,7 @@ class PendingCombined(_Pending):
         return Combined(self._core.get(), self._kind, self._out)
 
 
+@opaque_calls
 class LowLatencyReceived(_Result):
     """What a rank received in low-latency mode. Contents are valid after the receive half.
 
@@ -215,6 +221,7 @@ class LowLatencyReceived(_Result):
         return self._core.handle
 
 
+@opaque_calls
 class ReceiveHook:
     """The receive half of a call: `hook()`. Only the first call has an effect.
 

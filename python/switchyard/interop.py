@@ -16,6 +16,7 @@ from typing import Any
 
 from . import _core
 from ._buffer import Buffer, local_experts
+from ._compiled import opaque_calls
 from ._core import CallOptions, CombineResult, DispatchResult, LowLatencyCallOptions, LowLatencyResult, has_cuda
 from ._frameworks import current_cuda_stream, require_torch
 from ._low_latency import LowLatencyBuffer
@@ -44,6 +45,7 @@ __all__ = [
     "low_latency_dispatch",
     "low_latency_send_combine",
     "low_latency_send_dispatch",
+    "opaque_calls",
     "or_refuse",
     "refuse_combine",
     "refuse_dispatch",

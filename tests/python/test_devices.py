@@ -31,6 +31,7 @@ everywhere = [
     *names_of("clients.decode", "vllm sglang lmdeploy"),
     *names_of("bodies.utils", "reference_dispatch reference_combine casts hooks times"),
     *names_of("bodies.layers", "layer transposed_maps compiled"),
+    *names_of("bodies.compiled", "decoding prefill buffers"),
     *names_of("bodies.errors", "ids_out_of_range left_at_exit"),
     *names_of("bodies.frameworks", "jax_arrays"),
 ]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Sequence
 import switchyard
 import torch
 from switchyard import InvalidArgument, interop
+from switchyard.interop import opaque_calls
 
 from ._agreement import check_agreement
 from ._calls import Call, Repeated, Rows, Sending, biases_of, combine, dispatch, dispatch_again
@@ -23,6 +24,7 @@ from .low_latency import LowLatencyCalls
 from .utils.event import AnyEvent, EventHandle, EventOverlap
 
 
+@opaque_calls
 class Buffer(LowLatencyCalls):
     """Dispatch and combine between the ranks of a group. The constructor is collective, as are dispatch and combine.
 

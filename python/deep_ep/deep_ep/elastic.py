@@ -7,6 +7,7 @@ from typing import Any
 import switchyard
 import torch
 from switchyard import Event, InvalidArgument, interop
+from switchyard.interop import opaque_calls
 
 from ._agreement import check_agreement
 from ._calls import Call, Repeated, Rows, Sending, biases_of, combine, dispatch, dispatch_again
@@ -29,6 +30,7 @@ from .ep_handle import EPHandle, Plan, theoretical_num_sms
 from .utils.event import AnyEvent, EventHandle, EventOverlap
 
 
+@opaque_calls
 class ElasticBuffer:
     """Dispatch and combine between the ranks of a group. The constructor is collective, as are dispatch, combine and
     barrier.

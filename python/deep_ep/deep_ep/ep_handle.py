@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import switchyard
 import torch
+from switchyard.interop import opaque_calls
 
 from . import _layout
 
@@ -29,6 +30,7 @@ class Plan(NamedTuple):
 theoretical_num_sms = 16
 
 
+@opaque_calls
 class EPHandle:
     """The handle that combine and cached dispatches take. Callers may keep it and pass it on.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Iterable, Iterator, N
 import switchyard
 import torch
 from switchyard import Handle, InvalidArgument, Unusable, interop
+from switchyard.interop import opaque_calls
 
 from ._errors import wrong_type
 from ._layout import exchanged_ends, layout_of
@@ -43,6 +44,7 @@ def remembered(items: Iterable[Any], kind: type[_Record]) -> _Record | None:
     return None
 
 
+@opaque_calls
 class LazyTuple(tuple):  # type: ignore[type-arg]
     """Reads as a tuple of `_size` items, each made when it is first read. It is equal to itself alone.
 
@@ -125,6 +127,7 @@ class FlatDispatch(NamedTuple):
     routing: Routing
 
 
+@opaque_calls
 class DispatchHandle(LazyTuple):
     """The handle that combine and cached dispatches take. Callers may keep it and pass it on.
 
@@ -299,6 +302,7 @@ class LowLatencyDispatch:
         return remember(made, self)
 
 
+@opaque_calls
 class ReceiveLate:
     """The hook of a dispatch: receives the rows, and writes the items of the handle that were read before."""
 
@@ -315,6 +319,7 @@ class ReceiveLate:
             copy.copy_(item)
 
 
+@opaque_calls
 class LowLatencyHandle(LazyTuple):
     """(src_info [L, M*R] int32, layout_range [L, R] int64: begin << 32 | count, M, H, E).
 

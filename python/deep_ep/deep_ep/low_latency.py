@@ -8,6 +8,7 @@ from typing import Any, Callable
 import switchyard
 import torch
 from switchyard import InvalidArgument, interop
+from switchyard.interop import opaque_calls
 
 from ._engines import LowLatencyBuffers, LowLatencyShape, max_results
 from ._errors import in_our_words, number, tensor, with_text
@@ -19,6 +20,7 @@ Hook = Callable[[], None]
 
 _like = torch.empty(0, device="cpu")  # tensors of the engine are shown as tensors of its framework
 
+@opaque_calls
 class LowLatencyCalls:
     """The low-latency calls of `Buffer`.
 

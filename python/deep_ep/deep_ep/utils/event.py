@@ -8,10 +8,12 @@ from typing import Any, Callable
 import switchyard
 import torch
 from switchyard import Error
+from switchyard.interop import opaque_calls
 
 from .._errors import in_our_words, wrong_type
 
 
+@opaque_calls
 class EventHandle:
     """A point after the work that was queued on a stream so far, or after a call.
 
@@ -63,6 +65,7 @@ class EventHandle:
             self._cuda_event.synchronize()
 
 
+@opaque_calls
 class EventOverlap:
     """The event of an asynchronous call. As a context manager it waits at the end of the block.
 
