@@ -37,7 +37,8 @@ struct LowLatencyOptions {
   // Deadline of every wait for a peer; 0: SWITCHYARD_TIMEOUT_MS.
   std::chrono::milliseconds timeout{0};
   // What happens when a peer ends or misses a deadline. false: the call throws, as in Buffer. true: the peer is
-  // masked, and only its tokens are lost.
+  // masked, and only its tokens are lost; the constructor does so, too, and other collectives of the communicator
+  // then throw PeerLost.
   bool mask_late_peers = false;
   EngineKind engine = EngineKind::automatic;
   int num_workers = 0;  // CPU engine, as in BufferOptions

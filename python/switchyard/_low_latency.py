@@ -51,7 +51,8 @@ class LowLatencyBuffer(Owner):
             in bfloat16, and float32 scales. Rows of a float32 x need 4 * H unless they are cast; opaque payloads need
             their own size.
         mask_late_peers: False: a call raises when a peer ends or misses a deadline. True: the peer is masked instead,
-            and only its tokens are lost.
+            and only its tokens are lost. So it is in this constructor; other collectives of the communicator then raise
+            PeerLost.
         engine, device, num_workers, num_sms, timeout: as in `Buffer`.
 
     Raises:
