@@ -34,7 +34,7 @@ CallTerms terms_of(CombineCall const& call) {
   terms[Term::hidden] = args.x.size(1);
   // Columns are compared where the routes do not fix their number.
   bool const any_slots = args.weights_of_all_ranks && args.topk_weights.given() && args.handle.given();
-  terms[Term::topk_weights] = any_slots ? returned_slots(args) : args.topk_weights.given() ? 1 : 0;
+  terms[Term::topk_weights] = any_slots ? 1 + returned_slots(args) : args.topk_weights.given() ? 1 : 0;
   terms[Term::row_weights] = args.row_weights.given() ? 1 : 0;
   terms[Term::dispatch] = args.handle.given() ? static_cast<std::int64_t>(args.handle.routing()->dispatch) : -1;
   return terms;

@@ -40,7 +40,7 @@ std::string show(std::size_t term, std::int64_t value) {
     case Term::routing: return pick({"none", "topk_idx", "token_in_rank", "handle"}, value);
     case Term::layout: return pick({"flat", "expanded"}, value);
     case Term::topk_weights:
-      return value > 1 ? fmt::format("{} columns", value) : pick({"none", "a tensor"}, value);
+      return value > 1 ? fmt::format("{} columns, of all ranks", value - 1) : pick({"none", "a tensor"}, value);
     case Term::row_weights: return pick({"none", "a tensor"}, value);
     case Term::cast: return pick({"false", "true"}, value);
     case Term::dtype:

@@ -22,8 +22,8 @@ struct Route {
 };
 
 // All rows of all tokens of one source, tokens in order; within a token by slot, where a row that stands for
-// several slots comes at the last of them, and by rank without slots. That order is the order of combine's sum,
-// which is DeepEP's, too: sums are bitwise the same.
+// several slots comes at the last of them, and by rank without slots. That order is the order of combine's sum. It
+// is the one of DeepEP's ElasticBuffer, whose sums are bitwise the same; DeepEP's older Buffer adds rows by rank.
 struct RouteTable {
   std::vector<std::int64_t> begin;  // [N + 1], into routes
   std::vector<Route> routes;

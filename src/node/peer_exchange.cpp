@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.hpp"
 #include "bootstrap/socket.hpp"
@@ -35,11 +36,13 @@ std::vector<Contribution> PeerExchange::run(CollectiveCall call, std::span<std::
   header_ = {.magic = message_magic, .kind = call.kind, .sequence = call.sequence, .length = mine.size()};
   mine_ = mine;
   fd_ = fd;
+  deadline_ = deadline;
+  extension_ = deadline.remaining();
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     if (sockets_[i] && (absent_ == nullptr || !(*absent_)[i]))
       peers_[i].done_sending = peers_[i].done_receiving = false;
   }
-  while (!done()) poll_once(deadline);
+  while (!done()) poll_once();
   std::vector<Contribution> all;
   for (Peer& peer : peers_) all.push_back(std::move(peer.theirs));
   return all;
@@ -50,7 +53,7 @@ bool PeerExchange::done() const noexcept {
                      [](Peer const& peer) { return peer.done_sending && peer.done_receiving; });
 }
 
-void PeerExchange::poll_once(Deadline const& deadline) {
+void PeerExchange::poll_once() {
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     Peer const& peer = peers_[i];
     // A peer that is done may leave, so its hang-up is not watched any more.
@@ -58,7 +61,7 @@ void PeerExchange::poll_once(Deadline const& deadline) {
     int const events = (peer.done_sending ? 0 : POLLOUT) | (peer.done_receiving ? 0 : POLLIN);
     polled_[i] = {.fd = leave_out ? -1 : sockets_[i].get(), .events = static_cast<short>(events), .revents = 0};
   }
-  bool const ready = poll_until(polled_, Deadline(std::min(slice, deadline.remaining())));
+  bool const ready = poll_until(polled_, Deadline(std::min(slice, deadline_.remaining())));
   if (!ready) give_up_on_the_lost();
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     if (polled_[i].revents == 0) continue;
@@ -66,7 +69,7 @@ void PeerExchange::poll_once(Deadline const& deadline) {
     receive_from(i, peers_[i]);
     send_to(i, peers_[i]);
   }
-  if (deadline.expired() && !done()) late();
+  if (deadline_.expired() && !done()) late();
 }
 
 void PeerExchange::send_to(std::size_t index, Peer& peer) {
@@ -141,10 +144,20 @@ void PeerExchange::leave_out(std::size_t index) {
   peers_[index] = {};
 }
 
+// When several peers are late, some may be held up by the one that is: they waited for it in the collective before
+// this one, as long as this rank has waited now. So they get the same time once more.
+void PeerExchange::late_but_tolerated() {
+  auto const missing = [](Peer const& peer) { return !(peer.done_sending && peer.done_receiving); };
+  if (extension_.count() > 0 && std::ranges::count_if(peers_, missing) > 1) {
+    deadline_ = Deadline(std::exchange(extension_, std::chrono::milliseconds{0}));
+    return;
+  }
+  for (std::size_t i = 0; i < peers_.size(); ++i)
+    if (missing(peers_[i])) leave_out(i);
+}
+
 void PeerExchange::late() {
-  for (std::size_t i = 0; absent_ != nullptr && i < peers_.size(); ++i)
-    if (!(peers_[i].done_sending && peers_[i].done_receiving)) leave_out(i);
-  if (absent_ != nullptr) return;
+  if (absent_ != nullptr) return late_but_tolerated();
   auto const waiting = std::find_if(peers_.begin(), peers_.end(),
                                     [](Peer const& peer) { return !(peer.done_sending && peer.done_receiving); });
   int const peer = static_cast<int>(waiting - peers_.begin());

@@ -42,7 +42,7 @@ class PeerExchange {
   };
 
   [[nodiscard]] bool done() const noexcept;
-  void poll_once(Deadline const& deadline);
+  void poll_once();
   void send_to(std::size_t index, Peer& peer);
   void receive_from(std::size_t index, Peer& peer);
   void read_some(std::size_t index, Peer& peer);
@@ -51,12 +51,15 @@ class PeerExchange {
   // Throws, or goes on without the peer.
   void lost(std::size_t index);
   void late();
+  void late_but_tolerated();
   void leave_out(std::size_t index);
 
   std::span<UniqueFd const> sockets_;
   int rank_;
   PeerMonitor& monitor_;
   std::vector<bool>* absent_;
+  Deadline deadline_{std::chrono::milliseconds{0}};
+  std::chrono::milliseconds extension_{0};  // of the deadline, once
   MessageHeader header_{};
   std::span<std::byte const> mine_;
   int fd_ = -1;

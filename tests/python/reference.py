@@ -187,5 +187,5 @@ def metadata(inputs: list[Inputs], rank: int, experts: int, max_tokens: int, ali
             slots = [k for k, expert in enumerate(ids) if expert in own]
             if slots:
                 at = [row_of.get((source, token, k), -1) for k in range(len(ids))]
-                lines.append([source * max_tokens + token, source * len(ids) + slots[0], *at])
+                lines.append([source * max_tokens + token, source * len(ids) + slots[-1], *at])
     return lines

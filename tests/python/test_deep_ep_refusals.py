@@ -223,3 +223,19 @@ def test_one_rank_prefills_while_the_others_decode(later, culprit):
         decode()
 
     on_ranks(body, low_latency_mode=True)
+
+
+@pytest.mark.parametrize("culprit", [0, ranks - 1])
+def test_one_rank_errs_along_the_items_of_an_older_handle(culprit):
+    """The peers are in a call of the engine that made the handle, which is not the latest one."""
+
+    def body(buffer, rank):
+        step = Step(buffer, rank)
+        items = tuple(step.handle)
+        of_another_shape(buffer, size=128)
+        good, bad = torch.zeros_like(step.rows), "no tensor"
+        with pytest.raises(TypeError if rank == culprit else invalid, match="x" if rank == culprit else "rank"):
+            step.combine(x=bad if rank == culprit else good, handle=items)
+        assert torch.equal(step.combine(x=good, handle=items)[0], torch.zeros_like(step.mine.x))
+
+    on_ranks(body)

@@ -14,6 +14,7 @@ from switchyard import InvalidArgument, interop
 
 from ._agreement import check_same_call, meet_in
 from ._errors import in_our_words, made_by_all
+from .handle import FlatDispatch, remembered
 
 # ---- throughput mode ----
 
@@ -218,7 +219,10 @@ class OrRefuse:
     ) -> None:
         if not isinstance(value, Exception):
             return
-        engine = getattr(self._handle, "buffer", None)
+        handle = self._handle
+        if type(handle) in (tuple, list):  # the items of a handle
+            handle = remembered(handle, FlatDispatch)
+        engine = getattr(handle, "buffer", None)
         if not isinstance(engine, switchyard.Buffer):
             engine = self._engines.latest
         if engine is not None:

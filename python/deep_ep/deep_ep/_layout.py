@@ -15,7 +15,7 @@ from ._errors import tensor
 Layout = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """num_tokens_per_rank, num_tokens_per_expert, is_token_in_rank."""
 
-_integers = (torch.int32, torch.int64, torch.int16, torch.int8, torch.uint8)
+integers = (torch.int32, torch.int64, torch.int16, torch.int8, torch.uint8)
 
 
 # ---- before a dispatch ----
@@ -150,9 +150,10 @@ def local_range(num_experts: int, rank: int, num_ranks: int) -> range:
     return range(begin, begin + each + (rank < more))
 
 
-def exchanged_ids(topk_idx: torch.Tensor, communicator: Communicator) -> list[torch.Tensor]:
-    """Returns the ids [N, K] int32 of each rank, on the CPU. Collective."""
-    mine = topk_idx.to("cpu", torch.int32).contiguous()
+def exchanged_ids(topk_idx: torch.Tensor, num_experts: int, communicator: Communicator) -> list[torch.Tensor]:
+    """Returns the ids [N, K] int32 of each rank, on the CPU; those out of range are -1. Collective."""
+    on_cpu = topk_idx.to("cpu")
+    mine = on_cpu.where((on_cpu >= 0) & (on_cpu < num_experts), -1).to(torch.int32).contiguous()
     everybody = communicator.all_gather(ctypes.string_at(mine.data_ptr(), mine.numel() * 4))
     top_k = mine.shape[1]
     shape = (-1, top_k) if top_k else (0, 0)
@@ -163,7 +164,7 @@ def exchanged_ids(topk_idx: torch.Tensor, communicator: Communicator) -> list[to
 def sources_of_rows(ids_of_ranks: list[torch.Tensor], own: range, max_tokens: int, alignment: int) -> torch.Tensor:
     """Returns [n, 2 + K] int32: for each token received, by source rank and token, where it came from and went to.
 
-    Column 0 is source rank * max_tokens + the token's number there; column 1 is source rank * K + the first slot whose
+    Column 0 is source rank * max_tokens + the token's number there; column 1 is source rank * K + the last slot whose
     expert is ours; column 2 + k is the row of the expanded layout for slot k, or -1.
 
     Args:
@@ -177,8 +178,8 @@ def sources_of_rows(ids_of_ranks: list[torch.Tensor], own: range, max_tokens: in
         local = torch.where((ids >= own.start) & (ids < own.stop), ids - own.start, -1)
         tokens = (local >= 0).any(1).nonzero().squeeze(1)
         local = local[tokens]
-        first = (local >= 0).int().argmax(1) if len(tokens) else tokens
-        columns.append(torch.stack((source * max_tokens + tokens, source * ids.shape[1] + first), 1))
+        last = ids.shape[1] - 1 - (local >= 0).int().flip(1).argmax(1) if len(tokens) else tokens
+        columns.append(torch.stack((source * max_tokens + tokens, source * ids.shape[1] + last), 1))
         experts.append(local)
     expert = torch.cat(experts).long()
     used = expert >= 0
@@ -200,7 +201,7 @@ def _expanded_rows(experts: torch.Tensor, num_local_experts: int, alignment: int
 def check_stats(stats: Any, num_local_experts: int) -> None:
     """Checks an argument of add_rows before there are rows."""
     tensor("cumulative_local_expert_recv_stats", stats)
-    if stats.dtype not in _integers:
+    if stats.dtype not in integers:
         raise InvalidArgument(f"cumulative_local_expert_recv_stats: expected integers, seen {stats.dtype}")
     if list(stats.shape) != [num_local_experts]:
         raise InvalidArgument(

@@ -14,7 +14,7 @@ from ._calls import Call, Repeated, Rows, Sending, biases_of, combine, dispatch,
 from ._engines import Engines, LowLatencyBuffers, Shape
 from ._errors import number, tensor, wrong_type
 from ._events import event_before, finished
-from ._layout import any_layout, exchanged_counts
+from ._layout import any_layout, exchanged_counts, integers
 from ._local_memory import LocalMemory
 from ._runtime import Runtime
 from ._source import Fp8Pair, received_x, source_of
@@ -335,6 +335,8 @@ def _shape_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.
     if per_expert is None:
         raise InvalidArgument("num_tokens_per_expert: expected the result of get_dispatch_layout, seen None")
     counts = tensor("num_tokens_per_expert", per_expert).shape
+    if per_expert.dtype not in integers:
+        raise InvalidArgument(f"num_tokens_per_expert: expected integers, seen {per_expert.dtype}")
     if len(counts) != 1:
         raise InvalidArgument(f"num_tokens_per_expert: expected a tensor [experts], seen shape {list(counts)}")
     if topk_idx is not None and tensor("topk_idx", topk_idx).ndim != 2:

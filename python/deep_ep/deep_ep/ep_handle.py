@@ -113,19 +113,21 @@ class EPHandle:
         """[num_recv_tokens, 2 + K] int32: where each token received came from, by source rank, then token.
 
         Column 0 is source rank * num_max_tokens_per_rank (if that was not given: the most tokens of a rank) + the
-        token's index there. Column 1 is source rank * K + the first slot that chose an expert of this rank. Column
-        2 + k is the row of slot k in the expanded layout, -1 where it chose another rank's expert; in the flat layout
-        all are -1.
+        token's index there. Column 1 is source rank * K + the last slot that chose an expert of this rank. Column 2 + k
+        is the row of slot k in the expanded layout, -1 where it chose another rank's expert; in the flat layout all are
+        -1. Without CPU sync rows past those of real tokens are -1.
 
         The ranks exchange their ids, and the host waits: all ranks must read this, or none.
         """
         communicator = self.buffer.communicator
-        ids = _layout.exchanged_ids(self.topk_idx, communicator)
+        ids = _layout.exchanged_ids(self.topk_idx, self.num_experts, communicator)
         own = _layout.local_range(self.num_experts, communicator.rank, communicator.size)
         most = self.num_max_tokens_per_rank or max(map(len, ids))
         rows = _layout.sources_of_rows(ids, own, most, self.expert_alignment)
         if not self.do_expand:
             rows[:, 2:] = -1
+        if self.plan.num_worst_tokens > 0:
+            rows = torch.nn.functional.pad(rows, (0, 0, 0, self.num_recv_tokens - len(rows)), value=-1)
         return rows.to(self.topk_idx.device)
 
     @cached_property
@@ -137,7 +139,7 @@ class EPHandle:
         num_ranks = self.buffer.communicator.size
         in_rank = _layout.layout_of(self.topk_idx, self.num_experts, num_ranks)[2]
         number = in_rank.int().cumsum(0, dtype=torch.int32) - 1
-        used = self.topk_idx >= 0
+        used = (self.topk_idx >= 0) & (self.topk_idx < self.num_experts)
         rank = _layout.ranks_of(self.topk_idx.long().where(used, 0), self.num_experts, num_ranks)
         return number.gather(1, rank).where(used, -1)
 

@@ -154,6 +154,10 @@ TEST(BadAgreement, CombineOptions) {
     differ("f16", [](CombineArgs& a) { a.x.dtype = a.bias0.dtype = a.bias1.dtype = a.out.dtype = DType::f16; });
     differ("topk_weights", [](CombineArgs& a) { a.topk_weights = {}; });
     differ("topk_weights", [](CombineArgs& a) { a.weights_of_all_ranks = true; });
+    differ("topk_weights", [](CombineArgs& a) {
+      a.weights_of_all_ranks = true;
+      a.topk_weights.shape[1] = 1;
+    });
     differ("row_weights", [](CombineArgs& a) { a.row_weights = {}; });
     differ("handle", [&](CombineArgs& a) { a.handle = later; });
   });

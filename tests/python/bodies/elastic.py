@@ -143,7 +143,9 @@ def check_metadata(job: Job, handle: Any, alignment: int) -> None:
     table = torch.tensor(wanted, dtype=torch.int32).view(-1, 2 + job.case.top_k)
     if not handle.do_expand:
         table[:, 2:] = -1
-    same(handle.recv_src_metadata, table)
+    seen = handle.recv_src_metadata
+    same(seen[: len(table)], table)
+    assert len(seen) == handle.num_recv_tokens and (seen[len(table) :] == -1).all()
     numbers = handle.dst_buffer_slot_idx.cpu()
     sent = [0] * job.size
     for token, ids in enumerate(job.own.topk_idx.tolist()):
