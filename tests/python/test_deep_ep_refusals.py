@@ -211,7 +211,7 @@ def test_one_rank_prefills_while_the_others_decode(later, culprit):
     def body(buffer, rank):
         if later:
             dispatch(buffer, inputs[rank])
-        ids = torch.zeros(2, top_k, dtype=torch.int64)
+        ids = torch.arange(top_k).expand(2, top_k).contiguous()
         x = torch.zeros(2, hidden, dtype=torch.bfloat16)
 
         def decode():
