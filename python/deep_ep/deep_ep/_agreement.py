@@ -69,9 +69,13 @@ def meet_in(engine: switchyard.Buffer, device: torch.device, call: str) -> None:
         raise with_text(error, text) from error
 
 
-def explained(error: InvalidArgument) -> InvalidArgument:
-    """Returns the error of a call, or what it means if a peer may be in meet_in, whose arguments nobody passed."""
-    if not _sign.search(str(error)):
+def explained(error: InvalidArgument, dtype: torch.dtype) -> InvalidArgument:
+    """Returns the error of a call, or what it means if a peer may be in meet_in, whose arguments nobody passed.
+
+    Args:
+        dtype: of this rank's x.
+    """
+    if dtype == _dtype or not _sign.search(str(error)):
         return error
     text = f"expected a dispatch with the same {_same} as on rank 0, seen another, or a low_latency_dispatch"
     return with_text(error, f"rank {error.rank}: {text}")

@@ -91,7 +91,7 @@ def dispatch(engines: Engines, engine: switchyard.Buffer, call: Call, routing: R
             return interop.dispatch_async(engine, *inputs)
         return interop.dispatch(engine, *inputs), None
     except InvalidArgument as error:
-        raise explained(in_our_words(error, _most_tokens)) from error
+        raise explained(in_our_words(error, _most_tokens), x.dtype) from error
     except (Error, TypeError) as error:
         raise in_our_words(error) from error
 

@@ -47,10 +47,15 @@ struct CombineOrder {
   std::uint32_t earlier;
 };
 
-// `combines` are those in FrameState, which the send half counts up.
-__device__ CombineOrder order_of(SlotCombineArgs const& args, FrameState const& state) {
-  if (!args.may_repeat) return {state.epoch, 0};
-  return {state.epoch, args.send ? state.combines : state.combines - 1};
+// `repeats`: whether other combines may have come before, which FrameState counts. The first combine, which is what
+// decoding waits for, has a kernel without any of that.
+template <bool repeats>
+__device__ CombineOrder order_of(SlotCombineArgs const& args) {
+  FrameState const* const state = frame_state(args, args.frame);
+  CombineOrder order{.epoch = state->epoch, .earlier = 0};
+  // Only then, for without repeats another block may write it meanwhile.
+  if constexpr (repeats) order.earlier = args.send ? state->combines : state->combines - 1;
+  return order;
 }
 
 // Threads 0..num_ranks-1 of one block call this after a barrier of the block. Each publishes the combine's word to
@@ -81,13 +86,15 @@ __device__ bool meet_readers(SlotCombineArgs const& args, CombineOrder const& or
 }
 
 // Brings the outputs of this rank into its frame. Returns false when the call has failed.
-template <typename Way>
+template <typename Way, bool repeats>
 __device__ bool send_half(SlotCombineArgs const& args, CombineOrder const& order, EarlyLoads const& early) {
-  if (order.earlier > 0 && !meet_readers(args, order, early)) return false;
+  if constexpr (repeats) {
+    if (order.earlier > 0 && !meet_readers(args, order, early)) return false;
+  }
   bool last = blockIdx.x == 0;
   if (args.x != nullptr) Way::put(args);
   // Where blocks read FrameState::combines, the last one counts it up: by then all have read it.
-  if (args.x != nullptr || args.may_repeat)
+  if (args.x != nullptr || repeats)
     last = is_last_block<Readers::peers>(slot_part<std::uint32_t>(args, args.peers.rank, args.at.scratch));
   if (!last) return true;
   // What earlier kernels wrote is visible to this one, and so to whoever acquires what it releases.
@@ -138,21 +145,17 @@ __device__ void receive_half(SlotCombineArgs const& args, CombineOrder const& or
   }
 }
 
-template <typename Way>
+template <typename Way, bool repeats>
 __global__ void __launch_bounds__(slot_threads, 1)
     slot_combine_kernel(__grid_constant__ SlotCombineArgs const args) {
   ptx::wait_for_kernel_before();
   // Memory is slow, so what is needed later is loaded first.
-  FrameState state{};
-  state.epoch = frame_state(args, args.frame)->epoch;
-  // Otherwise another block may write it meanwhile.
-  if (args.may_repeat) state.combines = frame_state(args, args.frame)->combines;
-  CombineOrder const order = order_of(args, state);
+  CombineOrder const order = order_of<repeats>(args);
   EarlyLoads const early = load_early(args);
   TokenRange const own = own_tokens(args);
   SumWave const wave = load_wave(args, own.begin, own.end);
   if (any_thread(early.failed != 0)) return;
-  if (args.send && !send_half<Way>(args, order, early)) return;
+  if (args.send && !send_half<Way, repeats>(args, order, early)) return;
   // This call's own frame is held, so it is not among them.
   if (blockIdx.x == gridDim.x - 1) give_frames_back(args);
   if (args.receive) receive_half<Way>(args, order, wave, own.end);
@@ -161,13 +164,16 @@ __global__ void __launch_bounds__(slot_threads, 1)
 using Kernel = void (*)(SlotCombineArgs);
 
 template <template <typename> typename Way>
-Kernel kernel_of(DType dtype) {
-  return dtype == DType::bf16 ? slot_combine_kernel<Way<Bf16>> : slot_combine_kernel<Way<F16>>;
+Kernel kernel_of(DType dtype, bool repeats) {
+  if (repeats)
+    return dtype == DType::bf16 ? slot_combine_kernel<Way<Bf16>, true> : slot_combine_kernel<Way<F16>, true>;
+  return dtype == DType::bf16 ? slot_combine_kernel<Way<Bf16>, false> : slot_combine_kernel<Way<F16>, false>;
 }
 
 Kernel kernel_for(SlotCombineArgs const& args) {
-  if (args.coding == CombineCoding::logfmt10) return kernel_of<Coded>(args.dtype);
-  return args.width == 16 ? kernel_of<Wide>(args.dtype) : kernel_of<Any>(args.dtype);
+  if (args.coding == CombineCoding::logfmt10) return kernel_of<Coded>(args.dtype, args.may_repeat);
+  return args.width == 16 ? kernel_of<Wide>(args.dtype, args.may_repeat)
+                          : kernel_of<Any>(args.dtype, args.may_repeat);
 }
 
 }  // namespace
@@ -178,8 +184,11 @@ cudaError_t launch_slot_combine(SlotCombineArgs const& args, int blocks, cudaStr
 
 cudaError_t load_slot_combine() {
   for (DType const dtype : {DType::bf16, DType::f16}) {
-    for (Kernel const kernel : {kernel_of<Wide>(dtype), kernel_of<Any>(dtype), kernel_of<Coded>(dtype)}) {
-      if (cudaError_t const error = load_kernel(kernel); error != cudaSuccess) return error;
+    for (bool const repeats : {false, true}) {
+      for (Kernel const kernel :
+           {kernel_of<Wide>(dtype, repeats), kernel_of<Any>(dtype, repeats), kernel_of<Coded>(dtype, repeats)}) {
+        if (cudaError_t const error = load_kernel(kernel); error != cudaSuccess) return error;
+      }
     }
   }
   return cudaSuccess;
