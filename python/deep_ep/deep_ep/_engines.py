@@ -276,9 +276,9 @@ class LowLatencyBuffers:
         return found
 
     def meet(self) -> None:
-        """Finds out which ranks are lost or late, by a dispatch of nothing in the latest call's buffer. Collective.
+        """Finds out which ranks are lost or late, by a dispatch of nothing in the buffer of the latest call.
 
-        Does nothing before the first call.
+        Collective. Does nothing before the first call.
         """
         if self._latest is None:
             return
