@@ -37,7 +37,7 @@ std::vector<Contribution> PeerExchange::run(CollectiveCall call, std::span<std::
   mine_ = mine;
   fd_ = fd;
   deadline_ = deadline;
-  extension_ = deadline.remaining();
+  whole_ = deadline.remaining();
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     if (sockets_[i] && (absent_ == nullptr || !(*absent_)[i]))
       peers_[i].done_sending = peers_[i].done_receiving = false;
@@ -148,8 +148,9 @@ void PeerExchange::leave_out(std::size_t index) {
 // this one, as long as this rank has waited now. So they get the same time once more.
 void PeerExchange::late_but_tolerated() {
   auto const missing = [](Peer const& peer) { return !(peer.done_sending && peer.done_receiving); };
-  if (extension_.count() > 0 && std::ranges::count_if(peers_, missing) > 1) {
-    deadline_ = Deadline(std::exchange(extension_, std::chrono::milliseconds{0}));
+  if (!extended_ && std::ranges::count_if(peers_, missing) > 1) {
+    extended_ = true;
+    deadline_ = Deadline(whole_);
     return;
   }
   for (std::size_t i = 0; i < peers_.size(); ++i)
@@ -162,7 +163,9 @@ void PeerExchange::late() {
                                     [](Peer const& peer) { return !(peer.done_sending && peer.done_receiving); });
   int const peer = static_cast<int>(waiting - peers_.begin());
   throw Timeout(
-      fmt::format("{}: rank {} did not come in time (rank {} waited)", name_of(header_.kind), peer, rank_),
+      fmt::format(
+          "{}: rank {} did not come within {} ms (timeout, or SWITCHYARD_RENDEZVOUS_TIMEOUT_MS); rank {} waited",
+          name_of(header_.kind), peer, whole_.count(), rank_),
       {.rank = rank_, .peer = peer, .phase = std::string(name_of(header_.kind))});
 }
 

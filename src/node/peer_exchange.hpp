@@ -59,7 +59,8 @@ class PeerExchange {
   PeerMonitor& monitor_;
   std::vector<bool>* absent_;
   Deadline deadline_{std::chrono::milliseconds{0}};
-  std::chrono::milliseconds extension_{0};  // of the deadline, once
+  std::chrono::milliseconds whole_{0};  // what the deadline was at first
+  bool extended_ = false;
   MessageHeader header_{};
   std::span<std::byte const> mine_;
   int fd_ = -1;

@@ -28,7 +28,9 @@ PeerLinks::~PeerLinks() {
 std::vector<Contribution> PeerLinks::exchange(CollectiveCall call, std::span<std::byte const> mine, int fd,
                                               Deadline const& deadline) {
   if (failed_)
-    throw_error(failed_->code(), fmt::format("{}: an earlier call failed: {}", name_of(call.kind), failed_->what()),
+    throw_error(failed_->code(),
+                fmt::format("{}: an earlier call failed: {}; make a new communicator on all ranks",
+                            name_of(call.kind), failed_->what()),
                 {.rank = failed_->rank(), .peer = failed_->peer(), .phase = failed_->phase()});
   try {
     std::vector<bool>* const absent = tolerates_loss_ ? &absent_ : nullptr;

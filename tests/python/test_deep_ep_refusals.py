@@ -1,12 +1,14 @@
 """The drop-in: all ranks learn what one of them does wrong in a collective call. Ranks are threads."""
 
+import threading
+
 import deep_ep
 import pytest
 import reference
 import switchyard
 import torch
 from deep_ep._engines import Engines, LowLatencyBuffers, Shape
-from ranks import with_comm
+from ranks import as_threads, with_comm
 from test_deep_ep import all_inputs, dispatch, experts, hidden, on_ranks, ranks, tokens, top_k
 
 invalid = switchyard.InvalidArgument
@@ -248,5 +250,52 @@ def test_one_rank_errs_along_the_items_of_an_older_handle(culprit):
         with pytest.raises(TypeError if rank == culprit else invalid, match="x" if rank == culprit else "rank"):
             step.combine(x=bad if rank == culprit else good, handle=items)
         assert torch.equal(step.combine(x=good, handle=items)[0], torch.zeros_like(step.mine.x))
+
+    on_ranks(body)
+
+
+def test_after_a_timeout_every_text_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("SWITCHYARD_TIMEOUT_MS", "300")
+    failed = threading.Barrier(ranks, timeout=20)
+    advice = "; this buffer has failed: make a new one on all ranks$"
+    waited = r"waited 300 ms \(timeout, or SWITCHYARD_TIMEOUT_MS\) for rank 0 during dispatch/announce: .*"
+
+    def body(buffer, rank):
+        step = Step(buffer, rank)
+        if rank > 0:
+            with pytest.raises(switchyard.Timeout, match=waited + advice):
+                step.fresh()
+        failed.wait()
+        for call in (step.fresh, step.combine):
+            with pytest.raises(switchyard.Timeout, match="(earlier call failed|stopped because).*" + waited + advice):
+                call()
+
+    on_ranks(body)
+
+
+def test_a_failed_buffer_of_switchyard_names_reset():
+    def body(communicator):
+        sizes = {"max_tokens": 4, "hidden": 8, "num_experts": 2, "top_k": 1}
+        buffer = switchyard.Buffer(communicator, timeout=0.3, **sizes)
+        if communicator.rank == 1:
+            advice = r"this buffer has failed: call reset\(\) on all ranks, or make a new one on all ranks$"
+            with pytest.raises(switchyard.Timeout, match=advice):
+                buffer.dispatch(torch.zeros(1, 8), torch.zeros(1, 1, dtype=torch.int64))
+        communicator.barrier()
+
+    as_threads(2, body)
+
+
+def test_results_lie_where_x_lies():
+    """Whatever the default device is."""
+
+    def body(buffer, rank):
+        step = Step(buffer, rank)
+        with torch.device("meta"):
+            back, _, event = step.combine(async_finish=True)
+            event.current_stream_wait()
+            prefix = step.handle[0]
+        assert back.device.type == prefix.device.type == "cpu"
+        torch.testing.assert_close(back.float(), step.mine.x.float() * step.factor, rtol=1e-2, atol=1e-2)
 
     on_ranks(body)

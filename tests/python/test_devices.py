@@ -35,7 +35,7 @@ everywhere = [
     *names_of("bodies.errors", "ids_out_of_range left_at_exit"),
     *names_of("bodies.frameworks", "jax_arrays"),
 ]
-on_cpus = names_of("bodies.elastic_mistakes", "mistakes one_culprit sizes construction late_peer")
+on_cpus = names_of("bodies.elastic_mistakes", "mistakes one_culprit sizes construction late_peer repeated_ids")
 on_gpus = [
     *names_of("bodies.graphs", "decoding decoding_layers decoding_in_fp8 worst_case"),
     *names_of("bodies.errors", "mixed_devices wrong_gpu"),

@@ -168,3 +168,14 @@ def construction(group: Any) -> None:
         deep_ep.ElasticBuffer(group, nonsense=1)  # type: ignore[call-arg]
     with pytest.raises(invalid, match=r"rank 1: .*num_max_tokens_per_rank.* as on rank 0"):
         deep_ep.ElasticBuffer(group, num_bytes=0, num_max_tokens_per_rank=1 + rank % 2)
+
+
+def repeated_ids(group: Any) -> None:
+    """Without CPU sync results have room for distinct ids; the text names what the caller passed."""
+    buffer = make_buffer(group, num_max_tokens_per_rank=4)
+    x, ids = torch.zeros(4, 8, dtype=torch.bfloat16), torch.zeros(4, 3, dtype=torch.int64)
+    seen = 4 * 3 * group.size()
+    with pytest.raises(invalid, match=rf"topk_idx: expected distinct ids .* at most \d+ rows, seen {seen}"):
+        buffer.dispatch(x, ids, num_experts=group.size(), do_expand=True, do_cpu_sync=False)
+    buffer.dispatch(x, ids, num_experts=group.size(), do_expand=True)
+    buffer.destroy()
