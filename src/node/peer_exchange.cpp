@@ -37,7 +37,7 @@ std::vector<Contribution> PeerExchange::run(CollectiveCall call, std::span<std::
   mine_ = mine;
   fd_ = fd;
   deadline_ = deadline;
-  whole_ = deadline.remaining();
+  whole_ = deadline.remaining() + std::chrono::milliseconds{1};  // rounded up
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     if (sockets_[i] && (absent_ == nullptr || !(*absent_)[i]))
       peers_[i].done_sending = peers_[i].done_receiving = false;
