@@ -71,9 +71,16 @@ def with_comm(size: int, body: Callable[[ThreadComm], Any]) -> list[Any]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Returns a free port whose successor is free, too: PyTorch's store is at MASTER_PORT, ours takes the next one."""
+    while True:
+        with socket.socket() as probe, socket.socket() as successor:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            try:
+                successor.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
 
 
 def _child(rank: int, size: int, port: int, body: Callable[..., None], args: tuple[Any, ...]) -> None:
