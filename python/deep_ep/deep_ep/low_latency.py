@@ -83,8 +83,9 @@ class LowLatencyCalls:
         Returns:
             recv_x [L, M*R, H] bfloat16, or (float8_e4m3fn, scales [L, M*R, ceil(H/128)] float32 or
             [L, M*R, ceil(H/512)] int32, column-major in the last two dimensions); recv_count [L] int32; the handle;
-            the event; the hook, or None. A rank may hold 4 results at once: recv_x and its scales hold theirs, and so
-            does the handle until it is combined. recv_count and what is read from the handle may be kept.
+            the event; the hook, or None. Slots are taken in turn: the result of 4 dispatches ago must be free. recv_x
+            and its scales hold theirs, and so does the handle until it is combined; recv_count and what is read from
+            the handle may be kept.
 
         An id that repeats within a token of topk_idx is a row each. A rank may send M rows to an expert: on the CPU
         more raise InvalidArgument; on CUDA they are left out, and a later call raises.
@@ -315,9 +316,9 @@ def _dispatch_error(error: Exception) -> Exception:
     if not str(error).startswith("max_results:"):
         return in_our_words(error, ("wait_ns_per_source", "dispatch_wait_recv_cost_stats"))
     text = (
-        f"low_latency_dispatch: expected at most {max_results} results held at once, seen one more: free earlier ones: "
-        "recv_x, its scales, tensors of get_next_low_latency_combine_buffer, hooks that were not called, and handles "
-        "that were not combined, with what was read from them"
+        f"low_latency_dispatch: expected the result of {max_results} dispatches ago to be free, seen it held: free "
+        "earlier ones: recv_x, its scales, tensors of get_next_low_latency_combine_buffer, hooks that were not called, "
+        "and handles that were not combined, with what was read from them"
     )
     return with_text(error, text)
 
