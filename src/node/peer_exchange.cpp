@@ -42,22 +42,21 @@ std::vector<Contribution> PeerExchange::run(CollectiveCall call, std::span<std::
     if (sockets_[i] && (absent_ == nullptr || !(*absent_)[i]))
       peers_[i].done_sending = peers_[i].done_receiving = false;
   }
-  while (!done()) poll_once();
+  while (missing() > 0) poll_once();
   std::vector<Contribution> all;
   for (Peer& peer : peers_) all.push_back(std::move(peer.theirs));
   return all;
 }
 
-bool PeerExchange::done() const noexcept {
-  return std::all_of(peers_.begin(), peers_.end(),
-                     [](Peer const& peer) { return peer.done_sending && peer.done_receiving; });
+std::ptrdiff_t PeerExchange::missing() const noexcept {
+  return std::ranges::count_if(peers_, [](Peer const& peer) { return !peer.done(); });
 }
 
 void PeerExchange::poll_once() {
   for (std::size_t i = 0; i < peers_.size(); ++i) {
     Peer const& peer = peers_[i];
     // A peer that is done may leave, so its hang-up is not watched any more.
-    bool const leave_out = peer.done_sending && peer.done_receiving;
+    bool const leave_out = peer.done();
     int const events = (peer.done_sending ? 0 : POLLOUT) | (peer.done_receiving ? 0 : POLLIN);
     polled_[i] = {.fd = leave_out ? -1 : sockets_[i].get(), .events = static_cast<short>(events), .revents = 0};
   }
@@ -69,7 +68,8 @@ void PeerExchange::poll_once() {
     receive_from(i, peers_[i]);
     send_to(i, peers_[i]);
   }
-  if (deadline_.expired() && !done()) late();
+  // Once extended, it is over as soon as a single peer is missing: that one has had its whole time.
+  if (missing() > 0 && (deadline_.expired() || (extended_ && missing() <= 1))) late();
 }
 
 void PeerExchange::send_to(std::size_t index, Peer& peer) {
@@ -125,7 +125,7 @@ void PeerExchange::check_header(std::size_t index, Peer& peer) const {
 // has been read.
 void PeerExchange::give_up_on_the_lost() {
   for (std::size_t i = 0; i < peers_.size(); ++i)
-    if (!(peers_[i].done_sending && peers_[i].done_receiving) && monitor_.is_lost(static_cast<int>(i))) lost(i);
+    if (!peers_[i].done() && monitor_.is_lost(static_cast<int>(i))) lost(i);
 }
 
 void PeerExchange::lost(std::size_t index) {
@@ -147,20 +147,18 @@ void PeerExchange::leave_out(std::size_t index) {
 // When several peers are late, some may be held up by the one that is: they waited for it in the collective before
 // this one, as long as this rank has waited now. So they get the same time once more.
 void PeerExchange::late_but_tolerated() {
-  auto const missing = [](Peer const& peer) { return !(peer.done_sending && peer.done_receiving); };
-  if (!extended_ && std::ranges::count_if(peers_, missing) > 1) {
+  if (!extended_ && missing() > 1) {
     extended_ = true;
     deadline_ = Deadline(whole_);
     return;
   }
   for (std::size_t i = 0; i < peers_.size(); ++i)
-    if (missing(peers_[i])) leave_out(i);
+    if (!peers_[i].done()) leave_out(i);
 }
 
 void PeerExchange::late() {
   if (absent_ != nullptr) return late_but_tolerated();
-  auto const waiting = std::find_if(peers_.begin(), peers_.end(),
-                                    [](Peer const& peer) { return !(peer.done_sending && peer.done_receiving); });
+  auto const waiting = std::find_if(peers_.begin(), peers_.end(), [](Peer const& peer) { return !peer.done(); });
   int const peer = static_cast<int>(waiting - peers_.begin());
   throw Timeout(
       fmt::format(

@@ -39,9 +39,10 @@ class PeerExchange {
     Contribution theirs;
     bool done_sending = true;
     bool done_receiving = true;
+    [[nodiscard]] bool done() const noexcept { return done_sending && done_receiving; }
   };
 
-  [[nodiscard]] bool done() const noexcept;
+  [[nodiscard]] std::ptrdiff_t missing() const noexcept;
   void poll_once();
   void send_to(std::size_t index, Peer& peer);
   void receive_from(std::size_t index, Peer& peer);

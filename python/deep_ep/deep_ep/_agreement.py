@@ -43,7 +43,7 @@ def check_same_call(communicator: switchyard.Communicator, mine: str) -> None:
     """
     for rank, theirs in enumerate(everybody := communicator.all_gather(mine.encode())):
         if theirs != everybody[0]:
-            expected, seen = everybody[0].decode(), theirs.decode()
+            expected, seen = (each.decode(errors="replace") for each in (everybody[0], theirs))
             raise InvalidArgument(f"rank {rank}: expected {expected} as on rank 0, seen {seen}")
 
 
