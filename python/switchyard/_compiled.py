@@ -28,8 +28,9 @@ def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
             disabled = sys.modules["torch"].compiler.disable(function)
         return disabled(*args, **kwargs)
 
-    call.__code__ = call.__code__.replace(co_name=function.__name__)  # one each: the compiler counts by code
-    call._torchdynamo_disable = True  # type: ignore[attr-defined]  # as torch.compiler.disable marks what it returns
+    made: Any = call
+    made.__code__ = made.__code__.replace(co_name=function.__name__)  # one each: the compiler counts by code
+    made._torchdynamo_disable = True  # as torch.compiler.disable marks what it returns
     return call
 
 
