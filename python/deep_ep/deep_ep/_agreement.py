@@ -28,11 +28,7 @@ _differs = " as on rank 0, seen "
 
 def check_agreement(communicator: switchyard.Communicator, names: tuple[str, ...], mine: tuple[Any, ...]) -> None:
     """Raises InvalidArgument, on all ranks, if a rank has other values than rank 0. Collective."""
-    everybody = communicator.all_gather(repr(mine).encode())
-    for rank, theirs in enumerate(everybody):
-        if theirs != everybody[0]:
-            expected, seen = everybody[0].decode(), theirs.decode()
-            raise InvalidArgument(f"rank {rank}: {names}: expected {expected} as on rank 0, seen {seen}")
+    _check_same(communicator, repr(mine), f"{names}: ")
 
 
 def check_same_call(communicator: switchyard.Communicator, mine: str) -> None:
@@ -41,10 +37,15 @@ def check_same_call(communicator: switchyard.Communicator, mine: str) -> None:
     Args:
         mine: what this rank calls, with which sizes.
     """
-    for rank, theirs in enumerate(everybody := communicator.all_gather(mine.encode())):
+    _check_same(communicator, mine, "")
+
+
+def _check_same(communicator: switchyard.Communicator, mine: str, what: str) -> None:
+    everybody = communicator.all_gather(mine.encode())
+    for rank, theirs in enumerate(everybody):
         if theirs != everybody[0]:
             expected, seen = (each.decode(errors="replace") for each in (everybody[0], theirs))
-            raise InvalidArgument(f"rank {rank}: expected {expected} as on rank 0, seen {seen}")
+            raise InvalidArgument(f"rank {rank}: {what}expected {expected} as on rank 0, seen {seen}")
 
 
 def meet_in(engine: switchyard.Buffer, device: torch.device, call: str) -> None:

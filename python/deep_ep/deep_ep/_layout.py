@@ -125,8 +125,7 @@ def exchanged_ends(sent: torch.Tensor, communicator: Communicator) -> torch.Tens
     Args:
         sent: [R] tokens that this rank sends to each rank.
     """
-    everybody = communicator.all_gather(struct.pack(f"{len(sent)}q", *sent.tolist()))
-    rows = [struct.unpack(f"{len(sent)}q", theirs) for theirs in everybody]
+    rows = _counts_of_ranks(sent, communicator)
     return torch.tensor(rows, dtype=torch.int64, device="cpu").cumsum(0).to(sent.device, torch.int32)
 
 
@@ -137,17 +136,20 @@ def exchanged_counts(per_expert: torch.Tensor, alignment: int, communicator: Com
         per_expert: [E] tokens that this rank sends to each expert.
     """
     own = local_range(len(per_expert), communicator.rank, communicator.size)
-    form = f"{len(per_expert)}q"
-    everybody = communicator.all_gather(struct.pack(form, *per_expert.tolist()))
-    counts = [struct.unpack(form, theirs)[own.start : own.stop] for theirs in everybody]
+    counts = [theirs[own.start : own.stop] for theirs in _counts_of_ranks(per_expert, communicator)]
     return [-(-sum(of_expert) // alignment) * alignment for of_expert in zip(*counts)]
 
 
+def _counts_of_ranks(mine: torch.Tensor, communicator: Communicator) -> list[tuple[int, ...]]:
+    """Returns the counts of each rank, which all have as many. Collective, and the host waits."""
+    form = f"{len(mine)}q"
+    return [struct.unpack(form, theirs) for theirs in communicator.all_gather(struct.pack(form, *mine.tolist()))]
+
+
 def local_range(num_experts: int, rank: int, num_ranks: int) -> range:
-    """Returns the experts of a rank: the first E % R ranks hold one more than the others."""
-    each, more = divmod(num_experts, num_ranks)
-    begin = rank * each + min(rank, more)
-    return range(begin, begin + each + (rank < more))
+    """Returns the experts of a rank."""
+    begin = sum(interop.local_experts(num_experts, before, num_ranks) for before in range(rank))
+    return range(begin, begin + interop.local_experts(num_experts, rank, num_ranks))
 
 
 def exchanged_ids(topk_idx: torch.Tensor, num_experts: int, communicator: Communicator) -> list[torch.Tensor]:
@@ -156,9 +158,10 @@ def exchanged_ids(topk_idx: torch.Tensor, num_experts: int, communicator: Commun
     mine = on_cpu.where((on_cpu >= 0) & (on_cpu < num_experts), -1).to(torch.int32).contiguous()
     everybody = communicator.all_gather(ctypes.string_at(mine.data_ptr(), mine.numel() * 4))
     top_k = mine.shape[1]
-    shape = (-1, top_k) if top_k else (0, 0)
     empty = torch.empty(0, top_k, dtype=torch.int32, device="cpu")
-    return [torch.frombuffer(bytearray(one), dtype=torch.int32).view(shape) if one else empty for one in everybody]
+    return [
+        torch.frombuffer(bytearray(one), dtype=torch.int32).view(-1, top_k) if one else empty for one in everybody
+    ]
 
 
 def sources_of_rows(ids_of_ranks: list[torch.Tensor], own: range, max_tokens: int, alignment: int) -> torch.Tensor:
@@ -191,11 +194,11 @@ def sources_of_rows(ids_of_ranks: list[torch.Tensor], own: range, max_tokens: in
 def _expanded_rows(experts: torch.Tensor, num_local_experts: int, alignment: int) -> torch.Tensor:
     """Returns the row of each entry: by expert, each at a multiple of alignment, then in the order of the entries."""
     counts = torch.bincount(experts, minlength=num_local_experts)
-    padded = (counts + alignment - 1) // alignment * alignment
+    starts = ends_of_experts(counts, alignment, with_padding=False) - counts
     by_expert = torch.argsort(experts, stable=True)
     number = torch.empty_like(by_expert)  # among all entries, by expert
     number[by_expert] = torch.arange(len(experts), device=experts.device)
-    return number - (counts.cumsum(0) - counts)[experts] + (padded.cumsum(0) - padded)[experts]
+    return number - (counts.cumsum(0) - counts)[experts] + starts[experts]
 
 
 def check_stats(stats: Any, num_local_experts: int) -> None:

@@ -177,12 +177,10 @@ class LowLatencyCalls:
         """
         self._require_low_latency()
         of = low_latency_dispatch_of(handle)
-        slots = of.buffer.outputs(of.core(), torch.bfloat16, like=_like)
-        if not of.combined:
-            return slots
-        if of.outputs is None:
-            of.outputs = torch.empty_like(slots)
-        return of.outputs
+        rows = _outputs(of, of.core())
+        if of.combined and of.outputs is None:
+            rows = of.outputs = torch.empty_like(rows)
+        return rows
 
     def clean_low_latency_buffer(self, num_max_dispatch_tokens_per_rank: int, hidden: int, num_experts: int) -> None:
         """Takes M, H and E. Slots of the engine need no cleaning, since their flags count calls.

@@ -70,8 +70,8 @@ void run_rounds(RoundsCase const& c) {
       if (filler.given()) check_use(buffer, before, c.room);
       // What the dispatch found to fit must do so with all other memory in the caller's hands.
       std::vector<Tensor> const others = fill ? take_all(buffer) : std::vector<Tensor>{};
-      if (c.cached) gpu_dispatch(p, buffer, device, inputs.cached_args(handle), Travel::cached);
       if (c.cached) {
+        gpu_dispatch(p, buffer, device, inputs.cached_args(handle), Travel::cached);
         DispatchArgs again = inputs.args();
         again.handle = handle;
         gpu_dispatch(p, buffer, device, again, Travel::cached_with_ids);
