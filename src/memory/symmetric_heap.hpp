@@ -29,6 +29,8 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
   [[nodiscard]] std::byte* heap(int rank) const noexcept { return segment(rank).data() + control_bytes_; }
   [[nodiscard]] std::size_t heap_bytes(int rank) const noexcept { return segment(rank).bytes() - control_bytes_; }
 
+  // Makes the own heap at least so large, for all ranks that map it. Returns false when it cannot.
+  [[nodiscard]] bool grow_to(std::size_t bytes) { return heap_bytes(rank_) >= bytes; }
   // Returns nothing when the own heap has no free range of that size.
   [[nodiscard]] std::optional<Block> allocate(std::size_t bytes);
   // Makes a block of the own heap shorter.
