@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <utility>
@@ -38,16 +39,29 @@ enum class EngineKind : std::uint8_t {
 // complete. Throws Unsupported in a build without CUDA, and SystemError.
 void wait_for_stream(int device, std::uintptr_t cuda_stream);
 
+// What has been queued on `cuda_stream` (a cudaStream_t) reads the memory at `data`, which belongs to a result of a
+// call on a GPU. The memory is not used again before that is complete. Without it, work on other streams than those
+// of calls must be complete, or come before the next call in the order of streams, when a result is released.
+void record_stream(void const* data, std::uintptr_t cuda_stream) noexcept;
+
+// CUDA engine: what to do when a heap must grow and the GPU has no memory left; a framework can free what it
+// caches. It replaces what was set before, may be called by any thread that makes a call, and must not make one.
+void on_memory_shortage(std::function<void()> relief);
+
 // All ranks must pass equal max_tokens, hidden, num_experts, top_k and engine; the constructor checks that.
 struct BufferOptions {
   std::int64_t max_tokens = 0;  // most tokens that any rank dispatches in one call
   std::int64_t hidden = 0;      // H: elements of a token
   int num_experts = 0;          // E
   int top_k = 0;                // K: 1 to 64
-  // Size of each rank's symmetric heap in bytes; 0: SWITCHYARD_HEAP_BYTES, and without that room for two worst-case
-  // results of a dispatch, as far as every rank may map so much. The CPU engine takes address space only: the
-  // memory itself is taken when it is first written.
+  // Limit of each rank's symmetric heap in bytes; 0: SWITCHYARD_HEAP_BYTES, and without that none but the memory
+  // that there is. CUDA engine: a heap without a limit grows when results need it (initial_heap_bytes says from
+  // what), and give_back() makes it smaller. CPU engine: it has addresses for all memory of the machine, as far as
+  // every rank may map so much, and takes the memory itself when it is first written.
   std::size_t heap_bytes = 0;
+  // CUDA engine: what a heap without a limit has at first; 0: room for two worst-case results of a dispatch, and
+  // half of this rank's share of the free memory at most.
+  std::size_t initial_heap_bytes = 0;
   // CPU engine: threads that move data for this rank, as SMs do on a GPU; 0: cores divided by ranks.
   int num_workers = 0;
   // Deadline of every wait for a peer; 0: SWITCHYARD_TIMEOUT_MS.
@@ -252,8 +266,15 @@ class Buffer {
   // As they were passed; on the CUDA engine with the device that was chosen.
   [[nodiscard]] BufferOptions const& options() const noexcept;
   // Bytes of the heap that are in use, and the most that ever were.
+  // Bytes of this rank's heap: in use, the most that were, and what it has (CPU engine: addresses for).
   [[nodiscard]] std::size_t heap_bytes_used() const noexcept;
   [[nodiscard]] std::size_t heap_bytes_peak() const noexcept;
+  [[nodiscard]] std::size_t heap_bytes_now() const noexcept;
+  // Gives memory of this rank's heap that nothing lies in back to the machine; a call that needs it takes it again.
+  // CUDA engine: what the heap grew by, from its end on; work that reads released results must be complete (what a
+  // framework has noted by record_stream() is waited for). Returns by how many bytes the heap became smaller. Not
+  // collective; any thread may call it.
+  std::size_t trim();
 
   [[nodiscard]] std::shared_ptr<detail::ThroughputEngine> const& state() const noexcept { return state_; }
 

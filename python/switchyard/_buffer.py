@@ -8,6 +8,7 @@ from . import _core
 from ._communicator import Communicator
 from ._compiled import opaque_calls
 from ._frameworks import current_cuda_stream, named_dtype, native
+from ._gpu_memory import share_memory_with_torch
 from ._lifetime import track_buffer
 from ._options import CombineOptions, DispatchOptions, buffer_options, combine_options, dispatch_options
 from ._owner import Owner
@@ -42,9 +43,12 @@ class Buffer(Owner):
         hidden: elements of a token.
         num_experts: experts of all ranks together.
         top_k: experts that a token chooses, 1 to 64.
-        heap_bytes: bytes of each rank's symmetric heap; 0: SWITCHYARD_HEAP_BYTES, and without that room for two
-            worst-case results, as far as there is memory. The heap is address space on the CPU engine and GPU memory on
-            the CUDA engine. Ranks may pass different values of this argument and of those below except engine.
+        heap_bytes: limit of each rank's symmetric heap in bytes; 0: SWITCHYARD_HEAP_BYTES, and without that none but
+            the memory that there is: on the CUDA engine the heap grows when results need it, and on the CPU engine
+            it is address space, of which only what is written takes memory. Ranks may pass different values of this
+            argument and of those below except engine.
+        initial_heap_bytes: CUDA engine: bytes of a heap without a limit at first; 0: room for two worst-case results,
+            and half of this rank's share of the free memory at most.
         engine: "cpu", "cuda", or "auto". "auto" takes SWITCHYARD_ENGINE if that is set; otherwise cuda if there is a
             usable GPU.
         device: CUDA engine: index of the GPU; -1: the current one.
@@ -66,6 +70,7 @@ class Buffer(Owner):
         num_experts: int,
         top_k: int,
         heap_bytes: int = 0,
+        initial_heap_bytes: int = 0,
         engine: str = "auto",
         device: int = -1,
         num_workers: int = 0,
@@ -81,6 +86,7 @@ class Buffer(Owner):
             num_experts=num_experts,
             top_k=top_k,
             heap_bytes=heap_bytes,
+            initial_heap_bytes=initial_heap_bytes,
             device=device,
             num_workers=num_workers,
             num_sms=num_sms,
@@ -88,6 +94,7 @@ class Buffer(Owner):
         )
         self._core = _core.Buffer.make(communicator._core, options)
         self.key = track_buffer(self)
+        share_memory_with_torch(self)
 
     def get_layout(self, topk_idx: Any, *, cuda_stream: int | None = None) -> Layout:
         """Returns what a dispatch by topk_idx would send to whom. Not collective.
@@ -235,3 +242,18 @@ class Buffer(Owner):
     def heap_bytes_peak(self) -> int:
         """The largest number of bytes that have been in use at once."""
         return self._core.heap_bytes_peak
+
+    @property
+    def heap_bytes_now(self) -> int:
+        """Bytes that the heap has: on the CUDA engine of GPU memory, on the CPU engine of addresses."""
+        return self._core.heap_bytes_now
+
+    def trim(self) -> int:
+        """Gives memory of this rank's heap that nothing lies in back to the machine. Not collective.
+
+        On the CUDA engine it is what the heap grew by, from its end on. A call that needs the memory takes it again.
+
+        Returns:
+            By how many bytes the heap became smaller.
+        """
+        return self._core.trim()

@@ -1,6 +1,8 @@
 #include "switchyard/buffer.hpp"
 
 #include "api/engine_table.hpp"
+#include "memory/shortage.hpp"
+#include "memory/stream_uses.hpp"
 
 namespace switchyard {
 
@@ -84,11 +86,27 @@ BufferOptions const& Buffer::options() const noexcept {
 }
 
 std::size_t Buffer::heap_bytes_used() const noexcept {
-  return state_->allocator().used();
+  return state_->heap().allocator().used();
 }
 
 std::size_t Buffer::heap_bytes_peak() const noexcept {
-  return state_->allocator().peak();
+  return state_->heap().allocator().peak();
+}
+
+std::size_t Buffer::heap_bytes_now() const noexcept {
+  return state_->heap().allocator().capacity();
+}
+
+std::size_t Buffer::trim() {
+  return state_->heap().give_back();
+}
+
+void record_stream(void const* data, std::uintptr_t cuda_stream) noexcept {
+  note_stream_use(data, cuda_stream);
+}
+
+void on_memory_shortage(std::function<void()> relief) {
+  set_shortage_relief(std::move(relief));
 }
 
 }  // namespace switchyard

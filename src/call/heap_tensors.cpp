@@ -8,7 +8,11 @@ namespace switchyard {
 
 namespace {
 
-constexpr std::string_view free_or_raise = "free results earlier or raise BufferOptions::heap_bytes";
+// What would let the heap be larger.
+std::string_view remedy(SymmetricHeap const& heap) {
+  bool const grows = heap.heap_capacity(heap.rank()) > heap.heap_bytes(heap.rank());
+  return grows ? "free other memory, since there is none left for it to grow" : "raise BufferOptions::heap_bytes";
+}
 
 // What is needed, for what, and what there is.
 struct Shortage {
@@ -43,7 +47,7 @@ Tensor allocate_tensor(SymmetricHeap& heap, DType dtype, std::initializer_list<s
   for (std::int64_t const extent : shape)
     overflows = __builtin_mul_overflow(bytes, static_cast<std::size_t>(extent), &bytes) || overflows;
   if (overflows) throw_no_room(heap, std::numeric_limits<std::size_t>::max(), "a tensor");
-  auto const block = heap.allocate(bytes);
+  auto const block = heap.allocate_growing(bytes);
   if (!block) throw_no_room(heap, bytes, "a tensor");
   return tensor_at(block->data, dtype, shape, device, block->owner);
 }
@@ -53,13 +57,13 @@ Refusal no_room(SymmetricHeap const& heap, std::size_t bytes, std::string_view w
 }
 
 Refusal no_room(SymmetricHeap const& heap, std::size_t bytes, std::string_view what, std::size_t seen) {
-  return no_room(heap, Shortage{bytes, what, seen}, free_or_raise);
+  return no_room(heap, Shortage{bytes, what, seen}, fmt::format("free results earlier or {}", remedy(heap)));
 }
 
 Refusal no_room_to_stage(SymmetricHeap const& heap, std::size_t bytes, std::int64_t rows) {
   return no_room(
       heap, Shortage{bytes, fmt::format("a copy of a tensor of {} rows", rows), heap.allocator().largest_free()},
-      "write into a tensor of Buffer::allocate or raise BufferOptions::heap_bytes");
+      fmt::format("write into a tensor of Buffer::allocate or {}", remedy(heap)));
 }
 
 void throw_no_room(SymmetricHeap const& heap, std::size_t bytes, std::string_view what) {

@@ -46,6 +46,8 @@ void check_options(BufferOptions const& options, int num_ranks) {
           options.top_k);
   require(options.heap_bytes <= most_heap_bytes, "heap_bytes: expected at most {}, seen {}", most_heap_bytes,
           options.heap_bytes);
+  require(options.initial_heap_bytes <= most_heap_bytes, "initial_heap_bytes: expected at most {}, seen {}",
+          most_heap_bytes, options.initial_heap_bytes);
   require(options.timeout.count() >= 0 && options.timeout <= longest_timeout,
           "timeout: expected 0..{} milliseconds, seen {}", longest_timeout.count(), options.timeout.count());
   check_workers(options.num_workers);

@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "memory/block_allocator.hpp"
+#include "memory/symmetric_heap.hpp"
 #include "switchyard/buffer.hpp"
 #include "switchyard/measure.hpp"
 
@@ -14,7 +14,7 @@ namespace switchyard::detail {
 
 // The contract between the face (api/buffer.cpp) and an engine:
 //
-// Threads. One thread at a time makes calls. allocator(), options(), engine() and communicator() may be called on
+// Threads. One thread at a time makes calls. heap(), options(), engine() and communicator() may be called on
 // any thread while another makes a call.
 //
 // Collectives. The constructor, dispatch and combine in all their forms, gate() and reset() are made by all ranks,
@@ -65,7 +65,7 @@ class ThroughputEngine : public std::enable_shared_from_this<ThroughputEngine> {
   [[nodiscard]] virtual EngineKind engine() const noexcept = 0;
   [[nodiscard]] virtual Communicator const& communicator() const noexcept = 0;
   [[nodiscard]] virtual BufferOptions const& options() const noexcept = 0;
-  [[nodiscard]] virtual BlockAllocator const& allocator() const noexcept = 0;
+  [[nodiscard]] virtual SymmetricHeap& heap() const noexcept = 0;
 };
 
 // Collective; the table of engines (api/engine_table.cpp) calls one of them. They throw on every rank alike.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -17,18 +18,35 @@ class BlockAllocator {
   // bytes take one granule, so that every block has an offset of its own.
   [[nodiscard]] std::optional<std::size_t> allocate(std::size_t bytes);
   void free(std::size_t offset) noexcept;
+  // Where the taken range begins that `offset` lies in; nothing when it lies in none.
+  [[nodiscard]] std::optional<std::size_t> block_at(std::size_t offset) const;
+  // Calls `use` for each free range, of `offset` and bytes. Nothing is allocated or freed meanwhile.
+  void for_each_free(std::function<void(std::size_t, std::size_t)> const& use) const;
   // Makes a taken range shorter and frees what is behind it.
   void trim(std::size_t offset, std::size_t bytes);
 
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  // There are more bytes behind those of now.
+  void extend(std::size_t capacity);
+  // There are no more bytes from `capacity` on, if none of them is taken. Returns whether it is so.
+  [[nodiscard]] bool retract(std::size_t capacity);
+
+  [[nodiscard]] std::size_t capacity() const;
   [[nodiscard]] std::size_t used() const;
   [[nodiscard]] std::size_t peak() const;
   [[nodiscard]] std::size_t largest_free() const;
+  // Free bytes behind all that is taken.
+  [[nodiscard]] std::size_t free_at_end() const;
+
+  // What a block of so many bytes takes; nothing when they are more than there are addresses.
+  [[nodiscard]] static std::optional<std::size_t> rounded(std::size_t bytes) noexcept;
 
   // Bytes. Every block starts on a page of the smallest kind, and so on a cache line of its own.
   static constexpr std::size_t granule = 4096;
 
  private:
+  void release(std::map<std::size_t, std::size_t>::node_type range) noexcept;
+  [[nodiscard]] std::size_t end_of_taken() const;
+
   mutable std::mutex mutex_;
   std::size_t capacity_;
   std::size_t used_ = 0;

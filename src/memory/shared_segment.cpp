@@ -40,12 +40,12 @@ bool advise_huge_pages(std::byte* data, std::size_t bytes) {
 
 }  // namespace
 
-SharedSegment::SharedSegment(UniqueFd fd, std::size_t bytes) : Segment(bytes), fd_(std::move(fd)) {
-  void* const at = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
+SharedSegment::SharedSegment(UniqueFd fd, std::size_t bytes) : Segment(bytes, bytes), fd_(std::move(fd)) {
+  void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd_.get(), 0);
   if (at == MAP_FAILED && errno == ENOMEM)
     throw OutOfMemory(fmt::format("mapping a segment of {} bytes: no memory; this process may map {} bytes more",
-                                  bytes_, free_address_space()));
-  if (at == MAP_FAILED) throw_errno(fmt::format("mapping a segment of {} bytes", bytes_));
+                                  bytes, free_address_space()));
+  if (at == MAP_FAILED) throw_errno(fmt::format("mapping a segment of {} bytes", bytes));
   data_ = static_cast<std::byte*>(at);
 }
 
@@ -79,9 +79,15 @@ std::shared_ptr<SharedSegment> SharedSegment::find_in_process(std::uint64_t id) 
   return Registry::instance().find(id);
 }
 
+void SharedSegment::discard(std::size_t offset, std::size_t bytes) {
+  // The pages go for all ranks that map them. Where the file system cannot do that, they stay.
+  static_cast<void>(::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                                static_cast<off_t>(bytes)));
+}
+
 SharedSegment::~SharedSegment() {
   if (id_ != 0) Registry::instance().remove(id_);
-  if (data_ != nullptr) ::munmap(data_, bytes_);
+  if (data_ != nullptr) ::munmap(data_, capacity());
 }
 
 }  // namespace switchyard

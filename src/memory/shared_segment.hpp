@@ -29,6 +29,8 @@ class SharedSegment final : public Segment {
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   // Unique among all processes, random; 0 for an attached segment.
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  void discard(std::size_t offset, std::size_t bytes) override;
+
   // Whether the kernel gave what was asked for.
   [[nodiscard]] bool huge_pages() const noexcept { return huge_pages_; }
   [[nodiscard]] bool numa_bound() const noexcept { return numa_bound_; }

@@ -1,20 +1,199 @@
 #include "memory/symmetric_heap.hpp"
 
+#include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstdint>
+#include <exception>
+#include <new>
+#include <thread>
+
+#include "base/check.hpp"
+#include "base/deadline.hpp"
+#include "base/log.hpp"
+#include "memory/shortage.hpp"
 
 namespace switchyard {
 
-SymmetricHeap::SymmetricHeap(std::vector<std::shared_ptr<Segment>> segments, int rank, std::size_t control_bytes)
-    : segments_(std::move(segments)), rank_(rank), control_bytes_(control_bytes), allocator_(heap_bytes(rank)) {}
+namespace {
+
+// A heap grows by a fourth of itself, if that can be spared, so that it need not grow often.
+constexpr std::size_t growth_divisor = 4;
+
+constexpr std::chrono::milliseconds longest_read{2000};
+constexpr std::chrono::microseconds between_looks{50};
+
+}  // namespace
+
+SymmetricHeap::SymmetricHeap(std::vector<std::shared_ptr<Segment>> segments, int rank, std::size_t control_bytes,
+                             HeapTools tools)
+    : segments_(std::move(segments)),
+      rank_(rank),
+      control_bytes_(control_bytes),
+      allocator_(heap_bytes(rank)),
+      tools_(std::move(tools)) {}
+
+SymmetricHeap::~SymmetricHeap() {
+  for (Released const& each : released_) each.fence->wait();
+}
 
 std::optional<SymmetricHeap::Block> SymmetricHeap::allocate(std::size_t bytes) {
-  auto const offset = allocator_.allocate(bytes);
+  auto offset = allocator_.allocate(bytes);
+  if (!offset) {
+    free_what_has_passed();
+    offset = allocator_.allocate(bytes);
+  }
   if (!offset) return std::nullopt;
   std::byte* const data = heap(rank_) + *offset;
   // The deleter holds the heap, so a tensor may outlive the buffer that made it.
-  std::shared_ptr<void> owner(data,
-                              [heap = shared_from_this(), at = *offset](void*) { heap->allocator_.free(at); });
+  std::shared_ptr<void> owner(data, [heap = shared_from_this(), at = *offset](void*) { heap->release(at); });
   return Block{.offset = *offset, .data = data, .owner = std::move(owner)};
+}
+
+std::optional<SymmetricHeap::Block> SymmetricHeap::allocate_growing(std::size_t bytes) {
+  auto const size = BlockAllocator::rounded(bytes);
+  for (;;) {
+    if (auto block = allocate(bytes)) return block;
+    if (!size) return std::nullopt;
+    if (tools_.growth != nullptr) {
+      std::lock_guard const lock(growing_);
+      // Another thread may have let it grow meanwhile, or taken what this one has let it grow by.
+      if (allocator_.largest_free() >= *size || grow(*size - allocator_.free_at_end())) continue;
+    }
+    if (!wait_for_readers()) return std::nullopt;
+  }
+}
+
+std::optional<SymmetricHeap::Block> SymmetricHeap::allocate_from_spare(std::size_t bytes) {
+  if (auto block = allocate(bytes)) return block;
+  if (tools_.growth == nullptr || bytes > tools_.growth->spare()) return std::nullopt;
+  return allocate_growing(bytes);
+}
+
+bool SymmetricHeap::grow_to(std::size_t bytes) {
+  std::lock_guard const lock(growing_);
+  std::size_t const now = heap_bytes(rank_);
+  return now >= bytes || (tools_.growth != nullptr && grow(bytes - now));
+}
+
+// The caller holds the lock.
+bool SymmetricHeap::grow(std::size_t least) {
+  std::size_t const now = heap_bytes(rank_);
+  std::size_t const left = heap_capacity(rank_) - now;
+  if (least > left) return false;
+  std::size_t const step = std::min(left, now / growth_divisor);
+  if (step > least && step <= tools_.growth->spare() && try_to_grow(step)) return true;
+  return try_to_grow(least) || (relieve_shortage() && try_to_grow(least));
+}
+
+bool SymmetricHeap::try_to_grow(std::size_t bytes) {
+  std::size_t const now = heap_bytes(rank_);
+  try {
+    tools_.growth->grow(bytes);
+  } catch (Error const& error) {
+    logger().debug("rank {}: the symmetric heap of {} bytes cannot grow by {}: {}", rank_, now, bytes,
+                   error.what());
+    return false;
+  }
+  before_.push_back(now);
+  allocator_.extend(heap_bytes(rank_));
+  logger().debug("rank {}: the symmetric heap grew from {} to {} bytes", rank_, now, heap_bytes(rank_));
+  return true;
+}
+
+std::size_t SymmetricHeap::give_back() {
+  std::lock_guard const lock(growing_);
+  free_what_has_passed();
+  if (tools_.growth == nullptr) {
+    allocator_.for_each_free(
+        [this](std::size_t offset, std::size_t bytes) { segment(rank_).discard(control_bytes_ + offset, bytes); });
+    return 0;
+  }
+  wait_for_caller();
+  std::size_t const now = heap_bytes(rank_);
+  while (!before_.empty() && allocator_.retract(before_.back())) {
+    tools_.growth->shrink(control_bytes_ + before_.back());
+    before_.pop_back();
+  }
+  return now - heap_bytes(rank_);
+}
+
+// What is free may still be read by what the caller has queued on its one stream.
+void SymmetricHeap::wait_for_caller() {
+  std::array<std::uintptr_t, 1> stream{};
+  {
+    std::lock_guard const lock(reading_);
+    if (!noted_ || !caller_) return;
+    stream[0] = *caller_;
+  }
+  tools_.fence(stream)->wait();
+}
+
+std::optional<std::uintptr_t> SymmetricHeap::note_caller(std::uintptr_t stream) noexcept {
+  std::lock_guard const lock(reading_);
+  if (!caller_) caller_ = stream;
+  if (several_callers_ || *caller_ == stream) return std::nullopt;
+  several_callers_ = true;
+  return noted_ ? caller_ : std::nullopt;
+}
+
+bool SymmetricHeap::note(std::byte const* at, std::uintptr_t stream) noexcept {
+  auto const offset = offset_of(at, 1);
+  if (!offset) return false;
+  std::lock_guard const lock(reading_);
+  noted_ = true;
+  if (!tools_.fence || (!several_callers_ && caller_ == stream)) return true;
+  auto const block = allocator_.block_at(*offset);
+  if (!block) return true;
+  try {
+    auto& streams = readers_[*block];
+    if (std::ranges::find(streams, stream) == streams.end()) streams.push_back(stream);
+  } catch (std::bad_alloc const&) {
+    logger().error("rank {}: no memory to note that a stream reads a tensor", rank_);
+  }
+  return true;
+}
+
+// A block that other streams read is free when they have: the host asks when it needs memory, and no stream waits.
+void SymmetricHeap::release(std::size_t offset) noexcept {
+  try {
+    std::lock_guard const lock(reading_);
+    auto const readers = readers_.extract(offset);
+    if (!readers.empty()) {
+      released_.push_back({offset, nullptr});
+      released_.back().fence = tools_.fence(readers.mapped());
+      return;
+    }
+  } catch (std::exception const& error) {
+    // The block stays taken: nobody knows when it has been read.
+    logger().error("rank {}: a block of the heap that other streams read: {}", rank_, error.what());
+    std::lock_guard const lock(reading_);
+    std::erase_if(released_, [](Released const& each) { return each.fence == nullptr; });
+    return;
+  }
+  allocator_.free(offset);
+}
+
+SymmetricHeap::Looked SymmetricHeap::free_what_has_passed() noexcept {
+  std::lock_guard const lock(reading_);
+  std::size_t const freed = std::erase_if(released_, [this](Released const& each) {
+    if (!each.fence->passed()) return false;
+    allocator_.free(each.offset);
+    return true;
+  });
+  return {.freed = freed, .left = released_.size()};
+}
+
+// Waits until some block that is released is read no more. Returns false when there is none, or not in time: what
+// reads it may wait for this call.
+bool SymmetricHeap::wait_for_readers() {
+  Deadline const deadline(longest_read);
+  for (;;) {
+    Looked const looked = free_what_has_passed();
+    if (looked.freed > 0) return true;
+    if (looked.left == 0 || deadline.expired()) return false;
+    std::this_thread::sleep_for(between_looks);
+  }
 }
 
 std::optional<std::size_t> SymmetricHeap::offset_of(void const* data, std::size_t bytes) const noexcept {

@@ -1,6 +1,7 @@
 // Makes and exchanges the GPU segments of a buffer: a collective part of its constructor.
 #pragma once
 
+#include <chrono>
 #include <memory>
 
 #include "layout/device_control.hpp"
@@ -12,8 +13,10 @@ namespace switchyard {
 struct DeviceHeapRequest {
   int device = 0;
   DeviceSizes sizes;
-  std::size_t heap_bytes = 0;
-  bool atomics = false;  // kernels use atomic additions on words of peers
+  std::size_t heap_bytes = 0;            // at first
+  bool grows = false;                    // when that is too little, as far as the GPU has memory
+  std::chrono::milliseconds timeout{0};  // of the wait for peers to map what it grew by
+  bool atomics = false;                  // kernels use atomic additions on words of peers
 };
 
 struct ConnectedDeviceHeap {

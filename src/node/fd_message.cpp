@@ -34,10 +34,17 @@ void take_descriptors(cmsghdr const* header, UniqueFd& fd) noexcept {
 }  // namespace
 
 ssize_t send_with_fd(int socket, std::span<std::byte const> bytes, int fd) noexcept {
+  return send_with_fd_to({}, socket, bytes, fd);
+}
+
+ssize_t send_with_fd_to(SocketAddress to, int socket, std::span<std::byte const> bytes, int fd) noexcept {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   // sendmsg() only reads through iov_base, although its type allows more.
   iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
   msghdr message{};
+  // sendmsg() only reads through these pointers, too.
+  message.msg_name = const_cast<sockaddr*>(to.address);
+  message.msg_namelen = to.length;
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   if (fd >= 0) {

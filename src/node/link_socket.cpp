@@ -13,22 +13,8 @@ namespace switchyard {
 
 namespace {
 
-struct AbstractAddress {
-  sockaddr_un address{};
-  socklen_t length = 0;
-
-  explicit AbstractAddress(std::string const& name) {
-    require(name.size() + 1 < sizeof address.sun_path, "socket name too long: {}", name);
-    address.sun_family = AF_UNIX;
-    // A first byte of zero makes the name abstract. The rest is the name, without a terminator.
-    std::memcpy(address.sun_path + 1, name.data(), name.size());
-    length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-  }
-  [[nodiscard]] sockaddr const* plain() const noexcept { return reinterpret_cast<sockaddr const*>(&address); }
-};
-
-UniqueFd unix_socket() {
-  return UniqueFd(check_call(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket"));
+UniqueFd unix_socket(int type) {
+  return UniqueFd(check_call(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket"));
 }
 
 ucred credentials_of(int socket) {
@@ -38,18 +24,35 @@ ucred credentials_of(int socket) {
   return credentials;
 }
 
-}  // namespace
-
-UniqueFd listen_abstract(std::string const& name) {
-  UniqueFd socket = unix_socket();
+UniqueFd bound_socket(int type, std::string const& name) {
+  UniqueFd socket = unix_socket(type);
   AbstractAddress const address(name);
   check_call(::bind(socket.get(), address.plain(), address.length), "bind a Unix socket");
+  return socket;
+}
+
+}  // namespace
+
+AbstractAddress::AbstractAddress(std::string const& name) {
+  require(name.size() + 1 < sizeof address.sun_path, "socket name too long: {}", name);
+  address.sun_family = AF_UNIX;
+  // A first byte of zero makes the name abstract. The rest is the name, without a terminator.
+  std::memcpy(address.sun_path + 1, name.data(), name.size());
+  length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+}
+
+UniqueFd datagram_abstract(std::string const& name) {
+  return bound_socket(SOCK_DGRAM, name);
+}
+
+UniqueFd listen_abstract(std::string const& name) {
+  UniqueFd socket = bound_socket(SOCK_STREAM, name);
   check_call(::listen(socket.get(), SOMAXCONN), "listen on a Unix socket");
   return socket;
 }
 
 ConnectOutcome connect_abstract(std::string const& name, UniqueFd& socket) {
-  socket = unix_socket();
+  socket = unix_socket(SOCK_STREAM);
   AbstractAddress const address(name);
   if (::connect(socket.get(), address.plain(), address.length) == 0) return ConnectOutcome::connected;
   if (errno == EAGAIN || errno == EINTR) return ConnectOutcome::busy;

@@ -1,7 +1,7 @@
-// Unix stream sockets in the abstract namespace.
+// Unix sockets in the abstract namespace.
 #pragma once
 
-#include <sys/types.h>
+#include <sys/un.h>
 
 #include <optional>
 #include <string>
@@ -10,6 +10,15 @@
 
 namespace switchyard {
 
+struct AbstractAddress {
+  sockaddr_un address{};
+  socklen_t length = 0;
+
+  // Throws InvalidArgument when the name is too long.
+  explicit AbstractAddress(std::string const& name);
+  [[nodiscard]] sockaddr const* plain() const noexcept { return reinterpret_cast<sockaddr const*>(&address); }
+};
+
 // All sockets are non-blocking and closed on exec.
 UniqueFd listen_abstract(std::string const& name);
 
@@ -17,6 +26,9 @@ enum class ConnectOutcome : unsigned char { connected, busy, gone };
 // busy: the queue of the listener is full, and the caller should try again. gone: nobody listens under this name,
 // or nobody does any more.
 ConnectOutcome connect_abstract(std::string const& name, UniqueFd& socket);
+
+// A socket for datagrams, to this name and from it.
+UniqueFd datagram_abstract(std::string const& name);
 
 // Whether the process at the other end runs as our user, or as root.
 bool is_from_our_user(int socket);

@@ -37,8 +37,9 @@ std::int64_t worst_rows(BufferOptions const& options, int num_ranks, OutputLayou
 BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, std::int64_t spin_us) {
   BufferPlan plan;
   plan.control = control_layout(share.num_ranks, ExpertSplit(options.num_experts, share.num_ranks).max_count());
-  std::size_t const heap =
-      options.heap_bytes != 0 ? options.heap_bytes : default_heap_bytes(options, share.num_ranks);
+  std::size_t const heap = options.heap_bytes != 0           ? options.heap_bytes
+                           : options.initial_heap_bytes != 0 ? options.initial_heap_bytes
+                                                             : default_heap_bytes(options, share.num_ranks);
   plan.heap_bytes = align_up(heap, page_bytes);
   plan.heap_given = options.heap_bytes != 0;
   plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
@@ -55,8 +56,7 @@ BufferPlan fit_into_host(BufferPlan plan, HostBounds const& bounds, int num_rank
   if (plan.heap_given) return plan;
   std::size_t const share = bounds.address_space / 2 / static_cast<std::size_t>(num_ranks);
   std::size_t const of_heap = share > plan.control.bytes ? share - plan.control.bytes : 0;
-  std::size_t const most = std::min(bounds.memory, of_heap) / page_bytes * page_bytes;
-  plan.heap_bytes = std::max(std::min(plan.heap_bytes, most), page_bytes);
+  plan.heap_bytes = std::max(std::min(bounds.memory, of_heap) / page_bytes * page_bytes, page_bytes);
   plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
   return plan;
 }

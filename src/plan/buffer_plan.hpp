@@ -19,7 +19,7 @@ struct MachineShare {
 struct BufferPlan {
   ControlLayout control;
   std::size_t heap_bytes = 0;
-  bool heap_given = false;        // somebody asked for this size
+  bool heap_given = false;        // somebody set this limit
   std::size_t segment_bytes = 0;  // control and heap, whole huge pages
   int num_workers = 1;
   std::chrono::microseconds spin{0};
@@ -34,8 +34,8 @@ struct HostBounds {
 // spin_us < 0: chosen here.
 BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, std::int64_t spin_us);
 
-// The plan of a buffer whose heap is host memory. A heap that nobody asked a size for gets no more than the
-// machine's memory, nor than its share of the address space: every process maps the segments of all ranks, and has
+// The plan of a buffer whose heap is host memory. A heap without a limit gets addresses for all memory of the
+// machine, but no more than its share of the address space: every process maps the segments of all ranks, and has
 // use for half of what it may map.
 BufferPlan fit_into_host(BufferPlan plan, HostBounds const& bounds, int num_ranks);
 

@@ -13,32 +13,49 @@ def names_of(module, names):
 
 
 everywhere = [
-    *names_of("bodies.buffer", """
-        rows_of_each_dtype fp8_pairs_and_casts expanded_rows worst_case cached_and_masks asynchronous own_memory"""),
-    *names_of("bodies.deep_ep", """
+    *names_of(
+        "bodies.buffer",
+        """
+        rows_of_each_dtype fp8_pairs_and_casts expanded_rows worst_case cached_and_masks asynchronous own_memory""",
+    ),
+    *names_of(
+        "bodies.deep_ep",
+        """
         every_result source_tokens weights_of_all_ranks tuples ids_overwritten fp8_and_cached cached late_inputs
-        events_and_streams layouts worst_case memory_is_reused_in_order shares_of_sms"""),
-    *names_of("clients.v1", """
-        trainer trainer_that_destroys all_keywords config_from_json constructor_retries subgroups"""),
-    *names_of("bodies.elastic", """
+        events_and_streams layouts worst_case memory_is_reused_in_order shares_of_sms""",
+    ),
+    *names_of(
+        "clients.v1",
+        """
+        trainer trainer_that_destroys all_keywords config_from_json constructor_retries subgroups""",
+    ),
+    *names_of(
+        "bodies.elastic",
+        """
         flat expanded cached ids_overwritten statistics without_cpu_sync fp8 late_inputs events_and_streams attributes
-        shares_of_sms"""),
+        shares_of_sms""",
+    ),
     *names_of("clients.v2", "trainer_expanded trainer_by_hand trainer_flat inference"),
-    *names_of("bodies.low_latency", """
+    *names_of(
+        "bodies.low_latency",
+        """
         bf16_steps fp8_steps two_micro_batches two_sends kept_handles kept_small_results combined_again rebuilt_handles
         repeated_ids statistics masks halves_on_streams
-        solitary_mistakes all_options_of_the_buffer"""),
+        solitary_mistakes all_options_of_the_buffer""",
+    ),
     *names_of("clients.decode", "vllm sglang lmdeploy"),
     *names_of("bodies.utils", "reference_dispatch reference_combine casts hooks times"),
     *names_of("bodies.layers", "layer transposed_maps compiled"),
     *names_of("bodies.compiled", "decoding prefill buffers"),
     *names_of("bodies.errors", "ids_out_of_range left_at_exit"),
+    *names_of("bodies.memory", "held_results grows_and_shrinks"),
     *names_of("bodies.frameworks", "jax_arrays"),
 ]
 on_cpus = names_of("bodies.elastic_mistakes", "mistakes one_culprit sizes construction late_peer repeated_ids")
 on_gpus = [
     *names_of("bodies.graphs", "decoding decoding_layers decoding_in_fp8 worst_case"),
     *names_of("bodies.errors", "mixed_devices wrong_gpu"),
+    *names_of("bodies.memory", "read_on_another_stream two_streams given_back_to_pytorch"),
     *names_of("bodies.frameworks", "cupy_arrays"),
 ]
 bodies = {"cpu": everywhere + on_cpus, "cuda": everywhere + on_gpus, "nccl": everywhere + on_gpus}

@@ -41,8 +41,6 @@ def _sizes_of(shape: Shape | LowLatencyShape) -> str:
 
 _most_rows = 2**31 - 1
 _most_tokens_on_gpus = 1 << 20  # on a GPU each token takes memory beforehand: 8 bytes for each rank, or each of top_k
-_most_heap_bytes = 1 << 44  # the most that the engine takes
-_addresses = 1 << 47  # bytes that a process can address
 
 
 def most_tokens(num_ranks: int, on_gpu: bool) -> int:
@@ -51,33 +49,12 @@ def most_tokens(num_ranks: int, on_gpu: bool) -> int:
     return min(most, _most_tokens_on_gpus) if on_gpu else most
 
 
-def _free_address_space() -> int:
-    """Bytes that this process may still map."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return max(0, (_addresses if limit == resource.RLIM_INFINITY else limit) - pages * resource.getpagesize())
-
-
-def _heap_bytes(communicator: switchyard.Communicator) -> int:
-    """Returns the bytes of a heap on the CPU; 0: the environment says how much. Collective.
-
-    It is all memory of the machine, since only pages that are written to count, as far as every rank may map the heaps
-    of all ranks: half of its address space is for that.
-    """
-    mine = _free_address_space().to_bytes(8, "little")
-    least = min(int.from_bytes(each, "little") for each in communicator.all_gather(mine))
-    if os.environ.get("SWITCHYARD_HEAP_BYTES", "0") != "0":
-        return 0
-    memory = resource.getpagesize() * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(memory, least // 2 // communicator.size, _most_heap_bytes))
-
-
 class Engines:
     """Buffers of the engine, by shape. Making one is collective, as is the call that needs it.
 
     Args:
         communicator: the ranks.
-        num_bytes: CUDA: bytes of each heap; 0: switchyard.Buffer chooses.
+        num_bytes: CUDA: bytes of each heap at first, which grows when results need it; 0: switchyard.Buffer chooses.
         timeouts: seconds that a wait for a peer may take, by type of device; 0: switchyard.Buffer chooses.
     """
 
@@ -159,7 +136,7 @@ class Engines:
             num_experts=shape.num_experts,
             top_k=shape.top_k,
             timeout=self._timeouts.get(shape.device.type, 0.0),
-            heap_bytes=self._num_bytes if on_gpu else _heap_bytes(self._communicator),
+            initial_heap_bytes=self._num_bytes if on_gpu else 0,
             **options,
         )
 

@@ -13,10 +13,10 @@ _Made = TypeVar("_Made")
 _Error = TypeVar("_Error", bound=Exception)
 
 _words = (
-    ("free results earlier or raise", "free earlier results, or raise"),
-    ("write into a tensor of Buffer::allocate or raise", "free earlier results, or raise"),
+    ("free results earlier or ", "free earlier results, or "),
+    ("write into a tensor of Buffer::allocate or ", "free earlier results, or "),
     ("BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)", "SWITCHYARD_HEAP_BYTES"),
-    ("BufferOptions::heap_bytes", "num_nvl_bytes (ElasticBuffer: num_bytes; on the CPU SWITCHYARD_HEAP_BYTES)"),
+    ("BufferOptions::heap_bytes", "SWITCHYARD_HEAP_BYTES"),
     ("BufferOptions::max_tokens", "num_max_tokens_per_rank"),
     ("BufferOptions::", ""),
     ("LowLatencyOptions::max_tokens or max_results", "num_max_dispatch_tokens_per_rank"),

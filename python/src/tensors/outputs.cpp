@@ -6,6 +6,7 @@
 #include <array>
 #include <memory>
 
+#include "switchyard/buffer.hpp"
 #include "switchyard/error.hpp"
 #include "tensors/dtypes.hpp"
 #include "tensors/exchange.hpp"
@@ -20,7 +21,19 @@ struct HandedOut {
   std::array<std::int64_t, max_dims> shape{};
   std::array<std::int64_t, max_dims> strides{};
   std::shared_ptr<void> owner;
+  dlpack::ExchangeApi const* api = nullptr;
 };
+
+// The framework may have queued work that reads the tensor on another stream than the call's: on the one that is
+// current where the last reference goes, as PyTorch's backward pass does it, or on those that it was told of
+// (record_stream).
+void note_current_stream(HandedOut const& tensor) noexcept {
+  dlpack::Device const device = tensor.managed.tensor.device;
+  void* stream = nullptr;
+  if (device_of(device.type) != Device::cuda || tensor.api->current_stream == nullptr) return;
+  if (tensor.api->current_stream(device.type, device.id, &stream) == 0)
+    record_stream(tensor.managed.tensor.data, reinterpret_cast<std::uintptr_t>(stream));
+}
 
 dlpack::DataType type_of(Tensor const& tensor, Looks looks) noexcept {
   return looks.as_bool ? dlpack::DataType{.code = 6, .bits = 8, .lanes = 1} : to_dlpack(tensor.dtype());
@@ -34,15 +47,20 @@ nb::tuple dlpack_device_of(HeapTensor const& self) {
   return nb::make_tuple(to_dlpack(self.tensor.view().device), device_id(self.tensor, self.gpu));
 }
 
-dlpack::ManagedTensor* manage(Tensor const& tensor, Looks looks, int gpu) {
+dlpack::ManagedTensor* manage(Tensor const& tensor, Looks looks, int gpu, dlpack::ExchangeApi const* api) {
   auto owned = std::make_unique<HandedOut>();
   TensorView const view = tensor.view();
   owned->shape = view.shape;
   owned->strides = view.strides;
   owned->owner = tensor.owner();
+  owned->api = api;
   owned->managed = {.version = {dlpack::major_version, 0},
                     .context = owned.get(),
-                    .deleter = [](dlpack::ManagedTensor* self) { delete static_cast<HandedOut*>(self->context); },
+                    .deleter =
+                        [](dlpack::ManagedTensor* self) {
+                          std::unique_ptr<HandedOut> const tensor(static_cast<HandedOut*>(self->context));
+                          note_current_stream(*tensor);
+                        },
                     .flags = 0,
                     .tensor = {.data = view.data,
                                .device = {to_dlpack(view.device), device_id(tensor, gpu)},
@@ -117,7 +135,7 @@ nb::object Exporter::operator()(Tensor const& tensor, Looks looks) const {
   if (!tensor.given()) return nb::none();
   if (api_ == nullptr) return nb::cast(HeapTensor{tensor, looks, gpu_});
   void* object = nullptr;
-  if (api_->object_from_managed(manage(tensor, looks, gpu_), &object) != 0) throw nb::python_error();
+  if (api_->object_from_managed(manage(tensor, looks, gpu_, api_), &object) != 0) throw nb::python_error();
   return nb::steal(nb::handle(static_cast<PyObject*>(object)));
 }
 

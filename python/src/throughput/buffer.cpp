@@ -87,6 +87,23 @@ nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<
   return Exporter(like, gpu_of(*buffer))(allocated(*buffer, *type, shape));
 }
 
+std::size_t trim(PyBuffer const& self) {
+  auto const buffer = self.get();
+  return run_here([&] { return buffer->trim(); });
+}
+
+// The function is called by threads that do not hold the GIL, and is never let go.
+void set_relief(nb::callable function) {
+  on_memory_shortage([held = function.release()] {
+    nb::gil_scoped_acquire const gil;
+    try {
+      held();
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable("making room on the GPU");
+    }
+  });
+}
+
 nb::list phases(PyBuffer const& self) {
   auto const buffer = self.get();
   auto const times = run_here([&] { return switchyard::phases(*buffer); });  // waits for the latest call
@@ -100,7 +117,9 @@ void bind_options(nb::module_& module) {
       .value("automatic", EngineKind::automatic)
       .value("cpu", EngineKind::cpu)
       .value("cuda", EngineKind::cuda);
-  bind_shared_options<BufferOptions>(module, "BufferOptions").def_rw("heap_bytes", &BufferOptions::heap_bytes);
+  bind_shared_options<BufferOptions>(module, "BufferOptions")
+      .def_rw("heap_bytes", &BufferOptions::heap_bytes)
+      .def_rw("initial_heap_bytes", &BufferOptions::initial_heap_bytes);
 }
 
 }  // namespace
@@ -124,6 +143,11 @@ void PyBuffer::destroy() {
 
 void bind_buffer(nb::module_& module) {
   bind_options(module);
+  module.def("on_memory_shortage", &set_relief, nb::arg("relief"));
+  module.def("record_stream", [](std::uintptr_t data, std::uintptr_t stream) {
+    record_stream(reinterpret_cast<void const*>(data),
+                  stream);  // NOLINT(performance-no-int-to-ptr): as Python has it
+  });
   module.def("get_layout", &layout_of, nb::arg("topk_idx"), nb::arg("num_experts"), nb::arg("num_ranks"));
   nb::class_<PyBuffer> buffer(module, "Buffer");
   buffer.def_static("make", &make, nb::arg("communicator"), nb::arg("options"))
@@ -133,7 +157,9 @@ void bind_buffer(nb::module_& module) {
       .def("phases", &phases)
       .def_prop_ro("cuda_stream", [](PyBuffer const& self) { return self.get()->cuda_stream(); })
       .def_prop_ro("heap_bytes_used", [](PyBuffer const& self) { return self.get()->heap_bytes_used(); })
-      .def_prop_ro("heap_bytes_peak", [](PyBuffer const& self) { return self.get()->heap_bytes_peak(); });
+      .def_prop_ro("heap_bytes_peak", [](PyBuffer const& self) { return self.get()->heap_bytes_peak(); })
+      .def_prop_ro("heap_bytes_now", [](PyBuffer const& self) { return self.get()->heap_bytes_now(); })
+      .def("trim", &trim);
   bind_shared_calls(buffer);
   bind_calls(module, buffer);
 }

@@ -1,13 +1,19 @@
 #include "memory/device/device_pool.hpp"
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
+#include <new>
 
+#include "base/log.hpp"
+#include "base/refusal.hpp"
 #include "memory/device/cuda_check.hpp"
+#include "memory/device/stream_fence.hpp"
 
 namespace switchyard {
 
-DevicePool::DevicePool(int device) {
+DevicePool::DevicePool(int device) : device_(device) {
   cudaMemPoolProps properties{};
   properties.allocType = cudaMemAllocationTypePinned;
   properties.location = {.type = cudaMemLocationTypeDevice, .id = device};
@@ -18,6 +24,7 @@ DevicePool::DevicePool(int device) {
 }
 
 DevicePool::~DevicePool() {
+  if (waiting_ != nullptr) cudaStreamDestroy(waiting_);  // what it still frees is freed all the same
   cudaMemPoolDestroy(pool_);
 }
 
@@ -25,8 +32,47 @@ std::shared_ptr<std::byte> DevicePool::take(std::size_t bytes, cudaStream_t stre
   void* data = nullptr;
   check_cuda(cudaMallocFromPoolAsync(&data, bytes > 0 ? bytes : 1, pool_, stream),
              fmt::format("{} bytes of GPU memory outside of the heap", bytes));
-  return {static_cast<std::byte*>(data), [pool = shared_from_this(), stream,
-                                          keep = std::move(keep)](std::byte* at) { cudaFreeAsync(at, stream); }};
+  auto* const at = static_cast<std::byte*>(data);
+  {
+    std::lock_guard const lock(mutex_);
+    taken_.emplace(at, Taken{.bytes = bytes, .readers = {}});
+  }
+  return {at,
+          [pool = shared_from_this(), stream, keep = std::move(keep)](std::byte* was) { pool->free(was, stream); }};
+}
+
+bool DevicePool::note(std::byte const* at, std::uintptr_t stream) noexcept {
+  std::lock_guard const lock(mutex_);
+  auto const behind = taken_.upper_bound(at);
+  if (behind == taken_.begin()) return false;
+  auto& [begin, taken] = *std::prev(behind);
+  if (at >= begin + taken.bytes) return false;
+  try {
+    if (std::ranges::find(taken.readers, stream) == taken.readers.end()) taken.readers.push_back(stream);
+  } catch (std::bad_alloc const&) {
+    logger().error("no memory to note that a stream reads a tensor");
+  }
+  return true;
+}
+
+void DevicePool::free(std::byte* at, cudaStream_t stream) noexcept {
+  std::lock_guard const lock(mutex_);
+  auto const taken = taken_.extract(at);
+  if (taken.empty() || taken.mapped().readers.empty()) {
+    cudaFreeAsync(at, stream);
+    return;
+  }
+  auto const refusal = refusal_of([&] {
+    CurrentDevice const current(device_);
+    if (waiting_ == nullptr)
+      check_cuda(cudaStreamCreateWithFlags(&waiting_, cudaStreamNonBlocking), "cudaStreamCreate");
+    auto streams = taken.mapped().readers;
+    streams.push_back(reinterpret_cast<std::uintptr_t>(stream));
+    make_stream_fence(device_, streams)->make_stream_wait(reinterpret_cast<std::uintptr_t>(waiting_));
+    check_cuda(cudaFreeAsync(at, waiting_), "cudaFreeAsync");
+  });
+  // The memory stays taken: nobody knows when it has been read.
+  if (refusal) logger().error("memory outside of the heap that other streams read: {}", refusal->text);
 }
 
 }  // namespace switchyard

@@ -18,14 +18,14 @@ void require_context() {
 
 }  // namespace
 
-std::shared_ptr<DeviceSegment> DeviceSegment::create(GpuMemoryKind kind, int device, std::size_t bytes,
-                                                     std::size_t zeroed) {
+std::shared_ptr<DeviceSegment> DeviceSegment::create(GpuMemoryKind kind, int device,
+                                                     DeviceSegmentSizes const& sizes) {
   CurrentDevice const current(device);
   require_context();
-  auto segment =
-      kind == GpuMemoryKind::ipc ? IpcSegment::create(device, bytes) : VmmSegment::create(kind, device, bytes);
-  if (zeroed > 0) {
-    check_cuda(cudaMemset(segment->data_, 0, zeroed), "clearing a segment");
+  auto segment = kind == GpuMemoryKind::ipc ? IpcSegment::create(device, sizes.bytes)
+                                            : VmmSegment::create(kind, device, sizes.bytes, sizes.capacity);
+  if (sizes.zeroed > 0) {
+    check_cuda(cudaMemset(segment->data_, 0, sizes.zeroed), "clearing a segment");
     check_cuda(cudaDeviceSynchronize(), "clearing a segment");
   }
   segment->id_ = Registry::instance().add(segment);
@@ -53,7 +53,7 @@ DeviceSegment::~DeviceSegment() {
 }
 
 std::optional<Refusal> try_gpu_memory(GpuMemoryKind kind, int device) {
-  return refusal_of([&] { DeviceSegment::create(kind, device, 1, 0); });
+  return refusal_of([&] { DeviceSegment::create(kind, device, {.bytes = 1}); });
 }
 
 }  // namespace switchyard

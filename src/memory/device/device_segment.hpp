@@ -1,7 +1,6 @@
 // One rank's segment of GPU memory, which other ranks map, in this process and in others.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,23 +12,25 @@
 
 namespace switchyard {
 
-// A fabric handle, or one of CUDA IPC. Only the driver knows what is in it.
-using GpuMemoryHandle = std::array<std::byte, 64>;
-
 // What another process needs to map a segment.
 struct SharedGpuMemory {
   GpuMemoryKind kind = GpuMemoryKind::fd;
   std::size_t bytes = 0;
+  std::size_t capacity = 0;  // of the segment; where segments do not grow, its bytes
   int fd = -1;               // with GpuMemoryKind::fd
   GpuMemoryHandle handle{};  // with the others
 };
 
+struct DeviceSegmentSizes {
+  std::size_t bytes = 0;
+  std::size_t zeroed = 0;    // of these, from the beginning on: zero when the segment is made
+  std::size_t capacity = 0;  // to which it may grow, where its kind of memory can; 0: it does not
+};
+
 class DeviceSegment : public Segment {
  public:
-  // Makes new memory of `device`, whose first `zeroed` bytes are zero when this returns. It may be larger than
-  // asked for.
-  static std::shared_ptr<DeviceSegment> create(GpuMemoryKind kind, int device, std::size_t bytes,
-                                               std::size_t zeroed);
+  // Makes new memory of `device`. It may be larger than asked for.
+  static std::shared_ptr<DeviceSegment> create(GpuMemoryKind kind, int device, DeviceSegmentSizes const& sizes);
   // Maps the memory of another process for `device`. The caller keeps the descriptor.
   static std::shared_ptr<DeviceSegment> attach(int device, SharedGpuMemory const& memory);
   // Returns the segment of that id if this process has created it, and makes it accessible to `device`; null
@@ -46,7 +47,7 @@ class DeviceSegment : public Segment {
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
 
  protected:
-  explicit DeviceSegment(std::size_t bytes) : Segment(bytes) {}
+  DeviceSegment(std::size_t bytes, std::size_t capacity) : Segment(bytes, capacity) {}
 
  private:
   // Makes it accessible to another GPU of this process.

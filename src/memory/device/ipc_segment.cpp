@@ -20,8 +20,8 @@ constexpr std::size_t block_bytes = std::size_t{2} << 20;
 std::shared_ptr<DeviceSegment> IpcSegment::create(int device, std::size_t bytes) {
   std::shared_ptr<IpcSegment> segment(new IpcSegment(device, align_up(bytes, block_bytes), true));
   void* data = nullptr;
-  check_cuda(cudaMalloc(&data, segment->bytes_),
-             fmt::format("GPU memory of {} bytes for a segment", segment->bytes_));
+  check_cuda(cudaMalloc(&data, segment->bytes()),
+             fmt::format("GPU memory of {} bytes for a segment", segment->bytes()));
   segment->data_ = static_cast<std::byte*>(data);
   cudaIpcMemHandle_t handle{};
   check_cuda(cudaIpcGetMemHandle(&handle, data), "exporting a segment by CUDA IPC");
@@ -47,7 +47,7 @@ void IpcSegment::check_range() const {
   auto const at = reinterpret_cast<CUdeviceptr>(data_);
   check_driver(Driver::get().address_range(&base, &mapped, at), "size of an opened segment");
   std::size_t const usable = mapped - (at - base);
-  require(bytes_ > 0 && bytes_ <= usable, "size: expected 1 to {} bytes, seen {}", usable, bytes_);
+  require(bytes() > 0 && bytes() <= usable, "size: expected 1 to {} bytes, seen {}", usable, bytes());
 }
 
 void IpcSegment::grant(int device) {

@@ -1,5 +1,6 @@
 // GPU memory from cudaMalloc, handed over by CUDA IPC, for machines where cuMemCreate cannot share. The memory goes
-// with its owner, so ranks should release a buffer together. A process cannot open its own handles.
+// with its owner, so ranks should release a buffer together. A process cannot open its own handles. It does not
+// grow, because the driver chooses the addresses.
 #pragma once
 
 #include "memory/device/device_segment.hpp"
@@ -15,11 +16,12 @@ class IpcSegment final : public DeviceSegment {
   IpcSegment& operator=(IpcSegment const&) = delete;
 
   [[nodiscard]] SharedGpuMemory shared() const override {
-    return {.kind = GpuMemoryKind::ipc, .bytes = bytes(), .fd = -1, .handle = handle_};
+    return {.kind = GpuMemoryKind::ipc, .bytes = bytes(), .capacity = capacity(), .fd = -1, .handle = handle_};
   }
 
  private:
-  IpcSegment(int device, std::size_t bytes, bool owned) : DeviceSegment(bytes), device_(device), owned_(owned) {}
+  IpcSegment(int device, std::size_t bytes, bool owned)
+      : DeviceSegment(bytes, bytes), device_(device), owned_(owned) {}
   void grant(int device) override;
   void check_range() const;
 

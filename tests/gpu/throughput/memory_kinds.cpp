@@ -49,7 +49,7 @@ TEST_F(GpuMemoryKinds, AClaimTooLarge) {
   for (GpuMemoryKind const kind : {GpuMemoryKind::fd, GpuMemoryKind::ipc}) {
     run_ranks(Launch::processes, 2, name_of(kind), [&](Communicator& communicator) {
       Node& node = *communicator.job()->node();
-      auto const own = DeviceSegment::create(kind, 0, std::size_t{64} << 20U, 0);
+      auto const own = DeviceSegment::create(kind, 0, {.bytes = std::size_t{64} << 20U});
       SharedGpuMemory shared = own->shared();
       auto const all = node.all_gather(shared.handle);
       auto const fds = kind == GpuMemoryKind::fd ? node.exchange_fd(shared.fd) : std::vector<UniqueFd>(2);

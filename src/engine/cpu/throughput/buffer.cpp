@@ -93,7 +93,7 @@ class CpuBuffer final : public ThroughputEngine {
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
   [[nodiscard]] BufferOptions const& options() const noexcept override { return info_.options; }
-  [[nodiscard]] BlockAllocator const& allocator() const noexcept override { return connected_.heap->allocator(); }
+  [[nodiscard]] SymmetricHeap& heap() const noexcept override { return *connected_.heap; }
 
  private:
   std::shared_ptr<CpuBuffer> self() { return std::static_pointer_cast<CpuBuffer>(shared_from_this()); }

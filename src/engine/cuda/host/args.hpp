@@ -14,7 +14,7 @@ namespace switchyard::cuda {
 // The segments of all ranks, as this rank's GPU maps them.
 struct Peers {
   std::byte* segment[max_node_ranks];
-  std::uint64_t heap_bytes[max_node_ranks];
+  std::uint64_t heap_bytes[max_node_ranks];  // what they may grow to
   DeviceControlLayout control;
   int rank;
   int num_ranks;

@@ -17,7 +17,8 @@ Peers peers_of(EngineResources const& resources) {
   peers.num_ranks = heap.num_ranks();
   for (int rank = 0; rank < heap.num_ranks(); ++rank) {
     peers.segment[rank] = heap.control(rank);
-    peers.heap_bytes[rank] = heap.heap_bytes(rank);
+    // Heaps grow. What a peer names has been mapped here before: see node/heap_growth.hpp.
+    peers.heap_bytes[rank] = heap.heap_capacity(rank);
   }
   return peers;
 }

@@ -62,8 +62,11 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
         setup_(agree_on_setup(job(), options)),
         device_(choose_device(job(), options.device)),
         host_(connect_host_heap(job(), options, setup_.plan)),
-        connected_(connect_device_heap(
-            job(), {.device = device_, .sizes = sizes_of(options, job().size()), .heap_bytes = heap_bytes()})),
+        connected_(connect_device_heap(job(), {.device = device_,
+                                               .sizes = sizes_of(options, job().size()),
+                                               .heap_bytes = heap_bytes(),
+                                               .grows = !setup_.plan.heap_given,
+                                               .timeout = setup_.wait.timeout})),
         info_{options, communicator_.size(), host_.buffer_id, Device::cuda},
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,
@@ -132,7 +135,7 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cuda; }
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
   [[nodiscard]] BufferOptions const& options() const noexcept override { return info_.options; }
-  [[nodiscard]] BlockAllocator const& allocator() const noexcept override { return connected_.heap->allocator(); }
+  [[nodiscard]] SymmetricHeap& heap() const noexcept override { return *connected_.heap; }
   void gate() override { engine_.gate(); }
   [[nodiscard]] std::vector<PhaseTime> phases() const override { return engine_.phases(); }
 
@@ -155,7 +158,7 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
     if (tensor.given()) engine_.keep_until_done({.offset = 0, .data = nullptr, .owner = tensor.owner()});
   }
 
-  // Half of what is free, shared by the ranks of this node, at most; what two results take otherwise.
+  // A heap that grows takes half of what is free, shared by the ranks of this node, at most.
   std::size_t heap_bytes() {
     if (setup_.plan.heap_given) return setup_.plan.heap_bytes;
     CurrentDevice const current(device_);

@@ -191,7 +191,7 @@ void Engine::guess_block(DispatchCall& call) {
   }
   if (rows > most_rows) return;
   std::size_t const bytes = block_bytes(call, rows);
-  call.block = call.room ? block_in(*call.room, bytes) : heap_->allocate(bytes);
+  call.block = call.room ? block_in(*call.room, bytes) : heap_->allocate_from_spare(bytes);
 }
 
 // What a round of so many rows may take later, if that is more, is asked for at once: by then it cannot be divided.

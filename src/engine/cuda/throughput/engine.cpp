@@ -29,6 +29,8 @@ struct NamedPhase {
   char const* name;
 };
 
+constexpr std::size_t most_calls_ahead = 8;
+
 constexpr std::array of_dispatch{NamedPhase{Stamp::started, "launch"}, NamedPhase{Stamp::counted, "count"},
                                  NamedPhase{Stamp::agreed, "agree"},   NamedPhase{Stamp::answered, "answer"},
                                  NamedPhase{Stamp::moved, "move"},     NamedPhase{Stamp::closed, "close"}};
@@ -80,6 +82,13 @@ void Engine::make_engine_wait(cudaStream_t caller) {
   capturing_ = is_capturing(caller);
   if (!capturing_) close_call();
   if (caller == stream_.get()) return;
+  // A capture may not wait for what is outside of it. The next call that is not captured does.
+  if (!capturing_) {
+    if (auto const earlier = heap_->note_caller(reinterpret_cast<std::uintptr_t>(caller))) {
+      joined_.record(stream_of(*earlier));
+      joined_.make_stream_wait(stream_.get());
+    }
+  }
   joined_.record(caller);
   joined_.make_stream_wait(stream_.get());
 }
@@ -155,6 +164,11 @@ void Engine::close_call() {
     in_use_.emplace_back(std::move(event), std::move(of_this_call_));
     of_this_call_.clear();
   }
+  release_what_is_done();
+}
+
+void Engine::release_what_is_done() {
+  if (capturing_) return;
   while (!in_use_.empty() && in_use_.front().first->done()) in_use_.pop_front();
 }
 
@@ -167,8 +181,12 @@ void Engine::keep_own(SymmetricHeap::Block block) {
 }
 
 std::optional<SymmetricHeap::Block> Engine::take(std::size_t bytes) {
-  auto block = heap_->allocate(bytes);
-  if (block) return block;
+  if (auto block = heap_->allocate(bytes)) return block;
+  release_what_is_done();
+  if (auto block = heap_->allocate(bytes)) return block;
+  // A host far ahead of its GPU would let the heap grow for every call that it is ahead.
+  if (in_use_.size() > most_calls_ahead) reclaim();
+  if (auto block = heap_->allocate_growing(bytes)) return block;
   reclaim();
   return heap_->allocate(bytes);
 }

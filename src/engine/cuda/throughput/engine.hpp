@@ -67,7 +67,8 @@ class Engine {
   void clean(Counters const& agreed);
   [[noreturn]] void give_up(Error const& error);
 
-  // A block of the heap. When there is none at once, waits for the calls so far, whose blocks are then free.
+  // A block of the heap, which grows if need be. When it cannot, waits for the calls so far, whose blocks are then
+  // free.
   [[nodiscard]] std::optional<SymmetricHeap::Block> take(std::size_t bytes);
   // Waits for the calls so far and frees their blocks. This is not for use while a call is being made.
   void reclaim_between_calls();
@@ -81,6 +82,7 @@ class Engine {
   void make_engine_wait(cudaStream_t caller);
   // The call has launched all its kernels. Its blocks are free when these have ended.
   void close_call();
+  void release_what_is_done();
   void reclaim();
   // Keeps a block that nobody else knows of. One that goes into a graph is kept as long as the buffer, because the
   // graph may be replayed as long.

@@ -1,0 +1,211 @@
+#include "node/heap_growth.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "base/check.hpp"
+#include "base/deadline.hpp"
+#include "base/log.hpp"
+#include "base/random.hpp"
+#include "node/fd_message.hpp"
+#include "node/link_socket.hpp"
+
+namespace switchyard {
+
+namespace {
+
+constexpr std::uint32_t growth_magic = 0x48475753;  // "SWGH"
+
+// How long a wait for answers lasts before it asks who has gone.
+constexpr std::chrono::milliseconds between_looks{20};
+// How long a message may wait for room in the addressee's queue, which its thread empties.
+constexpr std::chrono::milliseconds longest_send{1000};
+constexpr std::chrono::microseconds between_sends{200};
+
+std::string name_of(GrowthAddress const& address) {
+  std::string name = "switchyard-heap-";
+  for (std::byte const each : address.name) name += fmt::format("{:02x}", std::to_integer<unsigned>(each));
+  return name;
+}
+
+}  // namespace
+
+// One datagram. All of it is sent as it lies.
+struct GrowthLinks::Message {
+  std::uint32_t magic = growth_magic;
+  Kind kind = Kind::grow;
+  std::array<std::byte, 16> secret{};  // of the addressee
+  std::uint64_t from = 0;
+  std::uint64_t sequence = 0;  // of the sender; an answer repeats it
+  std::uint64_t offset = 0;    // of a part; in a shrink: where the segment ends from then on
+  std::uint64_t bytes = 0;
+  GpuMemoryHandle handle{};
+  std::uint64_t refused = 0;       // in an answer: 1 with what follows
+  std::array<char, 256> reason{};  // ends with a zero
+};
+
+GrowthLinks::GrowthLinks() {
+  fill_random(address_.name);
+  fill_random(address_.secret);
+  socket_ = datagram_abstract(name_of(address_));
+}
+
+GrowthLinks::~GrowthLinks() {
+  stop_.signal();
+  if (thread_.joinable()) thread_.join();
+}
+
+void GrowthLinks::start(Terms terms) {
+  terms_ = std::move(terms);
+  if (!terms_.peers.empty()) thread_ = std::thread([this] { serve(); });
+}
+
+void GrowthLinks::grow(std::size_t bytes) {
+  SegmentPart const part = terms_.own->grow(bytes);
+  auto const refusal =
+      tell_all({.kind = Kind::grow, .offset = part.offset, .bytes = part.bytes, .handle = part.handle},
+               part.fd.get(), terms_.timeout);
+  if (!refusal) return;
+  shrink(part.offset);
+  throw_error(refusal->code, refusal->text, {.rank = terms_.rank});
+}
+
+void GrowthLinks::shrink(std::size_t bytes) {
+  // A peer that does not answer keeps the memory, and harms nobody: nothing is addressed there.
+  if (auto const refusal = tell_all({.kind = Kind::shrink, .offset = bytes}, -1, longest_send))
+    logger().debug("rank {}: giving back memory of the heap: {}", terms_.rank, refusal->text);
+  terms_.own->shrink(bytes);
+}
+
+std::optional<Refusal> GrowthLinks::tell_all(Message const& message, int fd, std::chrono::milliseconds timeout) {
+  Message mine = message;
+  {
+    std::lock_guard const lock(mutex_);
+    mine.sequence = ++sequence_;
+    links_.assign(terms_.peers.size(), {.awaited = true, .refusal = {}});
+  }
+  for (std::size_t peer = 0; peer < links_.size(); ++peer) {
+    if (send_to(peer, mine, fd)) continue;
+    std::lock_guard const lock(mutex_);
+    links_[peer].awaited = false;
+  }
+  return wait_for_answers(timeout);
+}
+
+std::optional<std::size_t> GrowthLinks::missing_peer() {
+  for (std::size_t peer = 0; peer < links_.size(); ++peer) {
+    Link& link = links_[peer];
+    if (link.awaited && terms_.is_gone(terms_.peers[peer].rank)) link.awaited = false;
+    if (link.awaited) return peer;
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> GrowthLinks::wait_for_answers(std::chrono::milliseconds timeout) {
+  Deadline const deadline(timeout);
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    auto const missing = missing_peer();
+    if (!missing) break;
+    if (deadline.expired())
+      return Refusal{ErrorCode::timeout, fmt::format("rank {} did not map the memory within {} ms",
+                                                     terms_.peers[*missing].rank, timeout.count())};
+    answered_.wait_for(lock, between_looks);
+  }
+  for (Link const& link : links_)
+    if (link.refusal) return link.refusal;
+  return std::nullopt;
+}
+
+bool GrowthLinks::send_to(std::size_t peer, Message message, int fd) {
+  message.secret = terms_.peers[peer].address.secret;
+  message.from = static_cast<std::uint64_t>(terms_.rank);
+  AbstractAddress const to(name_of(terms_.peers[peer].address));
+  Deadline const deadline(longest_send);
+  while (send_with_fd_to({to.plain(), to.length}, socket_.get(), std::as_bytes(std::span(&message, 1)), fd) < 0) {
+    if ((errno != EAGAIN && errno != EINTR) || deadline.expired()) return false;
+    std::this_thread::sleep_for(
+        between_sends);  // the queue of a peer is full, and poll() does not say when it is not
+  }
+  return true;
+}
+
+// Nothing that a peer sends ends the thread.
+void GrowthLinks::serve() noexcept {
+  bool warned = false;
+  for (;;) {
+    std::array<pollfd, 2> polled{{{.fd = stop_.fd(), .events = POLLIN, .revents = 0},
+                                  {.fd = socket_.get(), .events = POLLIN, .revents = 0}}};
+    int const ready = ::poll(polled.data(), polled.size(), -1);
+    if (ready < 0 && errno != EINTR) {
+      logger().error("rank {}: no more growth of peers' heaps: poll: {}", terms_.rank, std::strerror(errno));
+      return;
+    }
+    if (polled[0].revents != 0) return;
+    try {
+      receive();
+    } catch (std::exception const& error) {
+      // Once: whoever sends such messages must not fill the log.
+      logger().log(warned ? LogLevel::debug : LogLevel::warn, "rank {}: a message about a peer's heap: {}",
+                   terms_.rank, error.what());
+      warned = true;
+    }
+  }
+}
+
+void GrowthLinks::receive() {
+  for (;;) {
+    Message message;
+    UniqueFd fd;
+    ssize_t const got = receive_with_fd(socket_.get(), std::as_writable_bytes(std::span(&message, 1)), fd);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got < 0) throw_errno("receive");
+    require(got == sizeof message && message.magic == growth_magic && message.secret == address_.secret,
+            "expected {} bytes with this rank's secret, seen {} of somebody else's", sizeof message, got);
+    auto const found = std::ranges::find_if(
+        terms_.peers, [&](Peer const& each) { return static_cast<std::uint64_t>(each.rank) == message.from; });
+    require(found != terms_.peers.end(), "expected one of a peer, seen one of rank {}", message.from);
+    auto const peer = static_cast<std::size_t>(found - terms_.peers.begin());
+    message.reason.back() = '\0';
+    if (message.kind == Kind::answer) {
+      note_answer(peer, message);
+    } else {
+      obey(peer, message, std::move(fd));
+    }
+  }
+}
+
+void GrowthLinks::obey(std::size_t peer, Message const& message, UniqueFd fd) {
+  Segment& segment = *terms_.peers[peer].segment;
+  auto const refusal = refusal_of([&] {
+    if (message.kind == Kind::shrink) return segment.shrink(message.offset);
+    require(message.kind == Kind::grow, "kind: expected 1 or 2, seen {}", static_cast<unsigned>(message.kind));
+    segment.append(
+        {.offset = message.offset, .bytes = message.bytes, .fd = std::move(fd), .handle = message.handle});
+  });
+  Message answer{.kind = Kind::answer, .sequence = message.sequence};
+  if (refusal) {
+    answer.refused = 1;
+    std::string const text = fmt::format("rank {} cannot map it: {}", terms_.rank, refusal->text);
+    text.copy(answer.reason.data(), answer.reason.size() - 1);
+  }
+  send_to(peer, answer, -1);
+}
+
+void GrowthLinks::note_answer(std::size_t peer, Message const& message) {
+  std::lock_guard const lock(mutex_);
+  if (message.sequence != sequence_) return;  // of a wait that is over
+  Link& link = links_[peer];
+  if (message.refused != 0) link.refusal = Refusal{ErrorCode::out_of_memory, message.reason.data()};
+  link.awaited = false;
+  answered_.notify_all();
+}
+
+}  // namespace switchyard

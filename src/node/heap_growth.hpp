@@ -1,0 +1,97 @@
+// A heap that grows: its rank tells the processes that map it, and each answers once it has mapped the new memory
+// too.
+//
+// Every rank has a datagram socket and a thread that serves it, so a heap grows while its peers' callers compute,
+// and while kernels of all ranks run: what is mapped already does not move, and a kernel that was launched before
+// may use what is mapped after. Ranks that are threads of one process share a mapping, and need not be told.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/refusal.hpp"
+#include "base/unique_fd.hpp"
+#include "bootstrap/socket.hpp"
+#include "memory/symmetric_heap.hpp"
+
+namespace switchyard {
+
+// Where a rank is told of growth. Its bytes are sent as they lie.
+struct GrowthAddress {
+  std::array<std::byte, 16> name{};    // of the socket
+  std::array<std::byte, 16> secret{};  // which whoever writes to it must show
+};
+
+class GrowthLinks final : public HeapGrowth {
+ public:
+  // Another process that maps the own segment, and whose segment is mapped here.
+  struct Peer {
+    int rank = 0;
+    GrowthAddress address;
+    std::shared_ptr<Segment> segment;
+  };
+  struct Terms {
+    int rank = 0;
+    std::shared_ptr<Segment> own{};
+    std::vector<Peer> peers{};
+    std::function<bool(int)> is_gone{};    // whether a rank has left; any thread asks
+    std::function<std::size_t()> spare{};  // see HeapGrowth
+    std::chrono::milliseconds timeout{0};  // of the wait for all peers' answers
+  };
+
+  GrowthLinks();
+  ~GrowthLinks() override;
+  GrowthLinks(GrowthLinks const&) = delete;
+  GrowthLinks& operator=(GrowthLinks const&) = delete;
+
+  [[nodiscard]] GrowthAddress const& address() const noexcept { return address_; }
+  // Peers may write from when they know the address; they are served from here on.
+  void start(Terms terms);
+
+  void grow(std::size_t bytes) override;
+  void shrink(std::size_t bytes) override;
+  [[nodiscard]] std::size_t spare() const override { return terms_.spare(); }
+
+ private:
+  struct Message;
+  enum class Kind : std::uint32_t { grow = 1, shrink, answer };
+  // One for each of terms_.peers.
+  struct Link {
+    bool awaited = false;  // its answer is missing
+    std::optional<Refusal> refusal;
+  };
+
+  // Returns the first peer's refusal once all that are there have answered.
+  std::optional<Refusal> tell_all(Message const& message, int fd, std::chrono::milliseconds timeout);
+  std::optional<Refusal> wait_for_answers(std::chrono::milliseconds timeout);
+  [[nodiscard]] std::optional<std::size_t> missing_peer();
+  // False when the peer has gone, or does not read.
+  bool send_to(std::size_t peer, Message message, int fd);
+
+  void serve() noexcept;
+  void receive();
+  void obey(std::size_t peer, Message const& message, UniqueFd fd);
+  void note_answer(std::size_t peer, Message const& message);
+
+  GrowthAddress address_;
+  UniqueFd socket_;
+  Wakeup stop_;
+  Terms terms_;
+  std::mutex mutex_;  // guards what follows
+  std::vector<Link> links_;
+  std::uint64_t sequence_ = 0;  // of what this rank tells
+  std::condition_variable answered_;
+  std::thread thread_;
+};
+
+}  // namespace switchyard
