@@ -114,7 +114,8 @@ def run(rank: int, options: argparse.Namespace) -> None:
     for what in ("dispatch", "cached dispatch"):
         released, held = (statistics.median(medians[what, holds]) for holds in (False, True))
         say(
-            f"{what}: {released:.0f} us where rows are released, {held:.0f} us where they are held: {held / released:.3f}"
+            f"{what}: {released:.0f} us where rows are released, {held:.0f} us where they are held: "
+            f"{held / released:.3f} times"
         )
     say(job.memory())
     dist.barrier()

@@ -143,7 +143,9 @@ class LowLatencyBuffer(Owner):
         core, hook = self._core.send_dispatch(*low_latency_dispatch_arguments(x, topk_idx, options))
         return LowLatencyReceived(core, type(x)), ReceiveHook(hook, x)
 
-    def combine(self, x: Any, handle: _core.LowLatencyHandle, **options: Unpack[LowLatencyCombineOptions]) -> Any:
+    def combine(
+        self, x: Any, handle: _core.LowLatencyHandle, **options: Unpack[LowLatencyCombineOptions]
+    ) -> Any:
         """Sends the outputs of the experts back and returns the sums of this rank's tokens: [N, H], dtype of x.
 
         Sums are made in float32, in slot order (expert_major) or in the order of ranks (rank_major). A slot whose rank

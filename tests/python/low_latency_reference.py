@@ -97,7 +97,9 @@ def check_received(
             taken += range(begin, begin + count)
             assert source[local, at].tolist() == tokens
             if tokens:
-                check_rows(theirs.x[tokens], x[local, at], None if scales is None else scales[local, at], rounded)
+                check_rows(
+                    theirs.x[tokens], x[local, at], None if scales is None else scales[local, at], rounded
+                )
         assert sorted(taken) == list(range(int(counts[local])))
 
 

@@ -39,9 +39,7 @@ local_mistakes = {
         "^cumulative_local_expert_recv_stats: expected a tensor .* seen list",
     ),
     "costs of a dispatch": (
-        lambda s: s.dispatch(dispatch_wait_recv_cost_stats=torch.zeros(7)),
-        invalid,
-        "^dispatch_wait_recv_cost_stats: ",
+        lambda s: s.dispatch(dispatch_wait_recv_cost_stats=torch.zeros(7)), invalid, "^dispatch_wait_recv_cost_stats: ",
     ),
     "costs of a combine": (
         lambda s: s.combine(s.mine.topk_idx, combine_wait_recv_cost_stats=torch.zeros(7)),
@@ -49,9 +47,7 @@ local_mistakes = {
         "^combine_wait_recv_cost_stats: ",
     ),
     "no most tokens": (
-        lambda s: s.dispatch(None),
-        TypeError,
-        "^num_max_dispatch_tokens_per_rank: expected a whole number",
+        lambda s: s.dispatch(None), TypeError, "^num_max_dispatch_tokens_per_rank: expected a whole number",
     ),
     "too few most tokens": (lambda s: s.dispatch(0), invalid, "num_max_dispatch_tokens_per_rank: expected 1.* seen 0"),
     "no ids": (lambda s: s.combine(), TypeError, "^topk_idx: expected a torch.Tensor, seen NoneType"),
@@ -61,9 +57,7 @@ local_mistakes = {
         "^handle: expected what low_latency_dispatch returned, seen NoneType",
     ),
     "a mask in a list": (
-        lambda s: s.buffer.low_latency_query_mask_buffer([1]),
-        TypeError,
-        "^mask_status: expected .* seen list",
+        lambda s: s.buffer.low_latency_query_mask_buffer([1]), TypeError, "^mask_status: expected .* seen list",
     ),
     "a rank by name": (
         lambda s: s.buffer.low_latency_update_mask_buffer("1"),
@@ -131,14 +125,10 @@ mistakes = {
     ),
     "a bias": (lambda s: biased(s, s.mine.x), lambda s: biased(s, s.wide), "bias: expected dtype bf16, seen f32"),
     "a second bias": (
-        lambda s: biased(s, (s.mine.x,) * 2),
-        lambda s: biased(s, (s.mine.x, s.wide)),
-        r"bias\[1\]: expected dtype",
+        lambda s: biased(s, (s.mine.x,) * 2), lambda s: biased(s, (s.mine.x, s.wide)), r"bias\[1\]: expected dtype",
     ),
     "a bias of a queued combine": (
-        lambda s: biased_later(s, s.mine.x),
-        lambda s: biased_later(s, s.wide),
-        "bias: expected dtype bf16, seen f32",
+        lambda s: biased_later(s, s.mine.x), lambda s: biased_later(s, s.wide), "bias: expected dtype bf16, seen f32",
     ),
 }
 

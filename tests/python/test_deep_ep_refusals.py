@@ -48,10 +48,7 @@ mistakes = {
     "x is no tensor": (Step.fresh, lambda s: s.fresh([1]), TypeError, "x: expected a torch.Tensor"),
     "x is flat": (Step.fresh, lambda s: s.fresh(torch.zeros(3)), invalid, "x: expected a tensor"),
     "no previous_event": (
-        Step.fresh,
-        lambda s: s.fresh(allocate_on_comm_stream=True),
-        invalid,
-        "allocate_on_comm_stream",
+        Step.fresh, lambda s: s.fresh(allocate_on_comm_stream=True), invalid, "allocate_on_comm_stream",
     ),
     "x is a tuple of one": (Step.fresh, lambda s: s.fresh((s.mine.x,)), TypeError, "x: expected .* seen tuple"),
     "an event by name": (
@@ -62,35 +59,20 @@ mistakes = {
     ),
     "config is a dict": (Step.fresh, lambda s: s.fresh(config={}), TypeError, "config: expected a Config, seen dict"),
     "SMs are no number": (
-        Step.fresh,
-        lambda s: s.fresh(config=deep_ep.Config("8")),
-        TypeError,
-        "config.num_sms: expected a whole number",
+        Step.fresh, lambda s: s.fresh(config=deep_ep.Config("8")), TypeError, "config.num_sms: expected a whole number",
     ),
     "no counts": (Step.fresh, lambda s: with_counts(s, None), invalid, "num_tokens_per_expert: expected"),
     "counts are a list": (
-        Step.fresh,
-        lambda s: with_counts(s, [1]),
-        TypeError,
-        "num_tokens_per_expert: expected .* seen list",
+        Step.fresh, lambda s: with_counts(s, [1]), TypeError, "num_tokens_per_expert: expected .* seen list",
     ),
     "counts are a scalar": (
-        Step.fresh,
-        lambda s: with_counts(s, torch.tensor(9)),
-        invalid,
-        r"num_tokens_per_expert: .* seen shape \[\]",
+        Step.fresh, lambda s: with_counts(s, torch.tensor(9)), invalid, r"num_tokens_per_expert: .* seen shape \[\]",
     ),
     "alignment is no number": (
-        Step.fresh,
-        lambda s: s.fresh(expert_alignment="8"),
-        TypeError,
-        "expert_alignment: expected .* seen str",
+        Step.fresh, lambda s: s.fresh(expert_alignment="8"), TypeError, "expert_alignment: expected .* seen str",
     ),
     "alignment beyond all numbers": (
-        Step.fresh,
-        lambda s: s.fresh(expert_alignment=2**70),
-        TypeError,
-        "expert_alignment: expected a whole number",
+        Step.fresh, lambda s: s.fresh(expert_alignment=2**70), TypeError, "expert_alignment: expected a whole number",
     ),
     "topk_idx is flat": (
         Step.fresh,
@@ -101,10 +83,7 @@ mistakes = {
         "topk_idx: expected a tensor",
     ),
     "topk_idx with a handle": (
-        Step.cached,
-        lambda s: s.cached(topk_idx=s.mine.topk_idx),
-        invalid,
-        "handle: expected no topk_idx",
+        Step.cached, lambda s: s.cached(topk_idx=s.mine.topk_idx), invalid, "handle: expected no topk_idx",
     ),
     "counts are no integers": (
         Step.fresh,
@@ -114,10 +93,7 @@ mistakes = {
     ),
     "handle is a tuple": (Step.cached, lambda s: s.cached((1, 2)), invalid, "handle: expected what dispatch"),
     "hidden differs from the handle's": (
-        Step.cached,
-        lambda s: s.buffer.dispatch(s.mine.x[:, :128].clone(), handle=s.handle),
-        invalid,
-        "dimension 1",
+        Step.cached, lambda s: s.buffer.dispatch(s.mine.x[:, :128].clone(), handle=s.handle), invalid, "dimension 1",
     ),
     "combine of no tensor": (Step.combine, lambda s: s.combine([1]), TypeError, "x: expected a torch.Tensor"),
     "combine along a number": (Step.combine, lambda s: s.combine(handle=3), TypeError, "seen int"),
@@ -125,10 +101,7 @@ mistakes = {
     "biases are numbers": (Step.combine, lambda s: s.combine(bias=(3, 4)), TypeError, "bias: expected .* seen int"),
     "three biases": (Step.combine, lambda s: s.combine(bias=(s.mine.x,) * 3), invalid, "0, 1 or 2 tensors, seen 3"),
     "combine without previous_event": (
-        Step.combine,
-        lambda s: s.combine(allocate_on_comm_stream=True),
-        invalid,
-        "allocate_on_comm_stream",
+        Step.combine, lambda s: s.combine(allocate_on_comm_stream=True), invalid, "allocate_on_comm_stream",
     ),
 }
 
@@ -150,7 +123,9 @@ def test_one_rank_errs_and_all_learn_of_it(name, culprit):
 def of_another_shape(buffer, size=hidden, count=experts, k=top_k):
     ids = torch.zeros(2, k, dtype=torch.int64)
     per_expert = torch.zeros(count, dtype=torch.int32)
-    return buffer.dispatch(torch.zeros(2, size, dtype=torch.bfloat16), topk_idx=ids, num_tokens_per_expert=per_expert)
+    return buffer.dispatch(
+        torch.zeros(2, size, dtype=torch.bfloat16), topk_idx=ids, num_tokens_per_expert=per_expert
+    )
 
 
 @pytest.mark.parametrize("culprit", [0, ranks - 1])

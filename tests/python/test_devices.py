@@ -13,36 +13,21 @@ def names_of(module, names):
 
 
 everywhere = [
-    *names_of(
-        "bodies.buffer",
-        """
-        rows_of_each_dtype fp8_pairs_and_casts expanded_rows worst_case cached_and_masks asynchronous own_memory""",
-    ),
-    *names_of(
-        "bodies.deep_ep",
-        """
+    *names_of("bodies.buffer", """
+        rows_of_each_dtype fp8_pairs_and_casts expanded_rows worst_case cached_and_masks asynchronous own_memory"""),
+    *names_of("bodies.deep_ep", """
         every_result source_tokens weights_of_all_ranks tuples ids_overwritten fp8_and_cached cached late_inputs
-        events_and_streams layouts worst_case memory_is_reused_in_order shares_of_sms""",
-    ),
-    *names_of(
-        "clients.v1",
-        """
-        trainer trainer_that_destroys all_keywords config_from_json constructor_retries subgroups""",
-    ),
-    *names_of(
-        "bodies.elastic",
-        """
+        events_and_streams layouts worst_case memory_is_reused_in_order shares_of_sms"""),
+    *names_of("clients.v1", """
+        trainer trainer_that_destroys all_keywords config_from_json constructor_retries subgroups"""),
+    *names_of("bodies.elastic", """
         flat expanded cached ids_overwritten statistics without_cpu_sync fp8 late_inputs events_and_streams attributes
-        shares_of_sms""",
-    ),
+        shares_of_sms"""),
     *names_of("clients.v2", "trainer_expanded trainer_by_hand trainer_flat inference"),
-    *names_of(
-        "bodies.low_latency",
-        """
+    *names_of("bodies.low_latency", """
         bf16_steps fp8_steps two_micro_batches two_sends kept_handles kept_small_results combined_again rebuilt_handles
         repeated_ids statistics masks halves_on_streams
-        solitary_mistakes all_options_of_the_buffer""",
-    ),
+        solitary_mistakes all_options_of_the_buffer"""),
     *names_of("clients.decode", "vllm sglang lmdeploy"),
     *names_of("bodies.utils", "reference_dispatch reference_combine casts hooks times"),
     *names_of("bodies.layers", "layer transposed_maps compiled"),

@@ -71,7 +71,9 @@ def test_operators_pass_pytorchs_own_checks():
         torch.library.opcheck(
             ops.combine, (rows.detach().requires_grad_(), None, token, buffer.key, len(x), False), test_utils=tests
         )
-        torch.library.opcheck(ops.dispatch_cached, (x, token, buffer.key, rows.shape[0], False), test_utils=tests)
+        torch.library.opcheck(
+            ops.dispatch_cached, (x, token, buffer.key, rows.shape[0], False), test_utils=tests
+        )
 
     on_ranks(body, size=1)
 

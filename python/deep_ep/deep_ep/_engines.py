@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Iterable, NamedTuple
 

@@ -159,7 +159,9 @@ def exchanged_ids(topk_idx: torch.Tensor, num_experts: int, communicator: Commun
     everybody = communicator.all_gather(ctypes.string_at(mine.data_ptr(), mine.numel() * 4))
     top_k = mine.shape[1]
     empty = torch.empty(0, top_k, dtype=torch.int32, device="cpu")
-    return [torch.frombuffer(bytearray(one), dtype=torch.int32).view(-1, top_k) if one else empty for one in everybody]
+    return [
+        torch.frombuffer(bytearray(one), dtype=torch.int32).view(-1, top_k) if one else empty for one in everybody
+    ]
 
 
 def sources_of_rows(ids_of_ranks: list[torch.Tensor], own: range, max_tokens: int, alignment: int) -> torch.Tensor:

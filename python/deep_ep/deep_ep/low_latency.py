@@ -20,7 +20,6 @@ Hook = Callable[[], None]
 
 _like = torch.empty(0, device="cpu")  # tensors of the engine are shown as tensors of its framework
 
-
 @opaque_calls
 class LowLatencyCalls:
     """The low-latency calls of `Buffer`.

@@ -52,7 +52,9 @@ def dispatch(
     if not expanded and layout != "flat":
         refuse_dispatch(buffer)
         raise ValueError(f"layout: expected 'flat' or 'expanded', seen {layout!r}")
-    rows, ids, weights, counts, token = _ops.dispatch(x, topk_idx, topk_weights, buffer.key, expanded, expert_alignment)
+    rows, ids, weights, counts, token = _ops.dispatch(
+        x, topk_idx, topk_weights, buffer.key, expanded, expert_alignment
+    )
     return Routed(rows, ids, weights, counts, token, x.shape[0], expanded)
 
 

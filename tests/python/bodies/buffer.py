@@ -163,7 +163,9 @@ def own_memory(group: Any) -> None:
     assert rows.device == device() and rows.shape == routed.x.shape
     rows.copy_(routed.x)
     weights, out = here(torch.full((len(rows),), 0.5)), torch.empty_like(job.mine.x)
-    back = job.buffer.combine(rows, routed.handle, row_weights=weights, bias0=job.mine.x, bias1=job.mine.x * 2, out=out)
+    back = job.buffer.combine(
+        rows, routed.handle, row_weights=weights, bias0=job.mine.x, bias1=job.mine.x * 2, out=out
+    )
     assert back.x is out
     close(out, job.sums() / 2 + 3 * job.own.x, 1e-5)
     before = job.buffer.heap_bytes_used

@@ -53,13 +53,8 @@ def prefill(group: Any) -> None:
     def steps(x: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         _, _, per_expert, in_rank, event = buffer.get_dispatch_layout(ids, experts, async_finish=True)
         rows, _, _, _, handle, event = buffer.dispatch(
-            x * 2,
-            topk_idx=ids,
-            topk_weights=weights,
-            num_tokens_per_expert=per_expert,
-            is_token_in_rank=in_rank,
-            previous_event=event,
-            async_finish=True,
+            x * 2, topk_idx=ids, topk_weights=weights, num_tokens_per_expert=per_expert, is_token_in_rank=in_rank,
+            previous_event=event, async_finish=True,
         )
         event.current_stream_wait()
         x = buffer.combine(rows * handle[4].shape[1], handle)[0]

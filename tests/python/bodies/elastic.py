@@ -200,7 +200,9 @@ def check_flat(job: Job, alignment: int | None) -> None:
 def check_biases(job: Job, rows: torch.Tensor, handle: Any, sums: torch.Tensor) -> None:
     for bias, factor in ((job.mine.x, 1), ((job.mine.x, job.mine.x), 2), ((), 0)):
         back, none, _ = job.buffer.combine(rows, handle, bias=bias)
-        torch.testing.assert_close(back.cpu().float(), sums.float() + factor * job.own.x.float(), rtol=2e-2, atol=5e-2)
+        torch.testing.assert_close(
+            back.cpu().float(), sums.float() + factor * job.own.x.float(), rtol=2e-2, atol=5e-2
+        )
         assert none is None
 
 
@@ -329,7 +331,9 @@ def check_without_cpu_sync(job: Job, do_expand: bool, queued: bool, of_call: dic
     options: Any = {"do_expand": do_expand, "expert_alignment": alignment, "do_cpu_sync": False} | of_call
 
     def step() -> Any:
-        x, ids, weights, handle, event = job.dispatch(async_with_compute_stream=queued, do_zero_padding=True, **options)
+        x, ids, weights, handle, event = job.dispatch(
+            async_with_compute_stream=queued, do_zero_padding=True, **options
+        )
         assert (event.event is not None) == queued
         # A combine and a cached dispatch are queued behind it without a wait.
         back, none, combined = job.buffer.combine(x, handle, previous_event=event, async_with_compute_stream=True)
@@ -337,10 +341,7 @@ def check_without_cpu_sync(job: Job, do_expand: bool, queued: bool, of_call: dic
             job.mine.x * 2, handle=handle, do_zero_padding=True, async_with_compute_stream=True
         )
         last, _, third = job.buffer.combine(
-            again,
-            handle,
-            previous_event=combined,
-            previous_event_before_epilogue=second,
+            again, handle, previous_event=combined, previous_event_before_epilogue=second,
             async_with_compute_stream=True,
         )
         third.current_stream_wait()

@@ -113,18 +113,12 @@ def solitary_mistakes(job: Job, rows: torch.Tensor, handle: Any) -> list[Any]:
         ("dispatch", TypeError, "expert_alignment: .* seen float", lambda: job.dispatch(expert_alignment=1.5)),
         ("dispatch", TypeError, "recv_stats: expected a torch.Tensor, seen list", counted([1])),
         ("dispatch", invalid, "recv_stats: expected shape .*, seen .99.", counted(torch.zeros(99, dtype=torch.int32))),
-        (
-            "cached",
-            invalid,
-            "recv_stats: expected integers, seen torch.bool",
-            cached(cumulative_local_expert_recv_stats=flags),
-        ),
-        (
-            "dispatch",
-            TypeError,
-            "previous_event_before_epilogue: expected an EventHandle",
-            lambda: job.dispatch(previous_event_before_epilogue="last"),
-        ),
+        ("cached", invalid, "recv_stats: expected integers, seen torch.bool", cached(
+            cumulative_local_expert_recv_stats=flags
+        )),
+        ("dispatch", TypeError, "previous_event_before_epilogue: expected an EventHandle", lambda: job.dispatch(
+            previous_event_before_epilogue="last"
+        )),
         ("dispatch", invalid, "num_max_tokens_per_rank", lambda: job.dispatch(do_cpu_sync=False)),
         ("dispatch", invalid, "first to make a disp", lambda: buffer.dispatch(x[:, :128], ids, num_experts=experts)),
         ("dispatch", invalid, "first to make a dispatch", lambda: job.dispatch(num_max_tokens_per_rank=4096)),

@@ -105,12 +105,8 @@ def transposed_maps(group: Any) -> None:
             cached.backward(gx)
             torch.testing.assert_close(again.grad, x.grad)
             mine_of_both = [
-                (routed.x.detach() * gx).sum(),
-                (routed.topk_weights.detach() * gw).sum(),
-                (y.detach() * gy).sum(),
-                (x.grad * mine.x).sum(),
-                (weights.grad * mine.topk_weights).sum(),
-                (rows.grad * rows.detach()).sum(),
+                (routed.x.detach() * gx).sum(), (routed.topk_weights.detach() * gw).sum(), (y.detach() * gy).sum(),
+                (x.grad * mine.x).sum(), (weights.grad * mine.topk_weights).sum(), (rows.grad * rows.detach()).sum(),
             ]
             everybody: list[Any] = [None] * group.size()
             dist.all_gather_object(everybody, [each.item() for each in mine_of_both], group)

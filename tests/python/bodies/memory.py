@@ -10,7 +10,7 @@ import switchyard
 import torch
 from bodies.deep_ep import Job
 from bodies.problem import Problem
-from devices import another_stream, busy, device, on_gpu, same
+from devices import busy, device, on_gpu, same
 
 hidden, experts, top_k = 1024, 8, 4
 

@@ -172,21 +172,12 @@ def lmdeploy(group: Any) -> None:
     for step in range(2):
         mine = decoder.inputs(step)
         sent = buffer.low_latency_dispatch(
-            mine.x,
-            mine.topk_idx,
-            job.max_tokens,
-            job.experts,
-            use_fp8=True,
-            async_finish=False,
+            mine.x, mine.topk_idx, job.max_tokens, job.experts, use_fp8=True, async_finish=False,
             return_recv_hook=True,
         )
         sent[4]()
         back, _, hook = buffer.low_latency_combine(
-            decoder.outputs(sent),
-            mine.topk_idx,
-            mine.topk_weights,
-            sent[2],
-            async_finish=False,
+            decoder.outputs(sent), mine.topk_idx, mine.topk_weights, sent[2], async_finish=False,
             return_recv_hook=True,
         )
         hook()

@@ -125,7 +125,9 @@ def train_a_layer(group: Any, buffer: deep_ep.Buffer) -> None:
     used = mine.topk_weights * (mine.topk_idx >= 0)
     torch.testing.assert_close(y.detach(), mine.x * used.sum(1, keepdim=True), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(x.grad, used.sum(1, keepdim=True).expand_as(x), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(weights.grad, (mine.x.sum(1, keepdim=True) * (mine.topk_idx >= 0)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        weights.grad, (mine.x.sum(1, keepdim=True) * (mine.topk_idx >= 0)), rtol=1e-3, atol=1e-3
+    )
 
 
 def trainer_that_destroys(group: Any) -> None:

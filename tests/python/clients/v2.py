@@ -20,11 +20,9 @@ timeouts: Any = {"num_cpu_timeout_secs": 20, "num_gpu_timeout_secs": 20}
 def inputs(group: Any, dtype: torch.dtype) -> reference.Inputs:
     """Ranks have different numbers of tokens."""
     rank = dist.get_rank(group)
-    return here(
-        reference.make_inputs(
-            seed + rank, tokens=max(0, tokens - 3 * rank), hidden=hidden, experts=experts, top_k=top_k, dtype=dtype
-        )
-    )
+    return here(reference.make_inputs(
+        seed + rank, tokens=max(0, tokens - 3 * rank), hidden=hidden, experts=experts, top_k=top_k, dtype=dtype
+    ))
 
 
 def gains(group: Any) -> torch.Tensor:
@@ -108,13 +106,8 @@ class Combine(torch.autograd.Function):
 def trainer_expanded(group: Any) -> None:
     """torchtitan: V2 expanded, aligned for a grouped matrix product, cached dispatch in backward."""
     buffer = deep_ep.ElasticBuffer(
-        group,
-        num_max_tokens_per_rank=tokens,
-        hidden=hidden,
-        num_topk=top_k,
-        use_fp8_dispatch=False,
-        explicitly_destroy=True,
-        **timeouts,
+        group, num_max_tokens_per_rank=tokens, hidden=hidden, num_topk=top_k, use_fp8_dispatch=False,
+        explicitly_destroy=True, **timeouts,
     )
     mine = inputs(group, torch.float32)
     for alignment in (1, 8):
@@ -175,15 +168,8 @@ def trainer_flat(group: Any) -> None:
 def inference(group: Any) -> None:
     """LightLLM: FP8 rows, expanded, for a grouped matrix product by prefix sums; no CPU sync; several layers."""
     buffer = deep_ep.ElasticBuffer(
-        group=group,
-        num_max_tokens_per_rank=tokens,
-        hidden=hidden,
-        num_topk=top_k,
-        use_fp8_dispatch=True,
-        allow_hybrid_mode=False,
-        prefer_overlap_with_compute=False,
-        explicitly_destroy=True,
-        **timeouts,
+        group=group, num_max_tokens_per_rank=tokens, hidden=hidden, num_topk=top_k, use_fp8_dispatch=True,
+        allow_hybrid_mode=False, prefer_overlap_with_compute=False, explicitly_destroy=True, **timeouts,
     )
     num_sms = buffer.get_theoretical_num_sms(experts, top_k)
     stats = here(torch.zeros(experts // group.size(), dtype=torch.int32))
@@ -197,10 +183,7 @@ def inference(group: Any) -> None:
             made[begin:end] = (wide[begin:end] * gain * row_weights[begin:end, None]).bfloat16()
             begin = -(-end // 128) * 128
         y, _, event = buffer.combine(
-            made,
-            handle,
-            num_sms=num_sms,
-            num_qps=buffer.get_theoretical_num_qps(num_sms),
+            made, handle, num_sms=num_sms, num_qps=buffer.get_theoretical_num_qps(num_sms),
             async_with_compute_stream=True,
         )
         event.current_stream_wait()
