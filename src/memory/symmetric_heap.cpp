@@ -1,16 +1,14 @@
 #include "memory/symmetric_heap.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstdint>
-#include <exception>
-#include <new>
 #include <thread>
 
 #include "base/check.hpp"
 #include "base/deadline.hpp"
 #include "base/log.hpp"
+#include "base/refusal.hpp"
 #include "memory/shortage.hpp"
 
 namespace switchyard {
@@ -120,58 +118,34 @@ std::size_t SymmetricHeap::give_back() {
 
 // What is free may still be read by what the caller has queued on its one stream.
 void SymmetricHeap::wait_for_caller() {
-  std::array<std::uintptr_t, 1> stream{};
-  {
-    std::lock_guard const lock(reading_);
-    if (!noted_ || !caller_) return;
-    stream[0] = *caller_;
-  }
-  tools_.fence(stream)->wait();
-}
-
-std::optional<std::uintptr_t> SymmetricHeap::note_caller(std::uintptr_t stream) noexcept {
-  std::lock_guard const lock(reading_);
-  if (!caller_) caller_ = stream;
-  if (several_callers_ || *caller_ == stream) return std::nullopt;
-  several_callers_ = true;
-  return noted_ ? caller_ : std::nullopt;
+  auto const stream = readers_.unnamed();
+  if (stream) tools_.fence({&*stream, 1})->wait();
 }
 
 bool SymmetricHeap::note(std::byte const* at, std::uintptr_t stream) noexcept {
   auto const offset = offset_of(at, 1);
-  if (!offset) return false;
-  std::lock_guard const lock(reading_);
-  noted_ = true;
-  if (!tools_.fence || (!several_callers_ && caller_ == stream)) return true;
+  if (!offset || !tools_.fence) return false;
   auto const block = allocator_.block_at(*offset);
-  if (!block) return true;
-  try {
-    auto& streams = readers_[*block];
-    if (std::ranges::find(streams, stream) == streams.end()) streams.push_back(stream);
-  } catch (std::bad_alloc const&) {
-    logger().error("rank {}: no memory to note that a stream reads a tensor", rank_);
-  }
+  if (!block) return false;
+  if (auto const refusal = refusal_of([&] { readers_.note(*block, stream); }))
+    logger().error("rank {}: noting that a stream reads a tensor: {}", rank_, refusal->text);
   return true;
 }
 
 // A block that other streams read is free when they have: the host asks when it needs memory, and no stream waits.
 void SymmetricHeap::release(std::size_t offset) noexcept {
-  try {
+  bool read = false;
+  auto const refusal = refusal_of([&] {
+    auto const streams = readers_.take(offset);
+    if (streams.empty()) return;
+    read = true;
+    auto fence = tools_.fence(streams);
     std::lock_guard const lock(reading_);
-    auto const readers = readers_.extract(offset);
-    if (!readers.empty()) {
-      released_.push_back({offset, nullptr});
-      released_.back().fence = tools_.fence(readers.mapped());
-      return;
-    }
-  } catch (std::exception const& error) {
-    // The block stays taken: nobody knows when it has been read.
-    logger().error("rank {}: a block of the heap that other streams read: {}", rank_, error.what());
-    std::lock_guard const lock(reading_);
-    std::erase_if(released_, [](Released const& each) { return each.fence == nullptr; });
-    return;
-  }
-  allocator_.free(offset);
+    released_.push_back({offset, std::move(fence)});
+  });
+  if (!read) return allocator_.free(offset);
+  // Nobody knows then when the block has been read, so it stays taken.
+  if (refusal) logger().error("rank {}: a block of the heap that streams read: {}", rank_, refusal->text);
 }
 
 SymmetricHeap::Looked SymmetricHeap::free_what_has_passed() noexcept {

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "memory/block_allocator.hpp"
+#include "memory/block_readers.hpp"
 #include "memory/segment.hpp"
 #include "memory/stream_uses.hpp"
 
@@ -77,11 +77,8 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap>, privat
   // pages. Returns by how many bytes the heap has become smaller.
   std::size_t give_back();
 
-  // A call's inputs and results are ordered by this stream. As long as all calls name one stream, a block that is
-  // released may be used again at once: the next call comes behind what was queued there. The first time that a
-  // call names another, it returns the earlier one if tensors of the heap have been read there: the call must come
-  // behind that, too.
-  std::optional<std::uintptr_t> note_caller(std::uintptr_t stream) noexcept;
+  // See BlockReaders.
+  std::optional<std::uintptr_t> note_caller(std::uintptr_t stream) { return readers_.note_caller(stream); }
 
   // Makes a block of the own heap shorter.
   void trim(Block const& block, std::size_t bytes) { allocator_.trim(block.offset, bytes); }
@@ -111,15 +108,12 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap>, privat
   std::vector<std::size_t> before_;  // size of the heap before each growth that was not given back
   HeapTools tools_;
 
-  std::mutex reading_;                    // guards what follows
-  std::optional<std::uintptr_t> caller_;  // the stream that all calls so far have named
-  bool several_callers_ = false;
-  bool noted_ = false;
-  std::map<std::size_t, std::vector<std::uintptr_t>> readers_;  // streams that read a block, besides caller_
+  BlockReaders readers_;  // by offset
   struct Released {
     std::size_t offset;
     std::unique_ptr<StreamFence> fence;
   };
+  std::mutex reading_;              // guards what follows
   std::vector<Released> released_;  // blocks that may still be read
 };
 

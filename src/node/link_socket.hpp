@@ -1,6 +1,7 @@
 // Unix sockets in the abstract namespace.
 #pragma once
 
+#include <sys/socket.h>
 #include <sys/un.h>
 
 #include <optional>
