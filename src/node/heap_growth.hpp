@@ -3,7 +3,7 @@
 //
 // Every rank has a datagram socket and a thread that serves it, so a heap grows while its peers' callers compute,
 // and while kernels of all ranks run: what is mapped already does not move, and a kernel that was launched before
-// may use what is mapped after. Ranks that are threads of one process share a mapping, and need not be told.
+// may use what is mapped after. Ranks that are threads of one process share a mapping, and need no message.
 #pragma once
 
 #include <array>
@@ -26,7 +26,7 @@
 
 namespace switchyard {
 
-// Where a rank is told of growth. Its bytes are sent as they lie.
+// Where a rank learns of growth. Its bytes are sent as they lie.
 struct GrowthAddress {
   std::array<std::byte, 16> name{};    // of the socket
   std::array<std::byte, 16> secret{};  // which whoever writes to it must show

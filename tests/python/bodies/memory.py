@@ -84,7 +84,7 @@ def _released_on_the_stream(result: list[torch.Tensor], stream: Any) -> torch.Te
 
 
 def read_on_another_stream(group: Any) -> None:
-    """Whether it was told by record_stream() or released where it was read, nobody writes there before."""
+    """Whether record_stream() was called or it was released where it was read, nobody writes there before."""
     job = LargeJob(group)
     other = torch.cuda.Stream()
     ways: tuple[Callable[..., torch.Tensor], ...] = (_released_by_record_stream, _released_on_the_stream)
