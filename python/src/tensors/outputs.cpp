@@ -25,7 +25,7 @@ struct HandedOut {
 };
 
 // The framework may have queued work that reads the tensor on another stream than the call's: on the one that is
-// current where the last reference goes, as PyTorch's backward pass does it, or on those that it was told of
+// current where the last reference goes, as PyTorch's backward pass does it, or on those that it was called with
 // (record_stream).
 void note_current_stream(HandedOut const& tensor) noexcept {
   dlpack::Device const device = tensor.managed.tensor.device;
