@@ -35,7 +35,7 @@ __device__ inline Claim start_claim(SlotDispatchArgs const& args, StreamRows con
   if (expert >= args.experts.num_experts()) return claim;
   claim.owner = args.owners.rank_of(expert);
   claim.reachable = (masked >> claim.owner & 1) == 0;
-  claim.count = rows_to_send(args, rows, expert);
+  claim.count = rows.total_of(expert);
   // Relaxed: the credit that this rank has acquired comes after the owner's zero, and the owner reads the sum in
   // count_by_expert() after the words of this call.
   if (claim.reachable && claim.count > 0)

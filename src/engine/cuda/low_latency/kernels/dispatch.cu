@@ -71,7 +71,8 @@ __device__ SendRoom room_of(SlotDispatchArgs const& args, uint4* shared, SendMem
                    .before = totals + streams,
                    .failed = &memory.failed,
                    .repeats = &memory.repeats,
-                   .one_batch = args.tokens <= batch_tokens},
+                   .one_batch = args.tokens <= batch_tokens,
+                   .repeated = false},
           .buffer = align_ring(reinterpret_cast<std::byte*>(totals + 2 * streams))};
 }
 
@@ -167,7 +168,7 @@ __device__ void send_waves(SlotDispatchArgs const& args, Waves<Sender>& waves, S
 template <typename Sender>
 __device__ Sent send_tokens(SlotDispatchArgs const& args, FrameState const& before, uint4* shared) {
   __shared__ SendMemory memory;
-  SendRoom const room = room_of(args, shared, memory);
+  SendRoom room = room_of(args, shared, memory);
   Waves<Sender> waves(args, memory, room.buffer);
   // Memory is slow, so what is needed later is loaded first.
   std::int64_t const first_id = load_own_id_of_batch(args, 0);
@@ -188,7 +189,7 @@ __device__ Sent send_tokens(SlotDispatchArgs const& args, FrameState const& befo
     Sender::abandon(waves.now());
     return {.ok = false, .masked = credits.masked};
   }
-  if (!room.rows.one_batch) count_batches(args, waves.batch(), room.rows);
+  count_all(args, waves.batch(), room.rows);
   Claim const claim = start_first_claim(args, room.rows, credits.masked);
   OwnSlot const own = number_wave(args, waves.now(), room.rows, own_id);
   finish_claims(args, room.rows, claim, epoch, credits.masked);

@@ -59,16 +59,6 @@ struct OwnSlot {
   bool first;            // it has a row of its own: rank_major, the first of the token's slots with this stream
 };
 
-// expert_major, when some tokens have an expert in several slots: a row for each slot, as far as there is room. A
-// slot beyond that is not used, and the host throws for it in a later call.
-static __device__ __noinline__ void number_repeated(SlotDispatchArgs const& args, OwnSlot& own, std::int64_t token,
-                                                    int slot) {
-  own.number = count_slots(args, own.expert, token * args.top_k + slot);
-  if (own.number < static_cast<std::uint32_t>(args.max_tokens)) return;
-  note_bad_id(args, token, slot);
-  own.expert = own.rank = own.stream = -1;
-}
-
 // The row's position in its stream, or -1 when nothing can be sent there.
 __device__ inline std::int32_t position_of(SlotDispatchArgs const& args, OwnSlot const& own, SendState const& state,
                                            int* failed) {
@@ -94,7 +84,11 @@ __device__ inline OwnSlot number_wave(SlotDispatchArgs const& args, Wave const& 
   if (own.stream >= 0) {
     own.first = !args.rank_major || !has_earlier(wave.stream + at.token * args.top_k, at.slot);
     own.number = rows.before_of(own.stream, static_cast<int>((wave.first + at.token) % batch_tokens));
-    if (*rows.repeats != 0) number_repeated(args, own, wave.first + at.token, at.slot);
+    if (rows.repeated) {
+      int const number = number_repeated(args, own.expert, wave.first + at.token, at.slot);
+      if (number < 0) own.stream = -1;
+      own.number = static_cast<std::uint32_t>(number);
+    }
   }
   return own;
 }
