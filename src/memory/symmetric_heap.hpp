@@ -31,6 +31,8 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap> {
 
   // Makes the own heap at least so large, for all ranks that map it. Returns false when it cannot.
   [[nodiscard]] bool grow_to(std::size_t bytes) { return heap_bytes(rank_) >= bytes; }
+  // How large the heap of a rank may be by now, or become.
+  [[nodiscard]] std::size_t most_heap_bytes(int rank) const noexcept { return heap_bytes(rank); }
   // Returns nothing when the own heap has no free range of that size.
   [[nodiscard]] std::optional<Block> allocate(std::size_t bytes);
   // Makes a block of the own heap shorter.
