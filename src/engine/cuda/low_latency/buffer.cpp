@@ -283,6 +283,8 @@ class CudaLowLatency final : public LowLatencyEngine {
     SlotRows const rows = slot_rows_of(args);
     std::uint64_t const capture = cuda::capture_of(stream_of(args.cuda_stream));
     bool const captured = capture != 0;
+    // A result that was released in this frame would be forgotten: a dispatch gives it back, but no replay does.
+    if (captured) engine_.expect_replays();
     auto const lease = lease_frame(args, captured);
     lease->capture = capture;
     cuda::SlotDispatchArgs kernel = kernel_of(args, rows);

@@ -40,6 +40,8 @@ class LowLatency {
   }
   void launch(SlotDispatchArgs& args, Run const& run);
   void launch(SlotCombineArgs& args, Run const& run);
+  // Before a capture: gives back what was released, because replays will not.
+  void expect_replays();
 
   // From here on the frame has this dispatch's result. `number` counts dispatches from 1.
   void begin(int frame, std::uint64_t number) { tracker_.begin(frame, number); }
@@ -75,7 +77,6 @@ class LowLatency {
   void publish_bays(std::span<int const> of_frames);
 
  private:
-  void expect_replays();
   void prepare(SlotArgs& args, cudaStream_t stream);
   void remember(cudaStream_t stream, bool captured);
   void launch_release(std::uint32_t frames);

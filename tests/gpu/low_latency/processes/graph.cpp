@@ -154,6 +154,17 @@ TEST_P(GpuLowLatencyGraph, ReplaysRightAfterCalls) {
                    [&](SlotRank& rank, LowLatencyBuffer& buffer) { replay_after_calls(problems, rank, buffer); });
 }
 
+// Nothing comes between the release of a result and the capture of a dispatch into its frame.
+TEST_P(GpuLowLatencyGraph, ACaptureRightAfterARelease) {
+  SlotCase c = whole_case(GetParam());
+  c.max_results = 1;
+  auto const problems = graph_problems(c, 4);
+  run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    slot_round_trip(problems.front(), rank, buffer);
+    replay_whole(problems, rank, buffer, 20);
+  });
+}
+
 // As many results as there are frames, kept, and the frames have other bays; none if memory of this kind does not
 // grow, on all ranks alike.
 std::vector<std::unique_ptr<KeptTrip>> keep_all_frames(SlotProblem const& p, SlotRank& rank,
