@@ -29,7 +29,8 @@ struct LowLatencyOptions {
   std::int64_t hidden = 0;      // H
   int num_experts = 0;          // E
   int top_k = 0;                // K: 1 to 64
-  int max_results = 2;          // F: results that a rank may hold at once, 1 to 16; memory grows with it
+  // F, 1 to 16: results that there is memory for from the beginning, and dispatches that can be combined at a time.
+  int max_results = 2;
   // Most bytes of a token's row, and of its scales, as they travel in a dispatch; 0: those of bf16 (2 * H), and of
   // f32 scales (4 * G). Rows of an f32 x that is not cast need 4 * H, opaque payloads as many as they have.
   std::int64_t max_row_bytes = 0;
@@ -166,15 +167,18 @@ class LowLatencyBuffer {
  public:
   LowLatencyBuffer(Communicator const& communicator, LowLatencyOptions const& options);
 
-  // Both halves in one. Throws InvalidArgument when the result of F dispatches ago is still held.
+  // Both halves in one. If the result of F dispatches ago is still held, it stays as it is, and the buffer takes
+  // memory for one more. Throws InvalidArgument when there is none, when that result is part of a CUDA graph or its
+  // memory is, and when a receive half of it, or of its combines, was not called.
   LowLatencyReceived dispatch(LowLatencyDispatchArgs const& args);
   // The send half; sets `receive` to the other. In a CUDA graph the result is that of the latest replay, and lasts
   // until the next replay of any graph of this buffer. Replays must come in the order of the calls around them: on
   // the same stream, or ordered by events.
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive);
 
-  // A dispatch may be combined several times, one after another, as long as its result or its handle is held: all
-  // ranks do so equally often. Each combine after the first costs one more exchange of flags.
+  // A dispatch may be combined several times, one after another, as long as its result or its handle is held and it
+  // is one of the latest F dispatches: all ranks do so equally often. Each combine after the first costs one more
+  // exchange of flags.
   void combine(LowLatencyCombineArgs const& args);
   void send_combine(LowLatencyCombineArgs const& args, ReceiveHook& receive);
 

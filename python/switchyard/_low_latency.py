@@ -46,7 +46,8 @@ class LowLatencyBuffer(Owner):
         hidden: H, elements of a token.
         num_experts: E, experts of all ranks together.
         top_k: K, 1 to 64.
-        max_results: results that a rank may hold at once, 1 to 16. Memory grows with it.
+        max_results: F, 1 to 16: results that there is memory for from the beginning, and dispatches that can be
+            combined at a time. When more results are held, the buffer takes more memory.
         max_row_bytes, max_scale_bytes: the most bytes that a token's row and its scales take on their way; 0: 2 * H as
             in bfloat16, and float32 scales. Rows of a float32 x need 4 * H unless they are cast; opaque payloads need
             their own size.
@@ -126,7 +127,9 @@ class LowLatencyBuffer(Owner):
             cuda_stream: CUDA engine: the stream of the call, as an integer; None: the framework's current one.
 
         Raises:
-            InvalidArgument: max_results results are still held; further reasons are in the class's description.
+            InvalidArgument: the result of max_results dispatches ago is held, and there is no memory for one more, or a
+                hook of it was not called, or its memory is part of a CUDA graph; further reasons are in the class's
+                description.
         """
         arguments = low_latency_dispatch_arguments(x, topk_idx, options)
         return LowLatencyReceived(self._core.dispatch(*arguments), type(x))
@@ -137,7 +140,7 @@ class LowLatencyBuffer(Owner):
         """Runs the send half of `dispatch`. The hook that it returns runs the receive half.
 
         Contents of the result are valid after the hook. Nothing runs between the halves. Other calls may be made
-        meanwhile, up to max_results results. Call hooks in the order of the sends. Inputs must stay unchanged until
+        meanwhile, up to max_results dispatches. Call hooks in the order of the sends. Inputs must stay unchanged until
         then; the hook keeps them.
         """
         core, hook = self._core.send_dispatch(*low_latency_dispatch_arguments(x, topk_idx, options))

@@ -15,14 +15,14 @@ std::size_t output_bytes_of(std::size_t hidden) {
   return std::max(2 * hidden, logfmt_row_bytes(hidden));
 }
 
-// Makes the tensors of one frame.
-class FrameTensors {
+// Makes the tensors of one bay.
+class BayTensors {
  public:
-  FrameTensors(FramePlace const& place, std::shared_ptr<detail::Lease> lease)
+  BayTensors(BayPlace const& place, std::shared_ptr<detail::Lease> lease)
       : place_(place), lease_(std::move(lease)) {}
 
   [[nodiscard]] Tensor at(std::size_t offset, DType dtype, std::initializer_list<std::int64_t> shape) const {
-    TensorView view(place_.frame + offset, dtype, shape);
+    TensorView view(place_.bay + offset, dtype, shape);
     view.device = place_.device;
     return {view, lease_};
   }
@@ -30,7 +30,7 @@ class FrameTensors {
   // The same with the last two dimensions in column-major order.
   [[nodiscard]] Tensor columns_at(std::size_t offset, DType dtype,
                                   std::initializer_list<std::int64_t> shape) const {
-    TensorView view(place_.frame + offset, dtype, shape);
+    TensorView view(place_.bay + offset, dtype, shape);
     view.device = place_.device;
     view.strides[1] = 1;
     view.strides[2] = view.shape[1];
@@ -38,7 +38,7 @@ class FrameTensors {
   }
 
  private:
-  FramePlace const& place_;
+  BayPlace const& place_;
   std::shared_ptr<detail::Lease> lease_;
 };
 
@@ -120,10 +120,10 @@ std::array<SizeOption, 7> size_options_of(LowLatencyOptions const& options) {
            {"max_scale_bytes", options.max_scale_bytes}}};
 }
 
-LowLatencyReceived received_in(FramePlace const& place, SlotSizes const& sizes, SlotRows const& rows,
+LowLatencyReceived received_in(BayPlace const& place, SlotSizes const& sizes, SlotRows const& rows,
                                std::shared_ptr<detail::Lease> const& lease) {
   SlotLayoutBytes const parts = slot_layout(sizes);
-  FrameTensors const tensors(place, lease);
+  BayTensors const tensors(place, lease);
   bool const by_expert = rows.layout == SlotLayout::expert_major;
   std::int64_t const num_ranks = sizes.num_ranks;
   std::int64_t const groups = by_expert ? place.local_experts : num_ranks;
@@ -148,12 +148,12 @@ LowLatencyReceived received_in(FramePlace const& place, SlotSizes const& sizes, 
   return result;
 }
 
-Tensor outputs_in(FramePlace const& place, SlotSizes const& sizes, DType dtype, std::int64_t hidden,
+Tensor outputs_in(BayPlace const& place, SlotSizes const& sizes, DType dtype, std::int64_t hidden,
                   std::shared_ptr<detail::Lease> const& lease) {
   bool const by_expert = lease->layout == SlotLayout::expert_major;
   std::int64_t const groups = by_expert ? place.local_experts : sizes.num_ranks;
   std::int64_t const slots = by_expert ? sizes.num_ranks * sizes.max_tokens : sizes.max_tokens;
-  return FrameTensors(place, lease).at(slot_layout(sizes).outputs, dtype, {groups, slots, hidden});
+  return BayTensors(place, lease).at(slot_layout(sizes).outputs, dtype, {groups, slots, hidden});
 }
 
 }  // namespace switchyard

@@ -32,7 +32,10 @@ void check_low_latency_dispatch(LowLatencyDispatchArgs const& args, LowLatencyIn
 void check_low_latency_combine(LowLatencyCombineArgs const& args, LowLatencyInfo const& buffer);
 // The handle must be of this buffer, and younger than its last reset.
 void check_low_latency_handle(LowLatencyHandle const& handle, LowLatencyInfo const& buffer);
-// A coded combine writes its codes where the frame has its outputs, so x must lie elsewhere.
+// For a combine: its dispatch must be the latest one of its frame. `dispatches` is how many there were since the
+// last reset.
+void check_latest(LowLatencyHandle const& handle, LowLatencyInfo const& buffer, std::uint64_t dispatches);
+// A coded combine writes its codes where the bay has its outputs, so x must lie elsewhere.
 void check_coding(LowLatencyCombineArgs const& args, void const* outputs);
 void check_outputs_dtype(DType dtype);
 void check_peer(int rank, LowLatencyInfo const& buffer);
@@ -73,18 +76,18 @@ BufferOptions buffer_options_of(LowLatencyOptions const& options, std::size_t he
 std::array<SizeOption, 7> size_options_of(LowLatencyOptions const& options);
 inline constexpr std::string_view low_latency_sizes = "LowLatencyOptions::max_tokens or max_results";
 
-// Where a frame lies.
-struct FramePlace {
-  std::byte* frame = nullptr;
+// Where a bay lies.
+struct BayPlace {
+  std::byte* bay = nullptr;
   Device device = Device::cpu;
   int local_experts = 0;  // of this rank
 };
 
 // The tensors of a dispatch's result, and its handle. All of them own the lease together.
-LowLatencyReceived received_in(FramePlace const& place, SlotSizes const& sizes, SlotRows const& rows,
+LowLatencyReceived received_in(BayPlace const& place, SlotSizes const& sizes, SlotRows const& rows,
                                std::shared_ptr<detail::Lease> const& lease);
 // The tensor that LowLatencyBuffer::outputs() hands out.
-Tensor outputs_in(FramePlace const& place, SlotSizes const& sizes, DType dtype, std::int64_t hidden,
+Tensor outputs_in(BayPlace const& place, SlotSizes const& sizes, DType dtype, std::int64_t hidden,
                   std::shared_ptr<detail::Lease> const& lease);
 
 }  // namespace switchyard

@@ -187,6 +187,15 @@ void check_low_latency_handle(LowLatencyHandle const& handle, LowLatencyInfo con
           "handle: expected one from after the last reset, seen one from before");
 }
 
+void check_latest(LowLatencyHandle const& handle, LowLatencyInfo const& buffer, std::uint64_t dispatches) {
+  std::uint64_t const ago = dispatches - handle.lease()->number;
+  auto const frames = static_cast<std::uint64_t>(buffer.options.max_results);
+  require(ago < frames,
+          "handle: expected one of the latest {} dispatches (max_results), seen that of {} dispatches ago, whose "
+          "tensors can still be read",
+          frames, ago);
+}
+
 void check_coding(LowLatencyCombineArgs const& args, void const* outputs) {
   require(args.coding == CombineCoding::none || args.x.data != outputs,
           "x: expected a tensor other than that of outputs() with coding logfmt10, seen that one");

@@ -10,10 +10,13 @@
 
 namespace switchyard::detail {
 
-// Holds the frame of one dispatch. Its tensors, its handle and its receive hook own it together; when the last of
-// them goes, on whichever thread, the frame goes back to its sources.
+// Holds the result of one dispatch. Its tensors, its handle and its receive hook own it together; when the last of
+// them goes, on whichever thread, the frame goes back to its sources. If the frame has gone on without the result,
+// which then kept the bay for itself, that is free again.
 struct Lease {
   int frame = 0;
+  int bay = 0;
+  std::uint64_t number = 0;  // of the dispatch since the last reset, counted from 1
   SlotLayout layout = SlotLayout::expert_major;
   std::int64_t num_tokens = 0;      // N of the dispatch
   std::uint64_t buffer_id = 0;      // of the buffer that made it
@@ -46,7 +49,7 @@ struct Lease {
 // and each call throws that error until reset() returns. The same holds where ranks ask for different things.
 //
 // Ownership. Inputs belong to the caller, who keeps them unchanged until the receive half is complete. Results own
-// the lease of their frame; no rank overwrites a frame that is leased.
+// a lease; no rank overwrites a bay that is leased.
 //
 // Lifetime. The face calls drain() once, when the caller's last LowLatencyBuffer goes, and then releases the
 // engine. Hooks and leases that are left hold what they need of it.

@@ -25,8 +25,8 @@ everywhere = [
         shares_of_sms"""),
     *names_of("clients.v2", "trainer_expanded trainer_by_hand trainer_flat inference"),
     *names_of("bodies.low_latency", """
-        bf16_steps fp8_steps two_micro_batches two_sends kept_handles kept_small_results combined_again rebuilt_handles
-        repeated_ids statistics masks halves_on_streams
+        bf16_steps fp8_steps two_micro_batches two_sends kept_handles kept_rows kept_small_results combined_again
+        rebuilt_handles repeated_ids statistics masks halves_on_streams
         solitary_mistakes all_options_of_the_buffer"""),
     *names_of("clients.decode", "vllm sglang lmdeploy"),
     *names_of("bodies.utils", "reference_dispatch reference_combine casts hooks times"),

@@ -19,6 +19,7 @@ _words = (
     ("BufferOptions::heap_bytes", "SWITCHYARD_HEAP_BYTES"),
     ("BufferOptions::max_tokens", "num_max_tokens_per_rank"),
     ("BufferOptions::", ""),
+    (" dispatches (max_results)", " dispatches"),
     ("LowLatencyOptions::max_tokens or max_results", "num_max_dispatch_tokens_per_rank"),
     ("LowLatencyOptions::", ""),
     ("max_tokens = ", "num_max_dispatch_tokens_per_rank = "),  # callers choose it for low-latency buffers only

@@ -83,9 +83,9 @@ class LowLatencyCalls:
         Returns:
             recv_x [L, M*R, H] bfloat16, or (float8_e4m3fn, scales [L, M*R, ceil(H/128)] float32 or
             [L, M*R, ceil(H/512)] int32, column-major in the last two dimensions); recv_count [L] int32; the handle;
-            the event; the hook, or None. Slots are taken in turn: the result of 4 dispatches ago must be free. recv_x
-            and its scales hold theirs, and so does the handle until it is combined; recv_count and what is read from
-            the handle may be kept.
+            the event; the hook, or None. A result that is held is not overwritten. recv_x and its scales hold it, and
+            so does the handle until it is combined; recv_count and what is read from the handle have memory of their
+            own. There is memory for 4 results, and the engine takes more when more are held.
 
         An id that repeats within a token of topk_idx is a row each. A rank may send M rows to an expert: on the CPU
         more raise InvalidArgument; on CUDA they are left out, and a later call raises.
@@ -131,9 +131,9 @@ class LowLatencyCalls:
             x: [L, M*R, H] bfloat16, in the slots of the dispatch.
             topk_idx: [N, K] int64, as in the dispatch.
             topk_weights: [N, K] float32.
-            handle: the handle of the dispatch, or a tuple of its items. A dispatch may be combined again, on all ranks
-                alike, as long as recv_x or another tensor in its slots lives: its first combine releases the slots,
-                since programs keep handles of many layers.
+            handle: the handle of the dispatch, or a tuple of its items. It must be one of the latest 4 dispatches. It
+                may be combined again, on all ranks alike, as long as recv_x or another tensor in its slots lives: its
+                first combine releases the slots, since programs keep handles of many layers.
             use_logfmt: values take 10 bits on the way; x must not lie in get_next_low_latency_combine_buffer(handle).
             zero_copy: the rows are in get_next_low_latency_combine_buffer(handle); x is not read. Excludes use_logfmt.
                 If that was not called since the last combine, its rows are sent again.
@@ -313,10 +313,10 @@ def _check_routing(topk_idx: torch.Tensor, of_dispatch: torch.Tensor | None) -> 
 def _dispatch_error(error: Exception) -> Exception:
     if not str(error).startswith("max_results:"):
         return in_our_words(error, ("wait_ns_per_source", "dispatch_wait_recv_cost_stats"))
+    seen = str(error).partition(";")[0].replace("max_results:", "low_latency_dispatch:")
     text = (
-        f"low_latency_dispatch: expected the result of {max_results} dispatches ago to be free, seen it held: free "
-        "earlier ones: recv_x, its scales, tensors of get_next_low_latency_combine_buffer, hooks that were not called, "
-        "and handles that were not combined, with what was read from them"
+        f"{seen}: call hooks that were not called, and free earlier results: recv_x, its scales, tensors of "
+        "get_next_low_latency_combine_buffer, and handles that were not combined, with what was read from them"
     )
     return with_text(error, text)
 

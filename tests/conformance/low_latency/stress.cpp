@@ -1,7 +1,8 @@
 // Low-latency mode under stress: ranks that are held up at any of their signals, orders of halves, routings and
-// numbers of tokens that change from call to call, results that are held for as long as may be. Every byte is
-// checked.
+// numbers of tokens that change from call to call, results that are held for as long as may be and longer. Every
+// byte is checked.
 #include "control/signal_delay.hpp"
+#include "support/low_latency_kept.hpp"
 #include "support/low_latency_plan.hpp"
 #include "support/low_latency_trip.hpp"
 
@@ -11,6 +12,7 @@ namespace {
 class LowLatencyStress : public LowLatencyTest {};
 
 constexpr int trips_a_buffer = 250;  // two calls each
+constexpr int most_kept = 9;         // results whose frames have gone on without them
 
 class Delays {
  public:
@@ -49,10 +51,12 @@ SlotCase random_call(SlotCase c, Random& random) {
 // What one rank does: the plan is that of all, what it does in between is its own affair.
 class StressedRank {
  public:
-  StressedRank(std::vector<SlotProblem const*> const& problems, SlotRank& rank, LowLatencyBuffer& buffer)
+  StressedRank(std::vector<SlotProblem const*> const& problems, SlotRank& rank, LowLatencyBuffer& buffer,
+               bool keeps)
       : problems_(problems),
         rank_(rank),
         buffer_(buffer),
+        keeps_(keeps),
         trips_(problems.size()),
         own_(mix(rank.c.seed, static_cast<std::uint64_t>(rank.rank()), 31)) {}
 
@@ -68,7 +72,7 @@ class StressedRank {
     std::unique_ptr<SlotTrip>& trip = trips_[index(planned.trip)];
     switch (planned.half) {
       case Half::send:
-        if (planned.trip >= rank_.c.max_results) release(planned.trip - rank_.c.max_results);
+        if (planned.trip >= rank_.c.max_results) make_room(planned.trip - rank_.c.max_results);
         trip = std::make_unique<SlotTrip>(*problems_[index(planned.trip)], rank_, buffer_);
         trip->send();
         break;
@@ -82,6 +86,15 @@ class StressedRank {
         trip->check_combined();
         done_.push_back(planned.trip);
         break;
+    }
+  }
+
+  // The trip's frame is to be used again, and the result may stay.
+  void make_room(int trip) {
+    if (!keeps_ || own_.chance(40)) return release(trip);
+    if (!trips_[index(trip)]) return;
+    if (kept_++ % most_kept == 0) {
+      for (int earlier = 0; earlier < trip; ++earlier) release(earlier);
     }
   }
 
@@ -102,12 +115,14 @@ class StressedRank {
   std::vector<SlotProblem const*> const& problems_;
   SlotRank& rank_;
   LowLatencyBuffer& buffer_;
+  bool keeps_;
   std::vector<std::unique_ptr<SlotTrip>> trips_;
   std::vector<int> done_;  // and not released
+  int kept_ = 0;
   Random own_;
 };
 
-bool stress_one_buffer(Random& random) {
+bool stress_one_buffer(Random& random, bool keeps) {
   SlotCase c = random_sizes(random);
   c.seed = random.bits();
   std::vector<SlotProblem> pool;
@@ -116,7 +131,7 @@ bool stress_one_buffer(Random& random) {
   for (int i = 0; i < trips_a_buffer; ++i) problems.push_back(&pool[index(random.below(16))]);
   std::vector<PlannedHalf> const plan = plan_halves(trips_a_buffer, c.max_results, random);
   return run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
-    StressedRank(problems, rank, buffer).run(plan);
+    StressedRank(problems, rank, buffer, keeps).run(plan);
     buffer.synchronize();
   });
 }
@@ -126,8 +141,9 @@ TEST_F(LowLatencyStress, EveryByteOfTenThousandCalls) {
   SCOPED_TRACE(text("SWITCHYARD_TEST_SEED=", seed));
   Delays const delays(seed | 1U, 60);
   Random random(mix(seed, 5));
+  bool const grow = slots_grow();
   for (int calls = 0; calls < by_scale(1000, 10'000); calls += 2 * trips_a_buffer) {
-    if (!stress_one_buffer(random)) return;
+    if (!stress_one_buffer(random, grow && random.chance(60))) return;
   }
 }
 

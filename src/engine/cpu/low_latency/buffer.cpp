@@ -1,12 +1,15 @@
 // LowLatencyBuffer on the CPU engine.
+#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "base/check.hpp"
+#include "call/bays.hpp"
 #include "call/low_latency.hpp"
 #include "call/reset.hpp"
 #include "call/setup.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
+#include "memory/host_limits.hpp"
 #include "node/agreement.hpp"
 #include "node/host_heap.hpp"
 
@@ -20,6 +23,21 @@ using cpu::FrameUse;
 SlotSizes agree_on_sizes(Job& job, LowLatencyOptions const& options) {
   agree(job, refusal_of([&] { check_low_latency_options(options, job.size()); }));
   return slot_sizes_of(options, job.size());
+}
+
+// Addresses for all bays that there may ever be, as far as every rank may map them: memory is taken when it is
+// first written. Collective.
+BufferSetup agree_on_slots(Job& job, LowLatencyOptions const& options, SlotSizes const& sizes) {
+  SlotLayoutBytes const at = slot_layout(sizes);
+  BufferSetup setup = agree_on_setup(job, buffer_options_of(options, at.bytes));
+  BufferPlan plan = setup.plan;
+  plan.heap_given = false;
+  plan = fit_into_host(plan, {.memory = machine_memory(), .address_space = least_of(job, free_address_space())},
+                       job.size());
+  std::size_t const more = std::min(plan.heap_bytes, align_up(at.bay(max_bays), page_bytes));
+  setup.plan.heap_bytes = std::max(setup.plan.heap_bytes, more);
+  setup.plan.segment_bytes = setup.plan.control.bytes + setup.plan.heap_bytes;
+  return setup;
 }
 
 ConnectedHeap connect_slots(Job& job, LowLatencyOptions const& options, BufferPlan const& plan) {
@@ -48,7 +66,7 @@ class CpuLowLatency final : public LowLatencyEngine {
   CpuLowLatency(Communicator communicator, LowLatencyOptions const& options)
       : communicator_(std::move(communicator)),
         sizes_(agree_on_sizes(*communicator_.job(), options)),
-        setup_(agree_on_setup(*communicator_.job(), buffer_options_of(options, slot_layout(sizes_).bytes))),
+        setup_(agree_on_slots(*communicator_.job(), options, sizes_)),
         connected_(connect_slots(*communicator_.job(), options, setup_.plan)),
         info_{.options = options,
               .num_ranks = communicator_.size(),
@@ -106,7 +124,11 @@ class CpuLowLatency final : public LowLatencyEngine {
     engine_.mask(rank, masked);
   }
   std::vector<bool> masked() override { return engine_.masked(); }
-  void reset() override { reset_together(*communicator_.job(), engine_); }
+  void reset() override {
+    Job& job = *communicator_.job();
+    reset_together(job, engine_);
+    agree(job, refusal_of([this] { engine_.credits()->publish_bays(); }));
+  }
   void synchronize() override {}  // calls are done when they return, and have thrown what they found
   void gate(std::uintptr_t) override { communicator_.barrier(); }
   void drain() noexcept override {}
@@ -124,9 +146,8 @@ class CpuLowLatency final : public LowLatencyEngine {
     return info;
   }
   [[nodiscard]] int workers(int of_call) const { return of_call > 0 ? of_call : setup_.plan.num_workers; }
-  [[nodiscard]] FramePlace place_of(FrameUse const& use) const {
-    return {.frame = engine_.slots().frame(info_.rank, use.frame),
-            .local_experts = engine_.slots().local_experts()};
+  [[nodiscard]] BayPlace place_of(FrameUse const& use) const {
+    return {.bay = engine_.slots().bay(info_.rank, use.stay.bay), .local_experts = engine_.slots().local_experts()};
   }
   // The handle must have been checked.
   static FrameUse use_of(LowLatencyHandle const& handle) {
@@ -141,6 +162,8 @@ class CpuLowLatency final : public LowLatencyEngine {
   std::shared_ptr<Lease> make_lease(FrameUse const& use, LowLatencyDispatchArgs const& args) const {
     auto lease = std::make_shared<CpuLease>();
     lease->frame = use.frame;
+    lease->bay = use.stay.bay;
+    lease->number = engine_.dispatches() + 1;
     lease->layout = args.layout;
     lease->num_tokens = args.x.size(0);
     lease->buffer_id = info_.buffer_id;
@@ -154,27 +177,34 @@ class CpuLowLatency final : public LowLatencyEngine {
   LowLatencyReceived send(LowLatencyDispatchArgs const& args) {
     engine_.check_usable();
     check_low_latency_dispatch(args, info());
-    FrameUse const use = engine_.next_use();
+    FrameUse use = engine_.next_use();
     std::weak_ptr<Lease>& earlier = leases_[static_cast<std::size_t>(use.frame)];
     // A lease from before a reset is void, whoever holds it.
-    auto const held = earlier.lock();
-    require(held == nullptr || held->generation != use.generation,
-            "max_results: expected the result of {} dispatches ago to be released, seen it held; release results "
-            "earlier or raise LowLatencyOptions::max_results",
-            sizes_.frames);
+    auto held = earlier.lock();
+    if (held != nullptr && held->generation != use.generation) held = nullptr;
+    if (held != nullptr) check_may_move({.received = engine_.is_at_rest(use.frame), .frames = sizes_.frames});
     engine_.route(args);
+    use.stay = take_bay(use.frame, held.get());
     auto const lease = make_lease(use, args);
     LowLatencyReceived result = received_in(place_of(use), sizes_, slot_rows_of(args), lease);
     earlier = lease;
-    engine_.send_dispatch(args, workers(args.num_workers));
+    engine_.send_dispatch(use, args, workers(args.num_workers));
     return result;
+  }
+
+  // The frame's bay for the next dispatch: another one, if the present one has a result that is held.
+  BayStay take_bay(int frame, Lease const* held) {
+    Bays& bays = engine_.credits()->bays();
+    if (held != nullptr && held->bay == bays.of(frame)) bays.move(frame);
+    return bays.begin(frame);
   }
 
   void send(LowLatencyCombineArgs const& args) {
     engine_.check_usable();
     check_low_latency_combine(args, info());
+    check_latest(args.handle, info(), engine_.dispatches());
     auto const use = use_of(args.handle);
-    check_coding(args, place_of(use).frame + engine_.slots().at().outputs);
+    check_coding(args, place_of(use).bay + engine_.slots().at().outputs);
     engine_.check_combine(use_of(args.handle));
     engine_.send_combine(use_of(args.handle), args, workers(args.num_workers));
   }

@@ -28,7 +28,7 @@ bool coded(LowLatencyCombineArgs const& args) noexcept {
   return args.coding == CombineCoding::logfmt10;
 }
 
-// The size of an output row in the frame.
+// The size of an output row in the bay.
 std::size_t output_bytes_of(LowLatencyCombineArgs const& args) noexcept {
   return coded(args) ? logfmt_row_bytes(static_cast<std::size_t>(args.x.size(2))) : plain_bytes_of(args.x);
 }
@@ -39,7 +39,11 @@ std::size_t output_bytes_of(LowLatencyCombineArgs const& args) noexcept {
 class SumRows {
  public:
   SumRows(LowLatency& engine, LowLatencyCombineArgs const& args, FrameUse const& use)
-      : engine_(engine), slots_(engine.slots_), args_(args), use_(use), routes_(engine.of(use).routes) {}
+      : engine_(engine),
+        slots_(engine.slots_),
+        args_(args),
+        bays_(engine.of(use).bays),
+        routes_(engine.of(use).routes) {}
 
   void run(int workers) {
     TokenChunks chunks(routes_.tokens(), chunk_tokens);
@@ -114,7 +118,7 @@ class SumRows {
         terms.rows[at] = terms.rows[at - 1];
       }
       terms.ranks[at] = rank;
-      terms.rows[at] = slots_.frame(rank, use_.frame) + slots_.at().outputs +
+      terms.rows[at] = slots_.bay(rank, bays_[static_cast<std::size_t>(rank)]) + slots_.at().outputs +
                        static_cast<std::size_t>(group + row) * output_bytes_of(args_);
       if (args_.topk_weights.given())
         terms.weights[at] = weight_at(args_.topk_weights, token, static_cast<std::int64_t>(slot));
@@ -124,7 +128,7 @@ class SumRows {
   LowLatency& engine_;
   Slots const& slots_;
   LowLatencyCombineArgs const& args_;
-  FrameUse use_;
+  std::vector<int> const& bays_;
   SlotRoutes const& routes_;
 };
 
@@ -182,7 +186,7 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
   };
   int const rank = slots_.rank();
   if (of(use).rows.layout == SlotLayout::expert_major) {
-    std::int64_t const* const ranges = slots_.ranges(rank, use.frame);
+    std::int64_t const* const ranges = slots_.ranges(rank, use.stay.bay);
     for (int index = 0; index < slots_.local_experts() * slots_.num_ranks(); ++index) {
       SlotRange const range = SlotRange::unpack(ranges[index]);
       if (!range.within(slots_.expert_slots()))
@@ -192,7 +196,7 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
     return result;
   }
   auto const* const counts =
-      reinterpret_cast<std::int32_t const*>(slots_.frame(rank, use.frame) + slots_.at().counts);
+      reinterpret_cast<std::int32_t const*>(slots_.bay(rank, use.stay.bay) + slots_.at().counts);
   for (int source = 0; source < slots_.num_ranks(); ++source) {
     std::int64_t const count = counts[source];
     if (count < 0 || count > slots_.sizes().max_tokens) fail_broken("low_latency/outputs", source, "rows", count);
@@ -202,7 +206,7 @@ std::vector<std::int64_t> LowLatency::slots_received(FrameUse const& use) {
 }
 
 void LowLatency::stage_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers) {
-  std::byte* const to = slots_.frame(slots_.rank(), use.frame) + slots_.at().outputs;
+  std::byte* const to = slots_.bay(slots_.rank(), use.stay.bay) + slots_.at().outputs;
   auto const* const from = static_cast<std::byte const*>(args.x.data);
   std::size_t const x_bytes = plain_bytes_of(args.x);
   if (coded(args)) return code_outputs(use, args, workers);
@@ -215,7 +219,7 @@ void LowLatency::stage_outputs(FrameUse const& use, LowLatencyCombineArgs const&
 }
 
 void LowLatency::code_outputs(FrameUse const& use, LowLatencyCombineArgs const& args, int workers) {
-  std::byte* const to = slots_.frame(slots_.rank(), use.frame) + slots_.at().outputs;
+  std::byte* const to = slots_.bay(slots_.rank(), use.stay.bay) + slots_.at().outputs;
   auto const* const from = static_cast<std::byte const*>(args.x.data);
   std::vector<std::int64_t> const slots = slots_received(use);
   std::size_t const x_bytes = plain_bytes_of(args.x);

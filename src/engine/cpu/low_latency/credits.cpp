@@ -7,27 +7,34 @@
 
 namespace switchyard::cpu {
 
-void Credits::set_credit(int peer, int frame, std::uint64_t epoch) const noexcept {
+Credits::Credits(Slots slots)
+    : slots_(std::move(slots)),
+      bays_(slots_.heap(), slots_.at(), slots_.sizes().frames),
+      masked_(static_cast<std::size_t>(slots_.num_ranks())) {}
+
+void Credits::set_credit(int peer, int frame, std::uint64_t credit) const noexcept {
   delay_signal();
   // Release: pairs with the acquire load in MissingPeers::is_up() at the source. Its next rows, and its claims on
-  // top of our zeros, come after all that was done with the earlier ones.
-  epoch_of(slots_.credits(peer, frame)[slots_.rank()]).store(epoch, std::memory_order_release);
+  // top of our zeros, come after all that was done with the earlier ones, and with what lay in the bay before.
+  epoch_of(slots_.credits(peer, frame)[slots_.rank()]).store(credit, std::memory_order_release);
   delay_signal();
 }
 
 void Credits::give_back(FrameUse const& use) noexcept {
   std::lock_guard const lock(mutex_);
+  bays_.release(use.stay);
   auto const frame = static_cast<std::size_t>(use.frame);
-  if (use.generation != generation_ || received_[frame] != use.epoch || given_back_[frame] == use.epoch) return;
-  given_back_[frame] = use.epoch;
+  if (use.generation != generation_ || received_[frame] != use.epoch) return;
+  if (epoch_of_credit(given_[frame]) == use.epoch) return;
+  given_[frame] = credit_word(use.epoch, use.frame, bays_.of(use.frame));
   for (int expert = 0; expert < slots_.local_experts(); ++expert) {
     // Relaxed: the release store of the credits below publishes it.
     slots_.claim(slots_.rank(), use.frame, expert).store(0, std::memory_order_relaxed);
   }
   for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
     if (masked(peer)) continue;
-    set_credit(peer, use.frame, use.epoch);
-    ring_doorbell(slots_.heap(), peer);
+    set_credit(peer, use.frame, given_[frame]);
+    ring_doorbell(*slots_.heap(), peer);
   }
 }
 
@@ -42,9 +49,9 @@ void Credits::mask(int peer, bool masked) {
   if (masked_[static_cast<std::size_t>(peer)] == now) return;
   masked_[static_cast<std::size_t>(peer)] = now;
   for (int frame = 0; frame < slots_.sizes().frames; ++frame) {
-    set_credit(peer, frame, masked ? credit_revoked : given_back_[static_cast<std::size_t>(frame)]);
+    set_credit(peer, frame, masked ? credit_revoked : given(frame));
   }
-  ring_doorbell(slots_.heap(), peer);
+  ring_doorbell(*slots_.heap(), peer);
 }
 
 void Credits::end_generation() {
@@ -56,9 +63,18 @@ void Credits::clear() {
   std::lock_guard const lock(mutex_);
   masked_.assign(masked_.size(), 0);
   received_.fill(0);
-  given_back_.fill(0);
+  bays_.forget();
+  for (int frame = 0; frame < slots_.sizes().frames; ++frame) given(frame) = credit_word(0, frame, bays_.of(frame));
   // No peer reads or writes these words now.
-  std::memset(slots_.heap().heap(slots_.rank()), 0, slots_.at().control_bytes);
+  std::memset(slots_.heap()->heap(slots_.rank()), 0, slots_.at().control_bytes);
+}
+
+void Credits::publish_bays() {
+  std::lock_guard const lock(mutex_);
+  for (int frame = 0; frame < slots_.sizes().frames; ++frame) {
+    if (given(frame) == 0) continue;  // which is what lies there
+    for (int peer = 0; peer < slots_.num_ranks(); ++peer) set_credit(peer, frame, given(frame));
+  }
 }
 
 std::uint64_t Credits::generation() const {

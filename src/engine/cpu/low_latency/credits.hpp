@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "call/bays.hpp"
 #include "engine/cpu/low_latency/slots.hpp"
 
 namespace switchyard::cpu {
@@ -16,14 +17,16 @@ struct FrameUse {
   int frame = 0;
   std::uint64_t epoch = 0;
   std::uint64_t generation = 0;  // resets before it
+  BayStay stay{};                // where its rows lie; known when it begins
 };
 
 class Credits {
  public:
-  explicit Credits(Slots slots) : slots_(std::move(slots)), masked_(static_cast<std::size_t>(slots_.num_ranks())) {}
+  explicit Credits(Slots slots);
 
-  // Allows the sources to write into the frame again. Does nothing when the use has not been received, since
-  // sources may still write then, nor when the frame was given back before. Any thread may call it.
+  // The result of the use is not held any more, or the frame has left it behind in its bay. Allows the sources to
+  // send into the frame again, to the bay that it has now. Does nothing to the frame when the use has not been
+  // received, since sources may still write then, nor when the frame was given back before. Any thread may call it.
   void give_back(FrameUse const& use) noexcept;
   void note_received(FrameUse const& use);
 
@@ -32,20 +35,25 @@ class Credits {
   // To be asked only by the thread that masks.
   [[nodiscard]] bool masked(int peer) const noexcept { return masked_[static_cast<std::size_t>(peer)] != 0; }
 
-  // The two steps of a reset: the first voids what was handed out, the second forgets everything.
+  // The steps of a reset: the first voids what was handed out, the second forgets everything but which bay each
+  // frame has; the third, when the words of all ranks are clear, publishes that. No source sends before its end.
   void end_generation();
   void clear();
+  void publish_bays();
   [[nodiscard]] std::uint64_t generation() const;
+  [[nodiscard]] Bays& bays() noexcept { return bays_; }
 
  private:
-  void set_credit(int peer, int frame, std::uint64_t epoch) const noexcept;
+  void set_credit(int peer, int frame, std::uint64_t credit) const noexcept;
+  [[nodiscard]] std::uint64_t& given(int frame) noexcept { return given_[static_cast<std::size_t>(frame)]; }
 
   Slots slots_;
+  Bays bays_;
   mutable std::mutex mutex_;
   std::uint64_t generation_ = 0;
-  std::vector<char> masked_;                            // by peer
-  std::array<std::uint64_t, max_frames> received_{};    // by frame, the epoch of the latest use that was received
-  std::array<std::uint64_t, max_frames> given_back_{};  // by frame, the epoch of the latest use that was given back
+  std::vector<char> masked_;                          // by peer
+  std::array<std::uint64_t, max_frames> received_{};  // by frame, the epoch of the latest use that was received
+  std::array<std::uint64_t, max_frames> given_{};     // by frame, the credit that its sources have
 };
 
 }  // namespace switchyard::cpu

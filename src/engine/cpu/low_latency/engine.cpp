@@ -14,7 +14,8 @@ LowLatency::LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_p
       mask_late_peers_(setup.mask_late_peers) {
   SlotSizes const& sizes = setup.sizes;
   for (int frame = 0; frame < sizes.frames; ++frame) {
-    frames_.push_back({.routes = SlotRoutes(slots_.experts(), sizes.num_ranks, sizes.max_tokens, sizes.top_k)});
+    frames_.push_back({.bays = std::vector<int>(static_cast<std::size_t>(sizes.num_ranks), frame),
+                       .routes = SlotRoutes(slots_.experts(), sizes.num_ranks, sizes.max_tokens, sizes.top_k)});
   }
   for (int peer = 0; peer < sizes.num_ranks; ++peer) {
     if (heap->heap_bytes(peer) >= slots_.at().bytes) continue;
@@ -27,6 +28,11 @@ FrameUse LowLatency::next_use() const {
   auto const frame = static_cast<std::size_t>(dispatches_ % frames_.size());
   return {
       .frame = static_cast<int>(frame), .epoch = frames_[frame].epoch + 1, .generation = credits_->generation()};
+}
+
+bool LowLatency::is_at_rest(int frame) const noexcept {
+  Frame const& latest = frames_[static_cast<std::size_t>(frame)];
+  return latest.received && latest.combine_received;
 }
 
 std::vector<bool> LowLatency::masked() {

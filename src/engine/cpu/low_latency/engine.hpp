@@ -39,8 +39,14 @@ struct FlagWait {
   TensorView wait_ns{};
   int number_bits = 0;  // below the epoch
   std::uint64_t number = 0;
+  int extra_bits = 0;             // below that: what else the flag says, which is not compared
+  std::uint64_t* seen = nullptr;  // [R]: the words of the peers that are not masked
 
   [[nodiscard]] std::uint64_t word() const noexcept { return epoch << number_bits | number; }
+  [[nodiscard]] bool is_up(std::uint64_t flag) const noexcept { return flag >> extra_bits == word(); }
+  [[nodiscard]] std::uint64_t epoch_in(std::uint64_t flag) const noexcept {
+    return flag >> (number_bits + extra_bits);
+  }
 };
 
 class LowLatency {
@@ -49,13 +55,17 @@ class LowLatency {
 
   [[nodiscard]] Slots const& slots() const noexcept { return slots_; }
   [[nodiscard]] std::shared_ptr<Credits> const& credits() const noexcept { return credits_; }
-  // The use that the next dispatch will make of a frame.
+  [[nodiscard]] std::uint64_t dispatches() const noexcept { return dispatches_; }  // since the last reset
+  // The use that the next dispatch will make of a frame, in a bay that is not known yet.
   [[nodiscard]] FrameUse next_use() const;
+  // Whether both halves of the frame's latest dispatch are done, and of its combines.
+  [[nodiscard]] bool is_at_rest(int frame) const noexcept;
 
   // Reads the ids; throws InvalidArgument. Nothing is sent or counted.
   void route(LowLatencyDispatchArgs const& args);
-  // Sends what was routed, and counts the call. This rank must not hold the frame's earlier result any more.
-  void send_dispatch(LowLatencyDispatchArgs const& args, int workers);
+  // Sends what was routed, and counts the call. `use` is the next one, with its bay. This rank must not hold any
+  // result in that bay any more.
+  void send_dispatch(FrameUse const& use, LowLatencyDispatchArgs const& args, int workers);
   // A receive half succeeds when everything is there, even if a peer has failed the buffer since, in a later call.
   void receive_dispatch(FrameUse const& use, ReceiveCounters const& counters);
 
@@ -88,6 +98,7 @@ class LowLatency {
     SlotRows rows{};
     std::uint64_t digest = 0;
     std::uint64_t combine_digest = 0;
+    std::vector<int> bays;  // by rank, where the rows of the latest dispatch went
     SlotRoutes routes;
   };
   // The words that a flag is raised with.
@@ -112,7 +123,7 @@ class LowLatency {
   void check_digests(FlagWait const& wait, std::uint64_t expected, char const* options);
 
   // send.cpp
-  void finish_abandoned(FrameUse const& next);
+  void give_earlier_back(FrameUse const& next);
   void await_credits(FrameUse const& use);
   void raise_arrived(FrameUse const& use);
 

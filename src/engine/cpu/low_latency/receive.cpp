@@ -28,7 +28,7 @@ void LowLatency::receive(FrameUse const& use, ReceiveCounters const& counters) {
     take_source_rows(use, counters.received_per_expert);
   }
   if (counters.counts.given()) {
-    std::byte const* const counts = slots_.frame(slots_.rank(), use.frame) + slots_.at().counts;
+    std::byte const* const counts = slots_.bay(slots_.rank(), use.stay.bay) + slots_.at().counts;
     std::memcpy(counters.counts.data, counts,
                 static_cast<std::size_t>(counters.counts.size(0)) * sizeof(std::int32_t));
   }
@@ -38,8 +38,8 @@ void LowLatency::receive(FrameUse const& use, ReceiveCounters const& counters) {
 
 void LowLatency::take_expert_rows(FrameUse const& use, TensorView const& per_expert) {
   int const rank = slots_.rank();
-  auto* const counts = reinterpret_cast<std::int32_t*>(slots_.frame(rank, use.frame) + slots_.at().counts);
-  std::int64_t* const ranges = slots_.ranges(rank, use.frame);
+  auto* const counts = reinterpret_cast<std::int32_t*>(slots_.bay(rank, use.stay.bay) + slots_.at().counts);
+  std::int64_t* const ranges = slots_.ranges(rank, use.stay.bay);
   for (int local = 0; local < slots_.local_experts(); ++local) {
     // Relaxed: pairs with the fetch_add in SendRows::claim(), which comes before the source's flag, and this rank
     // has acquired the flags.
@@ -60,7 +60,7 @@ void LowLatency::take_expert_rows(FrameUse const& use, TensorView const& per_exp
 
 void LowLatency::take_source_rows(FrameUse const& use, TensorView const& per_expert) {
   int const rank = slots_.rank();
-  auto* const counts = reinterpret_cast<std::int32_t*>(slots_.frame(rank, use.frame) + slots_.at().counts);
+  auto* const counts = reinterpret_cast<std::int32_t*>(slots_.bay(rank, use.stay.bay) + slots_.at().counts);
   FrameFlag* const flags = slots_.arrived(rank, use.frame);
   std::int64_t const most = slots_.sizes().max_tokens;
   for (int source = 0; source < slots_.num_ranks(); ++source) {
@@ -77,7 +77,7 @@ void LowLatency::take_source_rows(FrameUse const& use, TensorView const& per_exp
 void LowLatency::count_ids(FrameUse const& use, SlotRange const& rows, TensorView const& per_expert) {
   auto const top_k = static_cast<std::size_t>(slots_.sizes().top_k);
   auto const* const ids =
-      reinterpret_cast<std::int32_t const*>(slots_.frame(slots_.rank(), use.frame) + slots_.at().topk_idx);
+      reinterpret_cast<std::int32_t const*>(slots_.bay(slots_.rank(), use.stay.bay) + slots_.at().topk_idx);
   auto* const counts = static_cast<std::int32_t*>(per_expert.data);
   for (std::int64_t row = rows.begin; row < rows.begin + rows.count; ++row) {
     std::span const slots(ids + static_cast<std::size_t>(row) * top_k, top_k);

@@ -46,10 +46,11 @@ class SendRows {
 
  private:
   [[nodiscard]] bool by_expert() const { return rows_.layout == SlotLayout::expert_major; }
+  [[nodiscard]] int bay(int peer) const { return engine_.of(use_).bays[static_cast<std::size_t>(peer)]; }
 
   // One addition for all rows of an expert reserves them, and shows the receiver how many there are.
   void claim_of(int peer) {
-    std::int64_t* const ranges = slots_.ranges(peer, use_.frame);
+    std::int64_t* const ranges = slots_.ranges(peer, bay(peer));
     for (int local = 0; local < slots_.experts().count(peer); ++local) {
       SlotRange const range = claim(peer, local);
       routes_.place(slots_.experts().first(peer) + local, range.begin);
@@ -88,20 +89,20 @@ class SendRows {
   void store(std::int64_t token, std::size_t slot, LoadedRow const& row) const {
     int const expert = routes_.experts(token)[slot];
     int const peer = routes_.rank_of(expert);
-    std::byte* const frame = slots_.frame(peer, use_.frame);
+    std::byte* const bay = slots_.bay(peer, this->bay(peer));
     SlotLayoutBytes const& at = slots_.at();
     std::int64_t index = routes_.row(token, slot);
     if (by_expert()) {
       int const local = expert - slots_.experts().first(peer);
-      store_scales(frame + at.scales, local, index, row);
+      store_scales(bay + at.scales, local, index, row);
       index += local * slots_.expert_slots();
     } else {
       index += slots_.rank() * slots_.sizes().max_tokens;
-      store_scales(frame + at.scales, 0, index, row);
-      store_ids(frame, token, peer, index);
+      store_scales(bay + at.scales, 0, index, row);
+      store_ids(bay, token, peer, index);
     }
-    copy_row(frame + at.x + static_cast<std::size_t>(index) * rows_.row_bytes(), row.x);
-    reinterpret_cast<std::int32_t*>(frame + at.source_token)[index] = static_cast<std::int32_t>(token);
+    copy_row(bay + at.x + static_cast<std::size_t>(index) * rows_.row_bytes(), row.x);
+    reinterpret_cast<std::int32_t*>(bay + at.source_token)[index] = static_cast<std::int32_t>(token);
   }
 
   void copy_row(std::byte* to, std::byte const* from) const {
@@ -125,11 +126,11 @@ class SendRows {
       std::memcpy(column, row.scales + static_cast<std::size_t>(element) * sizeof *column, sizeof *column);
   }
 
-  void store_ids(std::byte* frame, std::int64_t token, int peer, std::int64_t index) const {
+  void store_ids(std::byte* bay, std::int64_t token, int peer, std::int64_t index) const {
     auto const experts = routes_.experts(token);
     std::int64_t const first = index * slots_.sizes().top_k;
-    auto* const ids = reinterpret_cast<std::int32_t*>(frame + slots_.at().topk_idx) + first;
-    auto* const weights = reinterpret_cast<float*>(frame + slots_.at().topk_weights) + first;
+    auto* const ids = reinterpret_cast<std::int32_t*>(bay + slots_.at().topk_idx) + first;
+    auto* const weights = reinterpret_cast<float*>(bay + slots_.at().topk_weights) + first;
     for (std::size_t slot = 0; slot < experts.size(); ++slot) {
       bool const theirs = experts[slot] >= 0 && routes_.rank_of(experts[slot]) == peer;
       ids[slot] = theirs ? experts[slot] - slots_.experts().first(peer) : -1;
@@ -152,11 +153,10 @@ void LowLatency::route(LowLatencyDispatchArgs const& args) {
   of(next_use()).routes.route(args.topk_idx, args.layout);
 }
 
-void LowLatency::send_dispatch(LowLatencyDispatchArgs const& args, int workers) {
+void LowLatency::send_dispatch(FrameUse const& use, LowLatencyDispatchArgs const& args, int workers) {
   check_usable();
   guarded_call(signals_, {slots_.rank(), "low_latency/send"}, [&] {
-    FrameUse const use = next_use();
-    finish_abandoned(use);
+    give_earlier_back(use);
     ++dispatches_;
     Frame& frame = of(use);
     frame.epoch = use.epoch;
@@ -171,20 +171,32 @@ void LowLatency::send_dispatch(LowLatencyDispatchArgs const& args, int workers) 
   });
 }
 
-// A result may have been released before it was received. Sources still write into it, and wait until it has been
-// received and given back, so that is done here.
-void LowLatency::finish_abandoned(FrameUse const& next) {
-  if (of(next).received) return;
-  FrameUse const left{.frame = next.frame, .epoch = next.epoch - 1, .generation = next.generation};
-  receive(left, {});
+// Sources wait for this, also where the frame has left a result behind that is held. A result may have been
+// released before it was received: sources still write into it, so it is received first.
+void LowLatency::give_earlier_back(FrameUse const& next) {
+  FrameUse left = next;  // its bay: a result that was not received was not left behind
+  left.epoch = next.epoch - 1;
+  left.stay.number = 0;
+  if (!of(next).received) receive(left, {});
   credits_->give_back(left);
 }
 
+// The credit of a receiver is what says where the rows go, too.
 void LowLatency::await_credits(FrameUse const& use) {
+  std::vector<std::uint64_t> credits(static_cast<std::size_t>(slots_.num_ranks()));
   await_flags({.flags = slots_.credits(slots_.rank(), use.frame),
                .frame = use.frame,
                .epoch = use.epoch - 1,
-               .phase = "low_latency/credit"});
+               .phase = "low_latency/credit",
+               .extra_bits = bay_bits,
+               .seen = credits.data()});
+  for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
+    if (masked(peer)) continue;
+    auto const at = static_cast<std::size_t>(peer);
+    int const bay = bay_of_credit(credits[at], use.frame);
+    if (bay >= most_bays(*slots_.heap(), slots_.at(), peer)) fail_broken("low_latency/credit", peer, "bay", bay);
+    of(use).bays[at] = bay;
+  }
 }
 
 void LowLatency::raise_arrived(FrameUse const& use) {

@@ -22,7 +22,7 @@ class Slots {
 
   [[nodiscard]] int rank() const noexcept { return heap_->rank(); }
   [[nodiscard]] int num_ranks() const noexcept { return sizes_.num_ranks; }
-  [[nodiscard]] SymmetricHeap const& heap() const noexcept { return *heap_; }
+  [[nodiscard]] std::shared_ptr<SymmetricHeap> const& heap() const noexcept { return heap_; }
   [[nodiscard]] SlotSizes const& sizes() const noexcept { return sizes_; }
   [[nodiscard]] SlotLayoutBytes const& at() const noexcept { return at_; }
   [[nodiscard]] ExpertSplit const& experts() const noexcept { return experts_; }
@@ -44,12 +44,10 @@ class Slots {
     return std::atomic_ref(reinterpret_cast<std::uint32_t*>(heap_->heap(owner) + at_.claims)[index]);
   }
 
-  [[nodiscard]] std::byte* frame(int owner, int frame) const noexcept {
-    return heap_->heap(owner) + at_.frames + static_cast<std::size_t>(frame) * at_.frame_bytes;
-  }
+  [[nodiscard]] std::byte* bay(int owner, int bay) const noexcept { return heap_->heap(owner) + at_.bay(bay); }
   // i64[L][R], with the L of the owner.
-  [[nodiscard]] std::int64_t* ranges(int owner, int frame) const noexcept {
-    return reinterpret_cast<std::int64_t*>(this->frame(owner, frame) + at_.ranges);
+  [[nodiscard]] std::int64_t* ranges(int owner, int bay) const noexcept {
+    return reinterpret_cast<std::int64_t*>(this->bay(owner, bay) + at_.ranges);
   }
 
  private:

@@ -43,9 +43,13 @@ class MissingPeers {
   }
 
  private:
+  // `seen` gets the value of this very load: by the next one the peer may have masked this rank.
   [[nodiscard]] bool is_up(int peer) const noexcept {
     // Acquire: pairs with the release stores in LowLatency::raise() and Credits::set_credit().
-    return epoch_of(wait_.flags[peer]).load(std::memory_order_acquire) == wait_.word();
+    std::uint64_t const seen = epoch_of(wait_.flags[peer]).load(std::memory_order_acquire);
+    if (!wait_.is_up(seen)) return false;
+    if (wait_.seen != nullptr) wait_.seen[peer] = seen;
+    return true;
   }
 
   // Adds to the caller's counter how long the peer was waited for.
@@ -87,7 +91,7 @@ void LowLatency::await_flags(FlagWait const& wait) {
     if (result == WaitResult::arrived) continue;
     if (!mask_late_peers_ || result == WaitResult::interrupted) {
       signals_.fail_awaiting(result, {peer, wait.epoch, wait.phase},
-                             load_word(wait.flags[peer].epoch) >> wait.number_bits);
+                             wait.epoch_in(load_word(wait.flags[peer].epoch)));
     }
     if (result == WaitResult::lost) {
       missing.give_up(peer);

@@ -28,6 +28,7 @@ struct SlotArgs {
   std::uint32_t released_captured;
 
   int frame;  // of this call
+  int bay;    // that the frame has for this call, at this rank
   bool captured;
   bool rank_major;
   bool send;  // this kernel does the send half

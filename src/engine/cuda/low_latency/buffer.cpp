@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "call/bays.hpp"
 #include "call/low_latency.hpp"
 #include "call/reset.hpp"
 #include "call/setup.hpp"
@@ -12,6 +13,7 @@
 #include "engine/cuda/host/rows.hpp"
 #include "engine/cuda/low_latency/engine.hpp"
 #include "engine/cuda/low_latency/launch.hpp"
+#include "engine/cuda/low_latency/read_bays.hpp"
 #include "layout/logfmt.hpp"
 #include "node/agreement.hpp"
 #include "node/device_heap.hpp"
@@ -62,12 +64,15 @@ class CudaLowLatency final : public LowLatencyEngine {
         connected_(connect_device_heap(job(), {.device = device_,
                                                .sizes = control_sizes(sizes_),
                                                .heap_bytes = slot_layout(sizes_).bytes,
+                                               .grows = true,
+                                               .timeout = setup_.wait.timeout,
                                                .atomics = true})),
         info_{.options = options,
               .num_ranks = job().size(),
               .rank = job().rank(),
               .buffer_id = host_.buffer_id,
               .device = Device::cuda},
+        bays_(connected_.heap, slot_layout(sizes_), sizes_.frames),
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,
                  .node = communicator_.job()->node(),
@@ -75,7 +80,8 @@ class CudaLowLatency final : public LowLatencyEngine {
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .control = control_sizes(sizes_),
                  .wait = setup_.wait},
-                sizes_, options.mask_late_peers) {
+                sizes_, options.mask_late_peers),
+        readers_(connected_.heap, slot_layout(sizes_), device_) {
     info_.options.device = device_;
     // One SM stays free for the kernels that give frames back while a call runs.
     sms_ = {.most = std::clamp((multiprocessors_of(device_) - 1) / std::max(1, connected_.ranks_per_gpu), 1,
@@ -120,7 +126,7 @@ class CudaLowLatency final : public LowLatencyEngine {
   Tensor outputs(LowLatencyHandle const& handle, DType dtype) override {
     check_low_latency_handle(handle, info_);
     check_outputs_dtype(dtype);
-    return outputs_in(place_of(handle.lease()->frame), sizes_, dtype, info_.options.hidden, handle.lease());
+    return outputs_in(place_of(handle.lease()->bay), sizes_, dtype, info_.options.hidden, handle.lease());
   }
 
   void mask(int rank, bool masked) override {
@@ -134,6 +140,12 @@ class CudaLowLatency final : public LowLatencyEngine {
     ++info_.generation;
     calls_ = 0;
     for (auto& lease : held_) lease.reset();
+    agree(job(), refusal_of([this] {
+            bays_.forget();
+            std::vector<int> of_frames;
+            for (int frame = 0; frame < sizes_.frames; ++frame) of_frames.push_back(bays_.of(frame));
+            engine_.publish_bays(of_frames);
+          }));
   }
 
   void synchronize() override { engine_.synchronize(); }
@@ -197,22 +209,34 @@ class CudaLowLatency final : public LowLatencyEngine {
     return static_cast<int>(std::clamp<std::int64_t>(tokens, 1, most));
   }
 
-  [[nodiscard]] FramePlace place_of(int frame) const {
-    return {.frame = engine_.frame(frame),
+  [[nodiscard]] BayPlace place_of(int bay) const {
+    return {.bay = engine_.bay(bay),
             .device = Device::cuda,
             .local_experts = ExpertSplit(sizes_.num_experts, sizes_.num_ranks).count(info_.rank)};
   }
 
-  // Leases the next frame for this call. Throws when its result is still held.
+  // Gives the frame another bay, because `held` is in the present one. A graph keeps the bay that it was captured
+  // with. Throws InvalidArgument when there is none.
+  void leave_behind(Lease const& held) {
+    check_may_move({.received = held.received && held.combine_received,
+                    .captured = in_graphs_[static_cast<std::size_t>(held.frame)],
+                    .frames = sizes_.frames});
+    if (held.bay == bays_.of(held.frame)) bays_.move(held.frame);
+  }
+
+  // Leases the next frame for this call.
   std::shared_ptr<Lease> lease_frame(LowLatencyDispatchArgs const& args, bool captured) {
     auto const frame = static_cast<int>(calls_ % static_cast<std::uint64_t>(sizes_.frames));
     auto& held = held_[static_cast<std::size_t>(frame)];
-    require(held.expired(),
-            "max_results: expected the result of {} dispatches ago to be released, seen it held; release results "
-            "earlier or raise LowLatencyOptions::max_results",
-            sizes_.frames);
+    // Not released before the engine knows that the frame has another result.
+    auto const earlier = held.lock();
+    if (earlier != nullptr) leave_behind(*earlier);
+    readers_.take(frame, stream_of(args.cuda_stream));
+    BayStay const stay = bays_.begin(frame);
     auto lease = std::make_shared<Lease>();
     lease->frame = frame;
+    lease->bay = stay.bay;
+    lease->number = calls_ + 1;
     lease->layout = args.layout;
     lease->num_tokens = args.x.size(0);
     lease->buffer_id = info_.buffer_id;
@@ -220,9 +244,13 @@ class CudaLowLatency final : public LowLatencyEngine {
     held = lease;
     std::uint64_t const number = ++dispatches_;
     engine_.begin(frame, number);
-    lease->give_back = [this, self = shared_from_this(), frame, number, captured] {
-      engine_.release({.frame = frame, .number = number, .captured = captured});
+    lease->give_back = [this, self = shared_from_this(), frame, number, captured, stay] {
+      readers_.release(frame, stay.bay, [this, frame, number, captured, stay] {
+        bays_.release(stay);
+        engine_.release({.frame = frame, .number = number, .captured = captured});
+      });
     };
+    if (captured) in_graphs_[static_cast<std::size_t>(frame)] = true;
     ++calls_;
     return lease;
   }
@@ -262,27 +290,32 @@ class CudaLowLatency final : public LowLatencyEngine {
     SlotRows const rows = slot_rows_of(args);
     std::uint64_t const capture = cuda::capture_of(stream_of(args.cuda_stream));
     bool const captured = capture != 0;
+    readers_.begin_call(stream_of(args.cuda_stream));
+    // A result that was released in this frame would be forgotten: a dispatch gives it back, but no replay does.
+    if (captured) engine_.expect_replays();
     auto const lease = lease_frame(args, captured);
     lease->capture = capture;
     cuda::SlotDispatchArgs kernel = kernel_of(args, rows);
     kernel.frame = lease->frame;
+    kernel.bay = lease->bay;
     kernel.captured = captured;
     kernel.send = true;
     kernel.receive = receive;
     engine_.launch(kernel, {blocks_for(args.num_sms, kernel.tokens), stream_of(args.cuda_stream)});
     lease->received = receive;
-    return {received_in(place_of(lease->frame), sizes_, rows, lease), kernel};
+    return {received_in(place_of(lease->bay), sizes_, rows, lease), kernel};
   }
 
   cuda::SlotCombineArgs kernel_of(LowLatencyCombineArgs const& args) const {
     Lease const& lease = *args.handle.lease();
     auto kernel = engine_.with_common<cuda::SlotCombineArgs>();
     kernel.frame = lease.frame;
+    kernel.bay = lease.bay;
     kernel.rank_major = lease.layout == SlotLayout::rank_major;
     kernel.tokens = lease.num_tokens;
     kernel.digest = combine_digest(args, lease.layout);
     kernel.wait_ns = static_cast<std::int64_t*>(args.wait_ns_per_source.data);
-    auto const* const there = engine_.frame(lease.frame) + engine_.layout().outputs;
+    auto const* const there = engine_.bay(lease.bay) + engine_.layout().outputs;
     auto const* const x = static_cast<std::byte const*>(args.x.data);
     kernel.x = x == there ? nullptr : x;
     kernel.weights = cuda::view_of_weights(args.topk_weights);
@@ -304,8 +337,10 @@ class CudaLowLatency final : public LowLatencyEngine {
     CurrentDevice const current(device_);
     engine_.check_usable();
     check(args);
+    readers_.begin_call(stream_of(args.cuda_stream));
+    check_latest(args.handle, info_, calls_);
     Lease& lease = *args.handle.lease();
-    check_coding(args, engine_.frame(lease.frame) + engine_.layout().outputs);
+    check_coding(args, engine_.bay(lease.bay) + engine_.layout().outputs);
     require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
     require(lease.combine_received,
             "handle: expected one whose last combine's receive half is done, seen one before it");
@@ -350,7 +385,10 @@ class CudaLowLatency final : public LowLatencyEngine {
   ConnectedDeviceHeap connected_;
   LowLatencyInfo info_;
   std::array<std::weak_ptr<Lease>, max_frames> held_;
+  std::array<bool, max_frames> in_graphs_{};  // a dispatch into the frame was captured, with its bay
+  Bays bays_;
   cuda::LowLatency engine_;
+  cuda::ReadBays readers_;        // after the engine, which it gives frames back to
   std::uint64_t calls_ = 0;       // since the last reset
   std::uint64_t dispatches_ = 0;  // ever
   SmShare sms_;

@@ -35,6 +35,8 @@ LowLatency::LowLatency(EngineResources resources, SlotSizes const& slots, bool m
       release_stream_(resources_.device),
       latest_done_(resources_.device),
       release_done_(resources_.device) {
+  // Credits name bays that a peer may get only later.
+  for (int rank = 0; rank < slots.num_ranks; ++rank) peers_.heap_bytes[rank] = heap_.heap_capacity(rank);
   CurrentDevice const current(resources_.device);
   load_kernels({{"low-latency dispatch", load_slot_dispatch},
                 {"low-latency combine", load_slot_combine},
@@ -65,8 +67,8 @@ void LowLatency::clear_slots() {
   check_cuda(cudaStreamSynchronize(stream), "clearing the slots");
 }
 
-std::byte* LowLatency::frame(int which) const noexcept {
-  return heap_.heap(heap_.rank()) + at_.frames + static_cast<std::size_t>(which) * at_.frame_bytes;
+std::byte* LowLatency::bay(int which) const noexcept {
+  return heap_.heap(heap_.rank()) + at_.bay(which);
 }
 
 SlotArgs LowLatency::common() const {
@@ -273,6 +275,22 @@ void LowLatency::clean(Counters const& /*agreed*/) {
   clear_slots();
   static_cast<void>(monitor_.mailbox().take_bad_slot());
   monitor_.begin_generation();
+}
+
+void LowLatency::publish_bays(std::span<int const> of_frames) {
+  CurrentDevice const current(resources_.device);
+  std::vector<FrameState> states(of_frames.size());
+  bool any = false;
+  for (std::size_t frame = 0; frame < states.size(); ++frame) {
+    states[frame].given = credit_word(0, static_cast<int>(frame), of_frames[frame]);
+    any = any || states[frame].given != 0;
+  }
+  if (!any) return;  // the words that are there say so
+  check_cuda(cudaMemcpyAsync(heap_.heap(heap_.rank()) + at_.states, states.data(), states.size() * sizeof states[0],
+                             cudaMemcpyHostToDevice, release_stream_.get()),
+             "publishing bays");
+  // Nobody is masked now. Each of these gives a peer the credits that FrameState has.
+  for (int peer = 0; peer < slots_.num_ranks; ++peer) mask(peer, false);
 }
 
 void LowLatency::give_up(Error const& error) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "control/counters.hpp"
@@ -39,6 +40,8 @@ class LowLatency {
   }
   void launch(SlotDispatchArgs& args, Run const& run);
   void launch(SlotCombineArgs& args, Run const& run);
+  // Before a capture: gives back what was released, because replays will not.
+  void expect_replays();
 
   // From here on the frame has this dispatch's result. `number` counts dispatches from 1.
   void begin(int frame, std::uint64_t number) { tracker_.begin(frame, number); }
@@ -61,7 +64,7 @@ class LowLatency {
   [[nodiscard]] std::vector<bool> masked();
   void synchronize();
   void gate(cudaStream_t stream);
-  [[nodiscard]] std::byte* frame(int which) const noexcept;  // of this rank
+  [[nodiscard]] std::byte* bay(int which) const noexcept;  // of this rank
   [[nodiscard]] SlotLayoutBytes const& layout() const noexcept { return at_; }
 
   // The steps of a reset; see call/reset.hpp.
@@ -69,9 +72,11 @@ class LowLatency {
   [[nodiscard]] static Counters counters() noexcept { return {}; }  // all begin at 0 again
   void clean(Counters const& agreed);
   [[noreturn]] void give_up(Error const& error);
+  // The last step of a reset, when the words of all ranks are clear: publishes which bay each frame has. No rank
+  // calls before its end.
+  void publish_bays(std::span<int const> of_frames);
 
  private:
-  void expect_replays();
   void prepare(SlotArgs& args, cudaStream_t stream);
   void remember(cudaStream_t stream, bool captured);
   void launch_release(std::uint32_t frames);

@@ -1,6 +1,7 @@
 // Low-latency mode in CUDA graphs: captured once, replayed with other tokens and routings in the same tensors.
 // Ranks are processes, in a suite of its own: a process that has used CUDA must not fork.
 #include "gpu/low_latency/gpu_engine.hpp"
+#include "support/low_latency_kept.hpp"
 #include "support/low_latency_trip.hpp"
 
 namespace switchyard::test {
@@ -151,6 +152,72 @@ TEST_P(GpuLowLatencyGraph, ReplaysRightAfterCalls) {
   auto const problems = graph_problems(c, 6);
   run_slot_buffers(c,
                    [&](SlotRank& rank, LowLatencyBuffer& buffer) { replay_after_calls(problems, rank, buffer); });
+}
+
+// Nothing comes between the release of a result and the capture of a dispatch into its frame.
+TEST_P(GpuLowLatencyGraph, ACaptureRightAfterARelease) {
+  SlotCase c = whole_case(GetParam());
+  c.max_results = 1;
+  auto const problems = graph_problems(c, 4);
+  run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    slot_round_trip(problems.front(), rank, buffer);
+    replay_whole(problems, rank, buffer, 20);
+  });
+}
+
+// As many results as there are frames, kept, and the frames have other bays; none if memory of this kind does not
+// grow, on all ranks alike.
+std::vector<std::unique_ptr<KeptTrip>> keep_all_frames(SlotProblem const& p, SlotRank& rank,
+                                                       LowLatencyBuffer& buffer) {
+  std::vector<std::unique_ptr<KeptTrip>> kept;
+  for (int i = 0; i < rank.c.max_results; ++i) kept.push_back(std::make_unique<KeptTrip>(p, rank, buffer, true));
+  try {
+    KeptTrip(p, rank, buffer, true).release();
+  } catch (InvalidArgument const& error) {
+    check_names(error, {"max_results", "memory"});
+    kept.clear();
+  }
+  return kept;
+}
+
+// One frame has another bay already when a graph gets it, the other gets another by that.
+void replay_with_kept_results(std::vector<SlotProblem> const& problems, SlotRank& rank, LowLatencyBuffer& buffer) {
+  SlotProblem const& first = problems.front();
+  auto const kept = keep_all_frames(first, rank, buffer);
+  if (kept.empty()) return;
+  SlotInputs const inputs(first, rank.memory, rank.rank());
+  std::vector<Tensor> const outs{place_out(first, rank), place_out(first, rank)};
+  std::vector<LowLatencyReceived> results;
+  Graph const graph(rank.memory, [&] {
+    for (Tensor const& out : outs) results.push_back(queue_layer(inputs, rank, buffer, out));
+  });
+  auto const replay = [&](SlotProblem const& p) {
+    inputs.refresh(p, rank.memory, rank.rank());
+    graph.launch();
+    graph.wait();
+    buffer.synchronize();
+    SlotChecker const checker(p, rank.rank());
+    for (LowLatencyReceived const& result : results) checker.check_received(on_host(rank.memory, result));
+    for (Tensor const& out : outs) checker.check_combined(rank.memory.fetch(out));
+    for (auto const& one : kept) one->check_unchanged();
+  };
+  for (int i = 0; i < by_scale(5, 30); ++i) replay(problems[index(i) % problems.size()]);
+  auto const error = expect_throw<InvalidArgument>("a dispatch into a frame of a graph",
+                                                   [&] { (void)buffer.dispatch(inputs.args()); });
+  check_names(error, {"max_results", "CUDA graph"});
+  for (SlotProblem const& p : problems) {
+    results.clear();
+    slot_round_trip(p, rank, buffer);  // outside of graphs, in the graph's bays
+    for (auto const& one : kept) one->check_unchanged();
+    replay(p);
+  }
+}
+
+TEST_P(GpuLowLatencyGraph, FramesWhoseResultsAreKept) {
+  SlotCase const c = whole_case(GetParam());
+  auto const problems = graph_problems(c, 6);
+  run_slot_buffers(
+      c, [&](SlotRank& rank, LowLatencyBuffer& buffer) { replay_with_kept_results(problems, rank, buffer); });
 }
 
 // A graph for each of the halves. Experts work between them, outside of graphs.

@@ -6,6 +6,7 @@
 #include "engine/cuda/device/report.cuh"
 #include "engine/cuda/device/wait.cuh"
 #include "engine/cuda/low_latency/kernels/count.cuh"
+#include "engine/cuda/low_latency/kernels/peer_bays.cuh"
 #include "engine/cuda/low_latency/kernels/words.cuh"
 #include "layout/topology.hpp"
 
@@ -18,6 +19,13 @@ __device__ inline std::uint64_t* bases_of(SlotArgs const& args) {
   return slot_part<std::uint64_t>(args, args.peers.rank, args.at.bases) +
          static_cast<std::size_t>(args.frame) * static_cast<std::size_t>(args.experts.num_experts());
 }
+
+// What a send half knows when it may send.
+struct SendState {
+  std::uint64_t epoch;
+  LocalRankMask masked;
+  PeerBays const* bays;  // in shared memory; of peers that are not masked
+};
 
 // What a thread claims of an expert's rows.
 struct Claim {
@@ -35,7 +43,7 @@ __device__ inline Claim start_claim(SlotDispatchArgs const& args, StreamRows con
   if (expert >= args.experts.num_experts()) return claim;
   claim.owner = args.owners.rank_of(expert);
   claim.reachable = (masked >> claim.owner & 1) == 0;
-  claim.count = rows_to_send(args, rows, expert);
+  claim.count = rows.total_of(expert);
   // Relaxed: the credit that this rank has acquired comes after the owner's zero, and the owner reads the sum in
   // count_by_expert() after the words of this call.
   if (claim.reachable && claim.count > 0)
@@ -57,7 +65,7 @@ static __device__ __noinline__ void report_claim(SlotArgs const& args, Claim con
 
 // Publishes the base to the other blocks, and writes to the owner which rows are this rank's. The owner needs that
 // for a count of 0, too, because an old range may lie there.
-__device__ inline void finish_claim(SlotArgs const& args, std::uint64_t epoch, Claim const& claim, int* failed) {
+__device__ inline void finish_claim(SlotArgs const& args, SendState const& state, Claim const& claim, int* failed) {
   if (claim.expert >= args.experts.num_experts()) return;
   std::uint32_t base = claim.reachable ? claim.base : no_base;
   if (claim.reachable && static_cast<std::int64_t>(claim.base) + claim.count > args.rows_of_expert()) {
@@ -66,9 +74,9 @@ __device__ inline void finish_claim(SlotArgs const& args, std::uint64_t epoch, C
     *failed = 1;
   }
   // Relaxed: the word carries all there is. Pairs with the load_relaxed() in wait_for_base().
-  ptx::store_relaxed(bases_of(args) + claim.expert, epoch << 32 | base);
+  ptx::store_relaxed(bases_of(args) + claim.expert, state.epoch << 32 | base);
   if (!claim.reachable) return;
-  std::int64_t* const ranges = frame_part<std::int64_t>(args, claim.owner, args.at.ranges);
+  std::int64_t* const ranges = bay_part<std::int64_t>(*state.bays, claim.owner, args.at.ranges);
   std::int64_t const range = base == no_base ? 0 : static_cast<std::int64_t>(base) << 32 | claim.count;
   ranges[static_cast<std::int64_t>(claim.expert - args.experts.first(claim.owner)) * args.peers.num_ranks +
          args.peers.rank] = range;
@@ -84,12 +92,12 @@ __device__ inline Claim start_first_claim(SlotDispatchArgs const& args, StreamRo
 
 // All threads of a block call this. Finishes the first claim, and makes those of the thread's other experts.
 __device__ inline void finish_claims(SlotDispatchArgs const& args, StreamRows const& rows, Claim claim,
-                                     std::uint64_t epoch, LocalRankMask masked) {
+                                     SendState const& state) {
   int const step = static_cast<int>(gridDim.x) * slot_threads;
 #pragma unroll 1
   while (claim.expert < args.experts.num_experts()) {
-    finish_claim(args, epoch, claim, rows.failed);
-    claim = start_claim(args, rows, claim.expert + step, masked);
+    finish_claim(args, state, claim, rows.failed);
+    claim = start_claim(args, rows, claim.expert + step, state.masked);
   }
 }
 

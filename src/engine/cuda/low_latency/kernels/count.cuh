@@ -63,40 +63,22 @@ __device__ inline std::int64_t load_own_id_of_batch(SlotDispatchArgs const& args
 // Arrays in shared memory, by stream.
 struct StreamRows {
   uint4* bits;            // of the batch that was marked last
-  std::uint32_t* total;   // rows of all tokens; not used when there is only one batch
+  std::uint32_t* total;   // rows of all tokens; not used when there is only one batch, without repeats
   std::uint32_t* before;  // rows of the batches before the one that is sent from; not used when there is only one
   int* failed;            // 1: a thread of the block has found that the call fails
-  int* repeats;           // expert_major: 1: some token has an expert in several slots; known when all is counted
+  int* repeats;           // expert_major: 1: some token has an expert in several slots; known when all is marked
   bool one_batch;
+  bool repeated;  // what `repeats` says, once it is known
 
-  // Without repeats.
+  // When all is counted.
   [[nodiscard]] __device__ std::uint32_t total_of(int stream) const {
-    return one_batch ? rows_of_batch(bits[stream]) : total[stream];
+    return one_batch && !repeated ? rows_of_batch(bits[stream]) : total[stream];
   }
   // Rows of all tokens before `token`, which is one of the batch that was marked last.
   [[nodiscard]] __device__ std::uint32_t before_of(int stream, int token) const {
     return (one_batch ? 0 : before[stream]) + rows_before(bits[stream], token);
   }
 };
-
-// How many of the first `slots` slots of all tokens name the expert.
-static __device__ __noinline__ std::uint32_t count_slots(SlotDispatchArgs const& args, int expert,
-                                                         std::int64_t slots) {
-  std::uint32_t count = 0;
-#pragma unroll 4
-  for (std::int64_t i = 0; i < slots; ++i) {
-    std::int64_t const token = i / args.top_k;
-    if (id_at(args.ids, token, static_cast<int>(i - token * args.top_k)) == expert) ++count;
-  }
-  return count;
-}
-
-// The rows that this rank sends to an expert. All ranks together have room for max_tokens of each.
-__device__ inline std::uint32_t rows_to_send(SlotDispatchArgs const& args, StreamRows const& rows, int expert) {
-  if (*rows.repeats == 0) return rows.total_of(expert);
-  std::uint32_t const all = count_slots(args, expert, args.tokens * args.top_k);
-  return min(all, static_cast<std::uint32_t>(args.max_tokens));
-}
 
 // All threads of a block call this, and a barrier follows.
 __device__ inline void clear_bits(SlotArgs const& args, StreamRows const& rows) {
@@ -148,6 +130,52 @@ __device__ inline void count_batches(SlotDispatchArgs const& args, std::int64_t 
     }
   }
   switch_to_batch(args, rows, own_batch);
+}
+
+// All threads of a block call this when tokens have an expert in several slots: a row for each slot, as far as
+// there is room. All ranks together have room for max_tokens of an expert.
+static __device__ __noinline__ void count_repeated(SlotDispatchArgs const& args, std::uint32_t* total) {
+  int const experts = args.experts.num_experts();
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < experts; i += slot_threads) total[i] = 0;
+  __syncthreads();
+#pragma unroll 1
+  for (std::int64_t token = threadIdx.x; token < args.tokens; token += slot_threads) {
+#pragma unroll 1
+    for (int slot = 0; slot < args.top_k; ++slot) {
+      std::int64_t const id = id_at(args.ids, token, slot);
+      if (id >= 0 && id < experts) atomicAdd(total + id, 1U);  // read after the barrier
+    }
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < experts; i += slot_threads)
+    total[i] = min(total[i], static_cast<std::uint32_t>(args.max_tokens));
+  __syncthreads();
+}
+
+// The number of a slot's row within the rows of its expert, when tokens have an expert in several slots. -1: there
+// is no room; the slot is then not used, and the host throws for it in a later call.
+static __device__ __noinline__ int number_repeated(SlotDispatchArgs const& args, int expert, std::int64_t token,
+                                                   int slot) {
+  int number = 0;
+#pragma unroll 1
+  for (std::int64_t earlier = 0; earlier <= token; ++earlier) {
+    int const slots = earlier < token ? args.top_k : slot;
+#pragma unroll 1
+    for (int i = 0; i < slots; ++i) number += id_at(args.ids, earlier, i) == expert ? 1 : 0;
+  }
+  if (number < args.max_tokens) return number;
+  note_bad_id(args, token, slot);
+  return -1;
+}
+
+// All threads of a block call this when the first batch is marked. Counts what each stream has in all batches;
+// afterwards that of the block's own tokens is marked.
+__device__ inline void count_all(SlotDispatchArgs const& args, std::int64_t own_batch, StreamRows& rows) {
+  if (!rows.one_batch) count_batches(args, own_batch, rows);
+  rows.repeated = *rows.repeats != 0;
+  if (rows.repeated) count_repeated(args, rows.total);
 }
 
 // All threads of a block call this. Moves on from the batch that was marked last to the next one.

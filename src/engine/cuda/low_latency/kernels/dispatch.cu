@@ -8,6 +8,7 @@
 #include "engine/cuda/low_latency/kernels/claim.cuh"
 #include "engine/cuda/low_latency/kernels/count.cuh"
 #include "engine/cuda/low_latency/kernels/credit.cuh"
+#include "engine/cuda/low_latency/kernels/peer_bays.cuh"
 #include "engine/cuda/low_latency/kernels/place.cuh"
 #include "engine/cuda/low_latency/kernels/receive.cuh"
 #include "engine/cuda/low_latency/kernels/rows.cuh"
@@ -27,6 +28,7 @@ struct SendMemory {
   std::byte* row[slot_threads];
   std::byte* scales[slot_threads];
   std::uint64_t loaded;  // barrier of the loads into SendRoom::buffer
+  PeerBays bays;
   int failed;
   int repeats;
 };
@@ -71,7 +73,8 @@ __device__ SendRoom room_of(SlotDispatchArgs const& args, uint4* shared, SendMem
                    .before = totals + streams,
                    .failed = &memory.failed,
                    .repeats = &memory.repeats,
-                   .one_batch = args.tokens <= batch_tokens},
+                   .one_batch = args.tokens <= batch_tokens,
+                   .repeated = false},
           .buffer = align_ring(reinterpret_cast<std::byte*>(totals + 2 * streams))};
 }
 
@@ -152,7 +155,7 @@ __device__ void send_waves(SlotDispatchArgs const& args, Waves<Sender>& waves, S
     Wave const& wave = waves.now();
     place_wave(args, wave, own, state, rows.failed);
     Sender::send(args, wave);
-    send_metadata(args, wave);
+    send_metadata(args, wave, *state.bays);
     end_wave<Sender::bulk>();
     std::int64_t const batch = waves.batch();
     waves.advance();
@@ -167,7 +170,7 @@ __device__ void send_waves(SlotDispatchArgs const& args, Waves<Sender>& waves, S
 template <typename Sender>
 __device__ Sent send_tokens(SlotDispatchArgs const& args, FrameState const& before, uint4* shared) {
   __shared__ SendMemory memory;
-  SendRoom const room = room_of(args, shared, memory);
+  SendRoom room = room_of(args, shared, memory);
   Waves<Sender> waves(args, memory, room.buffer);
   // Memory is slow, so what is needed later is loaded first.
   std::int64_t const first_id = load_own_id_of_batch(args, 0);
@@ -179,21 +182,22 @@ __device__ Sent send_tokens(SlotDispatchArgs const& args, FrameState const& befo
   Sender::prepare(args, waves.now());
   EarlyLoads const early = load_early(args, args.frame, args.at.credit);
   mark_batch(args, room.rows, 0, first_id);
-  std::uint64_t const epoch = before.epoch + 1;
   if (blockIdx.x == 0 && !any_thread(early.failed != 0)) take_frame_over(args, before);
   PeerStatus const credits = wait_for_peers(
       args, args.frame,
-      {.flags = args.at.credit, .word = credit_word(before.epoch), .point = WaitPoint::slots_credit}, early);
+      {.flags = args.at.credit, .word = word_of_credit(before.epoch), .point = WaitPoint::slots_credit}, early,
+      NoteBay{args, memory.bays});
   if (credits.failed) {
     Sender::abandon(waves.now());
     return {.ok = false, .masked = credits.masked};
   }
-  if (!room.rows.one_batch) count_batches(args, waves.batch(), room.rows);
+  count_all(args, waves.batch(), room.rows);
   Claim const claim = start_first_claim(args, room.rows, credits.masked);
   OwnSlot const own = number_wave(args, waves.now(), room.rows, own_id);
-  finish_claims(args, room.rows, claim, epoch, credits.masked);
-  if (args.rank_major && blockIdx.x == 0) publish_counts(args, epoch, room.rows, credits.masked);
-  send_waves(args, waves, room.rows, own, {.epoch = epoch, .masked = credits.masked});
+  SendState const state{.epoch = before.epoch + 1, .masked = credits.masked, .bays = &memory.bays};
+  finish_claims(args, room.rows, claim, state);
+  if (args.rank_major && blockIdx.x == 0) publish_counts(args, state.epoch, room.rows, credits.masked);
+  send_waves(args, waves, room.rows, own, state);
   __syncthreads();
   return {.ok = memory.failed == 0, .masked = credits.masked};
 }
@@ -209,6 +213,7 @@ __device__ void end_send(SlotDispatchArgs const& args, std::uint64_t epoch) {
   state->epoch = epoch;
   state->captured = args.captured ? 1 : 0;
   state->combines = 0;
+  state->bay = static_cast<std::uint32_t>(args.bay);
 }
 
 // Returns false when the block has failed.
@@ -296,7 +301,8 @@ cudaError_t launch_slot_dispatch(SlotDispatchArgs& args, int blocks, cudaStream_
 
 int most_slot_experts() {
   std::size_t const limit = dynamic_limit(slot_dispatch_kernel<BulkRows>);
-  return static_cast<int>((limit - std::min(limit, ring_alignment)) / stream_bytes);
+  std::size_t const counted = (limit - std::min(limit, ring_alignment)) / stream_bytes;
+  return static_cast<int>(std::min(counted, std::size_t{1} << slot_expert_bits));
 }
 
 cudaError_t load_slot_dispatch() {

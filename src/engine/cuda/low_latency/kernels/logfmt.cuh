@@ -35,7 +35,7 @@ __device__ inline void encode_tile(SlotCombineArgs const& args, std::int64_t row
 template <typename Element>
 __device__ inline void encode_outputs(SlotCombineArgs const& args) {
   int const tiles = static_cast<int>(logfmt_tiles(static_cast<std::size_t>(args.hidden)));
-  auto* const outputs = frame_part<std::byte>(args, args.peers.rank, args.at.outputs);
+  auto* const outputs = own_part<std::byte>(args, args.at.outputs);
   for_received_rows(args, [&](std::int64_t row) {
 #pragma unroll 1
     for (int tile = 0; tile < tiles; ++tile)

@@ -14,7 +14,7 @@ __device__ inline void for_received_rows(SlotArgs const& args, Visit const& visi
   std::int64_t const warp = static_cast<std::int64_t>(warp_of_block()) * gridDim.x + blockIdx.x;
   int const groups = args.rank_major ? args.peers.num_ranks : args.experts.count(args.peers.rank);
   std::int64_t const rows_each = args.rank_major ? args.max_tokens : args.rows_of_expert();
-  auto const* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
+  auto const* const counts = own_part<std::int32_t>(args, args.at.counts);
   std::int64_t before = 0;  // rows of earlier groups; the next group goes on with the warp whose turn it is
   for (int group = 0; group < groups; ++group) {
     std::int64_t const count = min(static_cast<std::int64_t>(counts[group]), rows_each);
@@ -46,7 +46,7 @@ __device__ inline void copy_row(std::byte* to, std::byte const* from, std::uint3
 template <typename Vector>
 __device__ inline void copy_outputs(SlotCombineArgs const& args) {
   auto const bytes = static_cast<std::uint32_t>(args.hidden * 2);
-  auto* const outputs = frame_part<std::byte>(args, args.peers.rank, args.at.outputs);
+  auto* const outputs = own_part<std::byte>(args, args.at.outputs);
   for_received_rows(
       args, [&](std::int64_t row) { copy_row<Vector>(outputs + row * bytes, args.x + row * bytes, bytes); });
 }

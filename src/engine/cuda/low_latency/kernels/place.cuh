@@ -8,8 +8,8 @@
 
 namespace switchyard::cuda {
 
-// A row's number in the frame of the rank that has the expert.
-__device__ inline std::int32_t row_in_frame(SlotArgs const& args, int rank, int expert, std::int32_t position) {
+// A row's number in the bay at the rank that has the expert.
+__device__ inline std::int32_t row_in_bay(SlotArgs const& args, int rank, int expert, std::int32_t position) {
   if (args.rank_major) return args.peers.rank * static_cast<std::int32_t>(args.max_tokens) + position;
   return (expert - args.experts.first(rank)) * static_cast<std::int32_t>(args.rows_of_expert()) + position;
 }
@@ -17,15 +17,15 @@ __device__ inline std::int32_t row_in_frame(SlotArgs const& args, int rank, int 
 struct SlotPlace {
   int rank;
   int local;         // number of the expert at that rank
-  std::int32_t row;  // in the rank's frame
+  std::int32_t row;  // in the bay
   std::int32_t position;
 };
 
-__device__ inline std::byte* scales_of(SlotDispatchArgs const& args, SlotPlace const& place) {
+__device__ inline std::byte* scales_of(SlotDispatchArgs const& args, PeerBays const& bays, SlotPlace const& place) {
   std::int64_t const at = args.scales_by_column ? place.local * args.rows_of_expert() * args.scale_bytes +
                                                       place.position * std::int64_t{4}
                                                 : static_cast<std::int64_t>(place.row) * args.scale_bytes;
-  return frame_part<std::byte>(args, place.rank, args.at.scales) + at;
+  return bay_part<std::byte>(bays, place.rank, args.at.scales) + at;
 }
 
 // Has an earlier slot of the token the same stream? `streams` are those of the token.
@@ -43,12 +43,6 @@ __device__ inline bool has_earlier(int const* streams, int slot) {
   return found;
 }
 
-// What a send half knows when it may send.
-struct SendState {
-  std::uint64_t epoch;
-  LocalRankMask masked;
-};
-
 // A thread's slot of a wave. Numbers are -1 when it is not used.
 struct OwnSlot {
   bool there;  // the wave has such a slot
@@ -58,16 +52,6 @@ struct OwnSlot {
   std::uint32_t number;  // of the row within its stream
   bool first;            // it has a row of its own: rank_major, the first of the token's slots with this stream
 };
-
-// expert_major, when some tokens have an expert in several slots: a row for each slot, as far as there is room. A
-// slot beyond that is not used, and the host throws for it in a later call.
-static __device__ __noinline__ void number_repeated(SlotDispatchArgs const& args, OwnSlot& own, std::int64_t token,
-                                                    int slot) {
-  own.number = count_slots(args, own.expert, token * args.top_k + slot);
-  if (own.number < static_cast<std::uint32_t>(args.max_tokens)) return;
-  note_bad_id(args, token, slot);
-  own.expert = own.rank = own.stream = -1;
-}
 
 // The row's position in its stream, or -1 when nothing can be sent there.
 __device__ inline std::int32_t position_of(SlotDispatchArgs const& args, OwnSlot const& own, SendState const& state,
@@ -94,7 +78,11 @@ __device__ inline OwnSlot number_wave(SlotDispatchArgs const& args, Wave const& 
   if (own.stream >= 0) {
     own.first = !args.rank_major || !has_earlier(wave.stream + at.token * args.top_k, at.slot);
     own.number = rows.before_of(own.stream, static_cast<int>((wave.first + at.token) % batch_tokens));
-    if (*rows.repeats != 0) number_repeated(args, own, wave.first + at.token, at.slot);
+    if (rows.repeated) {
+      int const number = number_repeated(args, own.expert, wave.first + at.token, at.slot);
+      if (number < 0) own.stream = -1;
+      own.number = static_cast<std::uint32_t>(number);
+    }
   }
   return own;
 }
@@ -110,11 +98,11 @@ __device__ inline void place_wave(SlotDispatchArgs const& args, Wave const& wave
     if (own.first && position >= 0) {
       SlotPlace const place{.rank = own.rank,
                             .local = own.expert - args.experts.first(own.rank),
-                            .row = row_in_frame(args, own.rank, own.expert, position),
+                            .row = row_in_bay(args, own.rank, own.expert, position),
                             .position = position};
-      row =
-          frame_part<std::byte>(args, own.rank, args.at.x) + static_cast<std::int64_t>(place.row) * args.row_bytes;
-      scales = scales_of(args, place);
+      row = bay_part<std::byte>(*state.bays, own.rank, args.at.x) +
+            static_cast<std::int64_t>(place.row) * args.row_bytes;
+      scales = scales_of(args, *state.bays, place);
     }
     wave.expert[thread] = own.expert;
     wave.row[thread] = row;
@@ -127,7 +115,7 @@ __device__ inline void place_wave(SlotDispatchArgs const& args, Wave const& wave
 
 // rank_major: the receivers learn which of their experts a wave's tokens want. A thread writes one slot of the list
 // that goes with the row of one slot.
-__device__ inline void send_topk(SlotDispatchArgs const& args, Wave const& wave) {
+__device__ inline void send_topk(SlotDispatchArgs const& args, Wave const& wave, PeerBays const& bays) {
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < wave.tokens * args.top_k * args.top_k; i += slot_threads) {
     auto const [at, slot] = slot_of_token(args, i);  // the slot whose row it is, and the slot of the list
@@ -137,31 +125,33 @@ __device__ inline void send_topk(SlotDispatchArgs const& args, Wave const& wave)
     int const local = wave.expert[token * args.top_k + slot] - args.experts.first(rank);
     bool const ours = local >= 0 && local < args.experts.count(rank);
     std::int64_t const to =
-        row_in_frame(args, rank, wave.expert[at], wave.position[at]) * static_cast<std::int64_t>(args.top_k) + slot;
-    frame_part<std::int32_t>(args, rank, args.at.topk_idx)[to] = ours ? local : -1;
+        row_in_bay(args, rank, wave.expert[at], wave.position[at]) * static_cast<std::int64_t>(args.top_k) + slot;
+    bay_part<std::int32_t>(bays, rank, args.at.topk_idx)[to] = ours ? local : -1;
     if (args.weights.data == nullptr) continue;
     std::int64_t const from = (wave.first + token) * args.weights.row_stride + slot * args.weights.column_stride;
-    frame_part<float>(args, rank, args.at.topk_weights)[to] = ours ? args.weights.data[from] : 0.0F;
+    bay_part<float>(bays, rank, args.at.topk_weights)[to] = ours ? args.weights.data[from] : 0.0F;
   }
 }
 
 // All threads of a block call this after place_wave(). It writes all that goes with rows except scales, and what
 // the combine needs.
-__device__ inline void send_metadata(SlotDispatchArgs const& args, Wave const& wave) {
+__device__ inline void send_metadata(SlotDispatchArgs const& args, Wave const& wave, PeerBays const& bays) {
   int const thread = static_cast<int>(threadIdx.x);
   if (thread < wave.tokens * args.top_k) {
     std::int64_t const at = wave.first * args.top_k + thread;
     int const expert = wave.expert[thread];
     std::int32_t const position = wave.position[thread];
-    frame_part<std::int32_t>(args, args.peers.rank, args.at.positions)[at] = position;
-    frame_part<std::int32_t>(args, args.peers.rank, args.at.slot_expert)[at] = expert;
+    std::int32_t noted = -1;
     if (wave.row[thread] != nullptr) {
       int const rank = args.owners.rank_of(expert);
-      frame_part<std::int32_t>(args, rank, args.at.source_token)[row_in_frame(args, rank, expert, position)] =
+      noted = slot_expert_word(expert, bays.number[rank]);
+      bay_part<std::int32_t>(bays, rank, args.at.source_token)[row_in_bay(args, rank, expert, position)] =
           static_cast<std::int32_t>(wave.first + slot_of_token(args, thread).token);
     }
+    own_part<std::int32_t>(args, args.at.positions)[at] = position;
+    own_part<std::int32_t>(args, args.at.slot_expert)[at] = noted;
   }
-  if (args.rank_major) send_topk(args, wave);
+  if (args.rank_major) send_topk(args, wave, bays);
 }
 
 }  // namespace switchyard::cuda

@@ -17,7 +17,7 @@ __device__ inline std::uint64_t rows_word(SlotDispatchArgs const& args) {
 // A masked source has sent nothing that counts, but an old range may lie there.
 __device__ inline void clear_ranges_of(SlotArgs const& args, LocalRankMask masked) {
   int const num_ranks = args.peers.num_ranks;
-  auto* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
+  auto* const ranges = own_part<std::int64_t>(args, args.at.ranges);
   int const local = args.experts.count(args.peers.rank);
   for (int i = static_cast<int>(threadIdx.x); i < local * num_ranks; i += static_cast<int>(blockDim.x)) {
     if ((masked >> (i % num_ranks) & 1) != 0) ranges[i] = 0;
@@ -28,8 +28,8 @@ __device__ inline void clear_ranges_of(SlotArgs const& args, LocalRankMask maske
 __device__ inline void count_by_expert(SlotDispatchArgs const& args) {
   int const num_ranks = args.peers.num_ranks;
   int const local = args.experts.count(args.peers.rank);
-  auto const* const ranges = frame_part<std::int64_t>(args, args.peers.rank, args.at.ranges);
-  auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
+  auto const* const ranges = own_part<std::int64_t>(args, args.at.ranges);
+  auto* const counts = own_part<std::int32_t>(args, args.at.counts);
   std::uint32_t const* const claims = claims_of(args, args.peers.rank, args.frame);
   for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += static_cast<int>(blockDim.x)) {
     // Relaxed: the load pairs with the sources' additions in start_claim(), which come before their words, and this
@@ -49,8 +49,7 @@ __device__ inline void count_by_expert(SlotDispatchArgs const& args) {
 
 // rank_major: counts by the ids that came with the rows. A token that has an expert twice counts once.
 __device__ inline void add_received(SlotDispatchArgs const& args, int source, std::int64_t rows) {
-  auto const* const ids =
-      frame_part<std::int32_t>(args, args.peers.rank, args.at.topk_idx) + source * args.max_tokens * args.top_k;
+  auto const* const ids = own_part<std::int32_t>(args, args.at.topk_idx) + source * args.max_tokens * args.top_k;
 #pragma unroll 1
   for (std::int64_t i = threadIdx.x; i < rows * args.top_k; i += blockDim.x) {
     std::int32_t const expert = ids[i];
@@ -63,7 +62,7 @@ __device__ inline void add_received(SlotDispatchArgs const& args, int source, st
 
 // `rows` is what the source of this thread has published.
 __device__ inline void count_by_source(SlotDispatchArgs const& args, LocalRankMask masked, std::uint32_t rows) {
-  auto* const counts = frame_part<std::int32_t>(args, args.peers.rank, args.at.counts);
+  auto* const counts = own_part<std::int32_t>(args, args.at.counts);
   int const source = static_cast<int>(threadIdx.x);
   if (source < args.peers.num_ranks) {
     bool const there = (masked >> source & 1) == 0;

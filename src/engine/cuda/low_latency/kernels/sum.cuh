@@ -18,9 +18,9 @@ struct Sources {
   int tokens;
 };
 
-// What a thread has loaded of its slot. An expert or position of -1 says that it adds nothing.
+// What a thread has loaded of its slot. A word or position of -1 says that it adds nothing.
 struct LoadedSlot {
-  int expert;
+  std::int32_t word;  // slot_expert_word()
   int position;
   float weight;
 };
@@ -31,8 +31,8 @@ __device__ inline LoadedSlot load_slot(SlotCombineArgs const& args, std::int64_t
   SlotOfToken const own = slot_of_token(args, thread);
   if (own.token >= tokens) return {-1, -1, 0};
   std::int64_t const at = first * args.top_k + thread;
-  LoadedSlot loaded{.expert = frame_part<std::int32_t>(args, args.peers.rank, args.at.slot_expert)[at],
-                    .position = frame_part<std::int32_t>(args, args.peers.rank, args.at.positions)[at],
+  LoadedSlot loaded{.word = own_part<std::int32_t>(args, args.at.slot_expert)[at],
+                    .position = own_part<std::int32_t>(args, args.at.positions)[at],
                     .weight = 1.0F};
   if (args.weights.data != nullptr)
     loaded.weight =
@@ -46,13 +46,15 @@ struct SumSlot {
 };
 
 __device__ inline SumSlot sum_slot(SlotCombineArgs const& args, LoadedSlot const& loaded, std::uint64_t mloaded) {
-  if (loaded.expert < 0 || loaded.position < 0) return {};
-  int const rank = args.owners.rank_of(loaded.expert);
+  if (loaded.word < 0 || loaded.position < 0) return {};
+  int const expert = expert_of_word(loaded.word);
+  int const rank = args.owners.rank_of(expert);
   if ((mloaded >> rank & 1) != 0) return {};
-  std::int64_t const row =
-      args.rank_major ? args.peers.rank * args.max_tokens + loaded.position
-                      : (loaded.expert - args.experts.first(rank)) * args.rows_of_expert() + loaded.position;
-  return {rank, frame_part<std::byte>(args, rank, args.at.outputs) + row * args.output_bytes};
+  std::int64_t const row = args.rank_major
+                               ? args.peers.rank * args.max_tokens + loaded.position
+                               : (expert - args.experts.first(rank)) * args.rows_of_expert() + loaded.position;
+  std::size_t const outputs = args.at.bay(bay_of_word(loaded.word)) + args.at.outputs;
+  return {rank, slot_part<std::byte>(args, rank, outputs) + row * args.output_bytes};
 }
 
 // All threads of a block call this.

@@ -130,23 +130,30 @@ __device__ inline EarlyLoads load_early(SlotArgs const& args, int frame, std::si
   return early;
 }
 
+// How a wait for a word ended, and the word: that of the very load that ended it. By the next one the peer may have
+// masked this rank.
+struct WordWait {
+  WaitResult result;
+  std::uint64_t word;
+};
+
 // Waits until the flag has the word. The load is an acquire; it pairs with the store_release() of the peer named in
 // `awaited`. A peer that is masked is not waited for, and a peer that has masked this rank is masked in turn.
 // `missing` says how many peers are still waited for, this one included.
-__device__ inline WaitResult wait_word(SlotArgs const& args, std::uint64_t const* flag, AwaitedWord const& awaited,
-                                       EarlyLoads const& early, int const volatile* missing) {
-  if (early.masked != 0) return WaitResult::masked;
-  if (awaited.word.is(early.word)) return WaitResult::arrived;
+__device__ inline WordWait wait_word(SlotArgs const& args, std::uint64_t const* flag, AwaitedWord const& awaited,
+                                     EarlyLoads const& early, int const volatile* missing) {
+  if (early.masked != 0) return {WaitResult::masked, 0};
+  if (awaited.word.is(early.word)) return {WaitResult::arrived, early.word};
   WaitDeadline deadline{.begin = 0, .extendable = true};
 #pragma unroll 1
   for (unsigned poll = 1;; ++poll) {
     std::uint64_t seen = ptx::load_acquire(flag);
-    if (awaited.word.is(seen)) return WaitResult::arrived;
+    if (awaited.word.is(seen)) return {WaitResult::arrived, seen};
     if (poll % polls_between_checks != 0) continue;
     WaitDecision const decision = decide_wait(args, awaited, seen, missing, deadline);
     if (decision.next == WaitDecision::Next::wait) continue;
     seen = ptx::load_acquire(flag);
-    return finish_wait(args, awaited, decision, awaited.word.is(seen), seen);
+    return {finish_wait(args, awaited, decision, awaited.word.is(seen), seen), seen};
   }
 }
 
@@ -188,9 +195,16 @@ struct PeerWait {
   bool measures = false;  // the times waited are added to args.wait_ns
 };
 
-// All threads of a block call this.
+// For words that say no more than is waited for.
+struct NothingElse {
+  __device__ WaitResult operator()(int /*peer*/, std::uint64_t /*word*/) const { return WaitResult::arrived; }
+};
+
+// All threads of a block call this. A thread that has waited for a peer hands its word to `read`, whose result is
+// that of the wait; what it puts into shared memory all threads see afterwards.
+template <typename Read = NothingElse>
 __device__ inline PeerStatus wait_for_peers(SlotArgs const& args, int frame, PeerWait const& wait,
-                                            EarlyLoads const& early) {
+                                            EarlyLoads const& early, Read const& read = {}) {
   __shared__ SharedWait shared;
   start_waiting(args, shared);
   WaitResult result = early.failed != 0 ? WaitResult::failed : WaitResult::arrived;
@@ -199,7 +213,9 @@ __device__ inline PeerStatus wait_for_peers(SlotArgs const& args, int frame, Pee
     bool const measures = wait.measures && args.wait_ns != nullptr;
     std::uint64_t const begin = measures ? ptx::global_timer() : 0;
     std::uint64_t const* const flag = &frame_flag(args, wait.flags, frame, args.peers.rank, peer)->epoch;
-    result = wait_word(args, flag, {.word = wait.word, .point = wait.point, .peer = peer}, early, &shared.missing);
+    WordWait const ended =
+        wait_word(args, flag, {.word = wait.word, .point = wait.point, .peer = peer}, early, &shared.missing);
+    result = ended.result == WaitResult::arrived ? read(peer, ended.word) : ended.result;
     if (args.mask_late) atomicSub(&shared.missing, 1);  // other threads read it in decide_wait()
     if (measures) args.wait_ns[peer] += static_cast<std::int64_t>(ptx::global_timer() - begin);
   }

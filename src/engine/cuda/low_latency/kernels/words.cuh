@@ -13,11 +13,10 @@ __device__ inline T* slot_part(SlotArgs const& args, int owner, std::size_t offs
   return reinterpret_cast<T*>(heap_of(args.peers, owner) + offset);
 }
 
-// A part of the frame of this call at a rank.
+// A part of the bay that the frame of this call has at this rank.
 template <typename T>
-__device__ inline T* frame_part(SlotArgs const& args, int owner, std::size_t offset) {
-  return slot_part<T>(args, owner,
-                      args.at.frames + static_cast<std::size_t>(args.frame) * args.at.frame_bytes + offset);
+__device__ inline T* own_part(SlotArgs const& args, std::size_t offset) {
+  return slot_part<T>(args, args.peers.rank, args.at.bay(args.bay) + offset);
 }
 
 // What `writer` publishes to `owner` about a frame. `flags` is one of the arrays of flags of SlotLayoutBytes.
@@ -59,7 +58,7 @@ __device__ inline std::uint64_t published_word(SlotArgs const& args, std::uint64
 struct FrameWord {
   std::uint64_t value;
   std::uint64_t relevant;  // the bits that must be equal
-  bool published;          // published_word() makes it; otherwise it is an epoch
+  bool published;          // published_word() makes it; otherwise it is a credit
 
   [[nodiscard]] __device__ bool is(std::uint64_t seen) const { return ((seen ^ value) & relevant) == 0; }
   // The peer has published this call, but it is of another kind there.
@@ -68,12 +67,13 @@ struct FrameWord {
   }
   // The epoch of a word, for an error's text.
   [[nodiscard]] __device__ std::uint64_t epoch_of(std::uint64_t word) const {
-    return published ? word >> 32 : word;
+    return published ? word >> 32 : epoch_of_credit(word);
   }
 };
 
-__device__ inline FrameWord credit_word(std::uint64_t epoch) {
-  return {.value = epoch, .relevant = ~std::uint64_t{0}, .published = false};
+// The credit for an epoch, whichever bay it names.
+__device__ inline FrameWord word_of_credit(std::uint64_t epoch) {
+  return {.value = epoch << bay_bits, .relevant = ~std::uint64_t{0} << bay_bits, .published = false};
 }
 __device__ inline FrameWord word_of_call(SlotArgs const& args, std::uint64_t epoch) {
   return {.value = published_word(args, epoch, 0), .relevant = ~number_mask, .published = true};

@@ -1,0 +1,52 @@
+// Results of the low-latency mode that other streams still read when they are released: their frames are given back
+// when these have.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "layout/slots.hpp"
+#include "memory/block_readers.hpp"
+#include "memory/device/cuda_check.hpp"
+#include "memory/stream_uses.hpp"
+#include "memory/symmetric_heap.hpp"
+
+namespace switchyard::cuda {
+
+// Any thread may release a result; one at a time makes calls.
+class ReadBays final : private StreamUses {
+ public:
+  ReadBays(std::shared_ptr<SymmetricHeap> heap, SlotLayoutBytes const& at, int device);
+  ~ReadBays() override;
+
+  // A result is released. Gives its frame back at once, or in the first call after its readers are done.
+  void release(int frame, int bay, std::function<void()> give_back);
+
+  // A call begins on `stream`.
+  void begin_call(cudaStream_t stream);
+  // A dispatch takes the frame: what is queued on `stream` from here on comes behind what reads its result. A
+  // capture cannot wait for what is outside of it, so the host waits then.
+  void take(int frame, cudaStream_t stream);
+
+ private:
+  struct Leaving {
+    int frame;
+    std::unique_ptr<StreamFence> fence;
+    std::function<void()> give_back;
+  };
+
+  bool note(std::byte const* at, std::uintptr_t stream) noexcept override;
+  template <typename Which>
+  [[nodiscard]] std::vector<Leaving> extract(Which const& which);
+
+  std::shared_ptr<SymmetricHeap> heap_;
+  SlotLayoutBytes at_;
+  int device_;
+  BlockReaders readers_;  // by bay
+  std::mutex mutex_;      // guards what follows
+  std::vector<Leaving> leaving_;
+};
+
+}  // namespace switchyard::cuda
