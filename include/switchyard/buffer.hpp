@@ -271,9 +271,10 @@ class Buffer {
   [[nodiscard]] std::size_t heap_bytes_peak() const noexcept;
   [[nodiscard]] std::size_t heap_bytes_now() const noexcept;
   // Gives memory of this rank's heap that nothing lies in back to the machine; a call that needs it takes it again.
-  // CUDA engine: what the heap grew by, from its end on; work that reads released results must be complete (what a
-  // framework has noted by record_stream() is waited for). Returns by how many bytes the heap became smaller. Not
-  // collective; any thread may call it.
+  // CUDA engine: what the heap grew by, from its end on. It waits for earlier calls, whose blocks are free then;
+  // work that reads released results must be complete (for what a framework has noted by record_stream() it waits,
+  // too). Returns by how many bytes the heap became smaller. Not collective. Any thread may call it; beside a call
+  // of another thread it may give back less.
   std::size_t trim();
 
   [[nodiscard]] std::shared_ptr<detail::ThroughputEngine> const& state() const noexcept { return state_; }

@@ -98,7 +98,7 @@ std::size_t Buffer::heap_bytes_now() const noexcept {
 }
 
 std::size_t Buffer::trim() {
-  return state_->heap().give_back();
+  return state_->trim();
 }
 
 void record_stream(void const* data, std::uintptr_t cuda_stream) noexcept {

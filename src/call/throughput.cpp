@@ -76,6 +76,12 @@ void describe(DispatchArgs const& args, BufferInfo const& buffer, int rank, deta
   routing.top_k = args.topk_idx.given() ? args.topk_idx.size(1) : 0;
 }
 
+static_assert(description_alignment % BlockAllocator::granule == 0);
+
+void divide_block(SymmetricHeap& heap, DispatchCall& call) {
+  call.description = heap.split(*call.block, receive_block(call.shape).description);
+}
+
 void fill_tensors(DispatchCall const& call, Device device, Dispatched& result) {
   auto const& [offset, data, owner] = *call.block;
   ReceiveShape const& shape = call.shape;
@@ -85,17 +91,18 @@ void fill_tensors(DispatchCall const& call, Device device, Dispatched& result) {
   std::int64_t const groups = static_cast<std::int64_t>(shape.scale_bytes / sizeof(float));
   std::int64_t const top_k = call.routing->top_k;
   bool const flat = call.routing->layout == OutputLayout::flat;
+  auto const& kept = call.description ? call.description->owner : owner;
   result.x = tensor_at(data + parts.x, dtype, {shape.rows, args.x.size(1)}, device, owner);
   if (groups > 0) result.scales = tensor_at(data + parts.scales, DType::f32, {shape.rows, groups}, device, owner);
   if (shape.topk_bytes > 0) {
-    result.topk_idx = tensor_at(data + parts.topk_idx, args.topk_idx.dtype, {shape.rows, top_k}, device, owner);
+    result.topk_idx = tensor_at(data + parts.topk_idx, args.topk_idx.dtype, {shape.rows, top_k}, device, kept);
   }
   if (shape.weight_bytes > 0 && flat) {
-    result.topk_weights = tensor_at(data + parts.topk_weights, DType::f32, {shape.rows, top_k}, device, owner);
+    result.topk_weights = tensor_at(data + parts.topk_weights, DType::f32, {shape.rows, top_k}, device, kept);
   } else if (shape.weight_bytes > 0) {
-    result.topk_weights = tensor_at(data + parts.topk_weights, DType::f32, {shape.rows}, device, owner);
+    result.topk_weights = tensor_at(data + parts.topk_weights, DType::f32, {shape.rows}, device, kept);
   }
-  result.source_token = tensor_at(data + parts.source_token, DType::i32, {shape.rows}, device, owner);
+  result.source_token = tensor_at(data + parts.source_token, DType::i32, {shape.rows}, device, kept);
 }
 
 void prepare_outputs(CombineCall& call, SymmetricHeap& heap, BufferInfo const& buffer, Combined& result) {

@@ -39,7 +39,8 @@ struct DispatchCall {
   // sending side is filled in while its rows are not final yet.
   std::shared_ptr<detail::Routing> fresh{};
   std::shared_ptr<detail::Routing const> routing{};
-  ReceiveShape shape{};                         // its rows are those of the worst case, or not known yet
+  ReceiveShape shape{};                               // its rows are those of the worst case, or not known yet
+  std::optional<SymmetricHeap::Block> description{};  // the end of the block, once that is divided (divide_block)
   std::optional<SymmetricHeap::Block> block{};  // where the result goes; in worst-case mode it is given beforehand
   int workers = 1;                              // threads of the CPU engine, SMs of the CUDA engine
   // CUDA engine: takes memory of the GPU outside of the heap, for what no peer reads. Throws OutOfMemory.
@@ -80,6 +81,9 @@ ReceiveShape shape_of(DispatchArgs const& args, OutputLayout layout, std::int64_
 // Fills in the sending side of a dispatch's routing, without the routes.
 void describe(DispatchArgs const& args, BufferInfo const& buffer, int rank, detail::Routing& routing);
 
+// Rows are large, and a handle or a caller keeps what describes them longer: from here on both have owners of their
+// own.
+void divide_block(SymmetricHeap& heap, DispatchCall& call);
 // Makes the tensors of a dispatch's result. They lie in the call's block, and own it together.
 void fill_tensors(DispatchCall const& call, Device device, Dispatched& result);
 

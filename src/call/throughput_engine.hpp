@@ -66,6 +66,8 @@ class ThroughputEngine : public std::enable_shared_from_this<ThroughputEngine> {
   [[nodiscard]] virtual Communicator const& communicator() const noexcept = 0;
   [[nodiscard]] virtual BufferOptions const& options() const noexcept = 0;
   [[nodiscard]] virtual SymmetricHeap& heap() const noexcept = 0;
+  // See Buffer::trim. Any thread calls it.
+  virtual std::size_t trim() { return heap().give_back(); }
 };
 
 // Collective; the table of engines (api/engine_table.cpp) calls one of them. They throw on every rank alike.

@@ -8,6 +8,8 @@
 namespace switchyard {
 
 inline constexpr std::size_t part_alignment = 128;
+// What describes the rows begins at a page of its own, so that it can be kept without the rows.
+inline constexpr std::size_t description_alignment = 4096;
 // The rows of a result, and the slots of a frame, are numbered in 32 bits.
 inline constexpr std::int64_t max_result_rows = 0x7fffffff;
 
@@ -27,6 +29,7 @@ struct ReceiveShape {
 struct ReceiveBlock {
   std::size_t x = 0;
   std::size_t scales = 0;
+  std::size_t description = 0;  // where what describes the rows begins
   std::size_t topk_idx = 0;
   std::size_t topk_weights = 0;
   std::size_t source_token = 0;
@@ -43,6 +46,7 @@ constexpr ReceiveBlock receive_block(ReceiveShape const& shape) noexcept {
   };
   block.x = place(shape.row_bytes);
   block.scales = place(shape.scale_bytes);
+  block.description = end = align_up(end, description_alignment);
   block.topk_idx = place(shape.topk_bytes);
   block.topk_weights = place(shape.weight_bytes);
   block.source_token = place(sizeof(std::int32_t));

@@ -112,19 +112,19 @@ void BlockAllocator::for_each_free(std::function<void(std::size_t, std::size_t)>
   for (auto const& [offset, bytes] : free_) use(offset, bytes);
 }
 
+bool BlockAllocator::split(std::size_t offset, std::size_t bytes) {
+  std::lock_guard const lock(mutex_);
+  auto const block = taken_.find(offset);
+  assert(block != taken_.end() && bytes > 0 && bytes % granule == 0 && bytes <= block->second && "split elsewhere");
+  if (block == taken_.end() || bytes >= block->second) return false;
+  taken_.emplace(offset + bytes, block->second - bytes);  // this is the one step that can fail, so it comes first
+  block->second = bytes;
+  return true;
+}
+
 void BlockAllocator::trim(std::size_t offset, std::size_t bytes) {
   std::size_t const size = std::max<std::size_t>((bytes + granule - 1) / granule, 1) * granule;
-  std::size_t rest = 0;
-  {
-    std::lock_guard const lock(mutex_);
-    auto const block = taken_.find(offset);
-    assert(block != taken_.end() && size <= block->second && "trimmed to more than there was");
-    if (block == taken_.end() || size >= block->second) return;
-    rest = block->second - size;
-    taken_.emplace(offset + size, rest);  // this is the one step that can fail, so it comes first
-    block->second = size;
-  }
-  free(offset + size);
+  if (split(offset, size)) free(offset + size);
 }
 
 std::size_t BlockAllocator::used() const {

@@ -22,6 +22,9 @@ class BlockAllocator {
   [[nodiscard]] std::optional<std::size_t> block_at(std::size_t offset) const;
   // Calls `use` for each free range, of `offset` and bytes. Nothing is allocated or freed meanwhile.
   void for_each_free(std::function<void(std::size_t, std::size_t)> const& use) const;
+  // Makes two taken ranges of one: `bytes`, a multiple of `granule`, and what is behind. Both are freed apart.
+  // Returns false when nothing is behind.
+  [[nodiscard]] bool split(std::size_t offset, std::size_t bytes);
   // Makes a taken range shorter and frees what is behind it.
   void trim(std::size_t offset, std::size_t bytes);
 

@@ -41,11 +41,20 @@ std::optional<SymmetricHeap::Block> SymmetricHeap::allocate(std::size_t bytes) {
     free_what_has_passed();
     offset = allocator_.allocate(bytes);
   }
-  if (!offset) return std::nullopt;
-  std::byte* const data = heap(rank_) + *offset;
+  return offset ? std::optional(owned(*offset)) : std::nullopt;
+}
+
+// A taken range that has no owner yet.
+SymmetricHeap::Block SymmetricHeap::owned(std::size_t offset) {
+  std::byte* const data = heap(rank_) + offset;
   // The deleter holds the heap, so a tensor may outlive the buffer that made it.
-  std::shared_ptr<void> owner(data, [heap = shared_from_this(), at = *offset](void*) { heap->release(at); });
-  return Block{.offset = *offset, .data = data, .owner = std::move(owner)};
+  std::shared_ptr<void> owner(data, [heap = shared_from_this(), offset](void*) { heap->release(offset); });
+  return {.offset = offset, .data = data, .owner = std::move(owner)};
+}
+
+std::optional<SymmetricHeap::Block> SymmetricHeap::split(Block const& block, std::size_t bytes) {
+  return bytes > 0 && allocator_.split(block.offset, bytes) ? std::optional(owned(block.offset + bytes))
+                                                            : std::nullopt;
 }
 
 std::optional<SymmetricHeap::Block> SymmetricHeap::allocate_growing(std::size_t bytes) {

@@ -80,6 +80,9 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap>, privat
   // See BlockReaders.
   std::optional<std::uintptr_t> note_caller(std::uintptr_t stream) { return readers_.note_caller(stream); }
 
+  // Makes a block of the own heap end after `bytes`, a multiple of the allocator's granule, and returns what is
+  // behind as a block of its own; nothing when there is nothing.
+  [[nodiscard]] std::optional<Block> split(Block const& block, std::size_t bytes);
   // Makes a block of the own heap shorter.
   void trim(Block const& block, std::size_t bytes) { allocator_.trim(block.offset, bytes); }
   // The offset of a range that lies in the own heap; nothing when it does not, or does only partly.
@@ -89,6 +92,7 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap>, privat
  private:
   [[nodiscard]] Segment& segment(int rank) const noexcept { return *segments_[static_cast<std::size_t>(rank)]; }
   bool note(std::byte const* at, std::uintptr_t stream) noexcept override;
+  [[nodiscard]] Block owned(std::size_t offset);
   void release(std::size_t offset) noexcept;
   struct Looked {
     std::size_t freed;

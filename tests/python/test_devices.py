@@ -33,7 +33,7 @@ everywhere = [
     *names_of("bodies.layers", "layer transposed_maps compiled"),
     *names_of("bodies.compiled", "decoding prefill buffers"),
     *names_of("bodies.errors", "ids_out_of_range left_at_exit"),
-    *names_of("bodies.memory", "held_results grows_and_shrinks"),
+    *names_of("bodies.memory", "held_results handles_keep_no_rows grows_and_shrinks"),
     *names_of("bodies.frameworks", "jax_arrays"),
 ]
 on_cpus = names_of("bodies.elastic_mistakes", "mistakes one_culprit sizes construction late_peer repeated_ids")

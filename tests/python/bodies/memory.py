@@ -41,6 +41,18 @@ def held_results(group: Any) -> None:
     job.buffer.destroy()
 
 
+def handles_keep_no_rows(group: Any) -> None:
+    """A handle is kept until backward, with activation recomputation much longer than the rows."""
+    job = LargeJob(group)
+    handles = [job.dispatch()[4] for _ in range(12)]
+    used = next(iter(job.buffer._engines._buffers.values())).heap_bytes_used
+    rows = job.received().x.numel() * 2
+    assert used < 3 * rows + (12 * 3 << 14), (used, rows)
+    for handle in handles:
+        same(job.buffer.dispatch(job.mine.x, handle=handle)[0], job.received().x)
+    job.buffer.destroy()
+
+
 def grows_and_shrinks(group: Any) -> None:
     """What a buffer says of its heap, and what trim() gives back."""
     with switchyard.Communicator.from_torch(group) as communicator:

@@ -127,6 +127,7 @@ class CpuBuffer final : public ThroughputEngine {
     std::size_t const bytes = receive_block(call.shape).bytes;
     call.block = connected_.heap->allocate(bytes);
     if (!call.block) throw_no_room(*connected_.heap, bytes, "num_worst_tokens rows");
+    divide_block(*connected_.heap, call);
     fill_tensors(call, Device::cpu, result);
   }
 
@@ -141,6 +142,7 @@ class CpuBuffer final : public ThroughputEngine {
     });
     engine_.dispatch(call);
     if (worst) return;
+    divide_block(*connected_.heap, call);
     fill_tensors(call, Device::cpu, result);
     result.tokens_per_expert = result.handle.tokens_per_expert();
   }

@@ -1,6 +1,7 @@
 // The buffer of the CUDA engine.
 #include <algorithm>
 #include <limits>
+#include <mutex>
 #include <utility>
 
 #include "base/check.hpp"
@@ -85,45 +86,60 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
   }
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
+    std::lock_guard const lock(calling_);
     Layout result = launch(topk_idx, cuda_stream);
     engine_.make_caller_wait(stream_of(cuda_stream));
     return result;
   }
 
   Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
+    std::lock_guard const lock(calling_);
     auto result = std::make_shared<Layout>(launch(topk_idx, cuda_stream));
     return {Event(engine_.record(weak_from_this())), result};
   }
 
   Dispatched dispatch(DispatchArgs const& args) override {
+    std::lock_guard const lock(calling_);
     Dispatched result = launch(args);
     engine_.make_caller_wait(stream_of(args.cuda_stream));
     return result;
   }
 
   Pending<Dispatched> dispatch_async(DispatchArgs const& args) override {
+    std::lock_guard const lock(calling_);
     auto result = std::make_shared<Dispatched>(launch(args));
     return {Event(engine_.record(weak_from_this())), result};
   }
 
   Combined combine(CombineArgs const& args) override {
+    std::lock_guard const lock(calling_);
     Combined result = launch(args);
     engine_.make_caller_wait(stream_of(args.cuda_stream));
     return result;
   }
 
   Pending<Combined> combine_async(CombineArgs const& args) override {
+    std::lock_guard const lock(calling_);
     auto result = std::make_shared<Combined>(launch(args));
     return {Event(engine_.record(weak_from_this())), result};
   }
 
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
+    std::lock_guard const lock(calling_);
     engine_.check_usable();
     return with_room([&] { return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda); });
   }
 
   void synchronize() override { engine_.record(weak_from_this())->wait(); }
-  void reset() override { reset_together(job(), engine_); }
+  void reset() override {
+    std::lock_guard const lock(calling_);
+    reset_together(job(), engine_);
+  }
+  std::size_t trim() override {
+    std::unique_lock const lock(calling_, std::try_to_lock);
+    if (lock) engine_.reclaim_between_calls();
+    return heap().give_back();
+  }
   void drain() noexcept override { cudaStreamSynchronize(engine_.stream()); }
 
   Stream& stream() override {
@@ -235,6 +251,8 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
     if (call.refusal) call.workers = 1;
     args.after.wait_on(cuda_stream());
     engine_.dispatch(call, stream_of(args.cuda_stream));
+    if (!terms.room) divide_block(*connected_.heap, call);
+    if (call.description) engine_.keep_until_done(*call.description);
     fill_tensors(call, Device::cuda, result);
     result.handle = Handle(call.routing);
     if (args.num_worst_tokens == 0) result.tokens_per_expert = result.handle.tokens_per_expert();
@@ -318,6 +336,7 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
     return rooms_.take(*connected_.heap, useful);
   }
 
+  std::mutex calling_;  // trim() may come from another thread than calls
   Communicator communicator_;
   BufferSetup setup_;
   int device_;
