@@ -245,10 +245,15 @@ class CudaLowLatency final : public LowLatencyEngine {
     std::uint64_t const number = ++dispatches_;
     engine_.begin(frame, number);
     lease->give_back = [this, self = shared_from_this(), frame, number, captured, stay] {
-      readers_.release(frame, stay.bay, [this, frame, number, captured, stay] {
+      auto const readers = readers_.take_readers(stay.bay);
+      auto const give_back = [this, frame, number, captured, stay](std::span<std::uintptr_t const> streams) {
         bays_.release(stay);
-        engine_.release({.frame = frame, .number = number, .captured = captured});
-      });
+        engine_.release({.frame = frame, .number = number, .captured = captured, .readers = streams});
+      };
+      if (readers.empty() || captured || engine_.expects_replays()) return give_back(readers);
+      readers_.defer(frame, readers, [give_back] { give_back({}); });
+      // A capture may have begun meanwhile, on another thread.
+      if (engine_.expects_replays()) readers_.flush();
     };
     if (captured) in_graphs_[static_cast<std::size_t>(frame)] = true;
     ++calls_;

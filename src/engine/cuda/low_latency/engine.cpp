@@ -9,6 +9,7 @@
 #include "engine/cuda/host/launch.hpp"
 #include "engine/cuda/host/trouble.hpp"
 #include "engine/cuda/low_latency/launch.hpp"
+#include "memory/device/stream_fence.hpp"
 
 namespace switchyard::cuda {
 
@@ -34,9 +35,8 @@ LowLatency::LowLatency(EngineResources resources, SlotSizes const& slots, bool m
       monitor_(resources_, slots.max_local_experts, {.calls_settle_it = false, .error = mismatch_of_slots}),
       release_stream_(resources_.device),
       latest_done_(resources_.device),
-      release_done_(resources_.device) {
-  // Credits name bays that a peer may get only later.
-  for (int rank = 0; rank < slots.num_ranks; ++rank) peers_.heap_bytes[rank] = heap_.heap_capacity(rank);
+      release_done_(resources_.device),
+      joined_(resources_.device) {
   CurrentDevice const current(resources_.device);
   load_kernels({{"low-latency dispatch", load_slot_dispatch},
                 {"low-latency combine", load_slot_combine},
@@ -144,20 +144,26 @@ void LowLatency::launch(SlotCombineArgs& args, Run const& run) {
 }
 
 // Records an event behind what reads the frame, for launch_release(). Returns false when there can be none.
-bool LowLatency::mark_readers(int frame) {
+bool LowLatency::mark_readers(int frame, std::span<std::uintptr_t const> others) {
   HarmlessToCaptures const harmless;
   CurrentDevice const current(resources_.device);
   // Relaxed: results are released on any thread, and the value alone matters. Pairs with the store in remember().
   cudaStream_t const stream = latest_stream_.load(std::memory_order_relaxed);
   if (is_capturing(stream)) return false;
-  readers_done_[static_cast<std::size_t>(frame)]->record(stream);
+  DeviceEvent& done = *readers_done_[static_cast<std::size_t>(frame)];
+  done.record(stream);
+  if (others.empty()) return true;
+  auto const joined = reinterpret_cast<std::uintptr_t>(joined_.get());
+  done.make_stream_wait(joined_.get());
+  make_stream_fence(resources_.device, others)->make_stream_wait(joined);
+  done.record(joined_.get());
   return true;
 }
 
 void LowLatency::release(ReleasedResult const& result) noexcept {
   bool marked = false;
   try {
-    marked = !result.captured && mark_readers(result.frame);
+    marked = !result.captured && mark_readers(result.frame, result.readers);
   } catch (std::exception const&) {
     marked = false;  // the next call outside of a graph gives the frame back; replays before it wait in vain
   }

@@ -40,6 +40,7 @@ class LowLatency {
   }
   void launch(SlotDispatchArgs& args, Run const& run);
   void launch(SlotCombineArgs& args, Run const& run);
+  [[nodiscard]] bool expects_replays() const noexcept { return replays_.load(std::memory_order_relaxed); }
   // Before a capture: gives back what was released, because replays will not.
   void expect_replays();
 
@@ -49,6 +50,7 @@ class LowLatency {
     int frame = 0;
     std::uint64_t number = 0;
     bool captured = false;
+    std::span<std::uintptr_t const> readers{};  // streams that read it, besides that of the latest call
   };
   // The result may be overwritten. The next kernel gives its frame back; if replays may come next, a kernel does so
   // at once. Any thread may call this.
@@ -80,7 +82,7 @@ class LowLatency {
   void prepare(SlotArgs& args, cudaStream_t stream);
   void remember(cudaStream_t stream, bool captured);
   void launch_release(std::uint32_t frames);
-  [[nodiscard]] bool mark_readers(int frame);
+  [[nodiscard]] bool mark_readers(int frame, std::span<std::uintptr_t const> others);
   [[nodiscard]] cudaError_t synchronize_release_stream() const;
   template <typename Launch>
   void launch_or_fail(SlotArgs& args, cudaStream_t stream, Launch const& launch);
@@ -99,10 +101,11 @@ class LowLatency {
   std::atomic<cudaStream_t> latest_stream_{nullptr};  // remember() stores it; prepare() and mark_readers() load it
   bool any_call_ = false;
   std::mutex launching_;  // held so that what is taken from the tracker is launched before anything else
-  std::atomic<bool> replays_{false};  // a call was captured; expect_replays() stores it, and release() loads it
+  std::atomic<bool> replays_{false};  // a call was captured; expect_replays() stores it, others load it
   FrameTracker tracker_;
   DeviceEvent release_done_;  // of the latest release outside of a call
   bool released_outside_ = false;
+  DeviceStream joined_;  // comes behind all readers of a result
   // Behind each of these events nothing reads its frame's released result any more.
   std::array<std::unique_ptr<DeviceEvent>, max_frames> readers_done_;
 };

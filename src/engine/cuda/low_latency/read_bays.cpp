@@ -27,11 +27,9 @@ bool ReadBays::note(std::byte const* at, std::uintptr_t stream) noexcept {
   return true;
 }
 
-void ReadBays::release(int frame, int bay, std::function<void()> give_back) {
-  auto const streams = readers_.take(static_cast<std::size_t>(bay));
-  if (streams.empty()) return give_back();
+void ReadBays::defer(int frame, std::span<std::uintptr_t const> readers, std::function<void()> give_back) {
   auto const refusal = refusal_of([&] {
-    auto fence = make_stream_fence(device_, streams);
+    auto fence = make_stream_fence(device_, readers);
     std::lock_guard const lock(mutex_);
     leaving_.push_back({frame, std::move(fence), give_back});
   });
@@ -51,23 +49,26 @@ std::vector<ReadBays::Leaving> ReadBays::extract(Which const& which) {
   return found;
 }
 
-void ReadBays::begin_call(cudaStream_t stream) {
-  if (!is_capturing(stream)) {
-    auto const earlier = readers_.note_caller(reinterpret_cast<std::uintptr_t>(stream));
-    if (earlier)
-      make_stream_fence(device_, {&*earlier, 1})->make_stream_wait(reinterpret_cast<std::uintptr_t>(stream));
+void ReadBays::flush() {
+  HarmlessToCaptures const harmless;
+  for (Leaving const& each : extract([](Leaving const&) { return true; })) {
+    each.fence->wait();
+    each.give_back();
   }
+}
+
+void ReadBays::begin_call(cudaStream_t stream) {
+  if (is_capturing(stream)) return flush();
+  auto const earlier = readers_.note_caller(reinterpret_cast<std::uintptr_t>(stream));
+  if (earlier)
+    make_stream_fence(device_, {&*earlier, 1})->make_stream_wait(reinterpret_cast<std::uintptr_t>(stream));
   for (Leaving const& each : extract([](Leaving const& leaving) { return leaving.fence->passed(); }))
     each.give_back();
 }
 
 void ReadBays::take(int frame, cudaStream_t stream) {
   for (Leaving const& each : extract([frame](Leaving const& leaving) { return leaving.frame == frame; })) {
-    if (is_capturing(stream)) {
-      each.fence->wait();
-    } else {
-      each.fence->make_stream_wait(reinterpret_cast<std::uintptr_t>(stream));
-    }
+    each.fence->make_stream_wait(reinterpret_cast<std::uintptr_t>(stream));
     each.give_back();
   }
 }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "layout/slots.hpp"
@@ -21,13 +22,18 @@ class ReadBays final : private StreamUses {
   ReadBays(std::shared_ptr<SymmetricHeap> heap, SlotLayoutBytes const& at, int device);
   ~ReadBays() override;
 
-  // A result is released. Gives its frame back at once, or in the first call after its readers are done.
-  void release(int frame, int bay, std::function<void()> give_back);
+  // A result is released: the streams that read it besides the one of all calls.
+  [[nodiscard]] std::vector<std::uintptr_t> take_readers(int bay) {
+    return readers_.take(static_cast<std::size_t>(bay));
+  }
+  // Gives its frame back in the first call after `readers` are done with what they have so far.
+  void defer(int frame, std::span<std::uintptr_t const> readers, std::function<void()> give_back);
+  // Waits for all readers, and gives the frames back: replays of graphs, which may come next, do not ask for them.
+  void flush();
 
   // A call begins on `stream`.
   void begin_call(cudaStream_t stream);
-  // A dispatch takes the frame: what is queued on `stream` from here on comes behind what reads its result. A
-  // capture cannot wait for what is outside of it, so the host waits then.
+  // A dispatch takes the frame: what is queued on `stream` from here on comes behind what reads its result.
   void take(int frame, cudaStream_t stream);
 
  private:
