@@ -17,6 +17,8 @@ namespace switchyard::cuda {
 namespace {
 
 constexpr std::int64_t most_rows = 0x7fffffff;
+// The heap may grow for a guess of so many times what the latest dispatch received.
+constexpr std::size_t most_guess = 4;
 
 std::optional<SymmetricHeap::Block> block_in(detail::RoundRoom const& room, std::size_t bytes) {
   if (bytes > room.bytes) return std::nullopt;
@@ -191,7 +193,13 @@ void Engine::guess_block(DispatchCall& call) {
   }
   if (rows > most_rows) return;
   std::size_t const bytes = block_bytes(call, rows);
-  call.block = call.room ? block_in(*call.room, bytes) : heap_->allocate_from_spare(bytes);
+  if (call.room) {
+    call.block = block_in(*call.room, bytes);
+    return;
+  }
+  call.block = heap_->allocate(bytes);
+  // Nobody should pay in memory for what never comes, where max_tokens says little about the calls.
+  if (!call.block && bytes / most_guess <= latest_bytes_) call.block = heap_->allocate_from_spare(bytes);
 }
 
 // What a round of so many rows may take later, if that is more, is asked for at once: by then it cannot be divided.
@@ -206,7 +214,9 @@ std::size_t Engine::block_bytes(DispatchCall const& call, std::int64_t rows) {
 // The block was for all that could arrive; this is what did.
 void Engine::trim_block(DispatchCall& call) {
   call.shape.rows = call.routing->placement.rows;
-  if (!call.room) heap_->trim(*call.block, block_bytes(call, call.shape.rows));
+  if (call.room) return;
+  latest_bytes_ = block_bytes(call, call.shape.rows);
+  heap_->trim(*call.block, latest_bytes_);
 }
 
 // One kernel does it all. Unless the caller wants to know no counts, the host waits for them, while rows move.
@@ -252,6 +262,7 @@ void Engine::allocate_block(DispatchCall& call) {
     return;
   }
   std::size_t const bytes = block_bytes(call, call.shape.rows);
+  if (!call.room) latest_bytes_ = bytes;
   call.block = call.room ? block_in(*call.room, bytes) : take(bytes);
   if (call.block) return;
   std::size_t const seen = call.room ? call.room->bytes : heap_->allocator().largest_free();

@@ -156,7 +156,8 @@ class Engine {
     std::size_t dispatch = 0;
     std::size_t combine = 0;
   } rings_;
-  bool capturing_ = false;  // this call goes into a graph
+  bool capturing_ = false;        // this call goes into a graph
+  std::size_t latest_bytes_ = 0;  // of the block of the latest dispatch
   std::uint64_t ticket_ = 0;
   std::uint64_t calls_ = 0;       // numbers dispatches, the same on all ranks
   std::uint64_t host_epoch_ = 0;  // of agreements through the control blocks in host memory
