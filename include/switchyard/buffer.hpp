@@ -56,7 +56,7 @@ struct BufferOptions {
   int top_k = 0;                // K: 1 to 64
   // Limit of each rank's symmetric heap in bytes; 0: SWITCHYARD_HEAP_BYTES, and without that none but the memory
   // that there is. CUDA engine: a heap without a limit grows when results need it (initial_heap_bytes says from
-  // what), and give_back() makes it smaller. CPU engine: it has addresses for all memory of the machine, as far as
+  // what), and trim() makes it smaller. CPU engine: it has addresses for all memory of the machine, as far as
   // every rank may map so much, and takes the memory itself when it is first written.
   std::size_t heap_bytes = 0;
   // CUDA engine: what a heap without a limit has at first; 0: room for two worst-case results of a dispatch, and

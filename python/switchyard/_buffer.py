@@ -94,7 +94,7 @@ class Buffer(Owner):
         )
         self._core = _core.Buffer.make(communicator._core, options)
         self.key = track_buffer(self)
-        share_memory_with_torch(self)
+        share_memory_with_torch(self, on_gpu=self.engine == "cuda", gives_back=True)
 
     def get_layout(self, topk_idx: Any, *, cuda_stream: int | None = None) -> Layout:
         """Returns what a dispatch by topk_idx would send to whom. Not collective.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from . import _core
+from ._errors import Error
 
 _buffers: weakref.WeakSet[Any] = weakref.WeakSet()
 _shared = False
 
 
-def share_memory_with_torch(buffer: Any) -> None:
+def share_memory_with_torch(buffer: Any, *, on_gpu: bool, gives_back: bool = False) -> None:
     """Lets PyTorch and a buffer on a GPU know of each other, if PyTorch is imported.
 
     - Tensor.record_stream() of a result is noted, so that its memory is not used again before that stream has read it.
@@ -22,15 +24,16 @@ def share_memory_with_torch(buffer: Any) -> None:
       not tried again, but the next one has the memory.
     """
     global _shared
-    if "torch" not in sys.modules or not buffer.cuda_stream:
+    if "torch" not in sys.modules or not on_gpu:
         return
-    _buffers.add(buffer)
+    if gives_back:
+        _buffers.add(buffer)
     if _shared:
         return
     _shared = True
     torch: Any = sys.modules["torch"]
     _note_recorded_streams(torch)
-    _core.on_memory_shortage(torch.cuda.empty_cache)
+    _core.on_memory_shortage(_empty_cache)
     attach = getattr(torch._C, "_cuda_attach_out_of_memory_observer", None)
     if attach is not None:
         attach(_trim_all)
@@ -48,6 +51,15 @@ def _note_recorded_streams(torch: Any) -> None:
     torch.Tensor.record_stream = record_stream
 
 
+def _empty_cache() -> None:
+    torch: Any = sys.modules["torch"]
+    # What it frees would spoil the capture.
+    if not torch.cuda.is_current_stream_capturing():
+        torch.cuda.empty_cache()
+
+
 def _trim_all(*_: object) -> None:
+    """Raises nothing, since PyTorch would raise that in the place of its own error."""
     for buffer in list(_buffers):
-        buffer.trim()
+        with suppress(Error):  # it was destroyed, or has failed
+            buffer.trim()

@@ -8,6 +8,7 @@ from . import _core
 from ._communicator import Communicator
 from ._compiled import opaque_calls
 from ._frameworks import empty, named_dtype, native
+from ._gpu_memory import share_memory_with_torch
 from ._lifetime import track_buffer
 from ._options import (
     LowLatencyCombineOptions,
@@ -98,6 +99,7 @@ class LowLatencyBuffer(Owner):
         )
         self._core = _core.LowLatencyBuffer.make(communicator._core, options)
         track_buffer(self)
+        share_memory_with_torch(self, on_gpu=self.engine == "cuda")
 
     def dispatch(self, x: Any, topk_idx: Any, **options: Unpack[LowLatencyDispatchOptions]) -> LowLatencyReceived:
         """Sends each token to its experts and returns what this rank received. Runs both halves of the call.

@@ -34,8 +34,8 @@ BayStay Bays::begin(int frame) {
 }
 
 void Bays::move(int frame) {
-  std::lock_guard const lock(mutex_);
   int const next = take();
+  std::lock_guard const lock(mutex_);
   require(
       next >= 0,
       "max_results: expected the result of {} dispatches ago to be released, or memory for one more, seen it and "
@@ -46,16 +46,31 @@ void Bays::move(int frame) {
 
 // A bay that nobody has, or -1. The lowest one, so that memory that was used before is used again.
 int Bays::take() {
-  for (int bay = 0; bay < count_; ++bay) {
-    if (!held_[index(bay)] && std::ranges::find(of_frame_, bay) == of_frame_.end()) return bay;
+  int count = 0;
+  {
+    std::lock_guard const lock(mutex_);
+    for (int bay = 0; bay < count_; ++bay) {
+      if (!held_[index(bay)] && std::ranges::find(of_frame_, bay) == of_frame_.end()) return bay;
+    }
+    count = count_;
   }
-  if (count_ == max_bays || !heap_->grow_to(at_.bay(count_ + 1))) return -1;
-  return count_++;
+  // Without the lock: growth may take long, and may run code of others, which releases results.
+  if (count == max_bays || !heap_->grow_to(at_.bay(count + 1))) return -1;
+  std::lock_guard const lock(mutex_);
+  count_ = count + 1;
+  return count;
 }
 
 void Bays::release(BayStay const& stay) noexcept {
   std::lock_guard const lock(mutex_);
-  if (stays_[index(stay.bay)] == stay.number) held_[index(stay.bay)] = false;
+  if (stays_[index(stay.bay)] != stay.number) return;
+  held_[index(stay.bay)] = false;
+  stays_[index(stay.bay)] = 0;
+}
+
+bool Bays::is_over(int frame) const {
+  std::lock_guard const lock(mutex_);
+  return stays_[index(of_frame_[index(frame)])] == 0;
 }
 
 void Bays::forget() {

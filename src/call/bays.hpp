@@ -1,5 +1,6 @@
 // Which bay each frame of this rank has, and which bays hold results that their frames have left behind: a frame
-// whose result is still held when its turn comes gets another bay. Any thread may call these functions.
+// whose result is still held when its turn comes gets another bay. One thread makes dispatches (begin, move,
+// forget); any may call the rest.
 #pragma once
 
 #include <array>
@@ -33,6 +34,8 @@ class Bays {
   void move(int frame);
   // The result is not held any more. Another stay in the bay goes on.
   void release(BayStay const& stay) noexcept;
+  // Whether the latest stay in the frame's bay has been released.
+  [[nodiscard]] bool is_over(int frame) const;
   // A reset: all results are void. Frames keep the bays that they have, because a CUDA graph may have them.
   void forget();
 
@@ -43,7 +46,7 @@ class Bays {
   SlotLayoutBytes at_;
   mutable std::mutex mutex_;
   std::vector<int> of_frame_;
-  std::array<std::uint64_t, max_bays> stays_{};  // by bay, the number of the latest stay
+  std::array<std::uint64_t, max_bays> stays_{};  // by bay, the number of the latest stay; 0: it is over
   std::array<bool, max_bays> held_{};            // by bay: its frame has left, and its result is held
   int count_;                                    // bays so far
   std::uint64_t numbers_ = 0;

@@ -78,6 +78,14 @@ void describe(DispatchArgs const& args, BufferInfo const& buffer, int rank, deta
 
 static_assert(description_alignment % BlockAllocator::granule == 0);
 
+namespace {
+
+std::shared_ptr<void> both(std::shared_ptr<void> const& first, std::shared_ptr<void> const& second) {
+  return std::make_shared<std::pair<std::shared_ptr<void>, std::shared_ptr<void>>>(first, second);
+}
+
+}  // namespace
+
 void divide_block(SymmetricHeap& heap, DispatchCall& call) {
   call.description = heap.split(*call.block, receive_block(call.shape).description);
 }
@@ -92,8 +100,10 @@ void fill_tensors(DispatchCall const& call, Device device, Dispatched& result) {
   std::int64_t const top_k = call.routing->top_k;
   bool const flat = call.routing->layout == OutputLayout::flat;
   auto const& kept = call.description ? call.description->owner : owner;
-  result.x = tensor_at(data + parts.x, dtype, {shape.rows, args.x.size(1)}, device, owner);
-  if (groups > 0) result.scales = tensor_at(data + parts.scales, DType::f32, {shape.rows, groups}, device, owner);
+  auto const rows_owner = call.description ? both(owner, kept) : owner;
+  result.x = tensor_at(data + parts.x, dtype, {shape.rows, args.x.size(1)}, device, rows_owner);
+  if (groups > 0)
+    result.scales = tensor_at(data + parts.scales, DType::f32, {shape.rows, groups}, device, rows_owner);
   if (shape.topk_bytes > 0) {
     result.topk_idx = tensor_at(data + parts.topk_idx, args.topk_idx.dtype, {shape.rows, top_k}, device, kept);
   }

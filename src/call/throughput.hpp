@@ -81,8 +81,8 @@ ReceiveShape shape_of(DispatchArgs const& args, OutputLayout layout, std::int64_
 // Fills in the sending side of a dispatch's routing, without the routes.
 void describe(DispatchArgs const& args, BufferInfo const& buffer, int rank, detail::Routing& routing);
 
-// Rows are large, and a handle or a caller keeps what describes them longer: from here on both have owners of their
-// own.
+// Rows are large, and a handle or a caller keeps what describes them longer: from here on that has an owner of its
+// own, which the rows' tensors share.
 void divide_block(SymmetricHeap& heap, DispatchCall& call);
 // Makes the tensors of a dispatch's result. They lie in the call's block, and own it together.
 void fill_tensors(DispatchCall const& call, Device device, Dispatched& result);

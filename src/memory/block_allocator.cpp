@@ -94,9 +94,11 @@ std::size_t BlockAllocator::capacity() const {
   return capacity_;
 }
 
-std::size_t BlockAllocator::free_at_end() const {
+std::size_t BlockAllocator::missing(std::size_t bytes) const {
   std::lock_guard const lock(mutex_);
-  return capacity_ - end_of_taken();
+  for (auto const& [offset, free] : free_)
+    if (free >= bytes) return 0;
+  return bytes - (capacity_ - end_of_taken());
 }
 
 std::optional<std::size_t> BlockAllocator::block_at(std::size_t offset) const {

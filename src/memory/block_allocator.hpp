@@ -37,8 +37,8 @@ class BlockAllocator {
   [[nodiscard]] std::size_t used() const;
   [[nodiscard]] std::size_t peak() const;
   [[nodiscard]] std::size_t largest_free() const;
-  // Free bytes behind all that is taken.
-  [[nodiscard]] std::size_t free_at_end() const;
+  // How many more bytes at the end would make room for `bytes`; 0: there is room.
+  [[nodiscard]] std::size_t missing(std::size_t bytes) const;
 
   // What a block of so many bytes takes; nothing when they are more than there are addresses.
   [[nodiscard]] static std::optional<std::size_t> rounded(std::size_t bytes) noexcept;

@@ -22,14 +22,14 @@ Known& known() {
 
 }  // namespace
 
-StreamUses::StreamUses() {
+StreamUses::Entry::Entry(StreamUses& uses) : uses_(uses) {
   std::unique_lock const lock(known().mutex);
-  known().all.push_back(this);
+  known().all.push_back(&uses_);
 }
 
-StreamUses::~StreamUses() {
+StreamUses::Entry::~Entry() {
   std::unique_lock const lock(known().mutex);
-  std::erase(known().all, this);
+  std::erase(known().all, &uses_);
 }
 
 void note_stream_use(void const* at, std::uintptr_t stream) noexcept {

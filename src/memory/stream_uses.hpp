@@ -8,11 +8,24 @@
 
 namespace switchyard {
 
-// Who hands out memory that streams read. It is asked as long as it lives.
+// Who hands out memory that streams read.
 class StreamUses {
  public:
-  StreamUses();
-  virtual ~StreamUses();
+  // As long as it lives, the one that it stands for is asked. It is that one's last member: made when the others
+  // are there, and gone, once no note is under way, before they go.
+  class Entry {
+   public:
+    explicit Entry(StreamUses& uses);
+    ~Entry();
+    Entry(Entry const&) = delete;
+    Entry& operator=(Entry const&) = delete;
+
+   private:
+    StreamUses& uses_;
+  };
+
+  StreamUses() = default;
+  virtual ~StreamUses() = default;
   StreamUses(StreamUses const&) = delete;
   StreamUses& operator=(StreamUses const&) = delete;
 

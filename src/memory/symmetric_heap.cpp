@@ -32,6 +32,9 @@ SymmetricHeap::SymmetricHeap(std::vector<std::shared_ptr<Segment>> segments, int
       tools_(std::move(tools)) {}
 
 SymmetricHeap::~SymmetricHeap() {
+  static_cast<void>(refusal_of([this] {
+    if (auto const stream = readers_.unnamed()) tools_.fence({&*stream, 1})->wait();
+  }));
   for (Released const& each : released_) each.fence->wait();
 }
 
@@ -65,7 +68,8 @@ std::optional<SymmetricHeap::Block> SymmetricHeap::allocate_growing(std::size_t 
     if (tools_.growth != nullptr) {
       std::lock_guard const lock(growing_);
       // Another thread may have let it grow meanwhile, or taken what this one has let it grow by.
-      if (allocator_.largest_free() >= *size || grow(*size - allocator_.free_at_end())) continue;
+      std::size_t const missing = allocator_.missing(*size);
+      if (missing == 0 || grow(missing)) continue;
     }
     if (!wait_for_readers()) return std::nullopt;
   }
@@ -89,23 +93,26 @@ bool SymmetricHeap::grow(std::size_t least) {
   std::size_t const left = heap_capacity(rank_) - now;
   if (least > left) return false;
   std::size_t const step = std::min(left, now / growth_divisor);
-  if (step > least && step <= tools_.growth->spare() && try_to_grow(step)) return true;
-  return try_to_grow(least) || (relieve_shortage() && try_to_grow(least));
+  Growth seen = Growth::no_memory;
+  if (step > least && step <= tools_.growth->spare()) seen = try_to_grow(step);
+  if (seen == Growth::no_memory) seen = try_to_grow(least);
+  if (seen == Growth::no_memory && relieve_shortage()) seen = try_to_grow(least);
+  return seen == Growth::done;
 }
 
-bool SymmetricHeap::try_to_grow(std::size_t bytes) {
+SymmetricHeap::Growth SymmetricHeap::try_to_grow(std::size_t bytes) {
   std::size_t const now = heap_bytes(rank_);
   try {
     tools_.growth->grow(bytes);
   } catch (Error const& error) {
     logger().debug("rank {}: the symmetric heap of {} bytes cannot grow by {}: {}", rank_, now, bytes,
                    error.what());
-    return false;
+    return error.code() == ErrorCode::out_of_memory ? Growth::no_memory : Growth::refused;
   }
   before_.push_back(now);
   allocator_.extend(heap_bytes(rank_));
   logger().debug("rank {}: the symmetric heap grew from {} to {} bytes", rank_, now, heap_bytes(rank_));
-  return true;
+  return Growth::done;
 }
 
 std::size_t SymmetricHeap::give_back() {
@@ -116,19 +123,32 @@ std::size_t SymmetricHeap::give_back() {
         [this](std::size_t offset, std::size_t bytes) { segment(rank_).discard(control_bytes_ + offset, bytes); });
     return 0;
   }
-  wait_for_caller();
   std::size_t const now = heap_bytes(rank_);
-  while (!before_.empty() && allocator_.retract(before_.back())) {
-    tools_.growth->shrink(control_bytes_ + before_.back());
-    before_.pop_back();
+  std::size_t end = now;
+  std::size_t kept = before_.size();
+  for (; kept > 0 && allocator_.retract(before_[kept - 1]); --kept) end = before_[kept - 1];
+  if (end == now) return 0;
+  // Nobody takes the range any more. What was free there may still be read by what the caller has queued.
+  if (!caller_has_read()) {
+    allocator_.extend(now);
+    return 0;
   }
+  before_.resize(kept);
+  tools_.growth->shrink(control_bytes_ + end);
   return now - heap_bytes(rank_);
 }
 
-// What is free may still be read by what the caller has queued on its one stream.
-void SymmetricHeap::wait_for_caller() {
+// Waits for what the caller has queued on its one stream. Returns false when that takes too long.
+bool SymmetricHeap::caller_has_read() {
   auto const stream = readers_.unnamed();
-  if (stream) tools_.fence({&*stream, 1})->wait();
+  if (!stream) return true;
+  auto const fence = tools_.fence({&*stream, 1});
+  Deadline const deadline(longest_read);
+  while (!fence->passed()) {
+    if (deadline.expired()) return false;
+    std::this_thread::sleep_for(between_looks);
+  }
+  return true;
 }
 
 bool SymmetricHeap::note(std::byte const* at, std::uintptr_t stream) noexcept {

@@ -52,7 +52,7 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap>, privat
   // segments[rank] is this rank's own. control_bytes is the same on all ranks.
   SymmetricHeap(std::vector<std::shared_ptr<Segment>> segments, int rank, std::size_t control_bytes,
                 HeapTools tools = {});
-  // Waits for what still reads released blocks.
+  // Waits for what still reads released blocks, and for what the caller's one stream reads.
   ~SymmetricHeap() override;
 
   [[nodiscard]] int rank() const noexcept { return rank_; }
@@ -100,9 +100,10 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap>, privat
   };
   Looked free_what_has_passed() noexcept;
   bool wait_for_readers();
-  void wait_for_caller();
+  bool caller_has_read();
   bool grow(std::size_t least);
-  bool try_to_grow(std::size_t bytes);
+  enum class Growth : std::uint8_t { done, no_memory, refused };
+  Growth try_to_grow(std::size_t bytes);
 
   std::vector<std::shared_ptr<Segment>> segments_;
   int rank_;
@@ -119,6 +120,8 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap>, privat
   };
   std::mutex reading_;              // guards what follows
   std::vector<Released> released_;  // blocks that may still be read
+
+  StreamUses::Entry entry_{*this};  // last: notes come between its construction and its destruction
 };
 
 }  // namespace switchyard

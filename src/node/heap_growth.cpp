@@ -64,6 +64,9 @@ GrowthLinks::~GrowthLinks() {
 
 void GrowthLinks::start(Terms terms) {
   terms_ = std::move(terms);
+  links_.resize(terms_.peers.size());
+  owed_.resize(terms_.peers.size());
+  for (Peer const& peer : terms_.peers) at_first_.push_back(peer.segment->bytes());
   if (!terms_.peers.empty()) thread_ = std::thread([this] { serve(); });
 }
 
@@ -89,14 +92,40 @@ std::optional<Refusal> GrowthLinks::tell_all(Message const& message, int fd, std
   {
     std::lock_guard const lock(mutex_);
     mine.sequence = ++sequence_;
-    links_.assign(terms_.peers.size(), {.awaited = true, .refusal = {}});
+    for (Link& link : links_) {
+      link.awaited = true;
+      link.refusal.reset();
+    }
   }
   for (std::size_t peer = 0; peer < links_.size(); ++peer) {
-    if (send_to(peer, mine, fd)) continue;
+    std::optional<Refusal> refusal;
+    bool const sent = tell(peer, mine, fd, refusal);
     std::lock_guard const lock(mutex_);
-    links_[peer].awaited = false;
+    links_[peer].awaited = links_[peer].awaited && sent;
+    if (refusal) links_[peer].refusal = std::move(refusal);
   }
   return wait_for_answers(timeout);
+}
+
+// Returns whether an answer is to be awaited. A peer that has gone maps nothing, and needs to know nothing.
+bool GrowthLinks::tell(std::size_t peer, Message const& message, int fd, std::optional<Refusal>& refusal) {
+  int const rank = terms_.peers[peer].rank;
+  bool silent = false;
+  {
+    std::lock_guard const lock(mutex_);
+    silent = links_[peer].silent;
+  }
+  std::optional<std::size_t>& owed = owed_[peer];
+  Sending seen = Sending::stuck;
+  if (!silent && owed) seen = send_to(peer, {.kind = Kind::shrink, .offset = *owed}, -1);
+  if (seen == Sending::done) owed.reset();
+  if (!silent && !owed) seen = send_to(peer, message, fd);
+  if (seen == Sending::done) return true;
+  if (seen == Sending::gone || terms_.is_gone(rank)) return false;
+  // It must not miss that memory went: the next that comes would begin elsewhere than it believes.
+  if (message.kind == Kind::shrink) owed = std::min(owed.value_or(message.offset), message.offset);
+  refusal = Refusal{ErrorCode::timeout, fmt::format("rank {} reads no messages about memory", rank)};
+  return false;
 }
 
 std::optional<std::size_t> GrowthLinks::missing_peer() {
@@ -114,9 +143,11 @@ std::optional<Refusal> GrowthLinks::wait_for_answers(std::chrono::milliseconds t
   for (;;) {
     auto const missing = missing_peer();
     if (!missing) break;
-    if (deadline.expired())
+    if (deadline.expired()) {
+      for (Link& link : links_) link.silent = link.silent || link.awaited;
       return Refusal{ErrorCode::timeout, fmt::format("rank {} did not map the memory within {} ms",
                                                      terms_.peers[*missing].rank, timeout.count())};
+    }
     answered_.wait_for(lock, between_looks);
   }
   for (Link const& link : links_)
@@ -124,17 +155,18 @@ std::optional<Refusal> GrowthLinks::wait_for_answers(std::chrono::milliseconds t
   return std::nullopt;
 }
 
-bool GrowthLinks::send_to(std::size_t peer, Message message, int fd) {
+GrowthLinks::Sending GrowthLinks::send_to(std::size_t peer, Message message, int fd) {
   message.secret = terms_.peers[peer].address.secret;
   message.from = static_cast<std::uint64_t>(terms_.rank);
   AbstractAddress const to(name_of(terms_.peers[peer].address));
   Deadline const deadline(longest_send);
   while (send_with_fd_to({to.plain(), to.length}, socket_.get(), std::as_bytes(std::span(&message, 1)), fd) < 0) {
-    if ((errno != EAGAIN && errno != EINTR) || deadline.expired()) return false;
+    if (errno == ECONNREFUSED) return Sending::gone;
+    if ((errno != EAGAIN && errno != EINTR) || deadline.expired()) return Sending::stuck;
     std::this_thread::sleep_for(
         between_sends);  // the queue of a peer is full, and poll() does not say when it is not
   }
-  return true;
+  return Sending::done;
 }
 
 // Nothing that a peer sends ends the thread.
@@ -185,7 +217,11 @@ void GrowthLinks::receive() {
 void GrowthLinks::obey(std::size_t peer, Message const& message, UniqueFd fd) {
   Segment& segment = *terms_.peers[peer].segment;
   auto const refusal = refusal_of([&] {
-    if (message.kind == Kind::shrink) return segment.shrink(message.offset);
+    if (message.kind == Kind::shrink) {
+      require(message.offset >= at_first_[peer], "end of a segment: expected {} or more, seen {}", at_first_[peer],
+              message.offset);
+      return segment.shrink(message.offset);
+    }
     require(message.kind == Kind::grow, "kind: expected 1 or 2, seen {}", static_cast<unsigned>(message.kind));
     segment.append(
         {.offset = message.offset, .bytes = message.bytes, .fd = std::move(fd), .handle = message.handle});
@@ -196,14 +232,15 @@ void GrowthLinks::obey(std::size_t peer, Message const& message, UniqueFd fd) {
     std::string const text = fmt::format("rank {} cannot map it: {}", terms_.rank, refusal->text);
     text.copy(answer.reason.data(), answer.reason.size() - 1);
   }
-  send_to(peer, answer, -1);
+  static_cast<void>(send_to(peer, answer, -1));  // who does not read it waits in vain, by its own deadline
 }
 
 void GrowthLinks::note_answer(std::size_t peer, Message const& message) {
   std::lock_guard const lock(mutex_);
-  if (message.sequence != sequence_) return;  // of a wait that is over
   Link& link = links_[peer];
-  if (message.refused != 0) link.refusal = Refusal{ErrorCode::out_of_memory, message.reason.data()};
+  link.silent = false;
+  if (message.sequence != sequence_ || !link.awaited) return;  // of a wait that is over
+  if (message.refused != 0) link.refusal = Refusal{ErrorCode::system, message.reason.data()};
   link.awaited = false;
   answered_.notify_all();
 }

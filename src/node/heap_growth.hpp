@@ -68,6 +68,7 @@ class GrowthLinks final : public HeapGrowth {
   // One for each of terms_.peers.
   struct Link {
     bool awaited = false;  // its answer is missing
+    bool silent = false;   // it has not answered in time, and is not asked again before it does
     std::optional<Refusal> refusal;
   };
 
@@ -75,8 +76,9 @@ class GrowthLinks final : public HeapGrowth {
   std::optional<Refusal> tell_all(Message const& message, int fd, std::chrono::milliseconds timeout);
   std::optional<Refusal> wait_for_answers(std::chrono::milliseconds timeout);
   [[nodiscard]] std::optional<std::size_t> missing_peer();
-  // False when the peer has gone, or does not read.
-  bool send_to(std::size_t peer, Message message, int fd);
+  bool tell(std::size_t peer, Message const& message, int fd, std::optional<Refusal>& refusal);
+  enum class Sending : std::uint8_t { done, gone, stuck };
+  Sending send_to(std::size_t peer, Message message, int fd);
 
   void serve() noexcept;
   void receive();
@@ -87,7 +89,9 @@ class GrowthLinks final : public HeapGrowth {
   UniqueFd socket_;
   Wakeup stop_;
   Terms terms_;
-  std::mutex mutex_;  // guards what follows
+  std::vector<std::size_t> at_first_;             // bytes of peers' segments, which they keep
+  std::vector<std::optional<std::size_t>> owed_;  // by peer: where the own segment ends, if it could not be sent
+  std::mutex mutex_;                              // guards what follows
   std::vector<Link> links_;
   std::uint64_t sequence_ = 0;  // of what this rank tells
   std::condition_variable answered_;

@@ -41,6 +41,7 @@ class DevicePool : public std::enable_shared_from_this<DevicePool>, private Stre
   cudaStream_t waiting_ = nullptr;  // frees what other streams read
   std::mutex mutex_;                // guards what follows
   std::map<std::byte const*, Taken> taken_;
+  StreamUses::Entry entry_{*this};  // last
 };
 
 }  // namespace switchyard

@@ -20,7 +20,8 @@ class Events final : public StreamFence {
 
   void record(cudaStream_t stream) {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    if (cudaStreamIsCapturing(stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusNone) return;
+    check_cuda(cudaStreamIsCapturing(stream, &status), "a stream that reads a result");
+    if (status != cudaStreamCaptureStatusNone) return;
     cudaEvent_t event = nullptr;
     check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
     events_.push_back(event);
@@ -43,7 +44,10 @@ class Events final : public StreamFence {
   }
 
   void wait() const noexcept override {
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    cudaThreadExchangeStreamCaptureMode(&mode);
     for (cudaEvent_t const event : events_) cudaEventSynchronize(event);
+    cudaThreadExchangeStreamCaptureMode(&mode);
   }
 
  private:

@@ -208,6 +208,27 @@ TEST_P(LowLatencyKept, NotWhileACombineIsUnderWay) {
   });
 }
 
+// A dispatch that is refused for its ids leaves the held result's routes alone: its combine comes later.
+TEST_P(LowLatencyKept, ARefusedDispatchChangesNothing) {
+  if (on_gpu()) GTEST_SKIP() << "the CUDA engine does not look at ids beforehand";
+  SlotCase c = base();
+  c.max_results = 1;
+  c.counts = Tokens::equal;
+  SlotProblem const p = make_slot_problem(c);
+  run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    SlotTrip held(p, rank, buffer);
+    held.dispatch();
+    SlotTrip refused(p, rank, buffer);
+    LowLatencyDispatchArgs args = refused.dispatch_args();
+    std::vector<std::int64_t> ids(index(args.topk_idx.numel()), 0);
+    ids.back() = 99;
+    args.topk_idx.data = ids.data();
+    args.topk_idx.dtype = DType::i64;
+    expect_slot_refusal("a dispatch", {"topk_idx", "99"}, [&] { (void)buffer.dispatch(args); });
+    held.combine();
+  });
+}
+
 // Any one of what a dispatch gives keeps its rows.
 TEST_P(LowLatencyKept, ByATensorOrAHandle) {
   SlotCase c = base();

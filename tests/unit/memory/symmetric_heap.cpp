@@ -35,6 +35,7 @@ struct Machine {
   std::size_t free = 0;
   std::size_t spare = 0;
   int asked = 0;
+  bool peer_is_silent = false;
 };
 
 class Growth final : public HeapGrowth {
@@ -44,6 +45,7 @@ class Growth final : public HeapGrowth {
 
   void grow(std::size_t bytes) override {
     ++machine_.asked;
+    if (machine_.peer_is_silent) throw Timeout("a peer does not answer");
     std::size_t const whole = (bytes + 16 * unit - 1) / (16 * unit) * (16 * unit);
     if (whole > machine_.free) throw OutOfMemory("none left");
     machine_.free -= whole;
@@ -160,6 +162,33 @@ TEST(GrowingHeap, AShortageIsRelievedOnce) {
   check_equal(calls, 1, "calls for relief");
   set_shortage_relief({});
   check(!g.heap->allocate_growing(20 * unit).has_value(), "there is nobody to free more");
+}
+
+// Each try may take as long as the timeout.
+TEST(GrowingHeap, APeerThatDoesNotAnswerIsAskedOnce) {
+  Growing g(64, 1000);
+  g.machine.spare = 500 * unit;
+  g.machine.peer_is_silent = true;
+  int calls = 0;
+  set_shortage_relief([&] { ++calls; });
+  check(!g.heap->allocate_growing(65 * unit).has_value(), "a peer has not mapped the memory");
+  set_shortage_relief({});
+  check_equal(g.machine.asked, 1, "growths");
+  check_equal(calls, 0, "calls for relief, which would not help");
+}
+
+// What the caller's stream has not read yet must stay mapped.
+TEST(GrowingHeap, GivesNothingBackThatTheCallerStillReads) {
+  Growing g(16, 16);
+  static_cast<void>(g.heap->note_caller(100));
+  auto block = g.heap->allocate_growing(20 * unit);
+  g.streams.queue(100);
+  note_stream_use(block->data + 18 * unit, 100);
+  block.reset();
+  check_equal(g.heap->give_back(), std::size_t{0}, "bytes given back");
+  check(g.heap->allocate(30 * unit).has_value(), "all of the heap is there");
+  g.streams.finish(100);
+  check_equal(g.heap->give_back(), 16 * unit, "bytes given back");
 }
 
 TEST(GrowingHeap, GivesBackFromItsEndWhatNothingLiesIn) {

@@ -148,7 +148,7 @@ TEST(HeapGrowth, WhatOneRankRefusesNobodyHas) {
   try {
     ranks.links[0]->grow(page);
     FAIL() << "rank 2 has not mapped it";
-  } catch (OutOfMemory const& error) {
+  } catch (SystemError const& error) {
     check_names(error, {"rank 2", "this rank has no room"});
   }
   check_equal(ranks.own(0)->bytes(), 2 * page, "bytes");
@@ -182,6 +182,11 @@ TEST(HeapGrowth, ASilentRankIsNamed) {
     check_names(error, {"rank 3", "100 ms"});
   }
   check_equal(own->bytes(), std::size_t{0}, "bytes");
+  // It is not waited for again.
+  Deadline const soon(milliseconds{90});
+  auto const error = expect_throw<Timeout>("a second growth", [&] { links.grow(page); });
+  check_names(error, {"rank 3"});
+  check(!soon.expired(), "the second growth waited, too");
 }
 
 // Whoever knows the name of a socket, and not its secret, is not obeyed.

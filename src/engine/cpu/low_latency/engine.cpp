@@ -11,7 +11,8 @@ LowLatency::LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_p
     : slots_(heap, setup.sizes),
       credits_(std::make_shared<Credits>(slots_)),
       signals_(heap, std::move(node), setup.wait),
-      mask_late_peers_(setup.mask_late_peers) {
+      mask_late_peers_(setup.mask_late_peers),
+      routed_(slots_.experts(), setup.sizes.num_ranks, setup.sizes.max_tokens, setup.sizes.top_k) {
   SlotSizes const& sizes = setup.sizes;
   for (int frame = 0; frame < sizes.frames; ++frame) {
     frames_.push_back({.bays = std::vector<int>(static_cast<std::size_t>(sizes.num_ranks), frame),

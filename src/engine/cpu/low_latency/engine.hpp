@@ -61,7 +61,8 @@ class LowLatency {
   // Whether both halves of the frame's latest dispatch are done, and of its combines.
   [[nodiscard]] bool is_at_rest(int frame) const noexcept;
 
-  // Reads the ids; throws InvalidArgument. Nothing is sent or counted.
+  // Reads the ids; throws InvalidArgument. Nothing is sent or counted, and the routes of a result that is held
+  // stay.
   void route(LowLatencyDispatchArgs const& args);
   // Sends what was routed, and counts the call. `use` is the next one, with its bay. This rank must not hold any
   // result in that bay any more.
@@ -151,6 +152,7 @@ class LowLatency {
   Signals signals_;
   WorkerPool pool_;
   bool mask_late_peers_;
+  SlotRoutes routed_;  // of the dispatch that is about to be sent
   std::vector<Frame> frames_;
   std::uint64_t dispatches_ = 0;  // since the last reset; they take the frames in turn
 };

@@ -150,7 +150,7 @@ class SendRows {
 
 void LowLatency::route(LowLatencyDispatchArgs const& args) {
   check_usable();
-  of(next_use()).routes.route(args.topk_idx, args.layout);
+  routed_.route(args.topk_idx, args.layout);
 }
 
 void LowLatency::send_dispatch(FrameUse const& use, LowLatencyDispatchArgs const& args, int workers) {
@@ -159,6 +159,7 @@ void LowLatency::send_dispatch(FrameUse const& use, LowLatencyDispatchArgs const
     give_earlier_back(use);
     ++dispatches_;
     Frame& frame = of(use);
+    std::swap(frame.routes, routed_);
     frame.epoch = use.epoch;
     frame.received = false;
     frame.combines = 0;

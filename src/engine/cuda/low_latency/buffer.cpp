@@ -232,6 +232,9 @@ class CudaLowLatency final : public LowLatencyEngine {
     auto const earlier = held.lock();
     if (earlier != nullptr) leave_behind(*earlier);
     readers_.take(frame, stream_of(args.cuda_stream));
+    // The last owner may be about to release the result, on another thread: it is as if it were held.
+    if (earlier == nullptr && !bays_.is_over(frame) && !in_graphs_[static_cast<std::size_t>(frame)])
+      bays_.move(frame);
     BayStay const stay = bays_.begin(frame);
     auto lease = std::make_shared<Lease>();
     lease->frame = frame;
@@ -295,9 +298,10 @@ class CudaLowLatency final : public LowLatencyEngine {
     SlotRows const rows = slot_rows_of(args);
     std::uint64_t const capture = cuda::capture_of(stream_of(args.cuda_stream));
     bool const captured = capture != 0;
-    readers_.begin_call(stream_of(args.cuda_stream));
     // A result that was released in this frame would be forgotten: a dispatch gives it back, but no replay does.
+    // What is deferred is given back after that: who defers a result looks for replays afterwards.
     if (captured) engine_.expect_replays();
+    readers_.begin_call(stream_of(args.cuda_stream));
     auto const lease = lease_frame(args, captured);
     lease->capture = capture;
     cuda::SlotDispatchArgs kernel = kernel_of(args, rows);

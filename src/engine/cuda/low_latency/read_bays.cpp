@@ -15,6 +15,9 @@ ReadBays::ReadBays(std::shared_ptr<SymmetricHeap> heap, SlotLayoutBytes const& a
 
 // The memory goes when nothing reads it any more.
 ReadBays::~ReadBays() {
+  static_cast<void>(refusal_of([this] {
+    if (auto const stream = readers_.unnamed()) make_stream_fence(device_, {&*stream, 1})->wait();
+  }));
   for (Leaving const& each : leaving_) each.fence->wait();
 }
 
@@ -34,8 +37,8 @@ void ReadBays::defer(int frame, std::span<std::uintptr_t const> readers, std::fu
     leaving_.push_back({frame, std::move(fence), give_back});
   });
   if (!refusal) return;
+  // Nobody knows then when it has been read, so its frame is not given back.
   logger().error("rank {}: a result that streams read: {}", heap_->rank(), refusal->text);
-  give_back();
 }
 
 template <typename Which>

@@ -53,6 +53,7 @@ class ReadBays final : private StreamUses {
   BlockReaders readers_;  // by bay
   std::mutex mutex_;      // guards what follows
   std::vector<Leaving> leaving_;
+  StreamUses::Entry entry_{*this};  // last
 };
 
 }  // namespace switchyard::cuda

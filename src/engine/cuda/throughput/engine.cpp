@@ -81,7 +81,6 @@ Engine::~Engine() {
 void Engine::make_engine_wait(cudaStream_t caller) {
   capturing_ = is_capturing(caller);
   if (!capturing_) close_call();
-  if (caller == stream_.get()) return;
   // A capture may not wait for what is outside of it. The next call that is not captured does.
   if (!capturing_) {
     if (auto const earlier = heap_->note_caller(reinterpret_cast<std::uintptr_t>(caller))) {
@@ -89,6 +88,7 @@ void Engine::make_engine_wait(cudaStream_t caller) {
       joined_.make_stream_wait(stream_.get());
     }
   }
+  if (caller == stream_.get()) return;
   joined_.record(caller);
   joined_.make_stream_wait(stream_.get());
 }
