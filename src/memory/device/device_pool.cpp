@@ -55,7 +55,7 @@ bool DevicePool::note(std::byte const* at, std::uintptr_t stream) noexcept {
   return true;
 }
 
-void DevicePool::free(std::byte* at, cudaStream_t stream) noexcept {
+void DevicePool::free(std::byte* at, cudaStream_t stream) {
   std::lock_guard const lock(mutex_);
   auto const taken = taken_.extract(at);
   if (taken.empty() || taken.mapped().readers.empty()) {

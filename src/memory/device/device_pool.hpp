@@ -34,7 +34,7 @@ class DevicePool : public std::enable_shared_from_this<DevicePool>, private Stre
   };
 
   bool note(std::byte const* at, std::uintptr_t stream) noexcept override;
-  void free(std::byte* at, cudaStream_t stream) noexcept;
+  void free(std::byte* at, cudaStream_t stream);  // throws nothing
 
   int device_;
   cudaMemPool_t pool_ = nullptr;
