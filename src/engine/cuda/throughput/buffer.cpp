@@ -125,9 +125,14 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
   }
 
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
-    std::lock_guard const lock(calling_);
     engine_.check_usable();
-    return with_room([&] { return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda); });
+    auto const make = [&] { return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda); };
+    try {
+      return make();  // beside a call of another thread, which may take long
+    } catch (OutOfMemory const&) {
+      std::lock_guard const lock(calling_);
+      return with_room(make);
+    }
   }
 
   void synchronize() override { engine_.record(weak_from_this())->wait(); }
