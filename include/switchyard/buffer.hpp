@@ -274,7 +274,7 @@ class Buffer {
   // CUDA engine: what the heap grew by, from its end on. It waits for earlier calls, whose blocks are free then;
   // work that reads released results must be complete (for what a framework has noted by record_stream() it waits,
   // too). Returns by how many bytes the heap became smaller. Not collective. Any thread may call it; beside a call
-  // of another thread it may give back less.
+  // of another thread it gives nothing back.
   std::size_t trim();
 
   [[nodiscard]] std::shared_ptr<detail::ThroughputEngine> const& state() const noexcept { return state_; }

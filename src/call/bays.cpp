@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <utility>
 
 #include "base/check.hpp"
 
@@ -40,8 +39,18 @@ void Bays::move(int frame) {
       next >= 0,
       "max_results: expected the result of {} dispatches ago to be released, or memory for one more, seen it and "
       "{} older ones held in all the memory there is; release results",
-      of_frame_.size(), std::ranges::count(held_, true));
-  held_[index(std::exchange(of_frame_[index(frame)], next))] = true;
+      of_frame_.size(), count_held());
+  of_frame_[index(frame)] = next;
+}
+
+bool Bays::is_of_a_frame(int bay) const {
+  return std::ranges::find(of_frame_, bay) != of_frame_.end();
+}
+
+int Bays::count_held() const {
+  int held = 0;
+  for (int bay = 0; bay < count_; ++bay) held += stays_[index(bay)] != 0 && !is_of_a_frame(bay) ? 1 : 0;
+  return held;
 }
 
 // A bay that nobody has, or -1. The lowest one, so that memory that was used before is used again.
@@ -50,7 +59,7 @@ int Bays::take() {
   {
     std::lock_guard const lock(mutex_);
     for (int bay = 0; bay < count_; ++bay) {
-      if (!held_[index(bay)] && std::ranges::find(of_frame_, bay) == of_frame_.end()) return bay;
+      if (stays_[index(bay)] == 0 && !is_of_a_frame(bay)) return bay;
     }
     count = count_;
   }
@@ -63,9 +72,7 @@ int Bays::take() {
 
 void Bays::release(BayStay const& stay) noexcept {
   std::lock_guard const lock(mutex_);
-  if (stays_[index(stay.bay)] != stay.number) return;
-  held_[index(stay.bay)] = false;
-  stays_[index(stay.bay)] = 0;
+  if (stays_[index(stay.bay)] == stay.number) stays_[index(stay.bay)] = 0;
 }
 
 bool Bays::is_over(int frame) const {
@@ -75,7 +82,6 @@ bool Bays::is_over(int frame) const {
 
 void Bays::forget() {
   std::lock_guard const lock(mutex_);
-  held_.fill(false);
   stays_.fill(0);
 }
 

@@ -41,13 +41,15 @@ class Bays {
 
  private:
   [[nodiscard]] int take();
+  // The caller holds the lock. A bay that no frame has is held as long as its latest stay goes on.
+  [[nodiscard]] bool is_of_a_frame(int bay) const;
+  [[nodiscard]] int count_held() const;
 
   std::shared_ptr<SymmetricHeap> heap_;
   SlotLayoutBytes at_;
   mutable std::mutex mutex_;
   std::vector<int> of_frame_;
   std::array<std::uint64_t, max_bays> stays_{};  // by bay, the number of the latest stay; 0: it is over
-  std::array<bool, max_bays> held_{};            // by bay: its frame has left, and its result is held
   int count_;                                    // bays so far
   std::uint64_t numbers_ = 0;
 };

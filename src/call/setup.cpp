@@ -59,10 +59,13 @@ BufferSetup agree_on_setup(RankGroup& ranks, BufferOptions const& options) {
   return setup;
 }
 
+HostBounds agree_on_host_bounds(RankGroup& ranks) {
+  return {.memory = machine_memory(), .address_space = least_of(ranks, free_address_space())};
+}
+
 BufferSetup agree_on_host_setup(RankGroup& ranks, BufferOptions const& options) {
   BufferSetup setup = agree_on_setup(ranks, options);
-  HostBounds const bounds{.memory = machine_memory(), .address_space = least_of(ranks, free_address_space())};
-  setup.plan = fit_into_host(setup.plan, bounds, ranks.size());
+  setup.plan = fit_into_host(setup.plan, agree_on_host_bounds(ranks), ranks.size());
   return setup;
 }
 

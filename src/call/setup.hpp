@@ -18,6 +18,8 @@ struct BufferSetup {
 
 // Collective: checks and plans. When one rank must refuse, all throw its error.
 BufferSetup agree_on_setup(RankGroup& ranks, BufferOptions const& options);
+// Collective: what bounds heaps in host memory, the same on all ranks.
+HostBounds agree_on_host_bounds(RankGroup& ranks);
 // The same for a heap in host memory: it becomes no larger than what every rank may map of all ranks' heaps.
 BufferSetup agree_on_host_setup(RankGroup& ranks, BufferOptions const& options);
 

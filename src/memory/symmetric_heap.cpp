@@ -21,6 +21,17 @@ constexpr std::size_t growth_divisor = 4;
 constexpr std::chrono::milliseconds longest_read{2000};
 constexpr std::chrono::microseconds between_looks{50};
 
+// Looks now and then. Returns false when it takes too long: what reads a block may wait for this call.
+template <typename Condition>
+bool comes_true(Condition const& condition) {
+  Deadline const deadline(longest_read);
+  while (!condition()) {
+    if (deadline.expired()) return false;
+    std::this_thread::sleep_for(between_looks);
+  }
+  return true;
+}
+
 }  // namespace
 
 SymmetricHeap::SymmetricHeap(std::vector<std::shared_ptr<Segment>> segments, int rank, std::size_t control_bytes,
@@ -143,12 +154,7 @@ bool SymmetricHeap::caller_has_read() {
   auto const stream = readers_.unnamed();
   if (!stream) return true;
   auto const fence = tools_.fence({&*stream, 1});
-  Deadline const deadline(longest_read);
-  while (!fence->passed()) {
-    if (deadline.expired()) return false;
-    std::this_thread::sleep_for(between_looks);
-  }
-  return true;
+  return comes_true([&] { return fence->passed(); });
 }
 
 bool SymmetricHeap::note(std::byte const* at, std::uintptr_t stream) noexcept {
@@ -187,16 +193,14 @@ SymmetricHeap::Looked SymmetricHeap::free_what_has_passed() noexcept {
   return {.freed = freed, .left = released_.size()};
 }
 
-// Waits until some block that is released is read no more. Returns false when there is none, or not in time: what
-// reads it may wait for this call.
+// Waits until some block that is released is read no more. Returns false when there is none, or not in time.
 bool SymmetricHeap::wait_for_readers() {
-  Deadline const deadline(longest_read);
-  for (;;) {
-    Looked const looked = free_what_has_passed();
-    if (looked.freed > 0) return true;
-    if (looked.left == 0 || deadline.expired()) return false;
-    std::this_thread::sleep_for(between_looks);
-  }
+  Looked looked{};
+  static_cast<void>(comes_true([&] {
+    looked = free_what_has_passed();
+    return looked.freed > 0 || looked.left == 0;
+  }));
+  return looked.freed > 0;
 }
 
 std::optional<std::size_t> SymmetricHeap::offset_of(void const* data, std::size_t bytes) const noexcept {

@@ -4,16 +4,15 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <span>
-#include <type_traits>
 #include <utility>
 
 #include "base/check.hpp"
 #include "base/deadline.hpp"
 #include "base/log.hpp"
-#include "base/random.hpp"
 #include "node/fd_message.hpp"
 #include "node/link_socket.hpp"
 
@@ -29,19 +28,13 @@ constexpr std::chrono::milliseconds between_looks{20};
 constexpr std::chrono::milliseconds longest_send{1000};
 constexpr std::chrono::microseconds between_sends{200};
 
-std::string name_of(GrowthAddress const& address) {
-  std::string name = "switchyard-heap-";
-  for (std::byte const each : address.name) name += fmt::format("{:02x}", std::to_integer<unsigned>(each));
-  return name;
-}
-
 }  // namespace
 
 // One datagram. All of it is sent as it lies.
 struct GrowthLinks::Message {
   std::uint32_t magic = growth_magic;
   Kind kind = Kind::grow;
-  std::array<std::byte, 16> secret{};  // of the addressee
+  RandomBytes secret{};  // of the addressee
   std::uint64_t from = 0;
   std::uint64_t sequence = 0;  // of the sender; an answer repeats it
   std::uint64_t offset = 0;    // of a part; in a shrink: where the segment ends from then on
@@ -51,10 +44,8 @@ struct GrowthLinks::Message {
   std::array<char, 256> reason{};  // ends with a zero
 };
 
-GrowthLinks::GrowthLinks() {
-  fill_random(address_.name);
-  fill_random(address_.secret);
-  socket_ = datagram_abstract(name_of(address_));
+GrowthLinks::GrowthLinks() : address_{.name = random_bytes(), .secret = random_bytes()} {
+  socket_ = datagram_abstract(socket_name_text(address_.name));
 }
 
 GrowthLinks::~GrowthLinks() {
@@ -158,7 +149,7 @@ std::optional<Refusal> GrowthLinks::wait_for_answers(std::chrono::milliseconds t
 GrowthLinks::Sending GrowthLinks::send_to(std::size_t peer, Message message, int fd) {
   message.secret = terms_.peers[peer].address.secret;
   message.from = static_cast<std::uint64_t>(terms_.rank);
-  AbstractAddress const to(name_of(terms_.peers[peer].address));
+  AbstractAddress const to(socket_name_text(terms_.peers[peer].address.name));
   Deadline const deadline(longest_send);
   while (send_with_fd_to({to.plain(), to.length}, socket_.get(), std::as_bytes(std::span(&message, 1)), fd) < 0) {
     if (errno == ECONNREFUSED) return Sending::gone;

@@ -6,7 +6,6 @@
 // may use what is mapped after. Ranks that are threads of one process share a mapping, and need no message.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -23,13 +22,14 @@
 #include "base/unique_fd.hpp"
 #include "bootstrap/socket.hpp"
 #include "memory/symmetric_heap.hpp"
+#include "node/peer_card.hpp"
 
 namespace switchyard {
 
 // Where a rank learns of growth. Its bytes are sent as they lie.
 struct GrowthAddress {
-  std::array<std::byte, 16> name{};    // of the socket
-  std::array<std::byte, 16> secret{};  // which whoever writes to it must show
+  RandomBytes name{};    // of the socket
+  RandomBytes secret{};  // which whoever writes to it must show
 };
 
 class GrowthLinks final : public HeapGrowth {

@@ -40,9 +40,8 @@ BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, 
   std::size_t const heap = options.heap_bytes != 0           ? options.heap_bytes
                            : options.initial_heap_bytes != 0 ? options.initial_heap_bytes
                                                              : default_heap_bytes(options, share.num_ranks);
-  plan.heap_bytes = align_up(heap, page_bytes);
+  plan = with_heap(plan, align_up(heap, page_bytes));
   plan.heap_given = options.heap_bytes != 0;
-  plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
   plan.num_workers = options.num_workers > 0 ? options.num_workers : std::max(1, share.cores / share.num_ranks);
   // With fewer cores than ranks a spinning rank takes the core from the one that it waits for.
   bool const core_each = share.cores >= share.num_ranks;
@@ -52,13 +51,20 @@ BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, 
   return plan;
 }
 
-BufferPlan fit_into_host(BufferPlan plan, HostBounds const& bounds, int num_ranks) {
-  if (plan.heap_given) return plan;
+BufferPlan with_heap(BufferPlan plan, std::size_t heap_bytes) {
+  plan.heap_bytes = heap_bytes;
+  plan.segment_bytes = plan.control.bytes + heap_bytes;
+  return plan;
+}
+
+std::size_t most_host_heap(BufferPlan const& plan, HostBounds const& bounds, int num_ranks) {
   std::size_t const share = bounds.address_space / 2 / static_cast<std::size_t>(num_ranks);
   std::size_t const of_heap = share > plan.control.bytes ? share - plan.control.bytes : 0;
-  plan.heap_bytes = std::max(std::min(bounds.memory, of_heap) / page_bytes * page_bytes, page_bytes);
-  plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
-  return plan;
+  return std::max(std::min(bounds.memory, of_heap) / page_bytes * page_bytes, page_bytes);
+}
+
+BufferPlan fit_into_host(BufferPlan plan, HostBounds const& bounds, int num_ranks) {
+  return plan.heap_given ? plan : with_heap(plan, most_host_heap(plan, bounds, num_ranks));
 }
 
 }  // namespace switchyard

@@ -34,9 +34,14 @@ struct HostBounds {
 // spin_us < 0: chosen here.
 BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, std::int64_t spin_us);
 
-// The plan of a buffer whose heap is host memory. A heap without a limit gets addresses for all memory of the
-// machine, but no more than its share of the address space: every process maps the segments of all ranks, and has
-// use for half of what it may map.
+// The same plan with a heap of so many bytes, a multiple of a page.
+BufferPlan with_heap(BufferPlan plan, std::size_t heap_bytes);
+
+// What a heap of host memory may have: addresses for all memory of the machine, but no more than its share of the
+// address space: every process maps the segments of all ranks, and has use for half of what it may map.
+std::size_t most_host_heap(BufferPlan const& plan, HostBounds const& bounds, int num_ranks);
+
+// The plan of a buffer whose heap is host memory. A heap without a limit gets most_host_heap().
 BufferPlan fit_into_host(BufferPlan plan, HostBounds const& bounds, int num_ranks);
 
 // Rows that a rank receives at most from `num_ranks` ranks.

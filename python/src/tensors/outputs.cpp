@@ -24,9 +24,9 @@ struct HandedOut {
   dlpack::ExchangeApi const* api = nullptr;
 };
 
-// The framework may have queued work that reads the tensor on another stream than the call's: on the one that is
-// current where the last reference goes, as PyTorch's backward pass does it, or on those that it was called with
-// (record_stream).
+// The framework may have queued work that reads the tensor on another stream than the call's. It is the one that is
+// current where the last reference goes: PyTorch's backward pass, for one, frees a tensor on the stream that read
+// it.
 void note_current_stream(HandedOut const& tensor) noexcept {
   dlpack::Device const device = tensor.managed.tensor.device;
   void* stream = nullptr;

@@ -41,4 +41,24 @@ class CurrentDevice {
   bool changed_ = false;
 };
 
+// While a stream of any thread is being captured, the driver refuses calls that could harm the capture. What is
+// asked about streams and events of the caller's or ours harms none, and is allowed while this object lives.
+class HarmlessToCaptures {
+ public:
+  HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  ~HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  HarmlessToCaptures(HarmlessToCaptures const&) = delete;
+  HarmlessToCaptures& operator=(HarmlessToCaptures const&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+// Is work on the stream part of a CUDA graph that is being captured?
+inline bool is_capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status{};
+  check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
 }  // namespace switchyard

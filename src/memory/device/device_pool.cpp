@@ -1,10 +1,8 @@
 #include "memory/device/device_pool.hpp"
 
-#include <algorithm>
 #include <cstdint>
 #include <iterator>
 #include <limits>
-#include <new>
 
 #include "base/log.hpp"
 #include "base/refusal.hpp"
@@ -12,6 +10,14 @@
 #include "memory/device/stream_fence.hpp"
 
 namespace switchyard {
+
+namespace {
+
+std::size_t key_of(std::byte const* at) noexcept {
+  return reinterpret_cast<std::uintptr_t>(at);
+}
+
+}  // namespace
 
 DevicePool::DevicePool(int device) : device_(device) {
   cudaMemPoolProps properties{};
@@ -35,7 +41,7 @@ std::shared_ptr<std::byte> DevicePool::take(std::size_t bytes, cudaStream_t stre
   auto* const at = static_cast<std::byte*>(data);
   {
     std::lock_guard const lock(mutex_);
-    taken_.emplace(at, Taken{.bytes = bytes, .readers = {}});
+    taken_.emplace(at, bytes);
   }
   return {at,
           [pool = shared_from_this(), stream, keep = std::move(keep)](std::byte* was) { pool->free(was, stream); }};
@@ -45,20 +51,18 @@ bool DevicePool::note(std::byte const* at, std::uintptr_t stream) noexcept {
   std::lock_guard const lock(mutex_);
   auto const behind = taken_.upper_bound(at);
   if (behind == taken_.begin()) return false;
-  auto& [begin, taken] = *std::prev(behind);
-  if (at >= begin + taken.bytes) return false;
-  try {
-    if (std::ranges::find(taken.readers, stream) == taken.readers.end()) taken.readers.push_back(stream);
-  } catch (std::bad_alloc const&) {
-    logger().error("no memory to note that a stream reads a tensor");
-  }
+  auto const [begin, bytes] = *std::prev(behind);
+  if (at >= begin + bytes) return false;
+  if (auto const refusal = refusal_of([&, block = key_of(begin)] { readers_.note(block, stream); }))
+    logger().error("noting that a stream reads a tensor: {}", refusal->text);
   return true;
 }
 
 void DevicePool::free(std::byte* at, cudaStream_t stream) {
   std::lock_guard const lock(mutex_);
-  auto const taken = taken_.extract(at);
-  if (taken.empty() || taken.mapped().readers.empty()) {
+  taken_.erase(at);
+  auto streams = readers_.take(key_of(at));
+  if (streams.empty()) {
     cudaFreeAsync(at, stream);
     return;
   }
@@ -66,7 +70,6 @@ void DevicePool::free(std::byte* at, cudaStream_t stream) {
     CurrentDevice const current(device_);
     if (waiting_ == nullptr)
       check_cuda(cudaStreamCreateWithFlags(&waiting_, cudaStreamNonBlocking), "cudaStreamCreate");
-    auto streams = taken.mapped().readers;
     streams.push_back(reinterpret_cast<std::uintptr_t>(stream));
     make_stream_fence(device_, streams)->make_stream_wait(reinterpret_cast<std::uintptr_t>(waiting_));
     check_cuda(cudaFreeAsync(at, waiting_), "cudaFreeAsync");

@@ -9,8 +9,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <vector>
 
+#include "memory/block_readers.hpp"
 #include "memory/stream_uses.hpp"
 
 namespace switchyard {
@@ -28,20 +28,16 @@ class DevicePool : public std::enable_shared_from_this<DevicePool>, private Stre
   std::shared_ptr<std::byte> take(std::size_t bytes, cudaStream_t stream, std::shared_ptr<void> keep);
 
  private:
-  struct Taken {
-    std::size_t bytes;
-    std::vector<std::uintptr_t> readers;
-  };
-
   bool note(std::byte const* at, std::uintptr_t stream) noexcept override;
   void free(std::byte* at, cudaStream_t stream);  // throws nothing
 
   int device_;
   cudaMemPool_t pool_ = nullptr;
-  cudaStream_t waiting_ = nullptr;  // frees what other streams read
-  std::mutex mutex_;                // guards what follows
-  std::map<std::byte const*, Taken> taken_;
-  StreamUses::Entry entry_{*this};  // last
+  cudaStream_t waiting_ = nullptr;                 // frees what other streams read
+  std::mutex mutex_;                               // guards what follows
+  std::map<std::byte const*, std::size_t> taken_;  // bytes
+  BlockReaders readers_;                           // by address
+  StreamUses::Entry entry_{*this};                 // last
 };
 
 }  // namespace switchyard

@@ -19,9 +19,7 @@ class Events final : public StreamFence {
   Events& operator=(Events const&) = delete;
 
   void record(cudaStream_t stream) {
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    check_cuda(cudaStreamIsCapturing(stream, &status), "a stream that reads a result");
-    if (status != cudaStreamCaptureStatusNone) return;
+    if (is_capturing(stream)) return;
     cudaEvent_t event = nullptr;
     check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
     events_.push_back(event);
@@ -30,12 +28,9 @@ class Events final : public StreamFence {
 
   // After an error of the GPU nothing runs any more.
   [[nodiscard]] bool passed() const noexcept override {
-    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;  // see HarmlessToCaptures
-    cudaThreadExchangeStreamCaptureMode(&mode);
-    bool const all =
-        std::ranges::none_of(events_, [](cudaEvent_t event) { return cudaEventQuery(event) == cudaErrorNotReady; });
-    cudaThreadExchangeStreamCaptureMode(&mode);
-    return all;
+    HarmlessToCaptures const harmless;
+    return std::ranges::none_of(events_,
+                                [](cudaEvent_t event) { return cudaEventQuery(event) == cudaErrorNotReady; });
   }
 
   void make_stream_wait(std::uintptr_t stream) const override {
@@ -44,10 +39,8 @@ class Events final : public StreamFence {
   }
 
   void wait() const noexcept override {
-    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
-    cudaThreadExchangeStreamCaptureMode(&mode);
+    HarmlessToCaptures const harmless;
     for (cudaEvent_t const event : events_) cudaEventSynchronize(event);
-    cudaThreadExchangeStreamCaptureMode(&mode);
   }
 
  private:

@@ -77,11 +77,23 @@ TEST(Bays, AHeldResultKeepsItsOwn) {
   bays.move(1);
   EXPECT_EQ(bays.of(1), 4);
   bays.release(first);
+  bays.begin(0);
   bays.move(0);
   EXPECT_EQ(bays.of(0), first.bay) << "what is free is used before the heap grows";
   bays.release(second);
   bays.move(2);
   EXPECT_EQ(bays.of(2), second.bay);
+}
+
+// Another thread releases the result while the frame leaves it behind: its bay must not be lost.
+TEST(Bays, OneThatWasReleasedBeforeItsFrameLeftIsFree) {
+  Bays bays = make_bays(4);
+  BayStay const stay = bays.begin(0);
+  bays.release(stay);
+  bays.move(0);
+  bays.begin(1);
+  bays.move(1);
+  EXPECT_EQ(bays.of(1), stay.bay);
 }
 
 // It was released on another thread, which was slow.
@@ -110,7 +122,11 @@ TEST(Bays, MemoryEnds) {
 TEST(Bays, ThereAreAsManyAsACreditCanName) {
   Bays bays = make_bays(1000);
   int moves = 0;
-  while (refusal_of_move(bays, moves % 3).empty()) ++moves;
+  auto const move_on = [&] {
+    bays.begin(moves % 3);  // what is not held is left free
+    return refusal_of_move(bays, moves % 3).empty();
+  };
+  while (move_on()) ++moves;
   EXPECT_EQ(moves, max_bays - 3);
 }
 
@@ -120,6 +136,7 @@ TEST(Bays, AResetFreesWhatIsHeld) {
   bays.move(0);
   bays.forget();
   EXPECT_EQ(bays.of(0), 3) << "frames stay where they are";
+  bays.begin(1);
   bays.move(1);
   EXPECT_EQ(bays.of(1), 0);
   bays.begin(1);

@@ -192,11 +192,9 @@ TEST(HeapGrowth, ASilentRankIsNamed) {
 // Whoever knows the name of a socket, and not its secret, is not obeyed.
 TEST(HeapGrowth, StrangersAreIgnored) {
   Ranks ranks(2);
-  std::string name = "switchyard-heap-";
-  for (std::byte const each : ranks.links[1]->address().name)
-    name += fmt::format("{:02x}", std::to_integer<unsigned>(each));
+  std::string const name = socket_name_text(ranks.links[1]->address().name);
   AbstractAddress const to(name);
-  UniqueFd const stranger = datagram_abstract("switchyard-test-stranger-" + name.substr(16));
+  UniqueFd const stranger = datagram_abstract("stranger-of-" + name);
   Random random(7);
   for (std::size_t bytes = 1; bytes < 600; bytes += 7) {
     std::vector<std::byte> junk(bytes);

@@ -9,7 +9,6 @@
 #include "call/reset.hpp"
 #include "call/setup.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
-#include "memory/host_limits.hpp"
 #include "node/agreement.hpp"
 #include "node/host_heap.hpp"
 
@@ -30,13 +29,9 @@ SlotSizes agree_on_sizes(Job& job, LowLatencyOptions const& options) {
 BufferSetup agree_on_slots(Job& job, LowLatencyOptions const& options, SlotSizes const& sizes) {
   SlotLayoutBytes const at = slot_layout(sizes);
   BufferSetup setup = agree_on_setup(job, buffer_options_of(options, at.bytes));
-  BufferPlan plan = setup.plan;
-  plan.heap_given = false;
-  plan = fit_into_host(plan, {.memory = machine_memory(), .address_space = least_of(job, free_address_space())},
-                       job.size());
-  std::size_t const more = std::min(plan.heap_bytes, align_up(at.bay(max_bays), page_bytes));
-  setup.plan.heap_bytes = std::max(setup.plan.heap_bytes, more);
-  setup.plan.segment_bytes = setup.plan.control.bytes + setup.plan.heap_bytes;
+  std::size_t const most = most_host_heap(setup.plan, agree_on_host_bounds(job), job.size());
+  std::size_t const of_all_bays = align_up(at.bay(max_bays), page_bytes);
+  setup.plan = with_heap(setup.plan, std::max(setup.plan.heap_bytes, std::min(most, of_all_bays)));
   return setup;
 }
 

@@ -27,12 +27,6 @@ DeviceEvent::~DeviceEvent() {
   cudaEventDestroy(event_);
 }
 
-bool is_capturing(cudaStream_t stream) {
-  cudaStreamCaptureStatus status{};
-  check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
-}
-
 std::uint64_t capture_of(cudaStream_t stream) {
   if (!is_capturing(stream)) return 0;
   cudaStreamCaptureStatus status{};

@@ -24,21 +24,6 @@ class DeviceStream {
   cudaStream_t stream_ = nullptr;
 };
 
-// While a stream of any thread is being captured, the driver refuses calls that could harm the capture. What the
-// engine asks about its own streams and events harms none, and is allowed while this object lives.
-class HarmlessToCaptures {
- public:
-  HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  ~HarmlessToCaptures() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  HarmlessToCaptures(HarmlessToCaptures const&) = delete;
-  HarmlessToCaptures& operator=(HarmlessToCaptures const&) = delete;
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
-
-// Is work on the stream part of a CUDA graph that is being captured?
-bool is_capturing(cudaStream_t stream);
 // Which capture it is; 0: none.
 std::uint64_t capture_of(cudaStream_t stream);
 

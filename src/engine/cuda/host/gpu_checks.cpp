@@ -11,11 +11,9 @@ namespace {
 
 constexpr int oldest_major = 8;
 
-BufferPlan without_heap(BufferPlan plan) {
-  // A segment has a heap, so this one gets the smallest.
-  plan.heap_bytes = page_bytes;
-  plan.segment_bytes = plan.control.bytes + plan.heap_bytes;
-  return plan;
+// A segment has a heap, so this one gets the smallest.
+BufferPlan without_heap(BufferPlan const& plan) {
+  return with_heap(plan, page_bytes);
 }
 
 }  // namespace

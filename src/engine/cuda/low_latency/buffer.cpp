@@ -382,7 +382,7 @@ class CudaLowLatency final : public LowLatencyEngine {
   template <typename Kernel>
   void run(Kernel& kernel, int blocks, std::uintptr_t stream) {
     engine_.check_alive();
-    kernel.captured = cuda::is_capturing(stream_of(stream));
+    kernel.captured = is_capturing(stream_of(stream));
     engine_.launch(kernel, {blocks, stream_of(stream)});
   }
 

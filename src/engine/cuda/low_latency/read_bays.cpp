@@ -5,7 +5,6 @@
 
 #include "base/log.hpp"
 #include "base/refusal.hpp"
-#include "engine/cuda/host/device_event.hpp"
 #include "memory/device/stream_fence.hpp"
 
 namespace switchyard::cuda {
@@ -53,7 +52,6 @@ std::vector<ReadBays::Leaving> ReadBays::extract(Which const& which) {
 }
 
 void ReadBays::flush() {
-  HarmlessToCaptures const harmless;
   for (Leaving const& each : extract([](Leaving const&) { return true; })) {
     each.fence->wait();
     each.give_back();
