@@ -18,8 +18,11 @@ inline constexpr int max_layout_blocks = 32;
 struct alignas(cache_line) DeviceAnnounce {
   std::uint64_t epoch;
   std::uint64_t digest;  // of what all ranks must pass alike; 0: the source refuses
-  // Dispatch: 1 if the source, as a receiver, answers at once; 0 if it answers when its host knows the counts.
+  // Dispatch: 1 if the source, as a receiver, has a block for whatever arrives, at block_offset of its heap; 0 if
+  // it answers when its host knows the counts.
   std::uint64_t has_block;
+  std::uint64_t block_offset;
+  std::int64_t block_rows;  // of a worst case, or of a cached dispatch; -1: as many as arrive
   // Combine: offsets of tensors in the source's heap; -1 for a tensor that is not given.
   std::int64_t x_offset;
   std::int64_t weights_offset;
@@ -101,13 +104,15 @@ struct DeviceControlLayout {
   std::size_t done = 0;          // DeviceFlag[num_ranks], by peer
   std::size_t gate = 0;          // DeviceFlag[num_ranks], by peer, for benchmarks
   std::size_t counts = 0;        // i32[num_ranks][slots]: rows, slots per local expert, by source
+  std::size_t shares = 0;        // i32[num_ranks][share_slots]: rows by receiver, by source; flat layout
   std::size_t starts = 0;        // i32[num_ranks][slots]: first rows, by receiver
   std::size_t state = 0;         // DeviceState; from here on only the owner reads and writes
   std::size_t stamps = 0;        // u64[Stamp::count]: ns, of the latest call
   std::size_t block_counts = 0;  // i32[layout_blocks][streams]: counts, then first numbers, of each block's tokens
   std::size_t routes = 0;        // DeviceRoute[max_tokens][max_width]: rows within the block of tokens
   std::size_t bytes = 0;         // whole pages of the smallest kind that a GPU maps
-  std::size_t slots = 0;         // 1 + max local experts, a whole cache line
+  std::size_t slots = 0;         // 1 + max local experts, whole cache lines
+  std::size_t share_slots = 0;   // num_ranks, whole cache lines
 };
 
 constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) noexcept {
@@ -120,12 +125,14 @@ constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) no
     return begin;
   };
   at.slots = align_up((1 + static_cast<std::size_t>(sizes.max_local_experts)) * 4, cache_line) / 4;
+  at.share_slots = align_up(ranks * 4, cache_line) / 4;
   at.announces = place(ranks * sizeof(DeviceAnnounce));
   at.answers = place(ranks * sizeof(DeviceAnswer));
   at.arrived = place(ranks * sizeof(DeviceFlag));
   at.done = place(ranks * sizeof(DeviceFlag));
   at.gate = place(ranks * sizeof(DeviceFlag));
   at.counts = place(ranks * at.slots * 4);
+  at.shares = place(ranks * at.share_slots * 4);
   at.starts = place(ranks * at.slots * 4);
   at.state = place(sizeof(DeviceState));
   at.stamps = place(static_cast<std::size_t>(Stamp::count) * 8);

@@ -27,8 +27,9 @@ __global__ void gate_kernel(__grid_constant__ GateArgs const args) {
     gate_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank)->value = now;
   std::uint64_t const round =
       args.round > 0 ? args.round : gate_of(args.peers, args.peers.rank, args.peers.rank)->epoch + 1;
-  __syncthreads();  // all threads have read the epoch before it is raised
-  raise_flags(args.peers, args.peers.control.gate, round);
+  __syncthreads();                                           // all threads have read the epoch before it is raised
+  if (static_cast<int>(threadIdx.x) < args.peers.num_ranks)  // pairs with the load_acquire() in wait_flag()
+    ptx::store_release(&gate_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank)->epoch, round);
   if (!wait_for_flags(args.peers, args.waiting, args.peers.control.gate, round, WaitPoint::gate)) return;
   // Each GPU has a clock of its own. Ranks that share one open at the same tick.
   std::uint64_t const begin = args.one_clock ? latest_arrival(args) : ptx::global_timer();

@@ -25,6 +25,24 @@ __device__ inline bool is_last_block(std::uint32_t* counter) {
   return last;
 }
 
+// All threads of every block call this when the block's work is done, or ptx::block_arrive() when nobody waits for
+// what they do next. No barrier of the block follows. It returns true in all lanes of the first warp of the block
+// that comes last, which sees what all have written, as in is_last_block().
+template <Readers readers>
+__device__ inline bool is_last_warp(std::uint32_t* counter) {
+  ptx::block_barrier();
+  if (threadIdx.x >= 32) return false;
+  bool last = false;
+  if (threadIdx.x == 0) {
+    if constexpr (readers == Readers::peers) ptx::fence_sys();
+    last = ptx::add_acq_rel(counter, 1) + 1 == gridDim.x;  // pairs with the same addition of the other blocks
+    if (last) *counter = 0;
+  }
+  // What the first lane has acquired goes on to the others.
+  __syncwarp();
+  return __shfl_sync(~0U, last ? 1 : 0, 0) != 0;
+}
+
 // All threads of a block call this and get the same answer.
 __device__ inline bool any_thread(bool yes) {
   return __syncthreads_or(yes ? 1 : 0) != 0;
@@ -42,14 +60,6 @@ __device__ inline void skip_call(Peers const& peers, std::uint64_t epoch) {
   if (is_last_block<Readers::own>(&state->blocks_done) && threadIdx.x == 0) state->epoch = epoch;
 }
 
-// Threads 0..num_ranks-1 of one block raise one of the DeviceFlag arrays of DeviceControlLayout at every peer.
-__device__ inline void raise_flags(Peers const& peers, std::size_t flags, std::uint64_t epoch) {
-  if (static_cast<int>(threadIdx.x) < peers.num_ranks) {
-    auto* const flag = control_part<DeviceFlag>(peers, static_cast<int>(threadIdx.x), flags, peers.rank);
-    ptx::store_release(&flag->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
-  }
-}
-
 // Threads 0..num_ranks-1 of one block wait for the flags of all peers. Returns false in all threads if a wait
 // failed.
 __device__ inline bool wait_for_flags(Peers const& peers, Waiting const& waiting, std::size_t flags,
@@ -61,6 +71,25 @@ __device__ inline bool wait_for_flags(Peers const& peers, Waiting const& waiting
     failed = !wait_flag(peers, waiting, &flag->epoch, {.point = point, .peer = peer, .epoch = epoch});
   }
   return !any_thread(failed);
+}
+
+// One warp raises one of the DeviceFlag arrays of DeviceControlLayout at every peer, and waits until every peer has
+// done so. Returns false in all lanes if a wait failed.
+__device__ inline bool meet_peers(Peers const& peers, Waiting const& waiting, std::size_t flags,
+                                  std::uint64_t epoch, WaitPoint point) {
+  int const lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll 1
+  for (int peer = lane; peer < peers.num_ranks; peer += 32) {
+    auto* const flag = control_part<DeviceFlag>(peers, peer, flags, peers.rank);
+    ptx::store_release(&flag->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
+  }
+  bool failed = false;
+#pragma unroll 1
+  for (int peer = lane; peer < peers.num_ranks; peer += 32) {
+    auto const* const flag = control_part<DeviceFlag>(peers, peers.rank, flags, peer);
+    failed |= !wait_flag(peers, waiting, &flag->epoch, {.point = point, .peer = peer, .epoch = epoch});
+  }
+  return !__any_sync(~0U, failed);
 }
 
 }  // namespace switchyard::cuda

@@ -24,11 +24,10 @@ __device__ inline void report(Peers const& peers, Waiting const& waiting, Troubl
   ptx::store_release(&to.state, 1);  // pairs with the acquire load in HostMailbox::has_trouble()
 }
 
-// Publishes a ticket of the mailbox. Thread 0 of a block does it, after a barrier of the block. The word also says
-// whether a trouble was reported: another block may have done so, and its words may reach the host after the
-// ticket.
+// Publishes a ticket of the mailbox. One thread does it, after a barrier of those that wrote what goes with it. The
+// word also says whether a trouble was reported: another block may have done so, and its words may reach the host
+// after the ticket.
 __device__ inline void publish_ticket(Peers const& peers, std::uint64_t& to, std::uint64_t ticket) {
-  if (threadIdx.x != 0) return;
   std::uint64_t const failed = has_failed(peers) ? 1 : 0;
   // Pairs with the acquire loads in HostMailbox::ticket() and answered().
   ptx::store_release(&to, ticket << 1 | failed);

@@ -94,6 +94,23 @@ __device__ inline void fence_proxy_async() {
 #endif
 }
 
+// The same for shared memory alone, which does not wait for stores elsewhere. After bulk_copy.cuh's barrier_init(),
+// too: the copy engine must find the barrier.
+__device__ inline void fence_proxy_async_shared() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+// A barrier of the block besides the one of __syncthreads(). Whole warps come to it: some wait there until all have
+// come, and others only say that they have, and go on.
+__device__ inline void block_barrier() {
+  asm volatile("barrier.sync 1, %0;" ::"r"(blockDim.x) : "memory");
+}
+__device__ inline void block_arrive() {
+  asm volatile("barrier.arrive 1, %0;" ::"r"(blockDim.x) : "memory");
+}
+
 // Waits until the kernels before this one in the stream have ended and their writes are visible. A kernel that may
 // start early (launch_next()) does this before it reads anything. It does nothing on GPUs that start no kernel
 // early.

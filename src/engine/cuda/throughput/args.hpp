@@ -29,7 +29,16 @@ struct DeviceHandle {
   bool expanded;
 };
 
-// Tokens are cut into ranges, one for each block that counts.
+// Threads of every block of a kernel that counts.
+inline constexpr int count_threads = 640;
+
+// Tokens that a block counts at once, in the flat layout with so many slots a token.
+constexpr int tokens_counted_at_once(int slots) noexcept {
+  return slots > 32 ? count_threads : count_threads / 32 * (32 / slots);
+}
+
+// Tokens are cut into ranges, one for each block that counts. With one range every block of a dispatch counts it,
+// if the layout is flat.
 struct LayoutCut {
   int blocks;
   std::int64_t tokens;  // of a block

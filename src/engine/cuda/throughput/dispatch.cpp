@@ -36,6 +36,14 @@ HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
 
 }  // namespace
 
+// Few tokens are not divided: putting ranges together would take longer.
+LayoutCut Engine::cut_for_dispatch(DeviceHandle const& handle, int blocks) const {
+  constexpr int turns = 2;  // that take a block as long
+  int const slots = handle.top_k > 0 ? handle.top_k : resources_.control.num_ranks;
+  bool const few = !handle.expanded && handle.num_tokens <= turns * tokens_counted_at_once(slots);
+  return cut(handle.num_tokens, few ? 1 : blocks);
+}
+
 LayoutCut Engine::cut(std::int64_t tokens, int blocks) const {
   std::int64_t const most = std::min(blocks, resources_.control.layout_blocks());
   std::int64_t const range = std::max<std::int64_t>((tokens + most - 1) / most, 1);
@@ -106,7 +114,7 @@ void Engine::fill(DispatchCall const& call, NotifyKernelArgs& to) const {
   to.waiting = monitor_.waiting();
   if (call.routing && call.routing->device != nullptr) to.handle = device_handle(*call.routing);
   if (call.refusal) to.handle.num_tokens = 0;
-  to.cut = cut(to.handle.num_tokens, call.workers);
+  to.cut = cut_for_dispatch(to.handle, call.workers);
   to.has_block = call.block.has_value();
   to.block_offset = call.block ? call.block->offset : 0;
   if (call.refusal) return;

@@ -141,6 +141,7 @@ class Engine {
   [[nodiscard]] HostMailbox& mailbox() { return monitor_.mailbox(); }
   [[nodiscard]] Link link() { return {control_, monitor_.signals(), heap_->rank(), heap_->num_ranks()}; }
   [[nodiscard]] LayoutCut cut(std::int64_t tokens, int blocks) const;
+  [[nodiscard]] LayoutCut cut_for_dispatch(DeviceHandle const& handle, int blocks) const;
 
   EngineResources resources_;
   std::shared_ptr<SymmetricHeap> heap_;  // in GPU memory

@@ -39,7 +39,7 @@ __device__ void prepare_barrier([[maybe_unused]] std::uint64_t* barrier) {
   if constexpr (bulk) {
     if (threadIdx.x == 0) {
       ptx::barrier_init(barrier, 1);
-      ptx::fence_barrier_init();
+      ptx::fence_proxy_async_shared();
     }
   }
 #endif

@@ -11,13 +11,15 @@ __device__ inline std::uint64_t digest_to_announce(NotifyKernelArgs const& args)
   return ptx::load_relaxed(&state_of(args.peers)->bad_id) == ~std::uint64_t{0} ? args.digest : 0;
 }
 
-// Threads 0..num_ranks-1 of one block announce to a peer each.
-__device__ inline void announce_digest(Peers const& peers, std::uint64_t epoch, std::uint64_t digest,
-                                       bool has_block) {
-  if (static_cast<int>(threadIdx.x) >= peers.num_ranks) return;
-  DeviceAnnounce* const to = announce_of(peers, static_cast<int>(threadIdx.x), peers.rank);
+// Threads 0..num_ranks-1 of one block announce to a peer each. `block_rows` is as in DeviceAnnounce.
+__device__ inline void announce_dispatch(NotifyKernelArgs const& args, std::uint64_t epoch, std::uint64_t digest,
+                                         std::int64_t block_rows) {
+  if (static_cast<int>(threadIdx.x) >= args.peers.num_ranks) return;
+  DeviceAnnounce* const to = announce_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank);
   to->digest = digest;
-  to->has_block = has_block ? 1 : 0;
+  to->has_block = args.has_block ? 1 : 0;
+  to->block_offset = args.block_offset;
+  to->block_rows = block_rows;
   ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
 }
 
@@ -41,15 +43,16 @@ __device__ inline bool digests_agree(Peers const& peers, Waiting const& waiting,
   return !any_thread(differs);
 }
 
-// One block announces for the rank. Returns true in all threads when the announces of all peers have arrived and
-// agree.
-__device__ inline bool agree_with_peers(NotifyKernelArgs const& args, std::uint64_t epoch, std::uint64_t digest) {
-  announce_digest(args.peers, epoch, digest, args.has_block);
-  return wait_for_flags(args.peers, args.waiting, args.peers.control.announces, epoch, WaitPoint::announce) &&
-         digests_agree(args.peers, args.waiting, digest);
+// Returns true in all threads when the announces of all ranks, this one among them, have arrived and agree. One
+// block `speaks` for the rank. The others wait twice as long, so that its deadline ends first and names the cause.
+__device__ inline bool hear_peers(NotifyKernelArgs const& args, std::uint64_t epoch, bool speaks) {
+  Waiting waiting = args.waiting;
+  if (!speaks) waiting.timeout_ns *= 2;
+  return wait_for_flags(args.peers, waiting, args.peers.control.announces, epoch, WaitPoint::announce) &&
+         digests_agree(args.peers, waiting, args.digest);
 }
 
-// Does every peer answer without asking its host? If not, a peer may still refuse.
+// Does every peer have a block before the counts are known? If not, a peer may still refuse.
 __device__ inline bool all_have_blocks(Peers const& peers) {
   bool lacks = false;
   if (static_cast<int>(threadIdx.x) < peers.num_ranks)

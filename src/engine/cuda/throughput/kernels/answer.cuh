@@ -24,17 +24,24 @@ __device__ inline void publish_answers(Peers const& peers, std::uint64_t epoch, 
   ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
 }
 
-// Reads the answer of a peer once, so that the values that were checked are the values that are used.
-__device__ inline bool read_answer(DispatchKernelArgs const& args, int peer, Destination& to) {
-  DeviceAnswer const* const from = answer_of(args.peers, args.peers.rank, peer);
-  std::int64_t const rows = from->rows;
-  std::uint64_t const offset = from->block_offset;
+// Where a receiver's result lies in its heap, and where in it this rank's rows begin (flat layout).
+struct BlockPlace {
+  std::uint64_t offset;
+  std::int64_t rows;
+  int start;
+};
+
+// Checks what came from a peer. The caller has read it once, so that the values that were checked are the values
+// that are used.
+__device__ inline bool set_destination(DispatchKernelArgs const& args, int peer, BlockPlace const& place,
+                                       Destination& to) {
+  std::int64_t const rows = place.rows;
+  std::uint64_t const offset = place.offset;
   ReceiveShape shape = args.shape;
   shape.rows = rows;
   std::uint64_t const heap = args.peers.heap_bytes[peer];
-  std::uint64_t const row_bytes = shape.row_bytes > 0 ? shape.row_bytes : 1;
-  bool sane = offset % part_alignment == 0 && rows >= 0 && rows <= max_result_rows &&
-              static_cast<std::uint64_t>(rows) <= heap / row_bytes && offset <= heap;
+  // Rows are few enough for the products not to overflow.
+  bool sane = offset % part_alignment == 0 && rows >= 0 && rows <= max_result_rows && offset <= heap;
   ReceiveBlock const parts = receive_block(shape);
   sane = sane && parts.bytes <= heap - offset;
   bool const cached = args.start == DispatchStart::cached;
@@ -54,28 +61,23 @@ __device__ inline bool read_answer(DispatchKernelArgs const& args, int peer, Des
         .rows = rows,
         .first_expert = args.experts.first(peer),
         .local_experts = args.experts.count(peer),
-        .start = args.handle.expanded ? 0 : starts_of(args.peers, args.peers.rank, peer)[0]};
+        .start = place.start};
   if (!cached && blockIdx.x == 0) args.handle.rows_of_rank[peer] = rows;
   return true;
+}
+
+__device__ inline bool read_answer(DispatchKernelArgs const& args, int peer, Destination& to) {
+  DeviceAnswer const* const from = answer_of(args.peers, args.peers.rank, peer);
+  int const start = args.handle.expanded ? 0 : starts_of(args.peers, args.peers.rank, peer)[0];
+  return set_destination(args, peer, {from->block_offset, from->rows, start}, to);
 }
 
 // All threads of every block call this. Returns false in all threads of the block when a peer did not answer, or
 // its answer does not hold.
 __device__ inline bool answer_phase(DispatchKernelArgs const& args, std::uint64_t epoch,
                                     Destination* destinations) {
-  bool const cached = args.start == DispatchStart::cached;
-  if (blockIdx.x == 0 && args.start != DispatchStart::notify) {
-    if (cached) announce_digest(args.peers, epoch, args.digest, args.has_block);
-    publish_answers(args.peers, epoch, {args.refused ? refused_offset : args.block_offset, args.shape.rows});
-  }
-  if (cached) {
-    // A peer that makes another call gives no answer, but it announces.
-    if (!wait_for_flags(args.peers, args.waiting, args.peers.control.announces, epoch, WaitPoint::announce))
-      return false;
-    if (!digests_agree(args.peers, args.waiting, args.digest)) return false;
-  }
-  // One block speaks for the rank (notify_phase()), and the other blocks wait here for what it waits for, too. They
-  // wait twice as long, so that its deadline ends first and names the cause.
+  // After notify one block speaks for the rank, and the others wait here for what it waits for, too. They wait
+  // twice as long, so that its deadline ends first and names the cause.
   Waiting patient = args.waiting;
   if (args.start == DispatchStart::notify) patient.timeout_ns *= 2;
   if (!wait_for_flags(args.peers, patient, args.peers.control.answers, epoch, WaitPoint::answer)) return false;

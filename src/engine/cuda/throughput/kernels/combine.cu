@@ -22,27 +22,29 @@ __global__ void __launch_bounds__(combine_threads, 1)
   std::uint64_t const epoch = state->epoch + 1;
   // Any block publishes the ticket, because the blocks that began before the failure may not have done so.
   if (block_has_failed(args.peers)) {
-    publish_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
+    if (threadIdx.x == 0) publish_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
     return skip_call(args.peers, epoch);
   }
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
+  prepare_pull(args);  // the barriers of source_phase() come before the first pull
   bool const publishes = stage_phase(args);
   stamp(args.peers, Stamp::counted, publishes);
   bool const good = source_phase(args, epoch, publishes, sources);
   stamp(args.peers, Stamp::agreed, blockIdx.x == 0);
-  // All announces have arrived, or the call has failed.
-  if (blockIdx.x == 0) publish_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
+  // All announces have arrived, or the call has failed. A warp publishes it that pulls no rows, of the block that
+  // has the fewest tokens.
+  if (blockIdx.x + 1 == gridDim.x && threadIdx.x + 32 == blockDim.x)
+    publish_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
   if (good) {
     ptx::fence_proxy_async();  // what was acquired is visible to the copy engine, too
     pull_phase(args, sources, align_ring(dynamic_shared));
   }
-  if (!is_last_block<Readers::own>(&state->blocks_done)) return;
+  if (!is_last_warp<Readers::own>(&state->blocks_done)) return;
   stamp(args.peers, Stamp::moved);
   if (threadIdx.x == 0) state->epoch = epoch;
-  if (!good || has_failed(args.peers)) return;
+  if (!good || __any_sync(~0U, has_failed(args.peers))) return;
   // A rank may free or overwrite its outputs only when all ranks have read them.
-  raise_flags(args.peers, args.peers.control.done, epoch);
-  wait_for_flags(args.peers, args.waiting, args.peers.control.done, epoch, WaitPoint::combine_close);
+  meet_peers(args.peers, args.waiting, args.peers.control.done, epoch, WaitPoint::combine_close);
   stamp(args.peers, Stamp::closed);
 }
 

@@ -78,17 +78,23 @@ __device__ inline void store_metadata(DispatchKernelArgs const& args, TokenMetad
     reinterpret_cast<float*>(to.topk_weights)[row] = weight_at(args.weights, token, route.slot);
 }
 
-// The warps of a block that do this share its tokens.
+// The warps of a block that do this share its tokens. Where there are fewer tokens than warps, several warps take
+// one token and share its destinations.
 __device__ inline void metadata_phase(DispatchKernelArgs const& args, Destination const* destinations,
                                       BlockWarp warp) {
-  BlockTokens const tokens(args.handle.num_tokens);
-  for (std::int64_t i = warp.index; i < tokens.count; i += warp.count) {
-    std::int64_t const token = BlockTokens::token(i);
+  auto const tokens = static_cast<unsigned>(BlockTokens(args.handle.num_tokens).count);
+  unsigned const warps = static_cast<unsigned>(warp.count);
+  unsigned const sharers = tokens > 0 && tokens < warps ? warps / tokens : 1;
+#pragma unroll 1
+  for (unsigned i = static_cast<unsigned>(warp.index); i < tokens * sharers; i += warps) {
+    unsigned const index = i / sharers;
+    std::int64_t const token = BlockTokens::token(index);
     TokenMetadata const data = load_metadata(args, token);
     for (int first = 0; first < args.handle.width; first += 32) {
       DeviceRoute const mine = route_of_lane(args.handle, token, first);
       int const used = __popc(__ballot_sync(~0U, mine.rank >= 0));
-      for (int k = 0; k < used; ++k) {
+#pragma unroll 1
+      for (int k = static_cast<int>(i - index * sharers); k < used; k += static_cast<int>(sharers)) {
         DeviceRoute const route{__shfl_sync(~0U, mine.row, k),
                                 static_cast<std::int16_t>(__shfl_sync(~0U, static_cast<int>(mine.rank), k)),
                                 static_cast<std::int16_t>(__shfl_sync(~0U, static_cast<int>(mine.slot), k))};
@@ -114,8 +120,9 @@ __device__ inline void fill_row(DispatchKernelArgs const& args, Destination cons
 }
 
 // `warp` counts the warps of all blocks. Rows without a source lie behind those of each expert (expanded), and
-// behind all rows when num_worst_tokens was given.
-__device__ inline void padding_phase(DispatchKernelArgs const& args, Destination const& own, BlockWarp warp) {
+// behind all `rows` when num_worst_tokens was given.
+__device__ inline void padding_phase(DispatchKernelArgs const& args, Destination const& own, std::int64_t rows,
+                                     BlockWarp warp) {
   if (args.handle.expanded) {
     std::int64_t begin = 0;
     for (int expert = 0; expert < args.experts.count(args.peers.rank); ++expert) {
@@ -126,8 +133,7 @@ __device__ inline void padding_phase(DispatchKernelArgs const& args, Destination
       begin = end;
     }
   }
-  for (std::int64_t row = *args.handle.rows + warp.index; row < own.rows; row += warp.count)
-    fill_row(args, own, row);
+  for (std::int64_t row = rows + warp.index; row < own.rows; row += warp.count) fill_row(args, own, row);
 }
 
 }  // namespace switchyard::cuda

@@ -15,11 +15,19 @@ __global__ void __launch_bounds__(count_threads) notify_kernel(__grid_constant__
   DeviceState* const state = state_of(args.peers);
   std::uint64_t const epoch = state->epoch + 1;
   if (block_has_failed(args.peers)) {
-    publish_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
+    if (threadIdx.x == 0) publish_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
     return skip_call(args.peers, epoch);
   }
   stamp(args.peers, Stamp::started, blockIdx.x == 0);
-  notify_phase(args, epoch, *reinterpret_cast<CountShared*>(dynamic_shared));
+  CountShared& shared = *reinterpret_cast<CountShared*>(dynamic_shared);
+  if (open_phase(args, epoch, shared)) {
+    if (hear_peers(args, epoch, true)) {
+      stamp(args.peers, Stamp::agreed);
+      place_and_answer(args, epoch, shared);
+    } else {
+      publish_counts(args);
+    }
+  }
   if (is_last_block<Readers::own>(&state->blocks_done) && threadIdx.x == 0) state->epoch = epoch;
 }
 

@@ -1,5 +1,5 @@
 // Place: from the counts of all sources to the first row of each stream, as layout/placement.cpp does it on the
-// host; and notify, the phase of all that comes before rows can move. One block does it for the rank.
+// host, and notify, which begins a call. One block speaks for the rank.
 #pragma once
 
 #include "engine/cuda/throughput/kernels/agree.cuh"
@@ -16,16 +16,20 @@ __device__ inline int checked_count(NotifyKernelArgs const& args, int source, in
   return 0;
 }
 
-// Fails the call if checked_count() has found a culprit.
-__device__ inline void report_count(NotifyKernelArgs const& args, int culprit, int slot) {
-  if (culprit < 0) return;
+// Fails the call for a count that cannot be.
+__device__ inline void report_count(NotifyKernelArgs const& args, int culprit, std::int64_t count) {
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::corrupt,
           .point = WaitPoint::announce,
           .peer = culprit,
           .expected = static_cast<std::uint64_t>(args.max_count),
-          .seen = static_cast<std::uint64_t>(counts_of(args.peers, args.peers.rank, culprit)[slot])});
+          .seen = static_cast<std::uint64_t>(count)});
+}
+
+// Fails the call if checked_count() has found a culprit.
+__device__ inline void report_culprit(NotifyKernelArgs const& args, int culprit, int slot) {
+  if (culprit >= 0) report_count(args, culprit, counts_of(args.peers, args.peers.rank, culprit)[slot]);
 }
 
 // Rows go by source, then by token. Returns how many there are, in all threads.
@@ -34,7 +38,7 @@ __device__ inline int place_flat(NotifyKernelArgs const& args, CountShared& shar
   bool const one = source < args.peers.num_ranks;
   int culprit = -1;
   int const count = one ? checked_count(args, source, 0, culprit) : 0;
-  report_count(args, culprit, 0);
+  report_culprit(args, culprit, 0);
   int start = 0;
   int total = 0;
   CountScan(shared.scan).ExclusiveSum(count, start, total);
@@ -60,7 +64,7 @@ __device__ inline int place_experts(NotifyKernelArgs const& args, CountShared& s
 #pragma unroll 8
     for (int source = 0; source < args.peers.num_ranks; ++source)
       real += one ? checked_count(args, source, 1 + expert, culprit) : 0;
-    report_count(args, culprit, 1 + expert);
+    report_culprit(args, culprit, 1 + expert);
     int const padded = (real + args.alignment - 1) / args.alignment * args.alignment;
     int start = 0;
     int total = 0;
@@ -110,6 +114,18 @@ __device__ inline void answer_sources(NotifyKernelArgs const& args, std::uint64_
                   {fits ? args.block_offset : refused_offset, args.worst_rows > 0 ? args.worst_rows : rows});
 }
 
+// Slots by local expert, for publish_counted(). So many threads do it, of which this one is `thread`.
+__device__ inline void note_experts_for_host(NotifyKernelArgs const& args, int thread, int threads) {
+  auto* const padded = reinterpret_cast<std::int64_t*>(args.waiting.mailbox + 1);
+  auto* const real = padded + args.experts.max_count();
+  int const local = args.experts.count(args.peers.rank);
+#pragma unroll 1
+  for (int expert = thread; expert < local; expert += threads) {
+    padded[expert] = args.handle.padded[expert];
+    real[expert] = args.handle.real[expert];
+  }
+}
+
 // Writes counts to the mailbox, for publish_counts(). It comes after the answers, because their release would wait
 // for these writes to go over the bus.
 __device__ inline void note_counts(NotifyKernelArgs const& args, std::int64_t rows, CountShared const& shared) {
@@ -117,15 +133,7 @@ __device__ inline void note_counts(NotifyKernelArgs const& args, std::int64_t ro
   if (threadIdx.x == 0) mailbox->rows = rows;
   if (static_cast<int>(threadIdx.x) < args.peers.num_ranks)
     mailbox->recv_rows_end[threadIdx.x] = shared.rows_end[threadIdx.x];
-  if (args.handle.top_k == 0) return;
-  auto* const padded = reinterpret_cast<std::int64_t*>(mailbox + 1);
-  auto* const real = padded + args.experts.max_count();
-  int const local = args.experts.count(args.peers.rank);
-#pragma unroll 1
-  for (int expert = static_cast<int>(threadIdx.x); expert < local; expert += count_threads) {
-    padded[expert] = args.handle.padded[expert];
-    real[expert] = args.handle.real[expert];
-  }
+  if (args.handle.top_k > 0) note_experts_for_host(args, static_cast<int>(threadIdx.x), count_threads);
 }
 
 __device__ inline void place_phase(NotifyKernelArgs const& args, std::uint64_t epoch, CountShared& shared) {
@@ -137,34 +145,46 @@ __device__ inline void place_phase(NotifyKernelArgs const& args, std::uint64_t e
   note_counts(args, args.handle.expanded ? expanded_rows : flat_rows, shared);
 }
 
-// Publishes what the host waits for. The barrier orders the mailbox writes of all threads before the ticket.
-__device__ inline void publish_counts(NotifyKernelArgs const& args) {
-  __syncthreads();
-  if (threadIdx.x != 0) return;
+// One thread publishes what the host waits for, after a barrier of those that wrote into the mailbox.
+__device__ inline void publish_counted(NotifyKernelArgs const& args) {
   DeviceState* const state = state_of(args.peers);
   args.waiting.mailbox->bad_id = static_cast<std::int64_t>(state->bad_id);
   state->bad_id = ~std::uint64_t{0};
   publish_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
 }
 
-// All threads of every block call this. The block that ends its count last speaks for the rank. The other blocks go
-// on to wait for the answers, this rank's own among them, from which they learn that counts and first numbers are
-// there.
-__device__ inline void notify_phase(NotifyKernelArgs const& args, std::uint64_t epoch, CountShared& shared) {
-  count_phase(args, shared);
-  ptx::fence_proxy_async();  // the copy engine writes into this shared memory next
-  if (!is_last_block<Readers::own>(&state_of(args.peers)->blocks_opened)) return;
+// All threads of the block call this.
+__device__ inline void publish_counts(NotifyKernelArgs const& args) {
+  __syncthreads();
+  if (threadIdx.x == 0) publish_counted(args);
+}
+
+// All threads of every block call this: it counts and announces. Returns true in all threads of the block that
+// speaks for the rank: the last one of all when each counts for itself, since it has the fewest tokens; otherwise
+// the one that ends its count last.
+__device__ inline bool open_phase(NotifyKernelArgs const& args, std::uint64_t epoch, CountShared& shared) {
+  bool speaks = blockIdx.x + 1 == gridDim.x;
+  if (counts_alone(args)) {
+    count_alone(args, speaks, shared);
+  } else {
+    count_phase(args, shared);
+    speaks = is_last_block<Readers::own>(&state_of(args.peers)->blocks_opened);
+  }
+  if (!speaks) return false;
   stamp(args.peers, Stamp::counted);
   std::uint64_t const digest = digest_to_announce(args);
-  send_counts(args);
-  if (agree_with_peers(args, epoch, digest)) {
-    stamp(args.peers, Stamp::agreed);
-    place_phase(args, epoch, shared);
-    bool const certain = all_have_blocks(args.peers);
-    if (threadIdx.x == 0) args.waiting.mailbox->answers_are_certain = certain ? 1 : 0;
-  }
+  send_counts(args, shared);
+  announce_dispatch(args, epoch, digest, args.worst_rows > 0 ? args.worst_rows : -1);
+  return true;
+}
+
+// The block that speaks for the rank calls this when all have announced: it places streams, answers if it has a
+// block, and tells the host.
+__device__ inline void place_and_answer(NotifyKernelArgs const& args, std::uint64_t epoch, CountShared& shared) {
+  place_phase(args, epoch, shared);
+  bool const certain = all_have_blocks(args.peers);
+  if (threadIdx.x == 0) args.waiting.mailbox->answers_are_certain = certain ? 1 : 0;
   publish_counts(args);
-  ptx::fence_proxy_async();  // as above, for what this block did since
 }
 
 }  // namespace switchyard::cuda

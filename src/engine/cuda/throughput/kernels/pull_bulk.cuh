@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/cuda/device/block_tokens.cuh"
+#include "engine/cuda/device/stage_turn.cuh"
 #include "engine/cuda/ptx/bulk_copy.cuh"
 #include "engine/cuda/throughput/kernels/pull.cuh"
 
@@ -38,17 +39,6 @@ struct PullRing {
 
   [[nodiscard]] __device__ std::byte* row_of(int stage, int row) const {
     return bytes + static_cast<std::size_t>(stage * rows + row) * piece;
-  }
-};
-
-struct StageTurn {
-  int stage = 0;
-  std::uint32_t parity = 0;
-
-  __device__ void advance(int stages) {
-    if (++stage < stages) return;
-    stage = 0;
-    parity ^= 1U;
   }
 };
 
@@ -272,16 +262,18 @@ __device__ inline PullStages& pull_stages() {
   return stages;
 }
 
-// All threads of a block call this.
-__device__ inline void start_rings(PullStages& stages) {
-  for (int i = static_cast<int>(threadIdx.x); i < pull_teams * most_pull_stages;
-       i += static_cast<int>(blockDim.x)) {
-    PullStage& stage = stages[i / most_pull_stages][i % most_pull_stages];
-    ptx::barrier_init(&stage.full, 1);
-    ptx::barrier_init(&stage.empty, pull_lanes / 32);
-    ptx::fence_barrier_init();
+// One thread does it, since each fence takes its time. A barrier of the block comes before the first pull.
+__device__ inline void start_rings(PullStages& stages, int count) {
+  if (threadIdx.x != 0) return;
+#pragma unroll
+  for (int team = 0; team < pull_teams; ++team) {
+#pragma unroll 1
+    for (int i = 0; i < count; ++i) {
+      ptx::barrier_init(&stages[team][i].full, 1);
+      ptx::barrier_init(&stages[team][i].empty, pull_lanes / 32);
+    }
   }
-  __syncthreads();
+  ptx::fence_proxy_async_shared();
 }
 
 // The warps of a block that belong to no team do this.
@@ -295,7 +287,6 @@ __device__ inline void gather_all_weights(CombineKernelArgs const& args, SourceR
 template <typename Element>
 __device__ inline void pull_by_bulk_copies(CombineKernelArgs const& args, SourceRows const* sources,
                                            PullStages& stages, std::byte* rings) {
-  start_rings(stages);
   PullPlan const& plan = args.pull;
   int const warp = static_cast<int>(threadIdx.x / 32);
   if (warp >= all_team_warps) return gather_all_weights(args, sources, warp - all_team_warps);
@@ -311,6 +302,13 @@ __device__ inline void pull_by_bulk_copies(CombineKernelArgs const& args, Source
 }
 
 #endif
+
+// What can be done before anything is known of the rows. All threads of a block call this.
+__device__ inline void prepare_pull(CombineKernelArgs const& args) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if (args.pull.stages > 0) start_rings(pull_stages(), args.pull.stages);
+#endif
+}
 
 // Sums by the widest units that all addresses and lengths allow, down to single elements.
 template <typename Element>

@@ -4,22 +4,31 @@
 #include "engine/cuda/device/block_tokens.cuh"
 #include "engine/cuda/device/ids.cuh"
 #include "engine/cuda/device/report.cuh"
+#include "engine/cuda/throughput/kernels/count.cuh"
 #include "engine/cuda/throughput/kernels/routes.cuh"
 
 namespace switchyard::cuda {
+
+// The first number of each stream in the range of tokens that this one was counted in.
+__device__ inline std::int32_t const* firsts_of(DispatchKernelArgs const& args, std::int64_t token) {
+  // In 32 bits, since a division of 64 takes a hundred instructions.
+  std::uint32_t const range = static_cast<std::uint32_t>(token) / static_cast<std::uint32_t>(args.cut.tokens);
+  return block_counts_of(args.peers) +
+         static_cast<std::size_t>(range) * (args.peers.num_ranks + args.experts.num_experts());
+}
 
 __device__ inline DeviceRoute resolved(DispatchKernelArgs const& args, Destination const* destinations,
                                        std::int64_t token, DeviceRoute route) {
   if (route.rank < 0) return route;
   int const num_ranks = args.peers.num_ranks;
-  std::int64_t const block = token / args.cut.tokens;
-  std::int32_t const* const firsts = block_counts_of(args.peers) + block * (num_ranks + args.experts.num_experts());
   if (!args.handle.expanded) {
-    route.row += firsts[route.rank] + destinations[route.rank].start;
+    // A block that counted alone has numbered all tokens of the rank.
+    route.row += destinations[route.rank].start + (counts_alone(args) ? 0 : firsts_of(args, token)[route.rank]);
   } else {
     int const expert = static_cast<int>(id_at(args.ids, token, route.slot));
     int const local = expert - args.experts.first(route.rank);
-    route.row += firsts[num_ranks + expert] + starts_of(args.peers, args.peers.rank, route.rank)[1 + local];
+    route.row +=
+        firsts_of(args, token)[num_ranks + expert] + starts_of(args.peers, args.peers.rank, route.rank)[1 + local];
   }
   return route;
 }
@@ -43,11 +52,14 @@ __device__ inline bool is_inside(DispatchKernelArgs const& args, Destination con
 __device__ inline void resolve_phase(DispatchKernelArgs const& args, Destination const* destinations) {
   BlockTokens const tokens(args.handle.num_tokens);
   int const width = args.handle.width;
-  std::int64_t const entries = tokens.count * width;
+  auto const divisor = static_cast<std::uint32_t>(width);  // in 32 bits, as above
+  auto const entries = static_cast<std::uint32_t>(tokens.count) * divisor;
   bool const cached = args.start == DispatchStart::cached;
-  for (std::int64_t i = threadIdx.x; i < entries; i += blockDim.x) {
-    std::int64_t const token = BlockTokens::token(i / width);
-    std::int64_t const at = token * width + i % width;
+#pragma unroll 1
+  for (std::uint32_t i = threadIdx.x; i < entries; i += blockDim.x) {
+    std::uint32_t const index = i / divisor;
+    std::int64_t const token = BlockTokens::token(index);
+    std::int64_t const at = token * width + (i - index * divisor);
     DeviceRoute const route =
         cached ? args.handle.routes[at] : resolved(args, destinations, token, scratch_routes_of(args.peers)[at]);
     bool const good = is_inside(args, destinations, route);

@@ -24,10 +24,14 @@ __device__ inline RowRange own_rows(CombineKernelArgs const& args) {
   return {rank > 0 ? args.handle.recv_ends[rank - 1] : 0, args.handle.recv_ends[rank]};
 }
 
+__device__ inline bool needs_staging(SourceTensor const& tensor) {
+  return tensor.data != nullptr && tensor.stage;
+}
+
 // All warps of the kernel share the rows. Rows `own` are left out.
 __device__ inline void stage_tensor(CombineKernelArgs const& args, SourceTensor const& tensor,
                                     RowRange const& own) {
-  if (tensor.data == nullptr || !tensor.stage) return;
+  if (!needs_staging(tensor)) return;
   std::byte* const to = heap_of(args.peers, args.peers.rank) + tensor.heap_offset;
   int const warps = static_cast<int>(blockDim.x / 32);
   std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * warps;
@@ -37,9 +41,12 @@ __device__ inline void stage_tensor(CombineKernelArgs const& args, SourceTensor 
   }
 }
 
-// All threads of every block call this. It returns true in all threads of the block whose staging ends last, which
-// publishes for the rank.
+// All threads of every block call this. It returns true in all threads of the block that publishes for the rank:
+// the one whose staging ends last. Where nothing is staged no block waits for another, since what peers will read
+// was written by earlier kernels.
 __device__ inline bool stage_phase(CombineKernelArgs const& args) {
+  if (!needs_staging(args.x) && !needs_staging(args.weights) && !needs_staging(args.row_weights))
+    return blockIdx.x == 0;
   stage_tensor(args, args.x, own_rows(args));
   stage_tensor(args, args.weights, {0, 0});
   stage_tensor(args, args.row_weights, {0, 0});
