@@ -130,7 +130,7 @@ __device__ inline void note_received(DispatchKernelArgs const& args) {
 }
 
 // The same warp, from the handle: counts for the host, and then the ticket. Nobody can refuse any more.
-__device__ inline void tell_host(DispatchKernelArgs const& args) {
+__device__ inline void publish_received(DispatchKernelArgs const& args) {
   int const lane = static_cast<int>(threadIdx.x % 32);
   Mailbox* const mailbox = args.waiting.mailbox;
 #pragma unroll 1

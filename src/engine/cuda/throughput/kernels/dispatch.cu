@@ -37,11 +37,11 @@ struct BlockPart {
   bool speaks;
   bool directly;
 
-  // Does the last warp tell the host what arrives, while the others move rows? They do not wait for its writes to
-  // the host's memory, which is far.
-  [[nodiscard]] __device__ bool tells() const { return speaks && directly; }
+  // Does the last warp publish to the host what arrives, while the others move rows? They do not wait for its
+  // writes to the host's memory, which is far.
+  [[nodiscard]] __device__ bool publishes() const { return speaks && directly; }
 };
-static_assert(most_row_warps + 2 <= dispatch_warps, "some warp fills rows, and one may tell the host");
+static_assert(most_row_warps + 2 <= dispatch_warps, "some warp fills rows, and one may publish");
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
@@ -98,18 +98,18 @@ __device__ void move_phase(DispatchKernelArgs const& args, Destination const* de
   if (warp < args.row_warps) return move_rows(args, destinations, warp);
   int const index = warp - args.row_warps;
   int const others = dispatch_warps - args.row_warps;
-  bool const is_teller = warp + 1 == dispatch_warps;
-  if (is_teller && part.tells()) {
+  bool const is_publisher = warp + 1 == dispatch_warps;
+  if (is_publisher && part.publishes()) {
     note_received(args);
     ptx::block_arrive();  // peers may make their next call when this rank has arrived
-    return tell_host(args);
+    return publish_received(args);
   }
-  if (is_teller && blockIdx.x == 0 && threadIdx.x % 32 == 0)
+  if (is_publisher && blockIdx.x == 0 && threadIdx.x % 32 == 0)
     publish_ticket(args.peers, args.waiting.mailbox->answered, args.ticket);
-  metadata_phase(args, destinations, {index, part.tells() ? others - 1 : others});
+  metadata_phase(args, destinations, {index, part.publishes() ? others - 1 : others});
   int const blocks = static_cast<int>(gridDim.x);
   int const fillers = others - 1;  // the same in all blocks
-  if (!is_teller)
+  if (!is_publisher)
     padding_phase(args, destinations[args.peers.rank], own_rows,
                   {static_cast<int>(blockIdx.x) * fillers + index, blocks * fillers});
 }
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(count_threads, 1)
       publish_ticket(args.peers, args.waiting.mailbox->answered, args.ticket);
     drop_rows(args);
   }
-  if (good && part.tells() && threadIdx.x / 32 + 1 == dispatch_warps) return;  // it has arrived at the barrier
+  if (good && part.publishes() && threadIdx.x / 32 + 1 == dispatch_warps) return;  // it has arrived at the barrier
   if (!is_last_warp<Readers::peers>(&state->blocks_done)) return;
   stamp(args.peers, Stamp::moved);
   if (threadIdx.x == 0) state->epoch = epoch;

@@ -179,7 +179,7 @@ __device__ inline bool open_phase(NotifyKernelArgs const& args, std::uint64_t ep
 }
 
 // The block that speaks for the rank calls this when all have announced: it places streams, answers if it has a
-// block, and tells the host.
+// block, and publishes what arrives to the host.
 __device__ inline void place_and_answer(NotifyKernelArgs const& args, std::uint64_t epoch, CountShared& shared) {
   place_phase(args, epoch, shared);
   bool const certain = all_have_blocks(args.peers);
