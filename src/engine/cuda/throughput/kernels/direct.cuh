@@ -101,7 +101,7 @@ __device__ inline void note_sources(DispatchKernelArgs const& args) {
   if (lane == 0) *args.handle.rows = end;
 }
 
-// Slots by local expert, likewise.
+// Slots by local expert, added up over sources. The same warp does it.
 __device__ inline void note_experts(DispatchKernelArgs const& args) {
   int const stride = 1 + args.experts.max_count();
   int const local = args.experts.count(args.peers.rank);
