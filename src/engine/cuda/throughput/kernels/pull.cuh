@@ -62,7 +62,7 @@ __device__ inline bool add_biases(CombineKernelArgs const& args, std::int64_t to
 template <typename Element, typename Unit>
 __device__ inline void sum_routes(TokenRows const& token, std::uint32_t unit, bool inside, bool weighted,
                                   bool biased, Sum<Element, Unit>& sum) {
-  constexpr int ahead = 6;
+  constexpr int ahead = 4;
   using Values = Vector<Element, Unit>;
   for (int group = 0; group < token.used; group += ahead) {
     Values values[ahead];
