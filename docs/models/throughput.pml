@@ -1,0 +1,157 @@
+/* The throughput mode inside a node, as docs/protocol.md states it: RANKS ranks make CALLS calls, each a dispatch whose rows
+ * go directly, one whose receivers answer, or a combine. A word is the number of its call, from 1; 0: never written.
+ * ./dev model checks it: no deadlock (invalid end states), no stale or torn read (assertions), and that each of the seeded
+ * bugs is found:
+ *   BUG=1  a rank arrives while its publisher still reads what peers wrote into its control block
+ *   BUG=2  a source does not wait for the arrival of all before its next call
+ *   BUG=3  an announce may overtake the counts
+ *   BUG=4  a receiver announces its block while its caller still reads the rows of the call before
+ *   BUG=5  a rank changes its outputs before all have read them
+ */
+#ifndef RANKS
+#define RANKS 3
+#endif
+#ifndef CALLS
+#define CALLS 3
+#endif
+#ifndef BUG
+#define BUG 0
+#endif
+
+#define AT(owner, writer) ((owner) * RANKS + (writer))
+
+byte announced[RANKS * RANKS]; /* AT(rank, source): DeviceAnnounce.epoch, or Announce.epoch */
+byte counts[RANKS * RANKS];    /* the same: counts and shares, of which call */
+byte answered[RANKS * RANKS];  /* AT(source, receiver) */
+byte rows[RANKS * RANKS];      /* AT(receiver, source): whose rows lie in the receiver's one block */
+byte arrived[RANKS * RANKS];   /* AT(receiver, source) */
+byte outputs[RANKS];           /* what a combine reads at a rank */
+byte finished[RANKS * RANKS];      /* AT(rank, peer) */
+byte to_publish[RANKS];        /* the call whose counts this rank's publisher is to read */
+byte published[RANKS];         /* the last whose counts it has read */
+byte unread[RANKS];            /* the call whose rows the caller has not read yet; 0: none */
+
+/* In order of ranks: which of them comes first at a peer makes no difference to the others. */
+#define EACH(peer, action)                        \
+  peer = 0;                                       \
+  do                                              \
+  :: peer < RANKS -> action; peer++               \
+  :: else -> break                                \
+  od
+
+/* A flag of each peer, as soon as it is there. */
+#define WAIT(peer, flag, e)                       \
+  peer = 0;                                       \
+  do                                              \
+  :: atomic { peer < RANKS && flag >= e -> peer++ } \
+  :: peer == RANKS -> break                       \
+  od
+
+/* Counts, then the announce; with BUG 3 in either order. */
+inline announce(e) {
+  EACH(peer, put_announce(e))
+}
+
+inline put_announce(e) {
+#if BUG == 3
+  if
+  :: counts[AT(peer, me)] = e; announced[AT(peer, me)] = e
+  :: announced[AT(peer, me)] = e; counts[AT(peer, me)] = e
+  fi
+#else
+  counts[AT(peer, me)] = e;
+  announced[AT(peer, me)] = e
+#endif
+}
+
+inline read_counts(e) {
+  EACH(peer, assert(counts[AT(me, peer)] == e))
+}
+
+/* Tensors of a result are read in the order of the stream: after the call, and before the next one begins. */
+inline read_rows() {
+  if
+  :: unread[me] != 0 ->
+     EACH(peer, assert(rows[AT(me, peer)] == unread[me]));
+     unread[me] = 0
+  :: else
+  fi
+}
+
+inline dispatch(e, directly) {
+#if BUG != 4
+  read_rows();
+#endif
+  announce(e);
+  WAIT(peer, announced[AT(me, peer)], e);
+#if BUG == 4
+  read_rows();
+#endif
+  read_counts(e);
+  if
+  :: directly -> to_publish[me] = e
+  :: else ->
+     EACH(peer, answered[AT(peer, me)] = e);
+     WAIT(peer, answered[AT(me, peer)], e)
+  fi;
+  EACH(peer, rows[AT(peer, me)] = e);
+#if BUG != 1
+  (published[me] == to_publish[me]);
+#endif
+  EACH(peer, arrived[AT(peer, me)] = e);
+#if BUG != 2
+  WAIT(peer, arrived[AT(me, peer)], e);
+#endif
+  unread[me] = e
+}
+
+inline combine(e) {
+  read_rows();
+  outputs[me] = e;
+  EACH(peer, announced[AT(peer, me)] = e);
+  WAIT(peer, announced[AT(me, peer)], e);
+  EACH(peer, assert(outputs[peer] == e));
+  EACH(peer, finished[AT(peer, me)] = e);
+#if BUG != 5
+  WAIT(peer, finished[AT(me, peer)], e)
+#endif
+}
+
+/* Calls are collective: whoever comes first to one decides which it is. */
+mtype = { direct, answers, sums };
+mtype program[CALLS + 1]; /* 0: not decided yet */
+
+active [RANKS] proctype rank_() {
+  byte me = _pid;
+  byte peer, call;
+  do
+  :: call < CALLS ->
+     call++;
+     atomic {
+       if
+       :: program[call] != 0
+       :: program[call] == 0 -> program[call] = direct
+       :: program[call] == 0 -> program[call] = answers
+       :: program[call] == 0 -> program[call] = sums
+       fi
+     }
+     if
+     :: program[call] == direct -> dispatch(call, true)
+     :: program[call] == answers -> dispatch(call, false)
+     :: program[call] == sums -> combine(call)
+     fi
+  :: else -> break
+  od
+}
+
+/* The warp that notes what its rank receives, while the others move rows. */
+active [RANKS] proctype publisher() {
+  byte me = _pid - RANKS;
+  byte peer;
+end:
+  do
+  :: to_publish[me] > published[me] ->
+     EACH(peer, assert(counts[AT(me, peer)] == to_publish[me]));
+     published[me] = to_publish[me]
+  od
+}
