@@ -62,7 +62,7 @@ static_assert(offsetof(DeviceAnnounce, epoch) == 0 && offsetof(DeviceAnswer, epo
 enum class Stamp : std::uint32_t {
   released,  // the gate opened, if there was one
   started,   // the first block runs
-  counted,   // all blocks have counted (dispatch) or staged (combine)
+  counted,   // all is counted (dispatch) or staged (combine), as far as the block that speaks knows
   agreed,    // the announces of all ranks have arrived
   answered,  // all destinations of a dispatch are known
   moved,     // all rows of this rank have left, or are summed

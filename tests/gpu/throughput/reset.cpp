@@ -76,6 +76,23 @@ TEST_F(GpuReset, AHandleOfADispatchThatFailed) {
   });
 }
 
+// Every rank receives more than it has room for, and nobody waits: each names the cause, whichever rank finds it
+// first.
+TEST_F(GpuReset, AfterTooManyRowsAtAllRanks) {
+  run_late({.ranks = 3, .tokens = 20, .counts = Tokens::equal, .hidden = 64}, [](OnGpuRank on) {
+    RankInputs const inputs(on.p, on.rank);
+    DispatchArgs args = uploaded(on, inputs);
+    args.num_worst_tokens = 5;
+    auto const error = expect_throw<InvalidArgument>("too few rows", [&] {
+      static_cast<void>(on.buffer.dispatch(args));
+      on.buffer.synchronize();
+    });
+    check_names(error, {"num_worst_tokens", "expected at least", "seen 5"});
+    on.buffer.reset();
+    for (int i = 0; i < 2; ++i) gpu_round_trip(on.p, on.buffer, on.device);
+  });
+}
+
 TEST_F(GpuReset, WithoutAFailure) {
   run_late({.ranks = 3, .tokens = 20, .hidden = 64}, [](OnGpuRank on) {
     RankInputs const inputs(on.p, on.rank);

@@ -74,7 +74,8 @@ __device__ inline bool wait_for_flags(Peers const& peers, Waiting const& waiting
 }
 
 // One warp raises one of the DeviceFlag arrays of DeviceControlLayout at every peer, and waits until every peer has
-// done so. Returns false in all lanes if a wait failed.
+// done so. Returns false in all lanes if a wait failed. Of more than 32 ranks a lane waits for two, one after the
+// other, each with a deadline of its own.
 __device__ inline bool meet_peers(Peers const& peers, Waiting const& waiting, std::size_t flags,
                                   std::uint64_t epoch, WaitPoint point) {
   int const lane = static_cast<int>(threadIdx.x % 32);

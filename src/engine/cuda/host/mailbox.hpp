@@ -73,7 +73,9 @@ struct Mailbox {
   // is ticket * 2, plus 1 when a trouble was reported, whose words may become visible later. It is written after
   // the words below (release).
   alignas(cache_line) std::uint64_t ticket;
-  std::uint64_t answered;             // the dispatch with this ticket has all answers; made like `ticket`
+  // The dispatch with this ticket knows where all its rows go; made like `ticket`. Where answers_are_certain it may
+  // stay behind.
+  std::uint64_t answered;
   std::int64_t rows;                  // received, without those that only fill num_worst_tokens
   std::int64_t bad_id;                // IdPlace of the first id that is out of range; -1: none
   std::uint64_t answers_are_certain;  // 1: no peer can refuse any more

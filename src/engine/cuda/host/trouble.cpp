@@ -40,7 +40,7 @@ Error error_of(Trouble const& trouble, int rank, std::int64_t timeout_ms) {
     case TroubleKind::aborted: return PeerLost(say("stopped because another rank failed"), facts);
     case TroubleKind::too_few_rows:
       return InvalidArgument(fmt::format("rank {}: num_worst_tokens: expected at least {} (rows received), seen {}",
-                                         rank, trouble.expected, trouble.seen),
+                                         trouble.peer, trouble.expected, trouble.seen),
                              facts);
     case TroubleKind::mismatch:
     case TroubleKind::broken:

@@ -72,7 +72,7 @@ struct RowCopy {
 
 // What a dispatch kernel has to do before rows can move.
 enum class DispatchStart : std::uint8_t {
-  notify,   // everything: it counts, publishes the counts, agrees with the peers, and answers
+  notify,   // everything: it counts, publishes the counts, agrees with the peers, and finds places or answers
   counted,  // it answers; a notify kernel has done all that comes before
   cached,   // routes are known; ranks only make sure that they agree
 };

@@ -164,7 +164,11 @@ void Engine::finish_counting(DispatchCall& call) {
   bool const refused_room = mailbox().has_trouble() && mailbox().get().trouble.kind == TroubleKind::mismatch &&
                             mailbox().get().trouble.point == WaitPoint::answer;
   if (!refused_room) {
-    if (mailbox().has_trouble()) find_bad_id(call);
+    if (mailbox().has_trouble()) {
+      // A block that began late may have published the ticket before the one that knows of a bad id wrote it down.
+      check_cuda(cudaStreamSynchronize(stream_.get()), "waiting for a call that failed");
+      find_bad_id(call);
+    }
     throw_if_failed({.terms = terms_of(call), .refusal = call.refusal, .phase = "dispatch/announce"});
   }
   read_placement(call);

@@ -76,11 +76,7 @@ __device__ inline bool read_answer(DispatchKernelArgs const& args, int peer, Des
 // its answer does not hold.
 __device__ inline bool answer_phase(DispatchKernelArgs const& args, std::uint64_t epoch,
                                     Destination* destinations) {
-  // After notify one block speaks for the rank, and the others wait here for what it waits for, too. They wait
-  // twice as long, so that its deadline ends first and names the cause.
-  Waiting patient = args.waiting;
-  if (args.start == DispatchStart::notify) patient.timeout_ns *= 2;
-  if (!wait_for_flags(args.peers, patient, args.peers.control.answers, epoch, WaitPoint::answer)) return false;
+  if (!wait_for_flags(args.peers, args.waiting, args.peers.control.answers, epoch, WaitPoint::answer)) return false;
   bool failed = false;
   if (static_cast<int>(threadIdx.x) < args.peers.num_ranks) {
     int const peer = static_cast<int>(threadIdx.x);

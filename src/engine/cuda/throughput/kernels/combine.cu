@@ -31,8 +31,8 @@ __global__ void __launch_bounds__(combine_threads, 1)
   stamp(args.peers, Stamp::counted, publishes);
   bool const good = source_phase(args, epoch, publishes, sources);
   stamp(args.peers, Stamp::agreed, blockIdx.x == 0);
-  // All announces have arrived, or the call has failed. A warp publishes it that pulls no rows, of the block that
-  // has the fewest tokens.
+  // All announces have arrived, or the call has failed. A warp publishes it that has little to pull, of the block
+  // that has the fewest tokens.
   if (blockIdx.x + 1 == gridDim.x && threadIdx.x + 32 == blockDim.x)
     publish_ticket(args.peers, args.waiting.mailbox->ticket, args.ticket);
   if (good) {

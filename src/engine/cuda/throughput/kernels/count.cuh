@@ -131,14 +131,22 @@ __device__ inline void read_token(NotifyKernelArgs const& args, std::int64_t tok
 #pragma unroll
     for (int i = ahead - 1; i >= 0; --i) {
       if (begin + i >= top_k) continue;
-      int const expert = checked_expert(args, ids[i], token, begin + i, duties.expert_counts != nullptr);
-      int const rank = expert < 0 ? -1 : args.experts.rank_of(expert);
-      if (duties.writes) args.handle.slot_rank[token * top_k + begin + i] = static_cast<std::int16_t>(rank);
+      int const rank = rank_of_slot(args, ids[i], {token, begin + i}, duties);
       if (rank < 0) continue;
-      if (duties.expert_counts != nullptr) atomicAdd(&duties.expert_counts[expert], 1);
       ranks.add(rank);
     }
   }
+}
+
+// The sum of what the lanes up to this one pass. All lanes of a warp call it.
+__device__ inline int sum_up_to_lane(int value) {
+  int const lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    int const before = __shfl_up_sync(~0U, value, step);
+    if (lane >= step) value += before;
+  }
+  return value;
 }
 
 // Turns the warps' takers of a tile into first numbers, and moves `running` on. A warp does this for each rank,
@@ -150,12 +158,7 @@ __device__ inline void number_warps(FlatShared& shared, int num_ranks) {
 #pragma unroll 1
   for (int rank = static_cast<int>(threadIdx.x / 32); rank < num_ranks; rank += warps) {
     int const count = lane < warps ? __popc(shared.takers[lane][rank]) : 0;
-    int sum = count;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      int const before = __shfl_up_sync(~0U, sum, step);
-      if (lane >= step) sum += before;
-    }
+    int const sum = sum_up_to_lane(count);
     int const first = shared.running[rank];
     __syncwarp();
     if (lane < warps) shared.firsts[lane][rank] = first + sum - count;

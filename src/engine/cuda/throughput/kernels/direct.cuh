@@ -14,32 +14,24 @@ __device__ inline bool goes_directly(DispatchKernelArgs const& args) {
   return !args.handle.expanded && all_have_blocks(args.peers);
 }
 
-// More rows arrive than a receiver's caller has room for. All ranks find that, and the receiver says so.
-__device__ inline bool report_overflow(DispatchKernelArgs const& args, int receiver, std::int64_t rows,
-                                       std::int64_t room) {
-  bool const own = receiver == args.peers.rank;
-  report(args.peers, args.waiting,
-         {.state = 0,
-          .kind = own ? TroubleKind::too_few_rows : TroubleKind::mismatch,
-          .point = own ? WaitPoint::announce : WaitPoint::answer,
-          .peer = receiver,
-          .expected = static_cast<std::uint64_t>(rows),
-          .seen = static_cast<std::uint64_t>(room)});
-  return false;
+// How many rows a source has for a receiver. A share that cannot be is taken as 0, and its source is noted.
+__device__ inline std::uint32_t checked_share(DispatchKernelArgs const& args, int source, int receiver,
+                                              int& culprit) {
+  std::int32_t const share = shares_of(args.peers, args.peers.rank, source)[receiver];
+  if (share >= 0 && share <= args.max_count) return static_cast<std::uint32_t>(share);
+  culprit = source;
+  return 0;
 }
 
 // Where this rank's rows go at a receiver: behind those of the sources before it. `arriving`: rows of all sources.
 __device__ inline bool find_place(DispatchKernelArgs const& args, int receiver, Destination& to,
                                   std::int64_t& arriving) {
-  auto const most = static_cast<std::uint32_t>(args.max_count);  // counts fit into 31 bits, and so do their sums
-  std::int32_t const* const shares = shares_of(args.peers, args.peers.rank, 0) + receiver;
-  int start = 0;
-  int sum = 0;
+  std::uint32_t start = 0;  // all shares together fit into 31 bits
+  std::uint32_t sum = 0;
   int culprit = -1;
 #pragma unroll 4
   for (int source = 0; source < args.peers.num_ranks; ++source) {
-    std::int32_t const share = shares[source * args.peers.control.share_slots];
-    if (static_cast<std::uint32_t>(share) > most) culprit = source;
+    std::uint32_t const share = checked_share(args, source, receiver, culprit);
     if (source < args.peers.rank) start += share;
     sum += share;
   }
@@ -50,8 +42,13 @@ __device__ inline bool find_place(DispatchKernelArgs const& args, int receiver, 
   }
   DeviceAnnounce const* const from = announce_of(args.peers, args.peers.rank, receiver);
   std::int64_t const room = from->block_rows;
-  if (room >= 0 && arriving > room) return report_overflow(args, receiver, arriving, room);
-  return set_destination(args, receiver, {from->block_offset, room >= 0 ? room : arriving, start}, to);
+  // All sources find that, and so nobody writes.
+  if (room >= 0 && arriving > room) {
+    report_too_few_rows(args, receiver, arriving, room);
+    return false;
+  }
+  return set_destination(args, receiver, {from->block_offset, room >= 0 ? room : arriving, static_cast<int>(start)},
+                         to);
 }
 
 // All threads of every block call this. Returns false in all threads when what was announced does not hold.
@@ -85,13 +82,11 @@ __device__ inline void note_sources(DispatchKernelArgs const& args) {
   for (int first = 0; first < args.peers.num_ranks; first += 32) {
     int const source = first + lane;
     bool const one = source < args.peers.num_ranks;
-    int const count = one ? shares_of(args.peers, args.peers.rank, source)[args.peers.rank] : 0;
-    int sum = count;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      int const before = __shfl_up_sync(~0U, sum, step);
-      if (lane >= step) sum += before;
-    }
+    // A share is read anew, so it is checked anew; a peer may be broken.
+    int culprit = -1;
+    int const count = one ? static_cast<int>(checked_share(args, source, args.peers.rank, culprit)) : 0;
+    if (culprit >= 0) report_count(args, culprit, -1);
+    int const sum = sum_up_to_lane(count);
     if (one) {
       args.handle.recv_ends[source] = end + sum;
       args.handle.recv_counts[source * (1 + args.experts.max_count())] = count;
@@ -116,7 +111,7 @@ __device__ inline void note_experts(DispatchKernelArgs const& args) {
       real += count;
     }
     report_culprit(args, culprit, 1 + expert);
-    args.handle.padded[expert] = (real + args.alignment - 1) / args.alignment * args.alignment;
+    args.handle.padded[expert] = padded_rows(args, real);
     args.handle.real[expert] = real;
   }
 }

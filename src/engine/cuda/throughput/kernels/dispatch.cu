@@ -1,4 +1,5 @@
-// The dispatch kernel: it counts, agrees and answers as far as that is not done yet, moves every row, and arrives.
+// The dispatch kernel: it counts, agrees and finds the places of rows as far as that is not done yet, moves every
+// row, and arrives.
 #include "engine/cuda/device/grid.cuh"
 #include "engine/cuda/device/launch_next.cuh"
 #include "engine/cuda/throughput/kernels/direct.cuh"
@@ -168,10 +169,12 @@ __global__ void __launch_bounds__(count_threads, 1)
     if (threadIdx.x == 0) publish_ticket(args.peers, args.waiting.mailbox->answered, args.ticket);
     return skip_call(args.peers, epoch);
   }
-  stamp(args.peers, Stamp::started, blockIdx.x == 0);
+  bool const is_last =
+      blockIdx.x + 1 == gridDim.x;  // it often speaks for the rank, so its times follow one another
+  stamp(args.peers, Stamp::started, is_last);
   BlockPart part{false, false};
   bool const good = find_places(args, epoch, destinations, own_rows, part);
-  stamp(args.peers, Stamp::answered, blockIdx.x == 0);
+  stamp(args.peers, Stamp::answered, args.start == DispatchStart::notify ? part.speaks : is_last);
   if (good) {
     ptx::fence_proxy_async();  // what receivers did in their blocks before they announced comes before our copies
     if (!part.directly && threadIdx.x == 0) own_rows = *args.handle.rows;

@@ -51,6 +51,11 @@ __device__ inline int place_flat(NotifyKernelArgs const& args, CountShared& shar
   return total;
 }
 
+// A local expert's rows, rounded up.
+__device__ inline int padded_rows(NotifyKernelArgs const& args, int real) {
+  return (real + args.alignment - 1) / args.alignment * args.alignment;
+}
+
 // Rows go by local expert (aligned), then by source, then by token. Also notes how many rows each expert has.
 __device__ inline int place_experts(NotifyKernelArgs const& args, CountShared& shared) {
   int const local = args.experts.count(args.peers.rank);
@@ -65,7 +70,7 @@ __device__ inline int place_experts(NotifyKernelArgs const& args, CountShared& s
     for (int source = 0; source < args.peers.num_ranks; ++source)
       real += one ? checked_count(args, source, 1 + expert, culprit) : 0;
     report_culprit(args, culprit, 1 + expert);
-    int const padded = (real + args.alignment - 1) / args.alignment * args.alignment;
+    int const padded = padded_rows(args, real);
     int start = 0;
     int total = 0;
     CountScan(shared.scan).ExclusiveSum(padded, start, total);
@@ -89,17 +94,22 @@ __device__ inline int place_experts(NotifyKernelArgs const& args, CountShared& s
   return begin;
 }
 
-// False when more rows arrive than the caller has room for.
-__device__ inline bool check_rows(NotifyKernelArgs const& args, std::int64_t rows) {
-  if (args.worst_rows == 0 || rows <= args.worst_rows) return true;
-  if (threadIdx.x != 0) return false;
+// More rows arrive at a receiver than its caller has room for.
+__device__ inline void report_too_few_rows(NotifyKernelArgs const& args, int receiver, std::int64_t rows,
+                                           std::int64_t room) {
   report(args.peers, args.waiting,
          {.state = 0,
           .kind = TroubleKind::too_few_rows,
           .point = WaitPoint::announce,
-          .peer = args.peers.rank,
+          .peer = receiver,
           .expected = static_cast<std::uint64_t>(rows),
-          .seen = static_cast<std::uint64_t>(args.worst_rows)});
+          .seen = static_cast<std::uint64_t>(room)});
+}
+
+// False when more rows arrive than the caller has room for.
+__device__ inline bool check_rows(NotifyKernelArgs const& args, std::int64_t rows) {
+  if (args.worst_rows == 0 || rows <= args.worst_rows) return true;
+  if (threadIdx.x == 0) report_too_few_rows(args, args.peers.rank, rows, args.worst_rows);
   return false;
 }
 
