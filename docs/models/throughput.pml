@@ -21,7 +21,7 @@
 #define AT(owner, writer) ((owner) * RANKS + (writer))
 
 byte announced[RANKS * RANKS]; /* AT(rank, source): DeviceAnnounce.epoch, or Announce.epoch */
-byte counts[RANKS * RANKS];    /* the same: counts and shares, of which call */
+byte counts[RANKS * RANKS];    /* the same: counts and totals, of which call */
 byte answered[RANKS * RANKS];  /* AT(source, receiver) */
 byte rows[RANKS * RANKS];      /* AT(receiver, source): whose rows lie in the receiver's one block */
 byte arrived[RANKS * RANKS];   /* AT(receiver, source) */

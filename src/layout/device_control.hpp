@@ -104,7 +104,7 @@ struct DeviceControlLayout {
   std::size_t done = 0;          // DeviceFlag[num_ranks], by peer
   std::size_t gate = 0;          // DeviceFlag[num_ranks], by peer, for benchmarks
   std::size_t counts = 0;        // i32[num_ranks][slots]: rows, slots per local expert, by source
-  std::size_t shares = 0;        // i32[num_ranks][share_slots]: rows by receiver, by source; flat layout
+  std::size_t totals = 0;        // i32[num_ranks][total_slots]: rows by receiver, by source; flat layout
   std::size_t starts = 0;        // i32[num_ranks][slots]: first rows, by receiver
   std::size_t state = 0;         // DeviceState; from here on only the owner reads and writes
   std::size_t stamps = 0;        // u64[Stamp::count]: ns, of the latest call
@@ -112,7 +112,7 @@ struct DeviceControlLayout {
   std::size_t routes = 0;        // DeviceRoute[max_tokens][max_width]: rows within the block of tokens
   std::size_t bytes = 0;         // whole pages of the smallest kind that a GPU maps
   std::size_t slots = 0;         // 1 + max local experts, whole cache lines
-  std::size_t share_slots = 0;   // num_ranks, whole cache lines
+  std::size_t total_slots = 0;   // num_ranks, whole cache lines
 };
 
 constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) noexcept {
@@ -125,14 +125,14 @@ constexpr DeviceControlLayout device_control_layout(DeviceSizes const& sizes) no
     return begin;
   };
   at.slots = align_up((1 + static_cast<std::size_t>(sizes.max_local_experts)) * 4, cache_line) / 4;
-  at.share_slots = align_up(ranks * 4, cache_line) / 4;
+  at.total_slots = align_up(ranks * 4, cache_line) / 4;
   at.announces = place(ranks * sizeof(DeviceAnnounce));
   at.answers = place(ranks * sizeof(DeviceAnswer));
   at.arrived = place(ranks * sizeof(DeviceFlag));
   at.done = place(ranks * sizeof(DeviceFlag));
   at.gate = place(ranks * sizeof(DeviceFlag));
   at.counts = place(ranks * at.slots * 4);
-  at.shares = place(ranks * at.share_slots * 4);
+  at.totals = place(ranks * at.total_slots * 4);
   at.starts = place(ranks * at.slots * 4);
   at.state = place(sizeof(DeviceState));
   at.stamps = place(static_cast<std::size_t>(Stamp::count) * 8);

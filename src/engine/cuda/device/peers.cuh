@@ -24,9 +24,9 @@ __device__ inline std::int32_t* counts_of(Peers const& peers, int owner, int wri
   return control_part<std::int32_t>(peers, owner, peers.control.counts) +
          static_cast<std::size_t>(writer) * peers.control.slots;
 }
-__device__ inline std::int32_t* shares_of(Peers const& peers, int owner, int writer) {
-  return control_part<std::int32_t>(peers, owner, peers.control.shares) +
-         static_cast<std::size_t>(writer) * peers.control.share_slots;
+__device__ inline std::int32_t* totals_of(Peers const& peers, int owner, int writer) {
+  return control_part<std::int32_t>(peers, owner, peers.control.totals) +
+         static_cast<std::size_t>(writer) * peers.control.total_slots;
 }
 __device__ inline std::int32_t* starts_of(Peers const& peers, int owner, int writer) {
   return control_part<std::int32_t>(peers, owner, peers.control.starts) +

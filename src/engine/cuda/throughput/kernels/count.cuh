@@ -437,7 +437,7 @@ __device__ inline void send_counts(NotifyKernelArgs const& args, CountShared& sh
     counts_of(args.peers, peer, args.peers.rank)[slot] = total;
 #pragma unroll 1
     for (int owner = 0; expert < 0 && owner < num_ranks; ++owner)
-      shares_of(args.peers, owner, args.peers.rank)[stream] = total;
+      totals_of(args.peers, owner, args.peers.rank)[stream] = total;
   }
   __syncthreads();
 }

@@ -14,11 +14,11 @@ __device__ inline bool goes_directly(DispatchKernelArgs const& args) {
   return !args.handle.expanded && all_have_blocks(args.peers);
 }
 
-// How many rows a source has for a receiver. A share that cannot be is taken as 0, and its source is noted.
-__device__ inline std::uint32_t checked_share(DispatchKernelArgs const& args, int source, int receiver,
+// How many rows a source has for a receiver. A total that cannot be is taken as 0, and its source is noted.
+__device__ inline std::uint32_t checked_total(DispatchKernelArgs const& args, int source, int receiver,
                                               int& culprit) {
-  std::int32_t const share = shares_of(args.peers, args.peers.rank, source)[receiver];
-  if (share >= 0 && share <= args.max_count) return static_cast<std::uint32_t>(share);
+  std::int32_t const total = totals_of(args.peers, args.peers.rank, source)[receiver];
+  if (total >= 0 && total <= args.max_count) return static_cast<std::uint32_t>(total);
   culprit = source;
   return 0;
 }
@@ -26,18 +26,18 @@ __device__ inline std::uint32_t checked_share(DispatchKernelArgs const& args, in
 // Where this rank's rows go at a receiver: behind those of the sources before it. `arriving`: rows of all sources.
 __device__ inline bool find_place(DispatchKernelArgs const& args, int receiver, Destination& to,
                                   std::int64_t& arriving) {
-  std::uint32_t start = 0;  // all shares together fit into 31 bits
+  std::uint32_t start = 0;  // all totals together fit into 31 bits
   std::uint32_t sum = 0;
   int culprit = -1;
 #pragma unroll 4
   for (int source = 0; source < args.peers.num_ranks; ++source) {
-    std::uint32_t const share = checked_share(args, source, receiver, culprit);
-    if (source < args.peers.rank) start += share;
-    sum += share;
+    std::uint32_t const total = checked_total(args, source, receiver, culprit);
+    if (source < args.peers.rank) start += total;
+    sum += total;
   }
   arriving = sum;
   if (culprit >= 0) {
-    report_count(args, culprit, shares_of(args.peers, args.peers.rank, culprit)[receiver]);
+    report_count(args, culprit, totals_of(args.peers, args.peers.rank, culprit)[receiver]);
     return false;
   }
   DeviceAnnounce const* const from = announce_of(args.peers, args.peers.rank, receiver);
@@ -82,9 +82,9 @@ __device__ inline void note_sources(DispatchKernelArgs const& args) {
   for (int first = 0; first < args.peers.num_ranks; first += 32) {
     int const source = first + lane;
     bool const one = source < args.peers.num_ranks;
-    // A share is read anew, so it is checked anew; a peer may be broken.
+    // A total is read anew, so it is checked anew; a peer may be broken.
     int culprit = -1;
-    int const count = one ? static_cast<int>(checked_share(args, source, args.peers.rank, culprit)) : 0;
+    int const count = one ? static_cast<int>(checked_total(args, source, args.peers.rank, culprit)) : 0;
     if (culprit >= 0) report_count(args, culprit, -1);
     int const sum = sum_up_to_lane(count);
     if (one) {
