@@ -11,6 +11,7 @@
 #include "engine/cuda/host/launch.hpp"
 #include "engine/cuda/host/trouble.hpp"
 #include "engine/cuda/throughput/launch.hpp"
+#include "engine/cuda/throughput/results.hpp"
 
 namespace switchyard::cuda {
 
@@ -58,6 +59,7 @@ Engine::Engine(EngineResources resources)
                 {"combine", load_combine},
                 {"cast", load_cast},
                 {"layout", load_layout},
+                {"results", load_results},
                 {"gate", load_gate}});
   int major = 0;
   check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, resources_.device),
