@@ -11,6 +11,7 @@ idle.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
 import subprocess
@@ -157,9 +158,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--calls", type=int, default=300)
     parser.add_argument("--limit", type=float, help="fail when a call adds more microseconds than this")
+    parser.add_argument("--dynamo", action="store_true", help="import torch._dynamo first, as making an optimizer does")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.dynamo:
+        importlib.import_module("torch._dynamo")
     device = torch.device("cuda", 0) if arguments.device == "cuda" else torch.device("cpu")
     timed = Timer(device, arguments.rounds, arguments.calls)
     buffer = deep_ep.Buffer(comm=Alone(), num_nvl_bytes=64 << 20, low_latency_mode=True)

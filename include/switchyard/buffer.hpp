@@ -39,6 +39,9 @@ enum class EngineKind : std::uint8_t {
 // complete. Throws Unsupported in a build without CUDA, and SystemError.
 void wait_for_stream(int device, std::uintptr_t cuda_stream);
 
+// Queues a copy of `bytes` within the memory of GPUs. Throws Unsupported in a build without CUDA, and SystemError.
+void copy_on_stream(void* to, void const* from, std::size_t bytes, std::uintptr_t cuda_stream);
+
 // What has been queued on `cuda_stream` (a cudaStream_t) reads the memory at `data`, which belongs to a result of a
 // call on a GPU. The memory is not used again before that is complete. Without it, work on other streams than those
 // of calls must be complete, or come before the next call in the order of streams, when a result is released.
@@ -120,7 +123,8 @@ struct Layout {
 struct DispatchArgs {
   // [N, H] bf16, f16, f32 or f8e4m3. Rows may be strided; the elements of a row must be adjacent.
   ConstTensorView x{};
-  // [N, ceil(H/128)] f32, any strides: the scales of an f8e4m3 x.
+  // [N, ceil(H/128)] f32, any strides: the scales of an f8e4m3 x. Or i32 with 1 to as many columns: packed
+  // exponents, say, which arrive as they are.
   ConstTensorView scales{};
   // [N, K] i64 or i32; -1: the slot is not used.
   ConstTensorView topk_idx{};
@@ -154,7 +158,7 @@ struct DispatchArgs {
 
 struct Dispatched {
   Tensor x;             // [n, H] in the dtype of the input, or f8e4m3 after a cast
-  Tensor scales;        // [n, ceil(H/128)] f32, for f8e4m3
+  Tensor scales;        // [n, ceil(H/128)] f32, for f8e4m3; with i32 scales the same columns of i32
   Tensor topk_idx;      // flat: [n, K] in the dtype of the input, local expert ids, -1 where the expert is not ours
   Tensor topk_weights;  // flat: [n, K] f32, 0 where the expert is not ours; expanded: [n] f32
   Tensor source_token;  // [n] i32: index of the token on its source rank, -1 in rows that only pad
@@ -243,6 +247,15 @@ class Buffer {
   // Not collective. A tensor of the heap: combine reads without a copy what experts write here. Throws OutOfMemory
   // on this rank only.
   [[nodiscard]] Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape);
+
+  // Not collective. Adds the rows of each local expert that a dispatch received, without the rounding, to `to` [L],
+  // i32 or i64: numbers that a program counts over many dispatches. CUDA engine: on `cuda_stream`, behind which the
+  // dispatch must be. Returns false, and does nothing, after a dispatch that ran in rounds on the CUDA engine,
+  // whose counts only the handle has.
+  bool add_received(Handle const& handle, TensorView to, std::uintptr_t cuda_stream = 0);
+  // Not collective. A copy of scales [n, G] of 4 bytes each, f32 or i32, with the strides {1, n rounded up to 4}:
+  // what the copy engines of GPUs take. CUDA engine: on `cuda_stream`. Throws OutOfMemory on this rank only.
+  [[nodiscard]] Tensor by_column(ConstTensorView scales, std::uintptr_t cuda_stream = 0);
 
   // Not collective. Waits until all calls so far are complete, and throws what they found. The CUDA engine's calls
   // return before their rows have moved; what goes wrong later is thrown here, by the next call, or by waiting for

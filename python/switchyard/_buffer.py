@@ -120,7 +120,8 @@ class Buffer(Owner):
             topk_weights: [N, K] float32; they travel along.
 
         Keyword arguments:
-            scales: [N, ceil(H/128)] float32, any strides; for a float8_e4m3fn x.
+            scales: for a float8_e4m3fn x, any strides: [N, ceil(H/128)] float32, or int32 of 1 to as many columns,
+                which arrive as they are.
             token_in_rank: [N, R] uint8 or bool, instead of topk_idx.
             handle: the handle of an earlier dispatch, whose routing and layout this cached dispatch repeats. A topk_idx
                 must then be that of the earlier dispatch; it and topk_weights travel again.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from . import _core
 from ._communicator import Communicator
@@ -22,6 +22,8 @@ from ._results import LowLatencyReceived, ReceiveHook
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+LowLatencyHandle = Union[_core.LowLatencyHandle, _core.WeakLowLatencyResult]
 
 __all__ = ["LowLatencyBuffer", "LowLatencyReceived", "ReceiveHook"]
 
@@ -146,7 +148,7 @@ class LowLatencyBuffer(Owner):
         then; the hook keeps them.
         """
         core, hook = self._core.send_dispatch(*low_latency_dispatch_arguments(x, topk_idx, options))
-        return LowLatencyReceived(core, type(x)), ReceiveHook(hook, x)
+        return LowLatencyReceived(core, type(x)), ReceiveHook(hook)
 
     def combine(
         self, x: Any, handle: _core.LowLatencyHandle, **options: Unpack[LowLatencyCombineOptions]
@@ -179,7 +181,7 @@ class LowLatencyBuffer(Owner):
         """Runs the send half of `combine`. The hook runs the receive half, which writes the sums."""
         out, memory = self._out(x, handle, options)
         core = self._core.send_combine(*low_latency_combine_arguments(x, handle, memory, options))
-        return out, ReceiveHook(core, x)
+        return out, ReceiveHook(core)
 
     def _out(self, x: Any, handle: _core.LowLatencyHandle, options: LowLatencyCombineOptions) -> tuple[Any, Any]:
         """Returns the tensor for the caller and an object for the engine to write to. Both are the same memory."""
@@ -188,7 +190,7 @@ class LowLatencyBuffer(Owner):
             return out, out
         return empty((handle.num_tokens, self.hidden), x)
 
-    def outputs(self, handle: _core.LowLatencyHandle, dtype: Any, *, like: object = None) -> Any:
+    def outputs(self, handle: LowLatencyHandle, dtype: Any, *, like: object = None) -> Any:
         """Returns memory for the outputs of experts, which a combine then reads without a copy.
 
         Call it after the receive half of the dispatch. Write to it for the first combine only: afterwards peers may

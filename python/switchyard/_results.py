@@ -17,7 +17,7 @@ from ._core import (
     PendingDispatch,
 )
 from ._core import ReceiveHook as CoreHook
-from ._frameworks import current_cuda_stream, native
+from ._frameworks import native
 
 
 class Layout(NamedTuple):
@@ -62,7 +62,7 @@ class Dispatched(_Result):
 
     @cached_property
     def scales(self) -> Any:
-        """[n, ceil(H/128)] float32 if x is float8_e4m3fn, else None."""
+        """[n, ceil(H/128)] float32 if x is float8_e4m3fn (or int32, as given), else None."""
         return self._tensor("scales")
 
     @cached_property
@@ -228,11 +228,11 @@ class ReceiveHook:
     Raises what the call raises, and Unusable after destroy().
     """
 
-    def __init__(self, core: CoreHook, like: object) -> None:
+    __slots__ = ("_core",)
+
+    def __init__(self, core: CoreHook) -> None:
         self._core = core
-        self._like = like
 
     def __call__(self, cuda_stream: int | None = None) -> None:
         """Receives on cuda_stream (CUDA engine, an integer); None: the framework's current one."""
-        like, self._like = self._like, None
-        self._core(current_cuda_stream(like) if cuda_stream is None else cuda_stream)
+        self._core(cuda_stream)

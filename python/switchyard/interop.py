@@ -17,7 +17,15 @@ from typing import Any
 from . import _core
 from ._buffer import Buffer, local_experts
 from ._compiled import opaque_calls
-from ._core import CallOptions, CombineResult, DispatchResult, LowLatencyCallOptions, LowLatencyResult, has_cuda
+from ._core import (
+    CallOptions,
+    CombineResult,
+    DispatchResult,
+    LowLatencyCallOptions,
+    LowLatencyResult,
+    WeakLowLatencyResult,
+    has_cuda,
+)
 from ._frameworks import current_cuda_stream, require_torch
 from ._low_latency import LowLatencyBuffer
 from ._options import set_option
@@ -30,12 +38,18 @@ __all__ = [
     "DispatchResult",
     "LowLatencyCallOptions",
     "LowLatencyResult",
+    "WeakLowLatencyResult",
+    "add_received",
+    "by_column",
     "call_options",
     "combine",
     "combine_async",
+    "combine_tensors",
     "current_cuda_stream",
     "dispatch",
     "dispatch_async",
+    "dispatch_if_it_fits",
+    "dispatch_tensors",
     "get_layout",
     "get_layout_async",
     "has_cuda",
@@ -43,6 +57,8 @@ __all__ = [
     "low_latency_call_options",
     "low_latency_combine",
     "low_latency_dispatch",
+    "low_latency_dispatch_if_it_fits",
+    "low_latency_dispatch_tensors",
     "low_latency_send_combine",
     "low_latency_send_dispatch",
     "opaque_calls",
@@ -65,6 +81,12 @@ def call_options(**values: Any) -> CallOptions:
         expanded: True: the expanded layout; False: the flat one.
         keep_source_tokens: keeps a copy of the received source tokens with the handle. CPU engine only.
         cuda_stream: the stream of the call, as an integer; 0 for CPU tensors.
+        current_stream: True: the stream that is current in the framework of x, in the place of cuda_stream. PyTorch's
+            tensors alone.
+        keep_ids: for dispatch_tensors: the handle keeps a copy of topk_idx, if its keeps_ids is then True; otherwise
+            the caller makes one.
+        most_tokens: see dispatch_if_it_fits.
+        queued: for dispatch_tensors and combine_tensors: the call returns before it is done.
         expert_alignment, zero_padding, num_worst_tokens, cast_to_fp8, num_workers, num_sms, after: as in
             `Buffer.dispatch`.
         weights_of_all_ranks: as in `Buffer.combine`.
@@ -132,6 +154,38 @@ def dispatch_async(
     return pending.early(), pending.event
 
 
+def dispatch_tensors(
+    buffer: Buffer, x: Any, scales: Any, topk_idx: Any, topk_weights: Any, routing: Any, options: CallOptions
+) -> tuple[Any, Any, Any, Any, list[int], _core.Handle, _core.Event | None]:
+    """Does what dispatch, or with the option `queued` dispatch_async, does, and returns its whole result at once.
+
+    Returns:
+        x, scales, topk_idx, topk_weights, tokens_per_expert, the handle, as in the result of a dispatch; the event of a
+        queued call, or None.
+    """
+    return buffer._core.dispatch_tensors(x, scales, topk_idx, topk_weights, routing, options)  # type: ignore[return-value]
+
+
+def dispatch_if_it_fits(
+    buffer: Buffer, x: Any, topk_idx: Any, topk_weights: Any, experts: Any, options: CallOptions
+) -> tuple[Any, Any, Any, Any, list[int], _core.Handle, _core.Event | None] | None:
+    """Does what dispatch_tensors does, if the arguments are those of a call of this buffer.
+
+    Shims have buffers for calls of several sizes. Most calls are like the one before: then this is all that they do.
+
+    Args:
+        x: a tensor, or a tuple of one and its scales.
+        experts: the number of experts, or a tensor of as many counts.
+        options: with most_tokens above 0 a call fits if x has at most as many rows.
+
+    Returns:
+        What dispatch_tensors returns; None, and nothing has happened, unless x and topk_idx are tensors with a C
+        exchange table on the buffer's device, and their dimensions and experts are those that the buffer was made for.
+        None, too, for scales with the option `queued`.
+    """
+    return buffer._core.dispatch_if_it_fits(x, topk_idx, topk_weights, experts, options)  # type: ignore[return-value]
+
+
 def combine(
     buffer: Buffer, x: Any, handle: Any, topk_weights: Any, row_weights: Any, rest: Any, options: CallOptions
 ) -> CombineResult:
@@ -160,16 +214,60 @@ def combine_async(
     return pending.early(), pending.event
 
 
+def combine_tensors(
+    buffer: Buffer, x: Any, handle: Any, topk_weights: Any, row_weights: Any, rest: Any, options: CallOptions
+) -> tuple[Any, Any, _core.Event | None]:
+    """Does what combine, or with the option `queued` combine_async, does.
+
+    Returns:
+        x, topk_weights, as in the result of a combine; the event of a queued call, or None.
+    """
+    return buffer._core.combine_tensors(x, handle, topk_weights, row_weights, rest, options)  # type: ignore[return-value]
+
+
+def add_received(buffer: Buffer, handle: _core.Handle, to: Any) -> bool:
+    """Adds the rows that each local expert received in a dispatch to `to`, on its current stream. Not collective.
+
+    Args:
+        handle: of a dispatch that is done, or that the current stream is behind.
+        to: [L] int32 or int64, a tensor with a C exchange table.
+
+    Returns:
+        False, and nothing has happened, if `to` is of another dtype or does not lie where results do, or if the
+        dispatch ran in rounds on a GPU.
+    """
+    return buffer._core.add_received(handle, to)
+
+
+def by_column(buffer: Buffer, scales: Any) -> Any:
+    """Returns a copy of scales [n, G] whose columns each start at a multiple of 16 bytes. Not collective.
+
+    Args:
+        scales: float32 or int32, a tensor with a C exchange table on the device of results.
+
+    Returns:
+        [n, G] in memory of the buffer, written on the current stream; None: there is no room.
+    """
+    return buffer._core.by_column(scales)
+
+
 # ---- low-latency mode ----
 
 
 def low_latency_call_options(
-    *, cuda_stream: int = 0, cast: str = "none", coding: str = "none"
+    *,
+    cuda_stream: int = 0,
+    current_stream: bool = False,
+    with_hook: bool = False,
+    cast: str = "none",
+    coding: str = "none",
 ) -> LowLatencyCallOptions:
     """Returns options of a low-latency dispatch or combine, in the layout "expert_major".
 
     Args:
         cuda_stream: the stream of the call, as an integer; 0 for CPU tensors.
+        current_stream: as in call_options.
+        with_hook: for low_latency_dispatch_tensors: the call only sends, and its hook receives.
         cast, coding: as in `LowLatencyBuffer.dispatch` and `LowLatencyBuffer.combine`.
 
     Raises:
@@ -177,6 +275,8 @@ def low_latency_call_options(
     """
     made = LowLatencyCallOptions()
     made.cuda_stream = cuda_stream
+    made.current_stream = current_stream
+    made.with_hook = with_hook
     made.cast = _core.SendCast[cast]
     made.coding = _core.CombineCoding[coding]
     return made
@@ -217,7 +317,44 @@ def low_latency_send_dispatch(
     """Runs the send half of a low-latency dispatch. Returns its result, whose contents are valid after the hook."""
     arguments = x, None, topk_idx, None, received_per_expert, wait_ns_per_source, counts, options
     result, hook = buffer._core.send_dispatch(*arguments)
-    return result, ReceiveHook(hook, x)
+    return result, ReceiveHook(hook)
+
+
+def low_latency_dispatch_tensors(
+    buffer: LowLatencyBuffer,
+    x: Any,
+    topk_idx: Any,
+    received_per_expert: Any,
+    wait_ns_per_source: Any,
+    counts: Any,
+    options: LowLatencyCallOptions,
+) -> tuple[Any, Any, WeakLowLatencyResult, _core.ReceiveHook | None]:
+    """Does what low_latency_dispatch, or with the option `with_hook` low_latency_send_dispatch, does.
+
+    Returns:
+        x and scales of the result; what returns the result when it is called, holds the slots until its release(), and
+        is a handle for low_latency_combine; the hook that receives, when it is called without arguments, or None.
+    """
+    arguments = x, None, topk_idx, None, received_per_expert, wait_ns_per_source, counts, options
+    return buffer._core.dispatch_tensors(*arguments)  # type: ignore[return-value]
+
+
+def low_latency_dispatch_if_it_fits(
+    buffer: LowLatencyBuffer,
+    x: Any,
+    topk_idx: Any,
+    received_per_expert: Any,
+    wait_ns_per_source: Any,
+    counts: Any,
+    options: LowLatencyCallOptions,
+) -> tuple[Any, Any, WeakLowLatencyResult, _core.ReceiveHook | None] | None:
+    """Does what low_latency_dispatch_tensors does, if the arguments are those of a call of this buffer.
+
+    Returns None, and nothing has happened, unless x (bfloat16) and topk_idx are tensors with a C exchange table on the
+    buffer's device, and their dimensions are those that the buffer was made for.
+    """
+    arguments = x, topk_idx, received_per_expert, wait_ns_per_source, counts, options
+    return buffer._core.dispatch_if_it_fits(*arguments)  # type: ignore[return-value]
 
 
 def low_latency_combine(
@@ -233,7 +370,7 @@ def low_latency_combine(
 
     Args:
         x: [L, R*M, H] bfloat16 or float16, in the slots of the dispatch.
-        handle: the LowLatencyHandle of the dispatch.
+        handle: the LowLatencyHandle of the dispatch, or what low_latency_dispatch_tensors returned.
         topk_weights: [N, K] float32, or None.
         out: [N, H], dtype of x: receives the sums.
         wait_ns_per_source: [R] int64, or None.
@@ -253,4 +390,4 @@ def low_latency_send_combine(
     options: LowLatencyCallOptions,
 ) -> ReceiveHook:
     """Runs the send half of a low-latency combine. The hook writes the sums to `out`."""
-    return ReceiveHook(buffer._core.send_combine(x, handle, topk_weights, out, wait_ns_per_source, options), x)
+    return ReceiveHook(buffer._core.send_combine(x, handle, topk_weights, out, wait_ns_per_source, options))

@@ -57,6 +57,14 @@ Tensor Buffer::allocate(DType dtype, std::initializer_list<std::int64_t> shape) 
   return state_->allocate(dtype, shape);
 }
 
+bool Buffer::add_received(Handle const& handle, TensorView to, std::uintptr_t cuda_stream) {
+  return state_->add_received(handle, to, cuda_stream);
+}
+
+Tensor Buffer::by_column(ConstTensorView scales, std::uintptr_t cuda_stream) {
+  return state_->by_column(scales, cuda_stream);
+}
+
 void Buffer::synchronize() {
   state_->synchronize();
 }

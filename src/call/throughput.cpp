@@ -1,5 +1,7 @@
 #include "call/throughput.hpp"
 
+#include <algorithm>
+
 #include "call/heap_tensors.hpp"
 #include "layout/fp8.hpp"
 
@@ -57,12 +59,12 @@ std::uint64_t digest_of(CallTerms const& terms) {
 ReceiveShape shape_of(DispatchArgs const& args, OutputLayout layout, std::int64_t top_k) {
   bool const fp8 = args.cast_to_fp8 || args.x.dtype == DType::f8e4m3;
   auto const hidden = static_cast<std::size_t>(args.x.size(1));
-  auto const groups = static_cast<std::size_t>(scale_groups(args.x.size(1)));
+  std::int64_t const groups = args.cast_to_fp8 ? scale_groups(args.x.size(1)) : args.scales.size(1);
   auto const slots = static_cast<std::size_t>(top_k);
   bool const flat = layout == OutputLayout::flat;
   return {.rows = args.num_worst_tokens,
           .row_bytes = hidden * (fp8 ? 1 : size_of(args.x.dtype)),
-          .scale_bytes = fp8 ? groups * sizeof(float) : 0,
+          .scale_bytes = fp8 ? static_cast<std::size_t>(groups) * sizeof(float) : 0,
           .topk_bytes = args.topk_idx.given() && flat ? slots * size_of(args.topk_idx.dtype) : 0,
           .weight_bytes = args.topk_weights.given() ? (flat ? slots : 1) * sizeof(float) : 0};
 }
@@ -103,7 +105,8 @@ void fill_tensors(DispatchCall const& call, Device device, Dispatched& result) {
   auto const rows_owner = call.description ? both(owner, kept) : owner;
   result.x = tensor_at(data + parts.x, dtype, {shape.rows, args.x.size(1)}, device, rows_owner);
   if (groups > 0)
-    result.scales = tensor_at(data + parts.scales, DType::f32, {shape.rows, groups}, device, rows_owner);
+    result.scales = tensor_at(data + parts.scales, args.cast_to_fp8 ? DType::f32 : args.scales.dtype,
+                              {shape.rows, groups}, device, rows_owner);
   if (shape.topk_bytes > 0) {
     result.topk_idx = tensor_at(data + parts.topk_idx, args.topk_idx.dtype, {shape.rows, top_k}, device, kept);
   }
@@ -113,6 +116,16 @@ void fill_tensors(DispatchCall const& call, Device device, Dispatched& result) {
     result.topk_weights = tensor_at(data + parts.topk_weights, DType::f32, {shape.rows}, device, kept);
   }
   result.source_token = tensor_at(data + parts.source_token, DType::i32, {shape.rows}, device, kept);
+}
+
+Tensor allocate_by_column(SymmetricHeap& heap, ConstTensorView const& scales, Device device) {
+  constexpr std::int64_t words = 4;  // of the 16 bytes at which the copy engines begin
+  std::int64_t const pitch = std::max<std::int64_t>(1, (scales.size(0) + words - 1) / words) * words;
+  Tensor const columns = allocate_tensor(heap, scales.dtype, {scales.size(1), pitch}, device);
+  TensorView view = columns.view();
+  view.shape = {scales.size(0), scales.size(1)};
+  view.strides = {1, pitch};
+  return {view, columns.owner()};
 }
 
 void prepare_outputs(CombineCall& call, SymmetricHeap& heap, BufferInfo const& buffer, Combined& result) {

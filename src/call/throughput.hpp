@@ -87,6 +87,12 @@ void divide_block(SymmetricHeap& heap, DispatchCall& call);
 // Makes the tensors of a dispatch's result. They lie in the call's block, and own it together.
 void fill_tensors(DispatchCall const& call, Device device, Dispatched& result);
 
+// Check what Buffer::add_received and Buffer::by_column are given.
+void check_received(Handle const& handle, TensorView const& to, BufferInfo const& buffer, int rank);
+void check_by_column(ConstTensorView const& scales, BufferInfo const& buffer);
+// The memory of a copy by columns. Throws OutOfMemory.
+Tensor allocate_by_column(SymmetricHeap& heap, ConstTensorView const& scales, Device device);
+
 // Says where a combine's results go: into the caller's tensor, or into new ones. Throws OutOfMemory.
 void prepare_outputs(CombineCall& call, SymmetricHeap& heap, BufferInfo const& buffer, Combined& result);
 

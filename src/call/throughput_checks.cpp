@@ -4,6 +4,7 @@
 #include "base/check.hpp"
 #include "call/throughput.hpp"
 #include "call/views.hpp"
+#include "layout/experts.hpp"
 #include "layout/fp8.hpp"
 
 namespace switchyard {
@@ -21,8 +22,12 @@ void check_scales(DispatchArgs const& args, BufferInfo const& buffer) {
           name_of(args.x.dtype), args.scales.given() ? "a tensor" : "none");
   require(!(fp8 && args.cast_to_fp8), "cast_to_fp8: expected x of dtype bf16, f16 or f32, seen f8e4m3");
   if (!fp8) return;
-  check_shape("scales", args.scales, {args.x.size(0), scale_groups(args.x.size(1))}, buffer.device);
-  check_dtype("scales", args.scales, {DType::f32});
+  check_dtype("scales", args.scales, {DType::f32, DType::i32});
+  std::int64_t const groups = scale_groups(args.x.size(1));
+  bool const packed = args.scales.dtype == DType::i32;
+  check_shape("scales", args.scales, {args.x.size(0), packed ? any : groups}, buffer.device);
+  require(args.scales.size(1) >= 1 && args.scales.size(1) <= groups, "scales: dimension 1: expected 1..{}, seen {}",
+          groups, args.scales.size(1));
   check_aligned("scales", args.scales);
 }
 
@@ -126,6 +131,23 @@ void check_dispatch(DispatchArgs const& args, BufferInfo const& buffer) {
   } else {
     check_fresh(args, buffer);
   }
+}
+
+void check_received(Handle const& handle, TensorView const& to, BufferInfo const& buffer, int rank) {
+  require(handle.given(), "handle: expected the handle of a dispatch, seen none");
+  check_handle(handle, buffer);
+  require(handle.routing()->top_k > 0,
+          "handle: expected that of a dispatch by topk_idx, seen one by token_in_rank");
+  std::int64_t const local = ExpertSplit(buffer.options.num_experts, buffer.num_ranks).count(rank);
+  check_shape("received_per_expert", to, {local}, buffer.device);
+  check_dtype("received_per_expert", to, {DType::i32, DType::i64});
+  check_aligned("received_per_expert", to);
+}
+
+void check_by_column(ConstTensorView const& scales, BufferInfo const& buffer) {
+  check_shape("scales", scales, {any, any}, buffer.device);
+  check_dtype("scales", scales, {DType::f32, DType::i32});
+  check_aligned("scales", scales);
 }
 
 void check_combine(CombineArgs const& args, BufferInfo const& buffer) {

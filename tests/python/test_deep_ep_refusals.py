@@ -7,7 +7,7 @@ import pytest
 import reference
 import switchyard
 import torch
-from deep_ep._engines import Engines, LowLatencyBuffers, Shape
+from deep_ep._engines import Engines, LowLatencyBuffers
 from ranks import as_threads, with_comm
 from test_deep_ep import all_inputs, dispatch, experts, hidden, on_ranks, ranks, tokens, top_k
 
@@ -171,11 +171,11 @@ def test_a_peer_that_does_not_come_to_make_an_engine(of, monkeypatch):
 
     monkeypatch.setattr(of, "_made", late)
     monkeypatch.setattr(Engines, "_agree_on", lambda self, shape: None)
-    shape = Shape(hidden, experts, top_k, torch.device("cpu"))
+    sizes = (hidden, experts, top_k, torch.device("cpu"))
     text = "waited; .*hidden=256.*check that all ranks make calls with these"
     with pytest.raises(switchyard.Timeout, match=text) as caught:
         made = of(None, 0) if of is Engines else of(None, Engines(None, 0), False)
-        made.of(shape)
+        made.of((*sizes, 0) if of is Engines else (9, *sizes))
     assert (caught.value.rank, caught.value.peer, caught.value.phase) == (0, 1, "all_gather")
 
 

@@ -5,7 +5,7 @@ import pytest
 import reference
 import torch
 from bodies.elastic import cases
-from deep_ep._elastic_plan import Routing, engine_tokens, most_rows
+from deep_ep._elastic_sizes import Routing, engine_tokens, most_rows
 from deep_ep._layout import add_rows, check_stats, ends_of_experts, ends_of_ranks, rows_of_experts
 from deep_ep._source import column_major
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any, Callable, Iterable, NamedTuple
 
 import switchyard
@@ -46,6 +45,10 @@ def most_tokens(num_ranks: int, on_gpu: bool) -> int:
     return min(most, _most_tokens_on_gpus) if on_gpu else most
 
 
+Sizes = tuple[int, int, int, torch.device, int]
+"""The items of a Shape, which is equal to them and takes longer to make."""
+
+
 class Engines:
     """Buffers of the engine, by shape. Making one is collective, as is the call that needs it.
 
@@ -67,28 +70,43 @@ class Engines:
         self._most_sms: dict[torch.device, int] = {}
         self.latest: switchyard.Buffer | None = None
         """The buffer of the latest dispatch without a handle. When this rank refuses a call, its peers are most likely
-        in a call of this buffer.
+        in a call of this buffer, and the next call of this rank most likely is one.
         """
+        self.latest_sizes: Sizes | None = None
+        self.on_gpu = False
+        """Whether the latest dispatch was one on a GPU."""
         self.destroyed = False
 
-    def of(self, shape: Shape) -> switchyard.Buffer:
+    def of(self, sizes: Sizes) -> switchyard.Buffer:
         """Raises InvalidArgument, on all ranks, when a peer calls with another shape."""
-        found = self._buffers.get(shape)
+        found = self._buffers.get(sizes)  # type: ignore[call-overload]
         if found is None:
             self.check_usable()
+            shape = Shape(*sizes)
             found = self._buffers[shape] = self._make(shape)
             if shape.device.type == "cuda":
                 self._on_gpus.setdefault((shape.device, shape.num_experts, shape.top_k), found)
-        self.latest = found
+        if found is not self.latest:
+            self.latest, self.latest_sizes, self.on_gpu = found, sizes, sizes[3].type == "cuda"
         return found
 
     def check_usable(self) -> None:
         if self.destroyed:
             raise switchyard.Unusable("Buffer: it was destroyed, make a new one")
 
-    def or_refuse(self, refuse: Refuse, handle: Any) -> OrRefuse:
-        """Returns a context in which an exception makes the peers' call fail, too. See OrRefuse."""
-        return OrRefuse(self, refuse, handle)
+    def refuse(self, refuse: Refuse, handle: Any) -> None:
+        """Makes the peers' call fail with InvalidArgument, since this rank cannot make it.
+
+        The peers are in a call along the handle, if there is one, and in a call of the latest engine otherwise. Before
+        the first call there is no engine to reach them by, and they wait until their deadlines.
+        """
+        if type(handle) in (tuple, list):  # the items of a handle
+            handle = remembered(handle, FlatDispatch)
+        engine = getattr(handle, "buffer", None)
+        if not isinstance(engine, switchyard.Buffer):
+            engine = self.latest
+        if engine is not None:
+            refuse(engine)
 
     def _agree_on(self, shape: Shape) -> None:
         """Collective."""
@@ -145,7 +163,13 @@ class Engines:
 
     def num_sms(self, wanted: int, x: torch.Tensor) -> int:
         """Returns how many of the wanted SMs a call on x may take; 0: the engine chooses."""
-        return min(wanted, self._most_sms.get(x.device, wanted)) if x.is_cuda else 0
+        return min(wanted, self._most_sms.get(x.device, wanted)) if wanted and x.is_cuda else 0
+
+    def num_sms_as_before(self, wanted: int) -> int:
+        """Returns what num_sms returns for a call like the latest."""
+        if not wanted or not self.on_gpu or self.latest_sizes is None:
+            return 0
+        return min(wanted, self._most_sms.get(self.latest_sizes[3], wanted))
 
     def comm_stream(self) -> Any:
         """Returns the stream of the first buffer on a GPU. See Buffer.get_comm_stream."""
@@ -160,7 +184,7 @@ class Engines:
 
     def destroy(self) -> None:
         self.destroyed = True
-        self.latest = None
+        self.latest = self.latest_sizes = None
         for buffer in self._buffers.values():
             buffer.destroy()
         self._buffers.clear()
@@ -169,38 +193,6 @@ class Engines:
 
 Refuse = Callable[[switchyard.Buffer], None]
 """interop.refuse_dispatch or interop.refuse_combine."""
-
-
-class OrRefuse:
-    """A context in which this rank prepares a call. If that raises, the peers' call fails with InvalidArgument.
-
-    The peers are in a call along the handle, if there is one, and in a call of the latest engine otherwise. Before the
-    first call there is no engine to reach them by, and they wait until their deadlines.
-    """
-
-    __slots__ = ("_engines", "_handle", "_refuse")
-
-    def __init__(self, engines: Engines, refuse: Refuse, handle: Any) -> None:
-        self._engines = engines
-        self._refuse = refuse
-        self._handle = handle
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not isinstance(value, Exception):
-            return
-        handle = self._handle
-        if type(handle) in (tuple, list):  # the items of a handle
-            handle = remembered(handle, FlatDispatch)
-        engine = getattr(handle, "buffer", None)
-        if not isinstance(engine, switchyard.Buffer):
-            engine = self._engines.latest
-        if engine is not None:
-            self._refuse(engine)
 
 
 # ---- low-latency mode ----
@@ -224,6 +216,10 @@ class LowLatencyShape(NamedTuple):
         return f"a low_latency_dispatch of {_sizes_of(self)}, num_max_dispatch_tokens_per_rank {self.max_tokens}"
 
 
+LowLatencySizes = tuple[int, int, int, int, torch.device]
+"""The items of a LowLatencyShape, which is equal to them and takes longer to make."""
+
+
 class LowLatencyBuffers:
     """Buffers of the engine, by shape. Making one is collective, as is the call that needs it.
 
@@ -237,17 +233,28 @@ class LowLatencyBuffers:
         self._engines = engines
         self._mask_late_peers = mask_late_peers
         self._buffers: dict[LowLatencyShape, switchyard.LowLatencyBuffer] = {}
-        self._latest: LowLatencyShape | None = None
+        self._latest: LowLatencySizes | None = None
+        self._latest_buffer: switchyard.LowLatencyBuffer | None = None
+        self.counts = torch.empty(0, device="cpu")
+        """Like a recv_count of the latest buffer."""
         self._masked: set[int] = set()
 
-    def of(self, shape: LowLatencyShape) -> switchyard.LowLatencyBuffer:
+    def of(self, sizes: LowLatencySizes) -> switchyard.LowLatencyBuffer:
         """Raises InvalidArgument for another device than before: peers cannot learn of it, and would not come."""
-        found = self._buffers.get(shape)
+        found = self._buffers.get(sizes)  # type: ignore[call-overload]
         if found is None:
+            shape = LowLatencyShape(*sizes)
             _check_device(shape.device, (each.device for each in self._buffers))
             found = self._buffers[shape] = self._make(shape)
-        self._latest = shape
+        if sizes != self._latest:
+            self._latest, self._latest_buffer = sizes, found
+            self.counts = torch.empty(found.num_local_experts, dtype=torch.int32, device=sizes[4])
         return found
+
+    def latest_for(self, max_tokens: int, num_experts: int) -> switchyard.LowLatencyBuffer | None:
+        """Returns the buffer of the latest call, if that had these sizes. The next call is most likely one of it."""
+        latest = self._latest
+        return self._latest_buffer if latest and latest[0] == max_tokens and latest[2] == num_experts else None
 
     def meet(self) -> None:
         """Finds out which ranks are lost or late, by a dispatch of nothing in the buffer of the latest call.
@@ -256,7 +263,7 @@ class LowLatencyBuffers:
         """
         if self._latest is None:
             return
-        shape = self._latest
+        shape = LowLatencyShape(*self._latest)
         x = torch.empty(0, shape.hidden, dtype=torch.bfloat16, device=shape.device)
         topk_idx = torch.empty(0, shape.top_k, dtype=torch.int64, device=shape.device)
         options = interop.low_latency_call_options(cuda_stream=interop.current_cuda_stream(x))
@@ -302,7 +309,7 @@ class LowLatencyBuffers:
         for buffer in self._buffers.values():
             buffer.destroy()
         self._buffers.clear()
-        self._latest = None
+        self._latest = self._latest_buffer = None
 
 
 def _check_device(device: torch.device, others: Iterable[torch.device]) -> None:

@@ -53,4 +53,4 @@ def finished(asynchronous: bool, event: Event | None = None, on_gpu: bool = Fals
     Args:
         event: the event of a call that may still run; None: the work that was queued on the current stream.
     """
-    return EventOverlap(EventHandle(event, on_gpu) if asynchronous else None)
+    return EventOverlap(EventHandle(event, on_gpu)) if asynchronous else EventOverlap()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any, ClassVar, Sequence
 
 import switchyard
@@ -10,18 +11,35 @@ from switchyard import InvalidArgument, interop
 from switchyard.interop import opaque_calls
 
 from ._agreement import check_agreement
-from ._calls import Call, Repeated, Rows, Sending, biases_of, combine, dispatch, dispatch_again
-from ._engines import Engines, LowLatencyBuffers, Shape
+from ._calls import (
+    Received,
+    biases_of,
+    combine,
+    dispatch,
+    dispatch_as_before,
+    dispatch_options,
+    is_queued,
+    made_or_refused,
+    routes_anew,
+)
+from ._calls import Routing as AnyRouting
+from ._engines import Engines, LowLatencyBuffers, Sizes
 from ._errors import number, tensor, wrong_type
 from ._events import event_before, finished
 from ._layout import any_layout, exchanged_counts, integers
 from ._local_memory import LocalMemory
 from ._runtime import Runtime
-from ._source import Fp8Pair, received_x, source_of
+from ._source import Fp8Pair, is_packed, source_of
 from .config import Config
-from .handle import DispatchHandle, FlatDispatch, Routing, flat_dispatch_of
+from .handle import DispatchHandle, flat_dispatch_of, handle_of
 from .low_latency import LowLatencyCalls
 from .utils.event import AnyEvent, EventHandle, EventOverlap
+
+Asked = tuple["Config | None", int, int]
+"""config, expert_alignment, num_worst_tokens of a dispatch."""
+
+When = tuple["AnyEvent | None", bool, bool]
+"""previous_event, async_finish, allocate_on_comm_stream of a call."""
 
 
 @opaque_calls
@@ -246,34 +264,95 @@ class Buffer(LowLatencyCalls):
 
         Raises the same as switchyard.Buffer.dispatch.
         """
-        with self._engines.or_refuse(interop.refuse_dispatch, handle):
-            source = source_of(x)
-            after = event_before(previous_event, async_finish, allocate_on_comm_stream, source.x)
-            sms, alignment = _wanted_sms(config), number("expert_alignment", expert_alignment)
-            keep = handle is None and not source.x.is_cuda
-            rows = Rows(alignment, number("num_worst_tokens", num_worst_tokens), source_tokens=keep)
-            call = Call(source, after, sms, rows, async_finish and not source.columns)
-            if handle is not None:
-                earlier = _repeated(handle, topk_idx, topk_weights)
-            else:
-                shape = _shape_of(source.x, topk_idx, num_tokens_per_expert)
         if handle is not None:
-            received, event = dispatch_again(self._engines, call, earlier)
-            overlap = finished(async_finish, event, source.x.is_cuda)
-            return received_x(source, received, False), None, None, None, None, overlap
-        engine = self._engines.of(shape)
+            asked = config, expert_alignment, num_worst_tokens
+            after = previous_event, async_finish, allocate_on_comm_stream
+            return self._dispatch_again(x, handle, (topk_idx, topk_weights), asked, after)
+        engines, received = self._engines, None
+        engine = engines.latest
+        if engine is not None and topk_idx is not None and previous_event is None and not allocate_on_comm_stream:
+            options = self._options_as_before(config, async_finish, expert_alignment, num_worst_tokens)
+            if options is not None:
+                received = dispatch_as_before(engine, x, topk_idx, topk_weights, num_tokens_per_expert, options)
+        if received is None:
+            asked = config, expert_alignment, num_worst_tokens
+            after = previous_event, async_finish, allocate_on_comm_stream
+            routing = topk_idx, topk_weights, is_token_in_rank if topk_idx is None else None
+            received = self._dispatch_anew(x, num_tokens_per_expert, routing, asked, after)
+            engine = engines.latest
+        assert engine is not None
+        recv_x, recv_scales, recv_idx, recv_weights, counts, core, event = received
+        if recv_scales is not None:
+            recv_x = recv_x, recv_scales
+        worst = index(num_worst_tokens)
         # The caller may overwrite its ids before they are used again.
-        uses_ids = topk_idx is not None and (is_token_in_rank is None or rows.num_worst_tokens > 0)
+        uses_ids = topk_idx is not None and (is_token_in_rank is None or worst > 0)
         kept_ids = topk_idx.clone() if topk_idx is not None and uses_ids else None
-        inputs = (topk_idx, topk_weights, is_token_in_rank if topk_idx is None else None)
-        received, event = dispatch(self._engines, engine, call, inputs)
-        recv_x, overlap = received_x(source, received, False), finished(async_finish, event, source.x.is_cuda)
-        routing = Routing(kept_ids, is_token_in_rank, rows.num_worst_tokens, self._communicator)
-        made = DispatchHandle.of(FlatDispatch(received.handle, engine, routing))
-        counts = received.tokens_per_expert
+        made = handle_of(core, engine, (kept_ids, is_token_in_rank, worst, self._communicator))
         if topk_idx is None and num_tokens_per_expert is not None:
-            counts = exchanged_counts(num_tokens_per_expert, alignment, self._communicator)
-        return recv_x, received.topk_idx, received.topk_weights, counts, made, overlap
+            counts = exchanged_counts(num_tokens_per_expert, index(expert_alignment), self._communicator)
+        return recv_x, recv_idx, recv_weights, counts, made, finished(async_finish, event, engines.on_gpu)
+
+    def _options_as_before(
+        self, config: Config | None, asynchronous: bool, alignment: int, worst: int
+    ) -> interop.CallOptions | None:
+        """Returns options for a call like the latest; None: an argument is wrong."""
+        on_gpu = self._engines.on_gpu
+        try:
+            sms, alignment, worst = _wanted_sms(config), index(alignment), index(worst)
+            queued = asynchronous and (on_gpu or worst > 0)
+            sms = self._engines.num_sms_as_before(sms)
+            return dispatch_options(sms, queued, (alignment, False, False), worst, not on_gpu)
+        except Exception:
+            return None  # and the call says which
+
+    def _dispatch_anew(
+        self, x: Any, per_expert: torch.Tensor | None, routing: AnyRouting, asked: Asked, when: When
+    ) -> Received:
+        """Dispatches by ids, or by token_in_rank: checks all that the engine does not, and may make an engine."""
+        engines = self._engines
+        config, expert_alignment, num_worst_tokens = asked
+        try:
+            rows, scales = source_of(x)
+            after = event_before(*when, rows)
+            sms, alignment = _wanted_sms(config), number("expert_alignment", expert_alignment)
+            worst = number("num_worst_tokens", num_worst_tokens)
+            sizes = _sizes_of(rows, routing[0], per_expert)
+        except Exception:
+            engines.refuse(interop.refuse_dispatch, None)
+            raise
+        engine = engines.of(sizes)
+        queued = is_queued(when[1] and not is_packed(scales), rows, worst)
+        key = engines.num_sms(sms, rows), queued, (alignment, False, False), worst, not rows.is_cuda
+        options = made_or_refused(interop.refuse_dispatch, engine, after, dispatch_options, *key)
+        return dispatch(engine, rows, scales, routing, options)
+
+    def _dispatch_again(
+        self, x: Any, handle: Any, given: tuple[Any, Any], asked: Asked, when: When
+    ) -> tuple[Any, None, None, None, None, EventOverlap]:
+        engines = self._engines
+        config, expert_alignment, num_worst_tokens = asked
+        try:
+            rows, scales = source_of(x)
+            after = event_before(*when, rows)
+            sms, alignment = _wanted_sms(config), number("expert_alignment", expert_alignment)
+            worst = number("num_worst_tokens", num_worst_tokens)
+            earlier = flat_dispatch_of(handle)
+            if given[0] is not None or given[1] is not None:
+                raise InvalidArgument("handle: expected no topk_idx and no topk_weights with it, seen some")
+        except Exception:
+            engines.refuse(interop.refuse_dispatch, handle)
+            raise
+        engine, routing = earlier.buffer, earlier.routing
+        along: AnyRouting = (None, None, earlier.core)
+        if routes_anew(routing.num_worst_tokens, rows):
+            along, worst = (routing.topk_idx, None, None), routing.num_worst_tokens
+        queued = is_queued(when[1] and not is_packed(scales), rows, worst)
+        key = engines.num_sms(sms, rows), queued, (alignment, False, False), worst, False
+        options = made_or_refused(interop.refuse_dispatch, engine, after, dispatch_options, *key)
+        received = dispatch(engine, rows, scales, along, options)
+        recv_x = received[0] if scales is None else received[:2]
+        return recv_x, None, None, None, None, finished(when[1], received[6], rows.is_cuda)
 
     # ---- combine ----
 
@@ -304,11 +383,15 @@ class Buffer(LowLatencyCalls):
 
         Raises the same as switchyard.Buffer.combine.
         """
-        with self._engines.or_refuse(interop.refuse_combine, handle):
+        engines = self._engines
+        try:
             own = flat_dispatch_of(handle)
             after = event_before(previous_event, async_finish, allocate_on_comm_stream, tensor("x", x))
-            call = Sending(x, topk_weights, biases_of(bias), after, _wanted_sms(config), async_finish, True)
-        return combine(self._engines, own.buffer, own.core, call)
+            rows, sms = (x, topk_weights, biases_of(bias)), engines.num_sms(_wanted_sms(config), x)
+        except Exception:
+            engines.refuse(interop.refuse_combine, handle)
+            raise
+        return combine(own.buffer, own.core, rows, after, sms, async_finish, True)
 
     # For callers that choose by the number of nodes themselves.
     internode_dispatch, internode_combine = dispatch, combine
@@ -323,15 +406,7 @@ def _wanted_sms(config: Config | None) -> int:
     return number("config.num_sms", config.num_sms)
 
 
-def _repeated(handle: Any, topk_idx: Any, topk_weights: Any) -> Repeated:
-    """Results of get_dispatch_layout may be given with a handle, and are ignored."""
-    own = flat_dispatch_of(handle)
-    if topk_idx is not None or topk_weights is not None:
-        raise InvalidArgument("handle: expected no topk_idx and no topk_weights with it, seen some")
-    return Repeated(own.buffer, own.core, own.routing.topk_idx, own.routing.num_worst_tokens)
-
-
-def _shape_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.Tensor | None) -> Shape:
+def _sizes_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.Tensor | None) -> Sizes:
     if per_expert is None:
         raise InvalidArgument("num_tokens_per_expert: expected the result of get_dispatch_layout, seen None")
     counts = tensor("num_tokens_per_expert", per_expert).shape
@@ -341,4 +416,4 @@ def _shape_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.
         raise InvalidArgument(f"num_tokens_per_expert: expected a tensor [experts], seen shape {list(counts)}")
     if topk_idx is not None and tensor("topk_idx", topk_idx).ndim != 2:
         raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
-    return Shape(x.shape[1], counts[0], 1 if topk_idx is None else topk_idx.shape[1], x.device)
+    return x.shape[1], counts[0], 1 if topk_idx is None else topk_idx.shape[1], x.device, 0

@@ -6,28 +6,43 @@ from typing import Any
 
 import switchyard
 import torch
-from switchyard import Event, InvalidArgument, interop
+from switchyard import InvalidArgument, interop
 from switchyard.interop import opaque_calls
 
 from ._agreement import check_agreement
-from ._calls import Call, Repeated, Rows, Sending, biases_of, combine, dispatch, dispatch_again
-from ._elastic_plan import (
-    Asked,
-    check_tokens,
-    engine_tokens,
-    explained_rows,
-    heap_bytes,
-    num_expanded_tokens,
-    own,
-    plan_of,
+from ._calls import (
+    Received,
+    Routing,
+    biases_of,
+    combine,
+    dispatch,
+    dispatch_as_before,
+    dispatch_options,
+    is_queued,
+    made_or_refused,
+    routes_anew,
 )
-from ._engines import Engines, Shape, most_tokens
+from ._elastic_plan import check_tokens, explained_rows, own, plan_of
+from ._elastic_sizes import engine_tokens, heap_bytes
+from ._engines import Engines, most_tokens
 from ._errors import number, tensor
 from ._events import event_of_both, finished
 from ._layout import add_rows, check_stats
-from ._source import Fp8Pair, received_x, source_of
+from ._source import Fp8Pair, column_major, is_packed, source_of
 from .ep_handle import EPHandle, Plan, theoretical_num_sms
 from .utils.event import AnyEvent, EventHandle, EventOverlap
+
+
+def _in_torch(plan: Plan, like: torch.Tensor) -> bool:
+    """Whether copies are made in PyTorch's memory: in a graph they live as long as that, and those in a heap do not.
+
+    A dispatch whose host waits for counts cannot be captured.
+    """
+    return plan.num_worst_tokens > 0 and like.is_cuda
+
+
+Events = tuple["AnyEvent | None", "AnyEvent | None"]
+"""previous_event, previous_event_before_epilogue."""
 
 
 @opaque_calls
@@ -259,50 +274,106 @@ class ElasticBuffer:
 
         Raises the same as switchyard.Buffer.dispatch.
         """
-        stats = cumulative_local_expert_recv_stats
-        with self._engines.or_refuse(interop.refuse_dispatch, handle):
-            source = source_of(x)
-            asked = Asked(num_experts, num_max_tokens_per_rank, expert_alignment, num_sms, do_cpu_sync, do_expand)
+        stats, engines = cumulative_local_expert_recv_stats, self._engines
+        try:
+            asked = (num_experts, num_max_tokens_per_rank, expert_alignment, num_sms, do_cpu_sync, do_expand)
             plan = plan_of(handle, topk_idx, asked, (self.group_size, self.num_max_tokens_per_rank))
             if stats is not None:
                 check_stats(stats, interop.local_experts(plan.num_experts, self.rank, self.group_size))
-            after = event_of_both(previous_event, previous_event_before_epilogue, source.x)
-        reads = stats is not None or source.columns > 0 or (use_tma_aligned_col_major_sf and source.scales is not None)
-        rows = Rows(plan.expert_alignment, 0, plan.do_expand, do_zero_padding)
-        call = Call(source, after, plan.num_sms, rows, async_with_compute_stream and not reads)
-        if handle is None:
-            kept_ids = topk_idx.clone() if topk_idx is not None and do_handle_copy else topk_idx
-            received, event, made = self._dispatch_anew((topk_idx, topk_weights, kept_ids), call, plan)
-        else:
-            worst = plan.num_worst_tokens
-            earlier = Repeated(handle.buffer, handle.core, handle.topk_idx, worst, True, topk_weights)
-            received, event = dispatch_again(self._engines, call, earlier)
-            made = handle
-        if stats is not None:
-            add_rows(stats, made.num_recv_tokens_per_expert)
-        recv_x = received_x(source, received, use_tma_aligned_col_major_sf)
-        overlap = finished(async_with_compute_stream, event, source.x.is_cuda)
-        return recv_x, received.topk_idx, received.topk_weights, made, overlap
-
-    def _dispatch_anew(
-        self, routing: tuple[Any, torch.Tensor | None, Any], call: Call, plan: Plan
-    ) -> tuple[Any, Event | None, EPHandle]:
-        """Args:
-        routing: topk_idx, topk_weights, and the ids that the handle keeps.
-        """
-        topk_idx, topk_weights, kept_ids = routing
-        x, top_k = call.source.x, topk_idx.shape[1]
-        most = most_tokens(self.group_size, x.is_cuda)
-        most = engine_tokens(plan.num_max_tokens_per_rank, self.num_max_tokens_per_rank, most)
-        engine = self._engines.of(Shape(x.shape[1], plan.num_experts, top_k, x.device, most))
-        interop.or_refuse(interop.refuse_dispatch, engine, check_tokens, x, plan)
-        call = call._replace(rows=call.rows._replace(num_worst_tokens=plan.num_worst_tokens))
+        except Exception:
+            engines.refuse(interop.refuse_dispatch, handle)
+            raise
+        by_column = use_tma_aligned_col_major_sf and isinstance(x, tuple)
+        queued = async_with_compute_stream and stats is None and not by_column
+        engine, received = engines.latest, None
+        no_event = previous_event is None and previous_event_before_epilogue is None
         try:
-            received, event = dispatch(self._engines, engine, call, (topk_idx, topk_weights, None))
+            if handle is None and no_event and engine is not None:
+                options = self._options_as_before(plan, queued, do_zero_padding, do_handle_copy)
+                if options is not None:
+                    received = dispatch_as_before(engine, x, topk_idx, topk_weights, plan.num_experts, options)
+            if received is None:
+                how, events = (plan, queued, do_zero_padding), (previous_event, previous_event_before_epilogue)
+                received = self._dispatch_checked(x, (topk_idx, topk_weights), handle, how, events)
         except InvalidArgument as error:
             raise explained_rows(error) from error
-        expanded = num_expanded_tokens(plan, self.group_size, top_k, received.tokens_per_expert)
-        return received, event, EPHandle(plan, kept_ids, engine, received, expanded)
+        recv_x, recv_scales, recv_idx, recv_weights, counts, core, event = received
+        made = handle
+        if made is None:
+            assert topk_idx is not None and engines.latest is not None  # there is a result
+            made = EPHandle(plan, engines.latest, core, counts)
+            # On a GPU after the dispatch, which needs no copy and should not wait for one.
+            if not do_handle_copy:
+                made.topk_idx = topk_idx
+            elif not core.keeps_ids:
+                made.topk_idx = topk_idx.clone()
+        if stats is not None and not interop.add_received(made.buffer, made.core, stats):
+            add_rows(stats, made.num_recv_tokens_per_expert)
+        if by_column and recv_scales is not None:
+            columns = None if _in_torch(plan, recv_scales) else interop.by_column(made.buffer, recv_scales)
+            recv_scales = column_major(recv_scales) if columns is None else columns
+        if recv_scales is not None:
+            recv_x = recv_x, recv_scales
+        on_gpu = engines.on_gpu if handle is None else recv_x.is_cuda if recv_scales is None else recv_scales.is_cuda
+        return recv_x, recv_idx, recv_weights, made, finished(async_with_compute_stream, event, on_gpu)
+
+    def _options_as_before(
+        self, plan: Plan, queued: bool, zero_padding: bool, keep_ids: bool
+    ) -> interop.CallOptions | None:
+        """Returns options for a call like the latest; None: it is not like that."""
+        engines, worst = self._engines, plan.num_worst_tokens
+        sizes, most = engines.latest_sizes, plan.num_max_tokens_per_rank
+        if sizes is None or sizes[4] != self._engine_tokens(most, engines.on_gpu):
+            return None
+        queued = queued and (engines.on_gpu or worst > 0)
+        sms = engines.num_sms_as_before(plan.num_sms)
+        try:
+            rows = plan.expert_alignment, plan.do_expand, zero_padding
+            keep_ids = bool(keep_ids) and not (engines.on_gpu and worst > 0)  # see _in_torch
+            return dispatch_options(sms, queued, rows, worst, False, most if most > 0 else 0, keep_ids)
+        except Exception:
+            return None  # and the call says which argument is wrong
+
+    def _dispatch_checked(
+        self, x: Any, ids: tuple[Any, Any], handle: EPHandle | None, how: tuple[Plan, bool, bool], events: Events
+    ) -> Received:
+        """Checks all that the engine does not, and may make an engine.
+
+        Args:
+            ids: topk_idx, topk_weights.
+            how: the plan; whether the call may be queued; do_zero_padding.
+        """
+        engines, (plan, queued, zero_padding) = self._engines, how
+        try:
+            rows, scales = source_of(x)
+            after = event_of_both(*events, rows)
+        except Exception:
+            engines.refuse(interop.refuse_dispatch, handle)
+            raise
+        worst = plan.num_worst_tokens
+        if handle is None:
+            engine = self._engine_for(rows, ids[0].shape[1], plan)
+            routing: Routing = (*ids, None)
+        else:
+            engine, worst = handle.buffer, worst if routes_anew(worst, rows) else 0
+            routing = (handle.topk_idx, ids[1], handle.core if worst == 0 else None)
+        queued = is_queued(queued and not is_packed(scales), rows, worst)
+        sms = engines.num_sms(plan.num_sms, rows)
+        key = sms, queued, (plan.expert_alignment, plan.do_expand, zero_padding), worst, False
+        options = made_or_refused(interop.refuse_dispatch, engine, after, dispatch_options, *key)
+        return dispatch(engine, rows, scales, routing, options)
+
+    def _engine_tokens(self, of_call: int, on_gpu: bool) -> int:
+        of_buffer = self.num_max_tokens_per_rank
+        if of_call == of_buffer >= 0:
+            return of_buffer
+        return engine_tokens(of_call, of_buffer, most_tokens(self.group_size, on_gpu))
+
+    def _engine_for(self, x: torch.Tensor, top_k: int, plan: Plan) -> switchyard.Buffer:
+        most = self._engine_tokens(plan.num_max_tokens_per_rank, x.is_cuda)
+        engine = self._engines.of((x.shape[1], plan.num_experts, top_k, x.device, most))
+        interop.or_refuse(interop.refuse_dispatch, engine, check_tokens, x, plan)
+        return engine
 
     # ---- combine ----
 
@@ -341,9 +412,13 @@ class ElasticBuffer:
 
         Raises the same as switchyard.Buffer.combine.
         """
-        with self._engines.or_refuse(interop.refuse_combine, handle):
+        engines = self._engines
+        try:
             mine = own(handle)
             after = event_of_both(previous_event, previous_event_before_epilogue, tensor("x", x))
-            both, sms = biases_of(bias), number("num_sms", num_sms) or mine.plan.num_sms
-        call = Sending(x, topk_weights, both, after, sms, async_with_compute_stream)
-        return combine(self._engines, mine.buffer, mine.core, call)
+            rows, sms = (x, topk_weights, biases_of(bias)), number("num_sms", num_sms) or mine.plan.num_sms
+        except Exception:
+            engines.refuse(interop.refuse_combine, handle)
+            raise
+        sms = engines.num_sms(sms, x)
+        return combine(mine.buffer, mine.core, rows, after, sms, async_with_compute_stream, False)

@@ -10,6 +10,7 @@ import torch
 from switchyard.interop import opaque_calls
 
 from . import _layout
+from ._elastic_sizes import Routing, most_rows
 
 
 class Plan(NamedTuple):
@@ -26,8 +27,19 @@ class Plan(NamedTuple):
     """CUDA; 0: the engine chooses."""
 
 
+_like = torch.empty(0, device="cpu")  # tensors of the engine are shown as tensors of its framework
+
 # The number that callers see when the engine chooses.
 theoretical_num_sms = 16
+
+
+def _of_plan(name: str) -> Any:
+    """Returns a property with the plan's value."""
+
+    def value(self: EPHandle) -> Any:
+        return getattr(self.plan, name)
+
+    return cached_property(value)
 
 
 @opaque_calls
@@ -42,10 +54,8 @@ class EPHandle:
         do_expand: True: the expanded layout, a row per (token, local expert); False: the flat one, a row per token.
         num_experts, expert_alignment, num_max_tokens_per_rank: as given to the dispatch.
         num_sms: as given to the dispatch, or get_theoretical_num_sms.
-        topk_idx: [N, K], a copy of what was given to the dispatch, or (do_handle_copy=False) that itself.
         num_recv_tokens_per_expert_list: for each local expert its rows, rounded up to expert_alignment; empty without
             CPU sync.
-        num_expanded_tokens: rows of the expanded layout, padding included; without CPU sync the most there may be.
         token_metadata_at_forward, channel_linked_list: None, since no rank forwards tokens of others.
         core, buffer: the switchyard.Handle and the switchyard.Buffer of the dispatch.
     """
@@ -56,30 +66,54 @@ class EPHandle:
     def __init__(
         self,
         plan: Plan,
-        topk_idx: torch.Tensor,
         buffer: switchyard.Buffer,
-        received: Any,
-        num_expanded_tokens: int,
+        core: switchyard.Handle,
+        tokens_per_expert: list[int],
     ) -> None:
         self.plan = plan
-        self.do_expand = plan.do_expand
-        self.num_experts = plan.num_experts
-        self.expert_alignment = plan.expert_alignment
-        self.num_max_tokens_per_rank = plan.num_max_tokens_per_rank
-        self.num_sms = plan.num_sms or theoretical_num_sms
-        self.topk_idx = topk_idx
-        self.core = received.handle
+        self.core = core
         self.buffer = buffer
-        self.num_recv_tokens_per_expert_list: list[int] = received.tokens_per_expert
-        self.num_expanded_tokens = num_expanded_tokens
-        self._counts: torch.Tensor | None = received.recv_counts
+        self.num_recv_tokens_per_expert_list = tokens_per_expert
+
+    # Not attributes from the beginning: setting them takes longer than most handles are asked for them.
+    do_expand = _of_plan("do_expand")
+    num_experts = _of_plan("num_experts")
+    expert_alignment = _of_plan("expert_alignment")
+    num_max_tokens_per_rank = _of_plan("num_max_tokens_per_rank")
+
+    @cached_property
+    def topk_idx(self) -> torch.Tensor:
+        """[N, K], a copy of what was given to the dispatch, or (do_handle_copy=False) that itself."""
+        ids: Any = self.core.kept_ids(_like)
+        return ids
+
+    @cached_property
+    def num_sms(self) -> int:
+        return self.plan.num_sms or theoretical_num_sms
+
+    @cached_property
+    def num_expanded_tokens(self) -> int:
+        """Rows of the expanded layout, whichever layout the dispatch has, padding included; without CPU sync the most
+        there may be.
+        """
+        if self.plan.num_worst_tokens == 0:
+            return sum(self.num_recv_tokens_per_expert_list)
+        num_ranks, top_k = self.buffer.communicator.size, self.topk_idx.shape[1]
+        routing = Routing(num_ranks, self.num_experts, top_k, self.num_max_tokens_per_rank)
+        return most_rows(routing, True, self.expert_alignment)
+
+    def _counts(self) -> torch.Tensor | None:
+        """Returns the counts that the engine keeps in GPU memory; None: the host knows them."""
+        counts: Any = self.core.recv_counts(_like)
+        return counts
 
     @cached_property
     def num_recv_tokens_per_expert(self) -> torch.Tensor:
         """[L] int32: rows of each local expert, without padding."""
-        if self._counts is not None:
-            return _layout.rows_of_experts(self._counts, self.buffer.num_local_experts)
-        rows = self.core.real_tokens(self.topk_idx)
+        counts = self._counts()
+        if counts is not None:
+            return _layout.rows_of_experts(counts, self.buffer.num_local_experts)
+        rows: Any = self.core.real_tokens(self.topk_idx)
         return rows.to(self.topk_idx.device) if self.topk_idx.is_cuda else rows
 
     @property
@@ -153,7 +187,7 @@ class EPHandle:
         For CUDA tensors in the expanded layout the ranks exchange counts, and the host waits: all ranks must read this,
         or none.
         """
-        ends = _layout.ends_of_ranks(self.core, self._counts, self.do_expand)
+        ends = _layout.ends_of_ranks(self.core, self._counts(), self.do_expand)
         if ends is None:
             ends = self._exchanged_ends_of_ranks()
         return ends.to(self.topk_idx.device)

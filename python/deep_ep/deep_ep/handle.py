@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _Record = TypeVar("_Record")
 
+_new_tuple = tuple.__new__
 _record = "_deep_ep_record"  # PyTorch keeps the attributes of a storage's Python object as long as the storage
 
 
@@ -55,16 +56,14 @@ class LazyTuple(tuple):  # type: ignore[type-arg]
     """
 
     _size: ClassVar[int]
-    _made: dict[int, Any]
+    _made: dict[int, Any] | None = None
 
     def __new__(cls, items: Iterable[Any] = ()) -> Any:
         return tuple(items)
 
     @classmethod
     def lazy(cls) -> Self:
-        self = tuple.__new__(cls)
-        self._made = {}
-        return self
+        return tuple.__new__(cls)
 
     def __reduce__(self) -> Any:
         return tuple, (list(self),)
@@ -79,9 +78,12 @@ class LazyTuple(tuple):  # type: ignore[type-arg]
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(self._size)))
         at = range(self._size)[index]
-        if at not in self._made:
-            self._made[at] = self._make(at)
-        return self._made[at]
+        made = self._made
+        if made is None:
+            made = self._made = {}
+        if at not in made:
+            made[at] = self._make(at)
+        return made[at]
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(self._size))
@@ -146,12 +148,6 @@ class DispatchHandle(LazyTuple):
     buffer: switchyard.Buffer
     routing: Routing
 
-    @classmethod
-    def of(cls, dispatch: FlatDispatch) -> Self:
-        self = cls.lazy()
-        self.core, self.buffer, self.routing = dispatch
-        return self
-
     @property
     def is_token_in_rank(self) -> torch.Tensor:
         """[N, R] bool: whether a rank receives a token."""
@@ -167,6 +163,17 @@ class DispatchHandle(LazyTuple):
 
     def __repr__(self) -> str:
         return f"DispatchHandle(num_tokens={self.core.num_tokens}, num_recv_rows={self.core.num_recv_rows})"
+
+
+def handle_of(core: Handle, buffer: switchyard.Buffer, routing: tuple[Any, Any, int, Any]) -> DispatchHandle:
+    """Args:
+    routing: the items of a Routing.
+    """
+    made = _new_tuple(DispatchHandle)
+    made.core = core
+    made.buffer = buffer
+    made.routing = _new_tuple(Routing, routing)  # in half the time that Routing(*routing) takes
+    return made
 
 
 def _recv_channel_prefix_matrix(handle: DispatchHandle) -> torch.Tensor:
@@ -186,13 +193,13 @@ _fields: tuple[Callable[[DispatchHandle], torch.Tensor], ...] = (
 )
 
 
-def flat_dispatch_of(handle: Any) -> FlatDispatch:
-    """Returns what is known of the dispatch of a DispatchHandle, or of a tuple or list of its items.
+def flat_dispatch_of(handle: Any) -> FlatDispatch | DispatchHandle:
+    """Returns what knows the dispatch of a DispatchHandle (that itself), or of a tuple or list of its items.
 
     Raises TypeError if it is neither, and InvalidArgument for other items.
     """
     if isinstance(handle, DispatchHandle):
-        return FlatDispatch(handle.core, handle.buffer, handle.routing)
+        return handle
     return _dispatch_of_items(handle, FlatDispatch, "what dispatch returned")
 
 
@@ -224,14 +231,6 @@ def send_head(is_token_in_rank: torch.Tensor) -> torch.Tensor:
 # ---- low-latency mode ----
 
 
-class SlotSizes(NamedTuple):
-    """The last three items of a handle."""
-
-    max_tokens: int
-    hidden: int
-    num_experts: int
-
-
 class LowLatencyDispatch:
     """A dispatch, as its handle and the items of its handle know it.
 
@@ -242,43 +241,43 @@ class LowLatencyDispatch:
     Attributes:
         buffer: the switchyard.LowLatencyBuffer of the dispatch.
         topk_idx: as given to the dispatch; None once it was combined.
-        sizes: of the call.
+        sizes: of the call, the last three items of a handle: the most tokens, hidden, the number of experts.
         hook: the hook that receives, if that is to be called yet.
         outputs: memory for the outputs of the next combine, if that is not the first one.
     """
 
     def __init__(
         self,
-        received: interop.LowLatencyResult,
+        received: interop.WeakLowLatencyResult,
         buffer: switchyard.LowLatencyBuffer,
         topk_idx: torch.Tensor,
-        sizes: SlotSizes,
+        sizes: tuple[int, int, int],
     ) -> None:
-        self._held: interop.LowLatencyResult | None = received
-        self._received: Callable[[], Any] = received.weak()
+        self._received = received
         self.buffer = buffer
         self.topk_idx: torch.Tensor | None = topk_idx
         self.sizes = sizes
-        self.hook: Callable[[], ReceiveLate | None] = lambda: None
-        self.outputs: torch.Tensor | None = None
+
+    hook: weakref.ref[ReceiveLate] | None = None
+    outputs: torch.Tensor | None = None
 
     @property
     def combined(self) -> bool:
-        return self._held is None
+        return not self._received.holds
 
-    def received(self) -> interop.LowLatencyResult | None:
-        """Returns the result; None if nobody holds it any more."""
-        return self._held if self._held is not None else self._received()
-
-    def core(self) -> switchyard.LowLatencyHandle:
+    def core(self) -> interop.WeakLowLatencyResult:
         """Returns the handle for the engine. Raises InvalidArgument if the slots may have other rows now."""
-        received = self.received()
-        if received is None:
+        if not self._received.alive:
             raise InvalidArgument(
                 "handle: expected one of a dispatch whose slots are held, seen one that was combined and whose result "
                 "is freed: keep recv_x to combine it again"
             )
-        return received.handle
+        return self._received
+
+    def result(self) -> interop.LowLatencyResult | None:
+        """Returns the result; None if nobody holds it any more."""
+        found: Any = self._received()
+        return found
 
     def release(self) -> None:
         """Releases the slots, once a combine is queued.
@@ -286,15 +285,16 @@ class LowLatencyDispatch:
         The combine may still run, and nobody needs to wait for it: a later kernel in stream order gives the frame back,
         and a receive half that is still to come holds the frame by itself (docs/low-latency.md, "Giving a frame back").
         """
-        self._held = self.topk_idx = self.outputs = None
+        self._received.release()
+        self.topk_idx = self.outputs = None
 
     def item(self, at: int) -> Any:
         """Returns a copy of src_info (0) or layout_range (1), which the hook writes if it is to be called yet."""
-        received = self.received()
+        received = self.result()
         if received is None:
             raise Unusable("handle: src_info and layout_range are read while recv_x lives, or before the combine")
         item: Any = received.ranges if at else received.source_token
-        hook = self.hook()
+        hook = None if self.hook is None else self.hook()
         late = None if hook is None else hook.late
         made = item.clone() if late is None else torch.empty_like(item)
         if late is not None:
@@ -333,18 +333,18 @@ class LowLatencyHandle(LazyTuple):
     _size = 5
     dispatch: LowLatencyDispatch
 
-    @classmethod
-    def of(cls, dispatch: LowLatencyDispatch) -> Self:
-        self = cls.lazy()
-        self.dispatch = dispatch
-        return self
-
     def _make(self, at: int) -> Any:
         return self.dispatch.sizes[at - 2] if at >= 2 else self.dispatch.item(at)
 
     def __repr__(self) -> str:
         sizes = ", ".join(map(str, self.dispatch.sizes))
         return f"LowLatencyHandle(max_tokens, hidden, num_experts = ({sizes}), combined = {self.dispatch.combined})"
+
+
+def low_latency_handle_of(dispatch: LowLatencyDispatch) -> LowLatencyHandle:
+    made = _new_tuple(LowLatencyHandle)
+    made.dispatch = dispatch
+    return made
 
 
 def low_latency_dispatch_of(handle: Any) -> LowLatencyDispatch:

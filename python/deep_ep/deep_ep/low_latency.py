@@ -10,10 +10,16 @@ import torch
 from switchyard import InvalidArgument, interop
 from switchyard.interop import opaque_calls
 
-from ._engines import LowLatencyBuffers, LowLatencyShape, max_results
+from ._engines import LowLatencyBuffers, max_results
 from ._errors import in_our_words, number, tensor, with_text
 from ._events import finished
-from .handle import LowLatencyDispatch, LowLatencyHandle, ReceiveLate, SlotSizes, low_latency_dispatch_of
+from .handle import (
+    LowLatencyDispatch,
+    LowLatencyHandle,
+    ReceiveLate,
+    low_latency_dispatch_of,
+    low_latency_handle_of,
+)
 from .utils.event import EventOverlap
 
 Hook = Callable[[], None]
@@ -96,21 +102,34 @@ class LowLatencyCalls:
         Also raises the same as switchyard.LowLatencyBuffer.dispatch.
         """
         self._require_low_latency()
-        _check_exclusive(async_finish, return_recv_hook)
-        _check_shapes(x, topk_idx)
-        cast = _cast(use_fp8, round_scale, use_ue8m0)
-        shape = LowLatencyShape(num_max_dispatch_tokens_per_rank, x.shape[1], num_experts, topk_idx.shape[1], x.device)
-        buffer = self._low_latency.of(shape)
-        counts = torch.empty(buffer.num_local_experts, dtype=torch.int32, device=x.device)
-        stats = (cumulative_local_expert_recv_stats, dispatch_wait_recv_cost_stats, counts)
+        if async_finish and return_recv_hook:
+            raise _both()
+        options = _options(_cast(use_fp8, round_scale, use_ue8m0), "none", return_recv_hook)
+        buffers, sizes = self._low_latency, (num_max_dispatch_tokens_per_rank, num_experts)
+        stats = cumulative_local_expert_recv_stats, dispatch_wait_recv_cost_stats
+        buffer, made = buffers.latest_for(*sizes), None
+        counts = torch.empty_like(buffers.counts)
         try:
-            received, receive = _dispatch(buffer, x, topk_idx, cast, stats, return_recv_hook)
+            if buffer is not None:
+                made = interop.low_latency_dispatch_if_it_fits(buffer, x, topk_idx, *stats, counts, options)
+            if made is None:
+                buffer = self._buffer_for(x, topk_idx, *sizes)
+                counts = torch.empty_like(buffers.counts)
+                made = interop.low_latency_dispatch_tensors(buffer, x, topk_idx, *stats, counts, options)
         except (InvalidArgument, TypeError) as error:
             raise _dispatch_error(error) from error
-        made = LowLatencyDispatch(received, buffer, topk_idx, SlotSizes(*shape[:3]))
-        hook = None if receive is None else ReceiveLate(receive, made)
-        recv_x = (received.x, received.scales) if use_fp8 else received.x
-        return recv_x, counts, LowLatencyHandle.of(made), finished(async_finish), hook
+        assert buffer is not None
+        recv_x, scales, received, receive = made
+        dispatched = LowLatencyDispatch(received, buffer, topk_idx, (sizes[0], buffer.hidden, sizes[1]))
+        hook = None if receive is None else ReceiveLate(receive, dispatched)
+        handle = low_latency_handle_of(dispatched)
+        return (recv_x, scales) if use_fp8 else recv_x, counts, handle, finished(async_finish), hook
+
+    def _buffer_for(
+        self, x: Any, topk_idx: Any, max_tokens: int, num_experts: int
+    ) -> switchyard.LowLatencyBuffer:
+        _check_shapes(x, topk_idx)
+        return self._low_latency.of((max_tokens, x.shape[1], num_experts, topk_idx.shape[1], x.device))
 
     def low_latency_combine(
         self,
@@ -147,17 +166,23 @@ class LowLatencyCalls:
         Raises the same as low_latency_dispatch.
         """
         self._require_low_latency()
-        _check_exclusive(async_finish, return_recv_hook)
+        if async_finish and return_recv_hook:
+            raise _both()
         if zero_copy and use_logfmt:
             raise InvalidArgument("zero_copy: expected False with use_logfmt, whose codes go where rows would lie")
         of = low_latency_dispatch_of(handle)
         core = of.core()
         _check_routing(topk_idx, of.topk_idx)
-        source = _outputs(of, core) if zero_copy else tensor("x", x)
+        source = _outputs(of) if zero_copy else tensor("x", x)
         sums = source.new_empty(core.num_tokens, of.buffer.hidden) if out is None else out
-        rows, coding = (source, core, topk_weights), "logfmt10" if use_logfmt else "none"
+        options = _options("none", "logfmt10" if use_logfmt else "none", False)
+        rows = source, core, topk_weights, sums, combine_wait_recv_cost_stats
+        hook: Hook | None = None
         try:
-            hook = _combine(of.buffer, rows, coding, (sums, combine_wait_recv_cost_stats), return_recv_hook)
+            if return_recv_hook:
+                hook = interop.low_latency_send_combine(of.buffer, *rows, options)
+            else:
+                interop.low_latency_combine(of.buffer, *rows, options)
         except (InvalidArgument, TypeError) as error:
             raise in_our_words(error, ("wait_ns_per_source", "combine_wait_recv_cost_stats")) from error
         of.release()
@@ -177,7 +202,7 @@ class LowLatencyCalls:
         """
         self._require_low_latency()
         of = low_latency_dispatch_of(handle)
-        rows = _outputs(of, of.core())
+        rows = _outputs(of)
         if of.combined and of.outputs is None:
             rows = of.outputs = torch.empty_like(rows)
         return rows
@@ -240,63 +265,31 @@ class LowLatencyCalls:
 
 # ---- calls of the engine ----
 
-Stats = tuple[Any, Any, torch.Tensor]
-"""received_per_expert and wait_ns_per_source, each of which may be None; counts."""
-
 
 @lru_cache(maxsize=None)
-def _options(stream: int, cast: str, coding: str) -> interop.LowLatencyCallOptions:
+def _options(cast: str, coding: str, with_hook: bool) -> interop.LowLatencyCallOptions:
     """Callers pass the same options in every step, so options are made once."""
-    return interop.low_latency_call_options(cuda_stream=stream, cast=cast, coding=coding)
+    return interop.low_latency_call_options(current_stream=True, with_hook=with_hook, cast=cast, coding=coding)
 
 
-def _dispatch(
-    buffer: switchyard.LowLatencyBuffer, x: torch.Tensor, topk_idx: Any, cast: str, stats: Stats, with_hook: bool
-) -> tuple[Any, switchyard.ReceiveHook | None]:
-    """Returns the LowLatencyResult, and the hook that receives it; None: it is received."""
-    options = _options(interop.current_cuda_stream(x), cast, "none")
-    if with_hook:
-        return interop.low_latency_send_dispatch(buffer, x, topk_idx, *stats, options)
-    return interop.low_latency_dispatch(buffer, x, topk_idx, *stats, options), None
-
-
-def _combine(
-    buffer: switchyard.LowLatencyBuffer,
-    rows: tuple[torch.Tensor, switchyard.LowLatencyHandle, Any],
-    coding: str,
-    out: tuple[torch.Tensor, Any],
-    with_hook: bool,
-) -> switchyard.ReceiveHook | None:
-    """Returns the hook that receives the sums; None: they are received.
-
-    Args:
-        rows: x, the handle, topk_weights.
-        out: the tensor for the sums; wait_ns_per_source.
-    """
-    options = _options(interop.current_cuda_stream(rows[0]), "none", coding)
-    if with_hook:
-        return interop.low_latency_send_combine(buffer, *rows, *out, options)
-    interop.low_latency_combine(buffer, *rows, *out, options)
-    return None
-
-
-def _outputs(of: LowLatencyDispatch, core: switchyard.LowLatencyHandle) -> torch.Tensor:
+def _outputs(of: LowLatencyDispatch) -> torch.Tensor:
     """Returns the rows that a combine with zero_copy sends."""
-    return of.buffer.outputs(core, torch.bfloat16, like=_like) if of.outputs is None else of.outputs
+    rows = of.outputs
+    return of.buffer.outputs(of.core(), torch.bfloat16, like=_like) if rows is None else rows
 
 
 # ---- checks ----
 
 
-def _check_exclusive(async_finish: bool, return_recv_hook: bool) -> None:
-    if async_finish and return_recv_hook:
-        raise InvalidArgument("async_finish: expected False with return_recv_hook, seen True")
+def _both() -> InvalidArgument:
+    return InvalidArgument("async_finish: expected False with return_recv_hook, seen True")
 
 
 def _check_shapes(x: Any, topk_idx: Any) -> None:
-    for name, value in (("x", x), ("topk_idx", topk_idx)):
-        if tensor(name, value).ndim != 2:
-            raise InvalidArgument(f"{name}: expected 2 dimensions, seen {value.ndim}")
+    if tensor("x", x).ndim != 2:
+        raise InvalidArgument(f"x: expected 2 dimensions, seen {x.ndim}")
+    if tensor("topk_idx", topk_idx).ndim != 2:
+        raise InvalidArgument(f"topk_idx: expected 2 dimensions, seen {topk_idx.ndim}")
     if x.dtype != torch.bfloat16:
         raise InvalidArgument(f"x: expected bfloat16, seen {x.dtype}")
 

@@ -19,13 +19,13 @@ OwnedLowLatency make(OwnedCommunicator const& communicator, LowLatencyOptions co
           })};
 }
 
-nb::object outputs(OwnedLowLatency const& self, PyLowLatencyHandle const& handle, std::string const& dtype,
-                   nb::handle like) {
+nb::object outputs(OwnedLowLatency const& self, nb::handle handle, std::string const& dtype, nb::handle like) {
   auto const type = dtype_of_name(dtype);
   if (!type) throw InvalidArgument("dtype: expected bfloat16 or float16, seen " + dtype);
   auto const buffer = self.get();
-  Tensor const tensor = buffer->outputs(handle.value->handle, *type);
-  return Exporter(like, gpu_of(*buffer))(Tensor(tensor.view(), handle.value));
+  auto const received = received_of("handle", handle);
+  Tensor const tensor = buffer->outputs(received->handle, *type);
+  return Exporter(like, gpu_of(*buffer))(Tensor(tensor.view(), received));
 }
 
 // mask and masked wait for calls on the GPU, so they run without the GIL.

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "process.hpp"
@@ -23,6 +24,8 @@ struct LowLatencyCallOptions {
   int num_workers = 0;
   int num_sms = 0;
   std::uintptr_t cuda_stream = 0;
+  bool with_hook = false;       // calls that return tensors at once: they only send, and a hook receives
+  bool current_stream = false;  // in the place of cuda_stream: the one that is current in the framework of x
 };
 
 // The tensors of a dispatch and its handle each keep the slots.
@@ -36,11 +39,13 @@ struct LowLatencyResult {
   }
 };
 
-// Finds the result again while one of its tensors, or its handle, lives.
+// Finds the result again while one of its tensors, or its handle, lives. Until it lets go it keeps the result
+// itself.
 struct WeakLowLatencyResult {
   std::weak_ptr<LowLatencyReceived> value;
   Exporter exporter;
   std::int64_t num_tokens = 0;
+  std::shared_ptr<LowLatencyReceived> held{};
 };
 
 struct PyLowLatencyHandle {
@@ -53,13 +58,17 @@ class PyReceiveHook {
  public:
   PyReceiveHook(nb::object buffer, ReceiveHook&& hook, std::vector<nb::object> kept)
       : buffer_(std::move(buffer)), hook_(of_this_process(std::move(hook))), kept_(std::move(kept)) {}
-  void operator()(std::uintptr_t cuda_stream);
+  void operator()(std::optional<std::uintptr_t> cuda_stream);
 
  private:
   nb::object buffer_;
   std::shared_ptr<ReceiveHook> hook_;
   std::vector<nb::object> kept_;
 };
+
+// The result of a LowLatencyHandle, or of a WeakLowLatencyResult that it still finds. Throws TypeError and
+// InvalidArgument.
+std::shared_ptr<LowLatencyReceived> received_of(char const* name, nb::handle object);
 
 void bind_low_latency(nb::module_& module);
 void bind_low_latency_results(nb::module_& module);

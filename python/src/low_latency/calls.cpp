@@ -10,15 +10,14 @@
 #include "gpu.hpp"
 #include "low_latency/buffer.hpp"
 #include "tensors/arguments.hpp"
+#include "tensors/dtypes.hpp"
 
 namespace switchyard::python {
 
 namespace {
 
 void read_handle(char const* argument, nb::handle object, LowLatencyCombineArgs& args, Exports& /*exports*/) {
-  if (!nb::isinstance<PyLowLatencyHandle>(object))
-    throw wrong_type(argument, "the handle of a low-latency dispatch", object);
-  args.handle = nb::cast<PyLowLatencyHandle const&>(object).value->handle;
+  args.handle = received_of(argument, object)->handle;
 }
 
 struct DispatchFamily {
@@ -89,11 +88,60 @@ PyReceiveHook send_combine(nb::handle self, CombineInputs& inputs, LowLatencyCal
   return {nb::borrow(self), std::move(hook), inputs.kept()};
 }
 
+// What a caller with tensors of its own needs, in one call: (x, scales, what finds the result again, the hook or
+// None). What finds the result holds the slots until it lets go.
+nb::tuple tensors_of(LowLatencyResult&& result, nb::object hook) {
+  nb::object x = result(result.value->x);
+  nb::object scales = result(result.value->scales);
+  std::weak_ptr<LowLatencyReceived> const weak = result.value;
+  return nb::make_tuple(std::move(x), std::move(scales),
+                        WeakLowLatencyResult{weak, result.exporter, result.num_tokens, std::move(result.value)},
+                        std::move(hook));
+}
+
+nb::tuple dispatch_tensors(nb::handle self, DispatchInputs& inputs, LowLatencyCallOptions const& options) {
+  if (!options.with_hook)
+    return tensors_of(dispatch(nb::cast<OwnedLowLatency&>(self), inputs, options), nb::none());
+  auto [result, hook] = send_dispatch(self, inputs, options);
+  return tensors_of(std::move(result), nb::cast(std::move(hook)));
+}
+
+// Is it a call of this buffer, rather than of one that was made for other sizes, or a wrong one?
+bool fits(LowLatencyBuffer const& buffer, nb::handle x_object, nb::handle ids_object) {
+  LowLatencyOptions const& made_for = buffer.options();
+  auto const x = borrowed(x_object);
+  auto const ids = borrowed(ids_object);
+  if (!x || x->ndim != 2 || x->shape[1] != made_for.hidden || dtype_of(x->dtype) != DType::bf16) return false;
+  if (!ids || ids->ndim != 2 || ids->shape[1] != made_for.top_k) return false;
+  return on_gpu(buffer) ? device_of(x->device.type) == Device::cuda && x->device.id == made_for.device
+                        : x->device.type == to_dlpack(Device::cpu);
+}
+
+// The tensors of a dispatch of a bfloat16 x, if it fits this buffer; None: it may be one of another buffer, or a
+// wrong one.
+nb::object dispatch_if_it_fits(nb::handle self, nb::handle x, nb::handle topk_idx, nb::handle received_per_expert,
+                               nb::handle wait_ns_per_source, nb::handle counts,
+                               LowLatencyCallOptions const& options) {
+  nb::object none = nb::none();
+  if (!fits(*nb::cast<OwnedLowLatency&>(self).get(), x, topk_idx)) return none;
+  DispatchInputs inputs({x, none, topk_idx, none, received_per_expert, wait_ns_per_source, counts});
+  return dispatch_tensors(self, inputs, options);
+}
+
 }  // namespace
 
 void bind_low_latency_calls(nb::class_<OwnedLowLatency>& buffer) {
   define_call<DispatchFamily, OwnedLowLatency const&, &dispatch>(buffer, "dispatch");
   define_call<DispatchFamily, nb::handle_t<OwnedLowLatency>, &send_dispatch>(buffer, "send_dispatch");
+  define_call<DispatchFamily, nb::handle_t<OwnedLowLatency>, &dispatch_tensors>(buffer, "dispatch_tensors");
+  buffer.def(
+      "dispatch_if_it_fits",
+      [](nb::handle_t<OwnedLowLatency> self, nb::handle x, nb::handle topk_idx, nb::handle received_per_expert,
+         nb::handle wait_ns_per_source, nb::handle counts, LowLatencyCallOptions const& options) {
+        return dispatch_if_it_fits(self, x, topk_idx, received_per_expert, wait_ns_per_source, counts, options);
+      },
+      nb::arg("x").none(), nb::arg("topk_idx").none(), nb::arg("received_per_expert").none(),
+      nb::arg("wait_ns_per_source").none(), nb::arg("counts"), nb::arg("options"));
   define_call<CombineFamily, OwnedLowLatency const&, &combine>(buffer, "combine");
   define_call<CombineFamily, nb::handle_t<OwnedLowLatency>, &send_combine>(buffer, "send_combine");
 }

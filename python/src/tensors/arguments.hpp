@@ -6,10 +6,12 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "tensors/exchange.hpp"
 #include "tensors/inputs.hpp"
 
 namespace switchyard::python {
@@ -55,6 +57,7 @@ class Inputs {
   explicit Inputs(std::array<nb::handle, count> objects) : objects_(objects) {}
 
   [[nodiscard]] nb::handle x() const { return objects_.front(); }
+  [[nodiscard]] nb::handle object(std::size_t row) const { return objects_[row]; }
 
   // The views are valid as long as the objects live, and this.
   [[nodiscard]] Args read(Options const& options) {
@@ -63,15 +66,22 @@ class Inputs {
       Family::table[i].read(Family::table[i].name, objects_[i], args, exports_);
     args.num_workers = options.num_workers;
     args.num_sms = options.num_sms;
-    args.cuda_stream = options.cuda_stream;
+    args.cuda_stream = stream(options);
     Family::set(args, options);
     return args;
+  }
+
+  // The stream of the call: that of the options, or the one that is current in the framework of x. Does not throw.
+  [[nodiscard]] std::uintptr_t stream(Options const& options) const {
+    return options.current_stream ? current_cuda_stream(x()).value_or(0) : options.cuda_stream;
   }
 
   // What a call that goes on after it has returned keeps alive.
   [[nodiscard]] std::vector<nb::object> kept() const {
     std::vector<nb::object> all;
-    for (nb::handle const each : objects_) all.push_back(nb::borrow(each));
+    all.reserve(count + exports_.size());
+    for (nb::handle const each : objects_)
+      if (!each.is_none()) all.push_back(nb::borrow(each));
     all.insert(all.end(), exports_.begin(), exports_.end());
     return all;
   }

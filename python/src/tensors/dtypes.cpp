@@ -46,6 +46,14 @@ std::optional<DType> dtype_of_name(std::string_view numpy_name) noexcept {
   return std::nullopt;
 }
 
+bool is_floating(dlpack::DataType type) noexcept {
+  return (type.code == floating || type.code == brain || type.code == e4m3fn) && dtype_of(type).has_value();
+}
+
+bool is_integer(dlpack::DataType type) noexcept {
+  return type.code == integer || type.code == unsigned_integer;
+}
+
 dlpack::DataType to_dlpack(DType dtype) noexcept {
   Row const& row = row_of(dtype);
   return {.code = row.code, .bits = row.bits, .lanes = 1};

@@ -11,6 +11,10 @@ namespace switchyard::python {
 
 std::optional<DType> dtype_of(dlpack::DataType type) noexcept;
 std::optional<DType> dtype_of_name(std::string_view numpy_name) noexcept;
+// One that rows may have.
+bool is_floating(dlpack::DataType type) noexcept;
+// Signed or not, of any width; not bool.
+bool is_integer(dlpack::DataType type) noexcept;
 dlpack::DataType to_dlpack(DType dtype) noexcept;
 // The name in NumPy and ml_dtypes.
 char const* numpy_name_of(DType dtype) noexcept;

@@ -34,6 +34,15 @@ dlpack::ExchangeApi const* exchange_api_of(nb::handle object) {
   return api;
 }
 
+std::optional<dlpack::Tensor> borrowed(nb::handle tensor) {
+  auto const* const api = exchange_api_of(tensor);
+  dlpack::Tensor found{};
+  if (api == nullptr) return std::nullopt;
+  if (api->borrow_from_object(tensor.ptr(), &found) == 0) return found;
+  PyErr_Clear();
+  return std::nullopt;
+}
+
 std::optional<std::uintptr_t> current_cuda_stream(nb::handle tensor) {
   auto const* const api = exchange_api_of(tensor);
   if (api == nullptr || api->current_stream == nullptr) return std::nullopt;

@@ -12,8 +12,10 @@
 #include "gpu.hpp"
 #include "switchyard/measure.hpp"
 #include "tensors/dtypes.hpp"
+#include "tensors/exchange.hpp"
 #include "tensors/inputs.hpp"
 #include "tensors/outputs.hpp"
+#include "throughput/results.hpp"
 #include "waiting.hpp"
 
 namespace switchyard::python {
@@ -87,6 +89,40 @@ nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<
   return Exporter(like, gpu_of(*buffer))(allocated(*buffer, *type, shape));
 }
 
+// Does the tensor lie where the buffer's results do?
+bool lies_with(Buffer const& buffer, dlpack::Device device) {
+  if (!on_gpu(buffer)) return device_of(device.type) == Device::cpu;
+  return device_of(device.type) == Device::cuda && device.id == gpu_of(buffer);
+}
+
+// False: the caller adds them, since the numbers are of another dtype or lie elsewhere.
+bool add_received(PyBuffer const& self, DispatchHandle const& handle, nb::handle to) {
+  auto const buffer = self.get();
+  auto const seen = borrowed(to);
+  if (!seen || !lies_with(*buffer, seen->device)) return false;
+  auto const dtype = dtype_of(seen->dtype);
+  if (dtype != DType::i32 && dtype != DType::i64) return false;
+  Exports exports;
+  TensorView const view = output("received_per_expert", to, exports);
+  std::uintptr_t const stream = current_cuda_stream(to).value_or(0);
+  nb::gil_scoped_release const released;
+  return buffer->add_received(handle.handle, view, stream);
+}
+
+// None: there is no room, and the caller makes the copy.
+nb::object by_column(PyBuffer const& self, nb::handle scales) {
+  auto const buffer = self.get();
+  Exports exports;
+  ConstTensorView const view = input("scales", scales, exports);
+  std::uintptr_t const stream = current_cuda_stream(scales).value_or(0);
+  try {
+    Tensor const copy = run_here([&] { return buffer->by_column(view, stream); });
+    return Exporter(scales, gpu_of(*buffer))(copy);
+  } catch (OutOfMemory const&) {
+    return nb::none();
+  }
+}
+
 std::size_t trim(PyBuffer const& self) {
   auto const buffer = self.get();
   return run_here([&] { return buffer->trim(); });
@@ -154,6 +190,8 @@ void bind_buffer(nb::module_& module) {
       .def("get_layout", &get_layout, nb::arg("topk_idx"), nb::arg("cuda_stream"))
       .def("get_layout_async", &get_layout_async, nb::arg("topk_idx"), nb::arg("cuda_stream"))
       .def("allocate", &allocate, nb::arg("dtype"), nb::arg("shape"), nb::arg("like").none())
+      .def("add_received", &add_received, nb::arg("handle"), nb::arg("to"))
+      .def("by_column", &by_column, nb::arg("scales"))
       .def("phases", &phases)
       .def_prop_ro("cuda_stream", [](PyBuffer const& self) { return self.get()->cuda_stream(); })
       .def_prop_ro("heap_bytes_used", [](PyBuffer const& self) { return self.get()->heap_bytes_used(); })

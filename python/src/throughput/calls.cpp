@@ -2,11 +2,14 @@
 #include <nanobind/nanobind.h>
 
 #include <array>
+#include <cstring>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gpu.hpp"
 #include "tensors/arguments.hpp"
+#include "tensors/dtypes.hpp"
 #include "throughput/buffer.hpp"
 #include "throughput/results.hpp"
 
@@ -25,7 +28,11 @@ struct CallOptions {
   int num_workers = 0;
   int num_sms = 0;
   std::uintptr_t cuda_stream = 0;
+  bool current_stream = false;  // in the place of cuda_stream: the one that is current in the framework of x
   bool keep_source_tokens = false;
+  bool keep_ids = false;         // calls that return tensors at once: the handle keeps a copy of topk_idx
+  bool queued = false;           // calls that return tensors at once: they return before the call is done
+  std::int64_t most_tokens = 0;  // calls that ask whether they fit: the most tokens; 0: any number
   Event after{};
 };
 
@@ -101,7 +108,7 @@ auto read_or_refuse(Inputs<Family>& inputs, CallOptions const& options, Call cal
       std::array<nb::handle, Inputs<Family>::count> nothing;
       nothing.fill(none);
       Inputs<Family> refused(nothing);
-      call(refused, CallOptions{.cuda_stream = options.cuda_stream});
+      call(refused, CallOptions{.cuda_stream = inputs.stream(options)});
     } catch (Error const&) {
     }
     throw;
@@ -182,6 +189,107 @@ DispatchResult dispatch(PyBuffer& self, DispatchInputs& inputs, CallOptions cons
   return result;
 }
 
+bool has_no_gaps(ConstTensorView const& view) {
+  return view.ndim == 2 && view.stride(1) == 1 && view.stride(0) == view.size(1);
+}
+
+// A copy of the ids on the stream of the call, in a tenth of the time that a framework's copy takes the host. Not
+// given where that is not simple, and the caller copies them.
+Tensor copy_of_ids(Buffer& buffer, ConstTensorView const& ids, std::uintptr_t stream) {
+  if (!has_no_gaps(ids)) return {};
+  std::size_t const bytes = static_cast<std::size_t>(ids.numel()) * size_of(ids.dtype);
+  if (!on_gpu(buffer)) {
+    auto const copy = std::make_shared<std::vector<std::byte>>(bytes);
+    if (bytes > 0) std::memcpy(copy->data(), ids.data, bytes);
+    return {TensorView(copy->data(), ids.dtype, {ids.size(0), ids.size(1)}), copy};
+  }
+  if (bytes == 0) return {};
+  try {
+    Tensor copy = buffer.allocate(ids.dtype, {ids.size(0), ids.size(1)});
+    copy_on_stream(copy.view().data, ids.data, bytes, stream);
+    record_stream(copy.view().data, stream);  // which writes it yet when it is released soon
+    return copy;
+  } catch (OutOfMemory const&) {
+    return {};
+  }
+}
+
+// After the dispatch, whose host waits meanwhile: what comes first delays it.
+void keep_ids(PyBuffer& self, DispatchInputs const& inputs, CallOptions const& options, DispatchResult& result) {
+  if (!options.keep_ids) return;
+  Exports exports;
+  ConstTensorView const ids = input("topk_idx", inputs.object(2), exports);
+  std::uintptr_t const stream = inputs.stream(options);
+  auto const buffer = self.get();
+  nb::gil_scoped_release const released;
+  result.handle.ids = copy_of_ids(*buffer, ids, stream);
+}
+
+// Everything that a dispatch returns, in one call: a property of a result each would be a call each.
+nb::tuple dispatch_tensors(PyBuffer& self, DispatchInputs& inputs, CallOptions const& options) {
+  nb::object event = nb::none();
+  DispatchResult result;
+  if (options.queued) {
+    PendingDispatch const pending = dispatch_async(self, inputs, options);
+    event = nb::cast(pending.event);
+    result = early_result(pending);
+  } else {
+    result = dispatch(self, inputs, options);
+  }
+  keep_ids(self, inputs, options, result);
+  return tensors_of(std::move(result), std::move(event));
+}
+
+// The number of experts, as itself or as the length of a tensor of counts; -1 for anything else.
+std::int64_t experts_in(nb::handle counts) {
+  if (PyLong_CheckExact(counts.ptr()) != 0) {
+    int overflow = 0;
+    return PyLong_AsLongLongAndOverflow(counts.ptr(), &overflow);  // -1, too, for what does not fit
+  }
+  auto const tensor = borrowed(counts);
+  if (!tensor || tensor->ndim != 1 || !is_integer(tensor->dtype)) return -1;
+  return tensor->shape[0];
+}
+
+// The arguments of a dispatch without a handle, before anything is checked.
+struct Unchecked {
+  nb::handle x;  // and its scales, or None
+  nb::handle scales;
+  nb::handle topk_idx;
+  nb::handle experts;
+};
+
+// Is it a call of this buffer, rather than of one that was made for other sizes, or a wrong one?
+bool fits(Buffer const& buffer, Unchecked const& call, CallOptions const& options) {
+  BufferOptions const& made_for = buffer.options();
+  auto const x = borrowed(call.x);
+  auto const ids = borrowed(call.topk_idx);
+  if (!x || x->ndim != 2 || x->shape[1] != made_for.hidden || !is_floating(x->dtype)) return false;
+  if (!ids || ids->ndim != 2 || ids->shape[1] != made_for.top_k) return false;
+  if (options.most_tokens > 0 && x->shape[0] > options.most_tokens) return false;
+  bool const here = on_gpu(buffer) ? device_of(x->device.type) == Device::cuda && x->device.id == made_for.device
+                                   : x->device.type == to_dlpack(Device::cpu);
+  return here && experts_in(call.experts) == made_for.num_experts;
+}
+
+// The tensors of a dispatch, if it fits this buffer; None: it may be one of another buffer, or a wrong one. `x` is
+// a tensor, or a tuple of one and its scales. Asked here a call need not be asked about in Python.
+nb::object dispatch_if_it_fits(PyBuffer& self, nb::handle x, nb::handle topk_idx, nb::handle topk_weights,
+                               nb::handle experts, CallOptions const& options) {
+  nb::object none = nb::none();
+  Unchecked call{x, none, topk_idx, experts};
+  if (nb::isinstance<nb::tuple>(x) && nb::len(x) == 2) {
+    call.x = PyTuple_GetItem(x.ptr(), 0);
+    call.scales = PyTuple_GetItem(x.ptr(), 1);
+  }
+  // Its int32 scales are there when a call returns.
+  if (!call.scales.is_none() && options.queued) return none;
+  auto const buffer = self.get();
+  if (!fits(*buffer, call, options)) return none;
+  DispatchInputs inputs({call.x, call.scales, topk_idx, topk_weights, none});
+  return dispatch_tensors(self, inputs, options);
+}
+
 // ---- combine ----
 
 PendingCombine combine_async(PyBuffer& self, CombineInputs& inputs, CallOptions const& options) {
@@ -210,6 +318,12 @@ CombineResult combine(PyBuffer& self, CombineInputs& inputs, CallOptions const& 
   return {std::move(combined), Exporter(inputs.x(), gpu_of(*buffer))};
 }
 
+nb::tuple combine_tensors(PyBuffer& self, CombineInputs& inputs, CallOptions const& options) {
+  if (!options.queued) return tensors_of(combine(self, inputs, options), nb::none());
+  PendingCombine const pending = combine_async(self, inputs, options);
+  return tensors_of(early_result(pending), nb::cast(pending.event));
+}
+
 void bind_call_options(nb::module_& module) {
   nb::class_<CallOptions>(module, "CallOptions", "Options of a dispatch or a combine; see switchyard.interop.")
       .def(nb::init<>())
@@ -222,10 +336,21 @@ void bind_call_options(nb::module_& module) {
       .def_rw("num_workers", &CallOptions::num_workers)
       .def_rw("num_sms", &CallOptions::num_sms)
       .def_rw("cuda_stream", &CallOptions::cuda_stream)
+      .def_rw("current_stream", &CallOptions::current_stream)
+      .def_rw("keep_ids", &CallOptions::keep_ids)
+      .def_rw("queued", &CallOptions::queued)
+      .def_rw("most_tokens", &CallOptions::most_tokens)
       .def_rw("keep_source_tokens", &CallOptions::keep_source_tokens)
       .def_prop_rw(
           "after", [](CallOptions const& self) { return PyEvent(self.after); },
-          [](CallOptions& self, PyEvent const& event) { self.after = event.get(); });
+          [](CallOptions& self, PyEvent const& event) { self.after = event.get(); })
+      .def(
+          "starting_after",
+          [](CallOptions self, PyEvent const& event) {
+            self.after = event.get();
+            return self;
+          },
+          nb::arg("event"), "Returns a copy with that `after`.");
 }
 
 }  // namespace
@@ -234,8 +359,12 @@ void bind_calls(nb::module_& module, nb::class_<PyBuffer>& buffer) {
   bind_call_options(module);
   define_call<DispatchFamily, PyBuffer&, &dispatch>(buffer, "dispatch");
   define_call<DispatchFamily, PyBuffer&, &dispatch_async>(buffer, "dispatch_async");
+  define_call<DispatchFamily, PyBuffer&, &dispatch_tensors>(buffer, "dispatch_tensors");
+  buffer.def("dispatch_if_it_fits", &dispatch_if_it_fits, nb::arg("x"), nb::arg("topk_idx").none(),
+             nb::arg("topk_weights").none(), nb::arg("experts").none(), nb::arg("options"));
   define_call<CombineFamily, PyBuffer&, &combine>(buffer, "combine");
   define_call<CombineFamily, PyBuffer&, &combine_async>(buffer, "combine_async");
+  define_call<CombineFamily, PyBuffer&, &combine_tensors>(buffer, "combine_tensors");
 }
 
 }  // namespace switchyard::python

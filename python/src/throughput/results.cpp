@@ -41,6 +41,14 @@ nb::object real_tokens(DispatchHandle const& self, nb::handle like) {
   return Exporter(like)(Tensor(TensorView(values->data(), DType::i32, {local_experts}), values));
 }
 
+nb::object recv_counts(DispatchHandle const& self, nb::handle like) {
+  return Exporter(like, self.source_token.gpu)(self.handle.recv_counts());
+}
+
+nb::object kept_ids(DispatchHandle const& self, nb::handle like) {
+  return Exporter(like, self.source_token.gpu)(self.ids);
+}
+
 void bind_handle(nb::module_& module) {
   nb::class_<DispatchHandle>(
       module, "Handle",
@@ -60,6 +68,16 @@ void bind_handle(nb::module_& module) {
           "Rows of each local expert, without the rounding.")
       .def("real_tokens", &real_tokens, nb::arg("like"),
            "real_tokens_per_expert as a tensor: [L] int32, on the CPU.")
+      .def("recv_counts", &recv_counts, nb::arg("like"),
+           "What the CUDA engine counts in GPU memory, as a tensor on the GPU of `like`: [R, 1 + most local "
+           "experts of a "
+           "rank] int32: from each rank the rows (flat layout only), then the rows for each local expert. None on "
+           "the "
+           "CPU engine, and after a dispatch in rounds. Does not wait for the dispatch.")
+      .def_prop_ro("keeps_ids", [](DispatchHandle const& self) { return self.ids.given(); })
+      .def(
+          "kept_ids", &kept_ids, nb::arg("like"),
+          "The copy of topk_idx as a tensor, if the dispatch was asked for one and keeps_ids says that it made it.")
       .def_prop_ro(
           "recv_rows_end_by_rank", [](DispatchHandle const& self) { return ready(self).recv_rows_end_by_rank(); },
           "Rows received from all ranks up to each; flat layout only.")
@@ -69,7 +87,6 @@ void bind_handle(nb::module_& module) {
                    "else None once the received rows are freed.");
 }
 
-// A call that is under way may be writing its value, so that is read only when it is known early.
 template <typename Value, typename Result>
 Value early(PendingResult<Value, Result> const& self) {
   return self.event.get().done() || self.known_early ? self.pending.early() : Value{};
@@ -89,6 +106,31 @@ CombineResult with_value(PendingCombine const& self, Combined&& value) {
   return {std::move(value), self.result.exporter};
 }
 
+}  // namespace
+
+DispatchResult early_result(PendingDispatch const& pending) {
+  return with_value(pending, early(pending));
+}
+
+CombineResult early_result(PendingCombine const& pending) {
+  return with_value(pending, early(pending));
+}
+
+nb::tuple tensors_of(DispatchResult&& result, nb::object event) {
+  Exporter const& exporter = result.exporter;
+  Dispatched const& value = result.value;
+  return nb::make_tuple(exporter(value.x), exporter(value.scales), exporter(value.topk_idx),
+                        exporter(value.topk_weights), nb::cast(value.tokens_per_expert),
+                        nb::cast(std::move(result.handle)), std::move(event));
+}
+
+nb::tuple tensors_of(CombineResult&& result, nb::object event) {
+  return nb::make_tuple(result.exporter(result.value.x), result.exporter(result.value.topk_weights),
+                        std::move(event));
+}
+
+namespace {
+
 template <auto Member, typename Result>
 nb::object tensor(Result const& self) {
   return self.exporter(self.value.*Member);
@@ -99,7 +141,7 @@ auto bind_pending(nb::module_& module, char const* name) {
   using Pending = PendingResult<Value, Result>;
   return nb::class_<Pending>(module, name)
       .def_prop_ro("event", [](Pending const& self) { return self.event; })
-      .def("early", [](Pending const& self) { return with_value(self, early(self)); })
+      .def("early", [](Pending const& self) { return early_result(self); })
       .def("get", [](Pending const& self) { return with_value(self, get(self)); });
 }
 

@@ -27,6 +27,7 @@ struct DispatchHandle {
   // Source tokens of the received rows: a copy if the caller asked for one, since the tensor would keep all rows.
   std::shared_ptr<std::vector<std::int32_t>> source_tokens;
   WeakTensor source_token;
+  Tensor ids{};  // a copy of topk_idx, if the caller asked for one and it was simple to make
 };
 
 struct DispatchResult {
@@ -51,6 +52,15 @@ struct PendingResult {
 
 using PendingDispatch = PendingResult<Dispatched, DispatchResult>;
 using PendingCombine = PendingResult<Combined, CombineResult>;
+
+// Does not wait. A call that is under way may be writing its value, so that is there only when it is known early.
+DispatchResult early_result(PendingDispatch const& pending);
+CombineResult early_result(PendingCombine const& pending);
+
+// (x, scales, topk_idx, topk_weights, tokens_per_expert, the Handle, event).
+nb::tuple tensors_of(DispatchResult&& result, nb::object event);
+// (x, topk_weights, event).
+nb::tuple tensors_of(CombineResult&& result, nb::object event);
 
 void bind_results(nb::module_& module);
 

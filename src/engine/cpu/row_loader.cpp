@@ -23,7 +23,11 @@ RowLoader::RowLoader(RowSource const& source) : source_(source) {
   auto const groups = static_cast<std::size_t>(scale_groups(source.x.size(1)));
   bool const casts = source.cast != SendCast::none;
   if (casts) values_.resize(static_cast<std::size_t>(source.x.size(1)));
-  if (casts || source.scales.dtype == DType::f32) scales_.resize(groups);
+  if (casts) {
+    scales_.resize(groups);
+  } else if (source.scales.given() && source.scales.dtype != DType::u8 && source.scales.stride(1) != 1) {
+    scales_.resize(static_cast<std::size_t>(source.scales.size(1)));
+  }
   if (source.cast == SendCast::fp8_ue8m0) packed_.resize((groups + 3) / 4);
 }
 

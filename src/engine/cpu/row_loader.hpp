@@ -11,8 +11,9 @@
 namespace switchyard::cpu {
 
 struct RowSource {
-  ConstTensorView x{};       // [N, H], rows may be strided
-  ConstTensorView scales{};  // [N, G] f32 with any strides, or [N, S] u8 with adjacent bytes; or not given
+  ConstTensorView x{};  // [N, H], rows may be strided
+  // [N, G] f32 with any strides, [N, S] words (i32) that travel in their place, or [N, S] u8 with adjacent bytes.
+  ConstTensorView scales{};
   SendCast cast = SendCast::none;
 };
 

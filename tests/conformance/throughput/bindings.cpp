@@ -1,6 +1,7 @@
 // What language bindings build on: InterruptScope, StoreServer, get_layout without a buffer.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -105,6 +106,48 @@ TEST(Layout, NeedsNoBuffer) {
   EXPECT_THROW((void)get_layout(inputs.args().topk_idx, 1, 2), InvalidArgument);  // id 1 is out of range
   EXPECT_THROW((void)get_layout(inputs.args().topk_idx, 2, 0), InvalidArgument);
   EXPECT_THROW((void)get_layout(inputs.args().x, 2, 2), InvalidArgument);
+}
+
+// Scales of another kind than f32 travel as they are, and both kinds can be had by column.
+TEST(Results, HaveTheFormThatBindingsWant) {
+  constexpr int words = 3;
+  constexpr int wide = 4 * 128;
+  auto const world = Communicator::join(Communicator::in_process_store(), 0, 1);
+  Buffer buffer(world,
+                {.max_tokens = tokens, .hidden = wide, .num_experts = 2, .top_k = 1, .engine = EngineKind::cpu});
+  std::vector<std::uint8_t> const x(tokens * wide);
+  std::vector<std::int32_t> scales(tokens * words);
+  for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = 0x7f80'0001 + static_cast<std::int32_t>(i);  // NaNs
+  Inputs const inputs;
+  DispatchArgs args = inputs.args();
+  args.x = {x.data(), DType::f8e4m3, {tokens, wide}};
+  args.scales = {scales.data(), DType::i32, {tokens, words}};
+  Dispatched const received = buffer.dispatch(args);
+  ASSERT_EQ(received.scales.dtype(), DType::i32);
+  constexpr int rows = 3;  // the last token chose no expert
+  ASSERT_EQ(received.scales.size(0), rows);
+  EXPECT_TRUE(std::equal(scales.begin(), scales.begin() + rows * words, received.scales.data<std::int32_t>()));
+
+  Tensor const columns = buffer.by_column(received.scales);
+  EXPECT_EQ(columns.view().stride(0), 1);
+  EXPECT_EQ(columns.view().stride(1), 4);
+  for (int row = 0; row < rows; ++row) {
+    for (int word = 0; word < words; ++word)
+      EXPECT_EQ(columns.data<std::int32_t>()[row + 4 * word], scales[static_cast<std::size_t>(row * words + word)]);
+  }
+
+  std::array<std::int64_t, 4> sums{10, 77, 20, 77};
+  TensorView every_second(sums.data(), DType::i64, {2});
+  every_second.strides[0] = 2;
+  EXPECT_TRUE(buffer.add_received(received.handle, every_second));
+  EXPECT_THAT(sums, ElementsAre(11, 77, 22, 77));
+  std::array<std::int32_t, 2> narrow{};
+  EXPECT_TRUE(buffer.add_received(received.handle, {narrow.data(), DType::i32, {2}}));
+  EXPECT_THAT(narrow, ElementsAre(1, 2));
+  EXPECT_THROW((void)buffer.add_received(received.handle, {narrow.data(), DType::i32, {1}}), InvalidArgument);
+  EXPECT_THROW((void)buffer.add_received({}, {narrow.data(), DType::i32, {2}}), InvalidArgument);
+  args.scales = {scales.data(), DType::i32, {2, 5}};
+  EXPECT_THROW((void)buffer.dispatch(args), InvalidArgument);
 }
 
 }  // namespace

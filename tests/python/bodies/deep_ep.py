@@ -307,7 +307,7 @@ def worst_case(group: Any) -> None:
     if not on_gpu():
         for queued in (False, True):
             with pytest.MonkeyPatch.context() as patch:  # as for GPU tensors
-                patch.setattr(deep_ep._calls, "_routes_anew", lambda call, earlier: True)
+                patch.setattr(deep_ep.buffer, "routes_anew", lambda num_worst_tokens, x: True)
                 again, *nothing, event = job.buffer.dispatch(job.mine.x * 2, handle=handle, async_finish=queued)
             if queued:
                 event.current_stream_wait()

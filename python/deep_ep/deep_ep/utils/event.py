@@ -81,7 +81,7 @@ class EventOverlap:
     __slots__ = ("_release_at_exit", "event", "extra_tensors", "hook_after_wait")
 
     def __init__(self, event: AnyEvent | None = None, extra_tensors: tuple[Any, ...] | None = None) -> None:
-        self.event = handle_of("event", event)
+        self.event = None if event is None else handle_of("event", event)
         self.extra_tensors = extra_tensors
         self.hook_after_wait: Callable[[], Any] | None = None
         self._release_at_exit = False

@@ -88,6 +88,33 @@ class CpuBuffer final : public ThroughputEngine {
     stream_.run([this] { reset_together(*communicator_.job(), engine_); });
   }
   void drain() noexcept override { stream_.synchronize(); }
+
+  bool add_received(Handle const& handle, TensorView const& to, std::uintptr_t /*cuda_stream*/) override {
+    check_received(handle, to, info_, communicator_.rank());
+    std::vector<std::int64_t> const& rows = handle.real_tokens_per_expert();
+    for (std::size_t expert = 0; expert < rows.size(); ++expert) {
+      std::int64_t const at = static_cast<std::int64_t>(expert) * to.stride(0);
+      if (to.dtype == DType::i64) {
+        static_cast<std::int64_t*>(to.data)[at] += rows[expert];
+      } else {
+        static_cast<std::int32_t*>(to.data)[at] += static_cast<std::int32_t>(rows[expert]);
+      }
+    }
+    return true;
+  }
+
+  Tensor by_column(ConstTensorView const& scales, std::uintptr_t /*cuda_stream*/) override {
+    check_by_column(scales, info_);
+    Tensor copy = allocate_by_column(*connected_.heap, scales, Device::cpu);
+    auto const* const from = static_cast<std::uint32_t const*>(scales.data);
+    auto* const to = copy.data<std::uint32_t>();
+    for (std::int64_t row = 0; row < scales.size(0); ++row) {
+      for (std::int64_t column = 0; column < scales.size(1); ++column)
+        to[row + column * copy.view().stride(1)] = from[row * scales.stride(0) + column * scales.stride(1)];
+    }
+    return copy;
+  }
+
   Stream& stream() override { return stream_; }
   [[nodiscard]] std::uintptr_t cuda_stream() const noexcept override { return 0; }
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }

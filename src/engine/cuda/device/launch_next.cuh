@@ -11,11 +11,18 @@ namespace switchyard::cuda {
 // GPUs from sm_90 on start the blocks of a kernel while the kernel before it in the stream drains. The new blocks
 // wait in ptx::wait_for_kernel_before() before they read anything. That hides most of the time of a launch.
 inline bool starts_early() {
+  struct Known {
+    int device = -1;
+    bool early = false;
+  };
+  thread_local Known known;  // a thread hardly ever changes its device
   int device = 0;
   int major = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return false;
+  if (device == known.device) return known.early;
   if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess) return false;
-  return major >= 9;
+  known = {.device = device, .early = major >= 9};
+  return known.early;
 }
 
 struct LaunchShape {
@@ -49,13 +56,22 @@ cudaError_t load_kernel(void (*kernel)(Args)) {
 // Bytes that a block may have in addition to its static shared memory; 0 when the device cannot be asked.
 template <typename Args>
 std::size_t dynamic_limit(void (*kernel)(Args)) {
+  struct Known {
+    void (*kernel)(Args) = nullptr;
+    int device = -1;
+    std::size_t limit = 0;
+  };
+  thread_local Known known;  // launches of the low-latency mode ask about one kernel
   int device = 0;
   int limit = 0;
   cudaFuncAttributes attributes;
   if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  if (known.kernel == kernel && known.device == device) return known.limit;
   if (cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
   if (cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess) return 0;
-  return static_cast<std::size_t>(limit) - attributes.sharedSizeBytes;
+  known = {
+      .kernel = kernel, .device = device, .limit = static_cast<std::size_t>(limit) - attributes.sharedSizeBytes};
+  return known.limit;
 }
 
 template <typename Args>

@@ -301,7 +301,7 @@ class CudaLowLatency final : public LowLatencyEngine {
     // A result that was released in this frame would be forgotten: a dispatch gives it back, but no replay does.
     // What is deferred is given back after that: who defers a result looks for replays afterwards.
     if (captured) engine_.expect_replays();
-    readers_.begin_call(stream_of(args.cuda_stream));
+    readers_.begin_call(stream_of(args.cuda_stream), captured);
     auto const lease = lease_frame(args, captured);
     lease->capture = capture;
     cuda::SlotDispatchArgs kernel = kernel_of(args, rows);
@@ -346,7 +346,8 @@ class CudaLowLatency final : public LowLatencyEngine {
     CurrentDevice const current(device_);
     engine_.check_usable();
     check(args);
-    readers_.begin_call(stream_of(args.cuda_stream));
+    std::uint64_t const capture = cuda::capture_of(stream_of(args.cuda_stream));
+    readers_.begin_call(stream_of(args.cuda_stream), capture != 0);
     check_latest(args.handle, info_, calls_);
     Lease& lease = *args.handle.lease();
     check_coding(args, engine_.bay(lease.bay) + engine_.layout().outputs);
@@ -354,7 +355,6 @@ class CudaLowLatency final : public LowLatencyEngine {
     require(lease.combine_received,
             "handle: expected one whose last combine's receive half is done, seen one before it");
     cuda::SlotCombineArgs kernel = kernel_of(args);
-    std::uint64_t const capture = cuda::capture_of(stream_of(args.cuda_stream));
     kernel.captured = capture != 0;
     // A graph that has the combine without its dispatch repeats it at each replay.
     kernel.may_repeat = lease.combined || (kernel.captured && capture != lease.capture);

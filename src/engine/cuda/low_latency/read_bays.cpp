@@ -58,8 +58,8 @@ void ReadBays::flush() {
   }
 }
 
-void ReadBays::begin_call(cudaStream_t stream) {
-  if (is_capturing(stream)) return flush();
+void ReadBays::begin_call(cudaStream_t stream, bool captured) {
+  if (captured) return flush();
   auto const earlier = readers_.note_caller(reinterpret_cast<std::uintptr_t>(stream));
   if (earlier)
     make_stream_fence(device_, {&*earlier, 1})->make_stream_wait(reinterpret_cast<std::uintptr_t>(stream));

@@ -32,7 +32,7 @@ class ReadBays final : private StreamUses {
   void flush();
 
   // A call begins on `stream`.
-  void begin_call(cudaStream_t stream);
+  void begin_call(cudaStream_t stream, bool captured);
   // A dispatch takes the frame: what is queued on `stream` from here on comes behind what reads its result.
   void take(int frame, cudaStream_t stream);
 

@@ -12,9 +12,11 @@
 #include "call/throughput_engine.hpp"
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/throughput/engine.hpp"
+#include "engine/cuda/throughput/results.hpp"
 #include "engine/cuda/throughput/rounds.hpp"
 #include "memory/device/device_pool.hpp"
 #include "memory/round_room.hpp"
+#include "memory/stream_uses.hpp"
 #include "node/agreement.hpp"
 #include "node/device_heap.hpp"
 #include "node/host_heap.hpp"
@@ -126,13 +128,43 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
 
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
     engine_.check_usable();
-    auto const make = [&] { return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda); };
-    try {
-      return make();  // beside a call of another thread, which may take long
-    } catch (OutOfMemory const&) {
-      std::lock_guard const lock(calling_);
-      return with_room(make);
-    }
+    return beside_calls([&] { return allocate_tensor(*connected_.heap, dtype, shape, Device::cuda); });
+  }
+
+  bool add_received(Handle const& handle, TensorView const& to, std::uintptr_t cuda_stream) override {
+    CurrentDevice const current(device_);
+    check_received(handle, to, info_, communicator_.rank());
+    check_memory(device_, {{"received_per_expert", to}});
+    TensorView const counts = handle.recv_counts().view();
+    if (!counts.given()) return false;
+    check_cuda(cuda::launch_add_received({.counts = static_cast<std::int32_t const*>(counts.data),
+                                          .pitch = counts.stride(0),
+                                          .num_ranks = info_.num_ranks,
+                                          .local_experts = static_cast<int>(to.size(0)),
+                                          .to = to.data,
+                                          .stride = to.stride(0),
+                                          .wide = to.dtype == DType::i64},
+                                         stream_of(cuda_stream)),
+               "launching the kernel that adds counts");
+    note_stream_use(counts.data, cuda_stream);
+    return true;
+  }
+
+  Tensor by_column(ConstTensorView const& scales, std::uintptr_t cuda_stream) override {
+    CurrentDevice const current(device_);
+    check_by_column(scales, info_);
+    check_memory(device_, {{"scales", scales}});
+    Tensor copy = beside_calls([&] { return allocate_by_column(*connected_.heap, scales, Device::cuda); });
+    check_cuda(cuda::launch_by_column({.from = static_cast<std::uint32_t const*>(scales.data),
+                                       .strides = {scales.stride(0), scales.stride(1)},
+                                       .rows = scales.size(0),
+                                       .columns = scales.size(1),
+                                       .to = copy.data<std::uint32_t>(),
+                                       .pitch = copy.view().stride(1)},
+                                      stream_of(cuda_stream)),
+               "launching the kernel that copies scales");
+    note_stream_use(copy.view().data, cuda_stream);
+    return copy;
   }
 
   void synchronize() override { engine_.record(weak_from_this())->wait(); }
@@ -173,6 +205,17 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
       engine_.reclaim_between_calls();
     }
     return make();
+  }
+
+  // Takes memory beside a call of another thread, which may take long.
+  template <typename Make>
+  auto beside_calls(Make const& make) -> decltype(make()) {
+    try {
+      return make();
+    } catch (OutOfMemory const&) {
+      std::lock_guard const lock(calling_);
+      return with_room(make);
+    }
   }
 
   // The kernel writes it, whoever releases it before.

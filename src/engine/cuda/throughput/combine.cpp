@@ -55,7 +55,7 @@ void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor&
 void Engine::combine(CombineCall& call, cudaStream_t caller) {
   check_usable();
   CurrentDevice const current(resources_.device);
-  make_engine_wait(caller);
+  join(caller);
   ++calls_;  // combines count as well, so that ranks that make different calls have the same number
   latest_ = Call::combine;
   switchyard::CombineArgs const& from = call.args;

@@ -354,7 +354,7 @@ void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
   check_usable();
   CurrentDevice const current(resources_.device);
   bool const worst = call.args.num_worst_tokens > 0;
-  make_engine_wait(caller);
+  join(caller);
   ++calls_;
   latest_ = Call::dispatch;
   if (!call.fresh && !call.refusal) call.refusal = why_void(*call.routing);

@@ -5,11 +5,13 @@
 #include <array>
 #include <span>
 #include <thread>
+#include <utility>
 
 #include "base/check.hpp"
 #include "engine/cuda/host/launch.hpp"
 #include "engine/cuda/host/trouble.hpp"
 #include "engine/cuda/throughput/launch.hpp"
+#include "engine/cuda/throughput/results.hpp"
 
 namespace switchyard::cuda {
 
@@ -57,6 +59,7 @@ Engine::Engine(EngineResources resources)
                 {"combine", load_combine},
                 {"cast", load_cast},
                 {"layout", load_layout},
+                {"results", load_results},
                 {"gate", load_gate}});
   int major = 0;
   check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, resources_.device),
@@ -78,8 +81,12 @@ Engine::~Engine() {
   monitor_.stop();
 }
 
-void Engine::make_engine_wait(cudaStream_t caller) {
-  capturing_ = is_capturing(caller);
+void Engine::join(cudaStream_t caller) {
+  if (!std::exchange(joined_already_, false)) make_engine_wait(caller, is_capturing(caller));
+}
+
+void Engine::make_engine_wait(cudaStream_t caller, bool capturing) {
+  capturing_ = capturing;
   if (!capturing_) close_call();
   // A capture may not wait for what is outside of it. The next call that is not captured does.
   if (!capturing_) {
@@ -95,16 +102,20 @@ void Engine::make_engine_wait(cudaStream_t caller) {
 
 void Engine::start_after(cudaStream_t caller, bool capturable) {
   CurrentDevice const current(resources_.device);
+  bool const capturing = is_capturing(caller);
   require(
-      !is_capturing(caller) || capturable,
+      !capturing || capturable,
       "cuda_stream: expected num_worst_tokens > 0 in the dispatch of a call that is captured into a graph, seen a "
       "call whose host waits for counts");
-  make_engine_wait(caller);
+  make_engine_wait(caller, capturing);
+  joined_already_ = true;
 }
 
 void Engine::make_caller_wait(cudaStream_t caller) {
   if (caller == stream_.get()) return;
   CurrentDevice const current(resources_.device);
+  // One event says it to the caller's stream, and when the blocks of the call are free.
+  if (!capturing_ && !of_this_call_.empty()) return close_with_event().make_stream_wait(caller);
   finished_.record(stream_.get());
   finished_.make_stream_wait(caller);
 }
@@ -122,7 +133,7 @@ void Engine::gate() {
 
 void Engine::get_layout(LayoutCall const& call, Layout const& to, cudaStream_t caller) {
   CurrentDevice const current(resources_.device);
-  make_engine_wait(caller);
+  make_engine_wait(caller, is_capturing(caller));
   latest_ = Call::layout;
   LayoutKernelArgs args{};
   args.peers = peers_;
@@ -158,18 +169,32 @@ std::vector<PhaseTime> Engine::phases() const {
 }
 
 void Engine::close_call() {
-  if (!of_this_call_.empty()) {
-    auto event = std::make_unique<DeviceEvent>(resources_.device);
-    event->record(stream_.get());
-    in_use_.emplace_back(std::move(event), std::move(of_this_call_));
-    of_this_call_.clear();
-  }
+  if (!of_this_call_.empty()) close_with_event();
   release_what_is_done();
+}
+
+DeviceEvent const& Engine::close_with_event() {
+  auto event = spare_event();
+  event->record(stream_.get());
+  in_use_.emplace_back(std::move(event), std::move(of_this_call_));
+  of_this_call_.clear();
+  return *in_use_.back().first;
+}
+
+// To make an event and to end it takes the driver about as long as to record it.
+std::unique_ptr<DeviceEvent> Engine::spare_event() {
+  if (spare_events_.empty()) return std::make_unique<DeviceEvent>(resources_.device);
+  auto event = std::move(spare_events_.back());
+  spare_events_.pop_back();
+  return event;
 }
 
 void Engine::release_what_is_done() {
   if (capturing_) return;
-  while (!in_use_.empty() && in_use_.front().first->done()) in_use_.pop_front();
+  while (!in_use_.empty() && in_use_.front().first->done()) {
+    if (spare_events_.size() < most_calls_ahead) spare_events_.push_back(std::move(in_use_.front().first));
+    in_use_.pop_front();
+  }
 }
 
 void Engine::keep_until_done(SymmetricHeap::Block block) {

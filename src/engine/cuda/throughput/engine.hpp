@@ -79,9 +79,15 @@ class Engine {
   [[nodiscard]] RowCounts counts_of(detail::Routing const& routing);
 
  private:
-  void make_engine_wait(cudaStream_t caller);
+  // What is queued on the communication stream from here on starts after what is queued on `caller`. join() does it
+  // once for a call that start_after() has begun.
+  void join(cudaStream_t caller);
+  void make_engine_wait(cudaStream_t caller, bool capturing);
   // The call has launched all its kernels. Its blocks are free when these have ended.
   void close_call();
+  // The same for a call that has blocks. Returns the event behind its kernels.
+  DeviceEvent const& close_with_event();
+  std::unique_ptr<DeviceEvent> spare_event();
   void release_what_is_done();
   void reclaim();
   // Keeps a block that nobody else knows of. One that goes into a graph is kept as long as the buffer, because the
@@ -158,6 +164,7 @@ class Engine {
     std::size_t combine = 0;
   } rings_;
   bool capturing_ = false;        // this call goes into a graph
+  bool joined_already_ = false;   // start_after() has made this stream wait for the caller of the next call
   std::size_t latest_bytes_ = 0;  // of the block of the latest dispatch
   std::uint64_t ticket_ = 0;
   std::uint64_t calls_ = 0;       // numbers dispatches, the same on all ranks
@@ -167,6 +174,7 @@ class Engine {
   Call latest_ = Call::dispatch;
   // Blocks that kernels still use, although their owners may have released them.
   std::deque<std::pair<std::unique_ptr<DeviceEvent>, std::vector<SymmetricHeap::Block>>> in_use_;
+  std::vector<std::unique_ptr<DeviceEvent>> spare_events_;
   std::vector<SymmetricHeap::Block> of_this_call_;
   DeviceState at_rest_{};  // as the last kernel before a reset left it
   // Numbers of dispatches that failed before a reset. The routes of their handles may lead anywhere.
