@@ -30,7 +30,7 @@ constexpr std::array table{
                 "the store's port is MASTER_PORT plus this (the launcher's own store has MASTER_PORT)"},
     SettingInfo{
         Setting::spin_us, "SWITCHYARD_SPIN_US", "-1", "-1..1000000",
-        "microseconds a wait stays awake before it sleeps; -1: 20 when every rank has a core, else 500, giving the "
+        "microseconds a wait stays awake before it sleeps; -1: 20 when every rank has a core, else 100, giving the "
         "core away meanwhile"},
     SettingInfo{Setting::engine, "SWITCHYARD_ENGINE", "auto", "auto|cpu|cuda",
                 "engine of buffers that do not choose one; auto: cuda when there is a GPU that this build can use"},

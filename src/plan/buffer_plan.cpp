@@ -13,7 +13,7 @@ constexpr std::size_t huge_page = std::size_t{2} << 20;
 constexpr std::chrono::microseconds short_spin{20};
 // To give the core away and get it back takes a fifth of falling asleep and being woken, and it costs nobody much:
 // so that goes on for as long as a small call takes.
-constexpr std::chrono::microseconds long_yield{500};
+constexpr std::chrono::microseconds long_yield{100};
 // Address space is cheap, but not without end: a rank maps the heaps of all ranks into 47 bits.
 constexpr std::size_t most_default_heap = std::size_t{1} << 40;
 
