@@ -1,5 +1,5 @@
 // The job of `switchyard bench`, done with MPI_Alltoallv: times dispatch and combine, checks both, and prints
-// one JSON object. Run under mpirun; tools/compare_mpi.py does.
+// one JSON object. Run under mpirun; tools/compare.py does.
 #include <mpi.h>
 
 #include <cstdio>

@@ -1,5 +1,5 @@
 // The decoding step of `switchyard bench --mode latency`, done with MPI_Alltoallv: times dispatch, combine and both
-// together, checks them, and prints one JSON object. Run under mpirun; tools/compare_mpi.py does.
+// together, checks them, and prints one JSON object. Run under mpirun; tools/compare.py does.
 #include <mpi.h>
 
 #include <array>

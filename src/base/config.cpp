@@ -28,8 +28,10 @@ constexpr std::array table{
                 "address that the store listens on; loopback by default"},
     SettingInfo{Setting::port_offset, "SWITCHYARD_PORT_OFFSET", "1", "0..1000",
                 "the store's port is MASTER_PORT plus this (the launcher's own store has MASTER_PORT)"},
-    SettingInfo{Setting::spin_us, "SWITCHYARD_SPIN_US", "-1", "-1..1000000",
-                "microseconds a wait spins before it sleeps; -1: 20 when every rank has a core, else 0"},
+    SettingInfo{
+        Setting::spin_us, "SWITCHYARD_SPIN_US", "-1", "-1..1000000",
+        "microseconds a wait stays awake before it sleeps; -1: 20 when every rank has a core, else 100, giving the "
+        "core away meanwhile"},
     SettingInfo{Setting::engine, "SWITCHYARD_ENGINE", "auto", "auto|cpu|cuda",
                 "engine of buffers that do not choose one; auto: cuda when there is a GPU that this build can use"},
     SettingInfo{Setting::gpu_memory, "SWITCHYARD_GPU_MEMORY", "auto", "auto|fd|fabric|ipc",

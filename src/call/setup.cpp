@@ -24,7 +24,9 @@ BufferSetup setup_of(BufferOptions const& options, int num_ranks) {
   BufferOptions wanted = options;
   if (wanted.heap_bytes == 0) wanted.heap_bytes = static_cast<std::size_t>(config_number(Setting::heap_bytes));
   setup.plan = plan_buffer(wanted, {.num_ranks = num_ranks, .cores = cores}, config_number(Setting::spin_us));
-  setup.wait = {.timeout = options.timeout.count() > 0 ? options.timeout : usual, .spin = setup.plan.spin};
+  setup.wait = {.timeout = options.timeout.count() > 0 ? options.timeout : usual,
+                .spin = setup.plan.spin,
+                .yields = setup.plan.yields};
   return setup;
 }
 

@@ -50,20 +50,22 @@ std::string show(std::size_t term, std::int64_t value) {
 }
 
 void announce_to(Link const& link, Announcement const& mine, int peer) {
-  Announce& announce = link.control.announce(peer, link.rank);
+  Announce& announce = link.control.announce(peer, link.rank, mine.epoch);
   announce.status = mine.refusal ? static_cast<std::uint32_t>(mine.refusal->code) : 0;
   std::memcpy(announce.terms, mine.terms.values.data(), sizeof announce.terms);
   announce.x_offset = mine.x_offset;
   announce.weights_offset = mine.weights_offset;
   announce.row_weights_offset = mine.row_weights_offset;
+  announce.block_offset = mine.block_offset;
+  announce.block_rows = mine.block_rows;
   put_text(announce.text, sizeof announce.text, mine.refusal ? mine.refusal->text : "");
   link.signals.publish(peer, announce.epoch, mine.epoch);  // pairs with the wait in open_call()
 }
 
 // The first refusal by rank. Every rank finds the same one.
-std::optional<std::pair<int, Refusal>> find_refusal(Link const& link) {
+std::optional<std::pair<int, Refusal>> find_refusal(Link const& link, std::uint64_t epoch) {
   for (int rank = 0; rank < link.num_ranks; ++rank) {
-    Announce const& announce = link.control.announce(link.rank, rank);
+    Announce const& announce = link.control.announce(link.rank, rank, epoch);
     if (announce.status == 0) continue;
     Refusal refusal{static_cast<ErrorCode>(announce.status),
                     fmt::format("rank {}: {}", rank, get_text(announce.text, sizeof announce.text))};
@@ -73,10 +75,10 @@ std::optional<std::pair<int, Refusal>> find_refusal(Link const& link) {
 }
 
 // The first term, by rank, that differs from rank 0's.
-std::optional<std::pair<int, Refusal>> find_difference(Link const& link) {
-  Announce const& first = link.control.announce(link.rank, 0);
+std::optional<std::pair<int, Refusal>> find_difference(Link const& link, std::uint64_t epoch) {
+  Announce const& first = link.control.announce(link.rank, 0, epoch);
   for (int rank = 1; rank < link.num_ranks; ++rank) {
-    Announce const& other = link.control.announce(link.rank, rank);
+    Announce const& other = link.control.announce(link.rank, rank, epoch);
     for (std::size_t term = 0; term < num_terms; ++term) {
       if (other.terms[term] == first.terms[term]) continue;
       return std::pair{rank,
@@ -94,25 +96,13 @@ void open_call(Link const& link, Announcement const& announcement) {
   for (int peer = 0; peer < link.num_ranks; ++peer) announce_to(link, announcement, peer);
   Deadline const deadline = link.signals.deadline();
   for (int peer = 0; peer < link.num_ranks; ++peer) {
-    link.signals.wait(link.control.announce(link.rank, peer).epoch, {peer, announcement.epoch, announcement.phase},
-                      deadline);
+    link.signals.wait(link.control.announce(link.rank, peer, announcement.epoch).epoch,
+                      {peer, announcement.epoch, announcement.phase}, deadline);
   }
-  auto trouble = find_refusal(link);
-  if (!trouble) trouble = find_difference(link);
+  auto trouble = find_refusal(link, announcement.epoch);
+  if (!trouble) trouble = find_difference(link, announcement.epoch);
   if (!trouble) return;
-  // No rank may open the next call, and so overwrite its announce, before all ranks have read this one.
-  close_call(link, announcement.epoch, announcement.phase);
   throw_error(trouble->second.code, trouble->second.text, {.rank = trouble->first, .phase = announcement.phase});
-}
-
-void close_call(Link const& link, std::uint64_t epoch, char const* phase) {
-  for (int peer = 0; peer < link.num_ranks; ++peer) {
-    link.signals.publish(peer, link.control.done(peer, link.rank).epoch, epoch);  // pairs with the wait below
-  }
-  Deadline const deadline = link.signals.deadline();
-  for (int peer = 0; peer < link.num_ranks; ++peer) {
-    link.signals.wait(link.control.done(link.rank, peer).epoch, {peer, epoch, phase}, deadline);
-  }
 }
 
 }  // namespace switchyard

@@ -30,6 +30,9 @@ struct Announcement {
   std::int64_t x_offset = -1;
   std::int64_t weights_offset = -1;
   std::int64_t row_weights_offset = -1;
+  // Dispatch: where rows may go without an answer, and how many; -1: nowhere.
+  std::int64_t block_offset = -1;
+  std::int64_t block_rows = -1;
 };
 
 // The control blocks of all ranks, and the way to signal and to wait, as one rank sees them.
@@ -41,11 +44,7 @@ struct Link {
 };
 
 // Collective. What a peer is to read along with the announcement (its counts, say) must lie in its control block
-// before. When one rank refuses, or terms differ, all ranks throw the same error; they are then past the call, and
-// the buffer stays usable.
+// before. When one rank refuses, or terms differ, all ranks throw the same error, and the buffer stays usable.
 void open_call(Link const& link, Announcement const& announcement);
-
-// Collective: returns when every rank has read all it wanted of this epoch.
-void close_call(Link const& link, std::uint64_t epoch, char const* phase);
 
 }  // namespace switchyard

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -68,25 +69,31 @@ ControlHeader& Signals::header(int rank) const noexcept {
 
 void ring_doorbell(SymmetricHeap const& heap, int peer) noexcept {
   ControlHeader& to = *reinterpret_cast<ControlHeader*>(heap.control(peer));
-  // Sequentially consistent, as its counterparts in sleep() are: either we see the sleeper, or the sleeper sees
-  // that the doorbell has changed.
-  to.doorbell.fetch_add(1, std::memory_order_seq_cst);
-  if (to.sleepers.load(std::memory_order_seq_cst) != 0) futex_wake_all(to.doorbell);
+  // Either we see the sleeper, or the sleeper sees what was released: this fence and the one in sleep() come one
+  // after the other in the single order of such fences. As long as nobody sleeps, nothing of the peer's is written.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (to.sleepers.load(std::memory_order_relaxed) == 0) return;
+  to.doorbell.fetch_add(1, std::memory_order_release);  // pairs with the acquire load in sleep()
+  futex_wake_all(to.doorbell);
 }
 
 void Signals::publish(int peer, std::atomic<std::uint64_t>& flag, std::uint64_t epoch) {
   delay_signal();
   flag.store(epoch, std::memory_order_release);  // pairs with the acquire load in wait()
-  ring(peer);
+  if (peer != heap_->rank()) ring(peer);         // this rank itself does not sleep now
   delay_signal();
 }
 
 bool Signals::spin(Condition const& arrived) const noexcept {
   auto const end = Deadline::Clock::now() + policy_.spin;
   do {
-    for (int i = 0; i < 16; ++i) {
+    for (int i = 0; i < (policy_.yields ? 1 : 16); ++i) {
       if (arrived()) return true;
-      pause();
+      if (policy_.yields) {
+        ::sched_yield();
+      } else {
+        pause();
+      }
     }
   } while (Deadline::Clock::now() < end);
   return false;
@@ -94,9 +101,10 @@ bool Signals::spin(Condition const& arrived) const noexcept {
 
 void Signals::sleep(Condition const& arrived, Deadline const& deadline) const noexcept {
   ControlHeader& own = header(heap_->rank());
-  own.sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with the load of sleepers in ring_doorbell()
-  // Pairs with the fetch_add in ring_doorbell().
-  std::uint32_t const seen = own.doorbell.load(std::memory_order_seq_cst);
+  own.sleepers.fetch_add(1, std::memory_order_relaxed);  // the fence orders it
+  std::atomic_thread_fence(std::memory_order_seq_cst);   // pairs with the one in ring_doorbell()
+  // Acquire: who sees that the doorbell rang sees what it rang for. Pairs with the fetch_add in ring_doorbell().
+  std::uint32_t const seen = own.doorbell.load(std::memory_order_acquire);
   // Acquire: pairs with the release store in report().
   bool const awake = arrived() || own.abort.state.load(std::memory_order_acquire) == 2;
   if (!awake) futex_wait(own.doorbell, seen, std::min(deadline.remaining(), look_up_interval));
@@ -123,6 +131,7 @@ void Signals::wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaite
   auto const there = [&] {
     return flag.load(std::memory_order_acquire) >= awaited.epoch;  // pairs with the release store in publish()
   };
+  if (there()) return;
   WaitResult const result = await(awaited.peer, there, deadline);
   // Relaxed: the value only goes into a text.
   if (result != WaitResult::arrived) fail_awaiting(result, awaited, flag.load(std::memory_order_relaxed));

@@ -22,7 +22,8 @@ namespace switchyard {
 
 struct WaitPolicy {
   std::chrono::milliseconds timeout{0};
-  std::chrono::microseconds spin{0};  // how long a wait spins before it sleeps
+  std::chrono::microseconds spin{0};  // how long a wait stays awake before it sleeps
+  bool yields = false;                // meanwhile it gives its core to whoever else is ready
 };
 
 // What a wait is for; it goes into the error when the wait fails.

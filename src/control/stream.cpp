@@ -147,10 +147,12 @@ class StreamQueue {
   }
 
  private:
+  // The stream's thread is not woken for nothing: that takes longer than a small call.
   void release() {
     {
       std::lock_guard const lock(mutex_);
       busy_ = false;
+      if (tasks_.empty() && !stop_) return;
     }
     changed_.notify_all();
   }

@@ -62,7 +62,8 @@ struct ControlHeader {
   AbortRecord abort;
 };
 
-// One for each source: opens a call, and carries its terms or the reason why the source refuses.
+// Two for each source, for calls of even and odd epochs: opens a call, and carries its terms or the reason why the
+// source refuses.
 struct alignas(cache_line) Announce {
   std::atomic<std::uint64_t> epoch;
   std::uint32_t status;  // 0, or an ErrorCode
@@ -72,6 +73,10 @@ struct alignas(cache_line) Announce {
   std::int64_t x_offset;
   std::int64_t weights_offset;
   std::int64_t row_weights_offset;
+  // Dispatch: a block of the announcing rank's heap, and the rows it has room for, into which sources may write
+  // without an answer; -1: none.
+  std::int64_t block_offset;
+  std::int64_t block_rows;
   char text[text_bytes];
 };
 
@@ -94,28 +99,39 @@ static_assert(sizeof(Answer) == 448 && sizeof(Flag) == 64);
 
 // Byte offsets of the parts of a control block. The heap follows it.
 struct ControlLayout {
-  std::size_t announces = 0;  // Announce[num_ranks], by source
+  std::size_t announces = 0;  // Announce[2][num_ranks], by parity of the epoch and source
   std::size_t answers = 0;    // Answer[num_ranks], by receiver
   std::size_t arrived = 0;    // Flag[num_ranks]: payload of a dispatch is there, by source
   std::size_t done = 0;       // Flag[num_ranks]: the peer has read all it wanted, by peer
-  std::size_t counts = 0;     // i64[num_ranks][1 + max local experts]: rows, rows per local expert, by source
-  std::size_t starts = 0;     // i64[num_ranks][1 + max local experts]: first rows, by receiver
-  std::size_t bytes = 0;      // whole pages
-  std::size_t slots = 0;      // 1 + max local experts
+  // i64[2][num_ranks][1 + max local experts]: rows, rows per local expert, by parity of the epoch and source
+  std::size_t counts = 0;
+  std::size_t totals = 0;  // i64[2][num_ranks][num_ranks]: rows for each receiver, by parity and source
+  std::size_t starts = 0;  // i64[num_ranks][1 + max local experts]: first rows, by receiver
+  std::size_t bytes = 0;   // whole pages
+  std::size_t slots = 0;   // 1 + max local experts, whole cache lines
+  std::size_t ranks = 0;
+  std::size_t total_slots = 0;  // num_ranks, whole cache lines
 };
+
+// So many numbers, and those that the last cache line has room for besides.
+constexpr std::size_t whole_lines(std::size_t numbers) noexcept {
+  return align_up(numbers * sizeof(std::int64_t), cache_line) / sizeof(std::int64_t);
+}
 
 constexpr ControlLayout control_layout(int num_ranks, int max_local_experts) noexcept {
   auto const ranks = static_cast<std::size_t>(num_ranks);
   ControlLayout layout;
-  layout.slots = 1 + static_cast<std::size_t>(max_local_experts);
+  layout.ranks = ranks;
   layout.announces = align_up(sizeof(ControlHeader), cache_line);
-  layout.answers = layout.announces + ranks * sizeof(Announce);
+  layout.answers = layout.announces + 2 * ranks * sizeof(Announce);
   layout.arrived = layout.answers + ranks * sizeof(Answer);
   layout.done = layout.arrived + ranks * sizeof(Flag);
   layout.counts = layout.done + ranks * sizeof(Flag);
   // Each row of a matrix has one writer, and so starts on a cache line of its own.
-  layout.slots = align_up(layout.slots * sizeof(std::int64_t), cache_line) / sizeof(std::int64_t);
-  layout.starts = layout.counts + ranks * layout.slots * sizeof(std::int64_t);
+  layout.slots = whole_lines(1 + static_cast<std::size_t>(max_local_experts));
+  layout.total_slots = whole_lines(ranks);
+  layout.totals = layout.counts + 2 * ranks * layout.slots * sizeof(std::int64_t);
+  layout.starts = layout.totals + 2 * ranks * layout.total_slots * sizeof(std::int64_t);
   layout.bytes = align_up(layout.starts + ranks * layout.slots * sizeof(std::int64_t), page_bytes);
   return layout;
 }

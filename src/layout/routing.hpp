@@ -47,6 +47,13 @@ class Routing {
   // Receiving side.
   Placement placement;
 
+  // Whether rows go to, or came from, a rank; in combine they go the other way. CPU engine.
+  [[nodiscard]] bool sends_to(int peer) const { return table.rows_per_rank[static_cast<std::size_t>(peer)] > 0; }
+  [[nodiscard]] bool receives_from(int peer) const {
+    auto const at = static_cast<std::size_t>(peer);
+    return placement.recv_rows_end[at] > (at > 0 ? placement.recv_rows_end[at - 1] : 0);
+  }
+
   // CUDA engine: the same in GPU memory; see DeviceHandleLayout. `table` is then empty.
   std::byte* device = nullptr;
   TensorView recv_counts{};  // a part of it; see Handle

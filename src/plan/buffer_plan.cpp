@@ -11,6 +11,9 @@ namespace {
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 // A spin longer than a few wake-ups of a futex (about 5 us each) gains nothing.
 constexpr std::chrono::microseconds short_spin{20};
+// To give the core away and get it back takes a fifth of falling asleep and being woken, and it costs nobody much:
+// so that goes on for as long as a small call takes.
+constexpr std::chrono::microseconds long_yield{100};
 // Address space is cheap, but not without end: a rank maps the heaps of all ranks into 47 bits.
 constexpr std::size_t most_default_heap = std::size_t{1} << 40;
 
@@ -43,11 +46,9 @@ BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, 
   plan = with_heap(plan, align_up(heap, page_bytes));
   plan.heap_given = options.heap_bytes != 0;
   plan.num_workers = options.num_workers > 0 ? options.num_workers : std::max(1, share.cores / share.num_ranks);
-  // With fewer cores than ranks a spinning rank takes the core from the one that it waits for.
-  bool const core_each = share.cores >= share.num_ranks;
-  plan.spin = spin_us >= 0 ? std::chrono::microseconds{spin_us}
-              : core_each  ? short_spin
-                           : std::chrono::microseconds{0};
+  // With fewer cores than ranks the rank that is waited for may need this very core.
+  plan.yields = share.cores < share.num_ranks;
+  plan.spin = spin_us >= 0 ? std::chrono::microseconds{spin_us} : plan.yields ? long_yield : short_spin;
   return plan;
 }
 

@@ -23,6 +23,7 @@ struct BufferPlan {
   std::size_t segment_bytes = 0;  // control and heap, whole huge pages
   int num_workers = 1;
   std::chrono::microseconds spin{0};
+  bool yields = false;  // see WaitPolicy
 };
 
 // What bounds heaps of host memory.

@@ -36,7 +36,8 @@ Problem Case::problem(int set) const {
 }
 
 std::int64_t Case::max_tokens() const noexcept {
-  return latency().max_tokens > 0 ? latency().max_tokens : options_.problem.tokens;
+  if (latency().max_tokens > 0) return latency().max_tokens;
+  return std::max<std::int64_t>(options_.problem.tokens, 1);  // a buffer has room for one
 }
 
 oracle::Terms Case::terms(int set) const {

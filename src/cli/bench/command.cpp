@@ -67,12 +67,18 @@ std::vector<Case> make_cases(BenchOptions const& options, Router const& route, s
     for (std::int64_t const tokens : options.latency.tokens) cases.emplace_back(options, route, tokens);
     return cases;
   }
-  std::int64_t const tokens = tokens_that_fit(options.problem, route, available);
-  if (speaks && tokens != options.problem.tokens) {
-    say("{} tokens a rank do not fit into the {} MiB of memory that are available: {} tokens",
-        options.problem.tokens, available >> 20, tokens);
+  auto counts = options.token_counts;
+  if (counts.empty()) counts = {options.problem.tokens};
+  for (std::int64_t const wanted : counts) {
+    Problem problem = options.problem;
+    problem.tokens = wanted;
+    std::int64_t const tokens = tokens_that_fit(problem, route, available);
+    if (speaks && tokens != wanted) {
+      say("{} tokens a rank do not fit into the {} MiB of memory that are available: {} tokens", wanted,
+          available >> 20, tokens);
+    }
+    cases.emplace_back(options, route, tokens);
   }
-  cases.emplace_back(options, route, tokens);
   return cases;
 }
 

@@ -40,7 +40,7 @@ std::size_t heap_bytes_for(Problem const& problem, std::vector<Traffic> const& t
 
 std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::int64_t available) {
   Problem sample = problem;
-  sample.tokens = std::min(problem.tokens, sample_tokens);
+  sample.tokens = std::clamp(problem.tokens, std::int64_t{1}, sample_tokens);
   std::int64_t sampled = 0;
   for (Traffic const& traffic : count_traffic(sample, route(sample)))
     sampled += footprint_of(sample, traffic).total();
@@ -49,7 +49,7 @@ std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::i
   // A part stays free: other processes live too.
   double const usable = static_cast<double>(available) * 0.85 - static_cast<double>(fixed);
   auto const fit = static_cast<std::int64_t>(std::max(usable / per_token, 0.0));
-  if (fit >= problem.tokens) return problem.tokens;
+  if (usable >= 0 && fit >= problem.tokens) return problem.tokens;
   if (fit == 0) {
     throw OutOfMemory(
         fmt::format("{} ranks need {} MiB before the first token, {} MiB are available (of which a part "

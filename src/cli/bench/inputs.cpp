@@ -39,7 +39,8 @@ DispatchArgs BenchInputs::place(TensorMemory& memory) const {
   std::int64_t const tokens = problem_.tokens;
   DispatchArgs args;
   args.x = memory.place({x_.data(), problem_.input_dtype(), {tokens, problem_.hidden}});
-  if (!scales_.empty()) args.scales = memory.place({scales_.data(), DType::f32, {tokens, problem_.scale_groups()}});
+  if (problem_.payload == Payload::fp8)
+    args.scales = memory.place({scales_.data(), DType::f32, {tokens, problem_.scale_groups()}});
   args.topk_idx = memory.place({topk_idx_.data(), DType::i64, {tokens, problem_.top_k}});
   args.topk_weights = memory.place({topk_weights_.data(), DType::f32, {tokens, problem_.top_k}});
   args.cast_to_fp8 = problem_.payload == Payload::fp8_cast;

@@ -72,12 +72,12 @@ void add_tokens(CLI::App& app, BenchOptions& options) {
   auto const take = [&options](std::string const& text) {
     std::vector<std::int64_t> counts;
     for (std::string const& part : CLI::detail::split(text, ','))
-      counts.push_back(take_number<std::int64_t>("--tokens", {1, std::int64_t{1} << 24}, part));
+      counts.push_back(take_number<std::int64_t>("--tokens", {0, std::int64_t{1} << 24}, part));
     options.problem.tokens = counts.front();
     options.latency.tokens = options.token_counts = counts;
   };
-  app.add_option_function<std::string>("--tokens", take,
-                                       "tokens of each rank; latency: or a list of them (1,8,32,64,128,256)")
+  app.add_option_function<std::string>(
+         "--tokens", take, "tokens of each rank, or a list of counts, one case each (latency: 1,8,32,64,128,256)")
       ->default_str(std::to_string(options.problem.tokens));
 }
 
@@ -156,8 +156,8 @@ void validate_mode(BenchOptions const& options) {
   if (options.mode == Mode::latency) return validate_latency(options);
   require(options.layout_name != "expert" && options.layout_name != "rank",
           "--layout {}: --mode throughput has flat and expanded", options.layout_name);
-  require(options.token_counts.size() <= 1, "--tokens: --mode throughput takes one count, seen {}",
-          options.token_counts.size());
+  require(options.trace.empty() || options.token_counts.size() <= 1,
+          "--tokens: with --trace expected one count, seen {}", options.token_counts.size());
 }
 
 }  // namespace

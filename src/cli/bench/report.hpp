@@ -33,7 +33,10 @@ struct MemoryUse {
   double pss_bytes = 0;
   double resident_peak_bytes = 0;
   double heap_peak_bytes = 0;
-  [[nodiscard]] double ratio() const { return pss_bytes / static_cast<double>(payload.total()); }
+  // 0 when nothing must exist.
+  [[nodiscard]] double ratio() const {
+    return payload.total() > 0 ? pss_bytes / static_cast<double>(payload.total()) : 0;
+  }
 };
 
 struct CaseReport {
@@ -65,7 +68,7 @@ struct Report {
   EngineKind engine = EngineKind::cpu;
   int workers = 1;
   Machine machine{};
-  std::vector<CaseReport> cases{};  // of the throughput mode: one
+  std::vector<CaseReport> cases{};  // that ran so far
 };
 
 // What is run, in a line; in the low-latency mode also the head of the table.

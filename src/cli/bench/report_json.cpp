@@ -27,7 +27,8 @@ json run_json(Report const& report) {
               {"layout", latency ? name_of(options.latency.layout) : name_of(options.problem.layout)},
               {"ranks", options.problem.ranks},
               {"nodes", 1}};
-  if (!latency) all["tokens"] = options.problem.tokens;
+  // Of a single case; others say theirs in `cases`.
+  if (!latency && report.cases.size() == 1) all["tokens"] = options.problem.tokens;
   all.update({{"hidden", options.problem.hidden},
               {"top_k", options.problem.top_k},
               {"experts", options.problem.experts},
@@ -70,23 +71,50 @@ json gpu_json(CaseReport const& of) {
   return all;
 }
 
-json throughput_json(Report const& report) {
-  CaseReport const& of = report.cases.front();
+json summary_json(PartTime const& time) {
+  return {{"median_us", time.us.p50}, {"p99_us", time.us.p99}, {"max_us", time.us.max}};
+}
+
+// Calls of no tokens.
+json fixed_json(CaseReport const& of) {
+  json all = {{"dispatch", summary_json(of.time(Part::empty_dispatch))},
+              {"combine", summary_json(of.time(Part::empty_combine))}};
+  PartTime const nothing = of.time(Part::nothing);
+  if (nothing.us.p50 > 0) all["nothing"] = summary_json(nothing);
+  return all;
+}
+
+json throughput_case_json(Report const& report, CaseReport const& of) {
   PartTime const dispatch = of.time(Part::dispatch);
   PartTime const combine = of.time(Part::combine);
   CopyRate const copy = copy_ceiling(of);
-  json all = {{"workers", report.workers},
-              {"iterations", report.options.iterations},
-              {"dispatch", operation_json(dispatch, name_of(of.problem.payload), of.sent.dispatch)},
+  json all = {{"dispatch", operation_json(dispatch, name_of(of.problem.payload), of.sent.dispatch)},
               {"combine", operation_json(combine, "bf16", of.sent.combine)},
               {"ceiling",
                {{"copy_gbps", copy.gbps},
                 {"copy_kind", copy.kind},
                 {"fraction_dispatch", copy.fraction(of.moved.dispatch, dispatch)},
                 {"fraction_combine", copy.fraction(of.moved.combine, combine)}}},
-              {"checked", report.options.check},
+              {"fixed", fixed_json(of)},
               {"memory", memory_json(of.memory)}};
   if (report.engine == EngineKind::cuda) all["gpu"] = gpu_json(of);
+  return all;
+}
+
+// What a run of one case measured stands beside what describes the run.
+json throughput_json(Report const& report) {
+  json all = {
+      {"workers", report.workers}, {"iterations", report.options.iterations}, {"checked", report.options.check}};
+  if (report.cases.size() == 1) {
+    all.update(throughput_case_json(report, report.cases.front()));
+    return all;
+  }
+  all["cases"] = json::array();
+  for (CaseReport const& of : report.cases) {
+    json one = {{"tokens", of.problem.tokens}};
+    one.update(throughput_case_json(report, of));
+    all["cases"].push_back(std::move(one));
+  }
   return all;
 }
 

@@ -1,4 +1,4 @@
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "cli/bench/report.hpp"
 
@@ -27,24 +27,37 @@ std::string phases_text(CaseReport const& of) {
   return text.empty() ? "" : text + "\n";
 }
 
-std::string throughput_table(CaseReport const& of) {
+// What a call costs before any byte moves.
+std::string fixed_text(CaseReport const& of) {
+  PartTime const nothing = of.time(Part::nothing);
+  std::string const own =
+      nothing.us.p50 > 0 ? fmt::format("; in each {:.1f} us of the measurement itself", nothing.us.p50) : "";
+  return fmt::format("fixed cost: {:.1f} us a dispatch, {:.1f} us a combine (medians of calls of no tokens{})\n",
+                     of.time(Part::empty_dispatch).us.p50, of.time(Part::empty_combine).us.p50, own);
+}
+
+std::string throughput_table(Report const& report) {
+  CaseReport const& of = report.cases.back();
   constexpr double mib = 1 << 20;
   PartTime const dispatch = of.time(Part::dispatch);
   PartTime const combine = of.time(Part::combine);
   PartTime const layout = of.time(Part::layout);
   CopyRate const copy = copy_ceiling(of);
-  std::string text = fmt::format("{:<10}{:<10}{:>12}{:>12}{:>12}{:>16}{:>14}{:>18}\n", "operation", "dtype",
-                                 "median us", "p99 us", "max us", "MB recv/rank", "GB/s a rank", "of copy ceiling");
+  std::string text;
+  if (report.options.token_counts.size() > 1) text = fmt::format("{} tokens a rank\n", of.problem.tokens);
+  text += fmt::format("{:<10}{:<10}{:>12}{:>12}{:>12}{:>16}{:>14}{:>18}\n", "operation", "dtype", "median us",
+                      "p99 us", "max us", "MB recv/rank", "GB/s a rank", "of copy ceiling");
   text += throughput_row(dispatch, name_of(of.problem.payload), of.sent.dispatch,
                          copy.fraction(of.moved.dispatch, dispatch));
   text += throughput_row(combine, "bf16", of.sent.combine, copy.fraction(of.moved.combine, combine));
   text += fmt::format("copy ceiling: {:.2f} GB/s a rank, read and written, all ranks at once ({})\n", copy.gbps,
                       copy.kind);
   text += phases_text(of);
+  text += fixed_text(of);
   if (layout.us.p50 > 0) text += fmt::format("layout alone: {:.1f} us\n", layout.us.p50);
-  text +=
-      fmt::format("memory: {:.0f} MiB a rank for {:.0f} MiB of payload ({:.2f} times)\n", of.memory.pss_bytes / mib,
-                  static_cast<double>(of.memory.payload.total()) / mib, of.memory.ratio());
+  text += fmt::format("memory: {:.0f} MiB a rank for {:.0f} MiB of payload", of.memory.pss_bytes / mib,
+                      static_cast<double>(of.memory.payload.total()) / mib);
+  text += of.memory.ratio() > 0 ? fmt::format(" ({:.2f} times)\n", of.memory.ratio()) : "\n";
   return text;
 }
 
@@ -70,8 +83,10 @@ std::string headline(Report const& report) {
   BenchOptions const& options = report.options;
   LatencyOptions const& latency = options.latency;
   Problem const& p = options.problem;
+  auto counts = options.token_counts;
+  if (counts.empty()) counts = {p.tokens};
   std::string const workers = workers_text(report.workers);
-  std::string who = fmt::format(" x {}, {} tokens a rank", workers, p.tokens);
+  std::string who = fmt::format(" x {}, {} tokens a rank", workers, fmt::join(counts, ", "));
   std::string cast;
   std::string how;
   std::string_view layout = name_of(p.layout);
@@ -90,8 +105,7 @@ std::string headline(Report const& report) {
 }
 
 std::string to_table(Report const& report) {
-  CaseReport const& latest = report.cases.back();
-  return report.options.mode == Mode::latency ? latency_table(latest) : throughput_table(latest);
+  return report.options.mode == Mode::latency ? latency_table(report.cases.back()) : throughput_table(report);
 }
 
 }  // namespace switchyard::cli

@@ -18,8 +18,10 @@ enum class Part : std::uint8_t {
   combine,
   combine_send,
   combine_receive,
-  both,         // a dispatch and a combine
-  layout,       // get_layout
+  both,            // a dispatch and a combine
+  layout,          // get_layout
+  empty_dispatch,  // calls of no tokens: what a call costs before any byte moves
+  empty_combine,
   copy,         // for the copy ceiling: memcpy, or a copy inside the GPU
   stream_copy,  // the same with non-temporal stores
   pss,
@@ -27,8 +29,9 @@ enum class Part : std::uint8_t {
   heap_peak,
 };
 inline constexpr std::array part_names{
-    "nothing", "dispatch", "dispatch_send", "dispatch_receive", "combine", "combine_send",  "combine_receive",
-    "both",    "layout",   "copy",          "stream_copy",      "pss",     "resident_peak", "heap_peak"};
+    "nothing",         "dispatch", "dispatch_send", "dispatch_receive", "combine",       "combine_send",
+    "combine_receive", "both",     "layout",        "empty_dispatch",   "empty_combine", "copy",
+    "stream_copy",     "pss",      "resident_peak", "heap_peak"};
 constexpr std::string_view name_of(Part part) noexcept {
   return part_names[static_cast<std::size_t>(part)];
 }

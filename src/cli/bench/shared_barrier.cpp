@@ -1,6 +1,7 @@
 #include "cli/bench/shared_barrier.hpp"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,6 +24,9 @@ void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chron
   timespec const limit{.tv_sec = timeout.count() / 1000, .tv_nsec = timeout.count() % 1000 * 1000000};
   ::syscall(SYS_futex, &word, FUTEX_WAIT, seen, &limit, nullptr, 0);
 }
+
+// How long a rank stays awake.
+constexpr std::chrono::milliseconds longest_yield{2};
 
 void futex_wake_all(std::atomic<std::uint32_t>& word) noexcept {
   ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
@@ -54,6 +58,7 @@ std::int64_t SharedBarrier::wait(int rank, std::chrono::milliseconds timeout) {
     futex_wake_all(generation_);
     return now;
   }
+  if (yield_until_released(generation)) return released_at_.load(std::memory_order_relaxed);
   Deadline const deadline(timeout);
   while (generation_.load(std::memory_order_acquire) == generation) {
     throw_if_abandoned();
@@ -65,6 +70,18 @@ std::int64_t SharedBarrier::wait(int rank, std::chrono::milliseconds timeout) {
     futex_wait(generation_, generation, std::min(deadline.remaining(), std::chrono::milliseconds{100}));
   }
   return released_at_.load(std::memory_order_relaxed);
+}
+
+// For a moment, which is enough when all ranks have done the same: those that are awake leave the barrier together,
+// while waking up one after the other takes longer than a small call. Acquire: pairs with the release store in
+// wait().
+bool SharedBarrier::yield_until_released(std::uint32_t generation) const {
+  std::int64_t const end = monotonic_ns() + std::chrono::nanoseconds(longest_yield).count();
+  while (monotonic_ns() < end) {
+    if (generation_.load(std::memory_order_acquire) != generation) return true;
+    ::sched_yield();
+  }
+  return false;
 }
 
 void SharedBarrier::abandon(int lost) noexcept {

@@ -31,6 +31,7 @@ class SharedBarrier {
  private:
   explicit SharedBarrier(std::uint32_t ranks) noexcept : ranks_(ranks) {}
   void throw_if_abandoned() const;
+  [[nodiscard]] bool yield_until_released(std::uint32_t generation) const;
   // A rank that has not come to this round; -1 when all have.
   [[nodiscard]] int missing(std::uint32_t generation) const;
 

@@ -1,7 +1,7 @@
 // Low-latency mode under stress: ranks that are held up at any of their signals, orders of halves, routings and
 // numbers of tokens that change from call to call, results that are held for as long as may be and longer. Every
 // byte is checked.
-#include "control/signal_delay.hpp"
+#include "support/delays.hpp"
 #include "support/low_latency_kept.hpp"
 #include "support/low_latency_plan.hpp"
 #include "support/low_latency_trip.hpp"
@@ -13,14 +13,6 @@ class LowLatencyStress : public LowLatencyTest {};
 
 constexpr int trips_a_buffer = 250;  // two calls each
 constexpr int most_kept = 9;         // results whose frames have gone on without them
-
-class Delays {
- public:
-  Delays(std::uint64_t seed, std::uint32_t max_us) { set_signal_delays(seed, max_us); }
-  ~Delays() { set_signal_delays(0, 0); }
-  Delays(Delays const&) = delete;
-  Delays& operator=(Delays const&) = delete;
-};
 
 SlotCase random_sizes(Random& random) {
   SlotCase c;

@@ -86,6 +86,21 @@ TEST_F(CommandLine, AMisspeltVariableIsWarnedOfOnce) {
   EXPECT_EQ(known.err, "");
 }
 
+// Every byte is checked, also where there is none: of ranks that send or receive nothing, and of calls of no
+// tokens.
+TEST_F(CommandLine, BenchmarksCallsOfNoTokens) {
+  std::string const job = "$S bench --engine cpu --ranks 3 --hidden 128 --experts 6 --top-k 2 --iterations 2 ";
+  for (std::string const options :
+       {"--tokens 0,1,5", "--tokens 0 --layout expanded", "--tokens 0,2 --routing all-to-one --outputs any",
+        "--tokens 0,1 --dtype fp8-cast", "--tokens 0,1 --mode latency",
+        "--tokens 0 --mode latency --layout rank"}) {
+    auto const outcome = shell_.run(job + options);
+    EXPECT_EQ(outcome.status, 0) << options << ": " << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("checked: every received byte")) << options;
+  }
+  EXPECT_THAT(shell_.run(job + "--tokens 0").out, HasSubstr("fixed cost: "));
+}
+
 // However few there are, each rank that gets none says so, and nobody waits for the end of a deadline.
 TEST_F(CommandLine, RunningOutOfDescriptorsIsSaidOnce) {
   for (int limit = 6; limit <= 12; ++limit) {

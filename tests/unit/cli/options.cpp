@@ -43,6 +43,13 @@ TEST(BenchOptions, EveryChoiceIsTaken) {
   EXPECT_FALSE(parse("--no-check").check);
 }
 
+TEST(BenchOptions, TakesSeveralCountsOfTokensAndNone) {
+  auto const options = parse("--tokens 0,16,128");
+  EXPECT_NO_THROW(validate(options));
+  EXPECT_EQ(options.token_counts, (std::vector<std::int64_t>{0, 16, 128}));
+  EXPECT_EQ(parse("--tokens 0").problem.tokens, 0);
+}
+
 TEST(BenchOptions, OfTheLatencyMode) {
   auto const by_default = parse("--mode latency");
   EXPECT_NO_THROW(validate(by_default));
@@ -62,7 +69,7 @@ TEST(BenchOptions, OfTheLatencyMode) {
 
 TEST(BenchOptions, RefusesWhatIsOutOfRange) {
   for (char const* const text :
-       {"--ranks 0", "--ranks 65", "--ranks two", "--tokens 0", "--tokens 4k", "--tokens 8,,9", "--coding zip",
+       {"--ranks 0", "--ranks 65", "--ranks two", "--tokens -1", "--tokens 4k", "--tokens 8,,9", "--coding zip",
         "--hidden -1", "--top-k 65", "--experts 0", "--dtype int8", "--iterations 0", "--routing random",
         "--layout", "--timeout-ms -1", "--seed -1", "--unknown 1", "stray"}) {
     EXPECT_THROW(parse(text), CLI::ParseError) << text;
@@ -108,7 +115,7 @@ TEST(BenchOptions, TheLargestSeedIsASeed) {
 }
 
 TEST(BenchOptions, RefusesContradictions) {
-  EXPECT_THROW(validate(parse("--tokens 1,8")), InvalidArgument);
+  EXPECT_THROW(validate(parse("--tokens 1,8 --trace trace.json")), InvalidArgument);
   EXPECT_THROW(validate(parse("--layout rank")), InvalidArgument);
   EXPECT_THROW(validate(parse("--mode latency --layout flat")), InvalidArgument);
   EXPECT_THROW(validate(parse("--mode latency --cast ue8m0")), InvalidArgument);

@@ -31,6 +31,8 @@ Samples samples_of_gpu() {
   samples.of(Clock::device, Part::combine) = {20, 40};
   samples.of(Clock::device, Part::copy) = {100, 100};
   samples.of(Clock::device, Part::layout) = {4, 6};
+  samples.of(Clock::device, Part::empty_dispatch) = {6, 8};
+  samples.of(Clock::device, Part::empty_combine) = {4, 6};
   for (Part const part : {Part::dispatch, Part::combine, Part::layout}) set_phases(samples, part);
   samples.of(Clock::none, Part::pss) = {3 << 20};
   samples.of(Clock::none, Part::heap_peak) = {5};
@@ -56,6 +58,10 @@ TEST(Report, OfAGpuHasItsPhases) {
   EXPECT_EQ(json["dispatch"]["gbps_per_rank"], 8 * 256 / 40.0 / 1e3);
   EXPECT_EQ(json["ceiling"]["copy_kind"], "cudaMemcpy inside the GPU");
   EXPECT_EQ(json["ceiling"]["copy_gbps"], (128 << 20) / 100.0 / 1e3);
+  EXPECT_EQ(json["fixed"].dump(), R"({"dispatch":{"median_us":7.0,"p99_us":7.98,"max_us":8.0},)"
+                                  R"("combine":{"median_us":5.0,"p99_us":5.98,"max_us":6.0}})");
+  EXPECT_EQ(json["tokens"], 8);
+  EXPECT_FALSE(json.contains("cases"));
   EXPECT_EQ(json["memory"]["heap_peak_bytes_per_rank"], 5);
   EXPECT_EQ(
       json["gpu"].dump(),
@@ -69,8 +75,24 @@ TEST(Report, OfAGpuHasItsPhases) {
           "dispatch on the GPU, median us a rank: launch 1.5 count 3.0 agree 4.5 answer 6.0 move 7.5 close 9.0\n"
           "combine on the GPU, median us a rank: launch 1.5 stage 3.0 agree 4.5 sum 6.0 close 7.5\n"
           "layout on the GPU, median us a rank: launch 1.5 count 3.0\n"
+          "fixed cost: 7.0 us a dispatch, 5.0 us a combine (medians of calls of no tokens)\n"
           "layout alone: 5.0 us\n"
           "memory: 3 MiB a rank"));
+}
+
+TEST(Report, OfSeveralCasesHasThemAll) {
+  Report report = report_of_gpu();
+  report.options.token_counts = {0, 8};
+  report.cases.push_back(report.cases[0]);
+  report.cases[0].problem.tokens = 0;
+  auto const json = to_json(report);
+  EXPECT_FALSE(json.contains("tokens"));
+  ASSERT_EQ(json["cases"].size(), 2U);
+  EXPECT_EQ(json["cases"][0]["tokens"], 0);
+  EXPECT_EQ(json["cases"][1]["tokens"], 8);
+  EXPECT_EQ(json["cases"][1]["fixed"]["dispatch"]["median_us"], 7);
+  EXPECT_TRUE(to_table(report).starts_with("8 tokens a rank\n")) << to_table(report);
+  EXPECT_THAT(headline(report), HasSubstr("0, 8 tokens a rank"));
 }
 
 TEST(Report, WithoutPhasesHasNone) {

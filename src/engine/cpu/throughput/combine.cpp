@@ -55,7 +55,7 @@ class CombineRun {
     // with the release store in Signals::report(), which the peer makes before it reuses the rows.
     std::atomic_thread_fence(std::memory_order_acquire);
     link_.signals.check_usable();
-    close_call(link_, epoch_, "combine/close");
+    close();
   }
 
  private:
@@ -128,7 +128,7 @@ class CombineRun {
   void locate() {
     CombineArgs const& args = call_.args;
     for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      Announce const& from = link_.control.announce(link_.rank, peer);
+      Announce const& from = link_.control.announce(link_.rank, peer, epoch_);
       sources_.push_back(
           {.x = located(peer, args.x, from.x_offset),
            .weights = reinterpret_cast<float const*>(located(peer, args.topk_weights, from.weights_offset)),
@@ -199,12 +199,28 @@ class CombineRun {
     });
   }
 
+  // Returns when all ranks that had tokens here have read their rows.
+  void close() {
+    TraceScope const span("combine/close", link_.rank);
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
+      if (routing().sends_to(peer)) {
+        link_.signals.publish(peer, link_.control.done(peer, link_.rank).epoch,
+                              epoch_);  // pairs with the wait below
+      }
+    }
+    Deadline const deadline = link_.signals.deadline();
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
+      if (!routing().receives_from(peer)) continue;
+      link_.signals.wait(link_.control.done(link_.rank, peer).epoch, {peer, epoch_, "combine/close"}, deadline);
+    }
+  }
+
   Engine& engine_;
   CombineCall& call_;
   Link link_;
   std::uint64_t epoch_;
   Announcement announcement_;
-  std::vector<SymmetricHeap::Block> staged_;  // they go after close_call(), when every peer has read them
+  std::vector<SymmetricHeap::Block> staged_;  // they go after close(), when every peer has read them
   std::vector<SourceRows> sources_;
 };
 

@@ -1,5 +1,6 @@
-// Throughput dispatch: all ranks announce the call, each receiver answers where rows go, sources place them, and
-// flags say that they have arrived.
+// Throughput dispatch: all ranks announce the call, and offer a block for their results if that can be done
+// beforehand; where offers do not fit, each receiver answers where rows go. Sources place them, and flags say that
+// they have arrived.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "call/heap_tensors.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/throughput/place.hpp"
+#include "engine/cpu/throughput/row_totals.hpp"
 #include "engine/cpu/token_chunks.hpp"
 
 namespace switchyard::cpu {
@@ -19,6 +21,11 @@ namespace {
 
 // Row numbers are 32 bits wide.
 constexpr std::int64_t most_rows = std::numeric_limits<std::int32_t>::max();
+// Room for more than arrives is taken from the heap only for calls in which the time of a round counts. Larger
+// results would land where the heap is not warm.
+constexpr std::size_t most_offered = std::size_t{32} << 20;
+// What a rank with fewer tokens takes for granted that the others send.
+constexpr std::int64_t least_offered_tokens = 16;
 
 }  // namespace
 
@@ -34,9 +41,13 @@ class DispatchRun {
         epoch_(++engine.epoch_) {}
 
   void run() {
+    offer();
     announce();
-    answer();
-    collect();
+    if (!cached()) place_sources();
+    if (!take_offers()) {
+      answer();
+      collect();
+    }
     place();
     arrive();
   }
@@ -48,10 +59,38 @@ class DispatchRun {
     return 1 + static_cast<std::size_t>(engine_.experts_.count(rank));
   }
 
-  // Writes into every receiver's control block how many rows it will get from this rank.
+  // How many rows the own result may get, as far as this rank can know now; nothing where it takes no block before
+  // it has heard from all.
+  [[nodiscard]] std::optional<std::int64_t> rows_to_offer() const {
+    if (cached()) return routing_.rows_of_rank[static_cast<std::size_t>(link_.rank)];
+    if (expanded()) return std::nullopt;  // the first rows follow from counts that only receivers have
+    if (call_.block) return call_.shape.rows;
+    std::int64_t const tokens =
+        std::max(routing_.num_tokens, std::min(least_offered_tokens, engine_.options_.max_tokens));
+    ReceiveShape shape = call_.shape;
+    shape.rows = tokens * link_.num_ranks;
+    if (shape.rows > most_rows || receive_block(shape).bytes > most_offered) return std::nullopt;
+    return shape.rows;
+  }
+
+  // Takes a block for the result beforehand.
+  void offer() {
+    if (call_.refusal) return;
+    auto const rows = rows_to_offer();
+    if (!rows) return;
+    if (!call_.block) {
+      ReceiveShape shape = call_.shape;
+      shape.rows = *rows;
+      call_.block = offered_ = engine_.heap_->allocate(receive_block(shape).bytes);
+    }
+    if (call_.block) offered_rows_ = *rows;
+  }
+
+  // Writes into every rank's control block how many rows it and all others will get from this rank.
   void send_counts() {
     for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      auto const counts = link_.control.counts(peer, link_.rank);
+      auto const counts = link_.control.counts(peer, link_.rank, epoch_);
+      std::ranges::copy(routing_.table.rows_per_rank, link_.control.totals(peer, link_.rank, epoch_).begin());
       counts[0] = routing_.table.rows_per_rank[static_cast<std::size_t>(peer)];
       auto const first = static_cast<std::size_t>(engine_.experts_.first(peer));
       bool const by_expert = !routing_.table.slots_per_expert.empty();
@@ -64,8 +103,13 @@ class DispatchRun {
   void announce() {
     TraceScope const span("dispatch/announce", link_.rank);
     if (!call_.refusal && !cached()) send_counts();
-    open_call(link_,
-              {.epoch = epoch_, .phase = "dispatch/announce", .terms = terms_of(call_), .refusal = call_.refusal});
+    bool const offers = offered_rows_ >= 0;
+    open_call(link_, {.epoch = epoch_,
+                      .phase = "dispatch/announce",
+                      .terms = terms_of(call_),
+                      .refusal = call_.refusal,
+                      .block_offset = offers ? static_cast<std::int64_t>(call_.block->offset) : -1,
+                      .block_rows = offered_rows_});
   }
 
   // Sums up the sources' counts into this rank's placement.
@@ -73,7 +117,7 @@ class DispatchRun {
     std::size_t const slots = slots_of(link_.rank);
     std::vector<std::int64_t> counts;
     for (int source = 0; source < link_.num_ranks; ++source) {
-      auto const row = link_.control.counts(link_.rank, source).first(slots);
+      auto const row = link_.control.counts(link_.rank, source, epoch_).first(slots);
       counts.insert(counts.end(), row.begin(), row.end());
     }
     std::int64_t const max_count = engine_.options_.max_tokens * std::max<std::int64_t>(routing_.top_k, 1);
@@ -82,12 +126,65 @@ class DispatchRun {
                                    .local_experts = engine_.experts_.count(link_.rank),
                                    .expert_alignment = routing_.expert_alignment,
                                    .counts = counts};
+    checked([&] { fresh_->placement = place_rows(problem, max_count); });
+  }
+
+  // What is wrong with counts only this rank has seen, so the peers must learn of it.
+  template <typename Step>
+  void checked(Step const& step) {
     try {
-      fresh_->placement = place_rows(problem, max_count);
+      step();
     } catch (InvalidArgument const& error) {
-      // Only this rank has seen it, so the peers must learn of it.
       link_.signals.fail(SystemError(error.what(), {.rank = link_.rank, .phase = "dispatch/answer"}));
     }
+  }
+
+  // Where a peer offers a block, and the rows of its result.
+  struct Offer {
+    std::uint64_t offset = 0;
+    std::int64_t rows = 0;
+  };
+
+  // The offers of all ranks, if every result fits. All ranks see the same numbers, so all or none take the offers.
+  std::optional<std::vector<Offer>> find_offers(std::optional<RowTotals> const& totals) const {
+    std::vector<Offer> offers;
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
+      Announce const& from = link_.control.announce(link_.rank, peer, epoch_);
+      std::int64_t const rows =
+          cached() ? routing_.rows_of_rank[static_cast<std::size_t>(peer)] : totals->rows_of(peer);
+      if (rows > from.block_rows) return std::nullopt;
+      bool const worst = !cached() && call_.args.num_worst_tokens > 0;
+      offers.push_back({static_cast<std::uint64_t>(from.block_offset), worst ? from.block_rows : rows});
+    }
+    return offers;
+  }
+
+  // Returns false when there is a rank whose result does not fit into what it offers; then all ranks must answer.
+  bool take_offers() {
+    TraceScope const span("dispatch/offers", link_.rank);
+    std::optional<RowTotals> totals;
+    std::optional<std::vector<Offer>> offers;
+    if (cached() || !expanded()) {
+      if (!cached()) checked([&] { totals.emplace(link_, epoch_, engine_.options_.max_tokens); });
+      offers = find_offers(totals);
+    }
+    if (!offers) {
+      if (offered_) call_.block.reset();  // nobody writes there
+      offered_.reset();
+      return false;
+    }
+    if (offered_) shorten_block((*offers)[static_cast<std::size_t>(link_.rank)].rows);
+    if (!cached()) fresh_->rows_of_rank.clear();
+    for (int peer = 0; peer < link_.num_ranks; ++peer) locate(peer, (*offers)[static_cast<std::size_t>(peer)]);
+    if (!cached()) resolve_rows([&](int peer) { return std::vector{totals->first_row(link_.rank, peer)}; });
+    return true;
+  }
+
+  void shorten_block(std::int64_t rows) {
+    if (!cached() && rows != routing_.placement.rows)
+      fail_broken(link_.rank, "rows", rows, routing_.placement.rows);
+    call_.shape.rows = rows;
+    engine_.heap_->trim(*call_.block, receive_block(call_.shape).bytes);
   }
 
   // Takes the block for the result, or returns why it cannot be had.
@@ -114,7 +211,6 @@ class DispatchRun {
 
   void answer() {
     TraceScope const span("dispatch/answer", link_.rank);
-    if (!cached()) place_sources();
     auto const refusal = make_block();
     std::size_t const slots = slots_of(link_.rank);
     for (int source = 0; source < link_.num_ranks; ++source) {
@@ -146,15 +242,20 @@ class DispatchRun {
                   {.rank = peer, .phase = "dispatch/answer"});
     }
     if (!cached()) fresh_->rows_of_rank.clear();
-    for (int peer = 0; peer < link_.num_ranks; ++peer) locate(peer);
-    if (!cached()) resolve_rows();
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
+      // Read once, so that what was checked is what is used.
+      Answer const& from = link_.control.answer(link_.rank, peer);
+      locate(peer, {from.block_offset, from.rows});
+    }
+    if (cached()) return;
+    resolve_rows([&](int peer) {
+      auto const answered = link_.control.starts(link_.rank, peer).first(slots_of(peer));
+      return std::vector(answered.begin(), answered.end());
+    });
   }
 
-  // Reads the peer's answer once, so that what was checked is what is used.
-  void locate(int peer) {
-    Answer const& from = link_.control.answer(link_.rank, peer);
-    std::int64_t const rows = from.rows;
-    std::uint64_t const offset = from.block_offset;
+  void locate(int peer, Offer const& place) {
+    auto const [offset, rows] = place;
     auto const index = static_cast<std::size_t>(peer);
     ReceiveShape shape = call_.shape;
     shape.rows = rows;
@@ -177,13 +278,12 @@ class DispatchRun {
         {.rank = link_.rank, .peer = peer, .phase = "dispatch/collect"}));
   }
 
-  // Turns row numbers within a stream into rows of the receiver's result.
-  void resolve_rows() {
+  // Turns row numbers within a stream into rows of the receiver's result. `starts_at`: the first row of each of
+  // this rank's streams at a peer.
+  template <typename StartsAt>
+  void resolve_rows(StartsAt const& starts_at) {
     std::vector<std::vector<std::int64_t>> starts;
-    for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      auto const answered = link_.control.starts(link_.rank, peer).first(slots_of(peer));
-      check_starts(peer, starts.emplace_back(answered.begin(), answered.end()));
-    }
+    for (int peer = 0; peer < link_.num_ranks; ++peer) check_starts(peer, starts.emplace_back(starts_at(peer)));
     for (Route& route : fresh_->table.routes) {
       std::size_t const stream =
           expanded() ? static_cast<std::size_t>(1 + route.expert - engine_.experts_.first(route.rank)) : 0;
@@ -214,16 +314,19 @@ class DispatchRun {
     });
   }
 
+  // A rank that sends no rows says nothing, and nobody waits for it.
   void arrive() {
     TraceScope const span("dispatch/arrive", link_.rank);
     for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      link_.signals.publish(peer, link_.control.arrived(peer, link_.rank).epoch,
-                            epoch_);  // pairs with the wait below
+      if (routing_.sends_to(peer))
+        link_.signals.publish(peer, link_.control.arrived(peer, link_.rank).epoch,
+                              epoch_);  // pairs with the wait below
     }
     Deadline const deadline = link_.signals.deadline();
     for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      link_.signals.wait(link_.control.arrived(link_.rank, peer).epoch, {peer, epoch_, "dispatch/arrive"},
-                         deadline);
+      if (routing_.receives_from(peer))
+        link_.signals.wait(link_.control.arrived(link_.rank, peer).epoch, {peer, epoch_, "dispatch/arrive"},
+                           deadline);
     }
   }
 
@@ -234,6 +337,8 @@ class DispatchRun {
   detail::Routing* fresh_;  // the same object, which this call fills in; null when cached
   std::uint64_t epoch_;
   std::vector<Destination> destinations_;
+  std::optional<SymmetricHeap::Block> offered_;  // the call's block, if it was taken to be offered
+  std::int64_t offered_rows_ = -1;               // -1: none
 };
 
 void Engine::dispatch(DispatchCall& call) {
