@@ -19,9 +19,6 @@ namespace switchyard {
 
 namespace {
 
-// A sleeper wakes up this often, to find peers that died and could not ring.
-constexpr std::chrono::milliseconds look_up_interval{50};
-
 // The futex is not private, since the word is shared between processes.
 void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chrono::milliseconds timeout) noexcept {
   timespec const limit{.tv_sec = timeout.count() / 1000, .tv_nsec = timeout.count() % 1000 * 1'000'000};
@@ -107,7 +104,7 @@ void Signals::sleep(Condition const& arrived, Deadline const& deadline) const no
   std::uint32_t const seen = own.doorbell.load(std::memory_order_acquire);
   // Acquire: pairs with the release store in report().
   bool const awake = arrived() || own.abort.state.load(std::memory_order_acquire) == 2;
-  if (!awake) futex_wait(own.doorbell, seen, std::min(deadline.remaining(), look_up_interval));
+  if (!awake) futex_wait(own.doorbell, seen, std::min(deadline.remaining(), policy_.nap));
   own.sleepers.fetch_sub(1, std::memory_order_relaxed);  // a peer that reads the old value wakes us once too often
 }
 

@@ -24,6 +24,7 @@ struct WaitPolicy {
   std::chrono::milliseconds timeout{0};
   std::chrono::microseconds spin{0};  // how long a wait stays awake before it sleeps
   bool yields = false;                // meanwhile it gives its core to whoever else is ready
+  std::chrono::milliseconds nap{50};  // how long a sleep lasts at most: a peer that died could not ring
 };
 
 // What a wait is for; it goes into the error when the wait fails.

@@ -55,7 +55,7 @@ struct ControlHeader {
   std::uint32_t num_ranks;
   std::uint32_t rank;
   std::uint64_t segment_bytes;
-  // Peers count up here what they have signalled; the owner sleeps on this futex word.
+  // The owner sleeps on this futex word. While it does, peers that signal count up here.
   alignas(cache_line) std::atomic<std::uint32_t> doorbell;
   std::atomic<std::uint32_t> sleepers;
   std::atomic<std::uint32_t> left;  // 1: the owner's buffer goes away, and it takes part in nothing any more
@@ -102,7 +102,7 @@ struct ControlLayout {
   std::size_t announces = 0;  // Announce[2][num_ranks], by parity of the epoch and source
   std::size_t answers = 0;    // Answer[num_ranks], by receiver
   std::size_t arrived = 0;    // Flag[num_ranks]: payload of a dispatch is there, by source
-  std::size_t done = 0;       // Flag[num_ranks]: the peer has read all it wanted, by peer
+  std::size_t done = 0;       // Flag[num_ranks]: the peer has read its rows of the owner's outputs, by peer
   // i64[2][num_ranks][1 + max local experts]: rows, rows per local expert, by parity of the epoch and source
   std::size_t counts = 0;
   std::size_t totals = 0;  // i64[2][num_ranks][num_ranks]: rows for each receiver, by parity and source

@@ -44,6 +44,9 @@ Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, Sha
              .progress = {communicator.rank() == 0 && !is_latency(), options_.warmup + options_.iterations + 2}} {
   report_.workers = tools_.workers =
       options_.workers > 0 ? options_.workers : std::max(1, report_.machine.cores / options_.problem.ranks);
+  // What is run, which may be less than was asked for.
+  report_.options.token_counts.clear();
+  for (Case const& of : cases) report_.options.token_counts.push_back(of.problem().tokens);
 }
 
 void Rank::say_result(std::string const& text) const {

@@ -250,7 +250,11 @@ void Throughput::measure(Samples& samples) {
   int const between_copies = is_small() ? 1 + case_.options().iterations / 10 : 1;
   for (int i = 0; i < case_.options().iterations; ++i) {
     tools_.progress.step("measuring");
-    if (i % between_copies == 0) measure_copy(copies, samples);
+    if (i % between_copies == 0) {
+      measure_copy(copies, samples);
+      Samples unused;
+      if (is_small()) iterate(unused);
+    }
     iterate(samples);
     Layout layout;
     if (memory_.on_gpu()) {

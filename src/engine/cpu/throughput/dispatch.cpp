@@ -24,6 +24,8 @@ constexpr std::int64_t most_rows = std::numeric_limits<std::int32_t>::max();
 // Room for more than arrives is taken from the heap only for calls in which the time of a round counts. Larger
 // results would land where the heap is not warm.
 constexpr std::size_t most_offered = std::size_t{32} << 20;
+// A block is offered that takes a fourth of the largest free range at most.
+constexpr std::size_t least_left = 4;
 // What a rank with fewer tokens takes for granted that the others send.
 constexpr std::int64_t least_offered_tokens = 16;
 
@@ -81,7 +83,11 @@ class DispatchRun {
     if (!call_.block) {
       ReceiveShape shape = call_.shape;
       shape.rows = *rows;
-      call_.block = offered_ = engine_.heap_->allocate(receive_block(shape).bytes);
+      std::size_t const bytes = receive_block(shape).bytes;
+      // Others may want memory meanwhile.
+      if (bytes > engine_.heap_->allocator().largest_free() / least_left) return;
+      call_.block = engine_.heap_->allocate(bytes);
+      offered_ = call_.block.has_value();
     }
     if (call_.block) offered_rows_ = *rows;
   }
@@ -170,7 +176,7 @@ class DispatchRun {
     }
     if (!offers) {
       if (offered_) call_.block.reset();  // nobody writes there
-      offered_.reset();
+      offered_ = false;
       return false;
     }
     if (offered_) shorten_block((*offers)[static_cast<std::size_t>(link_.rank)].rows);
@@ -273,9 +279,10 @@ class DispatchRun {
   }
 
   [[noreturn]] void fail_broken(int peer, char const* what, std::int64_t seen, std::int64_t rows) {
-    link_.signals.fail(SystemError(
-        fmt::format("rank {}: answer of rank {} is broken: {} {} with {} rows", link_.rank, peer, what, seen, rows),
-        {.rank = link_.rank, .peer = peer, .phase = "dispatch/collect"}));
+    link_.signals.fail(
+        SystemError(fmt::format("rank {}: what rank {} said of its block is broken: {} {} with {} rows", link_.rank,
+                                peer, what, seen, rows),
+                    {.rank = link_.rank, .peer = peer, .phase = "dispatch/collect"}));
   }
 
   // Turns row numbers within a stream into rows of the receiver's result. `starts_at`: the first row of each of
@@ -337,8 +344,8 @@ class DispatchRun {
   detail::Routing* fresh_;  // the same object, which this call fills in; null when cached
   std::uint64_t epoch_;
   std::vector<Destination> destinations_;
-  std::optional<SymmetricHeap::Block> offered_;  // the call's block, if it was taken to be offered
-  std::int64_t offered_rows_ = -1;               // -1: none
+  bool offered_ = false;            // the call's block was taken to be offered
+  std::int64_t offered_rows_ = -1;  // -1: none
 };
 
 void Engine::dispatch(DispatchCall& call) {
