@@ -259,6 +259,16 @@ TEST(ReadBlocks, OfTheOneCallerAreFreeAtOnce) {
   check(g.heap->allocate(unit).has_value(), "the next call comes behind what its caller has queued");
 }
 
+TEST(ReadBlocks, OfTheOneCallerMayBeWrittenByItAlone) {
+  Growing g(16, 0);
+  check(!g.heap->is_only_caller(usual), "before the first call");
+  static_cast<void>(g.heap->note_caller(usual));
+  check(g.heap->is_only_caller(usual), "the one caller");
+  check(!g.heap->is_only_caller(other), "another stream");
+  static_cast<void>(g.heap->note_caller(other));
+  for (std::uintptr_t const each : {usual, other}) check(!g.heap->is_only_caller(each), "one of two callers");
+}
+
 TEST(ReadBlocks, OfAnEarlierCallerHoldUpTheFirstCallOfAnotherAndNoOther) {
   Growing g(32, 0);
   static_cast<void>(g.heap->note_caller(usual));
