@@ -38,11 +38,13 @@ def _fresh_plan(topk_idx: Any, asked: Asked, num_ranks: int, most_tokens: int) -
         raise wrong_type("topk_idx", "a torch.Tensor (or handle)", topk_idx)
     if topk_idx.ndim != 2:
         raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
-    sizes = num_ranks, most_tokens, 0 if asked[4] in (None, True) else topk_idx.shape[1]
-    try:
-        return _known_plan(sizes, *asked)
-    except TypeError:  # of an argument, or of one that cannot be looked up
-        return _plan_with(sizes, *asked)
+    sizes = num_ranks, most_tokens, 0 if asked[4] is None or asked[4] is True else topk_idx.shape[1]
+    plain = type(most_tokens) is int and _plain.issuperset(map(type, asked))
+    return (_known_plan if plain else _plan_with)(sizes, *asked)
+
+
+# Of what is looked up. A tensor of one number is the same key whatever its number is.
+_plain = frozenset((int, bool, type(None)))
 
 
 def _plan_with(
@@ -63,7 +65,7 @@ def _plan_with(
     alignment = 1 if alignment is None else number("expert_alignment", alignment)
     most = number("num_max_tokens_per_rank", most_tokens if most is None else most)
     experts, sms = number("num_experts", num_experts), number("num_sms", num_sms)
-    plan = Plan(do_expand, experts, alignment, most, 0, sms)
+    plan = Plan(bool(do_expand), experts, alignment, most, 0, sms)
     if do_cpu_sync is None or do_cpu_sync:
         return plan
     if most <= 0:
