@@ -176,8 +176,8 @@ void bind_buffer(nb::module_& module) {
   bind_options(module);
   module.def("on_memory_shortage", &set_relief, nb::arg("relief"));
   module.def("record_stream", [](std::uintptr_t data, std::uintptr_t stream) {
-    record_stream(reinterpret_cast<void const*>(data),
-                  stream);  // NOLINT(performance-no-int-to-ptr): as Python has it
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): as Python has it
+    record_stream(reinterpret_cast<void const*>(data), stream);
   });
   module.def("get_layout", &layout_of, nb::arg("topk_idx"), nb::arg("num_experts"), nb::arg("num_ranks"));
   nb::class_<PyBuffer> buffer(module, "Buffer");
