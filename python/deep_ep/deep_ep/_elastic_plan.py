@@ -39,12 +39,10 @@ def _fresh_plan(topk_idx: Any, asked: Asked, num_ranks: int, most_tokens: int) -
     if topk_idx.ndim != 2:
         raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
     sizes = num_ranks, most_tokens, 0 if asked[4] is None or asked[4] is True else topk_idx.shape[1]
-    plain = type(most_tokens) is int and _plain.issuperset(map(type, asked))
-    return (_known_plan if plain else _plan_with)(sizes, *asked)
-
-
-# Of what is looked up. A tensor of one number is the same key whatever its number is.
-_plain = frozenset((int, bool, type(None)))
+    try:
+        return _known_plan(sizes, *asked)
+    except TypeError:  # of an argument, or of one that cannot be looked up
+        return _plan_with(sizes, *asked)
 
 
 def _plan_with(
@@ -77,8 +75,16 @@ def _plan_with(
     return plan._replace(num_worst_tokens=worst)
 
 
+_plain = frozenset((int, bool, type(None)))
+
+
 # Callers pass the same arguments in every step. By type, too: 8.0 is equal to 8, and is not a number of experts.
-_known_plan = lru_cache(maxsize=1024, typed=True)(_plan_with)
+@lru_cache(maxsize=1024, typed=True)
+def _known_plan(sizes: tuple[int, int, int], *asked: Any) -> Plan:
+    """Raises TypeError, and keeps nothing, for a tensor of one number, which is the same key whatever the number is."""
+    if not _plain.issuperset(map(type, (*sizes, *asked))):
+        raise TypeError
+    return _plan_with(sizes, *asked)
 
 
 def _repeated_plan(handle: Any, topk_idx: torch.Tensor | None, asked: Asked) -> Plan:

@@ -271,8 +271,9 @@ class Buffer(LowLatencyCalls):
         engine, received = self._engines.latest, None
         if engine is not None and topk_idx is not None and previous_event is None and not allocate_on_comm_stream:
             options = self._options_as_before(config, async_finish, expert_alignment, num_worst_tokens)
-            if options is not None and not isinstance(num_tokens_per_expert, int):  # a number is for V2
-                received = dispatch_as_before(engine, x, topk_idx, topk_weights, num_tokens_per_expert, options)
+            experts: Any = num_tokens_per_expert
+            if options is not None and type(experts) is not int:  # V2 alone takes a number
+                received = dispatch_as_before(engine, x, topk_idx, topk_weights, experts, options)
         if received is None:
             asked = config, expert_alignment, num_worst_tokens
             after = previous_event, async_finish, allocate_on_comm_stream
@@ -280,7 +281,7 @@ class Buffer(LowLatencyCalls):
             engine, received = self._dispatch_anew(x, num_tokens_per_expert, routing, asked, after)
         assert engine is not None
         recv_x, recv_scales, recv_idx, recv_weights, counts, core, event = received
-        on_gpu = recv_x.is_cuda
+        on_gpu = async_finish and recv_x.is_cuda
         if recv_scales is not None:
             recv_x = recv_x, recv_scales
         worst = index(num_worst_tokens)
@@ -299,7 +300,7 @@ class Buffer(LowLatencyCalls):
         on_gpu = self._engines.on_gpu
         try:
             sms, alignment, worst = _wanted_sms(config), index(alignment), index(worst)
-            queued = bool(asynchronous and (on_gpu or worst > 0))
+            queued = on_gpu or worst > 0 if asynchronous else False
             sms = self._engines.num_sms_as_before(sms)
             return dispatch_options(sms, queued, (alignment, False, False), worst, not on_gpu)
         except Exception:

@@ -295,7 +295,7 @@ class ElasticBuffer:
             if stats is not None:
                 check_stats(stats, interop.local_experts(plan.num_experts, self.rank, self.group_size))
             by_column = use_tma_aligned_col_major_sf and isinstance(x, tuple) and len(x) == 2 and x[1] is not None
-            queued = bool(async_with_compute_stream and stats is None and not by_column)
+            queued = stats is None and not by_column if async_with_compute_stream else False
         except Exception:
             engines.refuse(interop.refuse_dispatch, handle)
             raise
@@ -312,7 +312,7 @@ class ElasticBuffer:
         except InvalidArgument as error:
             raise explained_rows(error) from error
         recv_x, recv_scales, recv_idx, recv_weights, counts, core, event = received
-        on_gpu = recv_x.is_cuda
+        on_gpu = async_with_compute_stream and recv_x.is_cuda
         made = handle
         if made is None:
             assert topk_idx is not None and engine is not None  # there is a result

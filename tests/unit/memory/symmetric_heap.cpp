@@ -67,7 +67,7 @@ class Streams {
  public:
   class Fence final : public StreamFence {
    public:
-    Fence(Streams& streams, std::vector<std::uintptr_t> names) : streams_(streams) {
+    Fence(Streams& streams, std::vector<std::uintptr_t> const& names) : streams_(streams) {
       for (std::uintptr_t const name : names) until_[name] = streams.queued_[name];
     }
     [[nodiscard]] bool passed() const noexcept override {
