@@ -39,9 +39,6 @@ enum class EngineKind : std::uint8_t {
 // complete. Throws Unsupported in a build without CUDA, and SystemError.
 void wait_for_stream(int device, std::uintptr_t cuda_stream);
 
-// Queues a copy of `bytes` within the memory of GPUs. Throws Unsupported in a build without CUDA, and SystemError.
-void copy_on_stream(void* to, void const* from, std::size_t bytes, std::uintptr_t cuda_stream);
-
 // What has been queued on `cuda_stream` (a cudaStream_t) reads the memory at `data`, which belongs to a result of a
 // call on a GPU. The memory is not used again before that is complete. Without it, work on other streams than those
 // of calls must be complete, or come before the next call in the order of streams, when a result is released.
@@ -254,8 +251,14 @@ class Buffer {
   // whose counts only the handle has.
   bool add_received(Handle const& handle, TensorView to, std::uintptr_t cuda_stream = 0);
   // Not collective. A copy of scales [n, G] of 4 bytes each, f32 or i32, with the strides {1, n rounded up to 4}:
-  // what the copy engines of GPUs take. CUDA engine: on `cuda_stream`. Throws OutOfMemory on this rank only.
+  // what the copy engines of GPUs take. CUDA engine: on `cuda_stream`, behind which a dispatch must be. Returns an
+  // empty tensor, and does nothing, where the heap has no room at once.
   [[nodiscard]] Tensor by_column(ConstTensorView scales, std::uintptr_t cuda_stream = 0);
+  // Not collective. A copy of a tensor [n, m] in the heap, for after a call that was given it. CUDA engine: on
+  // `cuda_stream`, that of the latest call. Returns an empty tensor, and does nothing, for one with gaps, where the
+  // heap has no room at once, and where `cuda_stream` does not come behind all that may still read free parts of
+  // the heap: after an asynchronous call, when earlier calls named other streams.
+  [[nodiscard]] Tensor copy(ConstTensorView source, std::uintptr_t cuda_stream = 0);
 
   // Not collective. Waits until all calls so far are complete, and throws what they found. The CUDA engine's calls
   // return before their rows have moved; what goes wrong later is thrown here, by the next call, or by waiting for

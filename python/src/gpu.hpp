@@ -3,6 +3,7 @@
 
 #include "switchyard/buffer.hpp"
 #include "switchyard/low_latency.hpp"
+#include "tensors/dtypes.hpp"
 #include "tensors/exchange.hpp"
 #include "tensors/inputs.hpp"
 #include "waiting.hpp"
@@ -18,6 +19,22 @@ bool on_gpu(AnyBuffer const& buffer) {
 template <typename AnyBuffer>
 int gpu_of(AnyBuffer const& buffer) {
   return on_gpu(buffer) ? buffer.options().device : 0;
+}
+
+// Does the tensor lie where the buffer's results do?
+template <typename AnyBuffer>
+bool lies_with(AnyBuffer const& buffer, dlpack::Device device) {
+  if (!on_gpu(buffer)) return device_of(device.type) == Device::cpu;
+  return device_of(device.type) == Device::cuda && device.id == gpu_of(buffer);
+}
+
+// Are these the x and the ids of a call of this buffer, by their dimensions and the device of x? Otherwise it may
+// be a call of another buffer, or a wrong one.
+template <typename AnyBuffer>
+bool sizes_fit(AnyBuffer const& buffer, dlpack::Tensor const& x, dlpack::Tensor const& ids) {
+  auto const& made_for = buffer.options();
+  return x.ndim == 2 && x.shape[1] == made_for.hidden && ids.ndim == 2 && ids.shape[1] == made_for.top_k &&
+         lies_with(buffer, x.device);
 }
 
 // Device -1 is the current GPU of the calling thread. Buffers are made in another thread, so it is looked up here.

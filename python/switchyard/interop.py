@@ -161,7 +161,7 @@ def dispatch_tensors(
 
     Returns:
         x, scales, topk_idx, topk_weights, tokens_per_expert, the handle, as in the result of a dispatch; the event of a
-        queued call, or None.
+        queued call, or None. On the CPU engine the tensors of a queued call without num_worst_tokens are None.
     """
     return buffer._core.dispatch_tensors(x, scales, topk_idx, topk_weights, routing, options)  # type: ignore[return-value]
 
@@ -181,7 +181,6 @@ def dispatch_if_it_fits(
     Returns:
         What dispatch_tensors returns; None, and nothing has happened, unless x and topk_idx are tensors with a C
         exchange table on the buffer's device, and their dimensions and experts are those that the buffer was made for.
-        None, too, for scales with the option `queued`.
     """
     return buffer._core.dispatch_if_it_fits(x, topk_idx, topk_weights, experts, options)  # type: ignore[return-value]
 
@@ -233,8 +232,8 @@ def add_received(buffer: Buffer, handle: _core.Handle, to: Any) -> bool:
         to: [L] int32 or int64, a tensor with a C exchange table.
 
     Returns:
-        False, and nothing has happened, if `to` is of another dtype or does not lie where results do, or if the
-        dispatch ran in rounds on a GPU.
+        False, and nothing has happened, if `to` is of another dtype, has its numbers in one place (stride 0) or does
+        not lie where results do, or if the dispatch ran in rounds on a GPU.
     """
     return buffer._core.add_received(handle, to)
 
@@ -246,7 +245,8 @@ def by_column(buffer: Buffer, scales: Any) -> Any:
         scales: float32 or int32, a tensor with a C exchange table on the device of results.
 
     Returns:
-        [n, G] in memory of the buffer, written on the current stream; None: there is no room.
+        [n, G] in memory of the buffer, written on the current stream, which must be behind a dispatch of the buffer;
+        None: there is no room at once.
     """
     return buffer._core.by_column(scales)
 

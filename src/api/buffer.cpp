@@ -65,6 +65,10 @@ Tensor Buffer::by_column(ConstTensorView scales, std::uintptr_t cuda_stream) {
   return state_->by_column(scales, cuda_stream);
 }
 
+Tensor Buffer::copy(ConstTensorView source, std::uintptr_t cuda_stream) {
+  return state_->copy(source, cuda_stream);
+}
+
 void Buffer::synchronize() {
   state_->synchronize();
 }

@@ -92,8 +92,4 @@ void wait_for_stream(int device, std::uintptr_t cuda_stream) {
   require_gpu_tools().wait_for_stream(device, cuda_stream);
 }
 
-void copy_on_stream(void* to, void const* from, std::size_t bytes, std::uintptr_t cuda_stream) {
-  require_gpu_tools().copy_async(to, from, bytes, cuda_stream);
-}
-
 }  // namespace switchyard

@@ -1,6 +1,7 @@
 #include "call/throughput.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "call/heap_tensors.hpp"
 #include "layout/fp8.hpp"
@@ -18,7 +19,7 @@ CallTerms terms_of(DispatchCall const& call) {
   terms[Term::top_k] = call.routing->top_k;
   terms[Term::topk_dtype] = args.topk_idx.given() ? static_cast<std::int64_t>(args.topk_idx.dtype) : -1;
   terms[Term::topk_weights] = args.topk_weights.given() ? 1 : 0;
-  terms[Term::scales] = static_cast<std::int64_t>(call.shape.scale_bytes);
+  terms[Term::scales] = term_of_scales({args.cast_to_fp8 ? DType::f32 : args.scales.dtype, call.shape.scale_bytes});
   terms[Term::cast] = args.cast_to_fp8 ? 1 : 0;
   terms[Term::layout] = static_cast<std::int64_t>(call.routing->layout);
   terms[Term::alignment] = call.routing->expert_alignment;
@@ -86,6 +87,14 @@ std::shared_ptr<void> both(std::shared_ptr<void> const& first, std::shared_ptr<v
   return std::make_shared<std::pair<std::shared_ptr<void>, std::shared_ptr<void>>>(first, second);
 }
 
+// A tensor of the heap as it is now; empty where that has no room.
+Tensor room(SymmetricHeap& heap, DType dtype, std::array<std::int64_t, 2> shape, Device device) {
+  auto const bytes = static_cast<std::size_t>(shape[0]) * static_cast<std::size_t>(shape[1]) * size_of(dtype);
+  auto const block = heap.allocate(bytes);
+  if (!block) return {};
+  return tensor_at(block->data, dtype, {shape[0], shape[1]}, device, block->owner);
+}
+
 }  // namespace
 
 void divide_block(SymmetricHeap& heap, DispatchCall& call) {
@@ -118,14 +127,20 @@ void fill_tensors(DispatchCall const& call, Device device, Dispatched& result) {
   result.source_token = tensor_at(data + parts.source_token, DType::i32, {shape.rows}, device, kept);
 }
 
-Tensor allocate_by_column(SymmetricHeap& heap, ConstTensorView const& scales, Device device) {
+Tensor room_by_column(SymmetricHeap& heap, ConstTensorView const& scales, Device device) {
   constexpr std::int64_t words = 4;  // of the 16 bytes at which the copy engines begin
   std::int64_t const pitch = std::max<std::int64_t>(1, (scales.size(0) + words - 1) / words) * words;
-  Tensor const columns = allocate_tensor(heap, scales.dtype, {scales.size(1), pitch}, device);
+  Tensor const columns = room(heap, scales.dtype, {scales.size(1), pitch}, device);
+  if (!columns.given()) return {};
   TensorView view = columns.view();
   view.shape = {scales.size(0), scales.size(1)};
   view.strides = {1, pitch};
   return {view, columns.owner()};
+}
+
+Tensor room_for_copy(SymmetricHeap& heap, ConstTensorView const& source, Device device) {
+  bool const has_gaps = source.stride(1) != 1 || source.stride(0) != source.size(1);
+  return has_gaps ? Tensor{} : room(heap, source.dtype, {source.size(0), source.size(1)}, device);
 }
 
 void prepare_outputs(CombineCall& call, SymmetricHeap& heap, BufferInfo const& buffer, Combined& result) {

@@ -87,11 +87,14 @@ void divide_block(SymmetricHeap& heap, DispatchCall& call);
 // Makes the tensors of a dispatch's result. They lie in the call's block, and own it together.
 void fill_tensors(DispatchCall const& call, Device device, Dispatched& result);
 
-// Check what Buffer::add_received and Buffer::by_column are given.
+// Check what Buffer::add_received, Buffer::by_column and Buffer::copy are given.
 void check_received(Handle const& handle, TensorView const& to, BufferInfo const& buffer, int rank);
 void check_by_column(ConstTensorView const& scales, BufferInfo const& buffer);
-// The memory of a copy by columns. Throws OutOfMemory.
-Tensor allocate_by_column(SymmetricHeap& heap, ConstTensorView const& scales, Device device);
+void check_source(ConstTensorView const& source, BufferInfo const& buffer);
+// The memory of a copy by columns, and of one without gaps; empty where the heap has no room at once. The caller
+// can copy elsewhere, and should not wait.
+Tensor room_by_column(SymmetricHeap& heap, ConstTensorView const& scales, Device device);
+Tensor room_for_copy(SymmetricHeap& heap, ConstTensorView const& source, Device device);
 
 // Says where a combine's results go: into the caller's tensor, or into new ones. Throws OutOfMemory.
 void prepare_outputs(CombineCall& call, SymmetricHeap& heap, BufferInfo const& buffer, Combined& result);

@@ -142,6 +142,12 @@ void check_received(Handle const& handle, TensorView const& to, BufferInfo const
   check_shape("received_per_expert", to, {local}, buffer.device);
   check_dtype("received_per_expert", to, {DType::i32, DType::i64});
   check_aligned("received_per_expert", to);
+  require(local <= 1 || to.stride(0) != 0,
+          "received_per_expert: stride 0: expected a number for each expert, seen one for all (stride 0)");
+}
+
+void check_source(ConstTensorView const& source, BufferInfo const& buffer) {
+  check_shape("source", source, {any, any}, buffer.device);
 }
 
 void check_by_column(ConstTensorView const& scales, BufferInfo const& buffer) {

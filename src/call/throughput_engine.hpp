@@ -51,6 +51,7 @@ class ThroughputEngine : public std::enable_shared_from_this<ThroughputEngine> {
   // See Buffer. What is not checked there are the tensors.
   virtual bool add_received(Handle const& handle, TensorView const& to, std::uintptr_t cuda_stream) = 0;
   virtual Tensor by_column(ConstTensorView const& scales, std::uintptr_t cuda_stream) = 0;
+  virtual Tensor copy(ConstTensorView const& source, std::uintptr_t cuda_stream) = 0;
   // Waits for all calls so far and throws what they found.
   virtual void synchronize() = 0;
   virtual void reset() = 0;

@@ -21,7 +21,7 @@ constexpr std::array<std::string_view, num_terms> term_names{"call",
                                                              "topk_weights",
                                                              "row_weights",
                                                              "cast_to_fp8",
-                                                             "bytes of scales a token",
+                                                             "scales",
                                                              "layout",
                                                              "expert_alignment",
                                                              "num_worst_tokens",
@@ -42,6 +42,11 @@ std::string show(std::size_t term, std::int64_t value) {
     case Term::topk_weights:
       return value > 1 ? fmt::format("{} columns, of all ranks", value - 1) : pick({"none", "a tensor"}, value);
     case Term::row_weights: return pick({"none", "a tensor"}, value);
+    case Term::scales: {
+      TokenScales const scales = scales_of_term(value);
+      return scales.bytes == 0 ? "none"
+                               : fmt::format("{} bytes of {} a token", scales.bytes, name_of(scales.dtype));
+    }
     case Term::cast: return pick({"false", "true"}, value);
     case Term::dtype:
     case Term::topk_dtype: return value < 0 ? "none" : std::string(name_of(static_cast<DType>(value)));

@@ -3,14 +3,31 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
 #include "base/refusal.hpp"
 #include "control/control_area.hpp"
 #include "control/signals.hpp"
+#include "switchyard/dtype.hpp"
 
 namespace switchyard {
+
+// The scales that travel with a token, as a term: scales of other dtypes are not alike, however many bytes they
+// are.
+struct TokenScales {
+  DType dtype = DType::f32;
+  std::size_t bytes = 0;  // 0: there are none
+};
+[[nodiscard]] constexpr std::int64_t term_of_scales(TokenScales const& scales) noexcept {
+  return scales.bytes == 0
+             ? 0
+             : static_cast<std::int64_t>(scales.bytes << 8U) | static_cast<std::int64_t>(scales.dtype);
+}
+[[nodiscard]] constexpr TokenScales scales_of_term(std::int64_t term) noexcept {
+  return {static_cast<DType>(term & 0xff), static_cast<std::size_t>(term) >> 8U};
+}
 
 // What all ranks must ask alike in one call.
 struct CallTerms {

@@ -13,6 +13,11 @@ std::optional<std::uintptr_t> BlockReaders::note_caller(std::uintptr_t stream) {
   return caller_reads_ ? caller_ : std::nullopt;
 }
 
+bool BlockReaders::is_only_caller(std::uintptr_t stream) const {
+  std::lock_guard const lock(mutex_);
+  return !several_callers_ && caller_ == stream;
+}
+
 void BlockReaders::note(std::size_t block, std::uintptr_t stream) {
   std::lock_guard const lock(mutex_);
   if (!several_callers_ && caller_ == stream) {

@@ -17,6 +17,8 @@ class BlockReaders {
   // first time that a call names another, it returns the earlier one if blocks have been read there: the call must
   // come behind that, too.
   std::optional<std::uintptr_t> note_caller(std::uintptr_t stream);
+  // Whether there were calls, and all have named this stream.
+  [[nodiscard]] bool is_only_caller(std::uintptr_t stream) const;
   // The stream reads the block, which has any number that tells it from others.
   void note(std::size_t block, std::uintptr_t stream);
   // The block is released: the streams whose work so far must be complete before it is used again.

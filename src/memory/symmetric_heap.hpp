@@ -79,6 +79,7 @@ class SymmetricHeap : public std::enable_shared_from_this<SymmetricHeap>, privat
 
   // See BlockReaders.
   std::optional<std::uintptr_t> note_caller(std::uintptr_t stream) { return readers_.note_caller(stream); }
+  [[nodiscard]] bool is_only_caller(std::uintptr_t stream) const { return readers_.is_only_caller(stream); }
 
   // Makes a block of the own heap end after `bytes`, a multiple of the allocator's granule, and returns what is
   // behind as a block of its own; nothing when there is nothing.

@@ -90,6 +90,80 @@ def test_counts_must_still_be_integers():
     on_ranks(body)
 
 
+def test_flags_are_true_or_false_whatever_they_are():
+    """The first call as the second, which is like it: options of equal numbers are looked up as the same."""
+    usual = Sizes()
+
+    def body(buffer, rank):
+        for flag in (0, 1, None, True, False):
+            for _ in range(2):
+                event = dispatch_again(buffer, usual.inputs[rank], async_finish=flag)
+                assert (event.event is not None) == bool(flag)
+        usual.check(buffer, rank)
+
+    on_ranks(body)
+
+
+def dispatch_again(buffer, mine, async_finish):
+    """Dispatches and combines; returns the event of the combine."""
+    per_expert = buffer.get_dispatch_layout(mine.topk_idx, experts)[2]
+    x, _, _, _, handle, event = buffer.dispatch(
+        mine.x, num_tokens_per_expert=per_expert, topk_idx=mine.topk_idx, async_finish=async_finish, num_worst_tokens=60
+    )
+    if async_finish:
+        event.current_stream_wait()
+    event = buffer.combine(x, handle, async_finish=async_finish)[2]
+    if async_finish:
+        event.current_stream_wait()
+    return event
+
+
+def test_hooks_of_flags_that_are_numbers():
+    def body(comm):
+        buffer = deep_ep.Buffer(comm=comm, low_latency_mode=True, explicitly_destroy=True)
+        mine = Sizes().inputs[comm.rank]
+        for flag in (1, 0, None, True):
+            hook = buffer.low_latency_dispatch(mine.x, mine.topk_idx, 8, experts, return_recv_hook=flag)[4]
+            assert (hook is not None) == bool(flag)
+            if hook is not None:
+                hook()
+        buffer.destroy()
+
+    with_comm(ranks, body)
+
+
+def test_a_number_of_experts_is_no_tensor_of_counts():
+    usual = Sizes()
+
+    def body(buffer, rank):
+        usual.check(buffer, rank)
+        mine = usual.inputs[rank]
+        for _ in range(2):
+            with pytest.raises(TypeError, match="num_tokens_per_expert: expected a torch.Tensor, seen int"):
+                buffer.dispatch(mine.x, num_tokens_per_expert=experts, topk_idx=mine.topk_idx)
+        usual.check(buffer, rank)
+
+    on_ranks(body)
+
+
+def test_scales_of_equal_bytes_and_another_dtype_are_another_call():
+    def body(buffer, rank):
+        mine = Sizes().inputs[rank]
+        rows, groups = mine.x.to(torch.float8_e4m3fn), hidden // 128
+        per_expert = buffer.get_dispatch_layout(mine.topk_idx, experts)[2]
+        for dtype in (torch.int32, torch.float32):
+            agreed = rows, torch.ones(len(rows), groups, dtype=dtype)
+            seen = buffer.dispatch(agreed, num_tokens_per_expert=per_expert, topk_idx=mine.topk_idx)[0]
+            assert seen[1].dtype == dtype
+            own = rows, torch.ones(len(rows), groups, dtype=torch.int32 if rank == 1 else torch.float32)
+            with pytest.raises(
+                invalid, match=f"rank 1: scales: expected {4 * groups} bytes of f32 a token as on rank 0, seen .* i32"
+            ):
+                buffer.dispatch(own, num_tokens_per_expert=per_expert, topk_idx=mine.topk_idx)
+
+    on_ranks(body)
+
+
 def test_results_lie_where_inputs_do():
     """Whatever PyTorch's default device is when a call, or the one before, is made."""
 
@@ -189,6 +263,46 @@ def test_numbers_are_asked_for_again(elastic):
     for do_expand in (False, True, False):
         handle = elastic.dispatch(mine.x, mine.topk_idx, num_experts=experts, do_expand=do_expand)[3]
         assert handle.do_expand == do_expand
+
+
+def test_numbers_that_change_in_place(elastic):
+    """A tensor of one number is the same object when it holds another."""
+    mine, alignment, do_expand = inputs_of_one(), torch.tensor(4), torch.tensor(True)
+    for value in (4, 16, 1):
+        alignment.fill_(value)
+        options = {"expert_alignment": alignment, "do_expand": do_expand}
+        handle = elastic.dispatch(mine.x, mine.topk_idx, num_experts=torch.tensor(experts), **options)[3]
+        counts = [int((mine.topk_idx == expert).sum()) for expert in range(experts)]
+        assert handle.num_recv_tokens_per_expert_list == [-(-count // value) * value for count in counts]
+    for sync in (True, False, True):
+        handle = elastic.dispatch(mine.x, mine.topk_idx, num_experts=experts, do_cpu_sync=torch.tensor(sync))[3]
+        assert bool(handle.num_recv_tokens_per_expert_list) == sync
+
+
+def test_flags_of_v2(elastic):
+    mine = inputs_of_one()
+    for flag in (0, 1, None, True, False):
+        for sync in (False, True):
+            for _ in range(2):
+                options = {"do_cpu_sync": sync, "do_zero_padding": flag, "do_expand": flag, "do_handle_copy": flag}
+                x, _, _, handle, event = elastic.dispatch(
+                    mine.x, mine.topk_idx, num_experts=experts, async_with_compute_stream=flag, **options
+                )
+                assert (event.event is not None) == bool(flag)
+                if flag:
+                    event.current_stream_wait()
+                assert elastic.combine(x, handle, async_with_compute_stream=flag)[0].shape == mine.x.shape
+
+
+def test_one_number_for_all_experts_is_refused_as_pytorch_does(elastic):
+    mine, wide = inputs_of_one(), torch.zeros(1, dtype=torch.int32)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="single memory location"):
+            elastic.dispatch(
+                mine.x, mine.topk_idx, num_experts=experts, cumulative_local_expert_recv_stats=wide.expand(experts)
+            )
+    assert wide.item() == 0
+    elastic.dispatch(mine.x, mine.topk_idx, num_experts=experts)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.int16])

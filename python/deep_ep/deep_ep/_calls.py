@@ -93,7 +93,7 @@ def is_queued(asynchronous: bool, x: torch.Tensor, num_worst_tokens: int) -> boo
     On the CPU only dispatches with num_worst_tokens do, since others know the shapes of their results when they are
     done. On a GPU the tensors exist when the call returns.
     """
-    return asynchronous and (num_worst_tokens > 0 or x.is_cuda)
+    return num_worst_tokens > 0 or x.is_cuda if asynchronous else False
 
 
 def routes_anew(num_worst_tokens: int, x: torch.Tensor) -> bool:
@@ -156,7 +156,7 @@ def combine(
     """
     x, weights, biases = rows
     on_gpu = x.is_cuda
-    queued = asynchronous and (on_gpu or weights is None)
+    queued = on_gpu or weights is None if asynchronous else False
     options = made_or_refused(
         interop.refuse_combine, engine, after, combine_options, num_sms, queued, weights_of_all_ranks
     )

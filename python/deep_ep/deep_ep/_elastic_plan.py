@@ -38,7 +38,7 @@ def _fresh_plan(topk_idx: Any, asked: Asked, num_ranks: int, most_tokens: int) -
         raise wrong_type("topk_idx", "a torch.Tensor (or handle)", topk_idx)
     if topk_idx.ndim != 2:
         raise InvalidArgument(f"topk_idx: expected a tensor [tokens, top-k], seen shape {list(topk_idx.shape)}")
-    sizes = num_ranks, most_tokens, 0 if asked[4] in (None, True) else topk_idx.shape[1]
+    sizes = num_ranks, most_tokens, 0 if asked[4] is None or asked[4] is True else topk_idx.shape[1]
     try:
         return _known_plan(sizes, *asked)
     except TypeError:  # of an argument, or of one that cannot be looked up
@@ -63,7 +63,7 @@ def _plan_with(
     alignment = 1 if alignment is None else number("expert_alignment", alignment)
     most = number("num_max_tokens_per_rank", most_tokens if most is None else most)
     experts, sms = number("num_experts", num_experts), number("num_sms", num_sms)
-    plan = Plan(do_expand, experts, alignment, most, 0, sms)
+    plan = Plan(bool(do_expand), experts, alignment, most, 0, sms)
     if do_cpu_sync is None or do_cpu_sync:
         return plan
     if most <= 0:
@@ -75,8 +75,16 @@ def _plan_with(
     return plan._replace(num_worst_tokens=worst)
 
 
+_plain = frozenset((int, bool, type(None)))
+
+
 # Callers pass the same arguments in every step. By type, too: 8.0 is equal to 8, and is not a number of experts.
-_known_plan = lru_cache(maxsize=1024, typed=True)(_plan_with)
+@lru_cache(maxsize=1024, typed=True)
+def _known_plan(sizes: tuple[int, int, int], *asked: Any) -> Plan:
+    """Raises TypeError, and keeps nothing, for a tensor of one number, which is the same key whatever the number is."""
+    if not _plain.issuperset(map(type, (*sizes, *asked))):
+        raise TypeError
+    return _plan_with(sizes, *asked)
 
 
 def _repeated_plan(handle: Any, topk_idx: torch.Tensor | None, asked: Asked) -> Plan:

@@ -30,11 +30,6 @@ def source_of(x: torch.Tensor | Fp8Pair) -> tuple[torch.Tensor, Any]:
     return rows, scales
 
 
-def is_packed(scales: Any) -> bool:
-    """Whether scales hold four exponents to an int32. A call with such scales has received them when it returns."""
-    return isinstance(scales, torch.Tensor) and scales.dtype == torch.int32
-
-
 def column_major(scales: torch.Tensor) -> torch.Tensor:
     """Returns a copy [n, columns] whose columns each start at a multiple of 16 bytes."""
     rows, columns = scales.shape

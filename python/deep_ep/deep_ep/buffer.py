@@ -29,7 +29,7 @@ from ._events import event_before, finished
 from ._layout import any_layout, exchanged_counts, integers
 from ._local_memory import LocalMemory
 from ._runtime import Runtime
-from ._source import Fp8Pair, is_packed, source_of
+from ._source import Fp8Pair, source_of
 from .config import Config
 from .handle import DispatchHandle, flat_dispatch_of, handle_of
 from .low_latency import LowLatencyCalls
@@ -268,20 +268,20 @@ class Buffer(LowLatencyCalls):
             asked = config, expert_alignment, num_worst_tokens
             after = previous_event, async_finish, allocate_on_comm_stream
             return self._dispatch_again(x, handle, (topk_idx, topk_weights), asked, after)
-        engines, received = self._engines, None
-        engine = engines.latest
+        engine, received = self._engines.latest, None
         if engine is not None and topk_idx is not None and previous_event is None and not allocate_on_comm_stream:
             options = self._options_as_before(config, async_finish, expert_alignment, num_worst_tokens)
-            if options is not None:
-                received = dispatch_as_before(engine, x, topk_idx, topk_weights, num_tokens_per_expert, options)
+            experts: Any = num_tokens_per_expert
+            if options is not None and type(experts) is not int:  # V2 alone takes a number
+                received = dispatch_as_before(engine, x, topk_idx, topk_weights, experts, options)
         if received is None:
             asked = config, expert_alignment, num_worst_tokens
             after = previous_event, async_finish, allocate_on_comm_stream
             routing = topk_idx, topk_weights, is_token_in_rank if topk_idx is None else None
-            received = self._dispatch_anew(x, num_tokens_per_expert, routing, asked, after)
-            engine = engines.latest
+            engine, received = self._dispatch_anew(x, num_tokens_per_expert, routing, asked, after)
         assert engine is not None
         recv_x, recv_scales, recv_idx, recv_weights, counts, core, event = received
+        on_gpu = async_finish and recv_x.is_cuda
         if recv_scales is not None:
             recv_x = recv_x, recv_scales
         worst = index(num_worst_tokens)
@@ -291,7 +291,7 @@ class Buffer(LowLatencyCalls):
         made = handle_of(core, engine, (kept_ids, is_token_in_rank, worst, self._communicator))
         if topk_idx is None and num_tokens_per_expert is not None:
             counts = exchanged_counts(num_tokens_per_expert, index(expert_alignment), self._communicator)
-        return recv_x, recv_idx, recv_weights, counts, made, finished(async_finish, event, engines.on_gpu)
+        return recv_x, recv_idx, recv_weights, counts, made, finished(async_finish, event, on_gpu)
 
     def _options_as_before(
         self, config: Config | None, asynchronous: bool, alignment: int, worst: int
@@ -300,7 +300,7 @@ class Buffer(LowLatencyCalls):
         on_gpu = self._engines.on_gpu
         try:
             sms, alignment, worst = _wanted_sms(config), index(alignment), index(worst)
-            queued = asynchronous and (on_gpu or worst > 0)
+            queued = on_gpu or worst > 0 if asynchronous else False
             sms = self._engines.num_sms_as_before(sms)
             return dispatch_options(sms, queued, (alignment, False, False), worst, not on_gpu)
         except Exception:
@@ -308,7 +308,7 @@ class Buffer(LowLatencyCalls):
 
     def _dispatch_anew(
         self, x: Any, per_expert: torch.Tensor | None, routing: AnyRouting, asked: Asked, when: When
-    ) -> Received:
+    ) -> tuple[switchyard.Buffer, Received]:
         """Dispatches by ids, or by token_in_rank: checks all that the engine does not, and may make an engine."""
         engines = self._engines
         config, expert_alignment, num_worst_tokens = asked
@@ -322,10 +322,10 @@ class Buffer(LowLatencyCalls):
             engines.refuse(interop.refuse_dispatch, None)
             raise
         engine = engines.of(sizes)
-        queued = is_queued(when[1] and not is_packed(scales), rows, worst)
+        queued = is_queued(when[1], rows, worst)
         key = engines.num_sms(sms, rows), queued, (alignment, False, False), worst, not rows.is_cuda
         options = made_or_refused(interop.refuse_dispatch, engine, after, dispatch_options, *key)
-        return dispatch(engine, rows, scales, routing, options)
+        return engine, dispatch(engine, rows, scales, routing, options)
 
     def _dispatch_again(
         self, x: Any, handle: Any, given: tuple[Any, Any], asked: Asked, when: When
@@ -347,7 +347,7 @@ class Buffer(LowLatencyCalls):
         along: AnyRouting = (None, None, earlier.core)
         if routes_anew(routing.num_worst_tokens, rows):
             along, worst = (routing.topk_idx, None, None), routing.num_worst_tokens
-        queued = is_queued(when[1] and not is_packed(scales), rows, worst)
+        queued = is_queued(when[1], rows, worst)
         key = engines.num_sms(sms, rows), queued, (alignment, False, False), worst, False
         options = made_or_refused(interop.refuse_dispatch, engine, after, dispatch_options, *key)
         received = dispatch(engine, rows, scales, along, options)

@@ -25,10 +25,10 @@ from ._calls import (
 from ._elastic_plan import check_tokens, explained_rows, own, plan_of
 from ._elastic_sizes import engine_tokens, heap_bytes
 from ._engines import Engines, most_tokens
-from ._errors import number, tensor
+from ._errors import in_our_words, number, tensor
 from ._events import event_of_both, finished
 from ._layout import add_rows, check_stats
-from ._source import Fp8Pair, column_major, is_packed, source_of
+from ._source import Fp8Pair, column_major, source_of
 from .ep_handle import EPHandle, Plan, theoretical_num_sms
 from .utils.event import AnyEvent, EventHandle, EventOverlap
 
@@ -39,6 +39,20 @@ def _in_torch(plan: Plan, like: torch.Tensor) -> bool:
     A dispatch whose host waits for counts cannot be captured.
     """
     return plan.num_worst_tokens > 0 and like.is_cuda
+
+
+def _add_received(stats: torch.Tensor, handle: EPHandle) -> None:
+    try:
+        added = interop.add_received(handle.buffer, handle.core, stats)
+    except InvalidArgument as error:
+        raise in_our_words(error) from error
+    if not added:
+        add_rows(stats, handle.num_recv_tokens_per_expert)
+
+
+def _by_column(scales: torch.Tensor, handle: EPHandle) -> torch.Tensor:
+    columns = None if _in_torch(handle.plan, scales) else interop.by_column(handle.buffer, scales)
+    return column_major(scales) if columns is None else columns
 
 
 Events = tuple["AnyEvent | None", "AnyEvent | None"]
@@ -240,7 +254,7 @@ class ElasticBuffer:
 
         Args:
             x: [N, H] bfloat16 (or float16, float32); or (float8_e4m3fn [N, H], scales [N, ceil(H/128)] float32 of any
-                strides, or int32 of fewer columns).
+                strides, or int32 of 1 to as many columns).
             topk_idx: [N, K] int64 or int32; -1: not selected.
             topk_weights: [N, K] float32.
             cumulative_local_expert_recv_stats: [L] integers: rows received, without padding, are added to it.
@@ -251,8 +265,8 @@ class ElasticBuffer:
             num_sms: CUDA: SMs of this call, at most this rank's part of the GPU; 0: the engine chooses.
             previous_event, previous_event_before_epilogue: the call starts after both.
             async_with_compute_stream: True: the event says when the call is done. On the CPU a call is queued only
-                without CPU sync; other calls have waited for their rows. With stats, column-major or int32 scales the
-                current stream waits for the rows.
+                without CPU sync; other calls have waited for their rows. With stats, column-major scales the current
+                stream waits for the rows.
             handle: the handle of an earlier dispatch, which this cached dispatch repeats. Other arguments that are
                 given must be as there.
             do_cpu_sync: False: the host does not wait for counts. Results then have R*M rows, or in the expanded layout
@@ -280,11 +294,11 @@ class ElasticBuffer:
             plan = plan_of(handle, topk_idx, asked, (self.group_size, self.num_max_tokens_per_rank))
             if stats is not None:
                 check_stats(stats, interop.local_experts(plan.num_experts, self.rank, self.group_size))
+            by_column = use_tma_aligned_col_major_sf and isinstance(x, tuple) and len(x) == 2 and x[1] is not None
+            queued = stats is None and not by_column if async_with_compute_stream else False
         except Exception:
             engines.refuse(interop.refuse_dispatch, handle)
             raise
-        by_column = use_tma_aligned_col_major_sf and isinstance(x, tuple)
-        queued = async_with_compute_stream and stats is None and not by_column
         engine, received = engines.latest, None
         no_event = previous_event is None and previous_event_before_epilogue is None
         try:
@@ -294,27 +308,24 @@ class ElasticBuffer:
                     received = dispatch_as_before(engine, x, topk_idx, topk_weights, plan.num_experts, options)
             if received is None:
                 how, events = (plan, queued, do_zero_padding), (previous_event, previous_event_before_epilogue)
-                received = self._dispatch_checked(x, (topk_idx, topk_weights), handle, how, events)
+                engine, received = self._dispatch_checked(x, (topk_idx, topk_weights), handle, how, events)
         except InvalidArgument as error:
             raise explained_rows(error) from error
         recv_x, recv_scales, recv_idx, recv_weights, counts, core, event = received
+        on_gpu = async_with_compute_stream and recv_x.is_cuda
         made = handle
         if made is None:
-            assert topk_idx is not None and engines.latest is not None  # there is a result
-            made = EPHandle(plan, engines.latest, core, counts)
+            assert topk_idx is not None and engine is not None  # there is a result
+            made = EPHandle(plan, engine, core, counts)
             # On a GPU after the dispatch, which needs no copy and should not wait for one.
             if not do_handle_copy:
                 made.topk_idx = topk_idx
             elif not core.keeps_ids:
                 made.topk_idx = topk_idx.clone()
-        if stats is not None and not interop.add_received(made.buffer, made.core, stats):
-            add_rows(stats, made.num_recv_tokens_per_expert)
-        if by_column and recv_scales is not None:
-            columns = None if _in_torch(plan, recv_scales) else interop.by_column(made.buffer, recv_scales)
-            recv_scales = column_major(recv_scales) if columns is None else columns
+        if stats is not None:
+            _add_received(stats, made)
         if recv_scales is not None:
-            recv_x = recv_x, recv_scales
-        on_gpu = engines.on_gpu if handle is None else recv_x.is_cuda if recv_scales is None else recv_scales.is_cuda
+            recv_x = recv_x, _by_column(recv_scales, made) if by_column else recv_scales
         return recv_x, recv_idx, recv_weights, made, finished(async_with_compute_stream, event, on_gpu)
 
     def _options_as_before(
@@ -325,10 +336,10 @@ class ElasticBuffer:
         sizes, most = engines.latest_sizes, plan.num_max_tokens_per_rank
         if sizes is None or sizes[4] != self._engine_tokens(most, engines.on_gpu):
             return None
-        queued = queued and (engines.on_gpu or worst > 0)
+        queued = queued and (engines.on_gpu or worst > 0)  # a bool, as options want it
         sms = engines.num_sms_as_before(plan.num_sms)
         try:
-            rows = plan.expert_alignment, plan.do_expand, zero_padding
+            rows = plan.expert_alignment, plan.do_expand, bool(zero_padding)
             keep_ids = bool(keep_ids) and not (engines.on_gpu and worst > 0)  # see _in_torch
             return dispatch_options(sms, queued, rows, worst, False, most if most > 0 else 0, keep_ids)
         except Exception:
@@ -336,8 +347,8 @@ class ElasticBuffer:
 
     def _dispatch_checked(
         self, x: Any, ids: tuple[Any, Any], handle: EPHandle | None, how: tuple[Plan, bool, bool], events: Events
-    ) -> Received:
-        """Checks all that the engine does not, and may make an engine.
+    ) -> tuple[switchyard.Buffer, Received]:
+        """Checks all that the engine does not, and may make an engine, which it returns, too.
 
         Args:
             ids: topk_idx, topk_weights.
@@ -346,7 +357,7 @@ class ElasticBuffer:
         engines, (plan, queued, zero_padding) = self._engines, how
         try:
             rows, scales = source_of(x)
-            after = event_of_both(*events, rows)
+            after, zero_padding = event_of_both(*events, rows), bool(zero_padding)
         except Exception:
             engines.refuse(interop.refuse_dispatch, handle)
             raise
@@ -357,11 +368,11 @@ class ElasticBuffer:
         else:
             engine, worst = handle.buffer, worst if routes_anew(worst, rows) else 0
             routing = (handle.topk_idx, ids[1], handle.core if worst == 0 else None)
-        queued = is_queued(queued and not is_packed(scales), rows, worst)
+        queued = is_queued(queued, rows, worst)
         sms = engines.num_sms(plan.num_sms, rows)
         key = sms, queued, (plan.expert_alignment, plan.do_expand, zero_padding), worst, False
         options = made_or_refused(interop.refuse_dispatch, engine, after, dispatch_options, *key)
-        return dispatch(engine, rows, scales, routing, options)
+        return engine, dispatch(engine, rows, scales, routing, options)
 
     def _engine_tokens(self, of_call: int, on_gpu: bool) -> int:
         of_buffer = self.num_max_tokens_per_rank

@@ -104,7 +104,7 @@ class LowLatencyCalls:
         self._require_low_latency()
         if async_finish and return_recv_hook:
             raise _both()
-        options = _options(_cast(use_fp8, round_scale, use_ue8m0), "none", return_recv_hook)
+        options = _options(_cast(use_fp8, round_scale, use_ue8m0), "none", bool(return_recv_hook))
         buffers, sizes = self._low_latency, (num_max_dispatch_tokens_per_rank, num_experts)
         stats = cumulative_local_expert_recv_stats, dispatch_wait_recv_cost_stats
         buffer, made = buffers.latest_for(*sizes), None

@@ -108,13 +108,9 @@ nb::tuple dispatch_tensors(nb::handle self, DispatchInputs& inputs, LowLatencyCa
 
 // Is it a call of this buffer, rather than of one that was made for other sizes, or a wrong one?
 bool fits(LowLatencyBuffer const& buffer, nb::handle x_object, nb::handle ids_object) {
-  LowLatencyOptions const& made_for = buffer.options();
   auto const x = borrowed(x_object);
   auto const ids = borrowed(ids_object);
-  if (!x || x->ndim != 2 || x->shape[1] != made_for.hidden || dtype_of(x->dtype) != DType::bf16) return false;
-  if (!ids || ids->ndim != 2 || ids->shape[1] != made_for.top_k) return false;
-  return on_gpu(buffer) ? device_of(x->device.type) == Device::cuda && x->device.id == made_for.device
-                        : x->device.type == to_dlpack(Device::cpu);
+  return x && ids && sizes_fit(buffer, *x, *ids) && dtype_of(x->dtype) == DType::bf16;
 }
 
 // The tensors of a dispatch of a bfloat16 x, if it fits this buffer; None: it may be one of another buffer, or a

@@ -2,7 +2,8 @@
 #include <nanobind/nanobind.h>
 
 #include <array>
-#include <cstring>
+#include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -189,29 +190,17 @@ DispatchResult dispatch(PyBuffer& self, DispatchInputs& inputs, CallOptions cons
   return result;
 }
 
-bool has_no_gaps(ConstTensorView const& view) {
-  return view.ndim == 2 && view.stride(1) == 1 && view.stride(0) == view.size(1);
-}
-
-// A copy of the ids on the stream of the call, in a tenth of the time that a framework's copy takes the host. Not
-// given where that is not simple, and the caller copies them.
+// A copy of the ids on the stream of the call, in a tenth of the time that a framework's copy takes the host. Empty
+// where the engine cannot make it at once, and the caller copies them.
 Tensor copy_of_ids(Buffer& buffer, ConstTensorView const& ids, std::uintptr_t stream) {
-  if (!has_no_gaps(ids)) return {};
-  std::size_t const bytes = static_cast<std::size_t>(ids.numel()) * size_of(ids.dtype);
-  if (!on_gpu(buffer)) {
-    auto const copy = std::make_shared<std::vector<std::byte>>(bytes);
-    if (bytes > 0) std::memcpy(copy->data(), ids.data, bytes);
-    return {TensorView(copy->data(), ids.dtype, {ids.size(0), ids.size(1)}), copy};
-  }
-  if (bytes == 0) return {};
-  try {
-    Tensor copy = buffer.allocate(ids.dtype, {ids.size(0), ids.size(1)});
-    copy_on_stream(copy.view().data, ids.data, bytes, stream);
-    record_stream(copy.view().data, stream);  // which writes it yet when it is released soon
-    return copy;
-  } catch (OutOfMemory const&) {
-    return {};
-  }
+  if (ids.ndim != 2 || ids.numel() == 0) return {};
+  if (on_gpu(buffer)) return buffer.copy(ids, stream);
+  // Handles, which programs keep for long, hold no memory of a heap on the CPU.
+  if (ids.stride(1) != 1 || ids.stride(0) != ids.size(1)) return {};
+  auto const* const begin = static_cast<std::byte const*>(ids.data);
+  auto const copy = std::make_shared<std::vector<std::byte>>(
+      begin, begin + static_cast<std::size_t>(ids.numel()) * size_of(ids.dtype));
+  return {TensorView(copy->data(), ids.dtype, {ids.size(0), ids.size(1)}), copy};
 }
 
 // After the dispatch, whose host waits meanwhile: what comes first delays it.
@@ -261,15 +250,11 @@ struct Unchecked {
 
 // Is it a call of this buffer, rather than of one that was made for other sizes, or a wrong one?
 bool fits(Buffer const& buffer, Unchecked const& call, CallOptions const& options) {
-  BufferOptions const& made_for = buffer.options();
   auto const x = borrowed(call.x);
   auto const ids = borrowed(call.topk_idx);
-  if (!x || x->ndim != 2 || x->shape[1] != made_for.hidden || !is_floating(x->dtype)) return false;
-  if (!ids || ids->ndim != 2 || ids->shape[1] != made_for.top_k) return false;
+  if (!x || !ids || !sizes_fit(buffer, *x, *ids) || !is_floating(x->dtype)) return false;
   if (options.most_tokens > 0 && x->shape[0] > options.most_tokens) return false;
-  bool const here = on_gpu(buffer) ? device_of(x->device.type) == Device::cuda && x->device.id == made_for.device
-                                   : x->device.type == to_dlpack(Device::cpu);
-  return here && experts_in(call.experts) == made_for.num_experts;
+  return experts_in(call.experts) == buffer.options().num_experts;
 }
 
 // The tensors of a dispatch, if it fits this buffer; None: it may be one of another buffer, or a wrong one. `x` is
@@ -282,8 +267,6 @@ nb::object dispatch_if_it_fits(PyBuffer& self, nb::handle x, nb::handle topk_idx
     call.x = PyTuple_GetItem(x.ptr(), 0);
     call.scales = PyTuple_GetItem(x.ptr(), 1);
   }
-  // Its int32 scales are there when a call returns.
-  if (!call.scales.is_none() && options.queued) return none;
   auto const buffer = self.get();
   if (!fits(*buffer, call, options)) return none;
   DispatchInputs inputs({call.x, call.scales, topk_idx, topk_weights, none});

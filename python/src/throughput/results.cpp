@@ -52,8 +52,8 @@ nb::object kept_ids(DispatchHandle const& self, nb::handle like) {
 void bind_handle(nb::module_& module) {
   nb::class_<DispatchHandle>(
       module, "Handle",
-      "The routes of a dispatch, for its combine and for cached dispatches. While the dispatch "
-      "is under way, the properties wait for it.")
+      "The routes of a dispatch, for its combine and for cached dispatches. While the dispatch is under way, the "
+      "properties wait for it.")
       .def_prop_ro(
           "num_tokens", [](DispatchHandle const& self) { return ready(self).num_tokens(); },
           "The number of this rank's tokens in the dispatch.")
@@ -70,10 +70,8 @@ void bind_handle(nb::module_& module) {
            "real_tokens_per_expert as a tensor: [L] int32, on the CPU.")
       .def("recv_counts", &recv_counts, nb::arg("like"),
            "What the CUDA engine counts in GPU memory, as a tensor on the GPU of `like`: [R, 1 + most local "
-           "experts of a "
-           "rank] int32: from each rank the rows (flat layout only), then the rows for each local expert. None on "
-           "the "
-           "CPU engine, and after a dispatch in rounds. Does not wait for the dispatch.")
+           "experts of a rank] int32: from each rank the rows (flat layout only), then the rows for each local "
+           "expert. None on the CPU engine, and after a dispatch in rounds. Does not wait for the dispatch.")
       .def_prop_ro("keeps_ids", [](DispatchHandle const& self) { return self.ids.given(); })
       .def(
           "kept_ids", &kept_ids, nb::arg("like"),
@@ -83,8 +81,7 @@ void bind_handle(nb::module_& module) {
           "Rows received from all ranks up to each; flat layout only.")
       .def_prop_ro("source_tokens", &source_tokens,
                    "[n] int32 as a HeapTensor: source tokens of the received rows. A copy, if the dispatch was "
-                   "asked for one; "
-                   "else None once the received rows are freed.");
+                   "asked for one; else None once the received rows are freed.");
 }
 
 template <typename Value, typename Result>
@@ -148,10 +145,9 @@ auto bind_pending(nb::module_& module, char const* name) {
 void bind_dispatched(nb::module_& module) {
   nb::class_<DispatchResult>(module, "DispatchResult",
                              "The result of a dispatch: the properties of switchyard.Dispatched, and recv_counts: "
-                             "what the CUDA engine counts "
-                             "in GPU memory, [R, 1 + most local experts of a rank] int32: from each rank the rows "
-                             "(flat layout only), then the "
-                             "rows for each local expert. None on the CPU engine, and after a dispatch in rounds.")
+                             "what the CUDA engine counts in GPU memory, [R, 1 + most local experts of a rank] "
+                             "int32: from each rank the rows (flat layout only), then the rows for each local "
+                             "expert. None on the CPU engine, and after a dispatch in rounds.")
       .def_prop_ro("x", &tensor<&Dispatched::x, DispatchResult>)
       .def_prop_ro("scales", &tensor<&Dispatched::scales, DispatchResult>)
       .def_prop_ro("topk_idx", &tensor<&Dispatched::topk_idx, DispatchResult>)

@@ -50,6 +50,24 @@ TEST(BadAgreement, DtypeOfIds) {
   });
 }
 
+TEST(BadAgreement, DtypeOfScalesOfEqualBytes) {
+  static std::vector<std::byte> const x(6 * 20);
+  static std::vector<std::int32_t> const words(6, 0);
+  Case const c = refusal_case();
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+    Buffer buffer(communicator, options_for(p, 4));
+    RankInputs const inputs(p, communicator.rank());
+    DispatchArgs args = inputs.args();
+    bool const other = communicator.rank() == culprit;
+    args.x = {x.data(), DType::f8e4m3, {6, 20}};
+    args.scales = {words.data(), other ? DType::i32 : DType::f32, {6, 1}};
+    expect_disagreement("scales", {"scales", "4 bytes of f32 a token", "4 bytes of i32 a token"},
+                        [&] { (void)buffer.dispatch(args); });
+    round_trip(p, buffer);
+  });
+}
+
 TEST(BadAgreement, WayOfRouting) {
   static std::vector<std::uint8_t> const everywhere(18, 1);
   disagree("routing", {"token_in_rank"}, [](DispatchArgs& a) {

@@ -136,6 +136,11 @@ TEST(Results, HaveTheFormThatBindingsWant) {
       EXPECT_EQ(columns.data<std::int32_t>()[row + 4 * word], scales[static_cast<std::size_t>(row * words + word)]);
   }
 
+  Tensor const copy = buffer.copy(received.scales);
+  ASSERT_EQ(copy.size(0), rows);
+  EXPECT_TRUE(std::equal(scales.begin(), scales.begin() + rows * words, copy.data<std::int32_t>()));
+  EXPECT_FALSE(buffer.copy(columns).given());  // has gaps
+
   std::array<std::int64_t, 4> sums{10, 77, 20, 77};
   TensorView every_second(sums.data(), DType::i64, {2});
   every_second.strides[0] = 2;
@@ -145,6 +150,9 @@ TEST(Results, HaveTheFormThatBindingsWant) {
   EXPECT_TRUE(buffer.add_received(received.handle, {narrow.data(), DType::i32, {2}}));
   EXPECT_THAT(narrow, ElementsAre(1, 2));
   EXPECT_THROW((void)buffer.add_received(received.handle, {narrow.data(), DType::i32, {1}}), InvalidArgument);
+  TensorView one_for_all(narrow.data(), DType::i32, {2});
+  one_for_all.strides[0] = 0;
+  EXPECT_THROW((void)buffer.add_received(received.handle, one_for_all), InvalidArgument);
   EXPECT_THROW((void)buffer.add_received({}, {narrow.data(), DType::i32, {2}}), InvalidArgument);
   args.scales = {scales.data(), DType::i32, {2, 5}};
   EXPECT_THROW((void)buffer.dispatch(args), InvalidArgument);

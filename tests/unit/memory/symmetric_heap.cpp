@@ -67,7 +67,7 @@ class Streams {
  public:
   class Fence final : public StreamFence {
    public:
-    Fence(Streams& streams, std::vector<std::uintptr_t> names) : streams_(streams) {
+    Fence(Streams& streams, std::vector<std::uintptr_t> const& names) : streams_(streams) {
       for (std::uintptr_t const name : names) until_[name] = streams.queued_[name];
     }
     [[nodiscard]] bool passed() const noexcept override {
@@ -257,6 +257,16 @@ TEST(ReadBlocks, OfTheOneCallerAreFreeAtOnce) {
   note_stream_use(block->data, usual);
   block.reset();
   check(g.heap->allocate(unit).has_value(), "the next call comes behind what its caller has queued");
+}
+
+TEST(ReadBlocks, OfTheOneCallerMayBeWrittenByItAlone) {
+  Growing g(16, 0);
+  check(!g.heap->is_only_caller(usual), "before the first call");
+  static_cast<void>(g.heap->note_caller(usual));
+  check(g.heap->is_only_caller(usual), "the one caller");
+  check(!g.heap->is_only_caller(other), "another stream");
+  static_cast<void>(g.heap->note_caller(other));
+  for (std::uintptr_t const each : {usual, other}) check(!g.heap->is_only_caller(each), "one of two callers");
 }
 
 TEST(ReadBlocks, OfAnEarlierCallerHoldUpTheFirstCallOfAnotherAndNoOther) {

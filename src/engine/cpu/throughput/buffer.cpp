@@ -1,4 +1,5 @@
 // Buffer on the CPU engine.
+#include <cstring>
 #include <utility>
 
 #include "base/trace.hpp"
@@ -7,6 +8,7 @@
 #include "call/setup.hpp"
 #include "call/throughput.hpp"
 #include "call/throughput_engine.hpp"
+#include "call/views.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/throughput/layout.hpp"
 #include "node/host_heap.hpp"
@@ -105,13 +107,25 @@ class CpuBuffer final : public ThroughputEngine {
 
   Tensor by_column(ConstTensorView const& scales, std::uintptr_t /*cuda_stream*/) override {
     check_by_column(scales, info_);
-    Tensor copy = allocate_by_column(*connected_.heap, scales, Device::cpu);
+    engine_.check_usable();
+    Tensor copy = room_by_column(*connected_.heap, scales, Device::cpu);
+    engine_.check_usable();  // see allocate()
+    if (!copy.given()) return copy;
     auto const* const from = static_cast<std::uint32_t const*>(scales.data);
     auto* const to = copy.data<std::uint32_t>();
     for (std::int64_t row = 0; row < scales.size(0); ++row) {
       for (std::int64_t column = 0; column < scales.size(1); ++column)
         to[row + column * copy.view().stride(1)] = from[row * scales.stride(0) + column * scales.stride(1)];
     }
+    return copy;
+  }
+
+  Tensor copy(ConstTensorView const& source, std::uintptr_t /*cuda_stream*/) override {
+    check_source(source, info_);
+    engine_.check_usable();
+    Tensor copy = room_for_copy(*connected_.heap, source, Device::cpu);
+    engine_.check_usable();  // see allocate()
+    if (copy.given() && source.numel() > 0) std::memcpy(copy.view().data, source.data, bytes_without_gaps(source));
     return copy;
   }
 

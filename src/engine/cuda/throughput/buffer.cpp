@@ -10,6 +10,7 @@
 #include "call/setup.hpp"
 #include "call/throughput.hpp"
 #include "call/throughput_engine.hpp"
+#include "call/views.hpp"
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/results.hpp"
@@ -154,7 +155,9 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
     CurrentDevice const current(device_);
     check_by_column(scales, info_);
     check_memory(device_, {{"scales", scales}});
-    Tensor copy = beside_calls([&] { return allocate_by_column(*connected_.heap, scales, Device::cuda); });
+    engine_.check_usable();
+    Tensor copy = room_by_column(*connected_.heap, scales, Device::cuda);
+    if (!copy.given()) return copy;
     check_cuda(cuda::launch_by_column({.from = static_cast<std::uint32_t const*>(scales.data),
                                        .strides = {scales.stride(0), scales.stride(1)},
                                        .rows = scales.size(0),
@@ -164,6 +167,22 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
                                       stream_of(cuda_stream)),
                "launching the kernel that copies scales");
     note_stream_use(copy.view().data, cuda_stream);
+    return copy;
+  }
+
+  Tensor copy(ConstTensorView const& source, std::uintptr_t cuda_stream) override {
+    std::unique_lock const lock(calling_, std::try_to_lock);
+    if (!lock) return {};  // a call that is under way decides what the stream is behind
+    CurrentDevice const current(device_);
+    check_source(source, info_);
+    engine_.check_usable();
+    if (!engine_.may_write(stream_of(cuda_stream))) return {};
+    Tensor copy = room_for_copy(*connected_.heap, source, Device::cuda);
+    if (!copy.given() || source.numel() == 0) return copy;
+    check_cuda(cudaMemcpyAsync(copy.view().data, source.data, bytes_without_gaps(source), cudaMemcpyDeviceToDevice,
+                               stream_of(cuda_stream)),
+               "copying a tensor");
+    note_stream_use(copy.view().data, cuda_stream);  // which writes it yet when it is released soon
     return copy;
   }
 

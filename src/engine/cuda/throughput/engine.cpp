@@ -87,6 +87,7 @@ void Engine::join(cudaStream_t caller) {
 
 void Engine::make_engine_wait(cudaStream_t caller, bool capturing) {
   capturing_ = capturing;
+  behind_.reset();
   if (!capturing_) close_call();
   // A capture may not wait for what is outside of it. The next call that is not captured does.
   if (!capturing_) {
@@ -102,6 +103,7 @@ void Engine::make_engine_wait(cudaStream_t caller, bool capturing) {
 
 void Engine::start_after(cudaStream_t caller, bool capturable) {
   CurrentDevice const current(resources_.device);
+  joined_already_ = false;  // an earlier call may have failed before it asked
   bool const capturing = is_capturing(caller);
   require(
       !capturing || capturable,
@@ -111,7 +113,13 @@ void Engine::start_after(cudaStream_t caller, bool capturable) {
   joined_already_ = true;
 }
 
+bool Engine::may_write(cudaStream_t caller) const {
+  if (capturing_) return false;  // memory that a graph writes must live as long as the graph
+  return behind_ == caller || heap_->is_only_caller(reinterpret_cast<std::uintptr_t>(caller));
+}
+
 void Engine::make_caller_wait(cudaStream_t caller) {
+  behind_ = caller;
   if (caller == stream_.get()) return;
   CurrentDevice const current(resources_.device);
   // One event says it to the caller's stream, and when the blocks of the call are free.

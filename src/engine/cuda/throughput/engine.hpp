@@ -55,6 +55,9 @@ class Engine {
   [[nodiscard]] std::shared_ptr<detail::EventState> record(std::weak_ptr<void> alive);
   // What is queued on `caller` from here on starts after all calls so far.
   void make_caller_wait(cudaStream_t caller);
+  // Whether what is queued on `caller` from here on comes behind all that reads free parts of the heap: the latest
+  // call has made it wait, or no call ever named another stream.
+  [[nodiscard]] bool may_write(cudaStream_t caller) const;
   // Where the time of the latest call went.
   [[nodiscard]] std::vector<PhaseTime> phases() const;
   // The later work of all ranks on their communication streams starts together.
@@ -163,9 +166,10 @@ class Engine {
     std::size_t dispatch = 0;
     std::size_t combine = 0;
   } rings_;
-  bool capturing_ = false;        // this call goes into a graph
-  bool joined_already_ = false;   // start_after() has made this stream wait for the caller of the next call
-  std::size_t latest_bytes_ = 0;  // of the block of the latest dispatch
+  bool capturing_ = false;              // this call goes into a graph
+  bool joined_already_ = false;         // start_after() has made this stream wait for the caller of the next call
+  std::optional<cudaStream_t> behind_;  // the caller that make_caller_wait() has made wait, since the latest call
+  std::size_t latest_bytes_ = 0;        // of the block of the latest dispatch
   std::uint64_t ticket_ = 0;
   std::uint64_t calls_ = 0;       // numbers dispatches, the same on all ranks
   std::uint64_t host_epoch_ = 0;  // of agreements through the control blocks in host memory
