@@ -11,9 +11,6 @@ namespace switchyard::cuda {
 
 namespace {
 
-// Tokens of a block.
-constexpr int few_tokens = 2;
-
 bool is_contiguous(ConstTensorView const& view) {
   if (view.ndim == 1) return view.stride(0) == 1 || view.size(0) <= 1;
   return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(0) == view.size(1) || view.size(0) <= 1);
@@ -73,9 +70,7 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
     args.rows = from.x.size(0);
     args.own_in_place = args.x.stage && !args.handle.expanded &&
                         suits_bulk_copies(args.x.data, args.x.row_stride, args.x.row_bytes);
-    // Few rows are summed as they are loaded: before the first have come through a ring they are done.
-    bool const few = args.handle.num_tokens <= few_tokens * call.workers;
-    args.pull = few ? PullPlan{} : plan_pull(args.x.row_bytes, args.handle.width, rings_.combine);
+    args.pull = plan_pull(args.x.row_bytes, args.handle.width, rings_.combine);
     args.hidden = from.x.size(1);
     args.dtype = from.x.dtype;
     int which = 0;
