@@ -159,7 +159,8 @@ TEST_P(LowLatencyMasks, OfARankThatLeft) {
         LowLatencyBuffer buffer(rank.communicator, options);
         slot_round_trip(p, rank, buffer);
         ++ready;
-        if (rank.rank() == outcast) check(wait_until([&] { return ready == mask_ranks; }), "the others hang");
+        // It leaves when it has read all sums, and the others go on when they know that.
+        check(wait_until([&] { return ready == mask_ranks; }), "the others hang");
         if (rank.rank() == outcast) return;
         round_trips(p, rank, buffer, all_but(outcast));
         ++done;
@@ -232,7 +233,8 @@ TEST_P(LowLatencyMasks, ARankThatLeftFailsTheBuffer) {
       [&](SlotRank& rank, LowLatencyBuffer& buffer) {
         slot_round_trip(p, rank, buffer);
         ++ready;
-        if (rank.rank() == outcast) check(wait_until([&] { return ready == mask_ranks; }), "the others hang");
+        // It leaves when it has read all sums, and the others go on when they know that.
+        check(wait_until([&] { return ready == mask_ranks; }), "the others hang");
         if (rank.rank() == outcast) return;
         auto const error = expect_throw<PeerLost>("a dispatch", [&] {
           SlotTrip trip(p, rank, buffer);
