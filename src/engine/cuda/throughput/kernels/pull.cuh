@@ -2,7 +2,6 @@
 // Every product and every sum is rounded on its own, as on the CPU engine.
 #pragma once
 
-#include "engine/cuda/device/block_tokens.cuh"
 #include "engine/cuda/device/elements.cuh"
 #include "engine/cuda/throughput/kernels/routes.cuh"
 
@@ -79,21 +78,15 @@ __device__ inline void sum_routes(TokenRows const& token, std::uint32_t unit, bo
   }
 }
 
-// A warp's share of a token's row, where several warps take a token.
-struct RowShare {
-  std::uint32_t index;
-  std::uint32_t count;
-};
-
 template <typename Element, typename Unit>
-__device__ inline void sum_token(CombineKernelArgs const& args, std::int64_t token, RowShare share,
-                                 TokenRows const& low, TokenRows const& high) {
+__device__ inline void sum_token(CombineKernelArgs const& args, std::int64_t token, TokenRows const& low,
+                                 TokenRows const& high) {
   using Values = Vector<Element, Unit>;
   auto const units =
       static_cast<std::uint32_t>(args.hidden * static_cast<int>(sizeof(typename Element::Storage)) / sizeof(Unit));
   bool const weighted = args.row_weights.data != nullptr;
   auto* const out = reinterpret_cast<Unit*>(args.out + token * args.out_stride);
-  for (std::uint32_t base = 32 * share.index; base < units; base += 32 * share.count) {
+  for (std::uint32_t base = 0; base < units; base += 32) {
     std::uint32_t const unit = base + threadIdx.x % 32;
     bool const inside = unit < units;
     Sum<Element, Unit> sum{};
@@ -158,23 +151,18 @@ __device__ inline void gather_weights(CombineKernelArgs const& args, SourceRows 
   }
 }
 
-// All warps of a block share its tokens. Where there are fewer tokens than warps, several warps take one.
+// All warps of the kernel share the tokens.
 template <typename Element, typename Unit>
 __device__ inline void pull_tokens(CombineKernelArgs const& args, SourceRows const* sources) {
-  auto const tokens = static_cast<std::uint32_t>(BlockTokens(args.handle.num_tokens).count);
-  std::uint32_t const warps = blockDim.x / 32;
-  std::uint32_t const sharers = tokens > 0 && tokens < warps ? warps / tokens : 1;
+  int const warps = static_cast<int>(blockDim.x / 32);
+  std::int64_t const step = static_cast<std::int64_t>(gridDim.x) * warps;
   TokenRows const none{nullptr, 1.0F, 0};
-#pragma unroll 1
-  for (std::uint32_t i = threadIdx.x / 32; i < tokens * sharers; i += warps) {
-    std::uint32_t const index = i / sharers;
-    RowShare const share{i - index * sharers, sharers};
-    std::int64_t const token = BlockTokens::token(index);
+  for (std::int64_t token = blockIdx.x * warps + threadIdx.x / 32; token < args.handle.num_tokens; token += step) {
     TokenRows const low = rows_of_token(args, sources, token, 0);
     TokenRows const high =
         args.handle.width > 32 && low.used == 32 ? rows_of_token(args, sources, token, 32) : none;
-    sum_token<Element, Unit>(args, token, share, low, high);
-    if (args.out_weights != nullptr && share.index == 0) gather_weights(args, sources, token);
+    sum_token<Element, Unit>(args, token, low, high);
+    if (args.out_weights != nullptr) gather_weights(args, sources, token);
   }
 }
 
