@@ -311,12 +311,8 @@ class Buffer(LowLatencyCalls):
     ) -> tuple[switchyard.Buffer, Received]:
         """Dispatches by ids, or by token_in_rank: checks all that the engine does not, and may make an engine."""
         engines = self._engines
-        config, expert_alignment, num_worst_tokens = asked
         try:
-            rows, scales = source_of(x)
-            after = event_before(*when, rows)
-            sms, alignment = _wanted_sms(config), number("expert_alignment", expert_alignment)
-            worst = number("num_worst_tokens", num_worst_tokens)
+            rows, scales, after, sms, alignment, worst = _checked(x, asked, when)
             sizes = _sizes_of(rows, routing[0], per_expert)
         except Exception:
             engines.refuse(interop.refuse_dispatch, None)
@@ -331,12 +327,8 @@ class Buffer(LowLatencyCalls):
         self, x: Any, handle: Any, given: tuple[Any, Any], asked: Asked, when: When
     ) -> tuple[Any, None, None, None, None, EventOverlap]:
         engines = self._engines
-        config, expert_alignment, num_worst_tokens = asked
         try:
-            rows, scales = source_of(x)
-            after = event_before(*when, rows)
-            sms, alignment = _wanted_sms(config), number("expert_alignment", expert_alignment)
-            worst = number("num_worst_tokens", num_worst_tokens)
+            rows, scales, after, sms, alignment, worst = _checked(x, asked, when)
             earlier = flat_dispatch_of(handle)
             if given[0] is not None or given[1] is not None:
                 raise InvalidArgument("handle: expected no topk_idx and no topk_weights with it, seen some")
@@ -404,6 +396,15 @@ def _wanted_sms(config: Config | None) -> int:
     if not isinstance(config, Config):
         raise wrong_type("config", "a Config", config)
     return number("config.num_sms", config.num_sms)
+
+
+def _checked(x: Any, asked: Asked, when: When) -> tuple[torch.Tensor, Any, Any, int, int, int]:
+    """Returns x, its scales, what the call starts after, its SMs, its alignment and its worst case, all checked."""
+    config, expert_alignment, num_worst_tokens = asked
+    rows, scales = source_of(x)
+    after = event_before(*when, rows)
+    sms, alignment = _wanted_sms(config), number("expert_alignment", expert_alignment)
+    return rows, scales, after, sms, alignment, number("num_worst_tokens", num_worst_tokens)
 
 
 def _sizes_of(x: torch.Tensor, topk_idx: torch.Tensor | None, per_expert: torch.Tensor | None) -> Sizes:

@@ -5,6 +5,7 @@
 #include "support/low_latency_kept.hpp"
 #include "support/low_latency_plan.hpp"
 #include "support/low_latency_trip.hpp"
+#include "support/random_traffic.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -28,10 +29,7 @@ SlotCase random_sizes(Random& random) {
 
 SlotCase random_call(SlotCase c, Random& random) {
   c.seed = random.bits();
-  c.routing = random.one_of({Routing::uniform, Routing::uniform, Routing::skewed, Routing::one_expert,
-                             Routing::sparse, Routing::none, Routing::repeated});
-  c.counts = random.one_of(
-      {Tokens::equal, Tokens::varied, Tokens::varied, Tokens::first_only, Tokens::last_none, Tokens::all_none});
+  choose_traffic(c, random);
   c.cast = random.one_of({SendCast::none, SendCast::none, SendCast::fp8, SendCast::fp8_pow2, SendCast::fp8_ue8m0});
   c.layout = random.one_of({SlotLayout::expert_major, SlotLayout::rank_major});
   c.combine_dtype = random.one_of({DType::bf16, DType::f16});

@@ -11,18 +11,26 @@ void expect_disagreement(std::string const& what, std::initializer_list<std::str
   check_names(error, words);
 }
 
-// Spoils the arguments of `who`, alone; then a good round trip.
-void disagree(std::string const& what, std::initializer_list<std::string_view> words,
-              std::function<void(DispatchArgs&)> const& spoil, int who = culprit) {
+// `prepare` makes the arguments of a rank; then a good round trip.
+void disagree_by(std::string const& what, std::initializer_list<std::string_view> words,
+                 std::function<void(DispatchArgs&, int rank)> const& prepare) {
   Case const c = refusal_case();
   Problem const p = make_problem(c);
   run_ranks(c.launch, c.ranks, what, [&](Communicator& communicator) {
     Buffer buffer(communicator, options_for(p, 4));
     RankInputs const inputs(p, communicator.rank());
     DispatchArgs args = inputs.args();
-    if (communicator.rank() == who) spoil(args);
+    prepare(args, communicator.rank());
     expect_disagreement(what, words, [&] { (void)buffer.dispatch(args); });
     round_trip(p, buffer);
+  });
+}
+
+// Spoils the arguments of `who`, alone.
+void disagree(std::string const& what, std::initializer_list<std::string_view> words,
+              std::function<void(DispatchArgs&)> const& spoil, int who = culprit) {
+  disagree_by(what, words, [&](DispatchArgs& args, int rank) {
+    if (rank == who) spoil(args);
   });
 }
 
@@ -53,19 +61,11 @@ TEST(BadAgreement, DtypeOfIds) {
 TEST(BadAgreement, DtypeOfScalesOfEqualBytes) {
   static std::vector<std::byte> const x(6 * 20);
   static std::vector<std::int32_t> const words(6, 0);
-  Case const c = refusal_case();
-  Problem const p = make_problem(c);
-  run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
-    Buffer buffer(communicator, options_for(p, 4));
-    RankInputs const inputs(p, communicator.rank());
-    DispatchArgs args = inputs.args();
-    bool const other = communicator.rank() == culprit;
-    args.x = {x.data(), DType::f8e4m3, {6, 20}};
-    args.scales = {words.data(), other ? DType::i32 : DType::f32, {6, 1}};
-    expect_disagreement("scales", {"scales", "4 bytes of f32 a token", "4 bytes of i32 a token"},
-                        [&] { (void)buffer.dispatch(args); });
-    round_trip(p, buffer);
-  });
+  disagree_by("scales", {"scales", "4 bytes of f32 a token", "4 bytes of i32 a token"},
+              [](DispatchArgs& args, int rank) {
+                args.x = {x.data(), DType::f8e4m3, {6, 20}};
+                args.scales = {words.data(), rank == culprit ? DType::i32 : DType::f32, {6, 1}};
+              });
 }
 
 TEST(BadAgreement, WayOfRouting) {

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "support/delays.hpp"
+#include "support/random_traffic.hpp"
 #include "support/refusal.hpp"
 
 namespace switchyard::test {
@@ -24,10 +25,7 @@ Case random_sizes(Random& random) {
 
 Case random_call(Case c, Random& random) {
   c.seed = random.bits();
-  c.routing = random.one_of({Routing::uniform, Routing::uniform, Routing::skewed, Routing::one_expert,
-                             Routing::sparse, Routing::none, Routing::repeated});
-  c.counts = random.one_of(
-      {Tokens::equal, Tokens::varied, Tokens::varied, Tokens::first_only, Tokens::last_none, Tokens::all_none});
+  choose_traffic(c, random);
   c.layout = random.chance(30) ? OutputLayout::expanded : OutputLayout::flat;
   c.worst = random.chance(20);
   c.weights = random.chance(70);

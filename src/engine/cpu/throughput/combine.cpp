@@ -10,6 +10,7 @@
 #include "call/heap_tensors.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "engine/cpu/throughput/engine.hpp"
+#include "engine/cpu/throughput/row_partners.hpp"
 #include "engine/cpu/token_chunks.hpp"
 
 namespace switchyard::cpu {
@@ -55,7 +56,8 @@ class CombineRun {
     // with the release store in Signals::report(), which the peer makes before it reuses the rows.
     std::atomic_thread_fence(std::memory_order_acquire);
     link_.signals.check_usable();
-    close();
+    // Afterwards all ranks that had tokens here have read their rows.
+    meet_row_partners(link_, routing(), &ControlArea::done, epoch_, "combine/close");
   }
 
  private:
@@ -199,28 +201,12 @@ class CombineRun {
     });
   }
 
-  // Returns when all ranks that had tokens here have read their rows.
-  void close() {
-    TraceScope const span("combine/close", link_.rank);
-    for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      if (routing().sends_to(peer)) {
-        link_.signals.publish(peer, link_.control.done(peer, link_.rank).epoch,
-                              epoch_);  // pairs with the wait below
-      }
-    }
-    Deadline const deadline = link_.signals.deadline();
-    for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      if (!routing().receives_from(peer)) continue;
-      link_.signals.wait(link_.control.done(link_.rank, peer).epoch, {peer, epoch_, "combine/close"}, deadline);
-    }
-  }
-
   Engine& engine_;
   CombineCall& call_;
   Link link_;
   std::uint64_t epoch_;
   Announcement announcement_;
-  std::vector<SymmetricHeap::Block> staged_;  // they go after close(), when every peer has read them
+  std::vector<SymmetricHeap::Block> staged_;  // they go when every peer has read them
   std::vector<SourceRows> sources_;
 };
 

@@ -12,6 +12,7 @@
 #include "call/heap_tensors.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/throughput/place.hpp"
+#include "engine/cpu/throughput/row_partners.hpp"
 #include "engine/cpu/throughput/row_totals.hpp"
 #include "engine/cpu/token_chunks.hpp"
 
@@ -51,7 +52,7 @@ class DispatchRun {
       collect();
     }
     place();
-    arrive();
+    meet_row_partners(link_, routing_, &ControlArea::arrived, epoch_, "dispatch/arrive");
   }
 
  private:
@@ -319,22 +320,6 @@ class DispatchRun {
       TraceScope const span("dispatch/place", link_.rank, worker);
       writer.write(chunks);
     });
-  }
-
-  // A rank that sends no rows says nothing, and nobody waits for it.
-  void arrive() {
-    TraceScope const span("dispatch/arrive", link_.rank);
-    for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      if (routing_.sends_to(peer))
-        link_.signals.publish(peer, link_.control.arrived(peer, link_.rank).epoch,
-                              epoch_);  // pairs with the wait below
-    }
-    Deadline const deadline = link_.signals.deadline();
-    for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      if (routing_.receives_from(peer))
-        link_.signals.wait(link_.control.arrived(link_.rank, peer).epoch, {peer, epoch_, "dispatch/arrive"},
-                           deadline);
-    }
   }
 
   Engine& engine_;

@@ -1,0 +1,29 @@
+// The end of a call of either kind: only ranks that exchange rows signal one another, and wait for one another.
+#pragma once
+
+#include <cstdint>
+
+#include "base/trace.hpp"
+#include "control/announce.hpp"
+#include "layout/routing.hpp"
+
+namespace switchyard::cpu {
+
+// Raises a flag at every rank that this one's tokens have rows at, and waits for the flags of all ranks whose
+// tokens have rows here. Throws what Signals::wait() throws.
+inline void meet_row_partners(Link const& link, detail::Routing const& routing,
+                              Flag& (ControlArea::*flag)(int owner, int writer) const, std::uint64_t epoch,
+                              char const* phase) {
+  TraceScope const span(phase, link.rank);
+  for (int peer = 0; peer < link.num_ranks; ++peer) {
+    if (routing.sends_to(peer))
+      link.signals.publish(peer, (link.control.*flag)(peer, link.rank).epoch, epoch);  // pairs with the wait below
+  }
+  Deadline const deadline = link.signals.deadline();
+  for (int peer = 0; peer < link.num_ranks; ++peer) {
+    if (routing.receives_from(peer))
+      link.signals.wait((link.control.*flag)(link.rank, peer).epoch, {peer, epoch, phase}, deadline);
+  }
+}
+
+}  // namespace switchyard::cpu
