@@ -76,8 +76,12 @@ void print(char const* name, double microseconds, char const* before = ", ") {
 
 void throughput(switchyard::Communicator const& world, switchyard::EngineKind engine, Inputs const& inputs,
                 Timer const& time) {
-  switchyard::Buffer buffer(
-      world, {.max_tokens = tokens, .hidden = hidden, .num_experts = experts, .top_k = top_k, .engine = engine});
+  switchyard::Buffer buffer(world, {.max_tokens = tokens,
+                                    .hidden = hidden,
+                                    .num_experts = experts,
+                                    .top_k = top_k,
+                                    .engine = engine,
+                                    .errors_at_once = false});
   switchyard::DispatchArgs args;
   args.x = inputs.x;
   switchyard::DispatchArgs cached = args;

@@ -72,6 +72,12 @@ struct BufferOptions {
   // CUDA engine: SMs that a call takes, at most the GPU's divided by the ranks that share it; 0: the fewest that
   // reach 95 % of the best throughput by a model (docs/tuning.md).
   int num_sms = 0;
+  // CUDA engine: whether the host of a combine, and of a dispatch along a handle, waits until all ranks have agreed
+  // on the call, so that the call itself throws when they do not, on every rank, and the buffer goes on. False:
+  // these calls return as soon as they are queued, whatever the GPU still has to do before. Then only a rank that
+  // refuses throws at once; the others throw from their next call or wait for an event, and the buffer has failed
+  // until reset(). All ranks must pass the same.
+  bool errors_at_once = true;
 };
 
 enum class OutputLayout : std::uint8_t {

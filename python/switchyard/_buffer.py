@@ -55,6 +55,11 @@ class Buffer(Owner):
         num_workers: CPU engine: threads that move data; 0: cores / ranks.
         num_sms: CUDA engine: SMs that a call takes; 0: the engine's model chooses.
         timeout: seconds that a wait for a peer may take; 0: SWITCHYARD_TIMEOUT_MS.
+        errors_at_once: CUDA engine: whether combine, and dispatch along a handle, wait on the host until all ranks have
+            agreed on the call. Then the call itself raises when they do not, on every rank, and the buffer goes on.
+            Without it these calls return as soon as they are queued, whatever the GPU still has to do before; only a
+            rank that refuses raises at once, the others raise from a later call or when they wait for an event, and the
+            buffer has failed until reset(). All ranks must pass the same.
 
     Raises:
         InvalidArgument: on every rank, if options are out of range or differ between ranks.
@@ -76,6 +81,7 @@ class Buffer(Owner):
         num_workers: int = 0,
         num_sms: int = 0,
         timeout: float = 0.0,
+        errors_at_once: bool = True,
     ) -> None:
         super().__init__(communicator, max_tokens, hidden, num_experts, top_k)
         options = buffer_options(
@@ -91,6 +97,7 @@ class Buffer(Owner):
             num_workers=num_workers,
             num_sms=num_sms,
             timeout=timeout,
+            errors_at_once=errors_at_once,
         )
         self._core = _core.Buffer.make(communicator._core, options)
         self.key = track_buffer(self)

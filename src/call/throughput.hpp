@@ -50,6 +50,7 @@ struct DispatchCall {
   std::int64_t first_token = 0;
   std::int64_t range = 0;
   std::optional<detail::RoundRoom> room{};
+  bool waits = true;  // CUDA engine, in a cached dispatch: see BufferOptions::errors_at_once
 };
 
 struct CombineCall {
@@ -58,6 +59,7 @@ struct CombineCall {
   TensorView out{};          // [N, H]
   TensorView out_weights{};  // [N, K] f32, or not given; a round writes its part of the whole call's
   int workers = 1;
+  bool waits = true;  // CUDA engine: see BufferOptions::errors_at_once
 };
 
 // K of the weights that a combine returns, if it was given some.

@@ -198,6 +198,12 @@ void Signals::reset() noexcept {
   header(heap_->rank()).abort.state.store(0, std::memory_order_release);
 }
 
+bool Signals::has_failed() const noexcept {
+  // As in check_usable().
+  return failed_.load(std::memory_order_acquire) ||
+         header(heap_->rank()).abort.state.load(std::memory_order_acquire) == 2;
+}
+
 void Signals::check_usable() const {
   if (failed_.load(std::memory_order_acquire)) {  // pairs with the release stores in fail() and reset()
     std::lock_guard const lock(failure_mutex_);   // reset() may be clearing it

@@ -72,6 +72,8 @@ class Signals {
   [[nodiscard]] bool has_left(int peer) const noexcept;
   // Throws if the buffer has failed, here or on a peer that reported it.
   void check_usable() const;
+  // Whether it has.
+  [[nodiscard]] bool has_failed() const noexcept;
   // Forgets the failure, and what peers reported. To be called only while no rank can report: between two barriers
   // of a reset.
   void reset() noexcept;

@@ -152,6 +152,7 @@ class Engines:
             top_k=shape.top_k,
             timeout=self._timeouts.get(shape.device.type, 0.0),
             initial_heap_bytes=self._num_bytes if on_gpu else 0,
+            errors_at_once=False,  # as in DeepEP, hosts run ahead of combines and cached dispatches
             **options,
         )
 

@@ -150,7 +150,8 @@ void bind_options(nb::module_& module) {
       .value("cuda", EngineKind::cuda);
   bind_shared_options<BufferOptions>(module, "BufferOptions")
       .def_rw("heap_bytes", &BufferOptions::heap_bytes)
-      .def_rw("initial_heap_bytes", &BufferOptions::initial_heap_bytes);
+      .def_rw("initial_heap_bytes", &BufferOptions::initial_heap_bytes)
+      .def_rw("errors_at_once", &BufferOptions::errors_at_once);
 }
 
 }  // namespace

@@ -88,6 +88,138 @@ TEST_F(GpuBadInput, DispatchMeetsCombine) {
   });
 }
 
+BufferOptions running_ahead(Problem const& p) {
+  BufferOptions options = gpu_options_for(p);
+  options.errors_at_once = false;
+  return options;
+}
+
+// A combine whose host does not wait returns while the stream before it is busy: a host function on that stream
+// ends only when the call has returned. A host that waited would keep it there until it gives up.
+struct Hold {
+  std::atomic<bool> returned{false};
+  std::atomic<bool> in_time{false};
+
+  static void wait(void* self) {
+    auto& hold = *static_cast<Hold*>(self);
+    for (int i = 0; i < 2000 && !hold.returned.load(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    hold.in_time = hold.returned.load();
+  }
+};
+
+TEST_F(GpuBadInput, HostsThatRunAhead) {
+  Case const c = refusal_case();
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, "hosts that run ahead", [&](Communicator& communicator) {
+    DeviceRank device(communicator.rank());
+    communicator.barrier();
+    Buffer buffer(communicator, running_ahead(p));
+    RankInputs const inputs(p, communicator.rank());
+    Handle const handle = gpu_dispatch(p, buffer, device, inputs.args());
+    Tensor const outputs = buffer.allocate(c.combine_dtype, {handle.num_recv_rows(), c.hidden});
+    DispatchArgs cached = device.upload(inputs.args());
+    cached.topk_idx = cached.topk_weights = {};
+    cached.handle = handle;
+    for (bool const combines : {true, false}) {
+      communicator.barrier();
+      Hold hold;
+      check_cuda(cudaLaunchHostFunc(reinterpret_cast<cudaStream_t>(device.stream()), Hold::wait, &hold), "holding");
+      if (combines) {
+        (void)buffer.combine(CombineArgs{.x = outputs, .handle = handle, .cuda_stream = device.stream()});
+      } else {
+        (void)buffer.dispatch(cached);
+      }
+      hold.returned = true;
+      buffer.synchronize();
+      check(hold.in_time.load(), combines ? "a combine waited for the stream" : "a dispatch waited for the stream");
+    }
+    for (int i = 0; i < 2; ++i) gpu_round_trip(p, buffer, device);
+    communicator.barrier();
+  });
+}
+
+// All ranks refuse: each says why, and the buffer goes on.
+TEST_F(GpuBadInput, AllRefuseWhatTheyDoNotWaitFor) {
+  Case const c = refusal_case();
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, "all refuse", [&](Communicator& communicator) {
+    DeviceRank device(communicator.rank());
+    communicator.barrier();
+    Buffer buffer(communicator, running_ahead(p));
+    RankInputs const inputs(p, communicator.rank());
+    Handle const handle = gpu_dispatch(p, buffer, device, inputs.args());
+    Tensor const outputs = buffer.allocate(c.combine_dtype, {handle.num_recv_rows() + 1, c.hidden});
+    for (int i = 0; i < 2; ++i) {
+      auto const error = expect_throw<InvalidArgument>("a row too many", [&] {
+        (void)buffer.combine(CombineArgs{.x = outputs, .handle = handle, .cuda_stream = device.stream()});
+      });
+      check_names(error, {"x"});
+      gpu_round_trip(p, buffer, device);
+    }
+    communicator.barrier();
+  });
+}
+
+// One rank refuses: it says why. The others do not wait, and learn of it later. All go on after a reset.
+TEST_F(GpuBadInput, OneRefusesWhatOthersDoNotWaitFor) {
+  Case const c = refusal_case();
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, "one refuses", [&](Communicator& communicator) {
+    DeviceRank device(communicator.rank());
+    communicator.barrier();
+    Buffer buffer(communicator, running_ahead(p));
+    RankInputs const inputs(p, communicator.rank());
+    for (bool const combines : {true, false}) {
+      Handle const handle = gpu_dispatch(p, buffer, device, inputs.args());
+      Tensor const outputs = buffer.allocate(c.combine_dtype, {handle.num_recv_rows() + 1, c.hidden});
+      bool const refuses = communicator.rank() == culprit;
+      ConstTensorView x = outputs;
+      if (!refuses) --x.shape[0];
+      DispatchArgs cached = device.upload(inputs.args());
+      cached.topk_idx = cached.topk_weights = {};
+      cached.handle = handle;
+      if (refuses) --cached.x.shape[0];
+      auto const call = [&] {
+        if (combines) {
+          (void)buffer.combine(CombineArgs{.x = x, .handle = handle, .cuda_stream = device.stream()});
+        } else {
+          (void)buffer.dispatch(cached);
+        }
+      };
+      auto const error = expect_throw<InvalidArgument>(refuses ? "the call" : "a later wait", [&] {
+        call();
+        check(!refuses, "the rank that refuses returned");
+        buffer.synchronize();
+      });
+      if (refuses) {
+        check_names(error, {"x"});
+      } else {
+        check_names(error, {"errors_at_once", "refused"});
+      }
+      (void)expect_throw<InvalidArgument>("the next call", [&] { buffer.synchronize(); });
+      buffer.reset();
+      for (int i = 0; i < 2; ++i) gpu_round_trip(p, buffer, device);
+    }
+    communicator.barrier();
+  });
+}
+
+TEST_F(GpuBadInput, SomeRunAhead) {
+  Case const c = refusal_case();
+  Problem const p = make_problem(c);
+  run_ranks(c.launch, c.ranks, "some run ahead", [&](Communicator& communicator) {
+    DeviceRank device(communicator.rank());
+    communicator.barrier();
+    BufferOptions options = gpu_options_for(p);
+    options.errors_at_once = communicator.rank() == culprit;
+    auto const error =
+        expect_throw<InvalidArgument>("options", [&] { Buffer const buffer(communicator, options); });
+    check_names(error, {"errors_at_once"});
+    communicator.barrier();
+  });
+}
+
 TEST_F(GpuBadInput, HeapTooSmall) {
   Case const c{.ranks = 3, .tokens = 400, .counts = Tokens::equal, .hidden = 512, .routing = Routing::one_expert};
   Problem const p = make_problem(c);

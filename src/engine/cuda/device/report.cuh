@@ -21,6 +21,7 @@ __device__ inline void report(Peers const& peers, Waiting const& waiting, Troubl
   to.peer = trouble.peer;
   to.expected = trouble.expected;
   to.seen = trouble.seen;
+  to.call = waiting.call;
   ptx::store_release(&to.state, 1);  // pairs with the acquire load in HostMailbox::has_trouble()
 }
 

@@ -23,6 +23,7 @@ struct Peers {
 struct Waiting {
   Mailbox* mailbox;  // as the GPU maps it
   std::uint64_t timeout_ns;
+  std::uint64_t call = 0;  // a number that goes into the trouble that the kernel reports
 };
 
 // A 2-D tensor of 64-bit or 32-bit integers. Strides are in elements.

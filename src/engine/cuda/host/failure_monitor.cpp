@@ -34,9 +34,9 @@ void FailureMonitor::start() {
   pthread_setname_np(thread_.native_handle(), "sy-monitor");
 }
 
-Waiting FailureMonitor::waiting() const {
+Waiting FailureMonitor::waiting(std::uint64_t call) const {
   auto const timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(wait_.timeout);
-  return {.mailbox = mailbox_.device(), .timeout_ns = static_cast<std::uint64_t>(timeout.count())};
+  return {.mailbox = mailbox_.device(), .timeout_ns = static_cast<std::uint64_t>(timeout.count()), .call = call};
 }
 
 // The thread calls this at every interval. It must not throw.
@@ -48,8 +48,12 @@ void FailureMonitor::poll() {
   mailbox_.set_lost(lost);
   try {
     signals_.check_usable();
+    // Read before the trouble: what the hosts of calls up to this one settle they have settled, and cleared, before
+    // they went on to it. Pairs with the release store in report_mismatch_of().
+    std::uint64_t const alone = latest_alone_.load(std::memory_order_acquire);
     if (!mailbox_.has_trouble()) return;
-    if (mismatch_.calls_settle_it && mailbox_.get().trouble.kind == TroubleKind::mismatch) return;
+    Trouble const& trouble = mailbox_.get().trouble;
+    if (trouble.kind == TroubleKind::mismatch && mismatch_.calls_settle_it && trouble.call > alone) return;
     signals_.fail(error_of_trouble());
   } catch (Error const&) {
     mailbox_.set_aborted();

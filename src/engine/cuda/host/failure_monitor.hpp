@@ -2,7 +2,9 @@
 // what kernels report into an error that all ranks throw.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -15,7 +17,8 @@ namespace switchyard::cuda {
 
 // What becomes of a mismatch, which is what kernels report when ranks make different calls or one of them refuses.
 struct MismatchPolicy {
-  // True if the host of a call settles it with its peers: then the thread does not report it.
+  // True if the host of a call settles it with its peers: then the thread does not report it, but for calls whose
+  // hosts do not wait.
   bool calls_settle_it;
   // The error of a mismatch that no call has settled.
   Error (*error)(Trouble const& trouble, int rank);
@@ -49,7 +52,13 @@ class FailureMonitor {
   // For a reset: forgets failures, and starts a new generation together with the thread.
   void begin_generation();
 
-  [[nodiscard]] Waiting waiting() const;
+  // For the kernels of a call. `call` goes into the trouble that they report.
+  [[nodiscard]] Waiting waiting(std::uint64_t call = 0) const;
+  // The host does not wait for this call, so nobody settles its mismatch: the thread reports it. Numbers rise from
+  // call to call. To be called before the kernels are launched.
+  void report_mismatch_of(std::uint64_t call) noexcept {
+    latest_alone_.store(call, std::memory_order_release);  // pairs with the acquire load in poll()
+  }
   [[nodiscard]] Signals& signals() noexcept { return signals_; }
   [[nodiscard]] HostMailbox& mailbox() noexcept { return mailbox_; }
 
@@ -61,6 +70,7 @@ class FailureMonitor {
   std::shared_ptr<Node> node_;
   WaitPolicy wait_;
   MismatchPolicy mismatch_;
+  std::atomic<std::uint64_t> latest_alone_{0};  // the latest call that the host did not wait for
   Signals signals_;
   HostMailbox mailbox_;
   // Held while trouble becomes a failure that is reported to peers, so that no report of before a reset comes after

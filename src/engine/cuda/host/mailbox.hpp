@@ -46,6 +46,7 @@ struct Trouble {
   std::int32_t peer;
   std::uint64_t expected;
   std::uint64_t seen;
+  std::uint64_t call = 0;  // see Waiting
 };
 
 // Where an id stands in topk_idx, also as one number. A token has at most 64 slots.

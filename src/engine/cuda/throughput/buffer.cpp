@@ -309,7 +309,8 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
                       .outside = [this](std::size_t bytes) { return outside_of_heap(bytes); },
                       .first_token = terms.first_token,
                       .range = terms.range,
-                      .room = terms.room};
+                      .room = terms.room,
+                      .waits = info_.options.errors_at_once || terms.is_round};
     attempt(call, [&] {
       check(args);
       if (fresh) describe(args, info_, communicator_.rank(), *fresh);
@@ -368,6 +369,7 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
     Combined result;
     CombineCall call{.args = args, .refusal = terms.refusal, .out_weights = terms.out_weights};
     call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
+    call.waits = info_.options.errors_at_once || terms.is_round;
     attempt(call, [&] {
       check(args);
       with_room([&] { prepare_outputs(call, *connected_.heap, info_, result); });

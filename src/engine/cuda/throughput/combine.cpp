@@ -53,13 +53,12 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
   check_usable();
   CurrentDevice const current(resources_.device);
   join(caller);
-  ++calls_;  // combines count as well, so that ranks that make different calls have the same number
-  latest_ = Call::combine;
+  begin_call(Call::combine);
   switchyard::CombineArgs const& from = call.args;
   if (!call.refusal) call.refusal = why_void(*from.handle.routing());
   CombineKernelArgs args{};
   args.peers = peers_;
-  args.waiting = monitor_.waiting();
+  args.waiting = waiting();
   stage(call, from.x, args.x);
   stage(call, from.topk_weights, args.weights);
   stage(call, from.row_weights, args.row_weights);
@@ -85,9 +84,11 @@ void Engine::combine(CombineCall& call, cudaStream_t caller) {
     args.weights_of_all_ranks = from.weights_of_all_ranks;
     args.digest = digest_of(terms_of(call));
   }
-  check_cuda(launch_combine(args, call.workers, stream_.get()), "launching the combine kernel");
   // After a dispatch whose host did not wait for counts, the host does not wait here, either.
-  if (!call.refusal && from.handle.routing()->worst) return;
+  bool const waits = call.refusal || (call.waits && !from.handle.routing()->worst);
+  if (!waits) monitor_.report_mismatch_of(first_ticket_);
+  check_cuda(launch_combine(args, call.workers, stream_.get()), "launching the combine kernel");
+  if (!waits) return;
   wait_for_ticket();
   throw_if_failed({.terms = terms_of(call), .refusal = call.refusal, .phase = "combine/announce"});
 }

@@ -111,7 +111,7 @@ void Engine::fill(DispatchCall const& call, NotifyKernelArgs& to) const {
   switchyard::DispatchArgs const& args = call.args;
   to.experts = experts_;
   to.peers = peers_;
-  to.waiting = monitor_.waiting();
+  to.waiting = waiting();
   if (call.routing && call.routing->device != nullptr) to.handle = device_handle(*call.routing);
   if (call.refusal) to.handle.num_tokens = 0;
   to.cut = cut_for_dispatch(to.handle, call.workers);
@@ -233,6 +233,7 @@ void Engine::trim_block(DispatchCall& call) {
 
 // One kernel does it all. Unless the caller wants to know no counts, the host waits for them, while rows move.
 void Engine::place_at_once(DispatchCall& call, OutgoingRows const& rows) {
+  if (call.args.num_worst_tokens > 0) monitor_.report_mismatch_of(first_ticket_);
   place(call, rows, DispatchStart::notify);
   if (call.args.num_worst_tokens > 0) return;
   wait_for_ticket();
@@ -253,8 +254,10 @@ void Engine::place_when_counted(DispatchCall& call, OutgoingRows const& rows) {
 
 void Engine::place_cached(DispatchCall& call, OutgoingRows const& rows) {
   allocate_block(call);
+  bool const waits = call.waits || call.refusal;
+  if (!waits) monitor_.report_mismatch_of(first_ticket_);
   place(call, rows, DispatchStart::cached);
-  finish_answers(call);
+  if (waits) finish_answers(call);
 }
 
 // A receiver that had to ask its host may refuse; then all ranks throw.
@@ -355,8 +358,7 @@ void Engine::dispatch(DispatchCall& call, cudaStream_t caller) {
   CurrentDevice const current(resources_.device);
   bool const worst = call.args.num_worst_tokens > 0;
   join(caller);
-  ++calls_;
-  latest_ = Call::dispatch;
+  begin_call(Call::dispatch);
   if (!call.fresh && !call.refusal) call.refusal = why_void(*call.routing);
   if (call.fresh && !call.refusal) prepare_handle(call);
   OutgoingRows const rows = prepare_rows(call);

@@ -20,8 +20,9 @@ namespace {
 // Calls whose host waits settle a mismatch themselves; this is for the others.
 Error mismatch_error(Trouble const& trouble, int rank) {
   return InvalidArgument(
-      fmt::format("rank {}: rank {} made another call, or refused, while this rank did not wait for counts", rank,
-                  trouble.peer),
+      fmt::format("rank {}: rank {} made another call, or refused, while this rank did not wait for it "
+                  "(num_worst_tokens, or errors_at_once = false)",
+                  rank, trouble.peer),
       {.rank = rank, .peer = trouble.peer, .phase = name_of(trouble.point)});
 }
 
@@ -294,7 +295,16 @@ void Engine::reset_device() {
 void Engine::throw_mismatch(Cause const& cause) {
   check_cuda(cudaStreamSynchronize(stream_.get()), "ending a refused call");
   reset_device();
-  open_call(link(), {.epoch = ++host_epoch_, .phase = cause.phase, .terms = cause.terms, .refusal = cause.refusal});
+  try {
+    open_call(link(),
+              {.epoch = ++host_epoch_, .phase = cause.phase, .terms = cause.terms, .refusal = cause.refusal});
+  } catch (InvalidArgument const&) {
+    // A peer whose host does not wait for this call fails the buffer instead. It does not know why, but this rank
+    // does.
+    if (cause.refusal && monitor_.signals().has_failed())
+      throw_error(cause.refusal->code, cause.refusal->text, {.rank = heap_->rank(), .phase = cause.phase});
+    throw;
+  }
   monitor_.signals().fail(
       SystemError(fmt::format("rank {}: kernels saw calls that differ, and hosts none", heap_->rank()),
                   {.rank = heap_->rank(), .phase = cause.phase}));
@@ -302,8 +312,16 @@ void Engine::throw_mismatch(Cause const& cause) {
 
 void Engine::throw_if_failed(Cause const& cause) {
   if (!mailbox().has_trouble()) return;
-  if (mailbox().get().trouble.kind == TroubleKind::mismatch) throw_mismatch(cause);
+  Trouble const& trouble = mailbox().get().trouble;
+  // That of an earlier call, whose host did not wait, is the monitor's.
+  if (trouble.kind == TroubleKind::mismatch && trouble.call >= first_ticket_) throw_mismatch(cause);
   monitor_.check_usable();  // throws, because there is a trouble
+}
+
+void Engine::begin_call(Call kind) {
+  ++calls_;  // combines count as well, so that ranks that make different calls have the same number
+  latest_ = kind;
+  first_ticket_ = ticket_ + 1;
 }
 
 }  // namespace switchyard::cuda

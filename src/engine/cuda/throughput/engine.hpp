@@ -134,12 +134,17 @@ class Engine {
   void wait_for_ticket();
   void wait_for_answers();
   void check_stream();
+  enum class Call : std::uint8_t { dispatch, combine, layout };
   // What this rank knows of a call that may have failed.
   struct Cause {
     CallTerms terms;
     std::optional<Refusal> const& refusal;
     char const* phase;
   };
+  // Numbers a call by the first of its tickets.
+  void begin_call(Call kind);
+  // For the kernels of this call.
+  [[nodiscard]] Waiting waiting() const { return monitor_.waiting(first_ticket_); }
   [[noreturn]] void throw_mismatch(Cause const& cause);
   void throw_if_failed(Cause const& cause);
   void reset_device();
@@ -171,10 +176,10 @@ class Engine {
   std::optional<cudaStream_t> behind_;  // the caller that make_caller_wait() has made wait, since the latest call
   std::size_t latest_bytes_ = 0;        // of the block of the latest dispatch
   std::uint64_t ticket_ = 0;
-  std::uint64_t calls_ = 0;       // numbers dispatches, the same on all ranks
-  std::uint64_t host_epoch_ = 0;  // of agreements through the control blocks in host memory
+  std::uint64_t first_ticket_ = 0;  // of this call
+  std::uint64_t calls_ = 0;         // numbers dispatches, the same on all ranks
+  std::uint64_t host_epoch_ = 0;    // of agreements through the control blocks in host memory
   std::uint64_t gates_ = 0;
-  enum class Call : std::uint8_t { dispatch, combine, layout };
   Call latest_ = Call::dispatch;
   // Blocks that kernels still use, although their owners may have released them.
   std::deque<std::pair<std::unique_ptr<DeviceEvent>, std::vector<SymmetricHeap::Block>>> in_use_;

@@ -185,7 +185,8 @@ class Rounds {
     Dispatched part;
     try {
       part = tools_.maker.dispatch_round(slice_of(args_, begin, count),
-                                         {.first_token = begin,
+                                         {.is_round = true,
+                                          .first_token = begin,
                                           .range = (std::int64_t{1} << range.depth) + range.number,
                                           .room = routing_->room,
                                           .refusal = refusal_});
@@ -284,7 +285,7 @@ class CombineRounds {
     if (!refusal_) refusal_ = refusal_of([&] { stage(round, part); });
     TensorView weights{};
     if (result_.topk_weights.given()) weights = rows_of(result_.topk_weights.view(), round.first_token, tokens);
-    tools_.maker.combine_round(part, {.out_weights = weights, .refusal = refusal_});
+    tools_.maker.combine_round(part, {.is_round = true, .out_weights = weights, .refusal = refusal_});
     // Peers pull from the room until the kernel ends, even if the caller releases the handle before.
     RoundRoom const& room = routing_.room;
     tools_.engine.keep_until_done({.offset = room.offset, .data = room.data, .owner = room.owner});

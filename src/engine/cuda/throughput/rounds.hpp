@@ -13,6 +13,7 @@ namespace switchyard::detail {
 
 // What a round is, beside its arguments.
 struct RoundTerms {
+  bool is_round = false;  // then the host waits for all ranks: a round that one refuses ends the rounds of all
   std::int64_t first_token = 0;
   std::int64_t range = 0;            // 2^depth + number; the same on all ranks
   std::optional<RoundRoom> room{};   // where a dispatch's rows must fit
