@@ -226,8 +226,9 @@ class Pending {
 // the call, or its event, is complete.
 //
 // Errors: InvalidArgument and OutOfMemory are thrown on every rank before anything moves, and the buffer stays
-// usable. After PeerLost, Timeout or SystemError it refuses further work until reset(). Copies share the buffer;
-// the last one to go waits for work that is still queued.
+// usable; where hosts do not wait for a call (num_worst_tokens, errors_at_once = false) only if all ranks refuse
+// it. After PeerLost, Timeout or SystemError it refuses further work until reset(). Copies share the buffer; the
+// last one to go waits for work that is still queued.
 class Buffer {
  public:
   Buffer(Communicator const& communicator, BufferOptions const& options);

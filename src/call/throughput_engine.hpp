@@ -23,9 +23,9 @@ namespace switchyard::detail {
 // Arguments arrive unchecked. The engine checks them, and a rank that refuses says so to its peers.
 //
 // Errors. A refusal (InvalidArgument, OutOfMemory) is thrown on every rank alike, before anything has moved, and
-// the buffer stays usable. After any other error (PeerLost, Timeout, SystemError) the buffer has failed on all
-// ranks: each call throws that error until reset() returns. An asynchronous call throws through its Pending and its
-// event.
+// the buffer stays usable; BufferOptions::errors_at_once says what becomes of one where hosts do not wait. After
+// any other error (PeerLost, Timeout, SystemError) the buffer has failed on all ranks: each call throws that error
+// until reset() returns. An asynchronous call throws through its Pending and its event.
 //
 // Ownership. Inputs belong to the caller, who keeps them unchanged until the call, or its event, is complete.
 // Results own their memory and keep what it lies in, so they may outlive the engine. A handle holds no memory of

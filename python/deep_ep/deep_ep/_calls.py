@@ -99,8 +99,7 @@ def is_queued(asynchronous: bool, x: torch.Tensor, num_worst_tokens: int) -> boo
 def routes_anew(num_worst_tokens: int, x: torch.Tensor) -> bool:
     """Whether a cached dispatch is a dispatch by the same ids, which make the same rows.
 
-    On the CUDA engine a cached dispatch waits on the host until all ranks have accepted it. The host must not wait in
-    the worst-case mode.
+    The CUDA engine captures no cached dispatch into a graph, but the worst-case mode is there to be captured.
     """
     return num_worst_tokens > 0 and x.is_cuda
 

@@ -48,16 +48,20 @@ void FailureMonitor::poll() {
   mailbox_.set_lost(lost);
   try {
     signals_.check_usable();
-    // Read before the trouble: what the hosts of calls up to this one settle they have settled, and cleared, before
-    // they went on to it. Pairs with the release store in report_mismatch_of().
-    std::uint64_t const alone = latest_alone_.load(std::memory_order_acquire);
-    if (!mailbox_.has_trouble()) return;
-    Trouble const& trouble = mailbox_.get().trouble;
-    if (trouble.kind == TroubleKind::mismatch && mismatch_.calls_settle_it && trouble.call > alone) return;
+    if (!has_trouble_to_report()) return;
     signals_.fail(error_of_trouble());
   } catch (Error const&) {
     mailbox_.set_aborted();
   }
+}
+
+bool FailureMonitor::has_trouble_to_report() const noexcept {
+  // Read before the trouble: what the hosts of calls up to this one settle they have settled, and cleared, before
+  // they went on to it. Pairs with the release store in report_mismatch_of().
+  std::uint64_t const alone = latest_alone_.load(std::memory_order_acquire);
+  if (!mailbox_.has_trouble()) return false;
+  Trouble const& trouble = mailbox_.get().trouble;
+  return trouble.kind != TroubleKind::mismatch || !mismatch_.calls_settle_it || trouble.call <= alone;
 }
 
 Error FailureMonitor::error_of_trouble() const {
@@ -73,9 +77,9 @@ void FailureMonitor::raise_trouble() {
 
 void FailureMonitor::check_usable() {
   signals_.check_usable();
-  if (!mailbox_.has_trouble()) return;
+  if (!has_trouble_to_report()) return;
   std::lock_guard const lock(mutex_);
-  if (mailbox_.has_trouble()) raise_trouble();
+  if (has_trouble_to_report()) raise_trouble();
 }
 
 void FailureMonitor::check_usable(Generation const& generation) {

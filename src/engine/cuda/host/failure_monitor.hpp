@@ -40,7 +40,7 @@ class FailureMonitor {
   void stop() { thread_ = {}; }
   [[nodiscard]] bool is_running() const noexcept { return thread_.joinable(); }
 
-  // Throws what kernels or peers have reported.
+  // Throws what kernels or peers have reported, but for a mismatch that the host of a call settles.
   void check_usable();
   // Throws what ended the generation as well, so that its events do not pass when a reset has forgotten the
   // failure.
@@ -65,6 +65,7 @@ class FailureMonitor {
  private:
   void poll();
   [[noreturn]] void raise_trouble();
+  [[nodiscard]] bool has_trouble_to_report() const noexcept;
   [[nodiscard]] Error error_of_trouble() const;
 
   std::shared_ptr<Node> node_;

@@ -159,6 +159,8 @@ void Engine::find_bad_id(DispatchCall& call) {
 
 // What the notify kernel found, for the caller and for the allocation.
 void Engine::finish_counting(DispatchCall& call) {
+  // That of an earlier call, whose host did not wait, says nothing about this one.
+  if (mailbox().has_trouble() && mailbox().get().trouble.call < first_ticket_) monitor_.check_usable();
   // A receiver that has no room may have answered so already. Then counts are there all the same, as on the other
   // ranks, which learn of it later.
   bool const refused_room = mailbox().has_trouble() && mailbox().get().trouble.kind == TroubleKind::mismatch &&
@@ -254,7 +256,7 @@ void Engine::place_when_counted(DispatchCall& call, OutgoingRows const& rows) {
 
 void Engine::place_cached(DispatchCall& call, OutgoingRows const& rows) {
   allocate_block(call);
-  bool const waits = call.waits || call.refusal;
+  bool const waits = call.waits || call.refusal.has_value();
   if (!waits) monitor_.report_mismatch_of(first_ticket_);
   place(call, rows, DispatchStart::cached);
   if (waits) finish_answers(call);

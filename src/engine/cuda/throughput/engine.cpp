@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "base/refusal.hpp"
 #include "engine/cuda/host/launch.hpp"
 #include "engine/cuda/host/trouble.hpp"
 #include "engine/cuda/throughput/launch.hpp"
@@ -76,6 +77,8 @@ Engine::Engine(EngineResources resources)
 Engine::~Engine() {
   // Kernels end by their own deadlines at the latest. Then nothing uses the blocks any more.
   cudaStreamSynchronize(stream_.get());
+  // A rank that refused a call that this one did not wait for waits for this rank's word on it.
+  static_cast<void>(refusal_of([this] { monitor_.check_usable(); }));
   // Freeing GPU memory waits for all kernels of the context, also for those of peers (threads) that wait for this
   // rank. So they must learn that it leaves before it frees its heap.
   monitor_.signals().leave();
@@ -253,12 +256,15 @@ void Engine::check_stream() {
 void Engine::wait_until(std::function<bool()> const& published) {
   constexpr int polls_between_checks = 1 << 14;
   // Kernels have deadlines of their own, and some of their blocks wait for what another block waits for, twice as
-  // long.
-  Deadline const deadline(2 * resources_.wait.timeout + std::chrono::seconds{5});
+  // long. Calls that no host has waited for may come first: each has its own time.
+  auto const patience = 2 * resources_.wait.timeout + std::chrono::seconds{5};
+  Deadline deadline(patience);
+  std::uint64_t latest = mailbox().ticket().number;
   for (int poll = 1; !published(); ++poll) {
     if (poll % 64 == 0) std::this_thread::yield();  // there may be more ranks than cores
     if (poll % polls_between_checks != 0) continue;
     check_stream();
+    if (std::exchange(latest, mailbox().ticket().number) != latest) deadline = Deadline(patience);
     if (deadline.expired()) {
       monitor_.signals().fail(Timeout(fmt::format("rank {}: the GPU did not answer in time", heap_->rank()),
                                       {.rank = heap_->rank(), .phase = "gpu"}));
@@ -298,11 +304,16 @@ void Engine::throw_mismatch(Cause const& cause) {
   try {
     open_call(link(),
               {.epoch = ++host_epoch_, .phase = cause.phase, .terms = cause.terms, .refusal = cause.refusal});
-  } catch (InvalidArgument const&) {
-    // A peer whose host does not wait for this call fails the buffer instead. It does not know why, but this rank
-    // does.
+  } catch (Error const&) {
+    // A peer whose host does not wait for this call fails the buffer instead, or has left. It does not know why,
+    // but this rank does.
     if (cause.refusal && monitor_.signals().has_failed())
-      throw_error(cause.refusal->code, cause.refusal->text, {.rank = heap_->rank(), .phase = cause.phase});
+      throw_error(
+          cause.refusal->code,
+          fmt::format("rank {}: {}; this buffer has failed, because other ranks did not wait for the call: call "
+                      "reset() on all ranks, or make a new one on all ranks",
+                      heap_->rank(), cause.refusal->text),
+          {.rank = heap_->rank(), .phase = cause.phase});
     throw;
   }
   monitor_.signals().fail(

@@ -316,7 +316,7 @@ Dispatched dispatch_in_same_rounds(RoundTools const& tools, DispatchArgs const& 
     DispatchArgs slice = slice_of(args, round.first_token, round.routing->num_tokens);
     slice.handle = Handle(round.routing);
     Dispatched const part = tools.maker.dispatch_round(
-        slice, {.first_token = round.first_token, .room = routing->room, .refusal = refusal});
+        slice, {.is_round = true, .first_token = round.first_token, .room = routing->room, .refusal = refusal});
     take_over(part, whole.result, round.segments, tools.engine.stream());
   }
   whole.result.handle = args.handle;
