@@ -45,6 +45,7 @@ RESTRICTED = {
     "CLI/": ["cli"],
     "nlohmann/": ["cli"],
     "hwy/": ["engine/cpu/simd"],
+    "sodium": ["bootstrap"],
     "rdma/": ["transport"],
     "cuda": ["memory/device", "node", "engine/cuda"],
 }
