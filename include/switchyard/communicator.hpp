@@ -17,14 +17,19 @@ class TcpStoreServer;
 struct CommunicatorOptions {
   int rank = 0;
   int size = 1;
-  // host:port where rank 0 serves the store (or, with serve = false, where one is served already).
+  // host:port where rank 0 serves the store (or, with serve = false, where one is served already): a name, an IPv4
+  // address, or an IPv6 address in brackets.
   std::string address = "127.0.0.1:29400";
-  // A secret that the ranks of one job share. The store refuses a connection that does not show it.
+  // A secret that the ranks of one job share. Ranks and store show each other that they know it, and never send it.
+  // Without one all ranks have to be on this machine.
   std::string token;
   // Whether rank 0 serves the store itself. False when a launcher does.
   bool serve = true;
   // Deadline of every wait of the rendezvous; 0: SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
   std::chrono::milliseconds timeout{0};
+  // The token follows from what others may know, so all ranks have to be on this machine. from_environment sets it
+  // where SWITCHYARD_TOKEN is not set.
+  bool derived_token = false;
 };
 
 // The meeting point of one job, on a free port of this machine (SWITCHYARD_LISTEN), for launchers that hand its

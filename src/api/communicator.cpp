@@ -7,6 +7,7 @@
 #include "bootstrap/in_process_store.hpp"
 #include "bootstrap/tcp_store/client.hpp"
 #include "bootstrap/tcp_store/server.hpp"
+#include "bootstrap/token_rule.hpp"
 #include "node/job.hpp"
 
 namespace switchyard {
@@ -16,10 +17,7 @@ namespace {
 // Rank 0's store: the server, and the connection to it, which goes first.
 struct HostedStore {
   HostedStore(TcpStoreServerOptions const& options, std::chrono::milliseconds timeout)
-      : server(options), client({own_address(options.listen), server.port()}, options.token, timeout) {}
-
-  // 0.0.0.0 is where to listen, not where to connect to.
-  static std::string own_address(std::string const& listen) { return listen == "0.0.0.0" ? "127.0.0.1" : listen; }
+      : server(options), client(server.address(), options.token, timeout, {.rank = 0}) {}
 
   TcpStoreServer server;
   TcpStoreClient client;
@@ -32,14 +30,33 @@ Topology topology_of(int rank, int size) {
   return Topology({size});
 }
 
+TcpStoreServerOptions server_options(CommunicatorOptions const& options, std::uint16_t port) {
+  return {.listen = where_to_listen(options),
+          .port = port,
+          .token = options.token,
+          .listen_name = std::string(info_of(Setting::listen).variable)};
+}
+
+std::shared_ptr<TcpStoreServer> serve_on_free_port(std::string const& token) {
+  CommunicatorOptions options;
+  options.token = token;
+  return std::make_shared<TcpStoreServer>(server_options(options, 0));
+}
+
+StoreCaller caller_of(CommunicatorOptions const& options) {
+  return {.rank = options.rank,
+          .reach = token_is_for_this_machine(options) ? Reach::this_machine : Reach::anywhere,
+          .out_of_reach = text_of_missing_token(
+              options, fmt::format("the store at {} is on another machine", options.address))};
+}
+
 std::shared_ptr<Store> open_store(CommunicatorOptions const& options, std::chrono::milliseconds timeout) {
   HostPort const address = parse_host_port(options.address, "address");
   // Alone, there is nobody to meet, and no reason to take a port.
   if (options.size == 1) return std::make_shared<InProcessStore>();
-  if (!options.serve || options.rank != 0) return std::make_shared<TcpStoreClient>(address, options.token, timeout);
-  TcpStoreServerOptions const server{
-      .listen = config_text(Setting::listen), .port = address.port, .token = options.token};
-  auto hosted = std::make_shared<HostedStore>(server, timeout);
+  if (!options.serve || options.rank != 0)
+    return std::make_shared<TcpStoreClient>(address, options.token, timeout, caller_of(options));
+  auto hosted = std::make_shared<HostedStore>(server_options(options, address.port), timeout);
   return {hosted, &hosted->client};
 }
 
@@ -51,11 +68,8 @@ std::chrono::milliseconds rendezvous_timeout(std::chrono::milliseconds timeout) 
   return timeout.count() > 0 ? timeout : std::chrono::milliseconds{config_number(Setting::rendezvous_timeout_ms)};
 }
 
-StoreServer::StoreServer(std::string const& token) {
-  std::string const listen = config_text(Setting::listen);
-  server_ = std::make_shared<TcpStoreServer>(TcpStoreServerOptions{.listen = listen, .token = token});
-  address_ = fmt::format("{}:{}", HostedStore::own_address(listen), server_->port());
-}
+StoreServer::StoreServer(std::string const& token)
+    : server_(serve_on_free_port(token)), address_(server_->address().text()) {}
 
 Communicator Communicator::from_environment() {
   return connect(options_from_environment(process_environment()));

@@ -17,6 +17,7 @@ enum class Setting : unsigned char {
   huge_pages,
   numa,
   listen,
+  allow_default_token,
   port_offset,
   spin_us,
   engine,

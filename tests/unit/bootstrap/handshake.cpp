@@ -33,10 +33,10 @@ constexpr Party rank_3{.rank = 3, .endpoint = 1};
 constexpr Party rank_5{.rank = 5, .endpoint = 2};
 
 // Both ends, and what they have sent so far.
-class Pair {
+class TwoEnds {
  public:
-  explicit Pair(std::string_view one_token = "the token", std::string_view other_token = "the token",
-                Party const& wanted = rank_5)
+  explicit TwoEnds(std::string_view one_token = "the token", std::string_view other_token = "the token",
+                   Party const& wanted = rank_5)
       : dialer(Handshake::connect(Key::of_token(one_token),
                                   {.purpose = HandshakePurpose::control, .self = rank_3, .peer = wanted},
                                   counting_from(0))),
@@ -69,15 +69,15 @@ class Pair {
 };
 
 TEST(Handshake, BothEndsKnowTheOther) {
-  Pair pair;
-  pair.run();
-  ASSERT_TRUE(pair.done());
-  EXPECT_EQ(pair.listener.peer(), rank_3);
-  EXPECT_EQ(pair.dialer.peer(), rank_5);
-  EXPECT_EQ(pair.dialer.due(), 0U);
-  for (auto [one, other] : {std::pair(&pair.dialer, &pair.listener), std::pair(&pair.listener, &pair.dialer)})
+  TwoEnds ends;
+  ends.run();
+  ASSERT_TRUE(ends.done());
+  EXPECT_EQ(ends.listener.peer(), rank_3);
+  EXPECT_EQ(ends.dialer.peer(), rank_5);
+  EXPECT_EQ(ends.dialer.due(), 0U);
+  for (auto [one, other] : {std::pair(&ends.dialer, &ends.listener), std::pair(&ends.listener, &ends.dialer)})
     EXPECT_EQ(one->tags_to_send().tag({bytes_of("x")}), other->tags_to_expect().tag({bytes_of("x")}));
-  EXPECT_NE(pair.dialer.tags_to_send().tag({}), pair.dialer.tags_to_expect().tag({}));
+  EXPECT_NE(ends.dialer.tags_to_send().tag({}), ends.dialer.tags_to_expect().tag({}));
 }
 
 // The bytes were computed by Python:
@@ -90,20 +90,20 @@ TEST(Handshake, BothEndsKnowTheOther) {
 //     head(3) + mac(b"switchyard handshake, who connects"), and so on; tags of messages:
 //     blake2b(struct.pack("<Q", number) + message, digest_size=16, key=mac(b"switchyard messages, who connects"))
 TEST(Handshake, BytesOnTheWireArePinned) {
-  Pair pair;
+  TwoEnds ends;
   std::vector<std::string> seen;
-  for (Bytes const& message : pair.run()) seen.push_back(hex(message));
+  for (Bytes const& message : ends.run()) seen.push_back(hex(message));
   EXPECT_THAT(seen, testing::ElementsAre(
                         "53574853010001000200000003000000010000000500000002000000"
                         "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
                         "53574853010002006465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f80818283",
                         "535748530100030071afde203ea8f144e7eb850dcf7d3ebacfe7ebd95096ec176e3509290e4c6eda",
                         "5357485301000300812923e4247f32870847769e21f01e2d9d5f6042f506bbf4d725eab7f2114417"));
-  MessageTags sent = pair.dialer.tags_to_send();
+  MessageTags sent = ends.dialer.tags_to_send();
   EXPECT_EQ(hex(sent.tag({bytes_of("first")})), "9362f22882b80c2458e6c8ae05bdedb1");
   sent.advance();
   EXPECT_EQ(hex(sent.tag({bytes_of("sec"), bytes_of("ond")})), "d9bca5193be5c6691cedb80436b65cad");
-  EXPECT_EQ(hex(pair.listener.tags_to_send().tag({bytes_of("first")})), "4fed2a3ffc49de591ffad928de10289e");
+  EXPECT_EQ(hex(ends.listener.tags_to_send().tag({bytes_of("first")})), "4fed2a3ffc49de591ffad928de10289e");
 }
 
 TEST(Handshake, NoncesAreFresh) {
@@ -117,50 +117,50 @@ TEST(Handshake, NoncesAreFresh) {
 
 TEST(Handshake, AnotherTokenIsRefused) {
   for (char const* token : {"", "the tokex", "the toke", "the token ", "The token"}) {
-    Pair pair(token);
-    auto const messages = pair.run();
+    TwoEnds ends(token);
+    auto const messages = ends.run();
     // The listener shows nothing that was made with its key.
     EXPECT_EQ(messages.size(), 4U);
     EXPECT_EQ(messages.back().size(), sizeof(HandshakeRefusal));
-    EXPECT_EQ(pair.listener.state(), HandshakeState::failed);
-    EXPECT_EQ(pair.listener.problem(), HandshakeProblem::wrong_token);
-    EXPECT_EQ(pair.dialer.problem(), HandshakeProblem::wrong_token);
-    EXPECT_TRUE(pair.dialer.refused_by_peer());
-    EXPECT_FALSE(pair.listener.refused_by_peer());
+    EXPECT_EQ(ends.listener.state(), HandshakeState::failed);
+    EXPECT_EQ(ends.listener.problem(), HandshakeProblem::wrong_token);
+    EXPECT_EQ(ends.dialer.problem(), HandshakeProblem::wrong_token);
+    EXPECT_TRUE(ends.dialer.refused_by_peer());
+    EXPECT_FALSE(ends.listener.refused_by_peer());
   }
 }
 
 TEST(Handshake, AListenerThatLetsAnybodyInIsFound) {
-  Pair pair("the token", "another");
-  pair.listener.feed(pair.dialer.take_output());
-  pair.dialer.feed(pair.listener.take_output());
-  pair.dialer.take_output();
+  TwoEnds ends("the token", "another");
+  ends.listener.feed(ends.dialer.take_output());
+  ends.dialer.feed(ends.listener.take_output());
+  ends.dialer.take_output();
   HandshakeProof const guess{
       .header = {.magic = handshake_magic, .version = handshake_version, .kind = HandshakeKind::proof}, .mac = {}};
-  pair.dialer.feed(std::as_bytes(std::span(&guess, 1)));
-  EXPECT_EQ(pair.dialer.problem(), HandshakeProblem::wrong_token);
-  EXPECT_FALSE(pair.dialer.refused_by_peer());
-  EXPECT_TRUE(pair.dialer.take_output().empty());
+  ends.dialer.feed(std::as_bytes(std::span(&guess, 1)));
+  EXPECT_EQ(ends.dialer.problem(), HandshakeProblem::wrong_token);
+  EXPECT_FALSE(ends.dialer.refused_by_peer());
+  EXPECT_TRUE(ends.dialer.take_output().empty());
 }
 
 TEST(Handshake, WhoWantsSomebodyElseIsRefusedBeforeAnyChallenge) {
   for (Party const& wanted :
        {Party{.rank = 4, .endpoint = 2}, Party{.rank = 5, .endpoint = 1}, Party{.rank = -1, .endpoint = 2}}) {
-    Pair pair("the token", "the token", wanted);
-    EXPECT_EQ(pair.run().size(), 2U);
-    EXPECT_EQ(pair.listener.problem(), HandshakeProblem::not_wanted);
-    EXPECT_EQ(pair.dialer.problem(), HandshakeProblem::not_wanted);
+    TwoEnds ends("the token", "the token", wanted);
+    EXPECT_EQ(ends.run().size(), 2U);
+    EXPECT_EQ(ends.listener.problem(), HandshakeProblem::not_wanted);
+    EXPECT_EQ(ends.dialer.problem(), HandshakeProblem::not_wanted);
   }
   Handshake data = Handshake::connect(Key::of_token("the token"),
                                       {.purpose = HandshakePurpose::data, .self = rank_3, .peer = rank_5});
-  Pair pair;
-  pair.listener.feed(data.take_output());
-  EXPECT_EQ(pair.listener.problem(), HandshakeProblem::not_wanted);
+  TwoEnds ends;
+  ends.listener.feed(data.take_output());
+  EXPECT_EQ(ends.listener.problem(), HandshakeProblem::not_wanted);
 }
 
 // What one end of a recorded handshake sent is sent again to a new one.
 TEST(Handshake, AReplayIsRefused) {
-  Pair recorded;
+  TwoEnds recorded;
   auto const messages = recorded.run();
   ASSERT_TRUE(recorded.done());
   Handshake listener = Handshake::accept(Key::of_token("the token"),
@@ -179,12 +179,12 @@ TEST(Handshake, AReplayIsRefused) {
 
 // A stranger that answers with what it was sent, or with what the same rank says elsewhere.
 TEST(Handshake, AReflectionIsRefused) {
-  Pair pair;
-  pair.listener.feed(pair.dialer.take_output());
-  pair.dialer.feed(pair.listener.take_output());
-  Bytes const proof = pair.dialer.take_output();
-  pair.dialer.feed(proof);
-  EXPECT_EQ(pair.dialer.problem(), HandshakeProblem::wrong_token);
+  TwoEnds ends;
+  ends.listener.feed(ends.dialer.take_output());
+  ends.dialer.feed(ends.listener.take_output());
+  Bytes const proof = ends.dialer.take_output();
+  ends.dialer.feed(proof);
+  EXPECT_EQ(ends.dialer.problem(), HandshakeProblem::wrong_token);
 
   // The nonce of the dialer comes back as the challenge.
   Handshake dialer =
@@ -210,31 +210,31 @@ TEST(Handshake, ARelayToAnotherRankIsRefused) {
 }
 
 TEST(Handshake, EveryFlippedBitIsNoticed) {
-  Pair whole;
+  TwoEnds whole;
   auto const messages = whole.run();
   for (std::size_t changed = 0; changed < messages.size(); ++changed) {
     for (std::size_t bit = 0; bit < 8 * messages[changed].size(); ++bit) {
-      Pair pair;
+      TwoEnds ends;
       for (std::size_t i = 0; i < messages.size(); ++i) {
         bool const from_dialer = i % 2 == 0;
-        Bytes bytes = (from_dialer ? pair.dialer : pair.listener).take_output();
+        Bytes bytes = (from_dialer ? ends.dialer : ends.listener).take_output();
         if (bytes.empty()) break;
         if (i == changed) bytes[bit / 8] ^= std::byte{1} << bit % 8;
-        (from_dialer ? pair.listener : pair.dialer).feed(bytes);
+        (from_dialer ? ends.listener : ends.dialer).feed(bytes);
       }
       // With the last message only the dialer can notice.
-      EXPECT_NE(pair.dialer.state(), HandshakeState::done) << changed << ' ' << bit;
+      EXPECT_NE(ends.dialer.state(), HandshakeState::done) << changed << ' ' << bit;
       if (changed < 3) {
-        EXPECT_NE(pair.listener.state(), HandshakeState::done) << changed << ' ' << bit;
+        EXPECT_NE(ends.listener.state(), HandshakeState::done) << changed << ' ' << bit;
       }
     }
   }
 }
 
 TEST(Handshake, ByteByByteAndNoFurther) {
-  Pair pair;
-  while (!pair.done()) {
-    for (auto [from, to] : {std::pair(&pair.dialer, &pair.listener), std::pair(&pair.listener, &pair.dialer)}) {
+  TwoEnds ends;
+  while (!ends.done()) {
+    for (auto [from, to] : {std::pair(&ends.dialer, &ends.listener), std::pair(&ends.listener, &ends.dialer)}) {
       Bytes const bytes = from->take_output();
       for (std::size_t i = 0; i < bytes.size(); ++i) {
         ASSERT_GT(to->due(), 0U);
@@ -243,50 +243,50 @@ TEST(Handshake, ByteByByteAndNoFurther) {
       }
     }
   }
-  EXPECT_EQ(pair.dialer.feed(bytes_of("what follows is not its own")), 0U);
+  EXPECT_EQ(ends.dialer.feed(bytes_of("what follows is not its own")), 0U);
 }
 
 TEST(Handshake, EveryPrefixIsUnfinished) {
-  Pair whole;
+  TwoEnds whole;
   auto const messages = whole.run();
   for (std::size_t length = 0; length < messages[0].size(); ++length) {
-    Pair pair;
-    pair.listener.feed(std::span(messages[0]).first(length));
-    EXPECT_EQ(pair.listener.state(), HandshakeState::ongoing);
-    EXPECT_TRUE(pair.listener.take_output().empty());
+    TwoEnds ends;
+    ends.listener.feed(std::span(messages[0]).first(length));
+    EXPECT_EQ(ends.listener.state(), HandshakeState::ongoing);
+    EXPECT_TRUE(ends.listener.take_output().empty());
   }
 }
 
 TEST(Handshake, GarbageGetsNoAnswer) {
-  Pair pair;
-  EXPECT_EQ(pair.listener.feed(bytes_of("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")), sizeof(HandshakeHeader));
-  EXPECT_EQ(pair.listener.problem(), HandshakeProblem::malformed);
-  EXPECT_TRUE(pair.listener.take_output().empty());
+  TwoEnds ends;
+  EXPECT_EQ(ends.listener.feed(bytes_of("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")), sizeof(HandshakeHeader));
+  EXPECT_EQ(ends.listener.problem(), HandshakeProblem::malformed);
+  EXPECT_TRUE(ends.listener.take_output().empty());
 }
 
 TEST(Handshake, AnotherVersionIsNamed) {
-  Pair pair;
-  Bytes hello = pair.dialer.take_output();
+  TwoEnds ends;
+  Bytes hello = ends.dialer.take_output();
   hello[4] = std::byte{handshake_version + 1};
-  pair.listener.feed(hello);
-  EXPECT_EQ(pair.listener.problem(), HandshakeProblem::version);
-  Bytes refusal = pair.listener.take_output();
+  ends.listener.feed(hello);
+  EXPECT_EQ(ends.listener.problem(), HandshakeProblem::version);
+  Bytes refusal = ends.listener.take_output();
   refusal[4] = std::byte{handshake_version + 1};  // as the other version would send it
-  pair.dialer.feed(refusal);
-  EXPECT_EQ(pair.dialer.problem(), HandshakeProblem::version);
-  EXPECT_TRUE(pair.dialer.refused_by_peer());
+  ends.dialer.feed(refusal);
+  EXPECT_EQ(ends.dialer.problem(), HandshakeProblem::version);
+  EXPECT_TRUE(ends.dialer.refused_by_peer());
 }
 
 TEST(Handshake, ARefusalForNoKnownReason) {
   for (std::uint32_t const why : {0U, 1U, 5U, 0xffffffffU}) {
-    Pair pair;
-    pair.dialer.take_output();
+    TwoEnds ends;
+    ends.dialer.take_output();
     HandshakeRefusal const refusal{
         .header = {.magic = handshake_magic, .version = handshake_version, .kind = HandshakeKind::refusal},
         .why = why};
-    pair.dialer.feed(std::as_bytes(std::span(&refusal, 1)));
-    EXPECT_EQ(pair.dialer.state(), HandshakeState::failed);
-    EXPECT_EQ(pair.dialer.problem(), HandshakeProblem::malformed);
+    ends.dialer.feed(std::as_bytes(std::span(&refusal, 1)));
+    EXPECT_EQ(ends.dialer.state(), HandshakeState::failed);
+    EXPECT_EQ(ends.dialer.problem(), HandshakeProblem::malformed);
   }
 }
 
