@@ -17,6 +17,7 @@ ORDER = [
     ["memory/device"],
     ["bootstrap"],
     ["node"],
+    ["job"],
     ["transport"],
     ["control"],
     ["call"],

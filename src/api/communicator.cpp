@@ -8,7 +8,7 @@
 #include "bootstrap/tcp_store/client.hpp"
 #include "bootstrap/tcp_store/server.hpp"
 #include "bootstrap/token_rule.hpp"
-#include "node/job.hpp"
+#include "job/job.hpp"
 
 namespace switchyard {
 
@@ -23,11 +23,24 @@ struct HostedStore {
   TcpStoreClient client;
 };
 
-// The ranks of a job share one node so far. Throws before anybody waits for ranks that cannot be.
-Topology topology_of(int rank, int size) {
-  require(size >= 1, "size: expected 1 or more, seen {}", size);
+// Throws before anybody waits for ranks that cannot be.
+void check_rank(int rank, int size) {
+  require(size >= 1 && size <= max_ranks, "size: expected 1 to {}, seen {}", max_ranks, size);
   require(rank >= 0 && rank < size, "rank: expected 0 to {}, seen {}", size - 1, rank);
-  return Topology({size});
+}
+
+// Where ranks of other nodes reach this one; empty: by the address that it reaches the store from. Rank 0 serves
+// the store, and may reach it by another address than others do.
+std::string address_for_others(CommunicatorOptions const& options) {
+  std::string const given = config_text(Setting::address);
+  if (given != info_of(Setting::address).fallback) return given;
+  bool const serves = options.serve && options.rank == 0 && options.size > 1;
+  if (!serves || token_is_for_this_machine(options)) return {};
+  return own_address_of(parse_host_port(options.address, "address"));
+}
+
+std::string node_name(std::string const& given) {
+  return given.empty() ? config_text(Setting::node) : given;
 }
 
 TcpStoreServerOptions server_options(CommunicatorOptions const& options, std::uint16_t port) {
@@ -76,19 +89,27 @@ Communicator Communicator::from_environment() {
 }
 
 Communicator Communicator::connect(CommunicatorOptions const& options) {
-  Topology const topology = topology_of(options.rank, options.size);
+  check_rank(options.rank, options.size);
   auto const timeout = rendezvous_timeout(options.timeout);
-  return Communicator(std::make_shared<Job>(open_store(options, timeout), topology, options.rank, timeout));
+  return Communicator(
+      std::make_shared<Job>(open_store(options, timeout), JobTerms{.rank = options.rank,
+                                                                   .size = options.size,
+                                                                   .node = node_name(options.node),
+                                                                   .key = Key::of_token(options.token),
+                                                                   .address = address_for_others(options),
+                                                                   .timeout = timeout}));
 }
 
 std::shared_ptr<Store> Communicator::in_process_store() {
   return std::make_shared<InProcessStore>();
 }
 
-Communicator Communicator::join(std::shared_ptr<Store> store, int rank, int size,
-                                std::chrono::milliseconds timeout) {
-  Topology const topology = topology_of(rank, size);
-  return Communicator(std::make_shared<Job>(std::move(store), topology, rank, rendezvous_timeout(timeout)));
+Communicator Communicator::join(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout,
+                                std::string const& node) {
+  check_rank(rank, size);
+  return Communicator(std::make_shared<Job>(
+      std::move(store),
+      JobTerms{.rank = rank, .size = size, .node = node_name(node), .timeout = rendezvous_timeout(timeout)}));
 }
 
 int Communicator::rank() const noexcept {
@@ -97,6 +118,16 @@ int Communicator::rank() const noexcept {
 
 int Communicator::size() const noexcept {
   return job_->size();
+}
+
+int Communicator::num_nodes() const noexcept {
+  return job_->topology().num_nodes();
+}
+
+std::vector<int> Communicator::node_by_rank() const {
+  std::vector<int> nodes;
+  for (int rank = 0; rank < size(); ++rank) nodes.push_back(job_->topology().node_of(rank));
+  return nodes;
 }
 
 void Communicator::barrier() {

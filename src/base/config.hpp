@@ -18,6 +18,8 @@ enum class Setting : unsigned char {
   numa,
   listen,
   allow_default_token,
+  node,
+  address,
   port_offset,
   spin_us,
   engine,

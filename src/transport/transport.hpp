@@ -33,17 +33,17 @@ enum class PeerRegion : std::int32_t {};
 
 // What an endpoint can do, as its provider was asked.
 struct Capabilities {
-  std::string provider;                // "loopback", "net", "verbs;ofi_rxm", "efa", "cxi"
-  std::string nic;                     // as the provider calls it
-  std::size_t max_write_bytes = 0;     // of one write
-  std::size_t max_writes = 0;          // posted, with no `sent` yet; post() is busy beyond
-  bool counts_remotely = true;         // the provider itself delivers immediates; otherwise a signal follows the write
+  std::string provider;             // "loopback", "net", "verbs;ofi_rxm", "efa", "cxi"
+  std::string nic;                  // as the provider calls it
+  std::size_t max_write_bytes = 0;  // of one write
+  std::size_t max_writes = 0;       // posted, with no `sent` yet; post() is busy beyond
+  bool counts_remotely = true;      // the provider itself delivers immediates; otherwise a signal follows the write
   std::size_t region_bytes_limit = 0;  // of one registration; larger regions consist of several
 };
 
-// Memory of this process that peers may write to and that writes may start from. It stays registered as long as this
-// object lives, which must not outlive its endpoint; the memory must outlive it. It may go only when no write from it
-// or to it is under way: its owner knows that from its own events and from those of its peers.
+// Memory of this process that peers may write to and that writes may start from. It stays registered as long as
+// this object lives, which must not outlive its endpoint; the memory must outlive it. It may go only when no write
+// from it or to it is under way: its owner knows that from its own events and from those of its peers.
 class Region {
  public:
   Region() = default;
@@ -108,8 +108,8 @@ class Endpoint {
   // Throws InvalidArgument when the write does not lie within both regions, and PeerLost when the provider has said
   // that the peer is gone.
   virtual Posted post(Write const& write) = 0;
-  // Fills in the events that have come, without waiting; returns how many. Throws SystemError when the endpoint itself
-  // has failed.
+  // Fills in the events that have come, without waiting; returns how many. Throws SystemError when the endpoint
+  // itself has failed.
   virtual std::size_t poll(std::span<Event> events) = 0;
   // Why the last `failed` event of a peer came, in words, with the peer's name.
   [[nodiscard]] virtual std::string reason(Peer peer) const = 0;

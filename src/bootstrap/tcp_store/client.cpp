@@ -242,4 +242,10 @@ void TcpStoreClient::fail(std::string_view what) {
   throw PeerLost(fmt::format("store at {}: {}", server_.text(), what), {.rank = -1, .peer = 0, .phase = "store"});
 }
 
+std::string TcpStoreClient::own_address() const {
+  InetAddress own;
+  check_call(::getsockname(socket_.get(), own.get(), own.make_room()), "getsockname");
+  return own.host_port().host;
+}
+
 }  // namespace switchyard

@@ -36,6 +36,7 @@ class TcpStoreClient final : public Store {
 
   void set(std::string_view key, std::span<std::byte const> value) override;
   std::vector<std::byte> get(std::string_view key, Deadline const& deadline) override;
+  [[nodiscard]] std::string own_address() const override;
 
  private:
   struct Answer {
