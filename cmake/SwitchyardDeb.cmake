@@ -36,7 +36,7 @@ tells what a machine offers for them (info), and writes traces (trace).")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libswitchyard-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "switchyard (= ${PROJECT_VERSION}), libfmt-dev, \
-libspdlog-dev, libhwloc-dev, libhwy-dev, pkg-config")
+libspdlog-dev, libhwloc-dev, libhwy-dev, libsodium-dev, pkg-config")
 set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION
     "The static library, its headers, and CMake's find_package(switchyard).")
 include(CPack)

@@ -17,6 +17,7 @@ ORDER = [
     ["memory/device"],
     ["bootstrap"],
     ["node"],
+    ["job"],
     ["transport"],
     ["control"],
     ["call"],
@@ -45,6 +46,7 @@ RESTRICTED = {
     "CLI/": ["cli"],
     "nlohmann/": ["cli"],
     "hwy/": ["engine/cpu/simd"],
+    "sodium": ["bootstrap"],
     "rdma/": ["transport"],
     "cuda": ["memory/device", "node", "engine/cuda"],
 }

@@ -17,14 +17,22 @@ class TcpStoreServer;
 struct CommunicatorOptions {
   int rank = 0;
   int size = 1;
-  // host:port where rank 0 serves the store (or, with serve = false, where one is served already).
+  // host:port where rank 0 serves the store (or, with serve = false, where one is served already): a name, an IPv4
+  // address, or an IPv6 address in brackets.
   std::string address = "127.0.0.1:29400";
-  // A secret that the ranks of one job share. The store refuses a connection that does not show it.
+  // A secret that the ranks of one job share. Ranks and store show each other that they know it, and never send it.
+  // Without one all ranks have to be on this machine.
   std::string token;
   // Whether rank 0 serves the store itself. False when a launcher does.
   bool serve = true;
   // Deadline of every wait of the rendezvous; 0: SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
   std::chrono::milliseconds timeout{0};
+  // The token follows from what others may know, so all ranks have to be on this machine. from_environment sets it
+  // where SWITCHYARD_TOKEN is not set.
+  bool derived_token = false;
+  // Ranks that give the same name form a node, whose ranks map each other's memory. Empty: SWITCHYARD_NODE, and
+  // without that ranks form a node that can: those on one machine, in one network namespace, of one user.
+  std::string node{};
 };
 
 // The meeting point of one job, on a free port of this machine (SWITCHYARD_LISTEN), for launchers that hand its
@@ -57,11 +65,16 @@ class Communicator {
   static Communicator connect(CommunicatorOptions const& options);
   // For ranks that are threads of one process: each joins the same store under its own rank.
   static std::shared_ptr<Store> in_process_store();
+  // `node` as in CommunicatorOptions.
   static Communicator join(std::shared_ptr<Store> store, int rank, int size,
-                           std::chrono::milliseconds timeout = std::chrono::milliseconds{0});
+                           std::chrono::milliseconds timeout = std::chrono::milliseconds{0},
+                           std::string const& node = {});
 
   [[nodiscard]] int rank() const noexcept;
   [[nodiscard]] int size() const noexcept;
+  // Nodes of the job, numbered in the order of their first ranks; and by rank, the node.
+  [[nodiscard]] int num_nodes() const noexcept;
+  [[nodiscard]] std::vector<int> node_by_rank() const;
   // Waits until every rank has called it. Throws Timeout or PeerLost.
   void barrier();
   // Every rank brings bytes (16 MiB at most) and receives those of all, by rank. Throws Timeout, PeerLost or

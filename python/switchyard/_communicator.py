@@ -64,8 +64,8 @@ class Communicator:
 
         Args:
             rank, size: this rank and the number of ranks.
-            address: host:port of the meeting point.
-            token: a secret that all ranks must present.
+            address: host:port of the meeting point; an IPv6 address is in brackets, as in "[::1]:29400".
+            token: a secret that all ranks share; it is never sent. Without one all ranks must be on this machine.
             serve: True: rank 0 serves the meeting point; False: another process serves it already.
             timeout: seconds for the ranks to find one another; 0: SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import pickle
 import secrets
 import time
@@ -33,6 +34,12 @@ def _serve(token: str) -> tuple[_core.StoreServer | None, Error | None]:
         return None, SystemCallError(f"the store that ranks meet at cannot be served: {error!r}", rank=0)
 
 
+def _job_token(sent: str) -> str:
+    """Returns the token that ranks show. Others may see what is sent through a group, but not SWITCHYARD_TOKEN."""
+    secret = os.environ.get("SWITCHYARD_TOKEN", "")
+    return f"{secret}:{sent}" if secret else sent
+
+
 # Takes this rank's card and returns those of all ranks, in order. Raises Timeout after the given number of seconds.
 AllGather = Callable[[Any, float], List[Any]]
 
@@ -41,7 +48,7 @@ def connect(rank: int, size: int, all_gather: AllGather, timeout: float) -> _cor
     """Connects the ranks. Collective; the ranks have `timeout` seconds to gather, and as many again to connect."""
     token = secrets.token_hex(16)
     # The server of rank 0 lives until all ranks have connected: Communicator.connect returns after that.
-    server, trouble = _serve(token) if rank == 0 else (None, None)
+    server, trouble = _serve(_job_token(token)) if rank == 0 else (None, None)
     card = (machine_id(), server.address if server else "", token, trouble)
     cards = all_gather(card, _core.rendezvous_timeout(timeout))
     for _, _, _, error in cards:
@@ -51,7 +58,7 @@ def connect(rank: int, size: int, all_gather: AllGather, timeout: float) -> _cor
     if len(machines) > 1:
         raise Unsupported(f"the ranks of the group run on {len(machines)} machines: expected 1")
     _, address, token, _ = cards[0]
-    return _core.Communicator.connect(rank, size, address, token, False, timeout)
+    return _core.Communicator.connect(rank, size, address, _job_token(token), False, timeout)
 
 
 def torch_all_gather(group: Any) -> tuple[int, int, AllGather]:

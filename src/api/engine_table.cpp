@@ -59,6 +59,7 @@ std::string why_no_engine(EngineKind kind) {
 }
 
 EngineRow const& choose_engine(Job& job, std::string_view options, EngineKind wish) {
+  job.require_one_node(options);
   EngineKind kind = EngineKind::cpu;
   agree(job, refusal_of([&] { kind = chosen_here(wish); }));
   auto const all = gather(job, "engine", kind);

@@ -8,7 +8,7 @@
 #include "call/gpu_tools.hpp"
 #include "call/low_latency_engine.hpp"
 #include "call/throughput_engine.hpp"
-#include "node/job.hpp"
+#include "job/job.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard {

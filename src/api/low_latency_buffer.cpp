@@ -1,6 +1,6 @@
 #include "api/engine_table.hpp"
+#include "job/job.hpp"
 #include "layout/experts.hpp"
-#include "node/job.hpp"
 #include "switchyard/low_latency.hpp"
 
 namespace switchyard {

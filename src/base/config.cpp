@@ -24,8 +24,15 @@ constexpr std::array table{
                 "ask for transparent huge pages in the symmetric heap"},
     SettingInfo{Setting::numa, "SWITCHYARD_NUMA", "auto", "auto|off",
                 "bind the symmetric heap to the NUMA node that its rank runs on"},
-    SettingInfo{Setting::listen, "SWITCHYARD_LISTEN", "127.0.0.1", "an IPv4 address",
-                "address that the store listens on; loopback by default"},
+    SettingInfo{Setting::listen, "SWITCHYARD_LISTEN", "auto", "auto, or an address or name of this machine",
+                "address that the store listens on; auto: the store's own with SWITCHYARD_TOKEN, else loopback"},
+    SettingInfo{
+        Setting::allow_default_token, "SWITCHYARD_ALLOW_DEFAULT_TOKEN", "0", "0..1",
+        "1: ranks on several machines may do without SWITCHYARD_TOKEN; anybody on the network can join then"},
+    SettingInfo{Setting::node, "SWITCHYARD_NODE", "", "a name of at most 63 bytes",
+                "ranks that give the same name form a node; without one, ranks that can share memory do"},
+    SettingInfo{Setting::address, "SWITCHYARD_ADDRESS", "auto", "auto, or an address or name of this machine",
+                "where ranks of other nodes reach this one; auto: the address by which it reaches the store"},
     SettingInfo{Setting::port_offset, "SWITCHYARD_PORT_OFFSET", "1", "0..1000",
                 "the store's port is MASTER_PORT plus this (the launcher's own store has MASTER_PORT)"},
     SettingInfo{

@@ -9,7 +9,7 @@
 #include "base/check.hpp"
 #include "base/config.hpp"
 #include "base/number.hpp"
-#include "bootstrap/socket.hpp"
+#include "bootstrap/address.hpp"
 #include "layout/topology.hpp"
 
 namespace switchyard {
@@ -79,7 +79,8 @@ std::string job_id(Reader const& reader, Launcher const& launcher) {
 }
 
 void check_one_node(Reader const& reader, Launcher const& launcher, int size) {
-  constexpr char const* hint = "ranks on several nodes need SWITCHYARD_STORE, or MASTER_ADDR and MASTER_PORT";
+  constexpr char const* hint =
+      "ranks on several nodes need SWITCHYARD_TOKEN, and SWITCHYARD_STORE or MASTER_ADDR and MASTER_PORT";
   if (auto const local = reader.text(launcher.local_size))
     require(number_between(1, size, launcher.local_size, *local) == size, "{}: expected {}, seen {}: {}",
             launcher.local_size, size, *local, hint);
@@ -89,13 +90,11 @@ void check_one_node(Reader const& reader, Launcher const& launcher, int size) {
 
 std::string address_of_master(Reader const& reader) {
   constexpr int highest_port = 65535;
-  std::string const host = reader.needed("MASTER_ADDR", "MASTER_PORT");
+  std::string const host = parse_host(reader.needed("MASTER_ADDR", "MASTER_PORT"), "MASTER_ADDR");
   std::string const text = reader.needed("MASTER_PORT", "MASTER_ADDR");
   auto const offset = static_cast<int>(config_number(Setting::port_offset));
   int const port = number_between(1, highest_port - offset, "MASTER_PORT", text) + offset;
-  std::string address = fmt::format("{}:{}", host, port);
-  parse_host_port(address, "MASTER_ADDR");
-  return address;
+  return HostPort{host, static_cast<std::uint16_t>(port)}.text();
 }
 
 std::string address_of_job(Reader const& reader, Launcher const& launcher, int size) {
@@ -113,8 +112,7 @@ std::string address_of_job(Reader const& reader, Launcher const& launcher, int s
 
 std::string find_address(Reader const& reader, Launcher const& launcher, int size) {
   if (auto const store = reader.text("SWITCHYARD_STORE")) {
-    parse_host_port(*store, "SWITCHYARD_STORE");
-    return *store;
+    return parse_host_port(*store, "SWITCHYARD_STORE").text();
   }
   if (reader.text("MASTER_ADDR") || reader.text("MASTER_PORT")) return address_of_master(reader);
   require(std::string_view(launcher.name) != "torchrun",
@@ -139,7 +137,10 @@ CommunicatorOptions options_from_environment(Environment const& environment) {
   options.rank = number_between(0, options.size - 1, launcher.rank, reader.needed(launcher.rank, launcher.size));
   options.address = find_address(reader, launcher, options.size);
   std::string const derived = fmt::format("token:{}:{}", job_id(reader, launcher), ::getuid());
-  options.token = reader.text("SWITCHYARD_TOKEN").value_or(fmt::format("{:016x}", hash_of(derived)));
+  options.token = reader.text("SWITCHYARD_TOKEN").value_or("");
+  // An empty one, as scripts may leave it, is none.
+  options.derived_token = options.token.empty();
+  if (options.derived_token) options.token = fmt::format("{:016x}", hash_of(derived));
   return options;
 }
 

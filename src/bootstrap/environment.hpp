@@ -7,7 +7,7 @@
 //                 for a job on one node, a port of loopback between 20000 and 29999 that follows from the job's
 //                 id and our user.
 // What to show:   SWITCHYARD_TOKEN, else something that follows from the job's id and our user. That keeps jobs
-//                 apart that meet by mistake; against an attacker set SWITCHYARD_TOKEN to a secret.
+//                 apart that meet by mistake, but it is no secret: token_rule.hpp says what it is good for.
 #pragma once
 
 #include <functional>

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -21,6 +22,8 @@ class Store {
   virtual void set(std::string_view key, std::span<std::byte const> value) = 0;
   // Waits until the key is set. Throws Timeout, naming the key.
   virtual std::vector<std::byte> get(std::string_view key, Deadline const& deadline) = 0;
+  // The address of this machine by which others that use the store reach it, in digits.
+  [[nodiscard]] virtual std::string own_address() const { return "127.0.0.1"; }
 };
 
 }  // namespace switchyard

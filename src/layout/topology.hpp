@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
 namespace switchyard {
@@ -21,21 +22,39 @@ constexpr LocalRankMask mask_of(int local_rank) noexcept {
   return LocalRankMask{1} << local_rank;
 }
 
-// The nodes of a job. Each has consecutive ranks, as many as it likes; a rank has a local rank within its node.
+// The nodes of a job, of any sizes. A rank has a local rank within its node, in the order of ranks.
 class Topology {
  public:
-  // By node, how many ranks it has. Throws InvalidArgument for a node of none, or of more than max_node_ranks.
-  explicit Topology(std::vector<int> const& node_sizes);
+  // By rank, the number of its node; every number from 0 on has at least one rank. Throws InvalidArgument for a
+  // node of none, or of more than max_node_ranks.
+  explicit Topology(std::span<int const> node_by_rank);
+  // Nodes of consecutive ranks.
+  static Topology of_sizes(std::span<int const> node_sizes);
 
-  [[nodiscard]] int num_nodes() const noexcept { return static_cast<int>(first_ranks_.size()) - 1; }
-  [[nodiscard]] int num_ranks() const noexcept { return first_ranks_.back(); }
-  [[nodiscard]] int node_of(int rank) const noexcept;
-  [[nodiscard]] int local_rank_of(int rank) const noexcept { return rank - first_rank_of(node_of(rank)); }
-  [[nodiscard]] int first_rank_of(int node) const noexcept { return first_ranks_[static_cast<std::size_t>(node)]; }
-  [[nodiscard]] int num_ranks_of(int node) const noexcept { return first_rank_of(node + 1) - first_rank_of(node); }
+  [[nodiscard]] int num_nodes() const noexcept { return static_cast<int>(firsts_.size()) - 1; }
+  [[nodiscard]] int num_ranks() const noexcept { return static_cast<int>(nodes_.size()); }
+  [[nodiscard]] int node_of(int rank) const noexcept { return nodes_[static_cast<std::size_t>(rank)]; }
+  [[nodiscard]] int local_rank_of(int rank) const noexcept { return locals_[static_cast<std::size_t>(rank)]; }
+  [[nodiscard]] int num_ranks_of(int node) const noexcept { return static_cast<int>(ranks_of(node).size()); }
+  // By local rank.
+  [[nodiscard]] std::span<int const> ranks_of(int node) const noexcept;
+  [[nodiscard]] int rank_of(int node, int local_rank) const noexcept {
+    return ranks_of(node)[static_cast<std::size_t>(local_rank)];
+  }
+
+  // The rank of a node that a rank of another node talks to: it has the same local rank, modulo the node's size.
+  [[nodiscard]] int rail_peer(int rank, int node) const noexcept {
+    return rank_of(node, local_rank_of(rank) % num_ranks_of(node));
+  }
+  // All ranks of other nodes that are this rank's rail peers, or whose rail peer it is; in the order of ranks. In
+  // nodes of one size that is the same, one rank a node.
+  [[nodiscard]] std::vector<int> rail_neighbours_of(int rank) const;
 
  private:
-  std::vector<int> first_ranks_;  // by node, and then the number of all ranks
+  std::vector<int> nodes_;   // by rank
+  std::vector<int> locals_;  // by rank
+  std::vector<int> ranks_;   // those of node 0 by local rank, then those of node 1, and so on
+  std::vector<int> firsts_;  // by node, where its ranks begin in ranks_; then the number of all ranks
 };
 
 }  // namespace switchyard

@@ -132,8 +132,9 @@ DeviceSegmentSizes sizes_of(DeviceHeapRequest const& request, std::size_t contro
 
 }  // namespace
 
-ConnectedDeviceHeap connect_device_heap(Job& job, DeviceHeapRequest const& request) {
-  Node& node = *job.node();
+ConnectedDeviceHeap connect_device_heap(RankGroup& job, std::shared_ptr<Node> const& members,
+                                        DeviceHeapRequest const& request) {
+  Node& node = *members;
   int const device = request.device;
   std::size_t const control = device_control_layout(request.sizes).bytes;
   auto const kind = choose_gpu_memory(node, [&](GpuMemoryKind tried) { return try_gpu_memory(tried, device); });
@@ -154,7 +155,7 @@ ConnectedDeviceHeap connect_device_heap(Job& job, DeviceHeapRequest const& reque
     SegmentMapper const mapper(request, kind, control);
     for (std::size_t rank = 0; rank < all.size(); ++rank) {
       // Nothing is written to the segment of a rank that is absent, which has none.
-      bool const absent = job.is_absent(static_cast<int>(rank));
+      bool const absent = node.is_absent(static_cast<int>(rank));
       auto const segment = absent ? own : mapper.map(rank, all[rank], descriptors[rank].get());
       segments.push_back(segment);
       // An attached one is another process's.
@@ -163,7 +164,7 @@ ConnectedDeviceHeap connect_device_heap(Job& job, DeviceHeapRequest const& reque
       if (!absent && all[rank].gpu == mine.gpu) ++connected.ranks_per_gpu;
     }
   });
-  terms.is_gone = [weak = std::weak_ptr(job.node())](int rank) {
+  terms.is_gone = [weak = std::weak_ptr(members)](int rank) {
     // Tensors keep the heap, and must not keep the links by which peers see that this rank has left.
     auto const links = weak.lock();
     return links != nullptr && links->is_lost(rank);

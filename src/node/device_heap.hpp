@@ -6,7 +6,8 @@
 
 #include "layout/device_control.hpp"
 #include "memory/symmetric_heap.hpp"
-#include "node/job.hpp"
+#include "node/node.hpp"
+#include "node/rank_group.hpp"
 
 namespace switchyard {
 
@@ -25,6 +26,7 @@ struct ConnectedDeviceHeap {
 };
 
 // Collective; throws the same error on every rank.
-ConnectedDeviceHeap connect_device_heap(Job& job, DeviceHeapRequest const& request);
+ConnectedDeviceHeap connect_device_heap(RankGroup& job, std::shared_ptr<Node> const& members,
+                                        DeviceHeapRequest const& request);
 
 }  // namespace switchyard

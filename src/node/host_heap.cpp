@@ -25,7 +25,7 @@ struct Introduction {
 };
 
 // Collective. Throws the same error on every rank of the job.
-void check_equal(Job& job, SizeOptions const& names) {
+void check_equal(RankGroup& job, SizeOptions const& names) {
   OptionValues mine{};
   for (std::size_t i = 0; i < names.options.size(); ++i) mine.at(i) = names.options[i].value;
   auto const all = gather(job, "options", mine);
@@ -48,8 +48,8 @@ std::optional<Refusal> advised(std::optional<Refusal> refusal, std::size_t bytes
   return refusal;
 }
 
-std::shared_ptr<SharedSegment> create_segment(Job& job, SizeOptions const& options, BufferPlan const& plan) {
-  Node const& node = *job.node();
+std::shared_ptr<SharedSegment> create_segment(RankGroup& job, Node const& node, SizeOptions const& options,
+                                              BufferPlan const& plan) {
   std::shared_ptr<SharedSegment> own;
   auto const refusal = refusal_of([&] {
     own = SharedSegment::create(plan.segment_bytes);
@@ -86,19 +86,19 @@ void check_segment(Segment const& segment, std::size_t rank, std::size_t num_ran
 
 }  // namespace
 
-ConnectedHeap connect_heap(Job& job, BufferOptions const& options, BufferPlan const& plan) {
+ConnectedHeap connect_heap(RankGroup& job, Node& node, BufferOptions const& options, BufferPlan const& plan) {
   std::array<SizeOption, 5> const sizes{{{"max_tokens", options.max_tokens},
                                          {"hidden", options.hidden},
                                          {"num_experts", options.num_experts},
                                          {"top_k", options.top_k},
                                          {"errors_at_once", options.errors_at_once ? 1 : 0}}};
-  return connect_heap(job, {"BufferOptions", sizes, "BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)"}, plan);
+  return connect_heap(job, node, {"BufferOptions", sizes, "BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)"},
+                      plan);
 }
 
-ConnectedHeap connect_heap(Job& job, SizeOptions const& options, BufferPlan const& plan) {
+ConnectedHeap connect_heap(RankGroup& job, Node& node, SizeOptions const& options, BufferPlan const& plan) {
   check_equal(job, options);
-  auto const own = create_segment(job, options, plan);
-  Node& node = *job.node();
+  auto const own = create_segment(job, node, options, plan);
   auto const all = gather(node, "introduction", Introduction{own->bytes(), own->id()});
   auto descriptors = node.exchange_fd(own->fd());
   std::vector<std::shared_ptr<Segment>> segments;

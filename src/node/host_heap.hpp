@@ -7,7 +7,8 @@
 #include <string_view>
 
 #include "memory/symmetric_heap.hpp"
-#include "node/job.hpp"
+#include "node/node.hpp"
+#include "node/rank_group.hpp"
 #include "plan/buffer_plan.hpp"
 #include "switchyard/buffer.hpp"
 
@@ -31,7 +32,7 @@ struct SizeOptions {
 
 // Collective. Checks that all ranks pass equal sizes, then makes this rank's segment and maps those of the ranks of
 // this node. Throws the same error on every rank.
-ConnectedHeap connect_heap(Job& job, SizeOptions const& options, BufferPlan const& plan);
-ConnectedHeap connect_heap(Job& job, BufferOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_heap(RankGroup& job, Node& node, SizeOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_heap(RankGroup& job, Node& node, BufferOptions const& options, BufferPlan const& plan);
 
 }  // namespace switchyard

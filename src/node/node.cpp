@@ -12,13 +12,25 @@ namespace switchyard {
 // NOLINTNEXTLINE(performance-unnecessary-value-param): by value, because the store must go when this returns.
 Node::Node(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout)
     : rank_(rank), size_(size), timeout_(timeout) {
-  require(size >= 1 && size <= max_node_ranks, "ranks of a node: expected 1 to {}, seen {}", max_node_ranks, size);
-  require(rank >= 0 && rank < size, "rank: expected 0 to {}, seen {}", size - 1, rank);
   require(store != nullptr, "store: expected one, seen none");
-  require(timeout.count() > 0, "timeout: expected more than 0 ms, seen {}", timeout.count());
-  links_ = std::make_unique<PeerLinks>(connect_mesh(*store, rank, size, Deadline(timeout)), rank);
-  // After this barrier nobody needs the store, which goes with `store` here. So rank 0, which may be serving it,
-  // stops listening and is free to leave.
+  // After this nobody needs the store, which goes with `store` here. So rank 0, which may be serving it, stops
+  // listening and is free to leave.
+  connect(*store, {.ranks = members_of_one_node(size), .key = "node"});
+}
+
+Node::Node(Store& store, NodeMembers const& members, int rank, std::chrono::milliseconds timeout)
+    : rank_(rank), size_(static_cast<int>(members.ranks.size())), timeout_(timeout) {
+  connect(store, members);
+}
+
+void Node::connect(Store& store, NodeMembers const& members) {
+  require(size_ >= 1 && size_ <= max_node_ranks, "ranks of a node: expected 1 to {}, seen {}", max_node_ranks,
+          size_);
+  require(rank_ >= 0 && rank_ < size_, "rank: expected 0 to {}, seen {}", size_ - 1, rank_);
+  require(timeout_.count() > 0, "timeout: expected more than 0 ms, seen {}", timeout_.count());
+  auto const self = static_cast<std::size_t>(rank_);
+  links_ = std::make_unique<PeerLinks>(connect_mesh(store, members, rank_, Deadline(timeout_)), members.ranks[self],
+                                       members.ranks);
   barrier();
 }
 
@@ -27,11 +39,21 @@ Node::~Node() = default;
 std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> mine) {
   require(mine.size() <= max_message_bytes, "all_gather: expected at most {} bytes, seen {}", max_message_bytes,
           mine.size());
-  auto all = links_->exchange({Collective::all_gather, sequence_++}, mine, -1, Deadline(timeout_));
+  return all_gather(mine, max_message_bytes, {});
+}
+
+std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> mine, std::size_t most,
+                                                     std::function<void(Member const&)> on_held_up) {
+  auto all = links_->exchange({Collective::all_gather, sequence_++, most, std::move(on_held_up)}, mine, -1,
+                              Deadline(timeout_));
   std::vector<std::vector<std::byte>> values;
   for (Contribution& each : all) values.push_back(std::move(each.bytes));
   values[static_cast<std::size_t>(rank_)].assign(mine.begin(), mine.end());
   return values;
+}
+
+void Node::say_held_up(Member const& culprit) noexcept {
+  links_->say_held_up(culprit);
 }
 
 void Node::barrier() {

@@ -5,17 +5,26 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/unique_fd.hpp"
 #include "bootstrap/store.hpp"
+#include "node/member.hpp"
 #include "node/rank_group.hpp"
 
 namespace switchyard {
 
 class PeerLinks;
+
+// Who the ranks of a node are, by local rank.
+struct NodeMembers {
+  std::vector<Member> ranks;
+  std::string key;  // of this node in the store
+};
 
 // Its ranks are local ranks.
 class Node final : public RankGroup {
@@ -24,6 +33,9 @@ class Node final : public RankGroup {
   // `timeout` is the deadline of this and of every collective. Throws Timeout, PeerLost, Unsupported (a rank is on
   // another host) or InvalidArgument (ranks disagree on the number of ranks).
   Node(std::shared_ptr<Store> store, int rank, int size, std::chrono::milliseconds timeout);
+  // The same for one of several nodes. `rank` is the local rank. The store must stay until this returns on all
+  // ranks.
+  Node(Store& store, NodeMembers const& members, int rank, std::chrono::milliseconds timeout);
   ~Node() override;
   Node(Node const&) = delete;
   Node& operator=(Node const&) = delete;
@@ -32,6 +44,11 @@ class Node final : public RankGroup {
   [[nodiscard]] int size() const noexcept override { return size_; }
   std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine) override;
   void barrier() override;
+  // The same for values of up to `most` bytes; `on_held_up` as in CollectiveCall.
+  std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine, std::size_t most,
+                                                 std::function<void(Member const&)> on_held_up);
+  // Tells the other ranks whom this one waits for, elsewhere, before it comes to the next collective.
+  void say_held_up(Member const& culprit) noexcept;
 
   // Collective: hands `fd` to every other rank and returns theirs by rank, and a duplicate of `fd` in the own slot.
   std::vector<UniqueFd> exchange_fd(int fd);
@@ -45,6 +62,8 @@ class Node final : public RankGroup {
   [[nodiscard]] bool is_lost(int peer) const noexcept;
 
  private:
+  void connect(Store& store, NodeMembers const& members);
+
   int rank_;
   int size_;
   std::chrono::milliseconds timeout_;

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/check.hpp"
@@ -22,17 +23,19 @@ bool would_block(int error) noexcept {
 
 }  // namespace
 
-PeerExchange::PeerExchange(std::span<UniqueFd const> sockets, int rank, PeerMonitor& monitor,
+PeerExchange::PeerExchange(std::span<UniqueFd const> sockets, Names names, PeerMonitor& monitor,
                            std::vector<bool>* absent)
     : sockets_(sockets),
-      rank_(rank),
+      names_(names),
       monitor_(monitor),
       absent_(absent),
       peers_(sockets.size()),
       polled_(sockets.size()) {}
 
-std::vector<Contribution> PeerExchange::run(CollectiveCall call, std::span<std::byte const> mine, int fd,
+std::vector<Contribution> PeerExchange::run(CollectiveCall const& call, std::span<std::byte const> mine, int fd,
                                             Deadline const& deadline) {
+  most_ = call.most;
+  on_held_up_ = call.on_held_up;
   header_ = {.magic = message_magic, .kind = call.kind, .sequence = call.sequence, .length = mine.size()};
   mine_ = mine;
   fd_ = fd;
@@ -68,6 +71,7 @@ void PeerExchange::poll_once() {
     receive_from(i, peers_[i]);
     send_to(i, peers_[i]);
   }
+  tell_who_is_late();
   // Once extended, it is over as soon as a single peer is missing: that one has had its whole time.
   if (missing() > 0 && (deadline_.expired() || (extended_ && missing() <= 1))) late();
 }
@@ -79,7 +83,7 @@ void PeerExchange::send_to(std::size_t index, Peer& peer) {
                                 : mine_.subspan(peer.sent - sizeof header_);
     ssize_t const sent = send_with_fd(sockets_[index].get(), part, peer.sent == 0 ? fd_ : -1);
     if (sent < 0 && would_block(errno)) return;
-    if (sent < 0 && errno != EPIPE && errno != ECONNRESET) throw_errno(fmt::format("send to rank {}", index));
+    if (sent < 0 && errno != EPIPE && errno != ECONNRESET) throw_errno(fmt::format("send to {}", text_of(index)));
     if (sent < 0) return lost(index);
     peer.sent += static_cast<std::size_t>(sent);
     peer.done_sending = peer.sent == sizeof header_ + mine_.size();
@@ -91,7 +95,11 @@ void PeerExchange::receive_from(std::size_t index, Peer& peer) {
     std::size_t const before = peer.received;
     read_some(index, peer);
     if (peer.received == before || peer.done_receiving) return;  // done: it is left out
-    if (peer.received == sizeof peer.header) check_header(index, peer);
+    if (peer.received >= sizeof peer.header && take_notice(index, peer)) continue;
+    if (peer.received == sizeof peer.header) {
+      if (!is_same_call(peer.header)) show_header(index, peer);
+      check_header(index, peer);
+    }
     peer.done_receiving =
         peer.received >= sizeof peer.header && peer.received == sizeof peer.header + peer.theirs.bytes.size();
   }
@@ -104,20 +112,85 @@ void PeerExchange::read_some(std::size_t index, Peer& peer) {
                               : std::span(peer.theirs.bytes).subspan(peer.received - sizeof peer.header);
   ssize_t const got = receive_with_fd(sockets_[index].get(), room, peer.theirs.fd);
   if (got < 0 && would_block(errno)) return;
-  if (got < 0 && errno != ECONNRESET) throw_errno(fmt::format("receive from rank {}", index));
+  if (got < 0 && errno != ECONNRESET) throw_errno(fmt::format("receive from {}", text_of(index)));
   if (got <= 0) return lost(index);
   peer.received += static_cast<std::size_t>(got);
 }
 
+bool PeerExchange::take_notice(std::size_t index, Peer& peer) {
+  MessageHeader const& header = peer.header;
+  if (header.magic != message_magic) return false;
+  bool const held_up = header.kind == Collective::held_up;
+  if (!held_up && header.kind != Collective::failed) return false;
+  std::size_t const least = held_up ? sizeof(Member) : sizeof(FailureHead);
+  std::size_t const most = held_up ? least : least + max_failure_text;
+  require(header.length >= least && header.length <= most, "{} sent something unknown", text_of(index));
+  peer.theirs.bytes.resize(header.length);
+  if (peer.received < sizeof header + header.length) return true;
+  if (!held_up) throw_failure(peer);
+  take_held_up(peer);
+  return true;
+}
+
+// One of an exchange before this says nothing any more: the peer has brought its part to that meanwhile.
+void PeerExchange::take_held_up(Peer& peer) const {
+  Member by;
+  std::memcpy(&by, peer.theirs.bytes.data(), sizeof by);
+  if (peer.header.sequence == header_.sequence) peer.held_up_by = by;
+  peer.theirs.bytes.clear();
+  peer.received = 0;
+}
+
+void PeerExchange::throw_failure(Peer const& peer) const {
+  FailureHead head{};
+  std::memcpy(&head, peer.theirs.bytes.data(), sizeof head);
+  auto const text = std::span(peer.theirs.bytes).subspan(sizeof head);
+  bool const known = head.code >= 1 && head.code <= static_cast<std::uint32_t>(ErrorCode::system);
+  throw_error(known ? static_cast<ErrorCode>(head.code) : ErrorCode::system,
+              std::string(reinterpret_cast<char const*>(text.data()), text.size()),
+              {.rank = names_.self.rank, .peer = head.peer, .phase = std::string(name_of(header_.kind))});
+}
+
+// Of several ranks that are missing, one that says nothing is to blame rather than one that waits itself.
+std::size_t PeerExchange::first_missing() const noexcept {
+  auto const silent =
+      std::ranges::find_if(peers_, [](Peer const& peer) { return !peer.done() && !peer.held_up_by; });
+  auto const waiting = std::ranges::find_if(peers_, [](Peer const& peer) { return !peer.done(); });
+  return static_cast<std::size_t>((silent != peers_.end() ? silent : waiting) - peers_.begin());
+}
+
+Member PeerExchange::culprit(std::size_t index) const {
+  return peers_[index].held_up_by.value_or(names_.peers[index]);
+}
+
+void PeerExchange::tell_who_is_late() {
+  if (!on_held_up_ || missing() == 0 || deadline_.remaining() > whole_ / 2) return;
+  Member const late = culprit(first_missing());
+  if (told_ && told_->rank == late.rank) return;
+  told_ = late;
+  on_held_up_(late);
+}
+
+bool PeerExchange::is_same_call(MessageHeader const& header) const noexcept {
+  return header.kind == header_.kind && header.sequence == header_.sequence;
+}
+
+// The peer is to see that the calls differ, too, and not only that this rank gives up. Where the socket does not
+// take the rest of the header, it sees just that.
+void PeerExchange::show_header(std::size_t index, Peer const& peer) const noexcept {
+  if (peer.sent >= sizeof header_) return;
+  auto const rest = std::as_bytes(std::span(&header_, 1)).subspan(peer.sent);
+  ::send(sockets_[index].get(), rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 void PeerExchange::check_header(std::size_t index, Peer& peer) const {
   MessageHeader const& header = peer.header;
-  require(header.magic == message_magic && header.length <= max_message_bytes, "rank {} sent something unknown",
-          index);
-  require(header.kind == header_.kind && header.sequence == header_.sequence,
-          "rank {} calls {} (call {}) where rank {} calls {} (call {}): all ranks must make the same calls in the "
-          "same order",
-          index, name_of(header.kind), header.sequence, rank_, name_of(header_.kind), header_.sequence);
-  require(header.kind != Collective::exchange_fd || peer.theirs.fd, "rank {} sent no descriptor", index);
+  require(header.magic == message_magic && header.length <= most_, "{} sent something unknown", text_of(index));
+  require(is_same_call(header),
+          "{} calls {} (call {}) where {} calls {} (call {}): all ranks must make the same calls in the same order",
+          text_of(index), name_of(header.kind), header.sequence, names_.self.text(), name_of(header_.kind),
+          header_.sequence);
+  require(header.kind != Collective::exchange_fd || peer.theirs.fd, "{} sent no descriptor", text_of(index));
   peer.theirs.bytes.resize(header.length);
 }
 
@@ -129,11 +202,10 @@ void PeerExchange::give_up_on_the_lost() {
 }
 
 void PeerExchange::lost(std::size_t index) {
-  int const peer = static_cast<int>(index);
-  monitor_.mark_lost(peer);
+  monitor_.mark_lost(static_cast<int>(index));
   if (absent_ != nullptr) return leave_out(index);
-  throw PeerLost(fmt::format("{}: rank {} has left the job or died", name_of(header_.kind), peer),
-                 {.rank = rank_, .peer = peer, .phase = std::string(name_of(header_.kind))});
+  throw PeerLost(fmt::format("{}: {} has left the job or died", name_of(header_.kind), text_of(index)),
+                 facts_of(index));
 }
 
 // A late peer must not go on with those that went on without it, so it finds the link closed.
@@ -158,13 +230,18 @@ void PeerExchange::late_but_tolerated() {
 
 void PeerExchange::late() {
   if (absent_ != nullptr) return late_but_tolerated();
-  auto const waiting = std::find_if(peers_.begin(), peers_.end(), [](Peer const& peer) { return !peer.done(); });
-  int const peer = static_cast<int>(waiting - peers_.begin());
+  std::size_t const index = first_missing();
+  Member const late = culprit(index);
+  std::string const between =
+      late.rank == names_.peers[index].rank ? "" : fmt::format(" for {}, which waits for it, too", text_of(index));
   throw Timeout(
-      fmt::format(
-          "{}: rank {} did not come within {} ms (timeout, or SWITCHYARD_RENDEZVOUS_TIMEOUT_MS); rank {} waited",
-          name_of(header_.kind), peer, whole_.count(), rank_),
-      {.rank = rank_, .peer = peer, .phase = std::string(name_of(header_.kind))});
+      fmt::format("{}: {} did not come within {} ms (timeout, or SWITCHYARD_RENDEZVOUS_TIMEOUT_MS); {} waited{}",
+                  name_of(header_.kind), late.text(), whole_.count(), names_.self.text(), between),
+      {.rank = names_.self.rank, .peer = late.rank, .phase = std::string(name_of(header_.kind))});
+}
+
+ErrorFacts PeerExchange::facts_of(std::size_t index) const {
+  return {.rank = names_.self.rank, .peer = names_.peers[index].rank, .phase = std::string(name_of(header_.kind))};
 }
 
 }  // namespace switchyard

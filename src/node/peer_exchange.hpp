@@ -4,6 +4,8 @@
 #include <poll.h>
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -24,11 +26,22 @@ struct MessageHeader {
 };
 static_assert(sizeof(MessageHeader) == 24 && std::is_trivially_copyable_v<MessageHeader>);
 
+// What a failure begins with; its text follows.
+struct FailureHead {
+  std::uint32_t code;
+  std::int32_t peer;
+};
+inline constexpr std::size_t max_failure_text = 2000;
+
 class PeerExchange {
  public:
-  // `absent`, by rank: peers to go on without, to which those are added that are lost or late; null: they throw.
-  PeerExchange(std::span<UniqueFd const> sockets, int rank, PeerMonitor& monitor, std::vector<bool>* absent);
-  std::vector<Contribution> run(CollectiveCall call, std::span<std::byte const> mine, int fd,
+  struct Names {
+    Member const& self;
+    std::vector<Member> const& peers;  // by number
+  };
+  // `absent`, by number: peers to go on without, to which those are added that are lost or late; null: they throw.
+  PeerExchange(std::span<UniqueFd const> sockets, Names names, PeerMonitor& monitor, std::vector<bool>* absent);
+  std::vector<Contribution> run(CollectiveCall const& call, std::span<std::byte const> mine, int fd,
                                 Deadline const& deadline);
 
  private:
@@ -37,17 +50,29 @@ class PeerExchange {
     std::size_t received = 0;
     MessageHeader header{};
     Contribution theirs;
+    std::optional<Member> held_up_by;  // as it says
     bool done_sending = true;
     bool done_receiving = true;
     [[nodiscard]] bool done() const noexcept { return done_sending && done_receiving; }
   };
 
   [[nodiscard]] std::ptrdiff_t missing() const noexcept;
+  [[nodiscard]] std::string text_of(std::size_t index) const { return names_.peers[index].text(); }
+  [[nodiscard]] ErrorFacts facts_of(std::size_t index) const;
   void poll_once();
   void send_to(std::size_t index, Peer& peer);
   void receive_from(std::size_t index, Peer& peer);
   void read_some(std::size_t index, Peer& peer);
+  [[nodiscard]] bool is_same_call(MessageHeader const& header) const noexcept;
+  void show_header(std::size_t index, Peer const& peer) const noexcept;
   void check_header(std::size_t index, Peer& peer) const;
+  // Takes a notice in the place of the peer's part. Returns whether it was one.
+  bool take_notice(std::size_t index, Peer& peer);
+  void take_held_up(Peer& peer) const;
+  [[noreturn]] void throw_failure(Peer const& peer) const;
+  void tell_who_is_late();
+  [[nodiscard]] std::size_t first_missing() const noexcept;
+  [[nodiscard]] Member culprit(std::size_t index) const;
   void give_up_on_the_lost();
   // Throws, or goes on without the peer.
   void lost(std::size_t index);
@@ -56,12 +81,15 @@ class PeerExchange {
   void leave_out(std::size_t index);
 
   std::span<UniqueFd const> sockets_;
-  int rank_;
+  Names names_;
   PeerMonitor& monitor_;
   std::vector<bool>* absent_;
   Deadline deadline_{std::chrono::milliseconds{0}};
   std::chrono::milliseconds whole_{0};  // what the deadline was at first
   bool extended_ = false;
+  std::size_t most_ = max_message_bytes;
+  std::function<void(Member const&)> on_held_up_;
+  std::optional<Member> told_;  // by on_held_up_
   MessageHeader header_{};
   std::span<std::byte const> mine_;
   int fd_ = -1;

@@ -12,12 +12,18 @@ std::string_view name_of(Collective kind) noexcept {
     case Collective::barrier: return "barrier";
     case Collective::all_gather: return "all_gather";
     case Collective::exchange_fd: return "exchange_fd";
+    case Collective::held_up: return "a notice";
+    case Collective::failed: return "a failure";
   }
   return "an unknown collective";
 }
 
-PeerLinks::PeerLinks(std::vector<UniqueFd> sockets, int rank)
-    : rank_(rank), sockets_(std::move(sockets)), monitor_(sockets_), absent_(sockets_.size(), false) {}
+PeerLinks::PeerLinks(std::vector<UniqueFd> sockets, Member const& self, std::vector<Member> members)
+    : self_(self),
+      members_(std::move(members)),
+      sockets_(std::move(sockets)),
+      monitor_(sockets_),
+      absent_(sockets_.size(), false) {}
 
 PeerLinks::~PeerLinks() {
   // Closing alone would show nobody that this rank is gone, as long as a forked child holds the sockets too.
@@ -25,21 +31,50 @@ PeerLinks::~PeerLinks() {
     if (socket) ::shutdown(socket.get(), SHUT_RDWR);
 }
 
-std::vector<Contribution> PeerLinks::exchange(CollectiveCall call, std::span<std::byte const> mine, int fd,
+void PeerLinks::say_held_up(Member const& culprit) noexcept {
+  say(Collective::held_up, std::as_bytes(std::span(&culprit, 1)));
+}
+
+void PeerLinks::say_failed(Error const& error) noexcept {
+  FailureHead head{.code = static_cast<std::uint32_t>(error.code()), .peer = error.peer()};
+  std::string const text = std::string(error.what()).substr(0, max_failure_text);
+  auto const bytes = std::as_bytes(std::span(&head, 1));
+  std::vector<std::byte> message(bytes.begin(), bytes.end());
+  auto const tail = std::as_bytes(std::span(text));
+  message.insert(message.end(), tail.begin(), tail.end());
+  say(Collective::failed, message);
+}
+
+// Best effort: where a socket does not take it all at once, the peer sees the link end, and where it takes nothing,
+// the peer's own deadline.
+void PeerLinks::say(Collective kind, std::span<std::byte const> bytes) noexcept {
+  MessageHeader const header{.magic = message_magic, .kind = kind, .sequence = next_, .length = bytes.size()};
+  auto const head = std::as_bytes(std::span(&header, 1));
+  std::vector<std::byte> message(head.begin(), head.end());
+  message.insert(message.end(), bytes.begin(), bytes.end());
+  for (UniqueFd const& socket : sockets_) {
+    if (!socket) continue;
+    ssize_t const sent = ::send(socket.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent > 0 && sent < static_cast<ssize_t>(message.size())) ::shutdown(socket.get(), SHUT_RDWR);
+  }
+}
+
+std::vector<Contribution> PeerLinks::exchange(CollectiveCall const& call, std::span<std::byte const> mine, int fd,
                                               Deadline const& deadline) {
   if (failed_)
     throw_error(failed_->code(),
                 fmt::format("{}: an earlier call failed: {}; make a new communicator on all ranks",
                             name_of(call.kind), failed_->what()),
                 {.rank = failed_->rank(), .peer = failed_->peer(), .phase = failed_->phase()});
+  next_ = call.sequence + 1;
   try {
     std::vector<bool>* const absent = tolerates_loss_ ? &absent_ : nullptr;
-    return PeerExchange(sockets_, rank_, monitor_, absent).run(call, mine, fd, deadline);
+    return PeerExchange(sockets_, {self_, members_}, monitor_, absent).run(call, mine, fd, deadline);
   } catch (Error const& error) {
     failed_ = error;
     throw;
   } catch (std::exception const& error) {  // no memory, most likely: messages may be half sent
-    failed_ = SystemError(error.what(), {.rank = rank_});
+    failed_ = SystemError(error.what(), {.rank = self_.rank});
     throw;
   }
 }

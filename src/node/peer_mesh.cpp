@@ -36,13 +36,18 @@ struct Stranger {
 
 class Mesh {
  public:
-  Mesh(Store& store, int rank, int size, Deadline const& deadline)
-      : store_(store), rank_(rank), size_(size), deadline_(deadline), links_(static_cast<std::size_t>(size)) {}
+  Mesh(Store& store, NodeMembers const& members, int rank, Deadline const& deadline)
+      : store_(store),
+        members_(members),
+        rank_(rank),
+        size_(static_cast<int>(members.ranks.size())),
+        deadline_(deadline),
+        links_(members.ranks.size()) {}
 
   std::vector<UniqueFd> build() {
     publish();
     // The secret comes first: with it a rank can be distinguished from a stranger.
-    read("node/secret", 0, secret_);
+    read(key("secret"), 0, secret_);
     for (int peer = 0; peer < size_; ++peer) cards_.push_back(read_card(peer));
     for (int peer = 0; peer < rank_; ++peer) connect_to(peer);
     while (missing() > 0) accept_some();
@@ -64,15 +69,23 @@ class Mesh {
   void check_alive();
   [[nodiscard]] long missing() const { return std::count_if(links_.begin(), links_.end(), is_none) - 1; }
   static bool is_none(UniqueFd const& fd) noexcept { return !fd; }
-  [[nodiscard]] ErrorFacts facts(int peer) const { return {.rank = rank_, .peer = peer, .phase = "rendezvous"}; }
+  [[nodiscard]] std::string key(std::string_view what) const { return fmt::format("{}/{}", members_.key, what); }
+  [[nodiscard]] Member const& member(int local_rank) const {
+    return members_.ranks[static_cast<std::size_t>(local_rank)];
+  }
+  [[nodiscard]] std::string name(int local_rank) const { return member(local_rank).text(); }
+  [[nodiscard]] ErrorFacts facts(int peer) const {
+    return {.rank = member(rank_).rank, .peer = member(peer).rank, .phase = "rendezvous"};
+  }
   [[noreturn]] void lost(int peer) const {
-    throw PeerLost(fmt::format("rendezvous: rank {} has left the job or died", peer), facts(peer));
+    throw PeerLost(fmt::format("rendezvous: {} has left the job or died", name(peer)), facts(peer));
   }
   [[noreturn]] void late(int peer) const {
-    throw Timeout(fmt::format("rendezvous: rank {} of {} did not come in time", peer, size_), facts(peer));
+    throw Timeout(fmt::format("rendezvous: {} of {} did not come in time", name(peer), size_), facts(peer));
   }
 
   Store& store_;
+  NodeMembers const& members_;
   int rank_;
   int size_;
   Deadline deadline_;
@@ -92,27 +105,28 @@ void Mesh::publish() {
                       .socket_name = random_bytes(),
                       .host = this_host()};
   listener_ = listen_abstract(socket_name_text(card.socket_name));
-  if (rank_ == 0) store_.set("node/secret", bytes_of(random_bytes()));
-  store_.set(fmt::format("node/card/{}", rank_), bytes_of(card));
+  if (rank_ == 0) store_.set(key("secret"), bytes_of(random_bytes()));
+  store_.set(key(fmt::format("card/{}", rank_)), bytes_of(card));
 }
 
 PeerCard Mesh::read_card(int peer) {
   PeerCard card{};
-  read(fmt::format("node/card/{}", peer), peer, card);
+  read(key(fmt::format("card/{}", peer)), peer, card);
   check_card(card, peer);
   return card;
 }
 
 void Mesh::check_card(PeerCard const& card, int peer) const {
   require(card.magic == link_magic && card.version == link_version,
-          "rendezvous: rank {} runs another version of Switchyard", peer);
+          "rendezvous: {} runs another version of Switchyard", name(peer));
   require(card.size == static_cast<std::uint32_t>(size_),
-          "rendezvous: rank {} says that the job has {} ranks, rank {} expected {}", peer, card.size, rank_, size_);
+          "rendezvous: {} says that its node has {} ranks, {} expected {}", name(peer), card.size, name(rank_),
+          size_);
   if (card.host != this_host())
     throw Unsupported(
-        fmt::format("rendezvous: rank {} (pid {}) is on another host, or in another network namespace, "
-                    "than rank {}; all ranks must be on one so far",
-                    peer, card.pid, rank_),
+        fmt::format("rendezvous: {} (pid {}) is on another host, or in another network namespace, than {}, so they "
+                    "cannot share a node",
+                    name(peer), card.pid, name(rank_)),
         facts(peer));
 }
 
@@ -135,17 +149,17 @@ void Mesh::read(std::string const& key, int peer, T& value) {
 
 void Mesh::connect_to(int peer) {
   constexpr milliseconds pause{5};
-  std::string const name = socket_name_text(cards_[static_cast<std::size_t>(peer)].socket_name);
+  std::string const socket_name = socket_name_text(cards_[static_cast<std::size_t>(peer)].socket_name);
   UniqueFd socket;
   for (;;) {
-    ConnectOutcome const outcome = connect_abstract(name, socket);
+    ConnectOutcome const outcome = connect_abstract(socket_name, socket);
     if (outcome == ConnectOutcome::connected) break;
     if (outcome == ConnectOutcome::gone) lost(peer);
     if (deadline_.expired()) late(peer);
     std::this_thread::sleep_for(pause);
   }
   if (!is_from_our_user(socket.get()))
-    throw SystemError(fmt::format("rendezvous: rank {}'s socket is of another user", peer), facts(peer));
+    throw SystemError(fmt::format("rendezvous: the socket of {} is of another user", name(peer)), facts(peer));
   LinkHello const hello{
       .magic = link_magic, .version = link_version, .rank = static_cast<std::uint16_t>(rank_), .secret = secret_};
   // An empty socket always takes so few bytes.
@@ -182,7 +196,7 @@ void Mesh::accept_all() {
     if (is_from_our_user(socket.get()))
       strangers_.push_back({std::move(socket), Deadline(hello_timeout)});
     else
-      logger().warn("rendezvous: rank {}: refused a connection of another user", rank_);
+      logger().warn("rendezvous: {}: refused a connection of another user", name(rank_));
   }
 }
 
@@ -201,7 +215,7 @@ void Mesh::read_hello(Stranger& stranger) {
   if (silent ? !stranger.deadline.expired() : got > 0) return;
   // A peer that checks whether we live connects and says nothing, so that is not worth a warning.
   auto const level = stranger.received == 0 && !silent ? LogLevel::debug : LogLevel::warn;
-  logger().log(level, "rendezvous: rank {}: closed a connection that did not say who it is", rank_);
+  logger().log(level, "rendezvous: {}: closed a connection that did not say who it is", name(rank_));
   stranger.socket.reset();
 }
 
@@ -213,7 +227,7 @@ void Mesh::admit(Stranger& stranger) {
   if (expected)
     links_[static_cast<std::size_t>(peer)] = std::move(stranger.socket);
   else
-    logger().warn("rendezvous: rank {}: refused a connection with a wrong hello", rank_);
+    logger().warn("rendezvous: {}: refused a connection with a wrong hello", name(rank_));
   stranger.socket.reset();
 }
 
@@ -233,9 +247,9 @@ void Mesh::check_alive() {
 
 }  // namespace
 
-std::vector<UniqueFd> connect_mesh(Store& store, int rank, int size, Deadline const& deadline) {
-  if (size == 1) return std::vector<UniqueFd>(1);
-  return Mesh(store, rank, size, deadline).build();
+std::vector<UniqueFd> connect_mesh(Store& store, NodeMembers const& members, int rank, Deadline const& deadline) {
+  if (members.ranks.size() == 1) return std::vector<UniqueFd>(1);
+  return Mesh(store, members, rank, deadline).build();
 }
 
 }  // namespace switchyard

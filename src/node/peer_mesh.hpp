@@ -10,12 +10,13 @@
 #include "base/deadline.hpp"
 #include "base/unique_fd.hpp"
 #include "bootstrap/store.hpp"
+#include "node/node.hpp"
 
 namespace switchyard {
 
 // Collective. Returns a non-blocking socket to every other rank, none in the own slot. Throws Timeout (which names
 // the rank that did not come), PeerLost (a rank came and went), Unsupported (a rank is on another host) or
 // InvalidArgument (ranks disagree on how many they are).
-std::vector<UniqueFd> connect_mesh(Store& store, int rank, int size, Deadline const& deadline);
+std::vector<UniqueFd> connect_mesh(Store& store, NodeMembers const& members, int rank, Deadline const& deadline);
 
 }  // namespace switchyard

@@ -1,5 +1,6 @@
 #include "node/peer_monitor.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -19,7 +20,8 @@ PeerMonitor::PeerMonitor(std::span<UniqueFd const> links)
   for (UniqueFd const& process : processes_)
     polled_.push_back({.fd = process.get(), .events = POLLIN, .revents = 0});
   logger();  // throws on a bad SWITCHYARD_LOG, which the thread could not
-  if (size_ > 1) thread_ = std::thread([this] { run(); });
+  bool const watches = std::ranges::any_of(links, [](UniqueFd const& link) { return static_cast<bool>(link); });
+  if (watches) thread_ = std::thread([this] { run(); });
 }
 
 PeerMonitor::~PeerMonitor() {

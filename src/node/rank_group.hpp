@@ -24,7 +24,7 @@ class RankGroup {
   virtual std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine) = 0;
   virtual void barrier() = 0;
 
-  // Whether a collective went on without the rank (see LossTolerance in node/job.hpp). It brings nothing any more.
+  // Whether a collective went on without the rank (see LossTolerance in job/job.hpp). It brings nothing any more.
   [[nodiscard]] virtual bool is_absent(int /*rank*/) const noexcept { return false; }
 };
 

@@ -119,3 +119,49 @@ def test_without_iallgather():
             return communicator.all_gather(b"%d" % comm.Get_rank())
 
     assert with_comm(2, body) == [[b"0", b"1"]] * 2
+
+
+def test_the_token_of_the_environment_is_not_sent(monkeypatch):
+    secret = "a secret of the environment"
+    monkeypatch.setenv("SWITCHYARD_TOKEN", secret)
+
+    class Recorder:
+        def __init__(self, comm):
+            self.comm = comm
+            self.Get_rank, self.Get_size = comm.Get_rank, comm.Get_size
+            self.cards = []
+
+        def allgather(self, mine):
+            self.cards = self.comm.allgather(mine)
+            return self.cards
+
+    def body(comm):
+        recorder = Recorder(comm)
+        with switchyard.Communicator.from_mpi(recorder) as communicator:
+            communicator.barrier()
+        return recorder.cards
+
+    for cards in with_comm(2, body):
+        assert len(cards) == 2
+        assert secret not in repr(cards)
+
+
+def test_what_was_sent_is_not_enough(monkeypatch):
+    """Who has seen the card of rank 0, but does not have SWITCHYARD_TOKEN."""
+    monkeypatch.setenv("SWITCHYARD_TOKEN", "a secret of the environment")
+    server, trouble = switchyard._rendezvous._serve(switchyard._rendezvous._job_token("sent"))
+    assert trouble is None
+    for token in ("sent", "", "another secret:sent"):
+        with pytest.raises(switchyard.InvalidArgument, match="refused this rank: wrong token"):
+            switchyard.Communicator.connect(rank=0, size=2, address=server.address, token=token, serve=False)
+
+
+def test_ranks_of_several_machines_need_a_token():
+    with pytest.raises(switchyard.InvalidArgument, match="^token: expected a secret .* is on another machine"):
+        switchyard.Communicator.connect(rank=1, size=2, address="203.0.113.1:29400")
+
+
+@pytest.mark.parametrize("address", ["::1:29400", "[::1:29400", "nowhere", "[localhost]:1"])
+def test_bad_addresses(address):
+    with pytest.raises(switchyard.InvalidArgument, match="^address: expected host:port"):
+        switchyard.Communicator.connect(rank=0, size=2, address=address)

@@ -56,11 +56,12 @@ using BeforeJoining = std::function<void(int rank)>;
 // Starts a rank per child process; kills and reaps whatever is left when it goes.
 class Processes {
  public:
-  Processes(int ranks, RankBody const& body, BeforeJoining before = {})
+  // `host`: an address of rank 0, where it serves the store.
+  Processes(int ranks, RankBody const& body, BeforeJoining before = {}, std::string const& host = "127.0.0.1")
       : before_(std::move(before)), children_(static_cast<std::size_t>(ranks)) {
     CommunicatorOptions options;
     options.size = ranks;
-    options.address = "127.0.0.1:" + std::to_string(free_port());
+    options.address = host + ":" + std::to_string(free_port());
     options.token = std::to_string(mix(static_cast<std::uint64_t>(getpid()), 99));
     std::fflush(nullptr);
     for (options.rank = 0; options.rank < ranks; ++options.rank) start(options, body);

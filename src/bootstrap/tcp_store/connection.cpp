@@ -7,11 +7,13 @@
 #include <array>
 #include <cerrno>
 
+#include "base/check.hpp"
+
 namespace switchyard {
 
 namespace {
 
-constexpr std::size_t chunk_bytes = std::size_t{256} << 10;
+constexpr std::size_t chunk_bytes = std::size_t{64} << 10;
 
 bool would_block(int error) noexcept {
   return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
@@ -19,28 +21,41 @@ bool would_block(int error) noexcept {
 
 }  // namespace
 
-TcpStoreConnection::TcpStoreConnection(UniqueFd socket, std::string name, Deadline hello_deadline)
-    : socket_(std::move(socket)), name_(std::move(name)), hello_deadline_(hello_deadline) {}
+TcpStoreConnection::TcpStoreConnection(UniqueFd socket, std::string name, Handshake handshake,
+                                       StrangerDeadlines const& deadlines)
+    : socket_(std::move(socket)), name_(std::move(name)), handshake_(std::move(handshake)), deadlines_(deadlines) {}
 
-bool TcpStoreConnection::receive() {
-  std::size_t const room =
-      admitted_ ? chunk_bytes : sizeof(FrameHeader) + hello_limits.value_bytes - incoming_.size();
-  std::size_t const before = incoming_.size();
-  incoming_.resize(before + room);
-  ssize_t const got = ::recv(fd(), incoming_.data() + before, room, 0);
-  incoming_.resize(before + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-  return got > 0 || (got < 0 && would_block(errno));
+std::string TcpStoreConnection::name() const {
+  std::int32_t const rank = handshake_.peer().rank;
+  return rank < 0 ? name_ : fmt::format("{} (rank {}{})", name_, rank, admitted() ? "" : ", it says");
 }
 
-ParsedFrame TcpStoreConnection::next() const noexcept {
-  return parse_frame(incoming_, admitted_ ? FrameLimits{} : hello_limits);
+bool TcpStoreConnection::receive() {
+  std::array<std::byte, chunk_bytes> chunk;
+  std::size_t const room = admitted() ? chunk.size() : handshake_.due();
+  ssize_t const got = ::recv(fd(), chunk.data(), room, 0);
+  if (got <= 0) return got < 0 && would_block(errno);
+  feed(std::span(chunk).first(static_cast<std::size_t>(got)));
+  return true;
+}
+
+void TcpStoreConnection::feed(ByteView bytes) {
+  if (admitted()) return opener_->append(bytes);
+  handshake_.feed(bytes);
+  head_ = handshake_.take_output();
+  sent_ = 0;
+  if (handshake_.state() != HandshakeState::done) return;
+  opener_.emplace(handshake_.tags_to_expect());
+  sealer_.emplace(handshake_.tags_to_send());
 }
 
 void TcpStoreConnection::answer(FrameOp op, std::uint32_t request, StoredValue value) {
+  SealedFrame const sealed =
+      sealer_->seal({.op = op, .request = request, .key = {}, .value = value ? ByteView(*value) : ByteView{}});
+  if (!sending()) sent_ = 0;
+  head_.insert(head_.end(), sealed.head.begin(), sealed.head.end());  // after the end of a handshake
   body_ = std::move(value);
-  sent_ = 0;
-  head_ = encode_frame_head(
-      {.op = op, .request = request, .key = {}, .value = body_ ? std::span(*body_) : std::span<std::byte const>{}});
+  tail_.assign(sealed.tag.begin(), sealed.tag.end());
 }
 
 void TcpStoreConnection::answer_text(FrameOp op, std::uint32_t request, std::string_view text) {
@@ -50,21 +65,25 @@ void TcpStoreConnection::answer_text(FrameOp op, std::uint32_t request, std::str
 
 bool TcpStoreConnection::flush() {
   while (sending()) {
-    auto const body = body_ ? std::span(*body_) : std::span<std::byte const>{};
-    auto const head_left = std::span(head_).subspan(std::min(sent_, head_.size()));
-    auto const body_left = body.subspan(sent_ > head_.size() ? sent_ - head_.size() : 0);
-    // sendmsg() reads through iov_base, whatever its type says.
-    std::array<iovec, 2> parts{iovec{head_left.data(), head_left.size()},
-                               iovec{const_cast<std::byte*>(body_left.data()), body_left.size()}};
+    std::array<ByteView, 3> const parts{head_, body_ ? ByteView(*body_) : ByteView{}, tail_};
+    std::array<iovec, 3> left{};
+    std::size_t skip = sent_;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      ByteView const rest = parts[i].subspan(std::min(skip, parts[i].size()));
+      skip -= parts[i].size() - rest.size();
+      // sendmsg() reads through iov_base, whatever its type says.
+      left[i] = {const_cast<std::byte*>(rest.data()), rest.size()};
+    }
     msghdr message{};
-    message.msg_iov = parts.data();
-    message.msg_iovlen = parts.size();
+    message.msg_iov = left.data();
+    message.msg_iovlen = left.size();
     ssize_t const sent = ::sendmsg(fd(), &message, MSG_NOSIGNAL);
     if (sent < 0) return would_block(errno);
     sent_ += static_cast<std::size_t>(sent);
-    if (sent_ < head_.size() + body.size()) continue;
+    if (sent_ < parts[0].size() + parts[1].size() + parts[2].size()) continue;
     head_.clear();
     body_.reset();
+    tail_.clear();
   }
   return true;
 }

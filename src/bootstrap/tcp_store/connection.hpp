@@ -1,4 +1,4 @@
-// The server's side of one connection to the store: bytes in, frames out of them, answers back.
+// The server's side of one connection to the store: a handshake, then bytes in, frames out of them, answers back.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,8 @@
 
 #include "base/deadline.hpp"
 #include "base/unique_fd.hpp"
-#include "bootstrap/tcp_store/frame.hpp"
+#include "bootstrap/handshake.hpp"
+#include "bootstrap/tcp_store/sealed_frames.hpp"
 
 namespace switchyard {
 
@@ -21,26 +22,33 @@ struct WaitingGet {
   std::uint32_t request = 0;
 };
 
+// How long a connection may take to show the token.
+struct StrangerDeadlines {
+  Deadline handshake;  // at most
+  Deadline room;       // where others wait for its place
+};
+
 class TcpStoreConnection {
  public:
-  TcpStoreConnection(UniqueFd socket, std::string name, Deadline hello_deadline);
+  TcpStoreConnection(UniqueFd socket, std::string name, Handshake handshake, StrangerDeadlines const& deadlines);
 
   [[nodiscard]] int fd() const noexcept { return socket_.get(); }
-  [[nodiscard]] std::string const& name() const noexcept { return name_; }
+  // Where it comes from, and what rank it says it is.
+  [[nodiscard]] std::string name() const;
   [[nodiscard]] bool open() const noexcept { return static_cast<bool>(socket_); }
   void close() noexcept { socket_.reset(); }
 
-  [[nodiscard]] bool admitted() const noexcept { return admitted_; }
-  void admit() noexcept { admitted_ = true; }
-  [[nodiscard]] Deadline const& hello_deadline() const noexcept { return hello_deadline_; }
+  // Whether it has shown the token.
+  [[nodiscard]] bool admitted() const noexcept { return opener_.has_value(); }
+  [[nodiscard]] StrangerDeadlines const& deadlines() const noexcept { return deadlines_; }
+  [[nodiscard]] Handshake const& handshake() const noexcept { return handshake_; }
 
-  // Reads what is there, up to a chunk. False at the end of the stream or on an error.
+  // Reads what is there, up to a chunk; of a stranger, no more than the message that is due. False at the end of
+  // the stream or on an error.
   bool receive();
-  // The first whole frame; consume() drops it.
-  [[nodiscard]] ParsedFrame next() const noexcept;
-  void consume(std::size_t bytes) {
-    incoming_.erase(incoming_.begin(), incoming_.begin() + static_cast<long>(bytes));
-  }
+  // admitted: the first whole frame; consume() drops it.
+  [[nodiscard]] ParsedFrame next() const { return opener_->next(); }
+  void consume(ParsedFrame const& frame) { opener_->consume(frame); }
 
   // While an answer is on its way no further frame is handled, which bounds what a reader that does not
   // read can make the server hold.
@@ -53,17 +61,22 @@ class TcpStoreConnection {
   // A get whose key is not set yet. At most one: a further request takes its place.
   std::optional<WaitingGet> waiting;
 
-  // Why this connection cannot be served, for its hello to be answered with; empty for others.
+  // Why this connection cannot be served, to be said once it has shown the token; empty for others.
   std::string refusal;
 
  private:
+  void feed(ByteView bytes);
+
   UniqueFd socket_;
   std::string name_;
-  Deadline hello_deadline_;
-  bool admitted_ = false;
-  std::vector<std::byte> incoming_;
+  Handshake handshake_;
+  StrangerDeadlines deadlines_;
+  std::optional<FrameOpener> opener_;
+  std::optional<FrameSealer> sealer_;
+  // What is being sent: the first and the last part are this connection's own.
   std::vector<std::byte> head_;
   StoredValue body_;
+  std::vector<std::byte> tail_;
   std::size_t sent_ = 0;
 };
 

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <deque>
@@ -16,41 +15,38 @@ namespace switchyard {
 
 namespace {
 
-// More than there are ranks, so that all may arrive at once, and few enough to cost nothing.
+// Few enough to cost nothing. Others wait in the queue of the listener, and ranks are through within milliseconds.
 constexpr std::size_t max_strangers = 128;
+// After which a stranger makes room where others wait. A rank that has lost its place this way dials again.
+constexpr std::chrono::milliseconds patience{250};
 
-// Takes as long for a wrong first byte as for a wrong last one, so that timing does not give the token away.
-bool same_token(std::span<std::byte const> seen, std::string_view expected) noexcept {
-  unsigned difference = seen.size() == expected.size() ? 0U : 1U;
-  for (std::size_t i = 0; i < seen.size(); ++i) {
-    auto const byte = expected.empty() ? 0U : static_cast<unsigned char>(expected[i % expected.size()]);
-    difference |= std::to_integer<unsigned>(seen[i]) ^ byte;
-  }
-  return difference == 0;
-}
+// Of a token that cannot be found by trying: 16 digits of hexadecimal are 64 bits.
+constexpr std::size_t long_enough = 16;
 
 UniqueFd spare_descriptor() noexcept {
   return UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
-UniqueFd listen_on(TcpStoreServerOptions const& options) {
-  sockaddr_in const address = ipv4_address(options.listen, options.port);
-  UniqueFd socket(check_call(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket"));
+UniqueFd listen_on(InetAddress const& address) {
+  int const kind = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  UniqueFd socket(check_call(::socket(address.family(), kind, 0), "socket"));
   int const on = 1;
+  int const off = 0;
   // A job that starts again must not wait for the connections of the last one to time out.
   check_call(::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), "SO_REUSEADDR");
-  auto const* const plain = reinterpret_cast<sockaddr const*>(&address);
-  std::string const where = fmt::format("store: listen on {}", text_of(address));
-  check_call(::bind(socket.get(), plain, sizeof address), where);
+  // Whatever the machine is set up for, :: means all addresses, those of IPv4 among them.
+  if (address.family() == AF_INET6)
+    check_call(::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off), "IPV6_V6ONLY");
+  std::string const where = fmt::format("store: listen on {}", address.text());
+  check_call(::bind(socket.get(), address.get(), address.length()), where);
   check_call(::listen(socket.get(), SOMAXCONN), where);
   return socket;
 }
 
-std::uint16_t port_of(int socket) {
-  sockaddr_in address{};
-  socklen_t length = sizeof address;
-  check_call(::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length), "getsockname");
-  return ntohs(address.sin_port);
+InetAddress address_of(int socket) {
+  InetAddress address;
+  check_call(::getsockname(socket, address.get(), address.make_room()), "getsockname");
+  return address;
 }
 
 }  // namespace
@@ -59,7 +55,11 @@ std::uint16_t port_of(int socket) {
 class TcpStoreServer::Loop {
  public:
   Loop(UniqueFd listener, int stop, TcpStoreServerOptions const& options)
-      : listener_(std::move(listener)), stop_(stop), options_(options), spare_(spare_descriptor()) {
+      : listener_(std::move(listener)),
+        stop_(stop),
+        key_(Key::of_token(options.token)),
+        handshake_timeout_(options.handshake_timeout),
+        spare_(spare_descriptor()) {
     if (!spare_) throw_errno("store");
   }
 
@@ -70,23 +70,26 @@ class TcpStoreServer::Loop {
   bool wait();
   [[nodiscard]] int timeout_ms() const;
   void accept_all();
-  UniqueFd accept_next(sockaddr_in& from) const;
-  void accept_one(UniqueFd socket, sockaddr_in const& from);
+  UniqueFd accept_next(InetAddress& from) const;
+  void accept_one(UniqueFd socket, InetAddress const& from);
   void on_shortage(int error);
   [[nodiscard]] std::size_t strangers() const;
   void serve(TcpStoreConnection& connection);
   void serve_frames(TcpStoreConnection& connection);
+  static void go_on_with_handshake(TcpStoreConnection& connection);
+  static void welcome(TcpStoreConnection& connection);
   void handle(TcpStoreConnection& connection, Frame const& frame);
-  void handle_hello(TcpStoreConnection& connection, Frame const& frame);
   void handle_set(TcpStoreConnection& connection, Frame const& frame);
   void handle_get(TcpStoreConnection& connection, Frame const& frame);
+  [[nodiscard]] bool is_full() const { return strangers() >= max_strangers; }
   void drop_silent_strangers();
   static void refuse(TcpStoreConnection& connection, std::string_view why);
   static void send(TcpStoreConnection& connection);
 
   UniqueFd listener_;
   int stop_;
-  TcpStoreServerOptions options_;
+  Key key_;
+  std::chrono::milliseconds handshake_timeout_;
   bool accepts_ = true;
   // Closed where descriptors have run out, so that whoever connects can be accepted and learns why.
   UniqueFd spare_;
@@ -121,10 +124,9 @@ void TcpStoreServer::Loop::run() {
 
 // False when it is time to stop.
 bool TcpStoreServer::Loop::wait() {
-  if (!spare_) spare_ = spare_descriptor();
   polled_.clear();
   polled_.push_back({.fd = stop_, .events = POLLIN, .revents = 0});
-  polled_.push_back({.fd = accepts_ ? listener_.get() : -1, .events = POLLIN, .revents = 0});
+  polled_.push_back({.fd = accepts_ && !is_full() ? listener_.get() : -1, .events = POLLIN, .revents = 0});
   for (TcpStoreConnection const& connection : connections_) {
     short const events = connection.sending() ? POLLOUT : POLLIN;
     polled_.push_back({.fd = connection.fd(), .events = events, .revents = 0});
@@ -139,17 +141,22 @@ bool TcpStoreServer::Loop::wait() {
 int TcpStoreServer::Loop::timeout_ms() const {
   constexpr int retry_accept_ms = 100;
   int timeout = accepts_ ? -1 : retry_accept_ms;
+  bool const full = is_full();
   for (TcpStoreConnection const& connection : connections_) {
     if (connection.admitted()) continue;
-    int const left = static_cast<int>(connection.hello_deadline().remaining().count()) + 1;
+    StrangerDeadlines const& deadlines = connection.deadlines();
+    Deadline const& next = full && !deadlines.room.expired() ? deadlines.room : deadlines.handshake;
+    int const left = static_cast<int>(next.remaining().count()) + 1;
     timeout = timeout < 0 ? left : std::min(timeout, left);
   }
   return timeout;
 }
 
 void TcpStoreServer::Loop::accept_all() {
-  for (;;) {
-    sockaddr_in from{};
+  // First of all: whoever has just been refused gave a descriptor back, and the next newcomer would take it.
+  if (!spare_) spare_ = spare_descriptor();
+  while (!is_full()) {
+    InetAddress from;
     UniqueFd socket = accept_next(from);
     if (socket) {
       shortage_ = 0;
@@ -162,10 +169,8 @@ void TcpStoreServer::Loop::accept_all() {
   }
 }
 
-UniqueFd TcpStoreServer::Loop::accept_next(sockaddr_in& from) const {
-  socklen_t length = sizeof from;
-  return UniqueFd(
-      ::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC | SOCK_NONBLOCK));
+UniqueFd TcpStoreServer::Loop::accept_next(InetAddress& from) const {
+  return UniqueFd(::accept4(listener_.get(), from.get(), from.make_room(), SOCK_CLOEXEC | SOCK_NONBLOCK));
 }
 
 std::size_t TcpStoreServer::Loop::strangers() const {
@@ -173,14 +178,13 @@ std::size_t TcpStoreServer::Loop::strangers() const {
       connections_, [](TcpStoreConnection const& each) { return each.open() && !each.admitted(); }));
 }
 
-void TcpStoreServer::Loop::accept_one(UniqueFd socket, sockaddr_in const& from) {
-  if (strangers() >= max_strangers) {
-    logger().warn("store: refused {}: too many connections that have not shown the token", text_of(from));
-    return;
-  }
+void TcpStoreServer::Loop::accept_one(UniqueFd socket, InetAddress const& from) {
   int const on = 1;
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  connections_.emplace_back(std::move(socket), text_of(from), Deadline(options_.hello_timeout));
+  StrangerDeadlines const deadlines{.handshake = Deadline(handshake_timeout_), .room = Deadline(patience)};
+  connections_.emplace_back(std::move(socket), from.text(),
+                            Handshake::accept(key_, {.purpose = HandshakePurpose::store, .self = {}, .peer = {}}),
+                            deadlines);
 }
 
 // The connection that was not accepted stays in the queue, so it is asked for again later, not at once. Strangers
@@ -193,7 +197,7 @@ void TcpStoreServer::Loop::on_shortage(int error) {
   accepts_ = false;
   if ((error != EMFILE && error != ENFILE) || strangers() > 0) return;
   spare_.reset();
-  sockaddr_in from{};
+  InetAddress from;
   UniqueFd socket = accept_next(from);
   if (!socket) return;
   accept_one(std::move(socket), from);
@@ -204,50 +208,52 @@ void TcpStoreServer::Loop::on_shortage(int error) {
 void TcpStoreServer::Loop::serve(TcpStoreConnection& connection) {
   if (connection.sending()) {
     send(connection);
-  } else if (!connection.receive()) {
-    if (connection.admitted())
+  } else if (bool const member = connection.admitted(); !connection.receive()) {
+    if (member)
       logger().debug("store: {} has left", connection.name());
     else
       logger().warn("store: {} left without showing the token", connection.name());
     connection.close();
+  } else if (!member) {
+    go_on_with_handshake(connection);
   }
   serve_frames(connection);
 }
 
+void TcpStoreServer::Loop::go_on_with_handshake(TcpStoreConnection& connection) {
+  if (connection.admitted()) return welcome(connection);
+  send(connection);  // a challenge, or why there is none
+  Handshake const& handshake = connection.handshake();
+  if (connection.open() && handshake.state() == HandshakeState::failed)
+    refuse(connection, text_of(handshake.problem()));
+}
+
+// With the proof that this is the store.
+void TcpStoreServer::Loop::welcome(TcpStoreConnection& connection) {
+  if (connection.refusal.empty())
+    connection.answer(FrameOp::ok, 0);
+  else
+    connection.answer_text(FrameOp::unable, 0, connection.refusal);
+  send(connection);
+  if (!connection.refusal.empty()) connection.close();  // the log has the cause already, once
+}
+
 void TcpStoreServer::Loop::serve_frames(TcpStoreConnection& connection) {
-  while (connection.open() && !connection.sending()) {
+  while (connection.open() && connection.admitted() && !connection.sending()) {
     ParsedFrame const parsed = connection.next();
     if (parsed.status == FrameStatus::incomplete) return;
     if (parsed.status == FrameStatus::malformed) return refuse(connection, parsed.problem);
     handle(connection, parsed.frame);
-    connection.consume(parsed.bytes);
+    connection.consume(parsed);
   }
 }
 
 void TcpStoreServer::Loop::handle(TcpStoreConnection& connection, Frame const& frame) {
-  if (!connection.admitted()) return handle_hello(connection, frame);
   connection.waiting.reset();
   switch (frame.op) {
     case FrameOp::set: return handle_set(connection, frame);
     case FrameOp::get: return handle_get(connection, frame);
     default: return refuse(connection, "unexpected operation");
-  }
-}
-
-void TcpStoreServer::Loop::handle_hello(TcpStoreConnection& connection, Frame const& frame) {
-  if (frame.op != FrameOp::hello) return refuse(connection, "no hello");
-  if (!same_token(frame.value, options_.token)) {
-    connection.answer_text(FrameOp::error, frame.request, "wrong token");
-    send(connection);
-    if (connection.open()) refuse(connection, "wrong token");
-  } else if (!connection.refusal.empty()) {
-    connection.answer_text(FrameOp::unable, frame.request, connection.refusal);
-    send(connection);
-    connection.close();  // the log has the cause already, once
-  } else {
-    connection.admit();
-    connection.answer(FrameOp::ok, frame.request);
-    send(connection);
   }
 }
 
@@ -283,9 +289,15 @@ void TcpStoreServer::Loop::send(TcpStoreConnection& connection) {
 }
 
 void TcpStoreServer::Loop::drop_silent_strangers() {
-  for (TcpStoreConnection& connection : connections_)
-    if (connection.open() && !connection.admitted() && connection.hello_deadline().expired())
-      refuse(connection, "no hello in time");
+  bool const full = is_full();
+  for (TcpStoreConnection& connection : connections_) {
+    if (!connection.open() || connection.admitted()) continue;
+    StrangerDeadlines const& deadlines = connection.deadlines();
+    if (deadlines.handshake.expired())
+      refuse(connection, "no handshake in time");
+    else if (full && deadlines.room.expired())
+      refuse(connection, "no handshake yet, and others wait");
+  }
 }
 
 void TcpStoreServer::Loop::refuse(TcpStoreConnection& connection, std::string_view why) {
@@ -294,14 +306,23 @@ void TcpStoreServer::Loop::refuse(TcpStoreConnection& connection, std::string_vi
 }
 
 TcpStoreServer::TcpStoreServer(TcpStoreServerOptions const& options) {
-  require(options.token.size() <= hello_limits.value_bytes, "store token: expected at most {} bytes, seen {}",
-          hello_limits.value_bytes, options.token.size());
-  require(!options.token.empty() || options.listen.starts_with("127."),
+  InetAddress const address = address_to_listen_on(options.listen, options.port, options.listen_name);
+  require(!options.token.empty() || address.is_loopback(),
           "store token: expected one, because the store listens on {}; seen none", options.listen);
-  logger();  // throws on a bad SWITCHYARD_LOG, which the thread could not
-  loop_ = std::make_unique<Loop>(listen_on(options), stop_.fd(), options);
-  port_ = port_of(loop_->listener());
+  // logger() throws on a bad SWITCHYARD_LOG, which the thread could not.
+  Logger const& log = logger();
+  if (!address.is_loopback() && options.token.size() < long_enough)
+    log.warn("store: the token has {} bytes: expected {} or more, since others can try what fits a handshake",
+             options.token.size(), long_enough);
+  loop_ = std::make_unique<Loop>(listen_on(address), stop_.fd(), options);
+  address_ = address_of(loop_->listener());
   thread_ = std::thread([loop = loop_.get()] { loop->run(); });
+}
+
+HostPort TcpStoreServer::address() const {
+  // 0.0.0.0 is where to listen, not where to connect to.
+  if (address_.is_any()) return {address_.family() == AF_INET6 ? "::1" : "127.0.0.1", address_.port()};
+  return address_.host_port();
 }
 
 TcpStoreServer::~TcpStoreServer() {

@@ -2,8 +2,8 @@
 // A suite of its own: a process that has used CUDA must not fork.
 #include "gpu/throughput/memory_kinds.hpp"
 
+#include "job/job.hpp"
 #include "memory/device/device_segment.hpp"
-#include "node/job.hpp"
 
 namespace switchyard::test {
 namespace {

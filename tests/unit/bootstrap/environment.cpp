@@ -122,6 +122,28 @@ TEST(Environment, SwitchyardsOwnWin) {
   EXPECT_EQ(options.token, "secret");
 }
 
+TEST(Environment, OnlyAGivenTokenIsASecret) {
+  Variables variables = torchrun();
+  EXPECT_TRUE(options_of(variables).derived_token);
+  variables["SWITCHYARD_TOKEN"] = "";
+  EXPECT_TRUE(options_of(variables).derived_token);
+  EXPECT_FALSE(options_of(variables).token.empty());
+  variables["SWITCHYARD_TOKEN"] = "secret";
+  EXPECT_FALSE(options_of(variables).derived_token);
+}
+
+TEST(Environment, AddressesOfIpv6) {
+  Variables variables = torchrun();
+  for (char const* host : {"::1", "[::1]"}) {
+    variables["MASTER_ADDR"] = host;
+    EXPECT_EQ(options_of(variables).address, "[::1]:29501");
+  }
+  variables["SWITCHYARD_STORE"] = "[fe80::1%eth0]:29400";
+  EXPECT_EQ(options_of(variables).address, "[fe80::1%eth0]:29400");
+  variables["SWITCHYARD_STORE"] = "::1:29400";
+  expect_refused(variables, "SWITCHYARD_STORE", "'::1:29400'");
+}
+
 TEST(Environment, NobodyLaunchedUs) {
   expect_refused({}, "no launcher", "none");
 }
@@ -141,7 +163,8 @@ TEST(Environment, Refused) {
     expect_refused(with(torchrun(), "WORLD_SIZE", bad), "WORLD_SIZE", fmt::format("'{}'", bad));
   for (char const* bad : {"0", "65535", "port"})
     expect_refused(with(torchrun(), "MASTER_PORT", bad), "MASTER_PORT", fmt::format("'{}'", bad));
-  expect_refused(with(torchrun(), "MASTER_ADDR", ""), "MASTER_ADDR", "':29501'");
+  expect_refused(with(torchrun(), "MASTER_ADDR", ""), "MASTER_ADDR", "''");
+  expect_refused(with(torchrun(), "MASTER_ADDR", "[::1"), "MASTER_ADDR", "'[::1'");
   expect_refused(without(torchrun(), "WORLD_SIZE"), "WORLD_SIZE", "RANK is set");
   expect_refused(without(torchrun(), "MASTER_ADDR"), "MASTER_ADDR", "none");
   expect_refused(without(torchrun(), "MASTER_PORT"), "MASTER_PORT", "none");

@@ -11,6 +11,7 @@
 #include "bootstrap/tcp_store/client.hpp"
 #include "bootstrap/tcp_store/server.hpp"
 #include "support/descriptors.hpp"
+#include "support/store_member.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard {
@@ -39,7 +40,7 @@ class Shortage : public testing::Test {
   }
 
   TcpStoreServer server_{
-      {.listen = "127.0.0.1", .port = 0, .token = "the token", .hello_timeout = milliseconds{300}}};
+      {.listen = "127.0.0.1", .port = 0, .token = "the token", .handshake_timeout = milliseconds{300}}};
 };
 
 std::size_t count(std::string_view text, std::string_view part) {
@@ -72,9 +73,7 @@ std::ptrdiff_t open_descriptors() {
 // A stranger gives its descriptor back when it has said nothing for a while.
 TEST_F(Shortage, BecauseOfStrangersIsWaitedFor) {
   auto const before = open_descriptors();
-  UniqueFd const stranger(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  auto const address = ipv4_address("127.0.0.1", server_.port());
-  ASSERT_EQ(::connect(stranger.get(), reinterpret_cast<sockaddr const*>(&address), sizeof address), 0);
+  test::StoreMember const stranger(server_.address());
   while (open_descriptors() < before + 2) std::this_thread::yield();  // until it is accepted
   FewDescriptors const for_the_client(1);
   EXPECT_EQ(refusal(), "a connection");

@@ -232,7 +232,7 @@ TEST(Communicator, RefusesNonsense) {
     EXPECT_THROW(Communicator::connect(options), InvalidArgument);
   };
   refused([](CommunicatorOptions& options) { options.rank = 1; });
-  refused([](CommunicatorOptions& options) { options.size = max_node_ranks + 1; });
+  refused([](CommunicatorOptions& options) { options.size = max_ranks + 1; });
   refused([](CommunicatorOptions& options) { options.address = "nowhere"; });
   refused([](CommunicatorOptions& options) { options.timeout = milliseconds{-1}; });
   EXPECT_THROW(Communicator::join(nullptr, 0, 1), InvalidArgument);

@@ -9,6 +9,7 @@
 #include "call/reset.hpp"
 #include "call/setup.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
+#include "job/job.hpp"
 #include "node/agreement.hpp"
 #include "node/host_heap.hpp"
 
@@ -37,7 +38,7 @@ BufferSetup agree_on_slots(Job& job, LowLatencyOptions const& options, SlotSizes
 
 ConnectedHeap connect_slots(Job& job, LowLatencyOptions const& options, BufferPlan const& plan) {
   auto const sizes = size_options_of(options);
-  return connect_heap(job, {"LowLatencyOptions", sizes, low_latency_sizes}, plan);
+  return connect_heap(job, *job.node(), {"LowLatencyOptions", sizes, low_latency_sizes}, plan);
 }
 
 // A lease with the dispatch's use of its frame.

@@ -11,6 +11,7 @@
 #include "call/views.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/throughput/layout.hpp"
+#include "job/job.hpp"
 #include "node/host_heap.hpp"
 
 namespace switchyard::detail {
@@ -34,7 +35,7 @@ class CpuBuffer final : public ThroughputEngine {
   CpuBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
         setup_(agree_on_host_setup(*communicator_.job(), options)),
-        connected_(connect_heap(*communicator_.job(), options, setup_.plan)),
+        connected_(connect_heap(*communicator_.job(), *communicator_.job()->node(), options, setup_.plan)),
         info_{options, communicator_.size(), connected_.buffer_id, Device::cpu},
         engine_(connected_.heap, communicator_.job()->node(),
                 {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = setup_.wait}) {}

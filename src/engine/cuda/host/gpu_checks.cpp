@@ -32,12 +32,12 @@ int choose_device(Job& job, int wanted) {
   return device;
 }
 
-ConnectedHeap connect_host_heap(Job& job, SizeOptions const& options, BufferPlan const& plan) {
-  return connect_heap(job, options, without_heap(plan));
+ConnectedHeap connect_host_heap(RankGroup& job, Node& node, SizeOptions const& options, BufferPlan const& plan) {
+  return connect_heap(job, node, options, without_heap(plan));
 }
 
-ConnectedHeap connect_host_heap(Job& job, BufferOptions const& options, BufferPlan const& plan) {
-  return connect_heap(job, options, without_heap(plan));
+ConnectedHeap connect_host_heap(RankGroup& job, Node& node, BufferOptions const& options, BufferPlan const& plan) {
+  return connect_heap(job, node, options, without_heap(plan));
 }
 
 namespace {

@@ -13,8 +13,8 @@ int choose_device(Job& job, int wanted);
 
 // Collective. Connects control blocks in host memory, with the smallest heap: hosts publish in them when a call
 // goes wrong.
-ConnectedHeap connect_host_heap(Job& job, SizeOptions const& options, BufferPlan const& plan);
-ConnectedHeap connect_host_heap(Job& job, BufferOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_host_heap(RankGroup& job, Node& node, SizeOptions const& options, BufferPlan const& plan);
+ConnectedHeap connect_host_heap(RankGroup& job, Node& node, BufferOptions const& options, BufferPlan const& plan);
 
 struct NamedView {
   char const* name;

@@ -14,6 +14,7 @@
 #include "engine/cuda/low_latency/engine.hpp"
 #include "engine/cuda/low_latency/launch.hpp"
 #include "engine/cuda/low_latency/read_bays.hpp"
+#include "job/job.hpp"
 #include "layout/logfmt.hpp"
 #include "node/agreement.hpp"
 #include "node/device_heap.hpp"
@@ -61,12 +62,13 @@ class CudaLowLatency final : public LowLatencyEngine {
         device_(choose_device(job(), options.device)),
         sizes_(cuda_slot_sizes_of(options, job().size())),
         host_(connect_host(options)),
-        connected_(connect_device_heap(job(), {.device = device_,
-                                               .sizes = control_sizes(sizes_),
-                                               .heap_bytes = slot_layout(sizes_).bytes,
-                                               .grows = true,
-                                               .timeout = setup_.wait.timeout,
-                                               .atomics = true})),
+        connected_(connect_device_heap(job(), job().node(),
+                                       {.device = device_,
+                                        .sizes = control_sizes(sizes_),
+                                        .heap_bytes = slot_layout(sizes_).bytes,
+                                        .grows = true,
+                                        .timeout = setup_.wait.timeout,
+                                        .atomics = true})),
         info_{.options = options,
               .num_ranks = job().size(),
               .rank = job().rank(),
@@ -169,7 +171,8 @@ class CudaLowLatency final : public LowLatencyEngine {
 
   ConnectedHeap connect_host(LowLatencyOptions const& options) {
     auto const names = size_options_of(options);
-    return connect_host_heap(job(), SizeOptions{"LowLatencyOptions", names, low_latency_sizes}, setup_.plan);
+    return connect_host_heap(job(), *job().node(), SizeOptions{"LowLatencyOptions", names, low_latency_sizes},
+                             setup_.plan);
   }
 
   void check_gpu(LowLatencyOptions const& options) const {

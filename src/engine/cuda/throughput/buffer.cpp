@@ -15,6 +15,7 @@
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/results.hpp"
 #include "engine/cuda/throughput/rounds.hpp"
+#include "job/job.hpp"
 #include "memory/device/device_pool.hpp"
 #include "memory/round_room.hpp"
 #include "memory/stream_uses.hpp"
@@ -65,12 +66,13 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
       : communicator_(std::move(communicator)),
         setup_(agree_on_setup(job(), options)),
         device_(choose_device(job(), options.device)),
-        host_(connect_host_heap(job(), options, setup_.plan)),
-        connected_(connect_device_heap(job(), {.device = device_,
-                                               .sizes = sizes_of(options, job().size()),
-                                               .heap_bytes = heap_bytes(),
-                                               .grows = !setup_.plan.heap_given,
-                                               .timeout = setup_.wait.timeout})),
+        host_(connect_host_heap(job(), *job().node(), options, setup_.plan)),
+        connected_(connect_device_heap(job(), job().node(),
+                                       {.device = device_,
+                                        .sizes = sizes_of(options, job().size()),
+                                        .heap_bytes = heap_bytes(),
+                                        .grows = !setup_.plan.heap_given,
+                                        .timeout = setup_.wait.timeout})),
         info_{options, communicator_.size(), host_.buffer_id, Device::cuda},
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,

@@ -1,0 +1,167 @@
+#include "job/discovery.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "base/check.hpp"
+#include "base/refusal.hpp"
+#include "job/message.hpp"
+#include "node/agreement.hpp"
+#include "node/peer_card.hpp"
+
+namespace switchyard {
+
+namespace {
+
+constexpr std::string_view answer_key = "job/nodes";
+
+// What a rank says about itself. Its bytes are sent as they lie.
+struct PlaceCard {
+  std::uint32_t magic;
+  std::uint32_t version;
+  std::uint32_t size;
+  std::uint32_t user;
+  HostIdentity host;
+  std::array<char, max_node_name + 1> node;  // ends with a 0; empty: none was given
+};
+static_assert(std::is_trivially_copyable_v<PlaceCard>);
+
+std::string key_of(int rank) {
+  return fmt::format("job/place/{}", rank);
+}
+
+std::string node_name(PlaceCard const& card) {
+  return {card.node.data(), static_cast<std::size_t>(std::ranges::find(card.node, '\0') - card.node.begin())};
+}
+
+PlaceCard card_of(WhoAndWhere const& self) {
+  require(self.node.size() <= max_node_name && self.node.find('\0') == std::string::npos,
+          "node (SWITCHYARD_NODE): expected at most {} bytes, seen {}", max_node_name, self.node.size());
+  PlaceCard card{.magic = link_magic,
+                 .version = link_version,
+                 .size = static_cast<std::uint32_t>(self.size),
+                 .user = static_cast<std::uint32_t>(::geteuid()),
+                 .host = this_host(),
+                 .node = {}};
+  std::ranges::copy(self.node, card.node.begin());
+  return card;
+}
+
+[[noreturn]] void late(WhoAndWhere const& self, int peer) {
+  throw Timeout(fmt::format("rendezvous: rank {} of {} did not come in time", peer, self.size),
+                {.rank = self.rank, .peer = peer, .phase = "rendezvous"});
+}
+
+PlaceCard read_card(Store& store, WhoAndWhere const& self, int rank, Deadline const& deadline) {
+  std::vector<std::byte> bytes;
+  try {
+    bytes = store.get(key_of(rank), deadline);
+  } catch (Timeout const&) {
+    late(self, rank);
+  }
+  PlaceCard card{};
+  require(bytes.size() == sizeof card, "rendezvous: '{}' has {} bytes, expected {}", key_of(rank), bytes.size(),
+          sizeof card);
+  std::memcpy(&card, bytes.data(), sizeof card);
+  require(card.magic == link_magic && card.version == link_version,
+          "rendezvous: rank {} runs another version of Switchyard", rank);
+  require(card.size == static_cast<std::uint32_t>(self.size),
+          "rendezvous: rank {} says that the job has {} ranks, rank {} expected {}", rank, card.size, self.rank,
+          self.size);
+  return card;
+}
+
+// By rank, the number of its node.
+std::vector<int> number_nodes(Store& store, WhoAndWhere const& self, Deadline const& deadline) {
+  using Place = std::tuple<std::string, std::string, std::uint64_t, std::uint32_t>;
+  std::map<Place, int> numbers;
+  std::vector<int> nodes;
+  for (int rank = 0; rank < self.size; ++rank) {
+    PlaceCard const card = read_card(store, self, rank, deadline);
+    std::string const name = node_name(card);
+    Place const place = name.empty() ? Place("", std::string(card.host.boot_id.data(), card.host.boot_id.size()),
+                                             card.host.network_namespace, card.user)
+                                     : Place(name, "", 0, 0);
+    nodes.push_back(numbers.emplace(place, static_cast<int>(numbers.size())).first->second);
+  }
+  return nodes;
+}
+
+// Rank 0's answer: the numbers, or why there are none.
+struct Answer {
+  std::optional<Refusal> refusal;
+  int peer = -1;  // whom the refusal is about
+  std::vector<int> nodes;
+};
+
+std::vector<std::byte> bytes_of_answer(Answer const& answer) {
+  MessageWriter message;
+  message.put(answer.refusal ? static_cast<std::int32_t>(answer.refusal->code) : std::int32_t{0});
+  message.put(static_cast<std::int32_t>(answer.peer));
+  message.put_text(answer.refusal ? answer.refusal->text : std::string());
+  for (int const node : answer.nodes) message.put(static_cast<std::int32_t>(node));
+  return message.bytes();
+}
+
+Answer answer_in(std::vector<std::byte> const& bytes) {
+  MessageReader message(bytes, answer_key);
+  auto const code = message.get<std::int32_t>();
+  Answer answer{.refusal = {}, .peer = message.get<std::int32_t>(), .nodes = {}};
+  std::string text = message.get_text();
+  if (code != 0) answer.refusal = Refusal{static_cast<ErrorCode>(code), std::move(text)};
+  while (!message.at_end()) answer.nodes.push_back(message.get<std::int32_t>());
+  return answer;
+}
+
+Answer make_answer(Store& store, WhoAndWhere const& self, Deadline const& deadline) {
+  Answer answer;
+  try {
+    answer.nodes = number_nodes(store, self, deadline);
+    static_cast<void>(Topology(answer.nodes));  // throws for a node of too many ranks
+  } catch (Error const& error) {
+    answer.refusal = Refusal{error.code(), error.what()};
+    answer.peer = error.peer();
+  }
+  return answer;
+}
+
+// Rank 0 may have come later than this rank, and so give up later. When nothing has come by then, the ranks that
+// are missing may be seen from here, too.
+Answer await_answer(Store& store, WhoAndWhere const& self, Deadline const& deadline) {
+  try {
+    return answer_in(store.get(answer_key, deadline));
+  } catch (Timeout const&) {
+    constexpr std::chrono::milliseconds a_moment{10};
+    for (int rank = 0; rank < self.size; ++rank)
+      static_cast<void>(read_card(store, self, rank, Deadline(a_moment)));
+    late(self, 0);
+  }
+}
+
+}  // namespace
+
+Topology discover_nodes(Store& store, WhoAndWhere const& self, Deadline const& deadline) {
+  PlaceCard const card = card_of(self);
+  store.set(key_of(self.rank), bytes_of(card));
+  Answer answer;
+  if (self.rank == 0) {
+    answer = make_answer(store, self, deadline);
+    store.set(answer_key, bytes_of_answer(answer));
+  } else {
+    answer = await_answer(store, self, deadline);
+  }
+  if (answer.refusal)
+    throw_error(answer.refusal->code, answer.refusal->text,
+                {.rank = self.rank, .peer = answer.peer, .phase = "rendezvous"});
+  require(answer.nodes.size() == static_cast<std::size_t>(self.size), "{}: expected {} ranks, seen {}", answer_key,
+          self.size, answer.nodes.size());
+  return Topology(answer.nodes);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,340 @@
+#include "job/rails.hpp"
+
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <list>
+#include <optional>
+
+#include "base/check.hpp"
+#include "base/log.hpp"
+#include "base/refusal.hpp"
+#include "bootstrap/address.hpp"
+#include "bootstrap/handshake.hpp"
+#include "bootstrap/socket.hpp"
+#include "job/message.hpp"
+#include "node/agreement.hpp"
+
+namespace switchyard {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds handshake_timeout{5000};
+constexpr milliseconds slice{500};
+constexpr std::size_t max_strangers = 128;
+
+UniqueFd tcp_socket(int family) {
+  UniqueFd socket(check_call(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "rails: socket"));
+  int const on = 1;
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  return socket;
+}
+
+// A connection on which the ends still show each other who they are.
+struct Newcomer {
+  UniqueFd socket;
+  Handshake handshake;
+  Deadline deadline;
+  int rank = -1;  // whom this rank connects to; -1: it was accepted, and who it is shows later
+  bool connecting = false;
+  std::vector<std::byte> output{};
+};
+
+class Rails {
+ public:
+  Rails(RailTerms const& terms, Deadline const& deadline)
+      : terms_(terms),
+        deadline_(deadline),
+        ranks_(terms.topology.rail_neighbours_of(terms.rank)),
+        links_(ranks_.size()) {}
+
+  std::vector<UniqueFd> build() {
+    listen();
+    // Only then does anybody know where, so nobody is refused for coming early.
+    agree(terms_.node, refusal_of([&] { own_node_ = share_addresses(); }));
+    agree(terms_.node, refusal_of([&] {
+            learn_addresses();
+            for (int const rank : ranks_)
+              if (rank < terms_.rank) start_connecting(rank);
+            while (missing() != ranks_.size()) serve_some();
+          }));
+    return std::move(links_);
+  }
+
+  [[nodiscard]] std::vector<Member> members() const {
+    std::vector<Member> members;
+    for (int const rank : ranks_) members.push_back(member(rank));
+    return members;
+  }
+
+ private:
+  [[nodiscard]] Member member(int rank) const { return {rank, terms_.topology.node_of(rank)}; }
+  [[nodiscard]] ErrorFacts facts(int peer) const {
+    return {.rank = terms_.rank, .peer = peer, .phase = "rendezvous"};
+  }
+  // The first neighbour without a link.
+  [[nodiscard]] std::size_t missing() const {
+    return static_cast<std::size_t>(std::ranges::find_if(links_, [](UniqueFd const& link) { return !link; }) -
+                                    links_.begin());
+  }
+
+  void listen();
+  std::vector<std::string> share_addresses();
+  void learn_addresses();
+  std::vector<std::string> addresses_of(int node);
+  void start_connecting(int rank);
+  void serve_some();
+  void accept_all();
+  void serve(Newcomer& newcomer, short events);
+  bool finish_connecting(Newcomer& newcomer);
+  void receive(Newcomer& newcomer);
+  void send(Newcomer& newcomer);
+  void admit(Newcomer& newcomer);
+  void drop(Newcomer& newcomer, std::string_view why);
+  [[noreturn]] void late(int rank) const;
+
+  RailTerms const& terms_;
+  Deadline deadline_;
+  UniqueFd listener_;
+  std::string own_address_;
+  std::vector<std::string> own_node_;   // addresses, by local rank
+  std::vector<std::string> addresses_;  // by number in ranks_
+  std::vector<int> ranks_;              // neighbours
+  std::vector<UniqueFd> links_;         // by number in ranks_
+  std::list<Newcomer> newcomers_;
+};
+
+void Rails::listen() {
+  InetAddress const address = address_to_listen_on(terms_.address, 0, "SWITCHYARD_ADDRESS");
+  listener_ = tcp_socket(address.family());
+  std::string const what = fmt::format("rails: listen on {} (SWITCHYARD_ADDRESS)", terms_.address);
+  check_call(::bind(listener_.get(), address.get(), address.length()), what);
+  check_call(::listen(listener_.get(), SOMAXCONN), what);
+  InetAddress bound;
+  check_call(::getsockname(listener_.get(), bound.get(), bound.make_room()), what);
+  own_address_ = bound.text();
+}
+
+// The first rank of a node puts the addresses of all its ranks into the store.
+std::vector<std::string> Rails::share_addresses() {
+  std::vector<std::string> texts;
+  for (auto const& each : terms_.node.all_gather(std::as_bytes(std::span(own_address_))))
+    texts.emplace_back(reinterpret_cast<char const*>(each.data()), each.size());
+  if (terms_.node.rank() != 0) return texts;
+  MessageWriter message;
+  for (std::string const& text : texts) message.put_text(text);
+  terms_.store.set(fmt::format("job/rails/{}", terms_.topology.node_of(terms_.rank)), message.bytes());
+  return texts;
+}
+
+std::vector<std::string> Rails::addresses_of(int node) {
+  std::string const key = fmt::format("job/rails/{}", node);
+  std::vector<std::byte> bytes;
+  try {
+    bytes = terms_.store.get(key, deadline_);
+  } catch (Timeout const&) {
+    int const first = terms_.topology.rank_of(node, 0);
+    throw Timeout(fmt::format("rendezvous: {} did not say in time where its node's ranks can be reached",
+                              member(first).text()),
+                  facts(first));
+  }
+  MessageReader message(bytes, key);
+  std::vector<std::string> texts;
+  while (!message.at_end()) texts.push_back(message.get_text());
+  require(texts.size() == static_cast<std::size_t>(terms_.topology.num_ranks_of(node)),
+          "{}: expected {} addresses, seen {}", key, terms_.topology.num_ranks_of(node), texts.size());
+  return texts;
+}
+
+// The first rank of a node reads the addresses of all nodes and hands them on, so the store is not asked by all.
+void Rails::learn_addresses() {
+  MessageWriter message;
+  std::optional<Refusal> refusal;
+  if (terms_.node.rank() == 0) {
+    refusal = refusal_of([&] {
+      for (int node = 0; node < terms_.topology.num_nodes(); ++node)
+        for (std::string const& text : addresses_of(node)) message.put_text(text);
+    });
+  }
+  agree(terms_.node, refusal);
+  auto const all = terms_.node.all_gather(message.bytes());
+  MessageReader reader(all.at(0), "addresses of all ranks");
+  std::vector<std::string> by_place;
+  while (!reader.at_end()) by_place.push_back(reader.get_text());
+  std::size_t place = 0;
+  addresses_.resize(ranks_.size());
+  for (int node = 0; node < terms_.topology.num_nodes(); ++node) {
+    for (int const rank : terms_.topology.ranks_of(node)) {
+      auto const found = std::ranges::find(ranks_, rank);
+      if (found != ranks_.end()) addresses_[static_cast<std::size_t>(found - ranks_.begin())] = by_place.at(place);
+      ++place;
+    }
+  }
+}
+
+void Rails::start_connecting(int rank) {
+  auto const index = static_cast<std::size_t>(std::ranges::find(ranks_, rank) - ranks_.begin());
+  HostPort const place = parse_host_port(addresses_[index], fmt::format("the address of {}", member(rank).text()));
+  std::vector<InetAddress> const found = resolve(place);
+  require(!found.empty(), "the address of {}: expected one that can be resolved, seen {}", member(rank).text(),
+          place.text());
+  Newcomer newcomer{.socket = tcp_socket(found.front().family()),
+                    .handshake = Handshake::connect(terms_.key, {.purpose = HandshakePurpose::control,
+                                                                 .self = {.rank = terms_.rank},
+                                                                 .peer = {.rank = rank}}),
+                    .deadline = deadline_,
+                    .rank = rank,
+                    .connecting = true};
+  if (::connect(newcomer.socket.get(), found.front().get(), found.front().length()) < 0 && errno != EINPROGRESS)
+    throw_errno(fmt::format("rails: connect to {} at {}", member(rank).text(), place.text()));
+  newcomers_.push_back(std::move(newcomer));
+}
+
+// One round of waiting for neighbours that connect, or are being connected to.
+void Rails::serve_some() {
+  bool const has_room = newcomers_.size() < max_strangers + ranks_.size();
+  std::vector<pollfd> polled{{.fd = has_room ? listener_.get() : -1, .events = POLLIN, .revents = 0}};
+  for (Newcomer const& each : newcomers_) {
+    bool const writes = each.connecting || !each.output.empty();
+    polled.push_back(
+        {.fd = each.socket.get(), .events = static_cast<short>(writes ? POLLIN | POLLOUT : POLLIN), .revents = 0});
+  }
+  std::size_t const links_begin = polled.size();
+  for (UniqueFd const& link : links_) polled.push_back({.fd = link.get(), .events = POLLRDHUP, .revents = 0});
+  poll_until(polled, Deadline(std::min(slice, deadline_.remaining())));
+  if (deadline_.expired()) late(ranks_[missing()]);
+  for (std::size_t i = 0; i < links_.size(); ++i)
+    if (polled[links_begin + i].revents != 0)
+      throw PeerLost(fmt::format("rendezvous: {} has left the job or died", member(ranks_[i]).text()),
+                     facts(ranks_[i]));
+  std::size_t index = 1;
+  for (Newcomer& each : newcomers_) serve(each, polled[index++].revents);
+  std::erase_if(newcomers_, [](Newcomer const& each) { return !each.socket; });
+  if (polled[0].revents != 0) accept_all();
+}
+
+void Rails::accept_all() {
+  while (newcomers_.size() < max_strangers + ranks_.size()) {
+    UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!socket && (errno == EINTR || errno == ECONNABORTED)) continue;
+    if (!socket && errno != EAGAIN) throw_errno("rails: accept");
+    if (!socket) return;
+    int const on = 1;
+    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    newcomers_.push_back(
+        {.socket = std::move(socket),
+         .handshake = Handshake::accept(
+             terms_.key, {.purpose = HandshakePurpose::control, .self = {.rank = terms_.rank}, .peer = {}}),
+         .deadline = Deadline(handshake_timeout)});
+  }
+}
+
+void Rails::serve(Newcomer& newcomer, short events) {
+  if (events == 0) {
+    if (newcomer.deadline.expired()) drop(newcomer, "it did not say in time who it is");
+    return;
+  }
+  if (newcomer.connecting && !finish_connecting(newcomer)) return;
+  receive(newcomer);
+  if (!newcomer.socket) return;
+  send(newcomer);
+  if (!newcomer.socket) return;
+  if (newcomer.handshake.state() == HandshakeState::failed)
+    return drop(newcomer, text_of(newcomer.handshake.problem()));
+  if (newcomer.handshake.state() == HandshakeState::done && newcomer.output.empty()) admit(newcomer);
+}
+
+// Its end has published where it listens, so a refusal means that it has gone.
+bool Rails::finish_connecting(Newcomer& newcomer) {
+  int error = 0;
+  socklen_t length = sizeof error;
+  check_call(::getsockopt(newcomer.socket.get(), SOL_SOCKET, SO_ERROR, &error, &length), "rails: SO_ERROR");
+  if (error == EINPROGRESS || error == EAGAIN) return false;
+  std::string const name = member(newcomer.rank).text();
+  if (error == ECONNREFUSED || error == ECONNRESET)
+    throw PeerLost(fmt::format("rendezvous: {} has left the job or died", name), facts(newcomer.rank));
+  if (error != 0) {
+    errno = error;
+    throw_errno(
+        fmt::format("rails: connect to {} (see docs/cluster.md on firewalls and SWITCHYARD_ADDRESS)", name));
+  }
+  newcomer.connecting = false;
+  return true;
+}
+
+void Rails::receive(Newcomer& newcomer) {
+  std::array<std::byte, 256> bytes;  // more than any message of a handshake
+  while (newcomer.handshake.due() > 0) {
+    ssize_t const got =
+        ::recv(newcomer.socket.get(), bytes.data(), std::min(bytes.size(), newcomer.handshake.due()), 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) return drop(newcomer, "it ended before it had said who it is");
+    newcomer.handshake.feed(std::span(bytes).first(static_cast<std::size_t>(got)));
+    if (newcomer.handshake.state() != HandshakeState::ongoing) return;
+  }
+}
+
+void Rails::send(Newcomer& newcomer) {
+  auto const more = newcomer.handshake.take_output();
+  newcomer.output.insert(newcomer.output.end(), more.begin(), more.end());
+  while (!newcomer.output.empty()) {
+    ssize_t const sent =
+        ::send(newcomer.socket.get(), newcomer.output.data(), newcomer.output.size(), MSG_NOSIGNAL);
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (sent < 0) return drop(newcomer, "it ended before it had said who it is");
+    newcomer.output.erase(newcomer.output.begin(), newcomer.output.begin() + sent);
+  }
+}
+
+void Rails::admit(Newcomer& newcomer) {
+  int const rank = newcomer.handshake.peer().rank;
+  auto const found = std::ranges::find(ranks_, newcomer.rank >= 0 ? newcomer.rank : rank);
+  auto const index = static_cast<std::size_t>(found - ranks_.begin());
+  bool const expected = found != ranks_.end() && !links_[index] && (newcomer.rank >= 0 || rank > terms_.rank);
+  if (!expected) return drop(newcomer, fmt::format("rank {} was not expected to connect", rank));
+  links_[index] = std::move(newcomer.socket);
+  newcomer.socket.reset();
+}
+
+// Whoever came uncalled harms nobody. A neighbour that this rank connects to must be let through.
+void Rails::drop(Newcomer& newcomer, std::string_view why) {
+  if (newcomer.rank >= 0) {
+    std::string const name = member(newcomer.rank).text();
+    bool const mismatch = newcomer.handshake.state() == HandshakeState::failed;
+    if (mismatch)
+      throw InvalidArgument(fmt::format("rendezvous: {} and rank {} do not agree: {}", name, terms_.rank, why),
+                            facts(newcomer.rank));
+    throw PeerLost(fmt::format("rendezvous: {} has left the job or died: {}", name, why), facts(newcomer.rank));
+  }
+  // A health check connects and says nothing, so that is not worth a warning.
+  auto const level = newcomer.handshake.state() == HandshakeState::failed ? LogLevel::warn : LogLevel::debug;
+  logger().log(level, "rendezvous: rank {}: refused a connection: {}", terms_.rank, why);
+  newcomer.socket.reset();
+}
+
+void Rails::late(int rank) const {
+  auto const index = static_cast<std::size_t>(std::ranges::find(ranks_, rank) - ranks_.begin());
+  std::string const where =
+      rank < terms_.rank ? fmt::format("at {}", addresses_[index]) : fmt::format("to {}", own_address_);
+  throw Timeout(
+      fmt::format(
+          "rendezvous: {} and rank {} did not connect in time ({} {}); is there a firewall between the nodes, "
+          "or another address to use (SWITCHYARD_ADDRESS)?",
+          member(rank).text(), terms_.rank, rank < terms_.rank ? "tried" : "waited for connections", where),
+      facts(rank));
+}
+
+}  // namespace
+
+std::unique_ptr<PeerLinks> connect_rails(RailTerms const& terms, Deadline const& deadline) {
+  Rails rails(terms, deadline);
+  auto links = rails.build();
+  Member const self{terms.rank, terms.topology.node_of(terms.rank)};
+  return std::make_unique<PeerLinks>(std::move(links), self, rails.members());
+}
+
+}  // namespace switchyard

@@ -1,0 +1,210 @@
+// Jobs of several nodes, whose ranks are threads: who finds whom, and collectives over rails.
+#include "job/job.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+
+#include "bootstrap/in_process_store.hpp"
+#include "job/discovery.hpp"
+#include "support/meeting.hpp"
+#include "switchyard/communicator.hpp"
+
+namespace switchyard {
+namespace {
+
+using std::chrono::milliseconds;
+using test::plenty;
+using test::run_threads;
+
+std::vector<std::byte> bytes_of_rank(int rank, std::size_t size) {
+  return std::vector<std::byte>(size, static_cast<std::byte>(rank * 7 + 1));
+}
+
+// By rank, the name of its node.
+using Names = std::vector<std::string>;
+
+JobTerms terms_of(Names const& names, int rank, milliseconds timeout = plenty) {
+  return {.rank = rank,
+          .size = static_cast<int>(names.size()),
+          .node = names[static_cast<std::size_t>(rank)],
+          .timeout = timeout};
+}
+
+class JobOfNodes : public testing::TestWithParam<Names> {};
+
+TEST_P(JobOfNodes, FindsItsNodes) {
+  auto const store = std::make_shared<InProcessStore>();
+  Names const& names = GetParam();
+  run_threads(static_cast<int>(names.size()), [&](int rank) {
+    Job const job(store, terms_of(names, rank));
+    Topology const& topology = job.topology();
+    for (std::size_t one = 0; one < names.size(); ++one)
+      for (std::size_t other = 0; other < names.size(); ++other)
+        EXPECT_EQ(topology.node_of(static_cast<int>(one)) == topology.node_of(static_cast<int>(other)),
+                  names[one] == names[other]);
+    EXPECT_EQ(topology.node_of(0), 0);
+    EXPECT_EQ(job.node()->size(), topology.num_ranks_of(topology.node_of(rank)));
+    EXPECT_EQ(job.node()->rank(), topology.local_rank_of(rank));
+  });
+}
+
+TEST_P(JobOfNodes, AllGatherOfDifferentSizes) {
+  auto const store = std::make_shared<InProcessStore>();
+  Names const& names = GetParam();
+  auto const size = static_cast<int>(names.size());
+  // None, few, and more than a socket holds.
+  std::vector<std::size_t> const sizes{0, 1, 1000, 3 << 20, 70000};
+  run_threads(size, [&](int rank) {
+    Job job(store, terms_of(names, rank));
+    for (int round = 0; round < 4; ++round) {
+      auto const size_of = [&](int peer) { return sizes[static_cast<std::size_t>(peer + round) % sizes.size()]; };
+      auto const all = job.all_gather(bytes_of_rank(rank, size_of(rank)));
+      ASSERT_EQ(all.size(), names.size());
+      for (int peer = 0; peer < size; ++peer)
+        EXPECT_EQ(all[static_cast<std::size_t>(peer)], bytes_of_rank(peer, size_of(peer))) << peer;
+      job.barrier();
+    }
+  });
+}
+
+TEST_P(JobOfNodes, BarrierWaitsForAll) {
+  auto const store = std::make_shared<InProcessStore>();
+  Names const& names = GetParam();
+  auto const size = static_cast<int>(names.size());
+  std::atomic<int> entered{0};
+  run_threads(size, [&](int rank) {
+    Job job(store, terms_of(names, rank));
+    for (int round = 1; round <= 20; ++round) {
+      ++entered;
+      job.barrier();
+      EXPECT_GE(entered.load(), round * size);
+      job.barrier();
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Nodes, JobOfNodes,
+                         testing::Values(Names{"a"}, Names{"a", "b"}, Names{"a", "a", "b", "b"},
+                                         Names{"a", "b", "a", "b", "a", "b"}, Names{"a", "b", "b", "b", "c", "c"},
+                                         Names{"a", "b", "c", "d", "e", "f", "g"}, Names{"x", "x", "x"}));
+
+TEST(JobNodes, RanksWithoutANameShareTheMachine) {
+  auto const store = std::make_shared<InProcessStore>();
+  run_threads(4, [&](int rank) {
+    Job const job(store, terms_of({"", "", "far", ""}, rank));
+    EXPECT_EQ(job.topology().num_nodes(), 2);
+    EXPECT_EQ(job.topology().num_ranks_of(0), 3);
+  });
+}
+
+TEST(JobNodes, SeveralNodesThroughTheCommunicator) {
+  auto const store = Communicator::in_process_store();
+  run_threads(4, [&](int rank) {
+    auto communicator = Communicator::join(store, rank, 4, plenty, rank % 2 == 0 ? "even" : "odd");
+    EXPECT_EQ(communicator.num_nodes(), 2);
+    EXPECT_EQ(communicator.node_by_rank(), (std::vector{0, 1, 0, 1}));
+    communicator.barrier();
+  });
+}
+
+TEST(JobNodes, RefusesNonsense) {
+  auto const store = std::make_shared<InProcessStore>();
+  EXPECT_THROW(Job(store, {.rank = 0, .size = 0, .timeout = plenty}), InvalidArgument);
+  EXPECT_THROW(Job(store, {.rank = 0, .size = max_ranks + 1, .timeout = plenty}), InvalidArgument);
+  EXPECT_THROW(Job(store, {.rank = 2, .size = 2, .timeout = plenty}), InvalidArgument);
+  EXPECT_THROW(Job(nullptr, {.rank = 0, .size = 2, .timeout = plenty}), InvalidArgument);
+  EXPECT_THROW(Job(store, {.rank = 0, .size = 1, .timeout = milliseconds{0}}), InvalidArgument);
+  EXPECT_THROW(Job(store, {.rank = 0, .size = 2, .node = std::string(64, 'n'), .timeout = plenty}),
+               InvalidArgument);
+}
+
+// A node with too many ranks is refused on all of them, without a wait for anybody.
+TEST(JobNodes, TooManyRanksOnANode) {
+  auto const store = std::make_shared<InProcessStore>();
+  run_threads(max_node_ranks + 2, [&](int rank) {
+    Names names(max_node_ranks + 1, "crowded");
+    names.emplace_back("empty");
+    try {
+      Job const job(store, terms_of(names, rank));
+      ADD_FAILURE() << "rank " << rank << " has a job";
+    } catch (InvalidArgument const& error) {
+      EXPECT_NE(std::string(error.what()).find("ranks of node 0: expected 1..64, seen 65"), std::string::npos)
+          << error.what();
+    }
+  });
+}
+
+// A rank that does not come is named by all others.
+TEST(JobNodes, ARankThatDoesNotCome) {
+  auto const store = std::make_shared<InProcessStore>();
+  Names const names{"a", "a", "b", "b"};
+  run_threads(4, [&](int rank) {
+    if (rank == 2) return;
+    try {
+      Job const job(store, terms_of(names, rank, milliseconds{500}));
+      ADD_FAILURE() << "rank " << rank << " has a job";
+    } catch (Timeout const& error) {
+      EXPECT_EQ(error.peer(), 2) << error.what();
+      EXPECT_EQ(error.rank(), rank);
+    }
+  });
+}
+
+// A rank that leaves is named by all others, with its node, whichever rail it is on; and so it is afterwards.
+TEST(JobNodes, ARankThatLeaves) {
+  for (int const leaver : {0, 1, 2, 5}) {
+    auto const store = std::make_shared<InProcessStore>();
+    Names const names{"a", "a", "b", "b", "c", "c"};
+    run_threads(6, [&](int rank) {
+      Job job(store, terms_of(names, rank));
+      if (rank == leaver) return;
+      for (int again = 0; again < 2; ++again) {
+        try {
+          job.barrier();
+          ADD_FAILURE() << "rank " << rank << " passed";
+        } catch (PeerLost const& error) {
+          EXPECT_EQ(error.peer(), leaver) << error.what();
+          std::string const name = "rank " + std::to_string(leaver) + " (node " + std::to_string(leaver / 2) + ")";
+          EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
+        }
+      }
+    });
+  }
+}
+
+// A rank that is late is named by all others: those who wait for ranks that wait for it do not blame these.
+TEST(JobNodes, ARankThatIsLate) {
+  auto const store = std::make_shared<InProcessStore>();
+  Names const names{"a", "a", "a", "b", "b"};
+  std::atomic<int> ended{0};
+  run_threads(5, [&](int rank) {
+    Job job(store, terms_of(names, rank, milliseconds{1500}));
+    if (rank == 4) {
+      while (ended < 4) std::this_thread::sleep_for(milliseconds{5});
+      return;
+    }
+    try {
+      job.barrier();
+      ADD_FAILURE() << "rank " << rank << " passed";
+    } catch (Timeout const& error) {
+      EXPECT_EQ(error.peer(), 4) << "rank " << rank << ": " << error.what();
+    } catch (Error const& error) {
+      ADD_FAILURE() << "rank " << rank << ": " << error.what();
+    }
+    ++ended;
+  });
+}
+
+// Calls that differ are refused on both sides of a rail.
+TEST(JobNodes, DifferentCalls) {
+  auto const store = std::make_shared<InProcessStore>();
+  run_threads(2, [&](int rank) {
+    Job job(store, terms_of({"a", "b"}, rank));
+    EXPECT_THROW(rank == 0 ? job.barrier() : static_cast<void>(job.all_gather({})), InvalidArgument);
+  });
+}
+
+}  // namespace
+}  // namespace switchyard
