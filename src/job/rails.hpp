@@ -1,5 +1,5 @@
 // The control connections of a rank to other nodes: TCP to its rail peers, and to the ranks whose rail peer it is.
-// So nobody is connected to all ranks of all nodes, and all nodes hear of the end of every process.
+// So nobody is connected to all ranks of all nodes, and every node learns when a process ends.
 #pragma once
 
 #include <memory>
