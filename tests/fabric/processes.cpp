@@ -234,13 +234,6 @@ TEST_P(FabricProcesses, TheDeathOfOneIsNotThatOfAnother) {
   EXPECT_TRUE(poll_until(pair.both, [&] { return pair.b.arrived[5] == 10; }));
 }
 
-// `tcp;ofi_rxm` of 1.17 crashed in the survivor: one of the reasons why it is not used where another is.
-std::vector<Wish> ways_that_survive() {
-  std::vector<Wish> all = ways();
-  std::erase_if(all, [](Wish const& way) { return way.provider.find("ofi_rxm") != std::string::npos; });
-  return all;
-}
-
 INSTANTIATE_TEST_SUITE_P(Ways, FabricProcesses, testing::ValuesIn(ways_that_survive()), name_of_way);
 
 }  // namespace

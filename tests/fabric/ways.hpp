@@ -52,6 +52,14 @@ inline std::vector<Wish> ways() {
   return found;
 }
 
+// `tcp;ofi_rxm` crashes when a connection ends under writes (1.17 and 2.5 do, where an error has no context): one
+// of the reasons why it is not used where another is.
+inline std::vector<Wish> ways_that_survive() {
+  std::vector<Wish> all = ways();
+  std::erase_if(all, [](Wish const& way) { return way.provider.find("ofi_rxm") != std::string::npos; });
+  return all;
+}
+
 inline std::string name_of_way(testing::TestParamInfo<Wish> const& info) {
   std::string name = info.param.provider + (info.param.counting == Counting::remote ? "_remote" : "_messages");
   std::ranges::replace_if(

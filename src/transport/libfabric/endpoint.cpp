@@ -42,11 +42,8 @@ FabricEndpoint::FabricEndpoint(Library const& library, Candidate const& candidat
       capabilities_(capabilities_of(candidate.nic, context_.info(), limits)),
       own_(context_.address()),
       operations_(limits.writes, limits.receives),
-      memory_{none(), none(), none()} {
-  memory_.bell = context_.register_memory(bell_.data(), bell_.size(), FI_WRITE | FI_REMOTE_WRITE);
+      memory_{none(), none()} {
   own_.counts_remotely = candidate.nic.counts_remotely;
-  own_.bell.key = fi_mr_key(memory_.bell.get());
-  own_.bell.base = context_.has_mode(FI_MR_VIRT_ADDR) ? reinterpret_cast<std::uintptr_t>(bell_.data()) : 0;
   if (limits.receives == 0) return;
   if (context_.has_mode(FI_MR_LOCAL)) {
     auto const bytes_of = [](auto const& elements) { return elements.size() * sizeof elements[0]; };
@@ -67,7 +64,6 @@ Peer FabricEndpoint::add_peer(Opaque const& address, std::string name) {
   PeerState state;
   state.entry = context_.add(peer);
   state.name = std::move(name);
-  state.bell = peer.bell;
   return peers_.add(std::move(state));
 }
 

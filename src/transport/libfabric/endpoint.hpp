@@ -38,9 +38,8 @@ class FabricEndpoint final : public Endpoint {
   [[nodiscard]] std::string reason(Peer peer) const override;
 
  private:
-  // What it registers for itself: only where a provider reads and writes nothing else.
+  // Of messages, where a provider reads and writes no memory that is not registered.
   struct OwnMemory {
-    Fid<fid_mr> bell;
     Fid<fid_mr> operations;
     Fid<fid_mr> receives;
   };
@@ -49,6 +48,7 @@ class FabricEndpoint final : public Endpoint {
   void check(Write const& write) const;
   ssize_t post_step(Operation& operation);
   ssize_t write_with_immediate(Operation& operation);
+  ssize_t write_nothing(Operation& operation);
   ssize_t write_until_delivered(Operation& operation);
   ssize_t send_message(Operation& operation);
   [[nodiscard]] std::size_t step_bytes(Operation const& operation) const;
@@ -72,7 +72,6 @@ class FabricEndpoint final : public Endpoint {
   Limits limits_;
   Capabilities capabilities_;
   Address own_;
-  alignas(64) std::array<std::byte, 64> bell_{};
   Operations operations_;
   OwnMemory memory_;
   Peers peers_;

@@ -28,9 +28,9 @@ struct Operation {
   fi_context2 room{};  // the provider's while a step is under way; first, as completions carry its address
   Message message;
   Write write;
-  FabricRegion const* from = nullptr;
-  std::size_t done = 0;        // bytes that were delivered
-  std::size_t step_bytes = 0;  // of the step that is under way
+  FabricRegion const* from = nullptr;  // none: no bytes, only the immediate
+  std::size_t done = 0;                // bytes that were delivered
+  std::size_t step_bytes = 0;          // of the step that is under way
   Step step = Step::part;
   bool taken = false;
 };

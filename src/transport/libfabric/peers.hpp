@@ -14,7 +14,6 @@ namespace switchyard::transport::libfabric {
 struct PeerState {
   fi_addr_t entry = FI_ADDR_NOTAVAIL;
   std::string name;
-  PieceKey bell;
   bool lost = false;
   std::string reason;  // of its last failure
 };

@@ -39,14 +39,18 @@ Endpoint::Posted FabricEndpoint::post(Write const& write) {
 }
 
 void FabricEndpoint::check(Write const& write) const {
-  if (write.bytes == 0) return;
+  require(write.context != Event::no_context, "context: expected another one than Event::no_context, seen it");
+  check_range("into", write.into_offset, write.bytes, peers_.region(write.into, write.to).key.bytes);
+  if (write.from == nullptr) {
+    require(write.bytes == 0, "from: expected a region for {} bytes, seen none", write.bytes);
+    return;
+  }
   require(write.bytes <= capabilities_.max_write_bytes, "bytes of a write: expected at most {}, seen {}",
           capabilities_.max_write_bytes, write.bytes);
   auto const* const from = dynamic_cast<FabricRegion const*>(write.from);
-  require(from != nullptr && from->context() == &context_, "from: expected a region of this endpoint, seen {}",
-          write.from == nullptr ? "none" : "another one's");
+  require(from != nullptr && from->context() == &context_,
+          "from: expected a region of this endpoint, seen another's");
   check_range("from", write.from_offset, write.bytes, from->bytes().size());
-  check_range("into", write.into_offset, write.bytes, peers_.region(write.into, write.to).key.bytes);
 }
 
 void FabricEndpoint::refuse(Operation& operation, int error) {
@@ -63,7 +67,6 @@ void FabricEndpoint::refuse(Operation& operation, int error) {
 // The longest that lies in one piece on either side.
 std::size_t FabricEndpoint::step_bytes(Operation const& operation) const {
   Write const& write = operation.write;
-  if (operation.from == nullptr) return 0;
   RegionKey const& into = peers_.region(write.into, write.to).key;
   std::uint64_t const left = write.bytes - operation.done;
   return std::min({left, left_in_piece(write.from_offset + operation.done, operation.from->piece_bytes()),
@@ -72,10 +75,6 @@ std::size_t FabricEndpoint::step_bytes(Operation const& operation) const {
 
 fi_rma_iov FabricEndpoint::target(Operation const& operation) const {
   Write const& write = operation.write;
-  if (operation.from == nullptr) {
-    PieceKey const& bell = peers_.of(write.to).bell;
-    return {bell.base, 0, bell.key};
-  }
   RegionKey const& into = peers_.region(write.into, write.to).key;
   std::uint64_t const offset = write.into_offset + operation.done;
   PieceKey const& piece = into.pieces[offset / into.piece_bytes];
@@ -88,6 +87,10 @@ ssize_t FabricEndpoint::post_step(Operation& operation) {
     operation.step = Step::message;
     return send_message(operation);
   }
+  if (operation.from == nullptr) {
+    operation.step = Step::last_part;
+    return write_nothing(operation);
+  }
   operation.step_bytes = step_bytes(operation);
   bool const last = operation.done + operation.step_bytes == operation.write.bytes;
   operation.step = last ? Step::last_part : Step::part;
@@ -97,12 +100,18 @@ ssize_t FabricEndpoint::post_step(Operation& operation) {
 ssize_t FabricEndpoint::write_with_immediate(Operation& operation) {
   Write const& write = operation.write;
   fi_rma_iov const into = target(operation);
-  bool const has_bytes = operation.from != nullptr;
   std::size_t const offset = write.from_offset + operation.done;
-  void const* const source = has_bytes ? operation.from->bytes().data() + offset : bell_.data();
-  void* const descriptor = has_bytes ? operation.from->descriptor(offset) : fi_mr_desc(memory_.bell.get());
-  return fi_writedata(context_.endpoint(), source, operation.step_bytes, descriptor, write.immediate,
-                      peers_.of(write.to).entry, into.addr, into.key, &operation.room);
+  return fi_writedata(context_.endpoint(), operation.from->bytes().data() + offset, operation.step_bytes,
+                      operation.from->descriptor(offset), write.immediate, peers_.of(write.to).entry, into.addr,
+                      into.key, &operation.room);
+}
+
+// But an immediate. Any place of the region will do; providers may check keys all the same.
+ssize_t FabricEndpoint::write_nothing(Operation& operation) {
+  Write const& write = operation.write;
+  PieceKey const& into = peers_.region(write.into, write.to).key.pieces.front();
+  return fi_writedata(context_.endpoint(), nullptr, 0, nullptr, write.immediate, peers_.of(write.to).entry,
+                      into.base, into.key, &operation.room);
 }
 
 // Without an immediate: the next step is posted when the peer has all bytes of this one.

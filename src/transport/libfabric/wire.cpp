@@ -20,7 +20,6 @@ struct AddressHead {
   std::uint32_t provider_bytes;
   std::uint32_t name_bytes;
   std::uint64_t counts_remotely;
-  PieceKey bell;
 };
 
 struct KeyHead {
@@ -59,12 +58,8 @@ void check_ip(Address const& address) {
 }  // namespace
 
 Opaque pack(Address const& address) {
-  AddressHead const head{address_mark,
-                         address.format,
-                         static_cast<std::uint32_t>(address.provider.size()),
-                         static_cast<std::uint32_t>(address.name.size()),
-                         address.counts_remotely ? 1U : 0U,
-                         address.bell};
+  AddressHead const head{address_mark, address.format, static_cast<std::uint32_t>(address.provider.size()),
+                         static_cast<std::uint32_t>(address.name.size()), address.counts_remotely ? 1U : 0U};
   Opaque bytes;
   append(bytes, &head, sizeof head);
   append(bytes, address.provider.data(), address.provider.size());
@@ -80,7 +75,6 @@ Address unpack_address(std::span<std::byte const> bytes, Address const& own) {
   Address address;
   address.format = head.format;
   address.counts_remotely = head.counts_remotely != 0;
-  address.bell = head.bell;
   auto const* const provider = reinterpret_cast<char const*>(bytes.data() + sizeof head);
   address.provider.assign(provider, head.provider_bytes);
   require(address.provider == own.provider,
@@ -111,8 +105,10 @@ RegionKey unpack_key(std::span<std::byte const> bytes) {
   require(head.mark == key_mark, "key of a region: expected one of libfabric, seen other bytes");
   std::uint64_t const expected = sizeof head + std::uint64_t{head.pieces} * sizeof(PieceKey);
   require(bytes.size() == expected, "key of a region: expected {} bytes, seen {}", expected, bytes.size());
-  require(head.bytes > 0 && head.piece_bytes > 0, "key of a region: expected some bytes, seen {} in pieces of {}",
-          head.bytes, head.piece_bytes);
+  if (head.bytes == 0 || head.piece_bytes == 0) {
+    throw InvalidArgument(
+        fmt::format("key of a region: expected some bytes, seen {} in pieces of {}", head.bytes, head.piece_bytes));
+  }
   std::uint64_t const pieces = (head.bytes - 1) / head.piece_bytes + 1;
   require(head.pieces == pieces, "key of a region: expected {} pieces for {} bytes, seen {}", pieces, head.bytes,
           head.pieces);

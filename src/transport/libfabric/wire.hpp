@@ -12,16 +12,9 @@
 
 namespace switchyard::transport::libfabric {
 
-// One registration: what a remote write to it names.
-struct PieceKey {
-  std::uint64_t key = 0;
-  std::uint64_t base = 0;  // address of its first byte, as the provider counts
-};
-
 struct Address {
   std::string provider;
   bool counts_remotely = true;
-  PieceKey bell;                // where writes without bytes go, since providers may check their keys all the same
   std::uint32_t format = 0;     // of the name, as libfabric numbers them
   std::vector<std::byte> name;  // as fi_getname gives it
 };
@@ -29,6 +22,12 @@ struct Address {
 Opaque pack(Address const& address);
 // The address of a peer; `own` is what it must be like. Throws InvalidArgument.
 Address unpack_address(std::span<std::byte const> bytes, Address const& own);
+
+// One registration: what a remote write to it names.
+struct PieceKey {
+  std::uint64_t key = 0;
+  std::uint64_t base = 0;  // address of its first byte, as the provider counts
+};
 
 struct RegionKey {
   std::uint64_t bytes = 0;
