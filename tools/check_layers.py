@@ -18,6 +18,7 @@ ORDER = [
     ["bootstrap"],
     ["node"],
     ["transport"],
+    ["transport/faulty", "transport/libfabric", "transport/loopback"],
     ["control"],
     ["call"],
     ["engine/cpu/simd", "engine/cuda/ptx"],
@@ -45,7 +46,7 @@ RESTRICTED = {
     "CLI/": ["cli"],
     "nlohmann/": ["cli"],
     "hwy/": ["engine/cpu/simd"],
-    "rdma/": ["transport"],
+    "rdma/": ["transport/libfabric"],
     "cuda": ["memory/device", "node", "engine/cuda"],
 }
 

@@ -28,22 +28,23 @@ using Opaque = std::vector<std::byte>;
 
 // A peer of an endpoint: numbers count from 0 in the order in which peers were added.
 enum class Peer : std::int32_t {};
-// A region of a peer, as an endpoint knows it: likewise in the order in which regions were added.
+// A region of a peer, as an endpoint knows it: numbers count over all its peers, in the order in which regions were
+// added.
 enum class PeerRegion : std::int32_t {};
 
 // What an endpoint can do, as its provider was asked.
 struct Capabilities {
-  std::string provider;                // "loopback", "net", "verbs;ofi_rxm", "efa", "cxi"
-  std::string nic;                     // as the provider calls it
-  std::size_t max_write_bytes = 0;     // of one write
-  std::size_t max_writes = 0;          // posted, with no `sent` yet; post() is busy beyond
-  bool counts_remotely = true;         // the provider itself delivers immediates; otherwise a signal follows the write
+  std::string provider;             // "loopback", "net", "verbs;ofi_rxm", "efa", "cxi"
+  std::string nic;                  // as the provider calls it
+  std::size_t max_write_bytes = 0;  // of one write
+  std::size_t max_writes = 0;       // posted, with no `sent` yet; post() is busy beyond
+  bool counts_remotely = true;      // the provider itself delivers immediates; otherwise a signal follows the write
   std::size_t region_bytes_limit = 0;  // of one registration; larger regions consist of several
 };
 
-// Memory of this process that peers may write to and that writes may start from. It stays registered as long as this
-// object lives, which must not outlive its endpoint; the memory must outlive it. It may go only when no write from it
-// or to it is under way: its owner knows that from its own events and from those of its peers.
+// Memory of this process that peers may write to and that writes may start from. It stays registered as long as
+// this object lives, which must not outlive its endpoint; the memory must outlive it. It may go only when no write
+// from it or to it is under way: its owner knows that from its own events and from those of its peers.
 class Region {
  public:
   Region() = default;
@@ -58,20 +59,21 @@ class Region {
 
 struct Write {
   Peer to{};
-  Region const* from = nullptr;  // nullptr: the write has no bytes, only its immediate
+  Region const* from = nullptr;  // of the same endpoint; nullptr: the write has no bytes, only its immediate
   std::size_t from_offset = 0;   // in bytes
-  PeerRegion into{};             // of that peer
+  PeerRegion into{};             // of that peer; also when there are no bytes, as some providers want a key
   std::size_t into_offset = 0;
   std::size_t bytes = 0;
   std::uint32_t immediate = 0;
-  std::uint64_t context = 0;  // comes back in the `sent` or `failed` event of this write
+  std::uint64_t context = 0;  // comes back in the `sent` or `failed` event of this write; not Event::no_context
 };
 
 struct Event {
   enum class Kind : std::uint8_t {
     sent,     // the memory of the write with `context` is free again
     arrived,  // a write of some peer, with `immediate`
-    failed,   // the write with `context` to `peer` will not arrive, or (context: no_context) the peer is lost
+    failed,   // the write with `context` to `peer` may not arrive, and its memory is free again; or (context:
+              // no_context) the peer is lost
   };
   static constexpr std::uint64_t no_context = ~std::uint64_t{0};
 
@@ -108,8 +110,8 @@ class Endpoint {
   // Throws InvalidArgument when the write does not lie within both regions, and PeerLost when the provider has said
   // that the peer is gone.
   virtual Posted post(Write const& write) = 0;
-  // Fills in the events that have come, without waiting; returns how many. Throws SystemError when the endpoint itself
-  // has failed.
+  // Fills in the events that have come, without waiting; returns how many. Throws SystemError when the endpoint
+  // itself has failed.
   virtual std::size_t poll(std::span<Event> events) = 0;
   // Why the last `failed` event of a peer came, in words, with the peer's name.
   [[nodiscard]] virtual std::string reason(Peer peer) const = 0;

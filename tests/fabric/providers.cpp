@@ -38,7 +38,7 @@ TEST(FabricLibrary, AnotherLibraryIsNone) {
 }
 
 TEST(FabricPolicy, PrefersHardwareThenNativeTcp) {
-  auto const before = [](char const* one, char const* other) { return place_of(one) < place_of(other); };
+  auto const before = [](char const* one, char const* other) { return order_of(one) < order_of(other); };
   EXPECT_TRUE(before("cxi", "tcp"));
   EXPECT_TRUE(before("efa", "tcp"));
   EXPECT_TRUE(before("verbs;ofi_rxm", "net"));

@@ -2,21 +2,9 @@
 
 #include <utility>
 
-#include "base/check.hpp"
+#include "transport/checks.hpp"
 
 namespace switchyard::transport::libfabric {
-
-namespace {
-
-template <typename Number, typename T>
-std::size_t index_in(std::vector<T> const& known, Number number, char const* what) {
-  auto const index = static_cast<std::int32_t>(number);
-  require(index >= 0 && static_cast<std::size_t>(index) < known.size(),
-          "{}: expected one of {} that were added, seen {}", what, known.size(), index);
-  return static_cast<std::size_t>(index);
-}
-
-}  // namespace
 
 Peer Peers::add(PeerState state) {
   peers_.push_back(std::move(state));
@@ -30,15 +18,15 @@ PeerRegion Peers::add_region(Peer owner, RegionKey key) {
 }
 
 PeerState& Peers::of(Peer peer) {
-  return peers_[index_in(peers_, peer, "peer")];
+  return peers_[place_of("peer", peer, peers_.size())];
 }
 
 PeerState const& Peers::of(Peer peer) const {
-  return peers_[index_in(peers_, peer, "peer")];
+  return peers_[place_of("peer", peer, peers_.size())];
 }
 
 RemoteRegion const& Peers::region(PeerRegion region, Peer owner) const {
-  RemoteRegion const& found = regions_[index_in(regions_, region, "region of a peer")];
+  RemoteRegion const& found = regions_[place_of("region of a peer", region, regions_.size())];
   require(found.owner == owner, "region of a peer: expected one of {}, seen one of {}", of(owner).name,
           of(found.owner).name);
   return found;

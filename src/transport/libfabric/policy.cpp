@@ -41,7 +41,7 @@ std::span<Preference const> preferences() noexcept {
   return table;
 }
 
-std::size_t place_of(std::string_view provider) noexcept {
+std::size_t order_of(std::string_view provider) noexcept {
   return static_cast<std::size_t>(find(provider) - table.begin());
 }
 

@@ -19,7 +19,7 @@ struct Preference {
 std::span<Preference const> preferences() noexcept;
 
 // Its place in that order; providers that nobody here has seen come after those for NICs, and before TCP.
-std::size_t place_of(std::string_view provider) noexcept;
+std::size_t order_of(std::string_view provider) noexcept;
 Preference const& preference_of(std::string_view provider) noexcept;
 
 // Whether a user who asks for `asked` may get `provider`: the native provider over TCP has changed its name.

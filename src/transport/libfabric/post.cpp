@@ -4,17 +4,13 @@
 #include <algorithm>
 
 #include "base/check.hpp"
+#include "transport/checks.hpp"
 #include "transport/libfabric/endpoint.hpp"
 #include "transport/libfabric/failures.hpp"
 
 namespace switchyard::transport::libfabric {
 
 namespace {
-
-void check_range(char const* what, std::uint64_t offset, std::uint64_t bytes, std::uint64_t size) {
-  require(offset <= size && bytes <= size - offset, "{}: expected bytes within its {}, seen {} from {} on", what,
-          size, bytes, offset);
-}
 
 std::uint64_t left_in_piece(std::uint64_t offset, std::uint64_t piece_bytes) {
   return piece_bytes - offset % piece_bytes;
@@ -39,18 +35,12 @@ Endpoint::Posted FabricEndpoint::post(Write const& write) {
 }
 
 void FabricEndpoint::check(Write const& write) const {
-  require(write.context != Event::no_context, "context: expected another one than Event::no_context, seen it");
-  check_range("into", write.into_offset, write.bytes, peers_.region(write.into, write.to).key.bytes);
-  if (write.from == nullptr) {
-    require(write.bytes == 0, "from: expected a region for {} bytes, seen none", write.bytes);
-    return;
-  }
-  require(write.bytes <= capabilities_.max_write_bytes, "bytes of a write: expected at most {}, seen {}",
-          capabilities_.max_write_bytes, write.bytes);
   auto const* const from = dynamic_cast<FabricRegion const*>(write.from);
-  require(from != nullptr && from->context() == &context_,
-          "from: expected a region of this endpoint, seen another's");
-  check_range("from", write.from_offset, write.bytes, from->bytes().size());
+  bool const is_ours = from != nullptr && from->context() == &context_;
+  require(is_ours || write.from == nullptr, "Write::from: expected a region of this endpoint, seen another's");
+  check_write(write, {.from_bytes = is_ours ? from->bytes().size() : 0,
+                      .into_bytes = peers_.region(write.into, write.to).key.bytes,
+                      .most_bytes = capabilities_.max_write_bytes});
 }
 
 void FabricEndpoint::refuse(Operation& operation, int error) {

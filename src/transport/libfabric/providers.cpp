@@ -165,7 +165,7 @@ Offers find_offers(Library const& library, Wish const& wish) {
   // Stable: providers list what is fastest first. Of one NIC's addresses, IPv4 is what most networks route.
   std::ranges::stable_sort(offers.candidates, {}, [](Candidate const& one) {
     bool const is_ipv6 = one.nic.address.find(':') != std::string::npos;
-    return std::tuple(place_of(one.nic.provider), !one.nic.counts_remotely, is_ipv6);
+    return std::tuple(order_of(one.nic.provider), !one.nic.counts_remotely, is_ipv6);
   });
   check_names(offers, wish);
   judge(offers, wish);
