@@ -73,8 +73,9 @@ void Link::wait_sent(std::size_t count) {
   poll_until(*this, [&] { return sent_ >= count; });
 }
 
-void Link::wait_arrived(std::size_t count) {
-  poll_until(*this, [&] { return arrived_ >= count; });
+void Link::await_arrivals(std::size_t more) {
+  awaited_ += more;
+  poll_until(*this, [&] { return arrived_ >= awaited_; });
 }
 
 void Link::poll() {

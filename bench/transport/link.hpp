@@ -19,9 +19,11 @@ class Link {
 
   // Posts a write of `bytes` at `offset` on both sides; polls until there is room. 0 bytes: the immediate alone.
   void write(std::size_t offset, std::size_t bytes, std::uint32_t immediate);
-  // Polls until that many writes were sent, and have arrived, since the start.
+  // Polls until that many writes were sent since the start.
   void wait_sent(std::size_t count);
-  void wait_arrived(std::size_t count);
+  // Polls until as many more have arrived as were awaited before. What the other process sends for its next step
+  // may come while this one is still in the last, so arrivals are counted from the start.
+  void await_arrivals(std::size_t more);
   void poll();
 
   [[nodiscard]] std::size_t sent() const { return sent_; }
@@ -38,6 +40,7 @@ class Link {
   std::size_t posted_ = 0;
   std::size_t sent_ = 0;
   std::size_t arrived_ = 0;
+  std::size_t awaited_ = 0;
 };
 
 }  // namespace transport_rate

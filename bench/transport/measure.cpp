@@ -15,9 +15,8 @@ double seconds_since(std::int64_t start_ns) {
 
 // Nobody starts before both are ready.
 void meet(Link& link) {
-  std::size_t const before = link.arrived();
   link.write(0, 0, 0);
-  link.wait_arrived(before + 1);
+  link.await_arrivals(1);
   link.wait_sent(link.posted());
 }
 
@@ -38,14 +37,13 @@ double rate(Link& link, Load const& load, Ways ways, bool first) {
   bool const writes = first || ways == Ways::both;
   bool const receives = !first || ways == Ways::both;
   meet(link);
-  std::size_t const before = link.arrived();
   std::int64_t const start = switchyard::monotonic_ns();
   if (writes) write_all(link, load);
-  std::size_t const expected = receives ? load.writes : 0;
-  // The acknowledgement may overtake the last writes: all are counted together where both write.
-  link.wait_arrived(before + expected);
-  if (receives) link.write(0, 0, 1);
-  link.wait_arrived(before + expected + (writes ? 1 : 0));
+  if (receives) {
+    link.await_arrivals(load.writes);
+    link.write(0, 0, 1);
+  }
+  if (writes) link.await_arrivals(1);
   double const seconds = seconds_since(start);
   link.wait_sent(link.posted());
   return writes ? static_cast<double>(load.writes * load.bytes) / seconds / 1e9 : 0;
@@ -53,12 +51,11 @@ double rate(Link& link, Load const& load, Ways ways, bool first) {
 
 double half_round_trip(Link& link, std::size_t bytes, std::size_t trips, bool first) {
   meet(link);
-  std::size_t const before = link.arrived();
   std::vector<double> times(trips);
   for (std::size_t i = 0; i < trips; ++i) {
     std::int64_t const start = switchyard::monotonic_ns();
     if (first) link.write(0, bytes, 2);
-    link.wait_arrived(before + i + 1);
+    link.await_arrivals(1);
     if (!first) link.write(0, bytes, 2);
     times[i] = seconds_since(start) * 1e6 / 2;
   }

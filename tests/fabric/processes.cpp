@@ -226,7 +226,12 @@ TEST_P(FabricProcesses, TheDeathOfOneIsNotThatOfAnother) {
     return pair.a.sent[2] > 3;
   }));
   other.end(SIGKILL);
-  expect_a_proper_end(write_until_something_is_wrong(pair.a));
+  Ending const ending = write_until_something_is_wrong(pair.a);
+  expect_a_proper_end(ending);
+  if (GetParam().provider == "tcp" && (ending.failed_event || ending.lost)) {
+    Write const write{.to = pair.a.peer, .into = pair.a.target};
+    EXPECT_THROW((void)pair.a.endpoint->post(write), PeerLost);
+  }
   for (std::uint64_t i = 10; i < 20; ++i) {
     post(pair.a, {living, pair.a.region.get(), 0, target, 0, 1000, 5, i}, pair.both);
     ASSERT_TRUE(poll_until(pair.both, [&] { return pair.a.sent[i] == 1; }));

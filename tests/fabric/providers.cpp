@@ -1,8 +1,10 @@
 // What is chosen, and what is said of the rest.
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
 
 #include "support/check.hpp"
 #include "switchyard/error.hpp"
@@ -35,6 +37,19 @@ TEST(FabricLibrary, OneThatIsMissingSaysWhatToInstall) {
 TEST(FabricLibrary, AnotherLibraryIsNone) {
   auto const error = expect_throw<Unsupported>("libc", [] { (void)Library::load("libc.so.6"); });
   EXPECT_THAT(error.what(), AllOf(HasSubstr("libc.so.6"), HasSubstr("fi_version")));
+}
+
+// Libraries for PSM come with libfabric, and would catch the crashes of the whole process.
+TEST(FabricLibrary, LeavesSignalsAlone) {
+  (void)library();
+  for (int const signal : {SIGSEGV, SIGBUS, SIGABRT}) {
+    struct sigaction action {};
+    ASSERT_EQ(sigaction(signal, nullptr, &action), 0);
+    Dl_info from{};
+    bool const is_known = dladdr(reinterpret_cast<void*>(action.sa_handler), &from) != 0;
+    EXPECT_TRUE(!is_known || std::string_view(from.dli_fname).find("psm") == std::string_view::npos)
+        << from.dli_fname;
+  }
 }
 
 TEST(FabricPolicy, PrefersHardwareThenNativeTcp) {

@@ -47,6 +47,7 @@ TEST_F(Output, OfInfoListsNics) {
   auto const fabric = nlohmann::json::parse(outcome.out)["fabric"];
   EXPECT_TRUE(fabric["why_none"] != "" || !fabric["nics"].empty());
   for (auto const& nic : fabric["nics"]) EXPECT_EQ(nic["chosen"].get<bool>(), nic["why_not"] == "") << nic;
+  if (fabric["library"] == "") return;  // a build without it, or a machine
   auto const without = shell_.run("SWITCHYARD_LIBFABRIC=nowhere.so $S info --json");
   EXPECT_THAT(nlohmann::json::parse(without.out)["fabric"]["why_none"].get<std::string>(), HasSubstr("nowhere.so"));
 }
