@@ -64,7 +64,7 @@ class FabricEndpoint final : public Endpoint {
   void advance(Operation& operation);
   void finish(Operation& operation);
   void fail(Operation& operation, int error, std::string const& text);
-  void read_error();
+  bool read_error();
   void post_receive(Receive& receive);
   [[nodiscard]] std::string text_of(fi_cq_err_entry const& error) const;
 

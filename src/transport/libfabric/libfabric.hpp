@@ -60,6 +60,9 @@ struct EndpointOptions {
   std::size_t piece_bytes = std::size_t{1} << 30U;
 };
 
+// Endpoints that exchange writes add one another before the first: EFA takes nothing from strangers. Memory is best
+// shared (a memfd) or kept from children (MADV_DONTFORK), since fork() may move pages that a NIC writes to.
+//
 // Throws Unsupported when there is no library or no NIC to use, InvalidArgument for a wish that cannot be met, and
 // SystemError when the provider refuses.
 std::unique_ptr<Endpoint> open_endpoint(EndpointOptions const& options);

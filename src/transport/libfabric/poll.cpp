@@ -63,10 +63,7 @@ bool FabricEndpoint::read_queue(std::size_t most) {
   std::array<fi_cq_data_entry, batch> entries;
   ssize_t const count = fi_cq_read(context_.queue(), entries.data(), most);
   if (count == -FI_EAGAIN) return false;
-  if (count == -FI_EAVAIL) {
-    read_error();
-    return true;
-  }
+  if (count == -FI_EAVAIL) return read_error();
   if (count < 0) {
     throw SystemError(fmt::format("libfabric: completions of {}: {}", context_.name(),
                                   context_.error_text(static_cast<int>(-count))));
@@ -132,17 +129,19 @@ void FabricEndpoint::fail(Operation& operation, int error, std::string const& te
   operations_.give_back(operation);
 }
 
-void FabricEndpoint::read_error() {
+// False when there is none, whatever the queue has said.
+bool FabricEndpoint::read_error() {
   ErrorEntry read;
-  if (fi_cq_readerr(context_.queue(), &read.entry, 0) <= 0) return;
+  if (fi_cq_readerr(context_.queue(), &read.entry, 0) <= 0) return false;
   std::string const text = text_of(read.entry);
   if (Operation* const operation = operations_.operation_of(read.entry.op_context)) {
     fail(*operation, read.entry.err, fmt::format("{}: {}", peers_.of(operation->write.to).name, text));
-    return;
+    return true;
   }
   reason_without_a_peer_ = text;
   events_.push_back({Event::Kind::failed});
   if (Receive* const receive = operations_.receive_of(read.entry.op_context)) post_receive(*receive);
+  return true;
 }
 
 std::string FabricEndpoint::text_of(fi_cq_err_entry const& error) const {

@@ -26,7 +26,6 @@ void set_modes(fi_info& hints) {
   hints.domain_attr->threading = FI_THREAD_DOMAIN;
   hints.domain_attr->control_progress = FI_PROGRESS_MANUAL;
   hints.domain_attr->data_progress = FI_PROGRESS_MANUAL;
-  hints.domain_attr->resource_mgmt = FI_RM_ENABLED;
   hints.ep_attr->type = FI_EP_RDM;
 }
 
@@ -36,10 +35,13 @@ void ask_for_immediates(fi_info& hints) {
   hints.domain_attr->cq_data_size = sizeof(std::uint32_t);
 }
 
-// Writes that say when they were delivered, and messages.
+// Writes that say when they were delivered, and messages that wait for a receiver who has no room. (Writes have
+// their room in the queue of completions, which is large enough; providers that are next to the hardware protect no
+// more.)
 void ask_for_messages(fi_info& hints) {
   hints.caps = FI_RMA | FI_WRITE | FI_REMOTE_WRITE | FI_MSG | FI_SEND | FI_RECV;
   hints.tx_attr->op_flags = FI_DELIVERY_COMPLETE;
+  hints.domain_attr->resource_mgmt = FI_RM_ENABLED;
 }
 
 std::string text_of(char const* text) {
