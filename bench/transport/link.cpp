@@ -37,9 +37,7 @@ template <typename Condition>
 void poll_until(Link& link, Condition const& holds) {
   switchyard::Deadline const deadline(patience);
   while (!holds()) {
-    std::size_t const before = link.sent() + link.arrived();
-    link.poll();
-    if (link.sent() + link.arrived() != before) continue;
+    if (link.poll()) continue;
     if (deadline.expired()) throw std::runtime_error("no progress within 20 s");
     sched_yield();
   }
@@ -56,7 +54,7 @@ Link::Link(transport::libfabric::EndpointOptions const& options, std::size_t byt
   target_ = endpoint_->add_region(peer_, receive_bytes(control));
 }
 
-void Link::write(std::size_t offset, std::size_t bytes, std::uint32_t immediate) {
+bool Link::try_write(std::size_t offset, std::size_t bytes, Kind kind) {
   transport::Write write;
   write.to = peer_;
   write.from = bytes > 0 ? region_.get() : nullptr;
@@ -64,30 +62,40 @@ void Link::write(std::size_t offset, std::size_t bytes, std::uint32_t immediate)
   write.into = target_;
   write.into_offset = offset;
   write.bytes = bytes;
-  write.immediate = immediate;
-  poll_until(*this, [&] { return endpoint_->post(write) == transport::Endpoint::Posted::yes; });
+  write.immediate = static_cast<std::uint32_t>(kind);
+  if (endpoint_->post(write) == transport::Endpoint::Posted::busy) return false;
   ++posted_;
+  return true;
+}
+
+void Link::write(std::size_t offset, std::size_t bytes, Kind kind) {
+  poll_until(*this, [&] { return try_write(offset, bytes, kind); });
 }
 
 void Link::wait_sent(std::size_t count) {
   poll_until(*this, [&] { return sent_ >= count; });
 }
 
-void Link::await_arrivals(std::size_t more) {
-  awaited_ += more;
-  poll_until(*this, [&] { return arrived_ >= awaited_; });
+void Link::await_arrivals(Kind kind, std::size_t more) {
+  auto const index = static_cast<std::size_t>(kind);
+  awaited_.at(index) += more;
+  poll_until(*this, [&] { return arrived_.at(index) >= awaited_.at(index); });
 }
 
-void Link::poll() {
+bool Link::poll() {
   std::array<transport::Event, 32> events;
   std::size_t const count = endpoint_->poll(events);
   for (std::size_t i = 0; i < count; ++i) {
     switch (events[i].kind) {
       case transport::Event::Kind::sent: ++sent_; break;
-      case transport::Event::Kind::arrived: ++arrived_; break;
+      case transport::Event::Kind::arrived: ++arrived_.at(events[i].immediate); break;
       case transport::Event::Kind::failed: throw std::runtime_error(endpoint_->reason(events[i].peer));
     }
   }
+  while (credits_given_ < arrived_[static_cast<std::size_t>(Kind::data)] && try_write(0, 0, Kind::credit)) {
+    ++credits_given_;
+  }
+  return count > 0;
 }
 
 }  // namespace transport_rate

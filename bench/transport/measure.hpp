@@ -12,7 +12,7 @@ enum class Ways : unsigned char { one, both };
 
 struct Load {
   std::size_t bytes = 0;   // of a write
-  std::size_t window = 0;  // slots: writes that are under way at most
+  std::size_t window = 0;  // slots: writes under way at most, each until the receiver gives a credit for it
   std::size_t writes = 0;
 };
 
