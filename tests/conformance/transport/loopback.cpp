@@ -3,7 +3,12 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <array>
+#include <thread>
+
 #include "conformance/transport/suite.hpp"
+#include "support/scale.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -103,6 +108,26 @@ TEST_F(Loopback, WritesFailWhoseRegionsHaveGone) {
   mesh_.poll_until([this] { return mesh_.num_failed() == 2; }, "a failure");
   EXPECT_EQ(mesh_.num_arrived(), 0U);
   EXPECT_THAT(mesh_[0].endpoint->reason(write.to), testing::HasSubstr("started from"));
+}
+
+// A rank that throws takes its memory with it, whoever may be reading it just now.
+TEST_F(Loopback, EndpointsGoWhilePeersReadTheirMemory) {
+  constexpr std::size_t bytes = 100000;
+  for (int round = 0; round < by_scale(20, 200); ++round) {
+    Mesh mesh({.name = "loopback", .make = loopback_endpoints}, 2, bytes, 1);
+    Write write = mesh.write(0, 1);
+    write.from = mesh[0].source.get();
+    write.bytes = bytes;
+    for (int i = 0; i < 3; ++i) mesh.post(0, write);
+    std::thread poller([&] {
+      for (int i = 0; i < 50; ++i) transport::poll_once(*mesh[1].endpoint, [](transport::Event const&) {});
+    });
+    mesh[0].source.reset();
+    std::ranges::fill(mesh[0].source_bytes, std::byte{1});
+    mesh[0].landing.reset();
+    mesh[0].endpoint.reset();
+    poller.join();
+  }
 }
 
 TEST_F(Loopback, RefusesWhatItDidNotMake) {

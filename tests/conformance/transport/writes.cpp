@@ -108,6 +108,37 @@ TEST_P(TransportSuite, EachWriteArrivesAndIsSentOnce) {
   });
 }
 
+// `sent` alone makes the memory free, whether the write has arrived or not.
+TEST_P(TransportSuite, MemoryMayBeUsedAgainOnceItIsSent) {
+  for_each_seed([this](std::uint64_t seed) {
+    constexpr std::size_t count = 40;
+    constexpr std::size_t bytes = 333;
+    Mesh mesh(GetParam(), 2, count * bytes, seed);
+    Random random(seed);
+    auto const source = std::span(mesh[0].source_bytes).first(bytes);
+    auto const poll = [&mesh](int member) {
+      transport::poll_once(*mesh[member].endpoint, [&](transport::Event const& e) { mesh[member].log.take(e); });
+    };
+    for (std::size_t i = 0; i < count; ++i) {
+      fill_payload(source, mix(seed, i));
+      Write write = mesh.write(0, 1);
+      write.from = mesh[0].source.get();
+      write.into_offset = i * bytes;
+      write.bytes = bytes;
+      mesh.post(0, write);
+      Deadline const deadline(Mesh::patience("").deadline);
+      while (mesh[0].log.sent.size() <= i) {
+        ASSERT_FALSE(deadline.expired()) << "write " << i << " of " << count;
+        poll(random.chance(80) ? 0 : 1);
+      }
+    }
+    std::ranges::fill(source, std::byte{0});
+    mesh.settle(count, count);
+    for (std::size_t i = 0; i < count; ++i)
+      EXPECT_EQ(first_difference(std::span(mesh[1].landing_bytes).subspan(i * bytes, bytes), mix(seed, i)), bytes);
+  });
+}
+
 TEST_P(TransportSuite, AnEndpointTakesNoMoreThanItSays) {
   for_each_seed([this](std::uint64_t seed) {
     Mesh mesh(GetParam(), 2, 1000, seed);
