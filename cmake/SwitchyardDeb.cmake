@@ -27,6 +27,7 @@ set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_COMMAND_PACKAGE_NAME switchyard)
 set(CPACK_DEBIAN_COMMAND_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_COMMAND_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_COMMAND_PACKAGE_SUGGESTS libfabric1)  # loaded where it is found, for what crosses between nodes
 set(CPACK_COMPONENT_COMMAND_DESCRIPTION
     "Measures dispatches and combines between the ranks of one machine (bench),
 tells what a machine offers for them (info), and writes traces (trace).")

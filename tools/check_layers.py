@@ -19,6 +19,7 @@ ORDER = [
     ["node"],
     ["job"],
     ["transport"],
+    ["transport/faulty", "transport/libfabric", "transport/loopback"],
     ["control"],
     ["call"],
     ["engine/cpu/simd", "engine/cuda/ptx"],
@@ -47,7 +48,7 @@ RESTRICTED = {
     "nlohmann/": ["cli"],
     "hwy/": ["engine/cpu/simd"],
     "sodium": ["bootstrap"],
-    "rdma/": ["transport"],
+    "rdma/": ["transport/libfabric"],
     "cuda": ["memory/device", "node", "engine/cuda"],
 }
 

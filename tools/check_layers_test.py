@@ -70,6 +70,12 @@ class CheckLayers(unittest.TestCase):
     def test_transport_does_not_see_engine(self):
         self.assert_refused("src/transport/a.cpp", '#include "engine/cpu/a.hpp"\n', "must not see engine/cpu")
 
+    def test_back_ends_do_not_see_one_another(self):
+        self.assert_refused(
+            "src/transport/faulty/a.cpp", '#include "transport/loopback/a.hpp"\n', "must not see transport/loopback"
+        )
+        self.assert_refused("src/transport/a.cpp", '#include "transport/faulty/a.hpp"\n', "must not see transport/faulty")
+
     def test_public_header_with_library(self):
         for header in ("<fmt/format.h>", "<spdlog/spdlog.h>", "<cuda.h>", "<Python.h>", "<rdma/fabric.h>", '"base/a.hpp"'):
             self.assert_refused("include/switchyard/a.hpp", f"#include {header}\n", "public and standard")

@@ -45,6 +45,12 @@ constexpr std::array table{
                 "how GPU memory is shared with other ranks; auto: the first of these that works for all"},
     SettingInfo{Setting::heap_bytes, "SWITCHYARD_HEAP_BYTES", "0", "0..17592186044416",
                 "bytes of each rank's heap where a buffer's options say none; 0: chosen by the buffer's sizes"},
+    SettingInfo{Setting::libfabric, "SWITCHYARD_LIBFABRIC", "libfabric.so.1", "a file, or a name for the loader",
+                "libfabric, which is loaded when it is first needed"},
+    SettingInfo{Setting::fabric_provider, "SWITCHYARD_FABRIC_PROVIDER", "auto", "auto, or a provider of libfabric",
+                "what carries data between nodes; auto: the best one here"},
+    SettingInfo{Setting::fabric_nics, "SWITCHYARD_FABRIC_NICS", "auto", "auto, or names or addresses with commas",
+                "NICs that carry data between nodes; auto: all of a fabric, or one of TCP"},
 };
 
 constexpr std::string_view prefix = "SWITCHYARD_";
@@ -52,7 +58,7 @@ constexpr std::string_view prefix = "SWITCHYARD_";
 // Variables with our prefix that are no settings: where a process stands in its job (bootstrap/environment.hpp),
 // where CMake finds an installed library, and what the tools and tests of our source tree read or a user may export
 // for them.
-constexpr std::array<std::string_view, 19> other_variables{
+constexpr std::array<std::string_view, 20> other_variables{
     "SWITCHYARD_RANK",         "SWITCHYARD_WORLD_SIZE",
     "SWITCHYARD_STORE",        "SWITCHYARD_TOKEN",
     "SWITCHYARD_ROOT",         "SWITCHYARD_DIR",
@@ -62,7 +68,7 @@ constexpr std::array<std::string_view, 19> other_variables{
     "SWITCHYARD_CUDA",         "SWITCHYARD_CUDA_ARCHITECTURES",
     "SWITCHYARD_SANITIZE",     "SWITCHYARD_TEST_SCALE",
     "SWITCHYARD_TEST_SEED",    "SWITCHYARD_UNITY",
-    "SWITCHYARD_PYTHON",
+    "SWITCHYARD_PYTHON",       "SWITCHYARD_FABRIC",
 };
 
 bool one_of(std::string_view words, std::string_view value) {

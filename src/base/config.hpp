@@ -24,7 +24,10 @@ enum class Setting : unsigned char {
   spin_us,
   engine,
   gpu_memory,
-  heap_bytes
+  heap_bytes,
+  libfabric,
+  fabric_provider,
+  fabric_nics
 };
 
 struct SettingInfo {

@@ -17,6 +17,7 @@
 #include "cli/topology.hpp"
 #include "engine/cpu/simd/target.hpp"
 #include "switchyard/error.hpp"
+#include "transport/libfabric/libfabric.hpp"
 
 namespace switchyard::cli {
 
@@ -105,11 +106,28 @@ SettingState state_of(SettingInfo const& info) {
   }
 }
 
+namespace libfabric = transport::libfabric;
+
+// What the settings name may not be there: the table is then that of no wish, and says so.
+libfabric::Report fabric() {
+  try {
+    return libfabric::report(libfabric::wish_of_environment());
+  } catch (InvalidArgument const& error) {
+    libfabric::Report found = libfabric::report({});
+    for (libfabric::Nic& nic : found.nics) nic.why_not = "the settings name what is not here";
+    found.why_none = error.what();
+    return found;
+  } catch (Error const& error) {
+    return {.library = {}, .why_none = error.what(), .nics = {}};
+  }
+}
+
 struct Info {
   Machine machine;
   Topology topology;
   std::vector<Offer> engines;
   std::vector<Offer> transports;
+  libfabric::Report fabric;
   std::vector<Offer> memory;
   std::vector<SettingState> settings;
 };
@@ -119,6 +137,7 @@ Info collect() {
             .topology = read_topology(),
             .engines = {{"cpu", true, "SIMD target " + cpu::simd_target()}, cuda_engine()},
             .transports = {memfd(), {"scale-out", false, "not built: this version runs on one node"}},
+            .fabric = fabric(),
             .memory = {},
             .settings = {}};
   info.memory = gpu_memory();
@@ -146,10 +165,23 @@ std::string topology_text(Info const& info) {
   return text;
 }
 
+std::string fabric_text(libfabric::Report const& fabric) {
+  std::string text = fmt::format("\nNICs, by libfabric {}\n", fabric.library);
+  if (!fabric.why_none.empty()) text += fmt::format("  {}\n", fabric.why_none);
+  for (libfabric::Nic const& nic : fabric.nics) {
+    std::string const rate = nic.gigabits > 0 ? fmt::format(", {:g} Gbit/s", nic.gigabits) : "";
+    std::string const use =
+        fmt::format("would be used; counts by {}{}", nic.counts_remotely ? "immediates" : "messages", rate);
+    text += fmt::format("  {:<14}{:<14}{:<26} {:<5}{}\n", nic.provider, nic.name, nic.address,
+                        nic.chosen() ? "yes" : "no", nic.chosen() ? use : nic.why_not);
+  }
+  return text;
+}
+
 std::string to_text(Info const& info) {
   std::string text = topology_text(info) + offers_text("engines", info.engines) +
-                     offers_text("transports", info.transports) + offers_text("memory", info.memory) +
-                     "\nsettings (environment variables)\n";
+                     offers_text("transports", info.transports) + fabric_text(info.fabric) +
+                     offers_text("memory", info.memory) + "\nsettings (environment variables)\n";
   for (SettingState const& state : info.settings) {
     text += fmt::format("  {:<34}{}{}\n      {}; {}; default {}\n", state.info.variable,
                         state.valid ? "" : "INVALID: ", state.value, state.info.doc, state.info.range,
@@ -164,6 +196,20 @@ json offers_json(std::vector<Offer> const& offers) {
     list.push_back({{"name", offer.name}, {"available", offer.available}, {"why", offer.why}});
   }
   return list;
+}
+
+json fabric_json(libfabric::Report const& fabric) {
+  json nics = json::array();
+  for (libfabric::Nic const& nic : fabric.nics) {
+    nics.push_back({{"provider", nic.provider},
+                    {"name", nic.name},
+                    {"address", nic.address},
+                    {"gigabits", nic.gigabits},
+                    {"counts_remotely", nic.counts_remotely},
+                    {"chosen", nic.chosen()},
+                    {"why_not", nic.why_not}});
+  }
+  return {{"library", fabric.library}, {"why_none", fabric.why_none}, {"nics", nics}};
 }
 
 json settings_json(std::vector<SettingState> const& settings) {
@@ -194,6 +240,7 @@ json to_json(Info const& info) {
             {"caches", caches}}},
           {"engines", offers_json(info.engines)},
           {"transports", offers_json(info.transports)},
+          {"fabric", fabric_json(info.fabric)},
           {"memory", offers_json(info.memory)},
           {"settings", settings_json(info.settings)}};
 }

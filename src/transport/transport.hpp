@@ -28,7 +28,8 @@ using Opaque = std::vector<std::byte>;
 
 // A peer of an endpoint: numbers count from 0 in the order in which peers were added.
 enum class Peer : std::int32_t {};
-// A region of a peer, as an endpoint knows it: numbers count in the order in which regions were added.
+// A region of a peer, as an endpoint knows it: numbers count over all its peers, in the order in which regions were
+// added.
 enum class PeerRegion : std::int32_t {};
 
 // What an endpoint can do, as its provider was asked.
@@ -58,20 +59,21 @@ class Region {
 
 struct Write {
   Peer to{};
-  Region const* from = nullptr;  // nullptr: the write has no bytes, only its immediate
+  Region const* from = nullptr;  // of the same endpoint; nullptr: the write has no bytes, only its immediate
   std::size_t from_offset = 0;   // in bytes
-  PeerRegion into{};             // of that peer
+  PeerRegion into{};             // of that peer; also when there are no bytes, as some providers want a key
   std::size_t into_offset = 0;
   std::size_t bytes = 0;
   std::uint32_t immediate = 0;
-  std::uint64_t context = 0;  // comes back in the `sent` or `failed` event of this write
+  std::uint64_t context = 0;  // comes back in the `sent` or `failed` event of this write; not Event::no_context
 };
 
 struct Event {
   enum class Kind : std::uint8_t {
     sent,     // the memory of the write with `context` is free again
     arrived,  // a write of some peer, with `immediate`
-    failed,   // the write with `context` to `peer` will not arrive, or (context: no_context) the peer is lost
+    failed,   // the write with `context` to `peer` may not arrive, and its memory is free again; or (context:
+              // no_context) the peer is lost
   };
   static constexpr std::uint64_t no_context = ~std::uint64_t{0};
 

@@ -40,6 +40,18 @@ TEST_F(Output, OnAFullOrClosedStandardOutputIsAnError) {
   EXPECT_EQ(shell_.files(), 0);
 }
 
+// Of each NIC the command says that it would be used, or why not.
+TEST_F(Output, OfInfoListsNics) {
+  auto const outcome = shell_.run("$S info --json");
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  auto const fabric = nlohmann::json::parse(outcome.out)["fabric"];
+  EXPECT_TRUE(fabric["why_none"] != "" || !fabric["nics"].empty());
+  for (auto const& nic : fabric["nics"]) EXPECT_EQ(nic["chosen"].get<bool>(), nic["why_not"] == "") << nic;
+  if (fabric["library"] == "") return;  // a build without it, or a machine
+  auto const without = shell_.run("SWITCHYARD_LIBFABRIC=nowhere.so $S info --json");
+  EXPECT_THAT(nlohmann::json::parse(without.out)["fabric"]["why_none"].get<std::string>(), HasSubstr("nowhere.so"));
+}
+
 TEST_F(Output, OfTheTableOnStandardErrorIsCheckedToo) {
   EXPECT_EQ(shell_.run(bench + "--json - 2> /dev/full").status, 1);
   EXPECT_EQ(shell_.run(bench + "--json - 2>&-").status, 1);
