@@ -44,6 +44,31 @@ struct GrowthLinks::Message {
   std::array<char, 256> reason{};  // ends with a zero
 };
 
+class GrowthLinks::Outbox {
+ public:
+  explicit Outbox(GrowthLinks& links) : links_(links) {}
+
+  void add(std::size_t peer, Message const& message) {
+    waiting_.push_back({peer, message, Deadline(longest_send)});
+  }
+  // Who does not read its answer waits in vain, by its own deadline.
+  void send() {
+    std::erase_if(waiting_, [this](Answer const& each) {
+      return each.deadline.expired() || links_.try_send(each.peer, each.message, -1) != Sending::full;
+    });
+  }
+  [[nodiscard]] bool empty() const noexcept { return waiting_.empty(); }
+
+ private:
+  struct Answer {
+    std::size_t peer;
+    Message message;
+    Deadline deadline;
+  };
+  GrowthLinks& links_;
+  std::vector<Answer> waiting_;
+};
+
 GrowthLinks::GrowthLinks() : address_{.name = random_bytes(), .secret = random_bytes()} {
   socket_ = datagram_abstract(socket_name_text(address_.name));
 }
@@ -146,34 +171,43 @@ std::optional<Refusal> GrowthLinks::wait_for_answers(std::chrono::milliseconds t
   return std::nullopt;
 }
 
-GrowthLinks::Sending GrowthLinks::send_to(std::size_t peer, Message message, int fd) {
+GrowthLinks::Sending GrowthLinks::send_to(std::size_t peer, Message const& message, int fd) {
+  Deadline const deadline(longest_send);
+  for (;;) {
+    Sending const seen = try_send(peer, message, fd);
+    if (seen != Sending::full) return seen;
+    if (deadline.expired()) return Sending::stuck;
+    std::this_thread::sleep_for(between_sends);  // poll() does not say when a peer's queue has room
+  }
+}
+
+GrowthLinks::Sending GrowthLinks::try_send(std::size_t peer, Message message, int fd) {
   message.secret = terms_.peers[peer].address.secret;
   message.from = static_cast<std::uint64_t>(terms_.rank);
   AbstractAddress const to(socket_name_text(terms_.peers[peer].address.name));
-  Deadline const deadline(longest_send);
-  while (send_with_fd_to({to.plain(), to.length}, socket_.get(), std::as_bytes(std::span(&message, 1)), fd) < 0) {
-    if (errno == ECONNREFUSED) return Sending::gone;
-    if ((errno != EAGAIN && errno != EINTR) || deadline.expired()) return Sending::stuck;
-    std::this_thread::sleep_for(
-        between_sends);  // the queue of a peer is full, and poll() does not say when it is not
-  }
-  return Sending::done;
+  if (send_with_fd_to({to.plain(), to.length}, socket_.get(), std::as_bytes(std::span(&message, 1)), fd) >= 0)
+    return Sending::done;
+  if (errno == ECONNREFUSED) return Sending::gone;
+  return errno == EAGAIN || errno == EINTR ? Sending::full : Sending::stuck;
 }
 
 // Nothing that a peer sends ends the thread.
 void GrowthLinks::serve() noexcept {
   bool warned = false;
+  Outbox answers(*this);
   for (;;) {
     std::array<pollfd, 2> polled{{{.fd = stop_.fd(), .events = POLLIN, .revents = 0},
                                   {.fd = socket_.get(), .events = POLLIN, .revents = 0}}};
-    int const ready = ::poll(polled.data(), polled.size(), -1);
+    constexpr int a_moment = 1;  // ms
+    int const ready = ::poll(polled.data(), polled.size(), answers.empty() ? -1 : a_moment);
     if (ready < 0 && errno != EINTR) {
       logger().error("rank {}: no more growth of peers' heaps: poll: {}", terms_.rank, std::strerror(errno));
       return;
     }
     if (polled[0].revents != 0) return;
     try {
-      receive();
+      receive(answers);
+      answers.send();
     } catch (std::exception const& error) {
       // Once: whoever sends such messages must not fill the log.
       logger().log(warned ? LogLevel::debug : LogLevel::warn, "rank {}: a message about a peer's heap: {}",
@@ -183,7 +217,7 @@ void GrowthLinks::serve() noexcept {
   }
 }
 
-void GrowthLinks::receive() {
+void GrowthLinks::receive(Outbox& answers) {
   for (;;) {
     Message message;
     UniqueFd fd;
@@ -200,12 +234,13 @@ void GrowthLinks::receive() {
     if (message.kind == Kind::answer) {
       note_answer(peer, message);
     } else {
-      obey(peer, message, std::move(fd));
+      answers.add(peer, obey(peer, message, std::move(fd)));
+      answers.send();
     }
   }
 }
 
-void GrowthLinks::obey(std::size_t peer, Message const& message, UniqueFd fd) {
+GrowthLinks::Message GrowthLinks::obey(std::size_t peer, Message const& message, UniqueFd fd) {
   Segment& segment = *terms_.peers[peer].segment;
   auto const refusal = refusal_of([&] {
     if (message.kind == Kind::shrink) {
@@ -223,7 +258,7 @@ void GrowthLinks::obey(std::size_t peer, Message const& message, UniqueFd fd) {
     std::string const text = fmt::format("rank {} cannot map it: {}", terms_.rank, refusal->text);
     text.copy(answer.reason.data(), answer.reason.size() - 1);
   }
-  static_cast<void>(send_to(peer, answer, -1));  // who does not read it waits in vain, by its own deadline
+  return answer;
 }
 
 void GrowthLinks::note_answer(std::size_t peer, Message const& message) {

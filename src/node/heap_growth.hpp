@@ -77,12 +77,17 @@ class GrowthLinks final : public HeapGrowth {
   std::optional<Refusal> wait_for_answers(std::chrono::milliseconds timeout);
   [[nodiscard]] std::optional<std::size_t> missing_peer();
   bool tell(std::size_t peer, Message const& message, int fd, std::optional<Refusal>& refusal);
-  enum class Sending : std::uint8_t { done, gone, stuck };
-  Sending send_to(std::size_t peer, Message message, int fd);
+  enum class Sending : std::uint8_t { done, gone, full, stuck };
+  // Waits for room in the peer's queue. Not for the thread, whose own queue peers wait for.
+  Sending send_to(std::size_t peer, Message const& message, int fd);
+  Sending try_send(std::size_t peer, Message message, int fd);
 
   void serve() noexcept;
-  void receive();
-  void obey(std::size_t peer, Message const& message, UniqueFd fd);
+  // Answers that have not found room yet. While they wait the thread goes on reading: ranks that grow at the same
+  // time would otherwise wait for one another's queues in a circle.
+  class Outbox;
+  void receive(Outbox& answers);
+  [[nodiscard]] Message obey(std::size_t peer, Message const& message, UniqueFd fd);
   void note_answer(std::size_t peer, Message const& message);
 
   GrowthAddress address_;
