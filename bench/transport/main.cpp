@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "base/unique_fd.hpp"
-#include "bootstrap/socket.hpp"
+#include "bootstrap/address.hpp"
 #include "measure.hpp"
 
 namespace transport_rate {
@@ -94,17 +94,18 @@ switchyard::UniqueFd meet_over_tcp(Options const& options) {
   bool const serves = options.connect.empty();
   auto const where =
       switchyard::parse_host_port(serves ? options.listen : options.connect, "--listen or --connect");
-  sockaddr_in const address = switchyard::ipv4_address(where.host, where.port);
-  auto const* const generic = reinterpret_cast<sockaddr const*>(&address);
-  switchyard::UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  std::vector<switchyard::InetAddress> const found = switchyard::resolve(where);
+  if (found.empty()) throw std::runtime_error("no address for " + where.text());
+  switchyard::InetAddress const& address = found.front();
+  switchyard::UniqueFd fd(socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!serves) {
-    if (connect(fd.get(), generic, sizeof address) != 0)
+    if (connect(fd.get(), address.get(), address.length()) != 0)
       throw std::runtime_error("nobody listens at " + options.connect);
     return fd;
   }
   int const yes = 1;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  if (bind(fd.get(), generic, sizeof address) != 0 || listen(fd.get(), 1) != 0) {
+  if (bind(fd.get(), address.get(), address.length()) != 0 || listen(fd.get(), 1) != 0) {
     throw std::runtime_error("cannot listen at " + options.listen);
   }
   return switchyard::UniqueFd(accept4(fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -119,8 +120,8 @@ int run_program(int argc, char** argv) {
   app.add_option("--window", options.window, "writes under way at most")->check(CLI::Range(1, 200));
   app.add_option("--repetitions", options.repetitions, "of each measurement")->check(CLI::Range(1, 1000));
   app.add_option("--megabytes", options.megabytes, "of each measurement")->check(CLI::Range(1.0, 1e6));
-  app.add_option("--listen", options.listen, "IPv4:port to wait at for the other process, which prints nothing");
-  app.add_option("--connect", options.connect, "IPv4:port at which the other process waits");
+  app.add_option("--listen", options.listen, "host:port to wait at for the other process, which prints nothing");
+  app.add_option("--connect", options.connect, "host:port at which the other process waits");
   CLI11_PARSE(app, argc, argv);
   if (options.listen.empty() && options.connect.empty()) return run_forked(options);
   switchyard::UniqueFd const control = meet_over_tcp(options);
