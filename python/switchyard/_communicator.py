@@ -38,11 +38,12 @@ class Communicator:
         (NCCL alone) neither ends the wait until all ranks are there or the group's own timeout is over.
 
         Args:
-            group: a `torch.distributed.ProcessGroup` whose ranks run on one machine.
+            group: a `torch.distributed.ProcessGroup`. Where its ranks run on several machines, they meet at the machine of
+                its rank 0, by SWITCHYARD_ADDRESS, MASTER_ADDR or its host's name.
             timeout: seconds for the ranks to find one another; 0: SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
 
         Raises:
-            Unsupported: the ranks run on several machines.
+            InvalidArgument: ranks run on several machines, and rank 0 knows no address by which the others reach it.
             Timeout: a rank did not come.
         """
         return cls(_rendezvous.connect(*_rendezvous.torch_all_gather(group), timeout))
@@ -58,7 +59,15 @@ class Communicator:
 
     @classmethod
     def connect(
-        cls, *, rank: int, size: int, address: str, token: str = "", serve: bool = True, timeout: float = 0.0
+        cls,
+        *,
+        rank: int,
+        size: int,
+        address: str,
+        token: str = "",
+        serve: bool = True,
+        timeout: float = 0.0,
+        node: str = "",
     ) -> Communicator:
         """Connects ranks that all know the address of a meeting point.
 
@@ -68,13 +77,20 @@ class Communicator:
             token: a secret that all ranks share; it is never sent. Without one all ranks must be on this machine.
             serve: True: rank 0 serves the meeting point; False: another process serves it already.
             timeout: seconds for the ranks to find one another; 0: SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
+            node: ranks that give the same name form a node, whose ranks map each other's memory. "": SWITCHYARD_NODE, and
+                without that ranks form a node that can.
         """
-        return cls(_core.Communicator.connect(rank, size, address, token, serve, timeout))
+        return cls(_core.Communicator.connect(rank, size, address, token, serve, timeout, node))
 
     @classmethod
-    def join(cls, store: _core.Store, *, rank: int, size: int, timeout: float = 0.0) -> Communicator:
-        """Connects ranks that are threads of this process: each joins the same `Store()` with its own rank."""
-        return cls(_core.Communicator.join(store, rank, size, timeout))
+    def join(
+        cls, store: _core.Store, *, rank: int, size: int, timeout: float = 0.0, node: str = ""
+    ) -> Communicator:
+        """Connects ranks that are threads of this process: each joins the same `Store()` with its own rank.
+
+        Different names as `node` play several nodes; see connect.
+        """
+        return cls(_core.Communicator.join(store, rank, size, timeout, node))
 
     @property
     def rank(self) -> int:
@@ -85,6 +101,16 @@ class Communicator:
     def size(self) -> int:
         """The number of ranks."""
         return self._core.size
+
+    @property
+    def num_nodes(self) -> int:
+        """The number of nodes; the ranks of a node map each other's memory."""
+        return max(self.node_by_rank) + 1
+
+    @property
+    def node_by_rank(self) -> list[int]:
+        """The node of each rank. Nodes count from 0 in the order of their first ranks."""
+        return self._core.node_by_rank
 
     def barrier(self) -> None:
         """Waits until every rank has called it. Raises Timeout or PeerLost."""

@@ -6,32 +6,49 @@ import ctypes
 import os
 import pickle
 import secrets
+import socket
 import time
 from pathlib import Path
 from typing import Any, Callable, List
 
 from . import _core
-from ._errors import Error, SystemCallError, Timeout, Unsupported
+from ._errors import Error, InvalidArgument, SystemCallError, Timeout
 
 
 def machine_id() -> str:
-    """Returns a text that is the same in all processes of a machine until it reboots."""
+    """Returns a text that is the same in all processes that reach each other over loopback, until a reboot."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        network = os.stat("/proc/self/ns/net").st_ino
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{network}"
     except OSError:
-        import socket
-
         return socket.gethostname()
 
 
-def _serve(token: str) -> tuple[_core.StoreServer | None, Error | None]:
-    """Returns the server of the meeting point, or the reason why there is none, which rank 0 sends to the others."""
+def _serve(token: str, host: str = "") -> tuple[_core.StoreServer | None, Error | None]:
+    """Returns the server of the meeting point, or the reason why there is none, which rank 0 sends to the others.
+
+    Args:
+        host: of this machine, by which other machines reach it; "": all ranks are on this one.
+    """
     try:
-        return _core.StoreServer(token), None
+        return _core.StoreServer(token, host), None
     except Error as error:
         return None, error
     except Exception as error:
         return None, SystemCallError(f"the store that ranks meet at cannot be served: {error!r}", rank=0)
+
+
+def _serve_others(token: str) -> tuple[_core.StoreServer | None, Error | None]:
+    """The same for ranks on several machines."""
+    given = os.environ.get("SWITCHYARD_ADDRESS", "auto")
+    hosts = [given] if given != "auto" else [os.environ.get("MASTER_ADDR", ""), socket.gethostname()]
+    trouble: Error | None = None
+    for host in filter(None, hosts):
+        server, trouble = _serve(token, host)
+        if server is not None:
+            return server, None
+    text = f"SWITCHYARD_ADDRESS: expected an address of rank 0's machine, by which the other machines reach it; {trouble}"
+    return None, InvalidArgument(text, rank=0)
 
 
 def _job_token(sent: str) -> str:
@@ -44,21 +61,26 @@ def _job_token(sent: str) -> str:
 AllGather = Callable[[Any, float], List[Any]]
 
 
+def _exchanged(all_gather: AllGather, card: Any, seconds: float) -> list[Any]:
+    cards = all_gather(card, seconds)
+    for _, _, _, error in cards:
+        if error is not None:
+            raise error
+    return cards
+
+
 def connect(rank: int, size: int, all_gather: AllGather, timeout: float) -> _core.Communicator:
     """Connects the ranks. Collective; the ranks have `timeout` seconds to gather, and as many again to connect."""
     token = secrets.token_hex(16)
     # The server of rank 0 lives until all ranks have connected: Communicator.connect returns after that.
     server, trouble = _serve(_job_token(token)) if rank == 0 else (None, None)
-    card = (machine_id(), server.address if server else "", token, trouble)
-    cards = all_gather(card, _core.rendezvous_timeout(timeout))
-    for _, _, _, error in cards:
-        if error is not None:
-            raise error
-    machines = {card[0] for card in cards}
-    if len(machines) > 1:
-        raise Unsupported(f"the ranks of the group run on {len(machines)} machines: expected 1")
+    seconds = _core.rendezvous_timeout(timeout)
+    cards = _exchanged(all_gather, (machine_id(), server.address if server else "", token, trouble), seconds)
+    if len({card[0] for card in cards}) > 1:
+        server, trouble = _serve_others(_job_token(token)) if rank == 0 else (None, None)
+        cards = _exchanged(all_gather, ("", server.address if server else "", token, trouble), seconds)
     _, address, token, _ = cards[0]
-    return _core.Communicator.connect(rank, size, address, _job_token(token), False, timeout)
+    return _core.Communicator.connect(rank, size, address, _job_token(token), False, timeout, "")
 
 
 def torch_all_gather(group: Any) -> tuple[int, int, AllGather]:

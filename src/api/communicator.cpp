@@ -50,9 +50,17 @@ TcpStoreServerOptions server_options(CommunicatorOptions const& options, std::ui
           .listen_name = std::string(info_of(Setting::listen).variable)};
 }
 
-std::shared_ptr<TcpStoreServer> serve_on_free_port(std::string const& token) {
+// `host`: see StoreServer.
+std::shared_ptr<TcpStoreServer> serve_on_free_port(std::string const& token, std::string const& host) {
   CommunicatorOptions options;
   options.token = token;
+  if (!host.empty()) {
+    options.address = HostPort{.host = parse_host(host, "host"), .port = 1}.text();
+    std::string const own = own_address_of(parse_host_port(options.address, "host"));
+    require(own == host || !address_to_listen_on(own, 0, "host").is_loopback(),
+            "host: expected a name or address by which other machines reach this one, seen '{}', which is {} here",
+            host, own);
+  }
   return std::make_shared<TcpStoreServer>(server_options(options, 0));
 }
 
@@ -81,8 +89,8 @@ std::chrono::milliseconds rendezvous_timeout(std::chrono::milliseconds timeout) 
   return timeout.count() > 0 ? timeout : std::chrono::milliseconds{config_number(Setting::rendezvous_timeout_ms)};
 }
 
-StoreServer::StoreServer(std::string const& token)
-    : server_(serve_on_free_port(token)), address_(server_->address().text()) {}
+StoreServer::StoreServer(std::string const& token, std::string const& host)
+    : server_(serve_on_free_port(token, host)), address_(server_->address().text()) {}
 
 Communicator Communicator::from_environment() {
   return connect(options_from_environment(process_environment()));

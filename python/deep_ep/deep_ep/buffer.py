@@ -63,7 +63,7 @@ class Buffer(LowLatencyCalls):
 
     Raises:
         InvalidArgument: both or neither of group and comm are given, or ranks pass different arguments.
-        Unsupported: the ranks run on several machines.
+        Unsupported: the ranks form several nodes.
         Timeout: a rank did not come.
     """
 

@@ -94,7 +94,7 @@ class ElasticBuffer:
 
     Raises:
         InvalidArgument: ranks pass different arguments.
-        NotImplementedError: num_cpu_bytes is not 0, or the ranks run on several machines (switchyard.Unsupported).
+        NotImplementedError: num_cpu_bytes is not 0, or the ranks form several nodes (switchyard.Unsupported).
         Timeout: a rank did not come.
     """
 
