@@ -40,9 +40,9 @@ struct CommunicatorOptions {
 // them have connected.
 class StoreServer {
  public:
-  // `token`: as in CommunicatorOptions. `host`: a name or address of this machine by which the others reach it, for ranks
-  // on several machines; empty: all of them are on this one. Throws SystemError when it cannot listen, InvalidArgument
-  // when `host` stands for loopback only, or for another machine.
+  // `token`: as in CommunicatorOptions. `host`: a name or address of this machine by which the others reach it, for
+  // ranks on several machines; empty: all of them are on this one. Throws SystemError when it cannot listen,
+  // InvalidArgument when `host` stands for loopback only, or for another machine.
   explicit StoreServer(std::string const& token, std::string const& host = {});
   [[nodiscard]] std::string const& address() const noexcept { return address_; }  // host:port
 

@@ -5,11 +5,10 @@
 
 #include "base/check.hpp"
 #include "base/random.hpp"
-#include "base/refusal.hpp"
 #include "job/discovery.hpp"
+#include "job/failure.hpp"
 #include "job/message.hpp"
 #include "job/rails.hpp"
-#include "node/agreement.hpp"
 
 namespace switchyard {
 
@@ -22,9 +21,12 @@ NodeMembers members_of(Topology const& topology, int node) {
   return members;
 }
 
-// A secret that rank 0 makes, for jobs whose store nobody else sees: ranks that are threads of one process.
-Key key_from(Store& store, int rank, Deadline const& deadline) {
-  constexpr std::string_view name = "job/key";
+// What ranks show along rails. Rank 0 mixes something new in, so that a rank of an earlier job with the same token
+// is refused. Without a token that alone is the secret: then ranks are threads of one process, and nobody else sees
+// the store.
+Key key_of(std::optional<Key> const& token, Store& store, int rank, Deadline const& deadline) {
+  constexpr std::string_view name = "job/nonce";
+  constexpr std::string_view purpose = "switchyard rails";
   Mac bytes{};
   if (rank == 0) {
     fill_random(bytes);
@@ -33,7 +35,7 @@ Key key_from(Store& store, int rank, Deadline const& deadline) {
   auto const seen = store.get(name, deadline);
   require(seen.size() == bytes.size(), "{}: expected {} bytes, seen {}", name, bytes.size(), seen.size());
   std::ranges::copy(seen, bytes.begin());
-  return Key(bytes);
+  return token ? Key(token->mac({std::as_bytes(std::span(purpose)), bytes})) : Key(bytes);
 }
 
 Topology discovered(Store* store, JobTerms const& terms) {
@@ -60,7 +62,7 @@ Job::Job(std::shared_ptr<Store> store, JobTerms const& terms)
   node_ = std::make_shared<Node>(*store, members_of(topology_, here), topology_.local_rank_of(rank_), timeout_);
   if (topology_.num_nodes() == 1) return;
   Deadline const deadline(timeout_);
-  Key const key = terms.key ? *terms.key : key_from(*store, rank_, deadline);
+  Key const key = key_of(terms.key, *store, rank_, deadline);
   rails_ = connect_rails({.topology = topology_,
                           .rank = rank_,
                           .node = *node_,
@@ -82,10 +84,9 @@ void Job::require_one_node(std::string_view what) const {
                       {.rank = rank_});
 }
 
-void Job::tolerate_loss(bool tolerated) noexcept {
-  tolerates_loss_ = tolerated;
+void Job::tolerate_loss(bool tolerated) {
+  if (tolerated) require_one_node("a job that goes on without ranks that are lost");
   node_->tolerate_loss(tolerated);
-  if (rails_) rails_->tolerate_loss(tolerated);
 }
 
 std::vector<std::vector<std::byte>> Job::all_gather(std::span<std::byte const> mine) {
@@ -93,7 +94,7 @@ std::vector<std::vector<std::byte>> Job::all_gather(std::span<std::byte const> m
           mine.size());
   if (rails_) return gather_over_nodes(Collective::all_gather, mine);
   auto all = node_->all_gather(mine);
-  for (int rank = 0; rank < size(); ++rank) absent_[static_cast<std::size_t>(rank)] = node_->is_absent(rank);
+  note_absent();
   return all;
 }
 
@@ -103,7 +104,28 @@ void Job::barrier() {
     return;
   }
   node_->barrier();
+  note_absent();
+}
+
+void Job::note_absent() {
   for (int rank = 0; rank < size(); ++rank) absent_[static_cast<std::size_t>(rank)] = node_->is_absent(rank);
+}
+
+// Whatever ends it, ranks of other nodes learn of it along the rails: some may be through already, and wait for
+// this rank in the next collective.
+std::vector<std::vector<std::byte>> Job::gather_over_nodes(Collective kind, std::span<std::byte const> mine) {
+  if (failed_)
+    throw_error(failed_->code(),
+                fmt::format("{}: an earlier call failed: {}; make a new communicator on all ranks", name_of(kind),
+                            failed_->what()),
+                {.rank = failed_->rank(), .peer = failed_->peer(), .phase = failed_->phase()});
+  try {
+    return exchange_parts({.kind = kind, .sequence = sequence_++}, mine);
+  } catch (Error const& error) {
+    failed_ = error;
+    rails_->say_failed(error);
+    throw;
+  }
 }
 
 struct Job::Heard {
@@ -111,66 +133,49 @@ struct Job::Heard {
   std::optional<Error> failure{};
 };
 
-// A rank that hears nothing says so to the others of its node, who would otherwise take it for the one that is
-// late.
-Job::Heard Job::hear_rails(CollectiveCall call, std::span<std::byte const> mine) {
-  try {
-    call.on_held_up = [this](Member const& culprit) { node_->say_held_up(culprit); };
-    return {.contributions = rails_->exchange(call, mine, -1, Deadline(timeout_))};
-  } catch (Error const& error) {
-    return {.contributions = {}, .failure = error};
-  }
-}
-
-std::vector<std::vector<std::byte>> Job::gather_over_nodes(Collective kind, std::span<std::byte const> mine) {
-  Heard heard = hear_rails({kind, sequence_++}, mine);
-  MessageWriter pack;
-  pack.put(heard.failure ? static_cast<std::int32_t>(heard.failure->code()) : std::int32_t{0});
-  if (heard.failure) {
-    pack.put(static_cast<std::int32_t>(heard.failure->peer()));
-    pack.put_text(heard.failure->phase());
-    pack.put_text(heard.failure->what());
-  } else {
-    pack.put(static_cast<std::int32_t>(rank_));
-    pack.put_bytes(mine);
-    for (std::size_t i = 0; i < heard.contributions.size(); ++i) {
-      int const neighbour = rails_->members()[i].rank;
-      bool const speaks_here = topology_.rail_peer(neighbour, topology_.node_of(rank_)) == rank_;
-      if (!speaks_here || rails_->is_absent(static_cast<int>(i))) continue;
-      pack.put(static_cast<std::int32_t>(neighbour));
-      pack.put_bytes(heard.contributions[i].bytes);
-    }
-  }
-  auto const packs = gather_packs(pack.bytes());
+std::vector<std::vector<std::byte>> Job::exchange_parts(CollectiveCall const& call,
+                                                        std::span<std::byte const> mine) {
+  Heard const heard = hear_rails(call, mine);
+  auto const packs = node_->all_gather(
+      pack_of(heard, mine), {.most = (max_message_bytes + 1024) * static_cast<std::size_t>(size()),
+                             .on_held_up = [this](Member const& culprit) { rails_->say_held_up(culprit); }});
   std::vector<std::vector<std::byte>> all(static_cast<std::size_t>(size()));
   std::vector<bool> found(static_cast<std::size_t>(size()), false);
-  for (auto const& each : packs)
-    if (!each.empty()) take_over(each, all, found);
-  note_absent(found);
+  for (auto const& each : packs) take_over(each, all, found);
+  check_all_found(found);
   return all;
 }
 
-// Ranks of other nodes may already wait for this one in the next collective, so they learn why it does not come.
-std::vector<std::vector<std::byte>> Job::gather_packs(std::span<std::byte const> mine) {
-  try {
-    return node_->all_gather(mine, (max_message_bytes + 1024) * static_cast<std::size_t>(size()),
-                             [this](Member const& culprit) { rails_->say_held_up(culprit); });
-  } catch (Error const& error) {
-    rails_->say_failed(error);
-    throw;
+// A rank that hears nothing says so to the others of its node, who would otherwise take it for the one that is
+// late.
+Job::Heard Job::hear_rails(CollectiveCall call, std::span<std::byte const> mine) {
+  call.on_held_up = [this](Member const& culprit) { node_->say_held_up(culprit); };
+  Heard heard;
+  heard.failure = failure_of([&] { heard.contributions = rails_->exchange(call, mine, -1, Deadline(timeout_)); });
+  return heard;
+}
+
+// The own part, and those of other nodes' ranks that speak to this node through this rank.
+std::vector<std::byte> Job::pack_of(Heard const& heard, std::span<std::byte const> mine) const {
+  MessageWriter pack;
+  put_failure(pack, heard.failure);
+  if (heard.failure) return pack.bytes();
+  pack.put(static_cast<std::int32_t>(rank_));
+  pack.put_bytes(mine);
+  for (std::size_t i = 0; i < heard.contributions.size(); ++i) {
+    int const neighbour = rails_->members()[i].rank;
+    if (topology_.rail_peer(neighbour, topology_.node_of(rank_)) != rank_) continue;
+    pack.put(static_cast<std::int32_t>(neighbour));
+    pack.put_bytes(heard.contributions[i].bytes);
   }
+  return pack.bytes();
 }
 
 // What a rank of this node has heard. It may have come from another node, so it is checked.
 void Job::take_over(std::span<std::byte const> pack, std::vector<std::vector<std::byte>>& all,
                     std::vector<bool>& found) const {
   MessageReader message(pack, "a collective's message between nodes");
-  auto const code = message.get<std::int32_t>();
-  if (code != 0) {
-    auto const peer = message.get<std::int32_t>();
-    std::string const phase = message.get_text();
-    throw_error(static_cast<ErrorCode>(code), message.get_text(), {.rank = rank_, .peer = peer, .phase = phase});
-  }
+  throw_failure_in(message, rank_);
   while (!message.at_end()) {
     auto const rank = message.get<std::int32_t>();
     require(rank >= 0 && rank < size(), "a collective's message between nodes: expected a rank in 0..{}, seen {}",
@@ -181,13 +186,12 @@ void Job::take_over(std::span<std::byte const> pack, std::vector<std::vector<std
   }
 }
 
-void Job::note_absent(std::vector<bool> const& found) {
-  for (int rank = 0; rank < size(); ++rank) {
-    bool const there = found[static_cast<std::size_t>(rank)];
-    if (!there && !tolerates_loss_)
-      throw SystemError(fmt::format("rank {}: nobody brought what rank {} did", rank_, rank), {.rank = rank_});
-    if (!there) absent_[static_cast<std::size_t>(rank)] = true;
-  }
+void Job::check_all_found(std::vector<bool> const& found) const {
+  auto const missing = std::ranges::find(found, false);
+  if (missing == found.end()) return;
+  throw SystemError(
+      fmt::format("rank {}: no rank of this node has what rank {} brings", rank_, missing - found.begin()),
+      {.rank = rank_});
 }
 
 }  // namespace switchyard

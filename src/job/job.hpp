@@ -51,18 +51,20 @@ class Job final : public RankGroup {
   // Throws Unsupported, which says so in `what`'s name, when the job has several nodes.
   void require_one_node(std::string_view what) const;
 
-  // What LossTolerance says.
-  void tolerate_loss(bool tolerated) noexcept;
+  // What LossTolerance says. Throws Unsupported when the job has several nodes.
+  void tolerate_loss(bool tolerated);
 
  private:
   // What a rank hears along its rails, or why it hears nothing.
   struct Heard;
   [[nodiscard]] Heard hear_rails(CollectiveCall call, std::span<std::byte const> mine);
   std::vector<std::vector<std::byte>> gather_over_nodes(Collective kind, std::span<std::byte const> mine);
-  std::vector<std::vector<std::byte>> gather_packs(std::span<std::byte const> mine);
+  std::vector<std::vector<std::byte>> exchange_parts(CollectiveCall const& call, std::span<std::byte const> mine);
+  [[nodiscard]] std::vector<std::byte> pack_of(Heard const& heard, std::span<std::byte const> mine) const;
   void take_over(std::span<std::byte const> pack, std::vector<std::vector<std::byte>>& all,
-                 std::vector<bool>& heard) const;
-  void note_absent(std::vector<bool> const& heard);
+                 std::vector<bool>& found) const;
+  void check_all_found(std::vector<bool> const& found) const;
+  void note_absent();
 
   Topology topology_;
   int rank_;
@@ -70,7 +72,7 @@ class Job final : public RankGroup {
   std::shared_ptr<Node> node_;
   std::unique_ptr<PeerLinks> rails_;  // null when there is one node
   std::uint64_t sequence_ = 0;        // of the next collective over rails
-  bool tolerates_loss_ = false;
+  std::optional<Error> failed_;       // of a collective over rails: no other follows
   std::vector<bool> absent_;
 };
 
@@ -82,7 +84,7 @@ class LossTolerance {
     if (job_ != nullptr) job_->tolerate_loss(true);
   }
   ~LossTolerance() {
-    if (job_ != nullptr) job_->tolerate_loss(false);
+    if (job_ != nullptr) job_->tolerate_loss(false);  // it was true, so nothing throws
   }
   LossTolerance(LossTolerance const&) = delete;
   LossTolerance& operator=(LossTolerance const&) = delete;

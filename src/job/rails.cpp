@@ -10,12 +10,12 @@
 
 #include "base/check.hpp"
 #include "base/log.hpp"
-#include "base/refusal.hpp"
 #include "bootstrap/address.hpp"
 #include "bootstrap/handshake.hpp"
 #include "bootstrap/socket.hpp"
+#include "job/failure.hpp"
 #include "job/message.hpp"
-#include "node/agreement.hpp"
+#include "node/peer_exchange.hpp"
 
 namespace switchyard {
 
@@ -26,11 +26,29 @@ using std::chrono::milliseconds;
 constexpr milliseconds handshake_timeout{5000};
 constexpr milliseconds slice{500};
 constexpr std::size_t max_strangers = 128;
+constexpr char const* all_key = "job/rails";
+constexpr std::size_t max_addresses = std::size_t{64} << 20;
+
+// Rails are idle for as long as nothing is agreed on: firewalls forget such connections, and a machine without
+// power ends none. So they are tried at times, for long enough that a short cut still heals.
+void set_options(int socket) {
+  auto const set = [socket](int level, int option, int value) {
+    ::setsockopt(socket, level, option, &value, sizeof value);
+  };
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 30);  // seconds
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 9);
+}
+
+std::string addresses_key(int node) {
+  return fmt::format("job/rails/{}", node);
+}
 
 UniqueFd tcp_socket(int family) {
   UniqueFd socket(check_call(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "rails: socket"));
-  int const on = 1;
-  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  set_options(socket.get());
   return socket;
 }
 
@@ -52,18 +70,26 @@ class Rails {
         ranks_(terms.topology.rail_neighbours_of(terms.rank)),
         links_(ranks_.size()) {}
 
-  std::vector<UniqueFd> build() {
-    listen();
-    // Only then does anybody know where, so nobody is refused for coming early.
-    agree(terms_.node, refusal_of([&] { own_node_ = share_addresses(); }));
-    agree(terms_.node, refusal_of([&] {
-            learn_addresses();
-            for (int const rank : ranks_)
-              if (rank < terms_.rank) start_connecting(rank);
-            while (missing() != ranks_.size()) serve_some();
-          }));
-    return std::move(links_);
+  // The links that were made are left for take_links() also when it throws.
+  void build() {
+    int const rank = terms_.rank;
+    // Only when all listen does anybody know where, so nobody is refused for coming early.
+    if (auto const failure = failure_of([&] { step_together(terms_.node, rank, [&] { listen(); }); })) {
+      if (terms_.node.rank() == 0) publish(failure, {});  // so that the other nodes do not wait for the addresses
+      throw *failure;
+    }
+    auto const texts = terms_.node.all_gather(std::as_bytes(std::span(own_address_)));
+    std::vector<std::byte> all;
+    step_together(terms_.node, rank, [&] { all = share_addresses(texts); });
+    auto const shared = terms_.node.all_gather(all, {.most = max_addresses});
+    step_together(terms_.node, rank, [&] {
+      note_addresses(shared.at(0));
+      for (int const neighbour : ranks_)
+        if (neighbour < rank) start_connecting(neighbour);
+      while (missing() != ranks_.size()) serve_some();
+    });
   }
+  std::vector<UniqueFd> take_links() { return std::move(links_); }
 
   [[nodiscard]] std::vector<Member> members() const {
     std::vector<Member> members;
@@ -83,11 +109,14 @@ class Rails {
   }
 
   void listen();
-  std::vector<std::string> share_addresses();
-  void learn_addresses();
-  std::vector<std::string> addresses_of(int node);
+  std::vector<std::byte> share_addresses(std::vector<std::vector<std::byte>> const& texts) const;
+  void publish(std::optional<Error> const& failure, std::vector<std::byte> const& bytes) const;
+  [[nodiscard]] std::vector<std::byte> published_at(std::string const& key, int rank) const;
+  void note_addresses(std::span<std::byte const> all);
+  [[nodiscard]] std::string const& address_of(int rank) const;
   void start_connecting(int rank);
   void serve_some();
+  [[noreturn]] void throw_end_of(std::size_t index) const;
   void accept_all();
   void serve(Newcomer& newcomer, short events);
   bool finish_connecting(Newcomer& newcomer);
@@ -101,7 +130,6 @@ class Rails {
   Deadline deadline_;
   UniqueFd listener_;
   std::string own_address_;
-  std::vector<std::string> own_node_;   // addresses, by local rank
   std::vector<std::string> addresses_;  // by number in ranks_
   std::vector<int> ranks_;              // neighbours
   std::vector<UniqueFd> links_;         // by number in ranks_
@@ -110,6 +138,8 @@ class Rails {
 
 void Rails::listen() {
   InetAddress const address = address_to_listen_on(terms_.address, 0, "SWITCHYARD_ADDRESS");
+  require(!address.is_any(),
+          "SWITCHYARD_ADDRESS: expected one address, by which other nodes reach this one, seen {}", terms_.address);
   listener_ = tcp_socket(address.family());
   std::string const what = fmt::format("rails: listen on {} (SWITCHYARD_ADDRESS)", terms_.address);
   check_call(::bind(listener_.get(), address.get(), address.length()), what);
@@ -119,66 +149,71 @@ void Rails::listen() {
   own_address_ = bound.text();
 }
 
-// The first rank of a node puts the addresses of all its ranks into the store.
-std::vector<std::string> Rails::share_addresses() {
-  std::vector<std::string> texts;
-  for (auto const& each : terms_.node.all_gather(std::as_bytes(std::span(own_address_))))
-    texts.emplace_back(reinterpret_cast<char const*>(each.data()), each.size());
-  if (terms_.node.rank() != 0) return texts;
-  MessageWriter message;
-  for (std::string const& text : texts) message.put_text(text);
-  terms_.store.set(fmt::format("job/rails/{}", terms_.topology.node_of(terms_.rank)), message.bytes());
-  return texts;
+// The first rank of each node puts its node's addresses into the store, the first of all joins them, and the first
+// of each reads that: two requests a node, and one for each of them by rank 0.
+std::vector<std::byte> Rails::share_addresses(std::vector<std::vector<std::byte>> const& texts) const {
+  if (terms_.node.rank() != 0) return {};
+  int const node = terms_.topology.node_of(terms_.rank);
+  MessageWriter own;
+  for (auto const& text : texts) own.put_bytes(text);
+  if (node != 0) {
+    publish(std::nullopt, own.bytes());
+    return published_at(all_key, 0);
+  }
+  MessageWriter all;
+  all.put_bytes(own.bytes());
+  auto const failure = failure_of([&] {
+    for (int other = 1; other < terms_.topology.num_nodes(); ++other)
+      all.put_bytes(published_at(addresses_key(other), terms_.topology.rank_of(other, 0)));
+  });
+  publish(failure, all.bytes());
+  if (failure) throw *failure;
+  return all.bytes();
 }
 
-std::vector<std::string> Rails::addresses_of(int node) {
-  std::string const key = fmt::format("job/rails/{}", node);
+// By the first rank of a node: what the others need, or why they do not get it.
+void Rails::publish(std::optional<Error> const& failure, std::vector<std::byte> const& bytes) const {
+  MessageWriter message;
+  put_failure(message, failure);
+  message.put_bytes(bytes);
+  int const node = terms_.topology.node_of(terms_.rank);
+  terms_.store.set(node == 0 ? std::string(all_key) : addresses_key(node), message.bytes());
+}
+
+std::vector<std::byte> Rails::published_at(std::string const& key, int rank) const {
   std::vector<std::byte> bytes;
   try {
     bytes = terms_.store.get(key, deadline_);
   } catch (Timeout const&) {
-    int const first = terms_.topology.rank_of(node, 0);
-    throw Timeout(fmt::format("rendezvous: {} did not say in time where its node's ranks can be reached",
-                              member(first).text()),
-                  facts(first));
+    throw Timeout(fmt::format("rendezvous: {} did not say in time where ranks of other nodes can be reached",
+                              member(rank).text()),
+                  facts(rank));
   }
   MessageReader message(bytes, key);
-  std::vector<std::string> texts;
-  while (!message.at_end()) texts.push_back(message.get_text());
-  require(texts.size() == static_cast<std::size_t>(terms_.topology.num_ranks_of(node)),
-          "{}: expected {} addresses, seen {}", key, terms_.topology.num_ranks_of(node), texts.size());
-  return texts;
+  throw_failure_in(message, terms_.rank);
+  auto const found = message.get_bytes();
+  return {found.begin(), found.end()};
 }
 
-// The first rank of a node reads the addresses of all nodes and hands them on, so the store is not asked by all.
-void Rails::learn_addresses() {
-  MessageWriter message;
-  std::optional<Refusal> refusal;
-  if (terms_.node.rank() == 0) {
-    refusal = refusal_of([&] {
-      for (int node = 0; node < terms_.topology.num_nodes(); ++node)
-        for (std::string const& text : addresses_of(node)) message.put_text(text);
-    });
-  }
-  agree(terms_.node, refusal);
-  auto const all = terms_.node.all_gather(message.bytes());
-  MessageReader reader(all.at(0), "addresses of all ranks");
-  std::vector<std::string> by_place;
-  while (!reader.at_end()) by_place.push_back(reader.get_text());
-  std::size_t place = 0;
+void Rails::note_addresses(std::span<std::byte const> all) {
+  MessageReader nodes(all, "addresses of all ranks");
   addresses_.resize(ranks_.size());
   for (int node = 0; node < terms_.topology.num_nodes(); ++node) {
+    MessageReader texts(nodes.get_bytes(), "addresses of a node's ranks");
     for (int const rank : terms_.topology.ranks_of(node)) {
+      std::string text = texts.get_text();
       auto const found = std::ranges::find(ranks_, rank);
-      if (found != ranks_.end()) addresses_[static_cast<std::size_t>(found - ranks_.begin())] = by_place.at(place);
-      ++place;
+      if (found != ranks_.end()) addresses_[static_cast<std::size_t>(found - ranks_.begin())] = std::move(text);
     }
   }
 }
 
+std::string const& Rails::address_of(int rank) const {
+  return addresses_[static_cast<std::size_t>(std::ranges::find(ranks_, rank) - ranks_.begin())];
+}
+
 void Rails::start_connecting(int rank) {
-  auto const index = static_cast<std::size_t>(std::ranges::find(ranks_, rank) - ranks_.begin());
-  HostPort const place = parse_host_port(addresses_[index], fmt::format("the address of {}", member(rank).text()));
+  HostPort const place = parse_host_port(address_of(rank), fmt::format("the address of {}", member(rank).text()));
   std::vector<InetAddress> const found = resolve(place);
   require(!found.empty(), "the address of {}: expected one that can be resolved, seen {}", member(rank).text(),
           place.text());
@@ -208,13 +243,18 @@ void Rails::serve_some() {
   poll_until(polled, Deadline(std::min(slice, deadline_.remaining())));
   if (deadline_.expired()) late(ranks_[missing()]);
   for (std::size_t i = 0; i < links_.size(); ++i)
-    if (polled[links_begin + i].revents != 0)
-      throw PeerLost(fmt::format("rendezvous: {} has left the job or died", member(ranks_[i]).text()),
-                     facts(ranks_[i]));
+    if (polled[links_begin + i].revents != 0) throw_end_of(i);
   std::size_t index = 1;
   for (Newcomer& each : newcomers_) serve(each, polled[index++].revents);
   std::erase_if(newcomers_, [](Newcomer const& each) { return !each.socket; });
   if (polled[0].revents != 0) accept_all();
+}
+
+// A neighbour that gives up says why before it goes.
+void Rails::throw_end_of(std::size_t index) const {
+  int const rank = ranks_[index];
+  if (auto const failure = peek_failure(links_[index].get(), terms_.rank, "rendezvous")) throw *failure;
+  throw PeerLost(fmt::format("rendezvous: {} has left the job or died", member(rank).text()), facts(rank));
 }
 
 void Rails::accept_all() {
@@ -223,13 +263,12 @@ void Rails::accept_all() {
     if (!socket && (errno == EINTR || errno == ECONNABORTED)) continue;
     if (!socket && errno != EAGAIN) throw_errno("rails: accept");
     if (!socket) return;
-    int const on = 1;
-    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    set_options(socket.get());
     newcomers_.push_back(
         {.socket = std::move(socket),
          .handshake = Handshake::accept(
              terms_.key, {.purpose = HandshakePurpose::control, .self = {.rank = terms_.rank}, .peer = {}}),
-         .deadline = Deadline(handshake_timeout)});
+         .deadline = Deadline(std::max(handshake_timeout, deadline_.remaining() / 4))});
   }
 }
 
@@ -317,9 +356,8 @@ void Rails::drop(Newcomer& newcomer, std::string_view why) {
 }
 
 void Rails::late(int rank) const {
-  auto const index = static_cast<std::size_t>(std::ranges::find(ranks_, rank) - ranks_.begin());
   std::string const where =
-      rank < terms_.rank ? fmt::format("at {}", addresses_[index]) : fmt::format("to {}", own_address_);
+      rank < terms_.rank ? fmt::format("at {}", address_of(rank)) : fmt::format("to {}", own_address_);
   throw Timeout(
       fmt::format(
           "rendezvous: {} and rank {} did not connect in time ({} {}); is there a firewall between the nodes, "
@@ -332,9 +370,15 @@ void Rails::late(int rank) const {
 
 std::unique_ptr<PeerLinks> connect_rails(RailTerms const& terms, Deadline const& deadline) {
   Rails rails(terms, deadline);
-  auto links = rails.build();
+  auto const failure = failure_of([&] { rails.build(); });
   Member const self{terms.rank, terms.topology.node_of(terms.rank)};
-  return std::make_unique<PeerLinks>(std::move(links), self, rails.members());
+  auto links = std::make_unique<PeerLinks>(rails.take_links(), self, rails.members());
+  if (failure) {
+    links->say_failed(*failure);
+    throw_error(failure->code(), failure->what(),
+                {.rank = terms.rank, .peer = failure->peer(), .phase = failure->phase()});
+  }
+  return links;
 }
 
 }  // namespace switchyard

@@ -37,15 +37,14 @@ void Node::connect(Store& store, NodeMembers const& members) {
 Node::~Node() = default;
 
 std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> mine) {
-  require(mine.size() <= max_message_bytes, "all_gather: expected at most {} bytes, seen {}", max_message_bytes,
-          mine.size());
-  return all_gather(mine, max_message_bytes, {});
+  return all_gather(mine, {});
 }
 
-std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> mine, std::size_t most,
-                                                     std::function<void(Member const&)> on_held_up) {
-  auto all = links_->exchange({Collective::all_gather, sequence_++, most, std::move(on_held_up)}, mine, -1,
-                              Deadline(timeout_));
+std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> mine, GatherTerms const& terms) {
+  std::size_t const most = terms.most > 0 ? terms.most : max_message_bytes;
+  require(mine.size() <= most, "all_gather: expected at most {} bytes, seen {}", most, mine.size());
+  auto all = links_->exchange({Collective::all_gather, sequence_++, most, terms.on_held_up}, mine, -1,
+                              Deadline(terms.waits_elsewhere ? 2 * timeout_ : timeout_));
   std::vector<std::vector<std::byte>> values;
   for (Contribution& each : all) values.push_back(std::move(each.bytes));
   values[static_cast<std::size_t>(rank_)].assign(mine.begin(), mine.end());

@@ -44,9 +44,13 @@ class Node final : public RankGroup {
   [[nodiscard]] int size() const noexcept override { return size_; }
   std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine) override;
   void barrier() override;
-  // The same for values of up to `most` bytes; `on_held_up` as in CollectiveCall.
-  std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine, std::size_t most,
-                                                 std::function<void(Member const&)> on_held_up);
+  struct GatherTerms {
+    std::size_t most = 0;  // bytes of a value; 0: as many as usual
+    bool waits_elsewhere =
+        false;  // a rank may come late because it waits for another node, as long as this one waits
+    std::function<void(Member const&)> on_held_up{};  // as in CollectiveCall
+  };
+  std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine, GatherTerms const& terms);
   // Tells the other ranks whom this one waits for, elsewhere, before it comes to the next collective.
   void say_held_up(Member const& culprit) noexcept;
 

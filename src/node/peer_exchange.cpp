@@ -3,6 +3,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
@@ -22,6 +24,22 @@ bool would_block(int error) noexcept {
 }
 
 }  // namespace
+
+std::optional<Error> peek_failure(int socket, int rank, std::string const& phase) {
+  struct {
+    MessageHeader header;
+    FailureHead head;
+    std::array<char, max_failure_text> text;
+  } said{};
+  ssize_t const got = ::recv(socket, &said, sizeof said, MSG_PEEK | MSG_DONTWAIT);
+  constexpr auto least = static_cast<ssize_t>(offsetof(decltype(said), text));
+  if (got < least || said.header.magic != message_magic || said.header.kind != Collective::failed)
+    return std::nullopt;
+  bool const known = said.head.code >= 1 && said.head.code <= static_cast<std::uint32_t>(ErrorCode::system);
+  return Error(known ? static_cast<ErrorCode>(said.head.code) : ErrorCode::system,
+               std::string(said.text.data(), static_cast<std::size_t>(got - least)),
+               {.rank = rank, .peer = said.head.peer, .phase = phase});
+}
 
 PeerExchange::PeerExchange(std::span<UniqueFd const> sockets, Names names, PeerMonitor& monitor,
                            std::vector<bool>* absent)
@@ -177,10 +195,11 @@ bool PeerExchange::is_same_call(MessageHeader const& header) const noexcept {
 
 // The peer is to see that the calls differ, too, and not only that this rank gives up. Where the socket does not
 // take the rest of the header, it sees just that.
-void PeerExchange::show_header(std::size_t index, Peer const& peer) const noexcept {
+void PeerExchange::show_header(std::size_t index, Peer& peer) const noexcept {
   if (peer.sent >= sizeof header_) return;
   auto const rest = std::as_bytes(std::span(&header_, 1)).subspan(peer.sent);
-  ::send(sockets_[index].get(), rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  ssize_t const sent = ::send(sockets_[index].get(), rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent > 0) peer.sent += static_cast<std::size_t>(sent);
 }
 
 void PeerExchange::check_header(std::size_t index, Peer& peer) const {
@@ -194,11 +213,15 @@ void PeerExchange::check_header(std::size_t index, Peer& peer) const {
   peer.theirs.bytes.resize(header.length);
 }
 
-// A child of a dead peer may hold its link open. This is called when nothing is ready, so all that the peer sent
-// has been read.
+// A child of a dead peer may hold its link open. This is called when nothing was ready, but since then a peer may
+// have sent its part and gone, so what it sent is read once more.
 void PeerExchange::give_up_on_the_lost() {
-  for (std::size_t i = 0; i < peers_.size(); ++i)
-    if (!peers_[i].done() && monitor_.is_lost(static_cast<int>(i))) lost(i);
+  for (std::size_t i = 0; i < peers_.size(); ++i) {
+    if (peers_[i].done() || !monitor_.is_lost(static_cast<int>(i))) continue;
+    receive_from(i, peers_[i]);
+    send_to(i, peers_[i]);
+    if (!peers_[i].done()) lost(i);
+  }
 }
 
 void PeerExchange::lost(std::size_t index) {

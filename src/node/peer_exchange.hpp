@@ -32,6 +32,8 @@ struct FailureHead {
   std::int32_t peer;
 };
 inline constexpr std::size_t max_failure_text = 2000;
+// The failure that lies next on a socket, if one does, as an error of `rank`; it stays there.
+std::optional<Error> peek_failure(int socket, int rank, std::string const& phase);
 
 class PeerExchange {
  public:
@@ -41,6 +43,11 @@ class PeerExchange {
   };
   // `absent`, by number: peers to go on without, to which those are added that are lost or late; null: they throw.
   PeerExchange(std::span<UniqueFd const> sockets, Names names, PeerMonitor& monitor, std::vector<bool>* absent);
+  // After run() has thrown: has the peer got a part of this rank's part?
+  [[nodiscard]] bool is_half_sent(std::size_t index) const noexcept {
+    Peer const& peer = peers_[index];
+    return peer.sent > 0 && peer.sent < sizeof header_ + mine_.size();
+  }
   std::vector<Contribution> run(CollectiveCall const& call, std::span<std::byte const> mine, int fd,
                                 Deadline const& deadline);
 
@@ -64,7 +71,7 @@ class PeerExchange {
   void receive_from(std::size_t index, Peer& peer);
   void read_some(std::size_t index, Peer& peer);
   [[nodiscard]] bool is_same_call(MessageHeader const& header) const noexcept;
-  void show_header(std::size_t index, Peer const& peer) const noexcept;
+  void show_header(std::size_t index, Peer& peer) const noexcept;
   void check_header(std::size_t index, Peer& peer) const;
   // Takes a notice in the place of the peer's part. Returns whether it was one.
   bool take_notice(std::size_t index, Peer& peer);

@@ -67,16 +67,20 @@ std::vector<Contribution> PeerLinks::exchange(CollectiveCall const& call, std::s
                             name_of(call.kind), failed_->what()),
                 {.rank = failed_->rank(), .peer = failed_->peer(), .phase = failed_->phase()});
   next_ = call.sequence + 1;
+  std::vector<bool>* const absent = tolerates_loss_ ? &absent_ : nullptr;
+  PeerExchange exchange(sockets_, {self_, members_}, monitor_, absent);
   try {
-    std::vector<bool>* const absent = tolerates_loss_ ? &absent_ : nullptr;
-    return PeerExchange(sockets_, {self_, members_}, monitor_, absent).run(call, mine, fd, deadline);
+    return exchange.run(call, mine, fd, deadline);
   } catch (Error const& error) {
     failed_ = error;
-    throw;
-  } catch (std::exception const& error) {  // no memory, most likely: messages may be half sent
+  } catch (std::exception const& error) {  // no memory, most likely
     failed_ = SystemError(error.what(), {.rank = self_.rank});
-    throw;
   }
+  // The rest of a part will not come, and nothing else may come in its place: the peer would take it for that.
+  for (std::size_t index = 0; index < sockets_.size(); ++index)
+    if (sockets_[index] && exchange.is_half_sent(index)) ::shutdown(sockets_[index].get(), SHUT_RDWR);
+  throw_error(failed_->code(), failed_->what(),
+              {.rank = failed_->rank(), .peer = failed_->peer(), .phase = failed_->phase()});
 }
 
 }  // namespace switchyard

@@ -81,7 +81,7 @@ class Mesh {
     throw PeerLost(fmt::format("rendezvous: {} has left the job or died", name(peer)), facts(peer));
   }
   [[noreturn]] void late(int peer) const {
-    throw Timeout(fmt::format("rendezvous: {} of {} did not come in time", name(peer), size_), facts(peer));
+    throw Timeout(fmt::format("rendezvous: {} did not come in time", name(peer)), facts(peer));
   }
 
   Store& store_;

@@ -33,7 +33,10 @@ class Namespaces {
   // Why there can be none here; empty when there can.
   static std::string why_not() {
     if (geteuid() != 0) return "network namespaces take root";
-    return run("ip netns list") ? "" : "there is no `ip` (of iproute2) that knows network namespaces";
+    std::string const probe = "sy" + std::to_string(getpid() % 1000000) + "-probe";
+    bool const works = run("ip netns add " + probe);
+    if (works) run("ip netns del " + probe);
+    return works ? "" : "`ip netns add` does not work here (it takes iproute2 and CAP_SYS_ADMIN)";
   }
 
   static std::string address(int node) { return subnet(node) + ".2"; }

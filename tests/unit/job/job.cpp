@@ -2,12 +2,15 @@
 #include "job/job.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
+#include <barrier>
 #include <chrono>
 #include <string>
 
 #include "bootstrap/in_process_store.hpp"
 #include "job/discovery.hpp"
+#include "node/peer_links.hpp"
 #include "support/meeting.hpp"
 #include "switchyard/communicator.hpp"
 
@@ -157,10 +160,12 @@ TEST(JobNodes, ARankThatLeaves) {
   for (int const leaver : {0, 1, 2, 5}) {
     auto const store = std::make_shared<InProcessStore>();
     Names const names{"a", "a", "b", "b", "c", "c"};
+    std::barrier survivors_done(5);  // so that nobody blames a survivor for leaving
     run_threads(6, [&](int rank) {
       Job job(store, terms_of(names, rank));
       if (rank == leaver) return;
       for (int again = 0; again < 2; ++again) {
+        auto const begin = std::chrono::steady_clock::now();
         try {
           job.barrier();
           ADD_FAILURE() << "rank " << rank << " passed";
@@ -169,7 +174,11 @@ TEST(JobNodes, ARankThatLeaves) {
           std::string const name = "rank " + std::to_string(leaver) + " (node " + std::to_string(leaver / 2) + ")";
           EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
         }
+        // Far below the deadline: the second time nobody waits for others who call or do not.
+        EXPECT_LT(std::chrono::steady_clock::now() - begin, plenty / 3);
+        if (rank == 1) break;
       }
+      survivors_done.arrive_and_wait();
     });
   }
 }
@@ -195,6 +204,71 @@ TEST(JobNodes, ARankThatIsLate) {
     }
     ++ended;
   });
+}
+
+// What ends the making of rails at one rank is known at once on all nodes, by its reason.
+TEST(JobNodes, ABadAddressOfOneRank) {
+  for (std::string const bad : {"0.0.0.0", "203.0.113.1"}) {
+    auto const store = std::make_shared<InProcessStore>();
+    Names const names{"a", "a", "b", "b", "c", "c"};
+    run_threads(6, [&](int rank) {
+      JobTerms terms = terms_of(names, rank);
+      if (rank == 3) terms.address = bad;
+      try {
+        Job const job(store, terms);
+        ADD_FAILURE() << "rank " << rank << " has a job";
+      } catch (InvalidArgument const& error) {
+        EXPECT_NE(std::string(error.what()).find("SWITCHYARD_ADDRESS"), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find(bad), std::string::npos) << error.what();
+      } catch (Error const& error) {
+        ADD_FAILURE() << "rank " << rank << ": " << error.what();
+      }
+    });
+  }
+}
+
+// A rank with another token is refused, and its node learns why. The other nodes lose it, or ranks that have lost
+// it and left before they could say so.
+TEST(JobNodes, AnotherTokenOfOneRank) {
+  auto const store = std::make_shared<InProcessStore>();
+  Names const names{"a", "a", "b", "b", "c", "c"};
+  run_threads(6, [&](int rank) {
+    JobTerms terms = terms_of(names, rank);
+    terms.key = Key::of_token(rank == 2 ? "another" : "the job's");
+    try {
+      Job const job(store, terms);
+      ADD_FAILURE() << "rank " << rank << " has a job";
+    } catch (InvalidArgument const& error) {
+      EXPECT_NE(std::string(error.what()).find("wrong token"), std::string::npos) << error.what();
+    } catch (PeerLost const& error) {
+      EXPECT_NE(rank / 2, 1) << error.what();
+      EXPECT_EQ(error.peer() % 2, 0) << "rank " << rank << ": " << error.what();  // on the rail of rank 2
+    }
+  });
+}
+
+// A part that is half sent when its rank gives up is not filled up with anything else.
+TEST(PeerLinks, NothingComesInThePlaceOfTheRestOfAPart) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+  std::vector<UniqueFd> ours(2);
+  std::vector<UniqueFd> theirs(2);
+  ours[1] = UniqueFd(ends[0]);
+  theirs[0] = UniqueFd(ends[1]);
+  auto const members = members_of_one_node(2);
+  PeerLinks one(std::move(ours), members[0], members);
+  PeerLinks other(std::move(theirs), members[1], members);
+  std::vector<std::byte> const large(8 << 20, std::byte{7});
+  CollectiveCall const call{.kind = Collective::all_gather};
+  EXPECT_THROW(one.exchange(call, large, -1, Deadline(milliseconds{100})), Timeout);
+  one.say_held_up(members[1]);
+  one.say_failed(Timeout("a text"));
+  try {
+    static_cast<void>(other.exchange(call, large, -1, Deadline(plenty)));
+    ADD_FAILURE() << "half a part was taken for a whole one";
+  } catch (PeerLost const& error) {
+    EXPECT_EQ(error.peer(), 0) << error.what();
+  }
 }
 
 // Calls that differ are refused on both sides of a rail.
