@@ -18,7 +18,7 @@ BufferPlan without_heap(BufferPlan const& plan) {
 
 }  // namespace
 
-int choose_device(Job& job, int wanted) {
+int choose_device(RankGroup& job, int wanted) {
   int device = -1;
   agree(job, refusal_of([&] {
           std::string const why = why_no_cuda();

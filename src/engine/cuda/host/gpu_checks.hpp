@@ -9,7 +9,7 @@
 namespace switchyard {
 
 // Collective. The GPU of this rank. A `wanted` of -1 means the calling thread's current one.
-int choose_device(Job& job, int wanted);
+int choose_device(RankGroup& job, int wanted);
 
 // Collective. Connects control blocks in host memory, with the smallest heap: hosts publish in them when a call
 // goes wrong.
