@@ -44,10 +44,11 @@ class Collector {
 
   void add_places(NodeExperts const& there, ExpertSplit const& experts, int rank) {
     places_.resize(static_cast<std::size_t>(experts.num_experts()));
-    for (int i = 0; i < experts.count(rank); ++i) {
-      places_[static_cast<std::size_t>(experts.first(rank) + i)] = {
-          .rank = static_cast<std::int16_t>(rank),
-          .number = static_cast<std::uint16_t>(there.first(topology_.local_rank_of(rank)) + i)};
+    int const first = experts.first(rank);
+    int const offset = there.first(topology_.local_rank_of(rank)) - first;
+    for (int expert = first; expert < first + experts.count(rank); ++expert) {
+      places_[static_cast<std::size_t>(expert)] = {.rank = static_cast<std::int16_t>(rank),
+                                                   .number = static_cast<std::uint16_t>(expert + offset)};
     }
   }
 

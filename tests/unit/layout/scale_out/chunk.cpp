@@ -309,6 +309,40 @@ TEST(Chunk, ErrorsNameTheSource) {
   EXPECT_EQ(reader.size(), 0U);
 }
 
+// The error of a chunk with three tokens that came with other bytes, or whose notify said something else.
+template <typename Spoil>
+std::string error_of(Spoil const& spoil) {
+  NodeJob const job = small_job();
+  StreamOfJob const stream(job, 0, 1);
+  ChunkBytes chunk = stream.write(default_chunk_bytes).front();
+  NodeCounts counts = stream.tokens.counts;
+  auto header = load<ChunkHeader>(chunk.data());
+  chunk.resize(chunk.size() + 100);  // the rest of the ring slot
+  spoil(header, chunk.data() + sizeof header, counts);
+  store(chunk.data(), header);
+  ChunkReader reader(job.terms, stream.experts);
+  try {
+    reader.read(chunk, {.rank = 31, .epoch = chunk_epoch, .counts = counts});
+  } catch (InvalidArgument const& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Chunk, NumbersThatDoNotFitTogetherAreRefused) {
+  EXPECT_EQ(error_of([](ChunkHeader&, std::byte*, NodeCounts&) {}), "");
+  EXPECT_EQ(error_of([](ChunkHeader& header, std::byte*, NodeCounts&) { ++header.bytes; }),
+            "rank 31: chunk: bytes: expected 428 for 3 tokens with 5 slots, seen 429 in a ring slot of 528");
+  EXPECT_EQ(error_of([](ChunkHeader&, std::byte* starts, NodeCounts&) { store(starts, std::uint32_t{1}); }),
+            "rank 31: chunk: rows before the first token: expected 0, seen 1");
+  EXPECT_EQ(error_of([](ChunkHeader&, std::byte*, NodeCounts& counts) { ++counts.rows[0]; }),
+            "rank 31: chunk: rows of stream 0: expected 3, seen 2");
+  EXPECT_EQ(error_of([](ChunkHeader&, std::byte*, NodeCounts& counts) { --counts.rows[1]; }),
+            "rank 31: chunk: row of stream 1: expected 0..0, seen 1");
+  EXPECT_EQ(error_of([](ChunkHeader& header, std::byte*, NodeCounts&) { header.first = 1; }),
+            "rank 31: chunk: tokens: expected some of 0..2, seen 3 from 1 on");
+}
+
 TEST(Chunk, RefusesTermsThatNoCallCanHave) {
   NodeJob const job = small_job();
   NodeExperts const node(job.topology(), job.experts(), 1);

@@ -129,6 +129,23 @@ TEST(CombineChunk, TruncatedOrChanged) {
   }
 }
 
+TEST(CombineChunk, OtherWeightsThanTheTokensHaveAreRefused) {
+  std::vector<std::uint8_t> const weights{1, 2, 3};
+  CombineStream const stream{.row_bytes = 8, .tokens = 3, .weights = weights, .epoch = chunk_epoch};
+  ChunkBytes chunk(200);
+  CombineWriter(stream).begin(chunk);
+  auto header = load<ChunkHeader>(chunk.data());
+  ++header.slots;  // in front of the rows there is room for 8
+  store(chunk.data(), header);
+  CombineReader reader(stream);
+  try {
+    reader.read(chunk, from);
+    FAIL() << "expected InvalidArgument";
+  } catch (InvalidArgument const& error) {
+    EXPECT_STREQ(error.what(), "rank 21: chunk: weights: expected 6, seen 7");
+  }
+}
+
 TEST(CombineChunk, ARowThatDoesNotFitIsRefused) {
   CombineStream const stream{.row_bytes = 1000, .tokens = 1};
   ChunkBytes slot(1000);
