@@ -67,8 +67,8 @@ void expect_slots(StreamOfJob const& stream, ChunkToken const& seen, ExpectedTok
     EXPECT_EQ(slot.slot, expected.slots[i].slot);
     EXPECT_EQ(rank, job.owner(expected.slots[i].target));
     EXPECT_EQ(job.experts().first(rank) + slot.local_expert, expected.slots[i].target);
-    float const weight = job.weights[static_cast<std::size_t>(stream.source)]
-                                    [static_cast<std::size_t>(expected.token * job.terms.top_k + slot.slot)];
+    int const at = expected.token * job.terms.top_k + slot.slot;
+    float const weight = job.weights[static_cast<std::size_t>(stream.source)][static_cast<std::size_t>(at)];
     EXPECT_EQ(slot.weight, job.terms.weights ? weight : 0.0F);
   }
 }
@@ -157,9 +157,10 @@ struct OneNode {
     std::vector<std::int64_t> counts;
     for (RouteTable const& table : tables) {
       counts.push_back(table.rows_per_rank[static_cast<std::size_t>(rank)]);
-      for (int i = 0; i < job.experts().count(rank); ++i)
-        counts.push_back(
-            job.by_rank() ? 0 : table.slots_per_expert[static_cast<std::size_t>(job.experts().first(rank) + i)]);
+      for (int i = 0; i < job.experts().count(rank); ++i) {
+        int const expert = job.experts().first(rank) + i;
+        counts.push_back(job.by_rank() ? 0 : table.slots_per_expert[static_cast<std::size_t>(expert)]);
+      }
     }
     return place_counts(job, rank, counts);
   }
@@ -188,8 +189,8 @@ struct OneNode {
   }
 
   [[nodiscard]] std::int64_t start(NodeJob const& job, int rank, int source, int stream) const {
-    return placements[static_cast<std::size_t>(rank)]
-        .starts[static_cast<std::size_t>(source * (1 + job.experts().count(rank)) + stream)];
+    int const at = source * (1 + job.experts().count(rank)) + stream;
+    return placements[static_cast<std::size_t>(rank)].starts[static_cast<std::size_t>(at)];
   }
 
   std::vector<RouteTable> tables;
@@ -204,8 +205,10 @@ std::vector<std::int64_t> counts_for(NodeJob const& job, int rank) {
     StreamOfJob const stream(job, source, topology.node_of(rank));
     int const local = topology.local_rank_of(rank);
     counts.push_back(stream.tokens.counts.rows[static_cast<std::size_t>(local)]);
-    for (int i = 0; i < job.experts().count(rank); ++i)
-      counts.push_back(stream.tokens.counts.slots[static_cast<std::size_t>(stream.experts.first(local) + i)]);
+    for (int i = 0; i < job.experts().count(rank); ++i) {
+      int const expert = stream.experts.first(local) + i;
+      counts.push_back(stream.tokens.counts.slots[static_cast<std::size_t>(expert)]);
+    }
   }
   return counts;
 }
