@@ -9,11 +9,6 @@ namespace switchyard {
 
 namespace {
 
-void check_expert(std::int64_t token, std::int64_t slot, std::int64_t expert, int num_experts) {
-  if (expert >= 0 && expert < num_experts) return;
-  require(false, "topk_idx[{}, {}]: expected -1 or 0..{}, seen {}", token, slot, num_experts - 1, expert);
-}
-
 RouteTable empty_table(std::int64_t num_tokens, int num_ranks, int num_experts) {
   RouteTable table;
   table.begin.reserve(static_cast<std::size_t>(num_tokens) + 1);
@@ -120,6 +115,11 @@ void add_flat_routes(ConstTensorView const& topk_idx, ExpertSplit const& experts
 }
 
 }  // namespace
+
+void check_expert(std::int64_t token, std::int64_t slot, std::int64_t expert, int num_experts) {
+  if (expert >= 0 && expert < num_experts) return;
+  require(false, "topk_idx[{}, {}]: expected -1 or 0..{}, seen {}", token, slot, num_experts - 1, expert);
+}
 
 RouteTable flat_routes(ConstTensorView topk_idx, ExpertSplit const& experts, int num_ranks) {
   RouteTable table = empty_table(topk_idx.size(0), num_ranks, experts.num_experts());

@@ -47,6 +47,9 @@ RouteTable expanded_routes(ConstTensorView topk_idx, ExpertSplit const& experts,
 // One row for each entry of token_in_rank [N, R] u8 that is not zero.
 RouteTable masked_routes(ConstTensorView token_in_rank);
 
+// Throws InvalidArgument unless an id that is not -1 is an expert's.
+void check_expert(std::int64_t token, std::int64_t slot, std::int64_t expert, int num_experts);
+
 // The id at (token, slot) of a topk_idx tensor of either dtype.
 inline std::int64_t topk_at(ConstTensorView const& topk_idx, std::int64_t token, std::int64_t slot) noexcept {
   std::int64_t const at = token * topk_idx.stride(0) + slot * topk_idx.stride(1);
