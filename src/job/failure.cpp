@@ -26,7 +26,8 @@ void step_together(Node& node, int rank, std::function<void()> const& step) {
   std::optional<Error> const failure = failure_of(step);
   MessageWriter mine;
   put_failure(mine, failure);
-  for (auto const& each : node.all_gather(mine.bytes(), {.waits_elsewhere = true})) {
+  for (auto const& each :
+       gathered_or(failure, [&] { return node.all_gather(mine.bytes(), {.waits_elsewhere = true}); })) {
     MessageReader message(each, "what a rank of this node says of a step");
     throw_failure_in(message, rank);
   }

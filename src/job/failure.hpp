@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "base/check.hpp"
 #include "job/message.hpp"
 #include "node/node.hpp"
 #include "switchyard/error.hpp"
@@ -20,6 +21,20 @@ std::optional<Error> failure_of(Step const& step) {
     return error;
   } catch (std::exception const& error) {
     return SystemError(error.what());
+  }
+}
+
+// What `gather` returns. When it throws as well, the failure that this rank knows of itself says more: the others
+// may have given up, and left, before they could learn of it.
+template <typename Gather>
+auto gathered_or(std::optional<Error> const& failure, Gather const& gather) -> decltype(gather()) {
+  try {
+    return gather();
+  } catch (Error const&) {
+    if (failure)
+      throw_error(failure->code(), failure->what(),
+                  {.rank = failure->rank(), .peer = failure->peer(), .phase = failure->phase()});
+    throw;
   }
 }
 

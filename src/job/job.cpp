@@ -136,9 +136,9 @@ struct Job::Heard {
 std::vector<std::vector<std::byte>> Job::exchange_parts(CollectiveCall const& call,
                                                         std::span<std::byte const> mine) {
   Heard const heard = hear_rails(call, mine);
-  auto const packs = node_->all_gather(
-      pack_of(heard, mine), {.most = (max_message_bytes + 1024) * static_cast<std::size_t>(size()),
-                             .on_held_up = [this](Member const& culprit) { rails_->say_held_up(culprit); }});
+  Node::GatherTerms const terms{.most = (max_message_bytes + 1024) * static_cast<std::size_t>(size()),
+                                .on_held_up = [this](Member const& culprit) { rails_->say_held_up(culprit); }};
+  auto const packs = gathered_or(heard.failure, [&] { return node_->all_gather(pack_of(heard, mine), terms); });
   std::vector<std::vector<std::byte>> all(static_cast<std::size_t>(size()));
   std::vector<bool> found(static_cast<std::size_t>(size()), false);
   for (auto const& each : packs) take_over(each, all, found);
