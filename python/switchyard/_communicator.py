@@ -38,8 +38,8 @@ class Communicator:
         (NCCL alone) neither ends the wait until all ranks are there or the group's own timeout is over.
 
         Args:
-            group: a `torch.distributed.ProcessGroup`. Where its ranks run on several machines, they meet at the machine of
-                its rank 0, by SWITCHYARD_ADDRESS, MASTER_ADDR or its host's name.
+            group: a `torch.distributed.ProcessGroup`. Where its ranks run on several machines, they meet at the machine
+                of its rank 0, by SWITCHYARD_ADDRESS, MASTER_ADDR or its host's name.
             timeout: seconds for the ranks to find one another; 0: SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
 
         Raises:
@@ -77,8 +77,8 @@ class Communicator:
             token: a secret that all ranks share; it is never sent. Without one all ranks must be on this machine.
             serve: True: rank 0 serves the meeting point; False: another process serves it already.
             timeout: seconds for the ranks to find one another; 0: SWITCHYARD_RENDEZVOUS_TIMEOUT_MS.
-            node: ranks that give the same name form a node, whose ranks map each other's memory. "": SWITCHYARD_NODE, and
-                without that ranks form a node that can.
+            node: ranks that give the same name form a node, whose ranks map each other's memory. "": SWITCHYARD_NODE,
+                and without that ranks form a node that can.
         """
         return cls(_core.Communicator.connect(rank, size, address, token, serve, timeout, node))
 

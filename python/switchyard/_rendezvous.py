@@ -47,8 +47,8 @@ def _serve_others(token: str) -> tuple[_core.StoreServer | None, Error | None]:
         server, trouble = _serve(token, host)
         if server is not None:
             return server, None
-    text = f"SWITCHYARD_ADDRESS: expected an address of rank 0's machine, by which the other machines reach it; {trouble}"
-    return None, InvalidArgument(text, rank=0)
+    text = "SWITCHYARD_ADDRESS: expected an address of rank 0's machine, by which the other machines reach it"
+    return None, InvalidArgument(f"{text}; {trouble}", rank=0)
 
 
 def _job_token(sent: str) -> str:

@@ -27,6 +27,7 @@ constexpr milliseconds handshake_timeout{5000};
 constexpr milliseconds slice{500};
 constexpr std::size_t max_strangers = 128;
 constexpr char const* all_key = "job/rails";
+constexpr char const* failed_key = "job/failed";
 constexpr std::size_t max_addresses = std::size_t{64} << 20;
 
 // Rails are idle for as long as nothing is agreed on: firewalls forget such connections, and a machine without
@@ -116,6 +117,7 @@ class Rails {
   [[nodiscard]] std::string const& address_of(int rank) const;
   void start_connecting(int rank);
   void serve_some();
+  void check_failed() const;
   [[noreturn]] void throw_end_of(std::size_t index) const;
   void accept_all();
   void serve(Newcomer& newcomer, short events);
@@ -240,7 +242,7 @@ void Rails::serve_some() {
   }
   std::size_t const links_begin = polled.size();
   for (UniqueFd const& link : links_) polled.push_back({.fd = link.get(), .events = POLLRDHUP, .revents = 0});
-  poll_until(polled, Deadline(std::min(slice, deadline_.remaining())));
+  if (!poll_until(polled, Deadline(std::min(slice, deadline_.remaining())))) check_failed();
   if (deadline_.expired()) late(ranks_[missing()]);
   for (std::size_t i = 0; i < links_.size(); ++i)
     if (polled[links_begin + i].revents != 0) throw_end_of(i);
@@ -250,10 +252,25 @@ void Rails::serve_some() {
   if (polled[0].revents != 0) accept_all();
 }
 
+// Throws the reason of the first rank that gave up, if one has. A rank that waits to be connected to has no other
+// way to learn that who should connect has given up, and a connection that ends does not say why.
+void Rails::check_failed() const {
+  constexpr milliseconds a_moment{20};
+  std::vector<std::byte> bytes;
+  try {
+    bytes = terms_.store.get(failed_key, Deadline(a_moment));
+  } catch (Timeout const&) {
+    return;
+  }
+  MessageReader message(bytes, failed_key);
+  throw_failure_in(message, terms_.rank);
+}
+
 // A neighbour that gives up says why before it goes.
 void Rails::throw_end_of(std::size_t index) const {
   int const rank = ranks_[index];
   if (auto const failure = peek_failure(links_[index].get(), terms_.rank, "rendezvous")) throw *failure;
+  check_failed();
   throw PeerLost(fmt::format("rendezvous: {} has left the job or died", member(rank).text()), facts(rank));
 }
 
@@ -294,6 +311,7 @@ bool Rails::finish_connecting(Newcomer& newcomer) {
   check_call(::getsockopt(newcomer.socket.get(), SOL_SOCKET, SO_ERROR, &error, &length), "rails: SO_ERROR");
   if (error == EINPROGRESS || error == EAGAIN) return false;
   std::string const name = member(newcomer.rank).text();
+  if (error == ECONNREFUSED || error == ECONNRESET) check_failed();
   if (error == ECONNREFUSED || error == ECONNRESET)
     throw PeerLost(fmt::format("rendezvous: {} has left the job or died", name), facts(newcomer.rank));
   if (error != 0) {
@@ -347,6 +365,7 @@ void Rails::drop(Newcomer& newcomer, std::string_view why) {
     if (mismatch)
       throw InvalidArgument(fmt::format("rendezvous: {} and rank {} do not agree: {}", name, terms_.rank, why),
                             facts(newcomer.rank));
+    check_failed();
     throw PeerLost(fmt::format("rendezvous: {} has left the job or died: {}", name, why), facts(newcomer.rank));
   }
   // A health check connects and says nothing, so that is not worth a warning.
@@ -374,6 +393,11 @@ std::unique_ptr<PeerLinks> connect_rails(RailTerms const& terms, Deadline const&
   Member const self{terms.rank, terms.topology.node_of(terms.rank)};
   auto links = std::make_unique<PeerLinks>(rails.take_links(), self, rails.members());
   if (failure) {
+    MessageWriter message;
+    put_failure(message, failure);
+    // Before any connection ends, so that whoever sees one end finds the reason. Where another rank has failed
+    // before, its reason stands there already.
+    static_cast<void>(failure_of([&] { terms.store.set(failed_key, message.bytes()); }));
     links->say_failed(*failure);
     throw_error(failure->code(), failure->what(),
                 {.rank = terms.rank, .peer = failure->peer(), .phase = failure->phase()});
