@@ -32,7 +32,7 @@ void check_rank(int rank, int size) {
 // Where ranks of other nodes reach this one; empty: by the address that it reaches the store from. Rank 0 serves
 // the store, and may reach it by another address than others do.
 std::string address_for_others(CommunicatorOptions const& options) {
-  std::string const given = config_text(Setting::address);
+  std::string given = config_text(Setting::address);
   if (given != info_of(Setting::address).fallback) return given;
   bool const serves = options.serve && options.rank == 0 && options.size > 1;
   if (!serves || token_is_for_this_machine(options)) return {};

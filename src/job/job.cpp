@@ -39,7 +39,7 @@ Key key_of(std::optional<Key> const& token, Store& store, int rank, Deadline con
 }
 
 Topology discovered(Store* store, JobTerms const& terms) {
-  require(store != nullptr, "store: expected one, seen none");
+  if (store == nullptr) throw InvalidArgument("store: expected one, seen none");
   require(terms.size >= 1 && terms.size <= max_ranks, "ranks of a job: expected 1 to {}, seen {}", max_ranks,
           terms.size);
   require(terms.rank >= 0 && terms.rank < terms.size, "rank: expected 0 to {}, seen {}", terms.size - 1,

@@ -33,7 +33,8 @@ Topology::Topology(std::span<int const> node_by_rank)
   std::vector<int> taken(sizes.size(), 0);
   for (int rank = 0; rank < num_ranks(); ++rank) {
     auto const node = static_cast<std::size_t>(node_of(rank));
-    ranks_[static_cast<std::size_t>(firsts_[node] + taken[node])] = rank;
+    int const place = firsts_[node] + taken[node];
+    ranks_[static_cast<std::size_t>(place)] = rank;
     locals_.push_back(taken[node]++);
   }
 }

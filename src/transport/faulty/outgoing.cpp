@@ -1,7 +1,7 @@
 #include "transport/faulty/outgoing.hpp"
 
-#include <algorithm>
 #include <set>
+#include <utility>
 
 #include "switchyard/error.hpp"
 
@@ -80,9 +80,10 @@ void Outgoing::step(std::uint64_t now) {
 }
 
 std::vector<Outgoing::Held> Outgoing::take_due(std::uint64_t now) {
-  auto const first = std::partition(held_.begin(), held_.end(), [now](Held const& held) { return held.due > now; });
-  std::vector<Held> due(first, held_.end());
-  held_.erase(first, held_.end());
+  std::vector<Held> due;
+  std::vector<Held> later;
+  for (Held const& held : held_) (held.due > now ? later : due).push_back(held);
+  held_ = std::move(later);
   return due;
 }
 

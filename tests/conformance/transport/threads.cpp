@@ -13,7 +13,6 @@ namespace {
 
 using transport::Arrivals;
 using transport::Event;
-using transport::Tag;
 using transport::Write;
 
 constexpr std::size_t chunk = 777;

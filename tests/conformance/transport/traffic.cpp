@@ -59,7 +59,7 @@ class Slots {
 
   void run() {
     mesh_.poll_until([this] { return step(0), step(1), done(0) && done(1); }, "all slots and credits");
-    auto const all = static_cast<std::size_t>(2 * writes_ * 2);  // a credit for each
+    auto const all = 4 * static_cast<std::size_t>(writes_);  // a credit for each
     mesh_.settle(all, all);
   }
 

@@ -124,7 +124,8 @@ TEST_F(GpuBadInput, HostsThatRunAhead) {
     for (bool const combines : {true, false}) {
       communicator.barrier();
       Hold hold;
-      check_cuda(cudaLaunchHostFunc(reinterpret_cast<cudaStream_t>(device.stream()), Hold::wait, &hold), "holding");
+      auto* const stream = reinterpret_cast<cudaStream_t>(device.stream());
+      check_cuda(cudaLaunchHostFunc(stream, Hold::wait, &hold), "holding");
       if (combines) {
         (void)buffer.combine(CombineArgs{.x = outputs, .handle = handle, .cuda_stream = device.stream()});
       } else {
