@@ -11,6 +11,7 @@
 
 #include "base/check.hpp"
 #include "base/refusal.hpp"
+#include "job/failure.hpp"
 #include "job/message.hpp"
 #include "node/agreement.hpp"
 #include "node/link_socket.hpp"
@@ -121,26 +122,20 @@ std::vector<int> number_nodes(Store& store, WhoAndWhere const& self, Deadline co
 
 // Rank 0's answer: the numbers, or why there are none.
 struct Answer {
-  std::optional<Refusal> refusal;
-  int peer = -1;  // whom the refusal is about
+  std::optional<Error> failure;
   std::vector<int> nodes;
 };
 
 std::vector<std::byte> bytes_of_answer(Answer const& answer) {
   MessageWriter message;
-  message.put(answer.refusal ? static_cast<std::int32_t>(answer.refusal->code) : std::int32_t{0});
-  message.put(static_cast<std::int32_t>(answer.peer));
-  message.put_text(answer.refusal ? answer.refusal->text : std::string());
+  put_failure(message, answer.failure);
   for (int const node : answer.nodes) message.put(static_cast<std::int32_t>(node));
   return message.bytes();
 }
 
-Answer answer_in(std::vector<std::byte> const& bytes) {
+Answer answer_in(std::vector<std::byte> const& bytes, int rank) {
   MessageReader message(bytes, answer_key);
-  auto const code = message.get<std::int32_t>();
-  Answer answer{.refusal = {}, .peer = message.get<std::int32_t>(), .nodes = {}};
-  std::string text = message.get_text();
-  if (code != 0) answer.refusal = Refusal{static_cast<ErrorCode>(code), std::move(text)};
+  Answer answer{.failure = failure_of([&] { throw_failure_in(message, rank); }), .nodes = {}};
   while (!message.at_end()) answer.nodes.push_back(message.get<std::int32_t>());
   return answer;
 }
@@ -151,8 +146,9 @@ Answer make_answer(Store& store, WhoAndWhere const& self, Deadline const& deadli
     answer.nodes = number_nodes(store, self, deadline);
     static_cast<void>(Topology(answer.nodes));  // throws for a node of too many ranks
   } catch (Error const& error) {
-    answer.refusal = Refusal{error.code(), error.what()};
-    answer.peer = error.peer();
+    answer = {.failure = Error(error.code(), error.what(),
+                               {.rank = self.rank, .peer = error.peer(), .phase = "rendezvous"}),
+              .nodes = {}};
   }
   return answer;
 }
@@ -176,7 +172,7 @@ int first_missing(Store& store, WhoAndWhere const& self) {
 // are missing may be seen from here, too.
 Answer await_answer(Store& store, WhoAndWhere const& self, Deadline const& deadline) {
   try {
-    return answer_in(store.get(answer_key, deadline));
+    return answer_in(store.get(answer_key, deadline), self.rank);
   } catch (Timeout const&) {
     late(self, first_missing(store, self));
   }
@@ -205,14 +201,14 @@ Topology discover_nodes(Store& store, WhoAndWhere const& self, Deadline const& d
   if (self.rank == 0) {
     answer = make_answer(store, self, deadline);
     store.set(answer_key, bytes_of_answer(answer));
-    if (answer.refusal) wait_for_readers(store, self);
+    if (answer.failure) wait_for_readers(store, self);
   } else {
     answer = await_answer(store, self, deadline);
-    if (answer.refusal) store.set(seen_key(self.rank), {});
+    if (answer.failure) store.set(seen_key(self.rank), {});
   }
-  if (answer.refusal)
-    throw_error(answer.refusal->code, answer.refusal->text,
-                {.rank = self.rank, .peer = answer.peer, .phase = "rendezvous"});
+  if (answer.failure)
+    throw_error(answer.failure->code(), answer.failure->what(),
+                {.rank = self.rank, .peer = answer.failure->peer(), .phase = answer.failure->phase()});
   require(answer.nodes.size() == static_cast<std::size_t>(self.size), "{}: expected {} ranks, seen {}", answer_key,
           self.size, answer.nodes.size());
   return Topology(answer.nodes);

@@ -1,6 +1,7 @@
 #include "job/failure.hpp"
 
 #include "base/check.hpp"
+#include "node/peer_exchange.hpp"
 
 namespace switchyard {
 
@@ -17,8 +18,7 @@ void throw_failure_in(MessageReader& message, int rank) {
   if (code == 0) return;
   auto const peer = message.get<std::int32_t>();
   std::string const phase = message.get_text();
-  bool const known = code > 0 && code <= static_cast<std::int32_t>(ErrorCode::system);
-  throw_error(known ? static_cast<ErrorCode>(code) : ErrorCode::system, message.get_text(),
+  throw_error(error_code_of(static_cast<std::uint32_t>(code)), message.get_text(),
               {.rank = rank, .peer = peer, .phase = phase});
 }
 

@@ -35,9 +35,7 @@ std::optional<Error> peek_failure(int socket, int rank, std::string const& phase
   constexpr auto least = static_cast<ssize_t>(offsetof(decltype(said), text));
   if (got < least || said.header.magic != message_magic || said.header.kind != Collective::failed)
     return std::nullopt;
-  bool const known = said.head.code >= 1 && said.head.code <= static_cast<std::uint32_t>(ErrorCode::system);
-  return Error(known ? static_cast<ErrorCode>(said.head.code) : ErrorCode::system,
-               std::string(said.text.data(), static_cast<std::size_t>(got - least)),
+  return Error(error_code_of(said.head.code), std::string(said.text.data(), static_cast<std::size_t>(got - least)),
                {.rank = rank, .peer = said.head.peer, .phase = phase});
 }
 
@@ -163,9 +161,7 @@ void PeerExchange::throw_failure(Peer const& peer) const {
   FailureHead head{};
   std::memcpy(&head, peer.theirs.bytes.data(), sizeof head);
   auto const text = std::span(peer.theirs.bytes).subspan(sizeof head);
-  bool const known = head.code >= 1 && head.code <= static_cast<std::uint32_t>(ErrorCode::system);
-  throw_error(known ? static_cast<ErrorCode>(head.code) : ErrorCode::system,
-              std::string(reinterpret_cast<char const*>(text.data()), text.size()),
+  throw_error(error_code_of(head.code), std::string(reinterpret_cast<char const*>(text.data()), text.size()),
               {.rank = names_.self.rank, .peer = head.peer, .phase = std::string(name_of(header_.kind))});
 }
 

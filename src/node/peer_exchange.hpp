@@ -32,6 +32,11 @@ struct FailureHead {
   std::int32_t peer;
 };
 inline constexpr std::size_t max_failure_text = 2000;
+// The error of a number that came from another rank; one that is none is a SystemError.
+constexpr ErrorCode error_code_of(std::uint32_t number) noexcept {
+  bool const known = number >= 1 && number <= static_cast<std::uint32_t>(ErrorCode::system);
+  return known ? static_cast<ErrorCode>(number) : ErrorCode::system;
+}
 // The failure that lies next on a socket, if one does, as an error of `rank`; it stays there.
 std::optional<Error> peek_failure(int socket, int rank, std::string const& phase);
 
