@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "plan/sm_plan.hpp"
+
 namespace switchyard {
 
 struct CopyPlan {
@@ -12,8 +14,12 @@ struct CopyPlan {
   int warps = 0;            // warps of a block that move rows
 };
 
-// `row_bytes`: a multiple of 16. `shared_bytes`: what a block has.
-CopyPlan plan_copies(std::uint32_t row_bytes, std::size_t shared_bytes);
+// Bytes that a block of a dispatch should have on their way from memory, when each rank dispatches `max_tokens` on
+// `num_sms` SMs; 0: as many as fit.
+std::size_t enough_loads(SmProblem const& problem, int num_sms);
+
+// `row_bytes`: a multiple of 16. `shared_bytes`: what a block has. `loads`: as enough_loads() returns.
+CopyPlan plan_copies(std::uint32_t row_bytes, std::size_t shared_bytes, std::size_t loads);
 
 // A combine pulls rows in teams. Each team of a block has a ring of its own, whose stages hold pieces of several
 // rows of one token. `pull_lanes` lanes of a team sum, 16 bytes of a piece each.

@@ -34,6 +34,12 @@ inline constexpr CallFigures combine{.sm_rate = 90e9,
                                      .fixed_seconds = 8e-6,
                                      .fixed_seconds_per_sharer = 2e-6};
 
+// How long a load of a dispatch takes when memory is full but no more, and up to how many times what memory takes
+// SMs may ask for before they need no bound: measured on 2026-11-29 on one H200 that 2, 4 or 8 ranks share, with 32
+// to 128 SMs together (bench/results/2026-11-30-gpu.md).
+inline constexpr double load_seconds = 2.2e-6;
+inline constexpr double most_crowded = 2.1;
+
 // Size of a piece; see plan/copy_plan.hpp.
 inline constexpr double piece_bytes = 4096;
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 
 #include "layout/device_control.hpp"
 #include "plan/copy_plan.hpp"
@@ -18,6 +19,14 @@ namespace {
 constexpr std::size_t h100_shared = 227 * 1024;
 // The kernel loads a piece two turns before it is stored, and stores of the turn before are still under way.
 constexpr int fewest_stages = 3;
+// Two stages hold what is being stored, so they bring nothing.
+constexpr int storing_stages = 2;
+constexpr std::size_t as_many_as_fit = 0;
+constexpr std::size_t some_loads[] = {as_many_as_fit, 1, 4096, 18000, 18001, 50000, 1 << 20};
+
+std::size_t on_their_way(CopyPlan const& plan) {
+  return static_cast<std::size_t>(plan.stages - storing_stages) * static_cast<std::size_t>(plan.warps) * plan.piece;
+}
 
 void check_piece(CopyPlan const& plan, std::uint32_t row_bytes) {
   ASSERT_GT(plan.piece, 0U);
@@ -38,11 +47,13 @@ void check_rings(CopyPlan const& plan, std::size_t shared_bytes) {
 
 TEST(CopyPlan, FitsEveryRowThatSuits) {
   for (std::uint32_t row_bytes = 16; row_bytes <= 1 << 17; row_bytes += 16) {
-    SCOPED_TRACE(text("row_bytes ", row_bytes));
-    CopyPlan const plan = plan_copies(row_bytes, h100_shared);
-    check_piece(plan, row_bytes);
-    check_rings(plan, h100_shared);
-    if (HasFailure()) return;
+    for (std::size_t const loads : some_loads) {
+      SCOPED_TRACE(text("row_bytes ", row_bytes, " loads ", loads));
+      CopyPlan const plan = plan_copies(row_bytes, h100_shared, loads);
+      check_piece(plan, row_bytes);
+      check_rings(plan, h100_shared);
+      if (HasFailure()) return;
+    }
   }
 }
 
@@ -52,8 +63,9 @@ TEST(CopyPlan, FitsAnySharedMemoryOrSaysThatItDoesNot) {
   for (int i = 0; i < 20000 && !HasFailure(); ++i) {
     auto const row_bytes = static_cast<std::uint32_t>(16 * random.between(1, 1 << random.between(0, 20)));
     auto const shared_bytes = static_cast<std::size_t>(random.between(0, 1 << random.between(0, 20)));
-    SCOPED_TRACE(text("row_bytes ", row_bytes, " shared_bytes ", shared_bytes));
-    CopyPlan const plan = plan_copies(row_bytes, shared_bytes);
+    std::size_t const loads = some_loads[i % std::size(some_loads)];
+    SCOPED_TRACE(text("row_bytes ", row_bytes, " shared_bytes ", shared_bytes, " loads ", loads));
+    CopyPlan const plan = plan_copies(row_bytes, shared_bytes, loads);
     EXPECT_GE(plan.warps, 1);
     if (plan.stages == 0) continue;
     check_piece(plan, row_bytes);
@@ -63,34 +75,57 @@ TEST(CopyPlan, FitsAnySharedMemoryOrSaysThatItDoesNot) {
 
 TEST(CopyPlan, RowsOfUsualModelsTravelThisWay) {
   for (std::uint32_t hidden : {2048U, 2560U, 4096U, 5120U, 7168U}) {
-    EXPECT_GT(plan_copies(hidden, h100_shared).stages, 0) << "FP8, hidden " << hidden;
-    EXPECT_GT(plan_copies(2 * hidden, h100_shared).stages, 0) << "BF16, hidden " << hidden;
+    EXPECT_GT(plan_copies(hidden, h100_shared, as_many_as_fit).stages, 0) << "FP8, hidden " << hidden;
+    EXPECT_GT(plan_copies(2 * hidden, h100_shared, as_many_as_fit).stages, 0) << "BF16, hidden " << hidden;
   }
 }
 
 TEST(CopyPlan, MoreSharedMemoryNeverMeansFewerWarps) {
   for (std::uint32_t row_bytes : {16U, 7168U, 8192U, 8208U, 14336U, 65536U}) {
-    int before = 0;
-    for (std::size_t shared_bytes = 0; shared_bytes <= 1 << 20; shared_bytes += 1024) {
-      CopyPlan const plan = plan_copies(row_bytes, shared_bytes);
-      int const moving = plan.stages > 0 ? plan.warps : 0;
-      EXPECT_GE(moving, before) << "row_bytes " << row_bytes << " shared_bytes " << shared_bytes;
-      before = moving;
+    for (std::size_t const loads : some_loads) {
+      int before = 0;
+      for (std::size_t shared_bytes = 0; shared_bytes <= 1 << 20; shared_bytes += 1024) {
+        CopyPlan const plan = plan_copies(row_bytes, shared_bytes, loads);
+        int const moving = plan.stages > 0 ? plan.warps : 0;
+        EXPECT_GE(moving, before) << "row_bytes " << row_bytes << " shared_bytes " << shared_bytes;
+        before = moving;
+      }
+      EXPECT_GT(before, 0) << "row_bytes " << row_bytes;
     }
-    EXPECT_GT(before, 0) << "row_bytes " << row_bytes;
   }
 }
 
 // Bulk copies move multiples of 16 bytes. Without a copy engine a block has no shared memory for rings.
 TEST(CopyPlan, RowsThatDoNotSuitGoWithoutStagesButNotWithoutWarps) {
   for (std::uint32_t row_bytes : {0U, 1U, 8U, 15U, 17U, 24U, 7170U, 14336U + 8U}) {
-    CopyPlan const plan = plan_copies(row_bytes, h100_shared);
+    CopyPlan const plan = plan_copies(row_bytes, h100_shared, 18000);
     EXPECT_EQ(plan.stages, 0) << row_bytes;
     EXPECT_EQ(plan.piece, 0U) << row_bytes;
     EXPECT_GE(plan.warps, 1) << row_bytes;
   }
-  EXPECT_EQ(plan_copies(14336, 0).stages, 0);
-  EXPECT_EQ(plan_copies(14336, 16).stages, 0);
+  EXPECT_EQ(plan_copies(14336, 0, as_many_as_fit).stages, 0);
+  EXPECT_EQ(plan_copies(14336, 16, as_many_as_fit).stages, 0);
+}
+
+// Half a piece more or less, or a whole one where each ring has two on their way. Not fewer than four warps, and
+// not more than as many as fit.
+TEST(CopyPlan, BringsAsManyBytesAsItIsAskedFor) {
+  SCOPED_TRACE(text("SWITCHYARD_TEST_SEED=", fresh_seed()));
+  Random random(fresh_seed());
+  for (int i = 0; i < 5000 && !HasFailure(); ++i) {
+    auto const row_bytes = static_cast<std::uint32_t>(16 * random.between(1, 4096));
+    auto const loads = static_cast<std::size_t>(random.between(1, 1 << 17));
+    SCOPED_TRACE(text("row_bytes ", row_bytes, " loads ", loads));
+    CopyPlan const widest = plan_copies(row_bytes, h100_shared, as_many_as_fit);
+    CopyPlan const plan = plan_copies(row_bytes, h100_shared, loads);
+    EXPECT_EQ(plan.piece, widest.piece);
+    EXPECT_GE(plan.warps, std::min(4, widest.warps));
+    EXPECT_LE(on_their_way(plan), on_their_way(widest));
+    std::size_t const least = std::size_t{4} * plan.piece;
+    std::size_t const asked = std::clamp(loads, least, std::max(least, on_their_way(widest)));
+    EXPECT_LE(on_their_way(plan), asked + plan.piece + plan.piece / 2);
+    EXPECT_GE(on_their_way(plan) + plan.piece, std::min(asked, on_their_way(widest)));
+  }
 }
 
 // ---- plan_pull ----

@@ -74,19 +74,20 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
                                         .grows = !setup_.plan.heap_given,
                                         .timeout = setup_.wait.timeout})),
         info_{options, communicator_.size(), host_.buffer_id, Device::cuda},
+        problem_(sm_problem(options, job().size(), connected_.ranks_per_gpu, device_)),
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,
                  .node = communicator_.job()->node(),
                  .device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
                  .control = sizes_of(options, job().size()),
-                 .wait = setup_.wait}) {
+                 .wait = setup_.wait},
+                problem_) {
     info_.options.device = device_;
-    SmProblem const problem = sm_problem(options, job().size(), connected_.ranks_per_gpu, device_);
-    sms_ = {.most = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu)),
+    sms_ = {.most = std::max(1, problem_.sms / std::max(1, problem_.ranks_per_gpu)),
             .ranks_per_gpu = connected_.ranks_per_gpu};
     agree(job(), refusal_of([&] { check_sms(options.num_sms, sms_); }));
-    num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
+    num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem_);
     job().barrier();  // all engines stand: their kernels may wait for one another
   }
 
@@ -417,6 +418,7 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
   BufferInfo info_;
   std::shared_ptr<DevicePool> pool_;  // made when the heap has too little
   RoundRooms rooms_;
+  SmProblem problem_;
   cuda::Engine engine_;
   SmShare sms_;
   int num_sms_ = 0;

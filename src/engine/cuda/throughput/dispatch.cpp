@@ -298,8 +298,10 @@ Engine::OutgoingRows Engine::prepare_rows(DispatchCall& call) {
   rows.scale_strides[0] = from.scales.stride(0);
   rows.scale_strides[1] = from.scales.stride(1);
   if (from.cast_to_fp8) cast(call, rows);
-  rows.copies =
-      plan_copies(suits_bulk_copies(rows.x.from, rows.x.stride, rows.x.bytes) ? rows.x.bytes : 0, rings_.dispatch);
+  SmProblem of_call = problem_;
+  of_call.max_tokens = from.x.size(0);
+  rows.copies = plan_copies(suits_bulk_copies(rows.x.from, rows.x.stride, rows.x.bytes) ? rows.x.bytes : 0,
+                            rings_.dispatch, enough_loads(of_call, call.workers));
   rows.x.piece = rows.copies.piece;
   return rows;
 }

@@ -45,8 +45,9 @@ constexpr std::array of_layout{NamedPhase{Stamp::started, "launch"}, NamedPhase{
 
 }  // namespace
 
-Engine::Engine(EngineResources resources)
+Engine::Engine(EngineResources resources, SmProblem const& problem)
     : resources_(std::move(resources)),
+      problem_(problem),
       heap_(resources_.device_heap),
       experts_(resources_.control.num_experts, resources_.control.num_ranks),
       control_(resources_.host_heap, control_layout(resources_.control.num_ranks, experts_.max_count())),

@@ -27,7 +27,8 @@ namespace switchyard::cuda {
 
 class Engine {
  public:
-  explicit Engine(EngineResources resources);
+  // `problem` says what plans need to know of the GPU and its ranks.
+  Engine(EngineResources resources, SmProblem const& problem);
   ~Engine();
   Engine(Engine const&) = delete;
   Engine& operator=(Engine const&) = delete;
@@ -158,6 +159,7 @@ class Engine {
   [[nodiscard]] LayoutCut cut_for_dispatch(DeviceHandle const& handle, int blocks) const;
 
   EngineResources resources_;
+  SmProblem problem_;
   std::shared_ptr<SymmetricHeap> heap_;  // in GPU memory
   ExpertSplit experts_;
   ControlArea control_;
