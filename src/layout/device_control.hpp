@@ -48,6 +48,7 @@ struct alignas(cache_line) DeviceState {
   std::uint32_t failed;         // 1: kernels return at once
   std::uint32_t blocks_done;    // of the running kernel
   std::uint32_t blocks_opened;  // of the running kernel, that have done what comes before it publishes to peers
+  std::uint32_t tokens_taken;   // of the running kernel, in addition to those that warps begin with
   std::uint64_t complete;  // number of the latest dispatch whose rows have all arrived, so that its handle is whole
 };
 

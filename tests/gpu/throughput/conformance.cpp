@@ -11,6 +11,12 @@ TEST_F(GpuConformance, OneRank) {
     run_gpu_case({.ranks = 1, .layout = layout});
 }
 
+// More tokens than warps begin with, so that warps take what others have left.
+TEST_F(GpuConformance, TokensSharedOut) {
+  for (OutputLayout const layout : {OutputLayout::flat, OutputLayout::expanded})
+    run_gpu_case({.ranks = 1, .tokens = 1500, .hidden = 64, .layout = layout});
+}
+
 // Small enough for compute-sanitizer, and large enough for every phase: rows by the copy engine, scales, padding.
 TEST_F(GpuConformance, OneRankEveryPhase) {
   for (OutputLayout const layout : {OutputLayout::flat, OutputLayout::expanded}) {

@@ -57,7 +57,9 @@ __device__ inline bool block_has_failed(Peers const& peers) {
 // fails. It counts itself all the same, so that the epoch moves on as it does on the peers.
 __device__ inline void skip_call(Peers const& peers, std::uint64_t epoch) {
   DeviceState* const state = state_of(peers);
-  if (is_last_block<Readers::own>(&state->blocks_done) && threadIdx.x == 0) state->epoch = epoch;
+  if (!is_last_block<Readers::own>(&state->blocks_done) || threadIdx.x != 0) return;
+  state->epoch = epoch;
+  state->tokens_taken = 0;
 }
 
 // Threads 0..num_ranks-1 of one block wait for the flags of all peers. Returns false in all threads if a wait

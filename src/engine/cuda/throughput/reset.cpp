@@ -40,6 +40,7 @@ void Engine::clean(Counters const& agreed) {
                           .failed = 0,
                           .blocks_done = 0,
                           .blocks_opened = 0,
+                          .tokens_taken = 0,
                           .complete = at_rest_.complete};
   check_cuda(cudaMemcpyAsync(heap_->control(heap_->rank()) + peers_.control.state, &fresh, sizeof fresh,
                              cudaMemcpyHostToDevice, stream_.get()),

@@ -49,8 +49,9 @@ static_assert(most_row_warps + 2 <= dispatch_warps, "some warp fills rows, and o
 // The ring of a warp that moves rows.
 __device__ PieceRing ring_of(DispatchKernelArgs const& args, int warp) {
   __shared__ std::uint64_t barriers[most_row_warps][most_stages];
+  __shared__ std::uint32_t tokens[most_row_warps][most_stages];
   std::byte* const stages = align_ring(dynamic_shared) + warp * shared_plan(args).ring;
-  return {args, {warp, args.row_warps}, stages, barriers[warp]};
+  return {args, {warp, args.row_warps}, {stages, barriers[warp], tokens[warp]}};
 }
 
 // Does the warp's ring lie clear of what counts? Then it starts before rows have a place to go to.
@@ -188,7 +189,10 @@ __global__ void __launch_bounds__(count_threads, 1)
   if (good && part.publishes() && threadIdx.x / 32 + 1 == dispatch_warps) return;  // it has arrived at the barrier
   if (!is_last_warp<Readers::peers>(&state->blocks_done)) return;
   stamp(args.peers, Stamp::moved);
-  if (threadIdx.x == 0) state->epoch = epoch;
+  if (threadIdx.x == 0) {
+    state->epoch = epoch;
+    state->tokens_taken = 0;
+  }
   if (!good || __any_sync(~0U, has_failed(args.peers))) return;
   bool const complete = meet_peers(args.peers, args.waiting, args.peers.control.arrived, epoch, WaitPoint::arrive);
   // A replayed graph comes with an old number.

@@ -47,6 +47,26 @@ __device__ inline bool is_inside(DispatchKernelArgs const& args, Destination con
   return false;
 }
 
+// Entry `at` of all lists, resolved. One that leads outside of a block is reported, and ends its list.
+__device__ inline DeviceRoute checked_route(DispatchKernelArgs const& args, Destination const* destinations,
+                                            std::int64_t token, std::int64_t at) {
+  bool const cached = args.start == DispatchStart::cached;
+  DeviceRoute const route =
+      cached ? args.handle.routes[at] : resolved(args, destinations, token, scratch_routes_of(args.peers)[at]);
+  return is_inside(args, destinations, route) ? route : DeviceRoute{0, -1, -1};
+}
+
+// As route_of_lane(), for a token of another block, whose routes in the handle may not be written yet.
+__device__ inline DeviceRoute unresolved_route_of_lane(DispatchKernelArgs const& args,
+                                                       Destination const* destinations, std::int64_t token,
+                                                       int first) {
+  int const lane = static_cast<int>(threadIdx.x % 32);
+  DeviceRoute route{0, -1, -1};
+  if (first + lane < args.handle.width)
+    route = checked_route(args, destinations, token, token * args.handle.width + first + lane);
+  return lane < used_routes(route) ? route : DeviceRoute{0, -1, -1};
+}
+
 // All threads of every block call this, before the block moves anything. It writes the handle's routes; a cached
 // dispatch finds them there and only checks them.
 __device__ inline void resolve_phase(DispatchKernelArgs const& args, Destination const* destinations) {
@@ -60,10 +80,8 @@ __device__ inline void resolve_phase(DispatchKernelArgs const& args, Destination
     std::uint32_t const index = i / divisor;
     std::int64_t const token = BlockTokens::token(index);
     std::int64_t const at = token * width + (i - index * divisor);
-    DeviceRoute const route =
-        cached ? args.handle.routes[at] : resolved(args, destinations, token, scratch_routes_of(args.peers)[at]);
-    bool const good = is_inside(args, destinations, route);
-    if (!cached || !good) args.handle.routes[at] = good ? route : DeviceRoute{0, -1, -1};
+    DeviceRoute const route = checked_route(args, destinations, token, at);
+    if (!cached || route.rank < 0) args.handle.routes[at] = route;
   }
   __syncthreads();
 }

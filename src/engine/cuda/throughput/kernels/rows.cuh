@@ -4,6 +4,7 @@
 #include "engine/cuda/device/block_tokens.cuh"
 #include "engine/cuda/device/stage_turn.cuh"
 #include "engine/cuda/ptx/bulk_copy.cuh"
+#include "engine/cuda/throughput/kernels/resolve.cuh"
 #include "engine/cuda/throughput/kernels/routes.cuh"
 
 namespace switchyard::cuda {
@@ -55,40 +56,82 @@ __device__ inline void move_rows_by_lanes(DispatchKernelArgs const& args, Destin
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-// A piece of a token's row. The pieces of a warp's tokens follow one another.
-struct PieceCursor {
-  std::uint32_t index = 0;   // of the warp's tokens
-  std::uint32_t offset = 0;  // in the row
+// Which tokens the warp moves, one after the other. All begin with the same number of tokens of their block. SMs
+// are not equally fast while memory is full, so of many tokens a warp then takes the next that no warp of the rank
+// has taken: so all end at the same time.
+class TokenTurns {
+ public:
+  __device__ TokenTurns(DispatchKernelArgs const& args, BlockWarp warp)
+      : args_(args),
+        warp_(warp),
+        tokens_(static_cast<std::uint32_t>(args.handle.num_tokens)),
+        own_turns_(shares_tokens(args) ? args.stages - 1 : 0x7fffffff),
+        token_(own_token(0)) {}
 
-  __device__ void advance(RowCopy const& rows) {
-    offset += rows.piece;
-    if (offset < rows.bytes) return;
-    offset = 0;
-    ++index;
+  // Where a block counts alone it knows no routes but those of its own tokens.
+  [[nodiscard]] static __device__ bool shares_tokens(DispatchKernelArgs const& args) { return !counts_alone(args); }
+  // Is there a token?
+  [[nodiscard]] __device__ bool more() const { return token_ < tokens_; }
+  [[nodiscard]] __device__ std::uint32_t token() const { return token_; }
+  // Asks for the next token before it is needed. All lanes call this and next().
+  __device__ void prepare() {
+    if (asked_ || turn_ + 1 < own_turns_) return;
+    asked_ = true;
+    // Relaxed: nothing is read because of it but what all blocks have seen before rows move.
+    if (threadIdx.x % 32 == 0) asked_token_ = atomicAdd(&state_of(args_.peers)->tokens_taken, 1U);
   }
+  __device__ void next() {
+    if (!more()) return;
+    if (turn_ + 1 < own_turns_) {
+      token_ = own_token(++turn_);
+      return;
+    }
+    prepare();
+    asked_ = false;
+    ++turn_;
+    token_ = gridDim.x * static_cast<unsigned>(warp_.count * own_turns_) + __shfl_sync(~0U, asked_token_, 0);
+  }
+
+ private:
+  [[nodiscard]] __device__ std::uint32_t own_token(int turn) const {
+    return blockIdx.x + static_cast<unsigned>(warp_.index + turn * warp_.count) * gridDim.x;
+  }
+
+  DispatchKernelArgs const& args_;
+  BlockWarp warp_;
+  std::uint32_t tokens_;
+  int own_turns_;  // more than a ring loads ahead: it does so before tokens are shared out
+  bool asked_ = false;
+  int turn_ = 0;
+  std::uint32_t token_;
+  std::uint32_t asked_token_ = 0;  // of lane 0
+};
+
+// What a warp's ring consists of, in shared memory.
+struct RingParts {
+  std::byte* stages;
+  std::uint64_t* barriers;  // by stage
+  std::uint32_t* tokens;    // by stage: whose piece it holds
 };
 
 // A warp's ring of pieces in shared memory. A piece is loaded stages - 2 turns before it is stored: by then the
-// stores of the turn before last have left their stage (bulk_wait_read<1>), so that it may be loaded again.
+// stores of the turn before last have left their stage (bulk_wait_read<1>), so that it may be loaded again. The
+// first pieces are of tokens that are known from the start.
 class PieceRing {
  public:
-  __device__ PieceRing(DispatchKernelArgs const& args, BlockWarp warp, std::byte* stages, std::uint64_t* barriers)
-      : args_(args), warp_(warp), stages_(stages), barriers_(barriers), lane_(static_cast<int>(threadIdx.x % 32)) {
-    auto const tokens = static_cast<int>(BlockTokens(args.handle.num_tokens).count);
-    if (tokens > warp.index)
-      count_ =
-          (static_cast<std::uint32_t>(tokens - warp.index) + warp.count - 1) / static_cast<unsigned>(warp.count);
-  }
+  __device__ PieceRing(DispatchKernelArgs const& args, BlockWarp warp, RingParts const& parts)
+      : args_(args), parts_(parts), lane_(static_cast<int>(threadIdx.x % 32)), tokens_(args, warp) {}
 
   // Loads the first pieces. It needs no destinations, so it may come long before the first turn.
   __device__ void start() {
-    if (count_ == 0) return;
+    if (!tokens_.more()) return;
     if (lane_ == 0) {
-      for (int stage = 0; stage < args_.stages; ++stage) ptx::barrier_init(&barriers_[stage], 1);
+      for (int stage = 0; stage < args_.stages; ++stage) ptx::barrier_init(&parts_.barriers[stage], 1);
       ptx::fence_proxy_async_shared();
     }
     __syncwarp();
     fill();
+    __syncwarp();
   }
   // For a ring that another object of the same warp has started.
   __device__ void resume() {
@@ -96,70 +139,79 @@ class PieceRing {
   }
   // Waits for what start() loads, for a warp that makes no turns: a block must not end before its copies.
   __device__ void drop() {
-    for (int turn = 0; turn < args_.stages - 2 && more(); ++turn) {
+    resume();
+    for (; more(); --under_way_) {
       static_cast<void>(wait());
-      stored_.advance(args_.x);
       turn_.advance(args_.stages);
     }
   }
 
   // Is there a turn left?
-  [[nodiscard]] __device__ bool more() const { return stored_.index < count_; }
-  [[nodiscard]] __device__ std::int64_t token() const { return token_of(stored_); }
-  [[nodiscard]] __device__ std::uint32_t offset() const { return stored_.offset; }
-  [[nodiscard]] __device__ std::uint32_t bytes() const { return bytes_of(stored_); }
+  [[nodiscard]] __device__ bool more() const { return under_way_ > 0; }
+  [[nodiscard]] __device__ std::uint32_t token() const { return parts_.tokens[turn_.stage]; }
+  [[nodiscard]] __device__ std::uint32_t offset() const { return offset_; }
+  [[nodiscard]] __device__ std::uint32_t bytes() const { return bytes_at(offset_); }
   // Waits for the piece of this turn. The wait pairs with the completion of load()'s copy.
   [[nodiscard]] __device__ std::byte const* wait() {
-    ptx::barrier_wait(&barriers_[turn_.stage], turn_.parity);
-    return stages_ + static_cast<std::size_t>(turn_.stage) * args_.x.piece;
+    ptx::barrier_wait(&parts_.barriers[turn_.stage], turn_.parity);
+    return stage(turn_.stage);
   }
   // All lanes call this when they have committed the stores of this turn.
   __device__ void advance() {
-    stored_.advance(args_.x);
+    --under_way_;
+    offset_ = offset_after(offset_);
     turn_.advance(args_.stages);
-    if (loaded_.index >= count_) return;
+    if (!tokens_.more()) return;
     ptx::bulk_wait_read<1>();
     __syncwarp();
     load();
+    tokens_.prepare();
+    __syncwarp();  // other lanes read the token that load() has noted
   }
 
  private:
-  [[nodiscard]] __device__ std::int64_t token_of(PieceCursor const& at) const {
-    return BlockTokens::token(warp_.index + static_cast<std::int64_t>(at.index) * warp_.count);
+  [[nodiscard]] __device__ std::byte* stage(int number) const {
+    return parts_.stages + static_cast<std::size_t>(number) * args_.x.piece;
   }
-  [[nodiscard]] __device__ std::uint32_t bytes_of(PieceCursor const& at) const {
-    return min(args_.x.piece, args_.x.bytes - at.offset);
+  [[nodiscard]] __device__ std::uint32_t bytes_at(std::uint32_t offset) const {
+    return min(args_.x.piece, args_.x.bytes - offset);
+  }
+  // In the row; 0: in that of the next token.
+  [[nodiscard]] __device__ std::uint32_t offset_after(std::uint32_t offset) const {
+    std::uint32_t const next = offset + args_.x.piece;
+    return next < args_.x.bytes ? next : 0;
   }
   __device__ void fill() {
 #pragma unroll 1
     for (int turn = 0; turn < args_.stages - 2; ++turn) load();
   }
   __device__ void skip_load() {
-    if (loaded_.index >= count_) return;
-    loaded_.advance(args_.x);
+    if (!tokens_.more()) return;
+    ++under_way_;
+    loads_offset_ = offset_after(loads_offset_);
     loads_.advance(args_.stages);
+    if (loads_offset_ == 0) tokens_.next();
   }
   __device__ void load() {
-    if (loaded_.index >= count_) return;
+    if (!tokens_.more()) return;
     if (lane_ == 0) {
-      std::uint64_t* const barrier = &barriers_[loads_.stage];
-      ptx::barrier_expect(barrier, bytes_of(loaded_));
-      ptx::bulk_load(stages_ + static_cast<std::size_t>(loads_.stage) * args_.x.piece,
-                     args_.x.from + token_of(loaded_) * args_.x.stride + loaded_.offset, bytes_of(loaded_),
-                     barrier);
+      std::uint64_t* const barrier = &parts_.barriers[loads_.stage];
+      parts_.tokens[loads_.stage] = tokens_.token();
+      ptx::barrier_expect(barrier, bytes_at(loads_offset_));
+      ptx::bulk_load(stage(loads_.stage), args_.x.from + tokens_.token() * args_.x.stride + loads_offset_,
+                     bytes_at(loads_offset_), barrier);
     }
     skip_load();
   }
 
   DispatchKernelArgs const& args_;
-  BlockWarp warp_;
-  std::byte* stages_;
-  std::uint64_t* barriers_;
+  RingParts parts_;
   int lane_;
-  std::uint32_t count_ = 0;  // tokens of this warp
-  PieceCursor stored_;       // of this turn
+  int under_way_ = 0;         // pieces that are loaded, or will be, and not stored yet
+  std::uint32_t offset_ = 0;  // of the piece of this turn, in its row
   StageTurn turn_;
-  PieceCursor loaded_;  // the next to load
+  TokenTurns tokens_;  // of the next piece to load
+  std::uint32_t loads_offset_ = 0;
   StageTurn loads_;
 };
 
@@ -171,7 +223,9 @@ __device__ inline void move_rows_in_bulk(DispatchKernelArgs const& args, Destina
     if (ring.offset() == 0) {
       for (int part = 0; part < 2; ++part) {
         if (part * 32 >= args.handle.width) break;
-        routes[part] = route_of_lane(args.handle, ring.token(), part * 32);
+        routes[part] = TokenTurns::shares_tokens(args)
+                           ? unresolved_route_of_lane(args, destinations, ring.token(), part * 32)
+                           : route_of_lane(args.handle, ring.token(), part * 32);
       }
     }
     std::byte const* const piece = ring.wait();
