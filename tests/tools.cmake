@@ -6,8 +6,9 @@ if(Python3_FOUND)
   add_test(NAME tools.layers_self_test COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/tools/check_layers_test.py)
   add_test(NAME tools.words_self_test COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/tools/check_words_test.py)
   add_test(NAME tools.changed_self_test COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/tools/changed_sources_test.py)
+  add_test(NAME tools.compare_self_test COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/tools/compare_test.py)
   set_tests_properties(tools.layers tools.layers_self_test tools.words_self_test tools.changed_self_test
-                       PROPERTIES TIMEOUT 60 LABELS tools)
+                       tools.compare_self_test PROPERTIES TIMEOUT 60 LABELS tools)
 endif()
 
 # The latency benchmark checks what it moves.

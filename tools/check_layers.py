@@ -20,6 +20,7 @@ ORDER = [
     ["job"],
     ["transport"],
     ["transport/faulty", "transport/libfabric", "transport/loopback"],
+    ["scale_out"],
     ["control"],
     ["call"],
     ["engine/cpu/simd", "engine/cuda/ptx"],

@@ -5,6 +5,11 @@ tools/compare.py runs it. A token goes once to every rank that holds one of its 
 weights; rows travel packed by destination, and come back to where they were packed, as in bench/mpi_alltoall.
 
     python bench/python/gloo_all_to_all.py --ranks 8 --tokens 128
+
+With --local-ranks it runs a part of the ranks, as each of several nodes does, and GLOO_SOCKET_IFNAME says by which
+interface they reach one another:
+
+    python bench/python/gloo_all_to_all.py --ranks 8 --local-ranks 4 --first-rank 4 --meeting tcp://10.0.0.1:29500
 """
 
 from __future__ import annotations
@@ -31,7 +36,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--iterations", type=int, default=10)
-    return parser.parse_args()
+    parser.add_argument("--local-ranks", type=int, help="those that this node runs; all, if not given")
+    parser.add_argument("--first-rank", type=int, default=0, help="the first of them")
+    parser.add_argument("--meeting", help="where ranks meet: tcp://HOST:PORT of the node of rank 0")
+    options = parser.parse_args()
+    if options.local_ranks and not options.meeting:
+        parser.error("--local-ranks: expected --meeting, seen none")
+    return options
 
 
 class Inputs:
@@ -102,8 +113,21 @@ class Exchange:
         back = self.packed.rows(len(self.token), 2 * o.hidden)
         dist.all_to_all_single(back, rows, self.sends, self.receives)
         of_rank = torch.zeros(o.tokens, o.ranks).scatter_add_(1, self.owners, inputs.weights)
-        terms = back.view(torch.bfloat16).float().mul_(of_rank[self.token, self.to_rank].unsqueeze(1))
-        return torch.zeros(o.tokens, o.hidden).index_add_(0, self.token, terms).bfloat16()
+        return self.sums(back.view(torch.bfloat16), of_rank[self.token, self.to_rank].unsqueeze(1))
+
+    def sums(self, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """A few tokens at a time, whose terms stay in the cache: that takes a fifth of the time of all at once."""
+        o, few = self.options, 16
+        by_token = self.token.argsort(stable=True)
+        ends = torch.searchsorted(self.token[by_token], torch.arange(0, o.tokens + few, few)).tolist()
+        out = torch.empty(o.tokens, o.hidden, dtype=torch.bfloat16)
+        for part, first in enumerate(range(0, o.tokens, few)):
+            those = by_token[ends[part] : ends[part + 1]]
+            terms = rows[those].float().mul_(weights[those])
+            count = min(few, o.tokens - first)
+            total = torch.zeros(count, o.hidden).index_add_(0, self.token[those] - first, terms)
+            out[first : first + count] = total
+        return out
 
 
 def expect(holds: bool, what: str) -> None:
@@ -161,10 +185,11 @@ def measure(exchange: Exchange, inputs: Inputs) -> dict[str, list[float]]:
     return times
 
 
-def run(rank: int, options: argparse.Namespace, meeting: str) -> None:
+def run(index: int, options: argparse.Namespace, meeting: str) -> None:
+    rank = options.first_rank + index
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.ranks))
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=options.ranks)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.ranks)
     inputs = Inputs(options, rank)
     exchange = Exchange(options)
     times = measure(exchange, inputs)
@@ -185,7 +210,9 @@ def run(rank: int, options: argparse.Namespace, meeting: str) -> None:
 def main() -> None:
     options = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(run, (options, os.path.join(folder, "meeting")), options.ranks)
+        meeting = options.meeting or f"file://{os.path.join(folder, 'meeting')}"
+        # Forked, so that PyTorch is imported once: nothing has started a thread so far.
+        mp.start_processes(run, (options, meeting), options.local_ranks or options.ranks, start_method="fork")
 
 
 if __name__ == "__main__":

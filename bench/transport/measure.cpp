@@ -34,16 +34,17 @@ void write_all(Link& link, Load const& load) {
 }  // namespace
 
 // The last credit says that all have arrived.
-double rate(Link& link, Load const& load, Ways ways, bool first) {
+double rate(Link& link, Team& team, Load const& load, Ways ways, bool first) {
   bool const writes = first || ways == Ways::both;
   bool const receives = !first || ways == Ways::both;
   meet(link);
-  std::int64_t const start = switchyard::monotonic_ns();
+  std::int64_t const start = team.align();
   if (writes) write_all(link, load);
-  double const seconds = seconds_since(start);
+  double const mine = seconds_since(start);
   if (receives) link.await_arrivals(Kind::data, load.writes);
+  double const seconds = team.slowest(mine);
   meet(link);
-  return writes ? static_cast<double>(load.writes * load.bytes) / seconds / 1e9 : 0;
+  return static_cast<double>(load.writes * load.bytes) * team.size() / seconds / 1e9;
 }
 
 double half_round_trip(Link& link, std::size_t bytes, std::size_t trips, bool first) {

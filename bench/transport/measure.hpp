@@ -1,9 +1,10 @@
-// Rates and times of one link. Both processes call the same functions in the same order.
+// Rates and times of the links of a team. All processes of both sides call the same functions in the same order.
 #pragma once
 
 #include <cstddef>
 
 #include "link.hpp"
+#include "team.hpp"
 
 namespace transport_rate {
 
@@ -16,9 +17,10 @@ struct Load {
   std::size_t writes = 0;
 };
 
-// Gigabytes (1e9) a second that one process sends, from its first write until it knows that all have arrived. With
-// Ways::one the second process writes nothing, and returns 0.
-double rate(Link& link, Load const& load, Ways ways, bool first);
+// Gigabytes (1e9) a second that this side sends, all links together, from the moment when all its processes are
+// ready until the last one knows that all of its writes have arrived. With Ways::one the second side writes
+// nothing, and its number means nothing.
+double rate(Link& link, Team& team, Load const& load, Ways ways, bool first);
 
 // Microseconds from a write until its bytes are known at the other side: half of a round trip, the median of
 // `trips`.
