@@ -48,7 +48,8 @@ void record_stream(void const* data, std::uintptr_t cuda_stream) noexcept;
 // caches. It replaces what was set before, may be called by any thread that makes a call, and must not make one.
 void on_memory_shortage(std::function<void()> relief);
 
-// All ranks must pass equal max_tokens, hidden, num_experts, top_k and engine; the constructor checks that.
+// All ranks must pass equal max_tokens, hidden, num_experts, top_k and engine, and those that say so below; the
+// constructor checks that.
 struct BufferOptions {
   std::int64_t max_tokens = 0;  // most tokens that any rank dispatches in one call
   std::int64_t hidden = 0;      // H: elements of a token
@@ -78,6 +79,10 @@ struct BufferOptions {
   // refuses throws at once; the others throw from their next call or wait for an event, and the buffer has failed
   // until reset(). All ranks must pass the same.
   bool errors_at_once = true;
+  // Jobs of several nodes: what a combine sends from one node to another, which is the sum of a token's rows there.
+  // False: it is rounded to the dtype of the outputs, which is half of the bytes or fewer; true: it stays f32, so
+  // that every output is rounded once, at the end. All ranks must pass the same. Without effect on one node.
+  bool f32_partials = false;
 };
 
 enum class OutputLayout : std::uint8_t {
@@ -117,6 +122,9 @@ struct Layout {
   Tensor num_tokens_per_rank;    // [R] i32: rows that this rank sends to each rank
   Tensor num_tokens_per_expert;  // [E] i32
   Tensor is_token_in_rank;       // [N, R] u8
+  // [nodes] i32: tokens with an expert on a node, which cross to it once each; the own node counts as any other.
+  // Not given where all ranks are on one node.
+  Tensor num_tokens_per_node{};
 };
 
 // The same as Buffer::get_layout for num_experts that are split over num_ranks. It needs no ranks at all;

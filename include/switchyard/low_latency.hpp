@@ -39,7 +39,8 @@ struct LowLatencyOptions {
   std::chrono::milliseconds timeout{0};
   // What happens when a peer ends or misses a deadline. false: the call throws, as in Buffer. true: the peer is
   // masked, and only its tokens are lost; the constructor does so, too, and other collectives of the communicator
-  // then throw PeerLost.
+  // then throw PeerLost. In a job of several nodes the constructor throws, and a rank that is lost also costs the
+  // tokens that go through it; see docs/low-latency.md, "Between nodes".
   bool mask_late_peers = false;
   EngineKind engine = EngineKind::automatic;
   int num_workers = 0;  // CPU engine, as in BufferOptions
@@ -142,7 +143,9 @@ struct LowLatencyCombineArgs {
   // A coded combine writes its codes into the tensor of outputs(), so x must be another one.
   CombineCoding coding = CombineCoding::none;
   // [N, H] in the dtype of x, rows may be strided. Sums are taken in f32, in slot order (expert_major) or by rank
-  // (rank_major). A slot whose rank is masked adds nothing.
+  // (rank_major). A slot whose rank is masked adds nothing. Over nodes the sum is a tree: within each node in that
+  // order, then the nodes in theirs, where sums of other nodes have been rounded to the dtype of x, and coded if
+  // the combine is.
   TensorView out{};
   TensorView wait_ns_per_source{};  // [R] i64, as in a dispatch
   int num_workers = 0;
@@ -150,9 +153,9 @@ struct LowLatencyCombineArgs {
   std::uintptr_t cuda_stream = 0;
 };
 
-// The receive half of a call, which waits for what the peers send. To be called once (later calls do nothing),
-// before this buffer's next call of the same kind; on the CUDA engine with the stream that it is to run on. Between
-// the halves nothing runs.
+// The receive half of a call, which waits for what the peers send; over nodes also for the receive halves of its
+// rail neighbours. To be called once (later calls do nothing), before this buffer's next call of the same kind; on
+// the CUDA engine with the stream that it is to run on. Between the halves nothing runs.
 using ReceiveHook = std::function<void(std::uintptr_t cuda_stream)>;
 
 // Calls are collective unless they say otherwise: all ranks that are not masked make the same calls in the same

@@ -2,6 +2,7 @@
 // need any of it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -27,6 +28,19 @@ void gate(Buffer& buffer);
 // - get_layout: launch, count.
 // CPU engine: empty.
 [[nodiscard]] std::vector<PhaseTime> phases(Buffer const& buffer);
+
+// What this rank has written to other nodes since the buffer was made: rows and what goes with them, letters that
+// open calls, and credits, which have no bytes. A packet's own header does not count.
+struct WireCount {
+  std::uint64_t writes = 0;
+  std::uint64_t bytes = 0;
+  // [i]: writes of 2^i bytes to below 2^(i+1); those of 0 and of 1 byte are in [0].
+  std::array<std::uint64_t, 32> writes_by_size{};
+};
+
+// Zeros in a job of one node. Not while a call is under way.
+[[nodiscard]] WireCount wire_count(Buffer const& buffer);
+[[nodiscard]] WireCount wire_count(LowLatencyBuffer const& buffer);
 
 // Collective. CUDA engine: what is queued on `cuda_stream` (a cudaStream_t) from here on starts together on all
 // ranks. CPU engine: returns when every rank has called it. Throws Timeout or PeerLost.

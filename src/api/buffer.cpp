@@ -15,11 +15,17 @@ std::shared_ptr<detail::ThroughputEngine> draining(std::shared_ptr<detail::Throu
   return {raw, [engine = std::move(engine)](detail::ThroughputEngine*) { engine->drain(); }};
 }
 
+std::shared_ptr<detail::ThroughputEngine> make_engine(Communicator const& communicator,
+                                                      BufferOptions const& options) {
+  EngineRow const& engine = choose_engine(*communicator.job(), "BufferOptions", options.engine);
+  require_reach(*communicator.job(), engine, engine.throughput_over_nodes, "BufferOptions");
+  return engine.make_throughput(communicator, options);
+}
+
 }  // namespace
 
 Buffer::Buffer(Communicator const& communicator, BufferOptions const& options)
-    : state_(draining(choose_engine(*communicator.job(), "BufferOptions", options.engine)
-                          .make_throughput(communicator, options))) {}
+    : state_(draining(make_engine(communicator, options))) {}
 
 Layout Buffer::get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) const {
   return state_->get_layout(topk_idx, cuda_stream);

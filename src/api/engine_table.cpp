@@ -27,7 +27,8 @@ constexpr std::array table {
             cuda_tools},
 #endif
       EngineRow {
-    EngineKind::cpu, "cpu", runs_anywhere, detail::make_cpu_throughput, detail::make_cpu_low_latency, nullptr
+    EngineKind::cpu, "cpu", runs_anywhere, detail::make_cpu_throughput, detail::make_cpu_low_latency, nullptr, true,
+        true  // both modes span nodes
   }
 };
 
@@ -59,7 +60,6 @@ std::string why_no_engine(EngineKind kind) {
 }
 
 EngineRow const& choose_engine(Job& job, std::string_view options, EngineKind wish) {
-  job.require_one_node(options);
   EngineKind kind = EngineKind::cpu;
   agree(job, refusal_of([&] { kind = chosen_here(wish); }));
   auto const all = gather(job, "engine", kind);
@@ -70,6 +70,10 @@ EngineRow const& choose_engine(Job& job, std::string_view options, EngineKind wi
                           {.rank = static_cast<int>(rank), .phase = "construction"});
   }
   return *find(kind);
+}
+
+void require_reach(Job const& job, EngineRow const& engine, bool over_nodes, std::string_view options) {
+  if (!over_nodes) job.require_one_node(fmt::format("{}: engine {}", options, engine.name));
 }
 
 GpuTools const* gpu_tools() noexcept {

@@ -13,6 +13,14 @@ std::vector<PhaseTime> phases(Buffer const& buffer) {
   return buffer.state()->phases();
 }
 
+WireCount wire_count(Buffer const& buffer) {
+  return buffer.state()->wire_count();
+}
+
+WireCount wire_count(LowLatencyBuffer const& buffer) {
+  return buffer.state()->wire_count();
+}
+
 void gate(LowLatencyBuffer& buffer, std::uintptr_t cuda_stream) {
   buffer.state()->gate(cuda_stream);
 }

@@ -51,6 +51,15 @@ constexpr std::array table{
                 "what carries data between nodes; auto: the best one here"},
     SettingInfo{Setting::fabric_nics, "SWITCHYARD_FABRIC_NICS", "auto", "auto, or names or addresses with commas",
                 "NICs that carry data between nodes; auto: all of a fabric, or one of TCP"},
+    SettingInfo{Setting::chunk_bytes, "SWITCHYARD_CHUNK_BYTES", "0", "0..1073741824",
+                "bytes of rows that leave for another node in one write; 0: 262144, less in jobs of many nodes"},
+    SettingInfo{Setting::chunk_slots, "SWITCHYARD_CHUNK_SLOTS", "0", "0..64",
+                "chunks that may be under way from one rank to another; 0: 4"},
+    SettingInfo{Setting::transport, "SWITCHYARD_TRANSPORT", "auto", "auto|libfabric|loopback",
+                "what writes between nodes; loopback: for ranks that are threads of one process, which auto sees"},
+    SettingInfo{Setting::faults, "SWITCHYARD_FAULTS", "0", "0..4294967295",
+                "for tests: more than 0 is the seed of what goes wrong between nodes on purpose: delays, writes in "
+                "any order, too little room"},
 };
 
 constexpr std::string_view prefix = "SWITCHYARD_";
@@ -58,7 +67,7 @@ constexpr std::string_view prefix = "SWITCHYARD_";
 // Variables with our prefix that are no settings: where a process stands in its job (bootstrap/environment.hpp),
 // where CMake finds an installed library, and what the tools and tests of our source tree read or a user may export
 // for them.
-constexpr std::array<std::string_view, 20> other_variables{
+constexpr std::array<std::string_view, 21> other_variables{
     "SWITCHYARD_RANK",         "SWITCHYARD_WORLD_SIZE",
     "SWITCHYARD_STORE",        "SWITCHYARD_TOKEN",
     "SWITCHYARD_ROOT",         "SWITCHYARD_DIR",
@@ -69,6 +78,7 @@ constexpr std::array<std::string_view, 20> other_variables{
     "SWITCHYARD_SANITIZE",     "SWITCHYARD_TEST_SCALE",
     "SWITCHYARD_TEST_SEED",    "SWITCHYARD_UNITY",
     "SWITCHYARD_PYTHON",       "SWITCHYARD_FABRIC",
+    "SWITCHYARD_TEST_NODES",
 };
 
 bool one_of(std::string_view words, std::string_view value) {

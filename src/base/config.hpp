@@ -27,7 +27,11 @@ enum class Setting : unsigned char {
   heap_bytes,
   libfabric,
   fabric_provider,
-  fabric_nics
+  fabric_nics,
+  chunk_bytes,
+  chunk_slots,
+  transport,
+  faults
 };
 
 struct SettingInfo {

@@ -22,6 +22,11 @@ class Deadline {
     auto const left = std::chrono::duration_cast<std::chrono::milliseconds>(end_ - Clock::now());
     return std::max(left, std::chrono::milliseconds{0});
   }
+  [[nodiscard]] Deadline later_by(std::chrono::milliseconds more) const {
+    Deadline later = *this;
+    later.end_ += std::min(more, longest_timeout);
+    return later;
+  }
 
  private:
   Clock::time_point end_;

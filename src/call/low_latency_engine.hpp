@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "switchyard/low_latency.hpp"
+#include "switchyard/measure.hpp"
 
 namespace switchyard::detail {
 
@@ -76,6 +77,7 @@ class LowLatencyEngine : public std::enable_shared_from_this<LowLatencyEngine> {
   virtual void drain() noexcept = 0;
   // See switchyard/measure.hpp.
   virtual void gate(std::uintptr_t cuda_stream) = 0;
+  [[nodiscard]] virtual WireCount wire_count() const { return {}; }
 
   [[nodiscard]] virtual EngineKind engine() const noexcept = 0;
   [[nodiscard]] virtual Communicator const& communicator() const noexcept = 0;

@@ -8,7 +8,10 @@
 #include "base/config.hpp"
 #include "base/deadline.hpp"
 #include "call/views.hpp"
+#include "layout/fp8.hpp"
 #include "layout/routes.hpp"
+#include "layout/scale_out/dispatch_format.hpp"
+#include "layout/served_ranks.hpp"
 #include "memory/host_limits.hpp"
 #include "node/agreement.hpp"
 
@@ -16,14 +19,51 @@ namespace switchyard {
 
 namespace {
 
-BufferSetup setup_of(BufferOptions const& options, int num_ranks) {
-  check_options(options, num_ranks);
+MachineShare share_of(Job const& job, int cores) {
+  Topology const& topology = job.topology();
+  int const node = topology.node_of(job.rank());
+  return {.num_ranks = job.size(),
+          .local_ranks = topology.num_ranks_of(node),
+          .served = ServedRanks(topology, node).most(),
+          .cores = cores};
+}
+
+// What one token may need at most of a chunk: rows of f32, or of bytes with their scales.
+std::size_t least_chunk(BufferOptions const& options, Topology const& topology) {
+  ExpertSplit const experts(options.num_experts, topology.num_ranks());
+  auto const hidden = static_cast<std::size_t>(options.hidden);
+  std::size_t least = 0;
+  for (int node = 0; node < topology.num_nodes(); ++node) {
+    scale_out::NodeExperts const there(topology, experts, node);
+    least =
+        std::max(least, scale_out::least_dispatch_chunk(
+                            {.layout = OutputLayout::expanded,
+                             .top_k = max_top_k,
+                             .weights = true,
+                             .row_bytes = hidden * sizeof(float),
+                             .scale_bytes = static_cast<std::size_t>(scale_groups(options.hidden)) * sizeof(float),
+                             .max_tokens = options.max_tokens},
+                            there));
+  }
+  return least;
+}
+
+RingPlan rings_of(BufferOptions const& options, Topology const& topology) {
+  if (topology.num_nodes() == 1) return {};
+  return plan_rings(topology, least_chunk(options, topology),
+                    {.chunk_bytes = static_cast<std::size_t>(config_number(Setting::chunk_bytes)),
+                     .slots = static_cast<int>(config_number(Setting::chunk_slots))});
+}
+
+BufferSetup setup_of(BufferOptions const& options, Job const& job) {
+  check_options(options, job.size());
   int const cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::chrono::milliseconds const usual{config_number(Setting::timeout_ms)};
   BufferSetup setup;
   BufferOptions wanted = options;
   if (wanted.heap_bytes == 0) wanted.heap_bytes = static_cast<std::size_t>(config_number(Setting::heap_bytes));
-  setup.plan = plan_buffer(wanted, {.num_ranks = num_ranks, .cores = cores}, config_number(Setting::spin_us));
+  setup.plan = plan_buffer(wanted, share_of(job, cores), config_number(Setting::spin_us));
+  setup.rings = rings_of(options, job.topology());
   setup.wait = {.timeout = options.timeout.count() > 0 ? options.timeout : usual,
                 .spin = setup.plan.spin,
                 .yields = setup.plan.yields};
@@ -55,9 +95,9 @@ void check_options(BufferOptions const& options, int num_ranks) {
   check_workers(options.num_workers);
 }
 
-BufferSetup agree_on_setup(RankGroup& ranks, BufferOptions const& options) {
+BufferSetup agree_on_setup(Job& job, BufferOptions const& options) {
   BufferSetup setup;
-  agree(ranks, refusal_of([&] { setup = setup_of(options, ranks.size()); }));
+  agree(job, refusal_of([&] { setup = setup_of(options, job); }));
   return setup;
 }
 
@@ -65,9 +105,9 @@ HostBounds agree_on_host_bounds(RankGroup& ranks) {
   return {.memory = machine_memory(), .address_space = least_of(ranks, free_address_space())};
 }
 
-BufferSetup agree_on_host_setup(RankGroup& ranks, BufferOptions const& options) {
-  BufferSetup setup = agree_on_setup(ranks, options);
-  setup.plan = fit_into_host(setup.plan, agree_on_host_bounds(ranks), ranks.size());
+BufferSetup agree_on_host_setup(Job& job, BufferOptions const& options) {
+  BufferSetup setup = agree_on_setup(job, options);
+  setup.plan = fit_into_host(setup.plan, agree_on_host_bounds(job), job.node()->size());
   return setup;
 }
 

@@ -2,8 +2,10 @@
 #pragma once
 
 #include "control/signals.hpp"
+#include "job/job.hpp"
 #include "node/rank_group.hpp"
 #include "plan/buffer_plan.hpp"
+#include "plan/ring_plan.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard {
@@ -13,14 +15,15 @@ void check_options(BufferOptions const& options, int num_ranks);
 
 struct BufferSetup {
   BufferPlan plan;
+  RingPlan rings;  // of a job of several nodes
   WaitPolicy wait;
 };
 
 // Collective: checks and plans. When one rank must refuse, all throw its error.
-BufferSetup agree_on_setup(RankGroup& ranks, BufferOptions const& options);
+BufferSetup agree_on_setup(Job& job, BufferOptions const& options);
 // Collective: what bounds heaps in host memory, the same on all ranks.
 HostBounds agree_on_host_bounds(RankGroup& ranks);
-// The same for a heap in host memory: it becomes no larger than what every rank may map of all ranks' heaps.
-BufferSetup agree_on_host_setup(RankGroup& ranks, BufferOptions const& options);
+// The same for a heap in host memory: it becomes no larger than what every rank may map of all heaps of its node.
+BufferSetup agree_on_host_setup(Job& job, BufferOptions const& options);
 
 }  // namespace switchyard

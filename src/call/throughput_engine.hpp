@@ -61,6 +61,7 @@ class ThroughputEngine : public std::enable_shared_from_this<ThroughputEngine> {
   // See switchyard/measure.hpp. An engine that runs in the calling thread has nothing to release or to report.
   virtual void gate() {}
   [[nodiscard]] virtual std::vector<PhaseTime> phases() const { return {}; }
+  [[nodiscard]] virtual WireCount wire_count() const { return {}; }
 
   // Throws Unsupported where asynchronous calls do not run on a Stream.
   virtual Stream& stream() = 0;

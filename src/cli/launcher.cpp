@@ -106,7 +106,9 @@ class PortPipe {
 class Supervisor {
  public:
   Supervisor(LaunchOptions const& options, std::function<int(RankContext const&)> const& body)
-      : options_(options), body_(body), barrier_(SharedBarrier::create(options.ranks)) {}
+      : options_(options),
+        body_(body),
+        barrier_(options.nodes == 1 ? SharedBarrier::create(options.ranks) : nullptr) {}
   ~Supervisor() { kill_all(); }
   Supervisor(Supervisor const&) = delete;
   Supervisor& operator=(Supervisor const&) = delete;
@@ -141,9 +143,12 @@ class Supervisor {
 
 void Supervisor::start() {
   RankContext context{.size = options_.ranks, .address = {}, .token = random_token(), .barrier = barrier_.get()};
+  auto const node_by_rank = divide_into_nodes(options_.ranks, options_.nodes);
   std::fflush(nullptr);  // or the children would print it again
   pid_t const parent = ::getpid();
   for (; context.rank < options_.ranks; ++context.rank) {
+    if (options_.nodes > 1)
+      context.node = fmt::format("node {}", node_by_rank[static_cast<std::size_t>(context.rank)]);
     pid_t const pid = check_call(::fork(), "fork of a rank");
     if (pid == 0) run_child(context, parent);
     children_.push_back({.pid = pid, .running = true});
@@ -191,7 +196,7 @@ void Supervisor::reap() {
 void Supervisor::on_failure(std::size_t rank) {
   if (first_failed_) return;
   first_failed_ = rank;
-  barrier_->abandon(static_cast<int>(rank));
+  if (barrier_) barrier_->abandon(static_cast<int>(rank));
   if (!next_step_) next_step_.emplace(options_.grace);
 }
 
@@ -250,6 +255,15 @@ int Supervisor::report() const {
 }
 
 }  // namespace
+
+std::vector<int> divide_into_nodes(int ranks, int nodes) {
+  std::vector<int> node_by_rank;
+  for (int node = 0; node < nodes; ++node) {
+    int const count = ranks / nodes + (node < ranks % nodes ? 1 : 0);
+    node_by_rank.resize(node_by_rank.size() + static_cast<std::size_t>(count), node);
+  }
+  return node_by_rank;
+}
 
 int run_local_ranks(LaunchOptions const& options, std::function<int(RankContext const&)> const& body) {
   Supervisor supervisor(options, body);

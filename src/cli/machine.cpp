@@ -87,6 +87,10 @@ nlohmann::ordered_json to_json(Machine const& machine) {
   return {{"cpu", machine.cpu_model}, {"cores", machine.cores}, {"memory_bytes", machine.memory_bytes}};
 }
 
+std::string machine_id() {
+  return first_line("/proc/sys/kernel/random/boot_id");
+}
+
 std::int64_t available_memory() {
   return std::min(kib_field("/proc/meminfo", "MemAvailable:"), left_in_groups());
 }

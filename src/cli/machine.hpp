@@ -15,6 +15,9 @@ struct Machine {
 Machine describe_machine();
 nlohmann::ordered_json to_json(Machine const& machine);
 
+// The same for all processes of this machine, until it is started again.
+std::string machine_id();
+
 // Bytes that this process may still take: MemAvailable, or what its control groups leave, whichever is less.
 std::int64_t available_memory();
 

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string_view>
 
@@ -57,6 +58,7 @@ std::string show(std::size_t term, std::int64_t value) {
 void announce_to(Link const& link, Announcement const& mine, int peer) {
   Announce& announce = link.control.announce(peer, link.rank, mine.epoch);
   announce.status = mine.refusal ? static_cast<std::uint32_t>(mine.refusal->code) : 0;
+  announce.trouble = mine.trouble ? 1 : 0;
   std::memcpy(announce.terms, mine.terms.values.data(), sizeof announce.terms);
   announce.x_offset = mine.x_offset;
   announce.weights_offset = mine.weights_offset;
@@ -67,13 +69,41 @@ void announce_to(Link const& link, Announcement const& mine, int peer) {
   link.signals.publish(peer, announce.epoch, mine.epoch);  // pairs with the wait in open_call()
 }
 
-// The first refusal by rank. Every rank finds the same one.
-std::optional<std::pair<int, Refusal>> find_refusal(Link const& link, std::uint64_t epoch) {
+// What a rank of the job announced, here or by letter.
+struct Heard {
+  std::uint32_t status;
+  std::int64_t const* terms;
+  char const* text;
+};
+
+Heard heard_from(Link const& link, int rank, std::uint64_t epoch) {
+  auto const [local, index] = link.job.served().place_of(rank);
+  Announce const& announce = link.control.announce(link.rank, local, epoch);
+  if (index == 0) return {announce.status, announce.terms, announce.text};
+  // Without trouble it asks what the rank that serves it asks.
+  if (announce.trouble == 0) return {0, announce.terms, ""};
+  PassedOn const& passed_on = link.control.passed_on(local, index, epoch);
+  return {passed_on.status, passed_on.terms, passed_on.text};
+}
+
+// What is said of ranks of other nodes is alike, too, unless there is trouble.
+bool all_ask_the_same(Link const& link, std::uint64_t epoch) {
+  Announce const& first = link.control.announce(link.rank, 0, epoch);
   for (int rank = 0; rank < link.num_ranks; ++rank) {
     Announce const& announce = link.control.announce(link.rank, rank, epoch);
-    if (announce.status == 0) continue;
-    Refusal refusal{static_cast<ErrorCode>(announce.status),
-                    fmt::format("rank {}: {}", rank, get_text(announce.text, sizeof announce.text))};
+    if (announce.status != 0 || announce.trouble != 0 || !std::ranges::equal(announce.terms, first.terms))
+      return false;
+  }
+  return true;
+}
+
+// The first refusal by rank. Every rank finds the same one.
+std::optional<std::pair<int, Refusal>> find_refusal(Link const& link, std::uint64_t epoch) {
+  for (int rank = 0; rank < link.job.num_ranks(); ++rank) {
+    Heard const heard = heard_from(link, rank, epoch);
+    if (heard.status == 0) continue;
+    Refusal refusal{static_cast<ErrorCode>(heard.status),
+                    fmt::format("rank {}: {}", rank, get_text(heard.text, text_bytes))};
     return std::pair{rank, std::move(refusal)};
   }
   return std::nullopt;
@@ -81,9 +111,9 @@ std::optional<std::pair<int, Refusal>> find_refusal(Link const& link, std::uint6
 
 // The first term, by rank, that differs from rank 0's.
 std::optional<std::pair<int, Refusal>> find_difference(Link const& link, std::uint64_t epoch) {
-  Announce const& first = link.control.announce(link.rank, 0, epoch);
-  for (int rank = 1; rank < link.num_ranks; ++rank) {
-    Announce const& other = link.control.announce(link.rank, rank, epoch);
+  Heard const first = heard_from(link, 0, epoch);
+  for (int rank = 1; rank < link.job.num_ranks(); ++rank) {
+    Heard const other = heard_from(link, rank, epoch);
     for (std::size_t term = 0; term < num_terms; ++term) {
       if (other.terms[term] == first.terms[term]) continue;
       return std::pair{rank,
@@ -104,6 +134,7 @@ void open_call(Link const& link, Announcement const& announcement) {
     link.signals.wait(link.control.announce(link.rank, peer, announcement.epoch).epoch,
                       {peer, announcement.epoch, announcement.phase}, deadline);
   }
+  if (all_ask_the_same(link, announcement.epoch)) return;
   auto trouble = find_refusal(link, announcement.epoch);
   if (!trouble) trouble = find_difference(link, announcement.epoch);
   if (!trouble) return;

@@ -10,6 +10,7 @@
 #include "base/refusal.hpp"
 #include "control/control_area.hpp"
 #include "control/signals.hpp"
+#include "layout/node_in_job.hpp"
 #include "switchyard/dtype.hpp"
 
 namespace switchyard {
@@ -42,6 +43,8 @@ struct Announcement {
   char const* phase = "";
   CallTerms terms{};
   std::optional<Refusal> refusal{};  // why this rank cannot take part; every rank throws it
+  // A rank of another node that this one serves refuses, or was asked something else: PassedOn says what.
+  bool trouble = false;
   // Combine: where the expert outputs, their top-k weights and their row weights begin in this rank's heap; -1:
   // none.
   std::int64_t x_offset = -1;
@@ -52,12 +55,14 @@ struct Announcement {
   std::int64_t block_rows = -1;
 };
 
-// The control blocks of all ranks, and the way to signal and to wait, as one rank sees them.
+// The control blocks of all ranks of a node, and the way to signal and to wait, as one rank sees them. Ranks here
+// are local ranks, those of `job` are the job's.
 struct Link {
   ControlArea const& control;
   Signals& signals;
   int rank;
   int num_ranks;
+  NodeInJob const& job;
 };
 
 // Collective. What a peer is to read along with the announcement (its counts, say) must lie in its control block

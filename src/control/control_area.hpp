@@ -25,19 +25,29 @@ class ControlArea {
   [[nodiscard]] Answer& answer(int owner, int writer) const { return part<Answer>(owner, layout_.answers, writer); }
   [[nodiscard]] Flag& arrived(int owner, int writer) const { return part<Flag>(owner, layout_.arrived, writer); }
   [[nodiscard]] Flag& done(int owner, int writer) const { return part<Flag>(owner, layout_.done, writer); }
-  [[nodiscard]] std::span<std::int64_t> counts(int owner, int writer, std::uint64_t epoch) const {
-    return {row(owner, layout_.counts, layout_.slots, place(writer, epoch)), layout_.slots};
+  // `served`: place of the source among the ranks that `writer` serves; 0: itself.
+  [[nodiscard]] std::span<std::int64_t> counts(int owner, int writer, std::uint64_t epoch, int served = 0) const {
+    return {row(owner, layout_.counts, layout_.slots, source(place(writer, epoch), served)), layout_.slots};
   }
   [[nodiscard]] std::span<std::int64_t> totals(int owner, int writer, std::uint64_t epoch) const {
     return {row(owner, layout_.totals, layout_.total_slots, place(writer, epoch)), layout_.ranks};
   }
-  [[nodiscard]] std::span<std::int64_t> starts(int owner, int writer) const {
-    return {row(owner, layout_.starts, layout_.slots, writer), layout_.slots};
+  // `served`: place of the source among the ranks that `owner` serves.
+  [[nodiscard]] std::span<std::int64_t> starts(int owner, int writer, int served = 0) const {
+    return {row(owner, layout_.starts, layout_.slots, source(writer, served)), layout_.slots};
+  }
+  // Written by `owner` itself, of the ranks of other nodes that it serves: `served` from 1 on.
+  [[nodiscard]] PassedOn& passed_on(int owner, int served, std::uint64_t epoch) const {
+    int const others = static_cast<int>(layout_.served) - 1;
+    return part<PassedOn>(owner, layout_.passed_on, static_cast<int>(epoch % 2) * others + served - 1);
   }
 
  private:
   [[nodiscard]] int place(int writer, std::uint64_t epoch) const {
     return static_cast<int>(epoch % 2 * layout_.ranks) + writer;
+  }
+  [[nodiscard]] int source(int place, int served) const {
+    return place * static_cast<int>(layout_.served) + served;
   }
   template <typename T>
   T& part(int owner, std::size_t offset, int index) const {

@@ -13,6 +13,7 @@
 
 #include "base/check.hpp"
 #include "base/interrupt.hpp"
+#include "control/idling.hpp"
 #include "control/signal_delay.hpp"
 
 namespace switchyard {
@@ -57,11 +58,42 @@ std::string get_text(char const* field, std::size_t bytes) {
   return {field, ::strnlen(field, bytes)};
 }
 
-Signals::Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<Node> node, WaitPolicy policy)
-    : heap_(std::move(heap)), node_(std::move(node)), policy_(policy) {}
+Signals::Signals(std::shared_ptr<SymmetricHeap> heap, std::shared_ptr<Node> node, WaitPolicy policy,
+                 Surroundings around)
+    : heap_(std::move(heap)), node_(std::move(node)), policy_(policy), around_(std::move(around)) {}
 
 ControlHeader& Signals::header(int rank) const noexcept {
   return *reinterpret_cast<ControlHeader*>(heap_->control(rank));
+}
+
+Member const& Signals::member(int local_rank) const noexcept {
+  return node_->members()[static_cast<std::size_t>(local_rank)];
+}
+
+// A rank of the job, which may be of another node, whose number is not known here.
+std::string Signals::name_of(int rank) const {
+  auto const& members = node_->members();
+  auto const found = std::ranges::find(members, rank, &Member::rank);
+  return found == members.end() ? fmt::format("rank {}", rank) : found->text();
+}
+
+// Over nodes a rank is mostly late because it waits for one of another node. That wait began at about the same time
+// and names the rank that is to blame, so it must be the first to end.
+std::chrono::milliseconds Signals::grace() const noexcept {
+  if (self().node < 0) return std::chrono::milliseconds{0};
+  return std::clamp(policy_.timeout / 4, std::chrono::milliseconds{200}, std::chrono::milliseconds{5000});
+}
+
+void Signals::say_held_up(Member const& culprit) noexcept {
+  // Relaxed, as in to_blame_for(): the word is all there is to it.
+  header(heap_->rank()).held_up.store(held_up_word(culprit), std::memory_order_relaxed);
+  if (around_.on_held_up) around_.on_held_up(culprit);
+}
+
+// The peer, or whom it says that it waits for.
+Member Signals::to_blame_for(int peer) const noexcept {
+  auto const culprit = held_up_in(header(peer).held_up.load(std::memory_order_relaxed), policy_.timeout);
+  return culprit && culprit->rank != self().rank ? *culprit : member(peer);
 }
 
 void ring_doorbell(SymmetricHeap const& heap, int peer) noexcept {
@@ -108,15 +140,41 @@ void Signals::sleep(Condition const& arrived, Deadline const& deadline) const no
   own.sleepers.fetch_sub(1, std::memory_order_relaxed);  // a peer that reads the old value wakes us once too often
 }
 
+// The other ranks of the node wait for this one, so they are to know what stops it.
+void Signals::make_progress() {
+  try {
+    around_.idle();
+  } catch (Error const& error) {
+    fail(error);
+  }
+}
+
 WaitResult Signals::await(int peer, Condition const& arrived, Deadline const& deadline) {
-  if (spin(arrived)) return WaitResult::arrived;
+  if (!around_.idle && spin(arrived)) return WaitResult::arrived;
+  Deadline const end = deadline.later_by(grace());
+  Deadline next_look(policy_.nap);
+  Idling idling;
+  HeldUp held_up;
   while (!arrived()) {
     check_usable();
-    // The peer may have published before it went. And if this rank was held up itself, what it waits for may be
-    // there.
-    if (node_->is_lost(peer)) return arrived() ? WaitResult::arrived : WaitResult::lost;
-    if (deadline.expired()) return arrived() ? WaitResult::arrived : WaitResult::timed_out;
-    sleep(arrived, deadline);
+    // The peer may have published before it went, or reported why it goes. And if this rank was held up itself,
+    // what it waits for may be there.
+    if (node_->is_lost(peer)) {
+      if (arrived()) return WaitResult::arrived;
+      check_usable();
+      return WaitResult::lost;
+    }
+    if (end.expired()) return arrived() ? WaitResult::arrived : WaitResult::timed_out;
+    if (around_.idle) {
+      Member const culprit = to_blame_for(peer);
+      if (held_up.is_to_be_said(culprit, deadline, policy_.timeout)) say_held_up(culprit);
+      make_progress();
+      if (!arrived()) idling.rest();
+      if (!next_look.expired()) continue;  // turns are short, and to ask for interrupts may take a lock
+      next_look = Deadline(policy_.nap);
+    } else {
+      sleep(arrived, end);
+    }
     // What arrived along with the operating system's signal counts: the call goes on, and its caller handles the
     // signal afterwards.
     if (!arrived() && interrupted()) return WaitResult::interrupted;
@@ -135,21 +193,25 @@ void Signals::wait(std::atomic<std::uint64_t> const& flag, Awaited const& awaite
 }
 
 void Signals::fail_awaiting(WaitResult result, Awaited const& awaited, std::uint64_t seen) {
-  ErrorFacts const facts{.rank = heap_->rank(), .peer = awaited.peer, .phase = awaited.phase};
+  Member const& peer = member(awaited.peer);
+  ErrorFacts facts{.rank = self().rank, .peer = peer.rank, .phase = awaited.phase};
   if (result == WaitResult::interrupted) {
-    fail(SystemError(fmt::format("rank {}: interrupted by its caller while it waited for rank {} during {}",
-                                 heap_->rank(), awaited.peer, awaited.phase),
+    fail(SystemError(fmt::format("{}: interrupted by its caller while it waited for {} during {}", self().text(),
+                                 peer.text(), awaited.phase),
                      facts));
   }
   if (result == WaitResult::lost) {
-    fail(PeerLost(fmt::format("rank {}: rank {} ended or left during {}: expected epoch {}, seen {}", heap_->rank(),
-                              awaited.peer, awaited.phase, awaited.epoch, seen),
+    fail(PeerLost(fmt::format("{}: {} ended or left during {}: expected epoch {}, seen {}", self().text(),
+                              peer.text(), awaited.phase, awaited.epoch, seen),
                   facts));
   }
+  Member const culprit = to_blame_for(awaited.peer);
+  facts.peer = culprit.rank;
+  std::string const behind = culprit.rank == peer.rank ? "" : fmt::format(", which waits for {},", culprit.text());
   fail(Timeout(
-      fmt::format("rank {}: waited {} ms (timeout, or SWITCHYARD_TIMEOUT_MS) for rank {} during {}: expected "
+      fmt::format("{}: waited {} ms (timeout, or SWITCHYARD_TIMEOUT_MS) for {}{} during {}: expected "
                   "epoch {}, seen {}",
-                  heap_->rank(), policy_.timeout.count(), awaited.peer, awaited.phase, awaited.epoch, seen),
+                  self().text(), policy_.timeout.count(), peer.text(), behind, awaited.phase, awaited.epoch, seen),
       facts));
 }
 
@@ -204,23 +266,37 @@ bool Signals::has_failed() const noexcept {
          header(heap_->rank()).abort.state.load(std::memory_order_acquire) == 2;
 }
 
+std::optional<Error> Signals::failure() const {
+  if (failed_.load(std::memory_order_acquire)) {  // pairs with the release stores in fail() and reset()
+    std::lock_guard const lock(failure_mutex_);   // reset() may be clearing it
+    if (failure_) return failure_;
+  }
+  return reported();
+}
+
+// What is in the record of this rank.
+std::optional<Error> Signals::reported() const {
+  AbortRecord const& record = header(heap_->rank()).abort;
+  if (record.state.load(std::memory_order_acquire) != 2) return std::nullopt;  // pairs with the store in report()
+  return Error(static_cast<ErrorCode>(record.code), get_text(record.text, sizeof record.text),
+               {.rank = record.rank, .peer = record.peer, .phase = get_text(record.phase, sizeof record.phase)});
+}
+
 void Signals::check_usable() const {
   if (failed_.load(std::memory_order_acquire)) {  // pairs with the release stores in fail() and reset()
     std::lock_guard const lock(failure_mutex_);   // reset() may be clearing it
     if (failure_) {
       throw_failure(failure_->code(),
-                    fmt::format("rank {}: an earlier call failed: {}", heap_->rank(), failure_->what()),
+                    fmt::format("{}: an earlier call failed: {}", self().text(), failure_->what()),
                     {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
     }
   }
-  AbortRecord const& record = header(heap_->rank()).abort;
-  if (record.state.load(std::memory_order_acquire) != 2) return;  // pairs with the release store in report()
-  std::string text = get_text(record.text, sizeof record.text);
-  if (record.rank != heap_->rank()) {
-    text = fmt::format("rank {}: stopped because rank {} reported: {}", heap_->rank(), record.rank, text);
-  }
-  throw_failure(static_cast<ErrorCode>(record.code), text,
-                {.rank = record.rank, .peer = record.peer, .phase = get_text(record.phase, sizeof record.phase)});
+  auto const error = reported();
+  if (!error) return;
+  std::string text = error->what();
+  if (error->rank() != self().rank)
+    text = fmt::format("{}: stopped because {} reported: {}", self().text(), name_of(error->rank()), text);
+  throw_failure(error->code(), text, {.rank = error->rank(), .peer = error->peer(), .phase = error->phase()});
 }
 
 }  // namespace switchyard

@@ -63,19 +63,25 @@ Job::Job(std::shared_ptr<Store> store, JobTerms const& terms)
   if (topology_.num_nodes() == 1) return;
   Deadline const deadline(timeout_);
   Key const key = key_of(terms.key, *store, rank_, deadline);
-  rails_ = connect_rails({.topology = topology_,
-                          .rank = rank_,
-                          .node = *node_,
-                          .store = *store,
-                          .key = key,
-                          .address = terms.address.empty() ? store->own_address() : terms.address},
-                         deadline);
+  address_ = terms.address.empty() ? store->own_address() : terms.address;
+  rails_ = connect_rails(
+      {.topology = topology_, .rank = rank_, .node = *node_, .store = *store, .key = key, .address = address_},
+      deadline);
   // After this nobody needs the store, which goes with `store` here. So rank 0, which may be serving it, stops
   // listening and is free to leave.
   barrier();
 }
 
 Job::~Job() = default;
+
+bool Job::is_lost(int rank) const noexcept {
+  if (rank < 0 || rank >= size()) return false;
+  if (topology_.node_of(rank) == topology_.node_of(rank_)) return node_->is_lost(topology_.local_rank_of(rank));
+  auto const& neighbours = rails_->members();  // in the order of ranks
+  auto const found = std::ranges::lower_bound(neighbours, rank, {}, &Member::rank);
+  if (found == neighbours.end() || found->rank != rank) return false;
+  return rails_->is_lost(static_cast<int>(found - neighbours.begin()));
+}
 
 void Job::require_one_node(std::string_view what) const {
   if (topology_.num_nodes() != 1)

@@ -48,6 +48,13 @@ class Job final : public RankGroup {
   [[nodiscard]] Topology const& topology() const noexcept { return topology_; }
   // The node of this rank.
   [[nodiscard]] std::shared_ptr<Node> const& node() const noexcept { return node_; }
+  // Where ranks of other nodes reach this machine; empty when there is one node.
+  [[nodiscard]] std::string const& address() const noexcept { return address_; }
+  // Of every collective.
+  [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
+  // True once the process of a rank of this node, or of a rail neighbour, has ended or left the job. Never true for
+  // others, nor for the own rank. Any thread may ask.
+  [[nodiscard]] bool is_lost(int rank) const noexcept;
   // Throws Unsupported, which says so in `what`'s name, when the job has several nodes.
   void require_one_node(std::string_view what) const;
 
@@ -69,6 +76,7 @@ class Job final : public RankGroup {
   Topology topology_;
   int rank_;
   std::chrono::milliseconds timeout_;
+  std::string address_;
   std::shared_ptr<Node> node_;
   std::unique_ptr<PeerLinks> rails_;  // null when there is one node
   std::uint64_t sequence_ = 0;        // of the next collective over rails

@@ -59,6 +59,8 @@ struct ControlHeader {
   alignas(cache_line) std::atomic<std::uint32_t> doorbell;
   std::atomic<std::uint32_t> sleepers;
   std::atomic<std::uint32_t> left;  // 1: the owner's buffer goes away, and it takes part in nothing any more
+  // Written by the owner in a long wait, of a job of several nodes: whom it is for, and when (HeldUp). 0: never.
+  std::atomic<std::uint64_t> held_up;
   AbortRecord abort;
 };
 
@@ -66,8 +68,8 @@ struct ControlHeader {
 // source refuses.
 struct alignas(cache_line) Announce {
   std::atomic<std::uint64_t> epoch;
-  std::uint32_t status;  // 0, or an ErrorCode
-  std::uint32_t reserved;
+  std::uint32_t status;   // 0, or an ErrorCode
+  std::uint32_t trouble;  // 1: a rank that the source serves refuses, or was asked something else (PassedOn)
   std::int64_t terms[num_terms];
   // Combine: where the expert outputs, their top-k weights and row weights begin in the source's heap; -1: none.
   std::int64_t x_offset;
@@ -94,6 +96,15 @@ struct alignas(cache_line) Flag {
   std::atomic<std::uint64_t> epoch;
 };
 
+// What a rank of another node announced to the owner of the control block, for the other ranks of the node, who
+// read it when a call cannot be made.
+struct alignas(cache_line) PassedOn {
+  std::uint32_t status;  // 0, or an ErrorCode
+  std::uint32_t reserved;
+  std::int64_t terms[num_terms];
+  char text[text_bytes];
+};
+
 static_assert(sizeof(AbortRecord) == 448 && sizeof(ControlHeader) == 576 && sizeof(Announce) == 576);
 static_assert(sizeof(Answer) == 448 && sizeof(Flag) == 64);
 
@@ -103,13 +114,17 @@ struct ControlLayout {
   std::size_t answers = 0;    // Answer[num_ranks], by receiver
   std::size_t arrived = 0;    // Flag[num_ranks]: payload of a dispatch is there, by source
   std::size_t done = 0;       // Flag[num_ranks]: the peer has read its rows of the owner's outputs, by peer
-  // i64[2][num_ranks][1 + max local experts]: rows, rows per local expert, by parity of the epoch and source
+  // i64[2][num_ranks][served][1 + max local experts]: rows, rows per local expert, by parity of the epoch, by who
+  // passes them on, and by source among those that it serves
   std::size_t counts = 0;
   std::size_t totals = 0;  // i64[2][num_ranks][num_ranks]: rows for each receiver, by parity and source
-  std::size_t starts = 0;  // i64[num_ranks][1 + max local experts]: first rows, by receiver
-  std::size_t bytes = 0;   // whole pages
-  std::size_t slots = 0;   // 1 + max local experts, whole cache lines
+  // i64[num_ranks][served][1 + max local experts]: first rows, by receiver, and by source that the owner serves
+  std::size_t starts = 0;
+  std::size_t passed_on = 0;  // PassedOn[2][served - 1], by parity and rank of another node that the owner serves
+  std::size_t bytes = 0;      // whole pages
+  std::size_t slots = 0;      // 1 + max local experts, whole cache lines
   std::size_t ranks = 0;
+  std::size_t served = 0;
   std::size_t total_slots = 0;  // num_ranks, whole cache lines
 };
 
@@ -118,10 +133,13 @@ constexpr std::size_t whole_lines(std::size_t numbers) noexcept {
   return align_up(numbers * sizeof(std::int64_t), cache_line) / sizeof(std::int64_t);
 }
 
-constexpr ControlLayout control_layout(int num_ranks, int max_local_experts) noexcept {
+// `num_ranks` of the node, each of which serves `served` ranks of the job at most (layout/served_ranks.hpp): in a
+// job of one node only itself.
+constexpr ControlLayout control_layout(int num_ranks, int max_local_experts, int served = 1) noexcept {
   auto const ranks = static_cast<std::size_t>(num_ranks);
   ControlLayout layout;
   layout.ranks = ranks;
+  layout.served = static_cast<std::size_t>(served);
   layout.announces = align_up(sizeof(ControlHeader), cache_line);
   layout.answers = layout.announces + 2 * ranks * sizeof(Announce);
   layout.arrived = layout.answers + ranks * sizeof(Answer);
@@ -130,9 +148,11 @@ constexpr ControlLayout control_layout(int num_ranks, int max_local_experts) noe
   // Each row of a matrix has one writer, and so starts on a cache line of its own.
   layout.slots = whole_lines(1 + static_cast<std::size_t>(max_local_experts));
   layout.total_slots = whole_lines(ranks);
-  layout.totals = layout.counts + 2 * ranks * layout.slots * sizeof(std::int64_t);
+  std::size_t const counts_bytes = ranks * layout.served * layout.slots * sizeof(std::int64_t);
+  layout.totals = layout.counts + 2 * counts_bytes;
   layout.starts = layout.totals + 2 * ranks * layout.total_slots * sizeof(std::int64_t);
-  layout.bytes = align_up(layout.starts + ranks * layout.slots * sizeof(std::int64_t), page_bytes);
+  layout.passed_on = layout.starts + counts_bytes;
+  layout.bytes = align_up(layout.passed_on + 2 * (layout.served - 1) * sizeof(PassedOn), page_bytes);
   return layout;
 }
 

@@ -9,6 +9,8 @@
 #include "layout/placement.hpp"
 #include "layout/routes.hpp"
 #include "layout/row_merge.hpp"
+#include "layout/scale_out/node_tokens.hpp"
+#include "layout/scale_out/placed_tokens.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard::detail {
@@ -46,6 +48,11 @@ class Routing {
 
   // Receiving side.
   Placement placement;
+
+  // Jobs of several nodes, CPU engine: which of this rank's tokens go to each node, and what this rank has placed
+  // for the ranks of other nodes that it serves (layout/served_ranks.hpp), in their order.
+  std::vector<scale_out::NodeTokens> to_nodes;
+  std::vector<scale_out::ServedTokens> served;
 
   // Whether rows go to, or came from, a rank; in combine they go the other way. CPU engine.
   [[nodiscard]] bool sends_to(int peer) const { return table.rows_per_rank[static_cast<std::size_t>(peer)] > 0; }

@@ -68,6 +68,8 @@ struct SlotSizes {
   int top_k = 1;
   int frames = 2;
   std::int64_t max_tokens = 0;
+  int local_ranks = 0;           // over nodes: of this node
+  int served = 1;                // ranks of the job that a local rank serves at most (layout/served_ranks.hpp)
   std::size_t row_bytes = 0;     // at most, of a row that a dispatch sends
   std::size_t scale_bytes = 0;   // at most, of its scales
   bool blocks_publish = false;   // CUDA engine: each block of a send half has a word of its own
@@ -90,6 +92,8 @@ struct SlotLayoutBytes {
   // u64[frames][num_ranks][max_send_blocks], where blocks publish: the same by source, with a word for each block.
   std::size_t sent = 0;
   std::size_t credit = 0;  // by receiver: credit_word(), up to when this rank has got the receiver's frame back
+  // FrameFlag[frames][served - 1][local_ranks]: the same, for ranks of other nodes that the owner serves.
+  std::size_t served_credit = 0;
   std::size_t ready = 0;   // by receiver: its outputs can be read
   std::size_t read = 0;    // by source: it has read the outputs of the combine before this one
   std::size_t claims = 0;  // u32[frames][max local experts]: rows that sources have claimed of each expert
@@ -152,6 +156,8 @@ constexpr SlotLayoutBytes slot_layout(SlotSizes const& sizes) noexcept {
   at.arrived = place(frames * num_ranks * sizeof(FrameFlag));
   at.sent = place(sizes.blocks_publish ? frames * num_ranks * max_send_blocks * sizeof(std::uint64_t) : 0);
   at.credit = place(frames * num_ranks * sizeof(FrameFlag));
+  at.served_credit = place(frames * static_cast<std::size_t>(sizes.served - 1) *
+                           static_cast<std::size_t>(sizes.local_ranks) * sizeof(FrameFlag));
   at.ready = place(frames * num_ranks * sizeof(FrameFlag));
   at.read = place(frames * num_ranks * sizeof(FrameFlag));
   at.claims = place(frames * local * sizeof(std::uint32_t));

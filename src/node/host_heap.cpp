@@ -87,11 +87,12 @@ void check_segment(Segment const& segment, std::size_t rank, std::size_t num_ran
 }  // namespace
 
 ConnectedHeap connect_heap(RankGroup& job, Node& node, BufferOptions const& options, BufferPlan const& plan) {
-  std::array<SizeOption, 5> const sizes{{{"max_tokens", options.max_tokens},
+  std::array<SizeOption, 6> const sizes{{{"max_tokens", options.max_tokens},
                                          {"hidden", options.hidden},
                                          {"num_experts", options.num_experts},
                                          {"top_k", options.top_k},
-                                         {"errors_at_once", options.errors_at_once ? 1 : 0}}};
+                                         {"errors_at_once", options.errors_at_once ? 1 : 0},
+                                         {"f32_partials", options.f32_partials ? 1 : 0}}};
   return connect_heap(job, node, {"BufferOptions", sizes, "BufferOptions::heap_bytes (SWITCHYARD_HEAP_BYTES)"},
                       plan);
 }

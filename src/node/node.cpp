@@ -36,6 +36,10 @@ void Node::connect(Store& store, NodeMembers const& members) {
 
 Node::~Node() = default;
 
+std::vector<Member> const& Node::members() const noexcept {
+  return links_->members();
+}
+
 std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> mine) {
   return all_gather(mine, {});
 }

@@ -42,6 +42,8 @@ class Node final : public RankGroup {
 
   [[nodiscard]] int rank() const noexcept override { return rank_; }
   [[nodiscard]] int size() const noexcept override { return size_; }
+  // Who its ranks are in the job, by local rank.
+  [[nodiscard]] std::vector<Member> const& members() const noexcept;
   std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine) override;
   void barrier() override;
   struct GatherTerms {

@@ -1,6 +1,7 @@
 // What a call asks for, and where the oracle gets the inputs of all ranks from.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -47,11 +48,19 @@ struct Terms {
   bool weights = true;     // are passed
   bool by_expert = false;  // a row for each expert of a token (expanded, expert_major), or one for each rank
   DType output_dtype = DType::bf16;
-  std::uint64_t seed = 0;  // to repeat it with; texts name it
+  std::uint64_t seed = 0;           // to repeat it with; texts name it
+  std::vector<int> node_by_rank{};  // empty: one node
+  bool f32_partials = false;        // of combines over nodes; see BufferOptions
 
   [[nodiscard]] std::int64_t groups() const noexcept { return (hidden + 127) / 128; }
   [[nodiscard]] DType received_dtype() const noexcept { return cast == SendCast::none ? dtype : DType::f8e4m3; }
   [[nodiscard]] bool fp8() const noexcept { return received_dtype() == DType::f8e4m3; }
+  [[nodiscard]] int node_of(int rank) const {
+    return node_by_rank.empty() ? 0 : node_by_rank[static_cast<std::size_t>(rank)];
+  }
+  [[nodiscard]] bool spans_nodes() const {
+    return !std::ranges::all_of(node_by_rank, [&](int node) { return node == node_by_rank.front(); });
+  }
 };
 
 struct TokenKey {

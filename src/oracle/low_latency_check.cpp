@@ -180,15 +180,21 @@ void LowLatencyChecker::check_slots(LowLatencyReceived const& got, Arrival const
 
 void LowLatencyChecker::check_combined(ConstTensorView const& out) const {
   expect_equal(place("tokens of out"), data_.tokens(rank_), out.size(0));
-  Peers all = peers_;
-  std::replace(all.begin(), all.end(), Presence::unsure, Presence::here);
   for (std::int64_t token = 0; token < out.size(0); ++token) {
     auto const* const seen = static_cast<std::byte const*>(out.data) +
                              static_cast<std::size_t>(token * out.stride(0)) * size_of(out.dtype);
-    // Of a rank that ended on its way, all of the row counts or nothing.
-    if (all != peers_ && !mismatch_of([&] { check_sum(seen, token, all); })) continue;
-    check_sum(seen, token, peers_);
+    check_sum_of_any(seen, token, peers_);
   }
+}
+
+// Of a rank that ended on its way, all of the row counts or nothing.
+void LowLatencyChecker::check_sum_of_any(std::byte const* seen, std::int64_t token, Peers peers) const {
+  auto const unsure = std::find(peers.begin(), peers.end(), Presence::unsure);
+  if (unsure == peers.end()) return check_sum(seen, token, peers);
+  *unsure = Presence::here;
+  if (!mismatch_of([&] { check_sum_of_any(seen, token, peers); })) return;
+  *unsure = Presence::gone;
+  check_sum_of_any(seen, token, peers);
 }
 
 SumTerms LowLatencyChecker::sum_terms(std::int64_t token, Peers const& peers) const {
@@ -203,6 +209,7 @@ SumTerms LowLatencyChecker::sum_terms(std::int64_t token, Peers const& peers) co
 void LowLatencyChecker::check_sum(std::byte const* seen, std::int64_t token, Peers const& peers) const {
   Place const at{"combined x", rank_, terms_.seed, token};
   SumTerms const sum = sum_terms(token, peers);
+  if (terms_.spans_nodes()) return expect_sum(at, terms_, sum_over_nodes(terms_, data_, sum, rank_), seen);
   expect_sum(at, terms_, sum_of(terms_, data_, sum), seen);
   // What a code may do to the values by its definition is checked on its own.
   if (slots_.coding != CombineCoding::none) expect_close(at, terms_, data_, sum, seen);

@@ -89,6 +89,7 @@ class LowLatencyChecker {
   void check_scales(Tensor const& scales, Arrival const& at, std::vector<std::byte> const& expected) const;
   void check_slots(LowLatencyReceived const& got, Arrival const& at) const;
   [[nodiscard]] SumTerms sum_terms(std::int64_t token, Peers const& peers) const;
+  void check_sum_of_any(std::byte const* seen, std::int64_t token, Peers peers) const;
   void check_sum(std::byte const* seen, std::int64_t token, Peers const& peers) const;
 
   Terms terms_;

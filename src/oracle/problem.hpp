@@ -1,8 +1,10 @@
 // The problem that a benchmark runs: sizes, element type, layout and seed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "oracle/job.hpp"
 #include "switchyard/buffer.hpp"
@@ -37,7 +39,9 @@ struct Problem {
   std::uint64_t seed = 1;
   Payload payload = Payload::fp8;
   OutputLayout layout = OutputLayout::flat;
+  std::vector<int> node_by_rank{};  // empty: one node
 
+  [[nodiscard]] int nodes() const { return node_by_rank.empty() ? 1 : 1 + *std::ranges::max_element(node_by_rank); }
   [[nodiscard]] bool sends_fp8() const noexcept { return payload == Payload::fp8 || payload == Payload::fp8_cast; }
   [[nodiscard]] bool expanded() const noexcept { return layout == OutputLayout::expanded; }
   [[nodiscard]] std::int64_t scale_groups() const noexcept { return (hidden + 127) / 128; }
@@ -73,7 +77,8 @@ inline Terms terms_of(Problem const& problem) {
           .dtype = problem.input_dtype(),
           .cast = problem.payload == Payload::fp8_cast ? SendCast::fp8 : SendCast::none,
           .by_expert = problem.expanded(),
-          .seed = problem.seed};
+          .seed = problem.seed,
+          .node_by_rank = problem.node_by_rank};
 }
 
 }  // namespace switchyard::oracle

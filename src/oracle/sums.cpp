@@ -1,6 +1,7 @@
 #include "oracle/sums.hpp"
 
 #include <cmath>
+#include <map>
 
 #include "oracle/numbers.hpp"
 #include "oracle/sent.hpp"
@@ -13,6 +14,12 @@ std::vector<float> output_of(Terms const& terms, JobData const& data, Contributi
   std::vector<std::byte> bytes(static_cast<std::size_t>(terms.hidden) * size_of(terms.output_dtype));
   data.fill_output(part.maker, part.row, bytes);
   return decode_row(bytes, terms.output_dtype);
+}
+
+std::map<int, std::vector<Contribution>> parts_by_node(Terms const& terms, std::vector<Contribution> const& parts) {
+  std::map<int, std::vector<Contribution>> by_node;
+  for (Contribution const& part : parts) by_node[terms.node_of(part.maker)].push_back(part);
+  return by_node;
 }
 
 }  // namespace
@@ -28,6 +35,22 @@ std::vector<float> sum_of(Terms const& terms, JobData const& data, SumTerms cons
       float const product = row[h] * part.weight;
       total[h] = first ? product : total[h] + product;
     }
+    first = false;
+  }
+  return total;
+}
+
+std::vector<float> sum_over_nodes(Terms const& terms, JobData const& data, SumTerms const& sum, int owner) {
+  if (!terms.spans_nodes()) return sum_of(terms, data, sum);
+  std::vector<float> total = sum.start;
+  total.resize(static_cast<std::size_t>(terms.hidden));
+  bool first = sum.start.empty();
+  for (auto const& [node, parts] : parts_by_node(terms, sum.parts)) {
+    std::vector<float> of_node = sum_of(terms, data, {.parts = parts, .coding = sum.coding});
+    bool const travels = node != terms.node_of(owner) && !terms.f32_partials;
+    if (travels) of_node = decode_row(encode_row(of_node, terms.output_dtype), terms.output_dtype);
+    if (travels && sum.coding == CombineCoding::logfmt10) code_and_decode(of_node);
+    for (std::size_t h = 0; h < total.size(); ++h) total[h] = first ? of_node[h] : total[h] + of_node[h];
     first = false;
   }
   return total;

@@ -19,6 +19,11 @@ struct SumTerms {
 };
 
 std::vector<float> sum_of(Terms const& terms, JobData const& data, SumTerms const& sum);
+// Of a token of `owner`, a rank, whose parts may lie on several nodes. In a job of several nodes the sum is a tree:
+// each node adds up its own parts, in their order, from the first of them; then come what the sum starts with and
+// the sums of nodes, in the order of nodes. Those of other nodes have been rounded to the dtype of the outputs on
+// their way, unless the job sends them as f32, and coded where rows are. A node without parts has no sum.
+std::vector<float> sum_over_nodes(Terms const& terms, JobData const& data, SumTerms const& sum, int owner);
 
 // Rounded to the dtype of the outputs, bit by bit.
 void expect_sum(Place const& place, Terms const& terms, std::vector<float> const& sum, std::byte const* seen);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "oracle/numbers.hpp"
 #include "oracle/sent.hpp"
@@ -146,7 +147,7 @@ void ThroughputChecker::check_sums(void const* x, CombineTerms const& with) cons
     for (Contribution& part : sum.parts)
       part.weight = with.row_weights ? data_.row_weight(part.maker, part.row) : 1;
     auto const* const seen = static_cast<std::byte const*>(x) + static_cast<std::size_t>(t) * row_bytes;
-    expect_sum({"combined x", rank_, terms_.seed, t}, terms_, sum_of(terms_, data_, sum), seen);
+    expect_sum({"combined x", rank_, terms_.seed, t}, terms_, sum_over_nodes(terms_, data_, sum, rank_), seen);
   }
 }
 
@@ -163,10 +164,13 @@ std::vector<float> ThroughputChecker::biases(TokenKey const& key, int count) con
   return sum;
 }
 
+// By the tree of sum_over_nodes(), but from zero and always in f32, which weights are.
 float ThroughputChecker::gradient_of_all_ranks(TokenKey const& key, int slot) const {
-  float sum = 0;
+  std::map<int, float> by_node;
   for (Contribution const& part : contributions(terms_, data_, key))
-    sum += data_.gradient(part.maker, part.row, slot);
+    by_node[terms_.node_of(part.maker)] += data_.gradient(part.maker, part.row, slot);
+  float sum = 0;
+  for (auto const& [node, of_node] : by_node) sum += of_node;
   return sum;
 }
 

@@ -39,15 +39,16 @@ std::int64_t worst_rows(BufferOptions const& options, int num_ranks, OutputLayou
 
 BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, std::int64_t spin_us) {
   BufferPlan plan;
-  plan.control = control_layout(share.num_ranks, ExpertSplit(options.num_experts, share.num_ranks).max_count());
+  plan.control = control_layout(share.local_ranks, ExpertSplit(options.num_experts, share.num_ranks).max_count(),
+                                share.served);
   std::size_t const heap = options.heap_bytes != 0           ? options.heap_bytes
                            : options.initial_heap_bytes != 0 ? options.initial_heap_bytes
                                                              : default_heap_bytes(options, share.num_ranks);
   plan = with_heap(plan, align_up(heap, page_bytes));
   plan.heap_given = options.heap_bytes != 0;
-  plan.num_workers = options.num_workers > 0 ? options.num_workers : std::max(1, share.cores / share.num_ranks);
+  plan.num_workers = options.num_workers > 0 ? options.num_workers : std::max(1, share.cores / share.local_ranks);
   // With fewer cores than ranks the rank that is waited for may need this very core.
-  plan.yields = share.cores < share.num_ranks;
+  plan.yields = share.cores < share.local_ranks;
   plan.spin = spin_us >= 0 ? std::chrono::microseconds{spin_us} : plan.yields ? long_yield : short_spin;
   return plan;
 }

@@ -12,8 +12,10 @@ namespace switchyard {
 
 // What the plan has to know of the machine.
 struct MachineShare {
-  int num_ranks = 1;
-  int cores = 1;
+  int num_ranks = 1;    // of the job
+  int local_ranks = 1;  // of this node
+  int served = 1;       // ranks of the job that a local rank serves at most (layout/served_ranks.hpp)
+  int cores = 1;        // of this node
 };
 
 struct BufferPlan {

@@ -1,6 +1,7 @@
 // Low-latency mode with ranks as processes; one of them is killed between halves.
 #include "support/casualty.hpp"
 #include "support/low_latency_trip.hpp"
+#include "support/played_nodes.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -102,30 +103,39 @@ void end_together(Board& board) {
 TEST_P(LowLatencyKill, SurvivorsMaskTheDead) {
   run(true, [](SlotRank& rank, LowLatencyBuffer& buffer, SlotProblem const& p, Board& board) {
     auto const [layout, moment, victim] = GetParam();
-    Peers peers(low_latency_ranks, Presence::here);
-    peers[index(victim)] = moment == Moment::before ? Presence::gone : Presence::unsure;
+    auto const peers = [&, victim = victim](Presence of_victim, Presence of_others) {
+      auto const nodes = played_nodes(low_latency_ranks);
+      auto const apart = [&](int a, int b) { return a == victim || b == victim; };
+      Peers all;
+      for (int peer = 0; peer < low_latency_ranks; ++peer) {
+        bool const lost = are_apart(nodes, apart, rank.rank(), peer);
+        // Ranks that exchange through the victim may still have done so.
+        all.push_back(!lost ? Presence::here : (peer == victim ? of_victim : of_others));
+      }
+      return all;
+    };
     SlotTrip trip(p, rank, buffer);
-    trip.expect(peers);
+    trip.expect(peers(moment == Moment::before ? Presence::gone : Presence::unsure, Presence::unsure));
     trip.send();
     trip.receive();
     trip.check_received();
     trip.send_outputs();
     trip.receive_outputs();
-    peers[index(victim)] = moment == Moment::after_send_outputs ? Presence::unsure : Presence::gone;
-    trip.expect(peers);
+    trip.expect(peers(moment == Moment::after_send_outputs ? Presence::unsure : Presence::gone, Presence::unsure));
     trip.check_combined();
     trip.release();
-    peers[index(victim)] = Presence::gone;
+    Peers const later = peers(Presence::gone, Presence::gone);
     for (int i = 0; i < 3; ++i) {
       SlotTrip next(p, rank, buffer);
-      next.expect(peers);
+      next.expect(later);
       next.dispatch(i == 1);
       next.combine(i == 1);
       next.release();
     }
     std::vector<bool> const masked = buffer.masked();
     for (int peer = 0; peer < low_latency_ranks; ++peer)
-      check_equal(masked[index(peer)], peer == victim, "masked[", peer, "]");
+      check_equal(masked[index(peer)], later[index(peer)] == Presence::gone, "masked[", peer, "] at rank ",
+                  rank.rank());
     end_together(board);
   });
 }

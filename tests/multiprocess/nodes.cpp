@@ -1,38 +1,13 @@
 // Jobs of several nodes, which are network namespaces: who finds whom, and what becomes of a rank that is killed or
 // stopped and of a link that is cut.
-#include "support/casualty.hpp"
-#include "support/namespaces.hpp"
+#include "support/nodes.hpp"
 
 namespace switchyard::test {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr int num_nodes = 3;
-constexpr int per_node = 2;
-constexpr int num_ranks = num_nodes * per_node;
-
-class Nodes : public testing::Test {
- protected:
-  void SetUp() override {
-    std::string const why_not = Namespaces::why_not();
-    if (!why_not.empty()) GTEST_SKIP() << why_not;
-    namespaces_ = std::make_unique<Namespaces>(num_nodes);
-  }
-
-  // Ranks of a node have consecutive numbers.
-  static int node_of(int rank) { return rank / per_node; }
-
-  [[nodiscard]] Processes start(RankBody const& body, milliseconds timeout = milliseconds{30000}) const {
-    auto const before = [this, timeout](int rank) {
-      namespaces_->enter(node_of(rank));
-      setenv("SWITCHYARD_RENDEZVOUS_TIMEOUT_MS", std::to_string(timeout.count()).c_str(), 1);
-    };
-    return {num_ranks, body, before, Namespaces::address(0)};
-  }
-
-  std::unique_ptr<Namespaces> namespaces_;
-};
+constexpr int num_ranks = num_node_ranks;
 
 TEST_F(Nodes, FindThemselves) {
   Processes processes = start([](Communicator& communicator) {
@@ -58,7 +33,7 @@ TEST_F(Nodes, FindThemselves) {
 // All ranks go from barrier to barrier until one of them is struck; then each other rank must name it.
 template <typename Expected>
 void go_on_until_lost(Communicator& communicator, Board& board, int victim, int survivors) {
-  std::string const name = text("rank ", victim, " (node ", victim / per_node, ")");
+  std::string const name = name_of_rank(victim);
   auto const error = expect_throw<Expected>("a barrier without a rank", [&] {
     for (int round = 0;; ++round) {
       communicator.barrier();
@@ -139,18 +114,6 @@ TEST_F(Nodes, ALinkThatIsCut) {
   Processes processes = start(body, milliseconds{2000});
   ASSERT_TRUE(wait_until([&] { return board->ready >= num_ranks; }));
   namespaces_->set_link(cut, false);
-  for (Outcome const& outcome : processes.wait()) EXPECT_TRUE(outcome.ok) << outcome.what;
-}
-
-// Buffers end at a node so far, and say so.
-TEST_F(Nodes, ABufferOverNodesIsRefused) {
-  Processes processes = start([](Communicator& communicator) {
-    auto const error = expect_throw<Unsupported>("a buffer", [&] {
-      Buffer const buffer(communicator, {.max_tokens = 8, .hidden = 64, .num_experts = 8, .top_k = 2});
-    });
-    check_names(error, {"one node", "3 nodes"});
-    communicator.barrier();
-  });
   for (Outcome const& outcome : processes.wait()) EXPECT_TRUE(outcome.ok) << outcome.what;
 }
 

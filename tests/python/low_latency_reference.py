@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from reference import Inputs, experts_of, group, make_inputs
+from ranks import played_nodes
+from reference import Inputs, experts_of, group, make_inputs, tree_sum
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,18 @@ def outputs_of(rows: torch.Tensor, rank: int, job: Job) -> torch.Tensor:
 
 
 def sums(job: Job, rank: int, *, step: int = 0, missing: frozenset[int] = frozenset()) -> torch.Tensor:
-    """Returns the sums of a rank's tokens if rows are not cast: in float32, in slot order, rounded once."""
+    """Returns the sums of a rank's tokens if rows are not cast: in float32, in slot order, as nodes are played."""
     mine = job.inputs(rank, step)
-    total = torch.zeros(mine.x.shape[0], job.hidden)
+    made = torch.zeros(mine.x.shape[0], job.hidden, dtype=job.dtype)
     owner = [r for r in range(job.ranks) for _ in experts_of(r, job.experts, job.ranks)]
     for token in range(mine.x.shape[0]):
+        parts = []
         for k in range(job.top_k):
             expert = int(mine.topk_idx[token, k])
             if expert < 0 or owner[expert] in missing:
                 continue
             row = (mine.x[token].float() * (1 + expert / 8)).to(job.dtype)
-            total[token] += mine.topk_weights[token, k] * row.float()
-    return total.to(job.dtype)
+            parts.append((owner[expert], mine.topk_weights[token, k] * row.float()))
+        if parts:
+            made[token] = tree_sum(parts, played_nodes(job.ranks), rank, job.dtype)
+    return made

@@ -1,6 +1,7 @@
-"""Run by mpirun: ranks of the real mpi4py; each checks itself."""
+"""Run by mpirun: ranks of the real mpi4py; each checks itself. On the command line are nodes that they play: 0011."""
 
 import os
+import sys
 
 os.environ.setdefault("SWITCHYARD_ENGINE", "cpu")
 os.environ.setdefault("SWITCHYARD_TIMEOUT_MS", "20000")
@@ -11,6 +12,7 @@ import switchyard  # noqa: E402
 import torch  # noqa: E402
 from low_latency_reference import Job, outputs_of, sums  # noqa: E402
 from mpi4py import MPI  # noqa: E402
+from ranks import play_nodes  # noqa: E402
 
 tokens, hidden, experts, top_k = 16, 256, 8, 2
 
@@ -30,7 +32,8 @@ def both_ways(communicator: switchyard.Communicator) -> None:
         result = buffer.dispatch(mine.x, mine.topk_idx, mine.topk_weights)
         received = [reference.flat(everybody, rank, experts) for rank in range(communicator.size)]
         assert torch.equal(result.x, received[communicator.rank].x)
-        wanted = reference.combined([each.x for each in received], received, communicator.rank, tokens)
+        outputs, nodes = [each.x for each in received], communicator.node_by_rank
+        wanted = reference.combined(outputs, received, communicator.rank, tokens, nodes)
         assert torch.equal(buffer.combine(result.x, result.handle).x, wanted)
 
 
@@ -47,11 +50,12 @@ def decoding(comm: MPI.Comm) -> None:
     buffer.destroy()
 
 
-def main() -> None:
-    torch.set_num_threads(1)
+def on_nodes(node_of: list[int]) -> None:
     world = MPI.COMM_WORLD
+    play_nodes(world.Get_rank(), node_of if max(node_of) > 0 else [])
     communicator = switchyard.Communicator.from_mpi(world)
     assert (communicator.rank, communicator.size) == (world.Get_rank(), world.Get_size())
+    assert communicator.node_by_rank == node_of
     assert communicator.all_gather(b"%d" % world.Get_rank()) == [b"%d" % rank for rank in range(world.Get_size())]
     both_ways(communicator)
     # A communicator of MPI's that is a part of all, in another order.
@@ -59,12 +63,20 @@ def main() -> None:
     turned = switchyard.Communicator.from_mpi(back_to_front)
     assert turned.rank == world.Get_size() - 1 - world.Get_rank()
     both_ways(turned)
-    decoding(world)
+    if communicator.num_nodes == 1:
+        decoding(world)
     started = switchyard.Communicator.from_environment()  # as mpirun says
     assert (started.rank, started.size) == (world.Get_rank(), world.Get_size())
+    assert started.node_by_rank == node_of
     world.Barrier()
-    if world.Get_rank() == 0:  # alone: mpirun may mix what several print
-        print(f"{world.Get_size()} ranks: ok", flush=True)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for nodes in sys.argv[1:]:
+        on_nodes([int(node) for node in nodes])
+    if MPI.COMM_WORLD.Get_rank() == 0:  # alone: mpirun may mix what several print
+        print("ok", flush=True)
 
 
 if __name__ == "__main__":

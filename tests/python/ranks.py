@@ -83,6 +83,31 @@ def free_port() -> int:
             return port
 
 
+_node_of: list[int] = []
+
+
+def play_nodes(rank: int, node_of: list[int]) -> None:
+    """Makes this process play to be on the node that the list says for its rank; an empty list ends that."""
+    _node_of[:] = node_of
+    os.environ.pop("SWITCHYARD_NODE", None)
+    if node_of:
+        os.environ["SWITCHYARD_NODE"] = f"node {node_of[rank]}"
+
+
+def played_nodes(size: int) -> list[int]:
+    """Returns the node that each rank plays to be on: the first one, unless play_nodes said otherwise."""
+    return list(_node_of) or [0] * size
+
+
+def meet_at_a_free_port(group: Any) -> None:
+    """Gives from_environment another port than MASTER_PORT + 1: connections that were made meanwhile may use that."""
+    import torch.distributed as dist
+
+    port = [free_port()]
+    dist.broadcast_object_list(port, src=dist.get_global_rank(group, 0), group=group)
+    os.environ["SWITCHYARD_STORE"] = f"127.0.0.1:{port[0]}"
+
+
 def _child(rank: int, size: int, port: int, body: Callable[..., None], args: tuple[Any, ...]) -> None:
     import torch
     import torch.distributed as dist

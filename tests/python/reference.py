@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -115,11 +116,33 @@ def expanded(inputs: list[Inputs], rank: int, experts: int, alignment: int = 1) 
     return Expanded(x, of_rows, torch.tensor(at, dtype=torch.int64), start, counts, ends)
 
 
-def expanded_sums(outputs: list[torch.Tensor], inputs: list[Inputs], source: int, experts: int) -> torch.Tensor:
-    """What combine must give source: unweighted sums in float32, by slot, rounded once.
+def tree_sum(
+    parts: list[tuple[int, torch.Tensor]], node_of: list[int], source: int, on_the_way: torch.dtype
+) -> torch.Tensor:
+    """Returns the sum of a token's rows in float32: by node first, then in the order of nodes.
+
+    Args:
+        parts: the ranks that made the rows, and the rows, in the order of slots.
+        node_of: the node of each rank.
+        source: the rank of the token.
+        on_the_way: the dtype of sums that nodes other than the token's own make.
+    """
+    total = torch.zeros(parts[0][1].shape)
+    for node in sorted({node_of[rank] for rank, _ in parts}):
+        rows = [row.float() for rank, row in parts if node_of[rank] == node]
+        of_node = sum(rows[1:], start=rows[0])
+        total += of_node if node == node_of[source] else of_node.to(on_the_way).float()
+    return total
+
+
+def expanded_sums(
+    outputs: list[torch.Tensor], inputs: list[Inputs], source: int, experts: int, node_of: list[int]
+) -> torch.Tensor:
+    """What combine must give source: unweighted sums of its tokens' rows.
 
     Args:
         outputs: of each rank, its real rows in order.
+        node_of: the node of each rank.
     """
     at_slot = {}
     for rank, rows in enumerate(outputs):
@@ -128,12 +151,13 @@ def expanded_sums(outputs: list[torch.Tensor], inputs: list[Inputs], source: int
             for other, each in enumerate(inputs):
                 for token, slot in (each.topk_idx == expert).nonzero().tolist():
                     if other == source:
-                        at_slot[token, slot] = rows[row]
+                        at_slot[token, slot] = rank, rows[row]
                     row += 1
-    total = torch.zeros(inputs[source].x.shape)
-    for token, slot in sorted(at_slot):
-        total[token] += at_slot[token, slot].float()
-    return total.to(inputs[source].x.dtype)
+    made = torch.zeros_like(inputs[source].x)
+    for token in {token for token, _ in at_slot}:
+        parts = [at_slot[key] for key in sorted(at_slot) if key[0] == token]
+        made[token] = tree_sum(parts, node_of, source, made.dtype)
+    return made
 
 
 def ranks_of(mine: Inputs, experts: int, ranks: int) -> torch.Tensor:
@@ -145,17 +169,32 @@ def ranks_of(mine: Inputs, experts: int, ranks: int) -> torch.Tensor:
     return table
 
 
-def combined(outputs: list[torch.Tensor], received: list[Received], source: int, tokens: int) -> torch.Tensor:
-    """Returns sums in float32, rounded once. A rank's row comes at the last slot that names one of its experts."""
-    parts = []
-    for rows, meta in zip(outputs, received):
+def combined(
+    outputs: list[torch.Tensor],
+    received: list[Received],
+    source: int,
+    tokens: int,
+    node_of: list[int] | None = None,
+    exact: bool = False,
+) -> torch.Tensor:
+    """Returns the sums of a rank's tokens. A rank's row comes at the last slot that names one of its experts.
+
+    Args:
+        node_of: the node of each rank; None: all are on one.
+        exact: whether sums stay float32 between nodes.
+    """
+    parts: list[list[Any]] = [[] for _ in range(tokens)]
+    for rank, (rows, meta) in enumerate(zip(outputs, received)):
         for row in (meta.source == source).nonzero().flatten().tolist():
             last = int((meta.topk_idx[row] >= 0).nonzero().max())
-            parts.append((int(meta.source_token[row]), last, rows[row]))
-    total = torch.zeros(tokens, outputs[0].shape[1])
-    for token, _, row in sorted(parts, key=lambda part: part[:2]):
-        total[token] += row.float()
-    return total.to(outputs[0].dtype)
+            parts[int(meta.source_token[row])].append((last, rank, rows[row]))
+    made = torch.zeros(tokens, outputs[0].shape[1], dtype=outputs[0].dtype)
+    for token, of_token in enumerate(parts):
+        if of_token:
+            in_order = [part[1:] for part in sorted(of_token, key=lambda part: part[0])]
+            on_the_way = torch.float32 if exact else made.dtype
+            made[token] = tree_sum(in_order, node_of or [0] * len(outputs), source, on_the_way)
+    return made
 
 
 def weights_of_all_ranks(

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import SkipTest
 
 import devices
-from ranks import free_port
+from ranks import free_port, play_nodes
 
 seconds_each = 60
 skipped = "skipped: "
@@ -22,11 +22,16 @@ most_characters = 1800
 
 
 def _run_one(name: str, group: Any) -> str:
-    """Runs "module.function" and returns its error; empty if there is none."""
+    """Runs "module.function" and returns its error; empty if there is none.
+
+    In "module.function@0112" the ranks play to be on these nodes.
+    """
     import torch
 
-    module, _, function = name.rpartition(".")
+    place, _, nodes = name.partition("@")
+    module, _, function = place.rpartition(".")
     try:
+        play_nodes(group.rank(), [int(node) for node in nodes])
         getattr(importlib.import_module(module), function)(group)
         if devices.on_gpu():
             torch.cuda.synchronize()

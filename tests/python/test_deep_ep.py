@@ -68,6 +68,18 @@ def test_config_and_hints():
     assert deep_ep.Buffer.is_sm90_compiled() in (True, False)
 
 
+def test_hints_for_several_nodes(monkeypatch):
+    """Nobody asks the ranks, so launchers say how many a node has; without one a node has 8, as DeepEP's."""
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.delenv("OMPI_COMM_WORLD_LOCAL_SIZE", raising=False)
+    hint = deep_ep.Config().get_rdma_buffer_size_hint
+    assert hint(14336, 8) == 0 < hint(14336, 16) <= hint(14336, 2048)
+    for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "4")
+        assert hint(14336, 4) == 0 < hint(14336, 8)
+        monkeypatch.delenv(name)
+
+
 def test_set_num_sms():
     before = deep_ep.Buffer.num_sms
     try:

@@ -43,8 +43,32 @@ on_gpus = [
     *names_of("bodies.memory", "read_on_another_stream two_streams given_back_to_pytorch"),
     *names_of("bodies.frameworks", "cupy_arrays"),
 ]
-bodies = {"cpu": everywhere + on_cpus, "cuda": everywhere + on_gpus, "nccl": everywhere + on_gpus}
+over_nodes = [
+    *names_of("bodies.nodes", "made_by_environment f32_partials one_after_the_other refusals masked_node"),
+    *names_of("bodies.buffer", """
+        rows_of_each_dtype fp8_pairs_and_casts expanded_rows worst_case cached_and_masks asynchronous"""),
+    *names_of("bodies.deep_ep", """
+        every_result source_tokens weights_of_all_ranks tuples ids_overwritten fp8_and_cached cached events_and_streams
+        layouts worst_case"""),
+    *names_of("clients.v1", "trainer config_from_json subgroups"),
+    *names_of("bodies.elastic", "flat expanded cached statistics without_cpu_sync fp8 attributes"),
+    *names_of("clients.v2", "trainer_expanded inference"),
+    *names_of("bodies.layers", "layer"),
+    *names_of("bodies.errors", "ids_out_of_range"),
+    *names_of("bodies.low_latency", """
+        bf16_steps fp8_steps two_micro_batches two_sends kept_rows combined_again rebuilt_handles repeated_ids
+        statistics all_options_of_the_buffer"""),
+    *names_of("clients.decode", "sglang lmdeploy"),
+]
+played = ("0011", "0112")  # by rank: its node
 jobs = [("cpu", 2), ("cpu", 4), ("cuda", 4), ("cuda", 8), ("nccl", 2)]
+
+
+def bodies_of(device, size):
+    on_nodes = [f"{name}@{nodes}" for nodes in played for name in over_nodes]
+    more = {"cpu": on_cpus + (on_nodes if size == 4 else [])}
+    return everywhere + more.get(device, on_gpus)
+
 
 
 _outcomes = {}  # by job: pytest would make a module's fixture again for each body
@@ -69,7 +93,7 @@ def outcomes(request, tmp_path_factory):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "outcomes, body",
-    [pytest.param(job, body, id=f"{job[0]}-{job[1]}-{body}") for job in jobs for body in bodies[job[0]]],
+    [pytest.param(job, body, id=f"{job[0]}-{job[1]}-{body}") for job in jobs for body in bodies_of(*job)],
     indirect=["outcomes"],
 )
 def test_on_processes(outcomes, body):

@@ -6,15 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import reference
 import switchyard
+import torch
 from ranks import as_threads
 
 program = """
 import os, sys
-import torch.distributed as dist
-import switchyard
+import torch, torch.distributed as dist
+import deep_ep, switchyard
+from bodies import deep_ep as calls
+from ranks import play_nodes
 
 rank = int(os.environ["RANK"])
 dist.init_process_group("gloo")
@@ -27,13 +32,11 @@ with switchyard.Communicator.from_torch() as communicator:
     communicator.barrier()
 with switchyard.Communicator.from_environment() as communicator:
     assert communicator.node_by_rank == [0, 0, 1, 1]
-    sizes = dict(max_tokens=8, hidden=64, num_experts=8, top_k=2, engine="cpu")
-    try:
-        switchyard.Buffer(communicator, **sizes)
-        raise SystemExit("a buffer over nodes was made")
-    except switchyard.Unsupported as error:
-        assert "seen 2 nodes" in str(error), error
     communicator.barrier()
+torch.set_num_threads(1)
+play_nodes(rank, [0, 0, 1, 1])
+del os.environ["SWITCHYARD_NODE"]  # nodes are found by themselves
+calls.every_result(dist.group.WORLD)
 dist.barrier()
 print("ok", flush=True)
 """
@@ -72,6 +75,8 @@ def test_torch_and_environment(two_nodes):
         "WORLD_SIZE": "4",
         "GLOO_SOCKET_IFNAME": "eth0",
         "SWITCHYARD_TOKEN": "a secret of this test",
+        "SWITCHYARD_ENGINE": "cpu",
+        "PYTHONPATH": str(Path(__file__).parent),
     }
     started = [
         subprocess.Popen(
@@ -104,13 +109,26 @@ def test_threads_play_nodes():
     assert as_threads(4, body) == [[0, 1, 0, 1]] * 4
 
 
-def test_a_buffer_over_nodes_is_refused():
+@pytest.mark.parametrize("node_of", ([0, 1, 0, 1], [0, 1, 1, 2, 2]), ids=str)
+def test_buffers_of_threads(node_of):
+    """Nodes need not consist of ranks one after the other."""
+    sizes = {"hidden": 64, "experts": 11, "top_k": 3}
+    everybody = [
+        reference.make_inputs(rank, tokens=4 + 3 * rank, dtype=torch.bfloat16, **sizes) for rank in range(len(node_of))
+    ]
     store = switchyard.Store()
 
     def body(communicator: switchyard.Communicator) -> None:
-        name = str(communicator.rank)
-        with switchyard.Communicator.join(store, rank=communicator.rank, size=2, node=name, timeout=20) as nodes:
-            with pytest.raises(switchyard.Unsupported, match="on one node so far, seen 2 nodes"):
-                switchyard.Buffer(nodes, max_tokens=8, hidden=64, num_experts=8, top_k=2, engine="cpu")
+        rank, size = communicator.rank, len(node_of)
+        mine, received = everybody[rank], [reference.flat(everybody, r, sizes["experts"]) for r in range(size)]
+        with switchyard.Communicator.join(store, rank=rank, size=size, node=f"n{node_of[rank]}", timeout=20) as nodes:
+            assert nodes.node_by_rank == node_of
+            with switchyard.Buffer(nodes, max_tokens=32, hidden=64, num_experts=11, top_k=3) as buffer:
+                result = buffer.dispatch(mine.x, mine.topk_idx, mine.topk_weights)
+                assert torch.equal(result.x, received[rank].x)
+                assert torch.equal(result.topk_idx, received[rank].topk_idx)
+                seen = buffer.combine(result.x * (rank + 1), result.handle).x
+                outputs = [each.x * (r + 1) for r, each in enumerate(received)]
+                assert torch.equal(seen, reference.combined(outputs, received, rank, len(mine.x), node_of))
 
-    as_threads(2, body)
+    as_threads(len(node_of), body)

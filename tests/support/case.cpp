@@ -1,5 +1,7 @@
 #include "support/case.hpp"
 
+#include <fmt/ranges.h>
+
 #include <ostream>
 
 namespace switchyard::test {
@@ -18,6 +20,8 @@ std::ostream& operator<<(std::ostream& out, Case const& c) {
   if (c.worst_rows != 0) out << " .worst_rows=" << c.worst_rows;
   if (c.extra_stride != 0) out << " .extra_stride=" << c.extra_stride;
   if (c.scales_by_column) out << " .scales_by_column";
+  if (!c.nodes.empty()) out << fmt::format(" .nodes={{{}}}", fmt::join(c.nodes, ", "));
+  if (c.f32_partials) out << " .f32_partials";
   return out << " .workers=" << c.workers << " .seed=" << c.seed << "}";
 }
 
@@ -33,7 +37,9 @@ oracle::Terms terms_of(Case const& c) {
           .weights = c.weights,
           .by_expert = c.expanded(),
           .output_dtype = c.combine_dtype,
-          .seed = c.seed};
+          .seed = c.seed,
+          .node_by_rank = c.nodes,
+          .f32_partials = c.f32_partials};
 }
 
 }  // namespace switchyard::test

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <iosfwd>
+#include <vector>
 
 #include "oracle/job.hpp"
 #include "support/scale.hpp"
@@ -18,7 +19,8 @@ enum class Tokens : std::uint8_t { equal, varied, first_only, last_none, all_non
 struct Case {
   Launch launch = Launch::threads;
   int ranks = 2;
-  std::int64_t tokens = 6;  // most of any rank
+  std::vector<int> nodes{};  // by rank, the node; empty: one node
+  std::int64_t tokens = 6;   // most of any rank
   Tokens counts = Tokens::varied;
   std::int64_t hidden = 20;
   int experts = 8;
@@ -37,6 +39,7 @@ struct Case {
   std::int64_t worst_rows = 0;    // with worst; 0: a few more than arrive
   std::int64_t extra_stride = 0;  // elements between rows of x
   bool scales_by_column = false;
+  bool f32_partials = false;  // of combines over nodes
   int workers = 1;
   std::uint64_t seed = seed_or(1);
 

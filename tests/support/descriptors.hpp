@@ -1,14 +1,21 @@
-// A process that has run out of file descriptors.
+// The file descriptors of this process: how many are open, and what it is like to have run out of them.
 #pragma once
 
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <iterator>
 #include <stdexcept>
 #include <vector>
 
 namespace switchyard::test {
+
+inline std::size_t num_open_descriptors() {
+  auto const open = std::filesystem::directory_iterator("/proc/self/fd");
+  return static_cast<std::size_t>(std::distance(begin(open), end(open)));
+}
 
 // While it lives, this process may open `left` more descriptors, and those that it closes once again.
 class FewDescriptors {

@@ -27,6 +27,7 @@ BufferOptions options_for(Problem const& p, int results) {
   options.top_k = p.the.top_k;
   options.num_workers = p.the.workers;
   options.heap_bytes = heap_for(p, results);
+  options.f32_partials = p.the.f32_partials;
   return options;
 }
 
@@ -44,7 +45,7 @@ void round_trip(Problem const& p, Buffer& buffer, CombineExtras const& extras) {
 bool run_case(Case const& c) {
   Problem const problem = make_problem(c);
   CombineExtras const extras{.biases = 0, .row_weights = false, .topk_weights = !c.by_rank && c.weights};
-  return run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+  return run_ranks(c, [&](Communicator& communicator) {
     Buffer buffer(communicator, options_for(problem));
     round_trip(problem, buffer, extras);
   });

@@ -1,6 +1,10 @@
 // The check of get_layout, whatever the engine: its tensors are in host memory here.
 #pragma once
 
+#include <algorithm>
+#include <set>
+#include <utility>
+
 #include "support/flow.hpp"
 
 namespace switchyard::test {
@@ -8,6 +12,20 @@ namespace switchyard::test {
 template <typename T>
 std::vector<T> values_of(Tensor const& tensor) {
   return {tensor.data<T>(), tensor.data<T>() + tensor.view().numel()};
+}
+
+// Each token once for each node that has one of its ranks.
+inline void check_nodes_of(Problem const& p, std::vector<std::uint8_t> const& in_rank, Layout const& seen) {
+  auto const& nodes = p.the.nodes;
+  check_equal(seen.num_tokens_per_node.given(), terms_of(p.the).spans_nodes(), "num_tokens_per_node given");
+  if (!seen.num_tokens_per_node.given()) return;
+  std::set<std::pair<std::size_t, int>> tokens;  // with their nodes
+  for (std::size_t at = 0; at < in_rank.size(); ++at) {
+    if (in_rank[at] != 0) tokens.emplace(at / nodes.size(), nodes[at % nodes.size()]);
+  }
+  std::vector<std::int32_t> per_node(index(*std::ranges::max_element(nodes) + 1));
+  for (auto const& [token, node] : tokens) ++per_node[index(node)];
+  check(values_of<std::int32_t>(seen.num_tokens_per_node) == per_node, "num_tokens_per_node");
 }
 
 inline void check_layout(Problem const& p, int rank, Layout const& seen) {
@@ -30,6 +48,7 @@ inline void check_layout(Problem const& p, int rank, Layout const& seen) {
   check(values_of<std::int32_t>(seen.num_tokens_per_rank) == per_rank, "num_tokens_per_rank");
   check(values_of<std::int32_t>(seen.num_tokens_per_expert) == per_expert, "num_tokens_per_expert");
   check(values_of<std::uint8_t>(seen.is_token_in_rank) == in_rank, "is_token_in_rank");
+  check_nodes_of(p, in_rank, seen);
 }
 
 }  // namespace switchyard::test

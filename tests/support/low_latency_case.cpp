@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <ostream>
 
+#include "support/played_nodes.hpp"
+
 namespace switchyard::test {
 
 std::ostream& operator<<(std::ostream& out, SlotCase const& c) {
@@ -31,7 +33,8 @@ oracle::Terms terms_of(SlotCase const& c) {
           .weights = c.weights,
           .by_expert = c.by_expert(),
           .output_dtype = c.combine_dtype,
-          .seed = c.seed};
+          .seed = c.seed,
+          .node_by_rank = played_nodes(c.ranks)};
 }
 
 oracle::SlotTerms slot_terms(SlotCase const& c) {

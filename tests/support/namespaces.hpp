@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace switchyard::test {
 
@@ -48,6 +49,27 @@ class Namespaces {
     close(fd);
   }
 
+  // Why no packets can be dropped here; empty when they can.
+  static std::string why_no_loss() {
+    if (!run("nft --version"))
+      return "packets are dropped by nftables, which is not installed (apt package nftables)";
+    Namespaces const probe(0);
+    try {
+      probe.drop(50);
+    } catch (std::runtime_error const&) {
+      return "this kernel does not drop packets at random (nftables with `numgen`)";
+    }
+    return "";
+  }
+
+  // From here on the router loses so many percent of the packets between nodes, each way.
+  void drop(int percent) const {
+    nft("add table ip loss");
+    nft("flush table ip loss");
+    nft("add chain ip loss forward '{ type filter hook forward priority 0 ; }'");
+    nft("add rule ip loss forward numgen random mod 100 '<' " + std::to_string(percent) + " drop");
+  }
+
   // What is under way is lost, and comes again when the link is up.
   void set_link(int node, bool up) const {
     must("ip -n " + prefix_ + " link set v" + std::to_string(node) + (up ? " up" : " down"));
@@ -67,6 +89,9 @@ class Namespaces {
   static void must(std::string const& command) {
     if (!run(command)) throw std::runtime_error("failed: " + command);
   }
+
+  // One command at a time: kernels without concatenations refuse several at once.
+  void nft(std::string_view command) const { must("ip netns exec " + prefix_ + " nft " + std::string(command)); }
 
   void add(int node) const {
     std::string const inside = "ip -n " + name(node) + " ";

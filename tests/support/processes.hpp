@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "support/outcome.hpp"
+#include "support/played_nodes.hpp"
 #include "support/random.hpp"
 #include "support/scale.hpp"
 
@@ -101,7 +102,8 @@ class Processes {
   }
 
  private:
-  void start(CommunicatorOptions const& options, RankBody const& body) {
+  void start(CommunicatorOptions options, RankBody const& body) {
+    options.node = played_node(options.size, options.rank);
     int ends[2] = {-1, -1};
     if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe failed");
     pid_t const pid = fork();
@@ -143,7 +145,7 @@ class Processes {
   static void note_end(Child& child, int status) {
     child.reaped = true;
     char text[4000];
-    ssize_t const bytes = read(child.report, text, sizeof text);
+    ssize_t const bytes = ::read(child.report, text, sizeof text);
     if (bytes > 0) child.outcome.what.append(text, static_cast<std::size_t>(bytes));
     child.outcome.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     child.outcome.ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;

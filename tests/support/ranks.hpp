@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <string>
+
 #include "support/case.hpp"
 #include "support/check.hpp"
 #include "support/processes.hpp"
@@ -30,6 +33,16 @@ bool report(std::vector<Outcome> const& outcomes, Context const& context) {
 template <typename Context>
 bool run_ranks(Launch launch, int ranks, Context const& context, RankBody const& body) {
   return report(launch_ranks(launch, ranks, body), context);
+}
+
+// The ranks of a case, on the nodes that they play to be on.
+inline bool run_ranks(Case const& c, RankBody const& body) {
+  if (c.launch == Launch::threads) return report(run_as_threads(c.ranks, body, c.nodes), c);
+  auto const play = [&c](int rank) {
+    if (!c.nodes.empty())
+      setenv("SWITCHYARD_NODE", std::to_string(c.nodes[static_cast<std::size_t>(rank)]).c_str(), 1);
+  };
+  return report(Processes(c.ranks, body, play).wait(), c);
 }
 
 }  // namespace switchyard::test

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <thread>
 
+#include "support/played_nodes.hpp"
 #include "support/scale.hpp"
 
 namespace switchyard::test {
@@ -25,7 +27,8 @@ void abort_on_hang(std::atomic<int> const& running) {
 
 }  // namespace
 
-std::vector<Outcome> run_as_threads(int ranks, RankBody const& body) {
+std::vector<Outcome> run_as_threads(int ranks, RankBody const& body, std::vector<int> const& nodes) {
+  play_way();
   auto const store = Communicator::in_process_store();
   std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks));
   std::atomic<int> running{ranks};
@@ -33,7 +36,9 @@ std::vector<Outcome> run_as_threads(int ranks, RankBody const& body) {
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       outcomes[static_cast<std::size_t>(rank)] = capture([&] {
-        Communicator communicator = Communicator::join(store, rank, ranks);
+        std::string const node =
+            nodes.empty() ? played_node(ranks, rank) : std::to_string(nodes[static_cast<std::size_t>(rank)]);
+        Communicator communicator = Communicator::join(store, rank, ranks, std::chrono::milliseconds{0}, node);
         body(communicator);
       });
       --running;

@@ -7,6 +7,7 @@
 
 namespace switchyard::test {
 
-std::vector<Outcome> run_as_threads(int ranks, RankBody const& body);
+// `nodes`: by rank, the node that it plays to be on; empty: they share one.
+std::vector<Outcome> run_as_threads(int ranks, RankBody const& body, std::vector<int> const& nodes = {});
 
 }  // namespace switchyard::test

@@ -1,5 +1,6 @@
 #include "cli/bench/command.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 #include <utility>
@@ -45,7 +46,8 @@ Communicator connect(RankContext const& context) {
                                 .size = context.size,
                                 .address = context.address,
                                 .token = context.token,
-                                .serve = false});
+                                .serve = false,
+                                .node = context.node});
 }
 
 // As one rank of the job that launched this process.
@@ -56,7 +58,12 @@ Communicator join(BenchOptions const& options) {
       "--ranks: expected {}, the size of the job that launched this process (or --launch fork, for ranks of its "
       "own), seen {}",
       job.size, options.problem.ranks);
-  return Communicator::connect(job);
+  Communicator communicator = Communicator::connect(job);
+  require(options.nodes == 0 || options.nodes == communicator.num_nodes(),
+          "--nodes: expected {}, which the job that launched this process has (SWITCHYARD_NODE, or --launch fork, "
+          "plays others), seen {}",
+          communicator.num_nodes(), options.nodes);
+  return communicator;
 }
 
 // Tokens of the throughput mode are as many as memory has room for; those of the low-latency mode are few.
@@ -82,18 +89,25 @@ std::vector<Case> make_cases(BenchOptions const& options, Router const& route, s
   return cases;
 }
 
-int run_forked(BenchOptions const& options, Router const& route) {
+int run_forked(BenchOptions options, Router const& route) {
+  validate_forked(options);
+  LaunchOptions const launch{.ranks = options.problem.ranks, .nodes = std::max(1, options.nodes)};
+  if (launch.nodes > 1) options.problem.node_by_rank = divide_into_nodes(launch.ranks, launch.nodes);
   auto const cases = make_cases(options, route, available_memory(), true);
-  return run_local_ranks({.ranks = options.problem.ranks}, [&cases](RankContext const& context) {
-    return run_rank(cases, connect(context), context.barrier);
+  return run_local_ranks(launch, [&](RankContext const& context) {
+    return run_rank(cases, connect(context), {.barrier = context.barrier, .on_machine = launch.ranks});
   });
 }
 
 int run_as_rank(BenchOptions options, Router const& route) {
   Communicator communicator = join(options);
   options.problem.ranks = communicator.size();
-  std::int64_t const available = gather_min(communicator, available_memory());
-  return run_rank(make_cases(options, route, available, communicator.rank() == 0), communicator, nullptr);
+  if (communicator.num_nodes() > 1) options.problem.node_by_rank = communicator.node_by_rank();
+  // Ranks of one machine share its memory, whatever nodes they play to be on.
+  int const on_machine = count_same(communicator, machine_id());
+  std::int64_t const available = gather_min(communicator, available_memory() / on_machine) * communicator.size();
+  return run_rank(make_cases(options, route, available, communicator.rank() == 0), communicator,
+                  {.on_machine = on_machine});
 }
 
 }  // namespace

@@ -52,6 +52,13 @@ std::vector<std::string> gather_mismatches(Communicator& communicator, std::opti
   return found;
 }
 
+int count_same(Communicator& communicator, std::string const& mine) {
+  auto const own = std::as_bytes(std::span(mine));
+  auto const all = communicator.all_gather(own);
+  return static_cast<int>(
+      std::ranges::count_if(all, [&](auto const& theirs) { return std::ranges::equal(theirs, own); }));
+}
+
 std::int64_t gather_min(Communicator& communicator, std::int64_t mine) {
   std::array const own{static_cast<double>(mine)};  // exact: less than 2^53
   std::int64_t least = mine;

@@ -17,6 +17,9 @@ std::vector<Samples> gather_samples(Communicator& communicator, Samples const& m
 // The mismatches that any rank found. Collective.
 std::vector<std::string> gather_mismatches(Communicator& communicator, std::optional<std::string> const& mine);
 
+// How many ranks bring what this one brings. Collective.
+int count_same(Communicator& communicator, std::string const& mine);
+
 // The smallest of the ranks' values. Collective.
 std::int64_t gather_min(Communicator& communicator, std::int64_t mine);
 

@@ -60,10 +60,10 @@ void TensorMemory::poison(Tensor const& tensor) const {
   if (tensor.given()) fill(tensor.view().data, 0xa5, bytes_of(tensor));
 }
 
-void take_gpu(EngineKind engine, int rank) {
+void take_gpu(EngineKind engine, int local_rank) {
   bool const by_setting = engine == EngineKind::automatic && config_text(Setting::engine) != "cpu";
   GpuTools const* const gpus = gpu_tools();
-  if (gpus != nullptr && (by_setting || engine == EngineKind::cuda)) gpus->use_gpu_of(rank);
+  if (gpus != nullptr && (by_setting || engine == EngineKind::cuda)) gpus->use_gpu_of(local_rank);
 }
 
 }  // namespace switchyard::cli

@@ -33,6 +33,6 @@ class TensorMemory {
 };
 
 // Makes the GPU that a rank is to use the current one, if its engine may turn out to be that of GPUs.
-void take_gpu(EngineKind engine, int rank);
+void take_gpu(EngineKind engine, int local_rank);
 
 }  // namespace switchyard::cli

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <functional>
@@ -20,6 +21,9 @@
 namespace switchyard::cli {
 
 namespace {
+
+// As many as jobs are made for. Those of one node are fewer.
+constexpr int most_ranks = 2048;
 
 template <std::integral T>
 struct Range {
@@ -47,10 +51,10 @@ CLI::Option* add_number(CLI::App& app, std::string const& flag, Range<T> range, 
 }
 
 template <std::integral T>
-void add_number(CLI::App& app, std::string const& flag, Range<std::type_identity_t<T>> range, T& target,
-                std::string const& doc) {
+CLI::Option* add_number(CLI::App& app, std::string const& flag, Range<std::type_identity_t<T>> range, T& target,
+                        std::string const& doc) {
   std::function<void(T)> const take = [&target](T value) { target = value; };
-  add_number(app, flag, range, take, doc)->default_str(fmt::format("{}", target));
+  return add_number(app, flag, range, take, doc)->default_str(fmt::format("{}", target));
 }
 
 template <typename Enum, std::size_t N>
@@ -110,8 +114,11 @@ void add_problem(CLI::App& app, BenchOptions& options) {
     options.problem.ranks = ranks;
     options.ranks_given = true;
   };
-  add_number(app, "--ranks", {1, max_node_ranks}, take_ranks, "ranks, each a process of this machine")
+  add_number(app, "--ranks", {1, most_ranks}, take_ranks, "ranks, each a process of this machine")
       ->default_str(std::to_string(problem.ranks));
+  add_number(app, "--nodes", {1, most_ranks}, options.nodes,
+             "nodes that the ranks play to be on, divided evenly in their order")
+      ->default_str("1");
   add_number(app, "--hidden", {1, std::int64_t{1} << 20}, problem.hidden, "elements of a token");
   add_number(app, "--top-k", {1, max_top_k}, problem.top_k, "experts of a token");
   add_number(app, "--experts", {1, 65536}, problem.experts, "experts of all ranks together");
@@ -193,6 +200,15 @@ void add_bench_options(CLI::App& app, BenchOptions& options) {
   add_number(app, "--timeout-ms", {0, 86400000}, options.timeout_ms,
              "deadline of every wait; 0: SWITCHYARD_TIMEOUT_MS");
   add_latency_options(app, options.latency);
+}
+
+void validate_forked(BenchOptions const& options) {
+  int const ranks = options.problem.ranks;
+  int const nodes = std::max(1, options.nodes);
+  require(nodes <= ranks, "--nodes: expected at most {}, one for each of --ranks, seen {}", ranks, nodes);
+  require(ranks <= nodes * max_node_ranks,
+          "--ranks: expected at most {}, {} a node, seen {} on {} node{} (--nodes)", nodes * max_node_ranks,
+          max_node_ranks, ranks, nodes, nodes == 1 ? "" : "s");
 }
 
 void validate(BenchOptions const& options) {

@@ -99,6 +99,7 @@ struct LatencyOptions {
 struct BenchOptions {
   Problem problem{};
   bool ranks_given = false;  // rather than the default
+  int nodes = 0;             // as given; 0: they are not
   Mode mode = Mode::throughput;
   RoutingKind routing = RoutingKind::uniform;
   std::string routing_file;
@@ -125,5 +126,7 @@ void add_bench_options(CLI::App& app, BenchOptions& options);
 
 // What parsing cannot see: options that contradict one another. Throws InvalidArgument or Unsupported.
 void validate(BenchOptions const& options);
+// The same for ranks that this process forks.
+void validate_forked(BenchOptions const& options);
 
 }  // namespace switchyard::cli

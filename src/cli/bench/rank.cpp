@@ -9,6 +9,7 @@
 #include "cli/bench/trace_file.hpp"
 #include "cli/bench/workload.hpp"
 #include "cli/print.hpp"
+#include "job/job.hpp"
 #include "switchyard/trace.hpp"
 
 namespace switchyard::cli {
@@ -17,7 +18,7 @@ namespace {
 
 class Rank {
  public:
-  Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier);
+  Rank(std::vector<Case> const& cases, Communicator const& communicator, RankPlace const& place);
   int run();
 
  private:
@@ -34,16 +35,16 @@ class Rank {
   RankTools tools_;
 };
 
-Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier)
+Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, RankPlace const& place)
     : cases_(cases),
       options_(cases.front().options()),
       report_{.options = options_, .machine = describe_machine()},
       tools_{.communicator = communicator,
-             .start_line = {communicator, barrier, options_.timeout()},
+             .start_line = {communicator, place.barrier, options_.timeout()},
              // Rows of the low-latency mode come one after another, so that there is something to see.
              .progress = {communicator.rank() == 0 && !is_latency(), options_.warmup + options_.iterations + 2}} {
   report_.workers = tools_.workers =
-      options_.workers > 0 ? options_.workers : std::max(1, report_.machine.cores / options_.problem.ranks);
+      options_.workers > 0 ? options_.workers : std::max(1, report_.machine.cores / place.on_machine);
   // What is run, which may be less than was asked for.
   report_.options.token_counts.clear();
   for (Case const& of : cases) report_.options.token_counts.push_back(of.problem().tokens);
@@ -55,7 +56,8 @@ void Rank::say_result(std::string const& text) const {
 
 int Rank::run() {
   if (!is_latency()) say_result(headline(report_));
-  take_gpu(options_.engine, tools_.communicator.rank());
+  Job const& job = *tools_.communicator.job();
+  take_gpu(options_.engine, job.topology().local_rank_of(job.rank()));
   for (Case const& of : cases_)
     if (!run_case(of)) return 1;
   say_result(options_.check ? "checked: every received byte and every combined value, before and after\n"
@@ -103,8 +105,8 @@ void Rank::trace(Workload& workload) {
 
 }  // namespace
 
-int run_rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier) {
-  return Rank(cases, communicator, barrier).run();
+int run_rank(std::vector<Case> const& cases, Communicator const& communicator, RankPlace const& place) {
+  return Rank(cases, communicator, place).run();
 }
 
 }  // namespace switchyard::cli

@@ -54,6 +54,16 @@ std::vector<PhaseMedian> phases_of(std::vector<Samples> const& samples) {
   return phases;
 }
 
+// Over ranks, of what each has counted.
+double mean_of(std::vector<Samples> const& samples, Part part) {
+  double sum = 0;
+  for (Samples const& rank : samples) {
+    auto const& list = rank.of(Clock::none, part);
+    if (!list.empty()) sum += std::accumulate(list.begin(), list.end(), 0.0) / static_cast<double>(list.size());
+  }
+  return sum / static_cast<double>(samples.size());
+}
+
 MemoryUse memory_of(Case const& of, std::vector<Samples> const& samples) {
   Problem const problem = of.problem();
   MemoryUse use;
@@ -64,29 +74,24 @@ MemoryUse memory_of(Case const& of, std::vector<Samples> const& samples) {
     use.payload.expert_outputs += part.expert_outputs / problem.ranks;
     use.payload.combined += part.combined / problem.ranks;
   }
-  auto const mean = [&](Part part) {
-    double sum = 0;
-    for (Samples const& rank : samples) {
-      for (double const bytes : rank.of(Clock::none, part)) sum += bytes;
-    }
-    return sum / static_cast<double>(samples.size());
-  };
-  use.pss_bytes = mean(Part::pss);
-  use.resident_peak_bytes = mean(Part::resident_peak);
-  use.heap_peak_bytes = mean(Part::heap_peak);
+  use.pss_bytes = mean_of(samples, Part::pss);
+  use.resident_peak_bytes = mean_of(samples, Part::resident_peak);
+  use.heap_peak_bytes = mean_of(samples, Part::heap_peak);
   return use;
 }
 
 }  // namespace
 
 CaseReport make_case_report(Case const& of, std::vector<Samples> const& samples) {
-  return {.problem = of.problem(),
-          .max_tokens = of.max_tokens(),
-          .sent = of.sent(),
-          .times = times_of(of.sent(), samples),
-          .moved = of.moved(),
-          .phases = phases_of(samples),
-          .memory = memory_of(of, samples)};
+  return {
+      .problem = of.problem(),
+      .max_tokens = of.max_tokens(),
+      .sent = of.sent(),
+      .times = times_of(of.sent(), samples),
+      .moved = of.moved(),
+      .phases = phases_of(samples),
+      .memory = memory_of(of, samples),
+      .wire = {.dispatch = mean_of(samples, Part::wire_dispatch), .combine = mean_of(samples, Part::wire_combine)}};
 }
 
 PartTime CaseReport::time(Part part) const {

@@ -48,6 +48,7 @@ struct CaseReport {
   CallBytes moved{};
   std::vector<PhaseMedian> phases{};  // CUDA engine
   MemoryUse memory{};
+  CallBytes wire{};  // to other nodes, all that was written, mean over ranks; zeros where nothing was counted
 
   // All zeros for what was not measured; by the clock of the throughput mode's engine.
   [[nodiscard]] PartTime time(Part part) const;

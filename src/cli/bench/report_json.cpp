@@ -26,7 +26,7 @@ json run_json(Report const& report) {
               {"mode", name_of(options.mode)},
               {"layout", latency ? name_of(options.latency.layout) : name_of(options.problem.layout)},
               {"ranks", options.problem.ranks},
-              {"nodes", 1}};
+              {"nodes", options.problem.nodes()}};
   // Of a single case; others say theirs in `cases`.
   if (!latency && report.cases.size() == 1) all["tokens"] = options.problem.tokens;
   all.update({{"hidden", options.problem.hidden},
@@ -97,6 +97,8 @@ json throughput_case_json(Report const& report, CaseReport const& of) {
                 {"fraction_combine", copy.fraction(of.moved.combine, combine)}}},
               {"fixed", fixed_json(of)},
               {"memory", memory_json(of.memory)}};
+  if (of.wire.dispatch > 0 || of.wire.combine > 0)
+    all["wire_bytes_per_rank"] = {{"dispatch", of.wire.dispatch}, {"combine", of.wire.combine}};
   if (report.engine == EngineKind::cuda) all["gpu"] = gpu_json(of);
   return all;
 }

@@ -10,6 +10,18 @@ std::string workers_text(int workers) {
   return fmt::format("{} worker{}", workers, workers == 1 ? "" : "s");
 }
 
+std::string ranks_text(Problem const& problem) {
+  std::string const nodes = problem.nodes() == 1 ? "" : fmt::format(" on {} nodes", problem.nodes());
+  return fmt::format("{} ranks{}", problem.ranks, nodes);
+}
+
+// What crosses between nodes, with all that goes along.
+std::string wire_text(CallBytes const& wire) {
+  if (wire.dispatch <= 0 && wire.combine <= 0) return "";
+  return fmt::format("between nodes: {:.1f} MB sent a rank in a dispatch, {:.1f} MB in a combine\n",
+                     wire.dispatch / 1e6, wire.combine / 1e6);
+}
+
 std::string throughput_row(PartTime const& time, std::string_view dtype, double bytes, double fraction) {
   return fmt::format("{:<10}{:<10}{:>12.0f}{:>12.0f}{:>12.0f}{:>16.1f}{:>14.2f}{:>16.0f} %\n", name_of(time.part),
                      dtype, time.us.p50, time.us.p99, time.us.max, bytes / 1e6, time.gbps, fraction * 100);
@@ -52,6 +64,7 @@ std::string throughput_table(Report const& report) {
   text += throughput_row(combine, "bf16", of.sent.combine, copy.fraction(of.moved.combine, combine));
   text += fmt::format("copy ceiling: {:.2f} GB/s a rank, read and written, all ranks at once ({})\n", copy.gbps,
                       copy.kind);
+  text += wire_text(of.wire);
   text += phases_text(of);
   text += fixed_text(of);
   if (layout.us.p50 > 0) text += fmt::format("layout alone: {:.1f} us\n", layout.us.p50);
@@ -98,10 +111,10 @@ std::string headline(Report const& report) {
     layout = name_of(latency.layout);
   }
   return fmt::format(
-      "switchyard bench: {} ranks{}, hidden {}, top-{} of {} experts, {} routing, "
+      "switchyard bench: {}{}, hidden {}, top-{} of {} experts, {} routing, "
       "{}{} dispatch and bf16 combine{}, {} layout, {} mode, seed {}\n{}",
-      p.ranks, who, p.hidden, p.top_k, p.experts, name_of(options.routing), name_of(p.payload), cast, how, layout,
-      name_of(options.mode), p.seed, options.mode == Mode::latency ? latency_head() : "");
+      ranks_text(p), who, p.hidden, p.top_k, p.experts, name_of(options.routing), name_of(p.payload), cast, how,
+      layout, name_of(options.mode), p.seed, options.mode == Mode::latency ? latency_head() : "");
 }
 
 std::string to_table(Report const& report) {

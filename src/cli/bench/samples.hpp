@@ -27,11 +27,13 @@ enum class Part : std::uint8_t {
   pss,
   resident_peak,
   heap_peak,
+  wire_dispatch,  // bytes that this rank has sent to other nodes in a call
+  wire_combine,
 };
 inline constexpr std::array part_names{
     "nothing",         "dispatch", "dispatch_send", "dispatch_receive", "combine",       "combine_send",
     "combine_receive", "both",     "layout",        "empty_dispatch",   "empty_combine", "copy",
-    "stream_copy",     "pss",      "resident_peak", "heap_peak"};
+    "stream_copy",     "pss",      "resident_peak", "heap_peak",        "wire_dispatch", "wire_combine"};
 constexpr std::string_view name_of(Part part) noexcept {
   return part_names[static_cast<std::size_t>(part)];
 }
@@ -41,7 +43,7 @@ enum class Clock : std::uint8_t {
   device,  // CUDA: around the call, all ranks released together by a gate
   graph,   // CUDA: the same within a graph, by the GPU's clock
   phases,  // CUDA: each phase of a call by the GPU's clock, in the order of phase_names()
-  none,    // bytes of memory instead of microseconds
+  none,    // bytes instead of microseconds
 };
 inline constexpr std::array clock_names{"host", "device", "graph", "phases", "none"};
 constexpr std::string_view name_of(Clock clock) noexcept {

@@ -155,8 +155,13 @@ void Throughput::time(Part part, Samples& samples, Work&& work) {
 
 void Throughput::iterate(Samples& samples) {
   Dispatched routed;
+  std::uint64_t const before = wire_count(buffer_).bytes;
   time(Part::dispatch, samples, [&] { routed = buffer_.dispatch(args_); });
+  std::uint64_t const between = wire_count(buffer_).bytes;
   time(Part::combine, samples, [&] { combine(routed); });
+  if (between == 0) return;  // the job has one node
+  samples.of(Clock::none, Part::wire_dispatch).push_back(static_cast<double>(between - before));
+  samples.of(Clock::none, Part::wire_combine).push_back(static_cast<double>(wire_count(buffer_).bytes - between));
 }
 
 void Throughput::iterate() {

@@ -14,13 +14,16 @@ class TokenChunks {
   // Calls `work` with each token of the chunks that the calling worker takes, until none is left.
   template <typename Work>
   void for_each(Work const& work) {
-    for (;;) {
-      // Relaxed, as it only hands out numbers; the worker pool's mutex orders the data.
-      std::int64_t const begin = std::min(next_.fetch_add(chunk_, std::memory_order_relaxed), tokens_);
-      std::int64_t const end = std::min(begin + chunk_, tokens_);
-      if (begin == end) return;
-      for (std::int64_t token = begin; token < end; ++token) work(token);
-    }
+    while (take_one(work)) continue;
+  }
+  // The same for one chunk; returns whether there was one.
+  template <typename Work>
+  bool take_one(Work const& work) {
+    // Relaxed, as it only hands out numbers; the worker pool's mutex orders the data.
+    std::int64_t const begin = std::min(next_.fetch_add(chunk_, std::memory_order_relaxed), tokens_);
+    std::int64_t const end = std::min(begin + chunk_, tokens_);
+    for (std::int64_t token = begin; token < end; ++token) work(token);
+    return begin != end;
   }
 
  private:

@@ -234,6 +234,7 @@ std::size_t FaultyEndpoint::give(std::span<Event> events) {
 }
 
 std::string FaultyEndpoint::reason(Peer peer) const {
+  if (peer == Peer{nobody}) return below_->reason(peer);
   KnownPeer const& known = peers_[place_of("peer", peer, peers_.size())];
   if (known.lost_on_purpose) return fmt::format("{}: a faulty endpoint has dropped it on purpose", known.name);
   return below_->reason(known.below);

@@ -34,7 +34,8 @@ struct Nic {
   std::string address;  // empty where the provider's addresses are not those of IP
   double gigabits = 0;  // of the link, a second; 0: the provider does not say
   bool counts_remotely = true;
-  std::string why_not;  // empty: it would be used
+  bool of_a_fabric = true;  // all NICs reach all nodes; otherwise each may be a network of its own
+  std::string why_not;      // empty: it would be used
 
   [[nodiscard]] bool chosen() const noexcept { return why_not.empty(); }
 };

@@ -36,10 +36,13 @@ Function symbol(void* handle, char const* name, std::string const& path) {
   return reinterpret_cast<Function>(address);
 }
 
-// Slingshot's provider delivers immediates only for who says so before it is asked for anything. What the user has
-// set stays.
+// Before anything of it is loaded. What the user has set stays.
 void set_up_providers() {
+  // Slingshot's provider delivers immediates only for who says so before it is asked for anything.
   ::setenv("FI_CXI_ENABLE_WRITEDATA", "1", 0);
+  // A library of an InfiniBand adapter of old, which some builds of libfabric load, would take over what the
+  // process does on SIGINT, SIGTERM, SIGSEGV and others, and write a file into the working directory.
+  ::setenv("IPATH_NO_BACKTRACE", "1", 0);
 }
 
 }  // namespace

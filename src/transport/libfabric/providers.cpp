@@ -57,6 +57,7 @@ Candidate describe(fi_info const& info, bool counts_remotely) {
     nic.gigabits = static_cast<double>(info.nic->link_attr->speed) / 1e9;
   }
   nic.counts_remotely = counts_remotely;
+  nic.of_a_fabric = preference_of(nic.provider).rails;
   return {&info, nic};
 }
 

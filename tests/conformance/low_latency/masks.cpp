@@ -3,6 +3,7 @@
 
 #include "support/casualty.hpp"
 #include "support/low_latency_trip.hpp"
+#include "support/played_nodes.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -17,18 +18,18 @@ class LowLatencyMasks : public LowLatencyTest, public testing::WithParamInterfac
   }
 };
 
-Peers all_but(int gone) {
-  Peers peers(mask_ranks, Presence::here);
-  peers[index(gone)] = Presence::gone;
+// What `rank` can count on when some ranks do without each other.
+Peers peers_of(int rank, Apart const& apart) {
+  auto const nodes = played_nodes(mask_ranks);
+  Peers peers;
+  for (int peer = 0; peer < mask_ranks; ++peer)
+    peers.push_back(are_apart(nodes, apart, rank, peer) ? Presence::gone : Presence::here);
   return peers;
 }
 
-// What `rank` can count on when nobody talks to the outcast.
+// When nobody talks to the outcast.
 Peers without_outcast(int rank) {
-  if (rank != outcast) return all_but(outcast);
-  Peers alone(mask_ranks, Presence::gone);
-  alone[outcast] = Presence::here;
-  return alone;
+  return peers_of(rank, [](int a, int b) { return a == outcast || b == outcast; });
 }
 
 void check_masked(LowLatencyBuffer& buffer, Peers const& peers) {
@@ -68,7 +69,7 @@ TEST_P(LowLatencyMasks, OfARankThatDoesNotTakePart) {
     slot_round_trip(p, rank, buffer);
     rank.communicator.barrier();
     if (rank.rank() != outcast) buffer.mask(outcast);
-    if (rank.rank() != outcast) round_trips(p, rank, buffer, all_but(outcast));
+    if (rank.rank() != outcast) round_trips(p, rank, buffer, without_outcast(rank.rank()));
   });
 }
 
@@ -79,10 +80,9 @@ TEST_P(LowLatencyMasks, OfOneByOne) {
     slot_round_trip(p, rank, buffer);
     if (rank.rank() == 0) buffer.mask(outcast);
     rank.communicator.barrier();
-    Peers peers(mask_ranks, Presence::here);
-    if (rank.rank() == 0) peers = all_but(outcast);
-    if (rank.rank() == outcast) peers = all_but(0);
-    round_trips(p, rank, buffer, peers);
+    round_trips(p, rank, buffer, peers_of(rank.rank(), [](int a, int b) {
+                  return std::min(a, b) == 0 && std::max(a, b) == outcast;
+                }));
   });
 }
 
@@ -94,7 +94,7 @@ TEST_P(LowLatencyMasks, BetweenHalves) {
     buffer.synchronize();
     rank.communicator.barrier();
     if (rank.rank() != outcast) buffer.mask(outcast);
-    if (rank.rank() != outcast) trip.expect(all_but(outcast));
+    if (rank.rank() != outcast) trip.expect(without_outcast(rank.rank()));
     if (rank.rank() == outcast) trip.expect(Peers(mask_ranks, Presence::unsure));
     trip.receive();
     trip.check_received();
@@ -135,7 +135,7 @@ TEST_P(LowLatencyMasks, AreForgottenByAReset) {
       round_trips(p, rank, buffer, {});
       rank.communicator.barrier();
       if (rank.rank() != outcast) buffer.mask(outcast);
-      if (rank.rank() != outcast) round_trips(p, rank, buffer, all_but(outcast));
+      if (rank.rank() != outcast) round_trips(p, rank, buffer, without_outcast(rank.rank()));
       rank.communicator.barrier();
       buffer.reset();
       round_trips(p, rank, buffer, {});
@@ -162,7 +162,7 @@ TEST_P(LowLatencyMasks, OfARankThatLeft) {
         // It leaves when it has read all sums, and the others go on when they know that.
         check(wait_until([&] { return ready == mask_ranks; }), "the others hang");
         if (rank.rank() == outcast) return;
-        round_trips(p, rank, buffer, all_but(outcast));
+        round_trips(p, rank, buffer, without_outcast(rank.rank()));
         ++done;
         check(wait_until([&] { return done == mask_ranks - 1; }), "the others never ended");
       },

@@ -90,6 +90,7 @@ void options_differ(char const* name, std::function<void(BufferOptions&)> const&
 
 TEST(BadAgreement, BufferOptions) {
   options_differ("max_tokens", [](BufferOptions& o) { ++o.max_tokens; });
+  options_differ("f32_partials", [](BufferOptions& o) { o.f32_partials = true; });
   options_differ("hidden", [](BufferOptions& o) { ++o.hidden; });
   options_differ("num_experts", [](BufferOptions& o) { ++o.num_experts; });
   options_differ("top_k", [](BufferOptions& o) { ++o.top_k; });

@@ -51,10 +51,12 @@ def rows_of_each_dtype(group: Any) -> None:
             same(back.x, job.sums())
             assert (back.x.cpu()[~job.table().any(1)] == 0).all()
             same(back.topk_weights, job.weights_back())
-            per_rank, per_expert, in_rank = job.buffer.get_layout(job.mine.topk_idx.to(ids))
+            layout = job.buffer.get_layout(job.mine.topk_idx.to(ids))
+            per_rank, per_expert, in_rank = layout
             same(in_rank, job.table())
             same(per_rank, job.table().sum(0, dtype=torch.int32))
             same(per_expert, job.per_expert())
+            job.check_per_node(layout.num_tokens_per_node)
             assert job.buffer.num_local_experts == len(expected.tokens_per_expert)
             job.buffer.destroy()
 

@@ -53,6 +53,7 @@ def every_result(group: Any) -> None:
         same(summed, job.weights_back())
         assert event.event is None
         check_handle(job, handle)
+        check_runtime(job)
         check_biases(job, x, handle)
         _, _, per_expert, in_rank, _ = job.buffer.get_dispatch_layout(job.mine.topk_idx, experts)
         routed = job.buffer.dispatch(job.mine.x, is_token_in_rank=in_rank, num_tokens_per_expert=per_expert)
@@ -68,6 +69,8 @@ def every_result(group: Any) -> None:
 
 
 def check_handle(job: Job, handle: Any) -> None:
+    if job.over_nodes:
+        return check_internode_handle(job, handle)
     table = job.table()
     sent = table.sum(0, dtype=torch.int32)
     assert len(handle) == 6 and isinstance(handle, tuple)
@@ -83,6 +86,45 @@ def check_handle(job: Job, handle: Any) -> None:
         assert (column[~table[:, destination]] == -1).all()
 
 
+def check_runtime(job: Job) -> None:
+    runtime = job.buffer.runtime
+    assert (runtime.get_num_rdma_ranks(), runtime.get_rdma_rank()) == (max(job.node_of) + 1, job.node_of[job.rank])
+    first = job.local_rank(job.rank) % job.node_of.count(0)
+    assert runtime.get_root_rdma_rank(False) == 0 and runtime.get_root_rdma_rank(True) == first
+
+
+def check_internode_handle(job: Job, handle: Any) -> None:
+    assert len(handle) == 10 and isinstance(handle, tuple)
+    in_rank, to_nodes, to_ranks, from_nodes, node_ends, starts, rank_ends, meta, node_head, rank_head = handle
+    sent = job.table().sum(0, dtype=torch.int32)
+    same(in_rank, job.table())
+    same(to_nodes, job.per_node().unsqueeze(1))
+    same(to_ranks, sent.unsqueeze(1))
+    passed_on = passed_on_by(job)
+    same(from_nodes, passed_on.unsqueeze(1))
+    same(node_ends, passed_on.cumsum(0, dtype=torch.int32))
+    same(starts, torch.zeros_like(sent).unsqueeze(1))
+    same(rank_ends, torch.tensor(job.received().prefix, dtype=torch.int32))
+    received = job.received()
+    nodes = torch.tensor(job.node_of, dtype=torch.int32)[received.source.long()]
+    same(meta.view(torch.int32), torch.stack([nodes, received.source_token], 1))
+    for node, goes in enumerate(job.node_table().unbind(1)):
+        assert node_head[:, node][goes].tolist() == list(range(int(goes.sum())))
+        assert (node_head[:, node][~goes] == -1).all()
+    ranks = job.node_of.count(job.node_of[job.rank])
+    same(rank_head, torch.full((int(passed_on.sum()), ranks), -1, dtype=torch.int32))
+
+
+def passed_on_by(job: Job) -> torch.Tensor:
+    """Returns [nodes] int32: tokens of each node that come to this rank's node by this rank."""
+    own, tokens = job.node_of[job.rank], [0] * (max(job.node_of) + 1)
+    ranks = job.node_of.count(own)
+    for source, node in enumerate(job.node_of):
+        mine = source == job.rank if node == own else job.local_rank(source) % ranks == job.local_rank(job.rank)
+        tokens[node] += int(job.node_table(source)[:, own].sum()) if mine else 0
+    return torch.tensor(tokens, dtype=torch.int32)
+
+
 def check_biases(job: Job, x: torch.Tensor, handle: Any) -> None:
     plain, bias = job.sums().float(), job.mine.x
     for given, factor in ((bias, 1), ((bias,), 1), ((bias, bias), 2), ((), 0)):
@@ -93,7 +135,9 @@ def source_tokens(group: Any) -> None:
     """recv_src_idx of a dispatch whose rows are freed at once: a copy on the CPU, and gone on a GPU."""
     job = Job(group)
     late = job.dispatch()[4]
-    if on_gpu():
+    if job.over_nodes:
+        same(late[7].view(torch.int32)[:, 1], job.received().source_token)
+    elif on_gpu():
         torch.cuda.synchronize()
         job.dispatch()
         try:
@@ -146,7 +190,8 @@ def tuples(group: Any) -> None:
     job = Job(group)
     x, *_, handle, _ = job.dispatch()
     items = list(handle)
-    rebuilt = (tuple(items), type(handle)(each for each in items), items, (None, *items[1:4], None, None))
+    few = (None, *items[1:4], *[None] * (len(items) - 4))
+    rebuilt = (tuple(items), type(handle)(each for each in items), items, few)
     del handle, items
     for each in rebuilt:
         same(job.buffer.combine(x, each)[0], job.sums())
@@ -170,7 +215,7 @@ def ids_overwritten(group: Any) -> None:
             job.mine.x, None, per_rank, num_tokens_per_expert=per_expert, topk_idx=ids, **options
         )[4]
         ids.fill_(0)
-        same(handle[4], job.table())
+        same(handle.is_token_in_rank, job.table())
         again = job.buffer.dispatch(job.mine.x * 2, handle=handle)[0]
         same(again[: len(job.received().x)], job.received().x * 2)
     job.buffer.destroy()
@@ -265,9 +310,10 @@ def layouts(group: Any) -> None:
                 per_rank, per_rdma, per_expert, in_rank, event = job.buffer.get_dispatch_layout(
                     late, experts, async_finish=queued, **before
                 )
-                assert per_rdma is None and (event.event is not None) == queued
+                assert (event.event is not None) == queued
                 if queued:
                     event.current_stream_wait()
+                job.check_per_node(per_rdma)
                 late.fill_(-1)
                 same(in_rank * 1, job.table() * 1)
                 same(per_rank * 1, job.table().sum(0, dtype=torch.int32))
@@ -312,7 +358,8 @@ def worst_case(group: Any) -> None:
                 event.current_stream_wait()
             check_again(job, again, handle)
             assert nothing == [None] * 4
-    same(handle[0], job.prefixes())
+    if not job.over_nodes:
+        same(handle[0], job.prefixes())
     job.buffer.destroy()
 
 
@@ -324,7 +371,8 @@ def check_worst_case(job: Job, result: Any) -> None:
     same(ids[:rows], job.received().topk_idx)
     same(weights[:rows], job.received().topk_weights)
     assert (ids[rows:] == -1).all()
-    same(handle[3][:rows], job.received().source_token)
+    source = handle[7].view(torch.int32)[:, 1] if job.over_nodes else handle[3]
+    same(source[:rows], job.received().source_token)
 
 
 def check_again(job: Job, again: torch.Tensor, handle: Any) -> None:

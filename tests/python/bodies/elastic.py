@@ -12,8 +12,10 @@ import deep_ep
 import pytest
 import reference
 import torch
+import torch.distributed as dist
 from bodies.problem import Problem
 from devices import another_stream, busy, close, device, here, on_gpu, same
+from ranks import played_nodes
 
 seed = 11
 generous = 20.0  # seconds; a rank that waits in vain fails soon
@@ -126,7 +128,7 @@ def check_handle(job: Job, handle: Any, alignment: int) -> None:
     sums = torch.tensor(wanted.ends, dtype=torch.int32) if handle.do_expand else padded.cumsum(0, dtype=torch.int32)
     same(handle.num_unaligned_recv_tokens_per_expert, torch.tensor(wanted.counts, dtype=torch.int32))
     same(handle.psum_num_recv_tokens_per_expert, sums)
-    same(handle.psum_num_recv_tokens_per_scaleup_rank, ends)
+    same(handle.psum_num_recv_tokens_per_scaleup_rank, by_scaleup_rank(job, ends))
     exchanged = handle._exchanged_ends_of_ranks()  # as in the expanded layout on a GPU
     same(exchanged, ends)
     assert handle.psum_num_recv_tokens_per_expert.is_contiguous() and exchanged.is_contiguous()
@@ -135,6 +137,13 @@ def check_handle(job: Job, handle: Any, alignment: int) -> None:
     received = job.size * job.case.max_tokens if handle.plan.num_worst_tokens else len(job.received().x)
     assert handle.num_recv_tokens == received
     check_metadata(job, handle, alignment)
+
+
+def by_scaleup_rank(job: Job, ends: torch.Tensor) -> torch.Tensor:
+    """Returns the ends of what ranks with the same number in their nodes sent, from those of all ranks."""
+    each = job.buffer.num_scaleup_ranks
+    received = ends.diff(prepend=torch.zeros(1, dtype=torch.int32)).tolist()
+    return torch.tensor([sum(received[i::each]) for i in range(each)]).cumsum(0, dtype=torch.int32)
 
 
 def check_metadata(job: Job, handle: Any, alignment: int) -> None:
@@ -460,7 +469,7 @@ def late_inputs(group: Any) -> None:
 
 
 def attributes(group: Any) -> None:
-    """What is given is kept; all ranks are scale-up ranks of one node."""
+    """What is given is kept; ranks learn where they are. Without the hybrid mode all count as one domain."""
     rank, size = group.rank(), group.size()
     given = {
         "deterministic": True,
@@ -472,12 +481,25 @@ def attributes(group: Any) -> None:
     buffer = make_buffer(group, **given)
     assert {name: getattr(buffer, name) for name in given} == given
     assert (buffer.rank_idx, buffer.num_ranks, buffer.rank, buffer.group_size) == (rank, size, rank, size)
-    assert (buffer.num_scaleout_ranks, buffer.num_scaleup_ranks) == (1, size)
-    assert (buffer.scaleout_rank_idx, buffer.scaleup_rank_idx) == (0, rank)
-    assert (buffer.num_rdma_ranks, buffer.num_nvlink_ranks) == (1, size)
-    assert buffer.get_logical_domain_size() == deep_ep.get_logical_domain_size(group) == (1, size)
-    assert buffer.get_physical_domain_size() == deep_ep.get_physical_domain_size(group) == (1, size)
-    assert deep_ep.get_logical_domain_size(group, allow_hybrid_mode=False) == (1, size)
+    assert buffer.get_logical_domain_size() == deep_ep.get_logical_domain_size(group, False) == (1, size)
+    buffer.destroy()
+    domains(group, make_buffer(group))
+
+
+def domains(group: Any, buffer: deep_ep.ElasticBuffer) -> None:
+    rank, node_of = group.rank(), played_nodes(group.size())
+    sizes = [node_of.count(node) for node in sorted(set(node_of))]
+    physical = len(sizes), node_of.count(node_of[rank])
+    regular = len(set(sizes)) == 1 and node_of == sorted(node_of)
+    logical = (len(sizes), sizes[0]) if regular else (1, group.size())
+    assert (buffer.num_rdma_ranks, buffer.num_nvlink_ranks) == physical == buffer.get_physical_domain_size()
+    assert (buffer.num_scaleout_ranks, buffer.num_scaleup_ranks) == logical == buffer.get_logical_domain_size()
+    assert (buffer.scaleout_rank_idx, buffer.scaleup_rank_idx) == divmod(rank, logical[1])
+    assert not regular or (buffer.scaleout_rank_idx, logical[1]) == (node_of[rank], physical[1])
+    other = dist.new_group(list(range(group.size())))  # of which no buffer was made
+    for asked in (group, None, other):
+        assert deep_ep.get_physical_domain_size(asked) == physical
+        assert deep_ep.get_logical_domain_size(asked) == logical
     buffer.destroy()
 
 

@@ -453,12 +453,16 @@ def statistics(group: Any) -> None:
 
 def masks(group: Any) -> None:
     """The other ranks mask the last one and go on without it; then it comes back."""
+    go_on_without(group, frozenset({group.size() - 1}))
+
+
+def go_on_without(group: Any, out: frozenset[int]) -> None:
+    """Two parts of the ranks mask one another, go on, and come together again."""
     decoder = Decoder.of(group, enable_shrink=True)
     ranks = decoder.job.ranks
     decoder.step(0)
     dist.barrier(group)
-    out = ranks - 1
-    missing = frozenset(range(out)) if decoder.rank == out else frozenset({out})
+    missing = frozenset(range(ranks)) - out if decoder.rank in out else out
     for peer in missing:
         decoder.buffer.low_latency_update_mask_buffer(rank_to_mask=peer, mask=True)
     assert decoder.masks() == [int(r in missing) for r in range(ranks)]

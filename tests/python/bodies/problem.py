@@ -6,16 +6,21 @@ from typing import Any
 
 import reference
 import torch
-from devices import here
+from devices import here, same
+from ranks import played_nodes
 from reference import Inputs
 
 
 class Problem:
-    """Everybody's inputs; `own` are this rank's on the CPU, `mine` the same on the device in use."""
+    """Everybody's inputs; `own` are this rank's on the CPU, `mine` the same on the device in use.
+
+    `node_of` says for each rank on which node it is.
+    """
 
     def __init__(self, group: Any, inputs: list[Inputs], experts: int) -> None:
         self.rank, self.size = group.rank(), group.size()
         self.inputs, self.experts = inputs, experts
+        self.node_of = played_nodes(self.size)
         self.own = inputs[self.rank]
         self.mine = here(self.own)
 
@@ -29,7 +34,8 @@ class Problem:
     def sums(self, factor: float = 1.0) -> torch.Tensor:
         """Returns the sums of this rank's tokens if experts multiply rows of the flat layout by a factor."""
         received = [self.received(r) for r in range(self.size)]
-        return reference.combined([r.x * factor for r in received], received, self.rank, len(self.own.x))
+        outputs = [r.x * factor for r in received]
+        return reference.combined(outputs, received, self.rank, len(self.own.x), self.node_of)
 
     def expanded_sums(self, *factors: float) -> torch.Tensor:
         """Does the same for the expanded layout.
@@ -39,7 +45,7 @@ class Problem:
         """
         of_rank = factors if len(factors) > 1 else (factors or (1.0,)) * self.size
         rows = [self.expanded(r).x * of_rank[r] for r in range(self.size)]
-        return reference.expanded_sums(rows, self.inputs, self.rank, self.experts)
+        return reference.expanded_sums(rows, self.inputs, self.rank, self.experts, self.node_of)
 
     def weights_back(self) -> torch.Tensor:
         return self.own.topk_weights * (self.own.topk_idx >= 0)
@@ -47,6 +53,31 @@ class Problem:
     def table(self) -> torch.Tensor:
         """Returns [N, R] bool: which ranks receive a token."""
         return reference.ranks_of(self.own, self.experts, self.size)
+
+    @property
+    def over_nodes(self) -> bool:
+        return max(self.node_of) > 0
+
+    def node_table(self, rank: int | None = None) -> torch.Tensor:
+        """Returns [N, nodes] bool: which nodes receive a token of a rank."""
+        table = reference.ranks_of(self.inputs[self.rank if rank is None else rank], self.experts, self.size)
+        nodes = range(max(self.node_of) + 1)
+        of = [[rank for rank in range(self.size) if self.node_of[rank] == node] for node in nodes]
+        return torch.stack([table[:, ranks].any(1) for ranks in of], 1)
+
+    def per_node(self) -> torch.Tensor | None:
+        """Returns [nodes] int32, or None on one node: tokens of this rank that go to a node."""
+        return self.node_table().sum(0, dtype=torch.int32) if self.over_nodes else None
+
+    def check_per_node(self, seen: torch.Tensor | None) -> None:
+        expected = self.per_node()
+        assert (seen is None) == (expected is None)
+        if seen is not None and expected is not None:
+            same(seen, expected)
+
+    def local_rank(self, rank: int) -> int:
+        """Returns the number of a rank in its node."""
+        return self.node_of[:rank].count(self.node_of[rank])
 
     def per_expert(self) -> torch.Tensor:
         """Returns [E] int32: slots of this rank's tokens for each expert."""

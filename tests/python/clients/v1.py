@@ -13,6 +13,7 @@ import devices
 import reference
 import torch
 import torch.distributed as dist
+from ranks import meet_at_a_free_port
 
 hidden, experts, top_k, tokens = 256, 8, 2, 16
 
@@ -289,5 +290,6 @@ def subgroups(group: Any) -> None:
     small, large = switchyard.Communicator.from_torch(mine), switchyard.Communicator.from_torch()
     assert (small.size, large.size, small.rank, large.rank) == (half, group.size(), group.rank() % half, group.rank())
     assert small.all_gather(b"%d" % group.rank()) == [b"%d" % r for r in dist.get_process_group_ranks(mine)]
+    meet_at_a_free_port(group)
     environment = switchyard.Communicator.from_environment()
     assert (environment.rank, environment.size) == (group.rank(), group.size())

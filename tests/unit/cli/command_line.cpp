@@ -40,7 +40,9 @@ TEST_F(CommandLine, MistakesAreNamed) {
            std::pair{"bench --rank=2", "--rank: bench has no such option; did you mean --ranks?"},
            std::pair{"info --yaml", "--yaml: info has no such option\n"},
            std::pair{"bench stray", "stray: bench takes options only"},
-           std::pair{"bench --ranks two", "--ranks: expected a whole number from 1 to 64, seen 'two'"},
+           std::pair{"bench --ranks two", "--ranks: expected a whole number from 1 to 2048, seen 'two'"},
+           std::pair{"bench --ranks 65", "--ranks: expected at most 64, 64 a node, seen 65 on 1 node (--nodes)"},
+           std::pair{"bench --ranks 4 --nodes 5", "--nodes: expected at most 4, one for each of --ranks, seen 5"},
            std::pair{"bench --dtype int8", "--dtype: int8 not in"},
            std::pair{"bench --layout rank", "--layout rank: --mode throughput has flat and expanded"},
        }) {
@@ -68,6 +70,20 @@ TEST_F(CommandLine, RanksOfAJobAreThoseOfTheJob) {
   EXPECT_THAT(shell_.run(job + bench + "--ranks 2 --launch fork").out, HasSubstr("switchyard bench: 2 ranks"));
   auto const unsaid = shell_.run(job + "$S bench --engine cpu --tokens 16 --hidden 128 --iterations 1 --no-check");
   EXPECT_THAT(unsaid.out, HasSubstr("switchyard bench: 1 ranks"));
+}
+
+TEST_F(CommandLine, NodesOfAJobAreThoseOfTheJob) {
+  std::string const job = "export RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=29518; ";
+  auto const other = shell_.run(job + bench + "--ranks 1 --nodes 2");
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, AllOf(HasSubstr("--nodes: expected 1"), HasSubstr("seen 2")));
+  EXPECT_EQ(shell_.run(job + bench + "--ranks 1 --nodes 1").status, 0);
+}
+
+TEST_F(CommandLine, TheLatencyModeEndsAtANodeAndSaysSo) {
+  auto const outcome = shell_.run(bench + "--mode latency --nodes 2");
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("LowLatencyOptions: engine cpu: expected all ranks of the job on one node"));
 }
 
 TEST_F(CommandLine, AMisspeltVariableIsWarnedOfOnce) {

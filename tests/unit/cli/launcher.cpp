@@ -9,7 +9,10 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <thread>
+#include <vector>
 
+#include "switchyard/communicator.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::cli {
@@ -56,6 +59,26 @@ TEST(Launcher, AllRanksMeetAndReturn) {
   EXPECT_EQ(outcome.status, 0);
   EXPECT_EQ(outcome.said, "");
   expect_no_children();
+}
+
+TEST(Launcher, RanksAreDividedEvenlyInTheirOrder) {
+  EXPECT_EQ(divide_into_nodes(4, 1), (std::vector{0, 0, 0, 0}));
+  EXPECT_EQ(divide_into_nodes(4, 2), (std::vector{0, 0, 1, 1}));
+  EXPECT_EQ(divide_into_nodes(5, 3), (std::vector{0, 0, 1, 1, 2}));
+  EXPECT_EQ(divide_into_nodes(3, 3), (std::vector{0, 1, 2}));
+}
+
+TEST(Launcher, RanksPlayTheirNodes) {
+  int const status = run_local_ranks({.ranks = 3, .nodes = 2}, [](RankContext const& context) {
+    Communicator const job = Communicator::connect({.rank = context.rank,
+                                                    .size = context.size,
+                                                    .address = context.address,
+                                                    .token = context.token,
+                                                    .serve = false,
+                                                    .node = context.node});
+    return context.barrier == nullptr && job.node_by_rank() == std::vector{0, 0, 1} ? 0 : 1;
+  });
+  EXPECT_EQ(status, 0);
 }
 
 TEST(Launcher, NamesTheRankThatFailed) {

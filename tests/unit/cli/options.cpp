@@ -69,7 +69,7 @@ TEST(BenchOptions, OfTheLatencyMode) {
 
 TEST(BenchOptions, RefusesWhatIsOutOfRange) {
   for (char const* const text :
-       {"--ranks 0", "--ranks 65", "--ranks two", "--tokens -1", "--tokens 4k", "--tokens 8,,9", "--coding zip",
+       {"--ranks 0", "--ranks 2049", "--ranks two", "--tokens -1", "--tokens 4k", "--tokens 8,,9", "--coding zip",
         "--hidden -1", "--top-k 65", "--experts 0", "--dtype int8", "--iterations 0", "--routing random",
         "--layout", "--timeout-ms -1", "--seed -1", "--unknown 1", "stray"}) {
     EXPECT_THROW(parse(text), CLI::ParseError) << text;
@@ -105,13 +105,22 @@ TEST(BenchOptions, EveryNumberIsReadInTheSameWay) {
       EXPECT_TRUE(said.ends_with(", seen '" + value + "'")) << said;
     }
   }
-  EXPECT_EQ(numbers, 13);
+  EXPECT_EQ(numbers, 14);
 }
 
 TEST(BenchOptions, TheLargestSeedIsASeed) {
   EXPECT_EQ(parse("--seed 18446744073709551615").problem.seed, std::numeric_limits<std::uint64_t>::max());
   EXPECT_EQ(refusal("--seed", "18446744073709551616"),
             "--seed: expected a whole number from 0 to 18446744073709551615, seen '18446744073709551616'");
+}
+
+TEST(BenchOptions, NodesAreNoMoreThanRanksAndNoneIsTooLarge) {
+  EXPECT_EQ(parse("").nodes, 0);
+  for (char const* const text : {"", "--nodes 1", "--ranks 64", "--nodes 8", "--nodes 2 --ranks 128"})
+    EXPECT_NO_THROW(validate_forked(parse(text))) << text;
+  EXPECT_THROW(validate_forked(parse("--nodes 9")), InvalidArgument);
+  EXPECT_THROW(validate_forked(parse("--ranks 65")), InvalidArgument);
+  EXPECT_THROW(validate_forked(parse("--nodes 2 --ranks 129")), InvalidArgument);
 }
 
 TEST(BenchOptions, RefusesContradictions) {

@@ -102,6 +102,48 @@ TEST(Report, WithoutPhasesHasNone) {
   EXPECT_EQ(to_table(report).find("on the GPU"), std::string::npos);
 }
 
+TEST(Report, OverNodesSaysHowMuchCrossedBetweenThem) {
+  BenchOptions options;
+  options.problem = {.ranks = 3, .tokens = 8, .hidden = 128, .experts = 6, .node_by_rank = {0, 0, 1}};
+  Case const of(
+      options, [](Problem const& problem) { return make_routing(problem, RoutingKind::uniform); }, 8);
+  std::vector<Samples> samples(3);
+  samples[0].of(Clock::none, Part::wire_dispatch) = {3'000'000, 6'000'000};
+  samples[2].of(Clock::none, Part::wire_combine) = {1'500'000};
+  Report report{.options = options};
+  report.cases.push_back(make_case_report(of, samples));
+  auto const json = to_json(report);
+  EXPECT_EQ(json["nodes"], 2);
+  EXPECT_EQ(json["wire_bytes_per_rank"]["dispatch"], 1'500'000);
+  EXPECT_EQ(json["wire_bytes_per_rank"]["combine"], 500'000);
+  EXPECT_THAT(headline(report), HasSubstr("3 ranks on 2 nodes x 1 worker, "));
+  EXPECT_THAT(to_table(report),
+              HasSubstr("between nodes: 1.5 MB sent a rank in a dispatch, 0.5 MB in a combine\n"));
+}
+
+TEST(Report, OnOneNodeSaysNothingOfOthers) {
+  auto const report = report_of_gpu();
+  EXPECT_EQ(to_json(report)["nodes"], 1);
+  EXPECT_FALSE(to_json(report).contains("wire_bytes_per_rank"));
+  EXPECT_EQ(headline(report).find("node"), std::string::npos);
+  EXPECT_EQ(to_table(report).find("between nodes"), std::string::npos);
+}
+
+TEST(Gather, CountsWhoBringsTheSame) {
+  auto const store = Communicator::in_process_store();
+  std::array<int, 3> counts{};
+  auto const count_as = [&](int rank) {
+    Communicator communicator = Communicator::join(store, rank, 3);
+    counts.at(static_cast<std::size_t>(rank)) = count_same(communicator, rank == 1 ? "another" : "a machine");
+  };
+  std::thread second([&] { count_as(1); });
+  std::thread third([&] { count_as(2); });
+  count_as(0);
+  second.join();
+  third.join();
+  EXPECT_EQ(counts, (std::array{2, 1, 2}));
+}
+
 // Ranks may differ in what they measured.
 TEST(Gather, BringsTheSamplesOfAllRanks) {
   auto const store = Communicator::in_process_store();

@@ -15,7 +15,7 @@ constexpr std::size_t no_bound = std::numeric_limits<std::size_t>::max();
 BufferPlan plan_of(std::int64_t max_tokens, int num_ranks, std::size_t heap_bytes = 0) {
   BufferOptions const options{
       .max_tokens = max_tokens, .hidden = 7168, .num_experts = 256, .top_k = 8, .heap_bytes = heap_bytes};
-  return plan_buffer(options, {.num_ranks = num_ranks, .cores = 8}, -1);
+  return plan_buffer(options, {.num_ranks = num_ranks, .local_ranks = num_ranks, .cores = 8}, -1);
 }
 
 void check_whole(BufferPlan const& plan) {

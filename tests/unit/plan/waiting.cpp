@@ -10,7 +10,7 @@ using std::chrono::microseconds;
 
 BufferPlan plan_for(int ranks, int cores, std::int64_t spin_us) {
   BufferOptions const options{.max_tokens = 8, .hidden = 64, .num_experts = 8, .top_k = 2};
-  return plan_buffer(options, {.num_ranks = ranks, .cores = cores}, spin_us);
+  return plan_buffer(options, {.num_ranks = ranks, .local_ranks = ranks, .cores = cores}, spin_us);
 }
 
 TEST(Waiting, GivesTheCoreAwayWhereThereIsNoneForEachRank) {

@@ -1,4 +1,5 @@
-// sum_rows() against a scalar sum that rounds every product and every sum, bit by bit.
+// sum_rows(), sum_rows_to_f32() and sum_nodes() against a scalar sum that rounds every product and every sum, bit
+// by bit.
 #include "engine/cpu/simd/targets.hpp"
 // After simd_targets.hpp.
 #include <gtest/gtest.h>
@@ -8,6 +9,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <limits>
 #include <optional>
 #include <random>
@@ -106,7 +108,13 @@ float rounded_product(float a, float b) {
   return product;
 }
 
-std::uint32_t reference(Case const& wanted, std::size_t index) {
+float added_up(std::vector<float> const& terms) {
+  float sum = terms.empty() ? 0.0F : terms[0];
+  for (std::size_t i = 1; i < terms.size(); ++i) sum = rounded_sum(sum, terms[i]);
+  return sum;
+}
+
+float exact_reference(Case const& wanted, std::size_t index) {
   std::size_t const at = index * size_of(wanted.dtype);
   std::vector<float> terms;
   for (Bytes const& bias : wanted.biases)
@@ -115,47 +123,136 @@ std::uint32_t reference(Case const& wanted, std::size_t index) {
     float const term = decode(load(wanted.rows[row].data() + at, wanted.dtype), wanted.dtype);
     terms.push_back(wanted.weights ? rounded_product((*wanted.weights)[row], term) : term);
   }
-  float sum = terms.empty() ? 0.0F : terms[0];
-  for (std::size_t i = 1; i < terms.size(); ++i) sum = rounded_sum(sum, terms[i]);
-  return encode(sum, wanted.dtype);
+  return added_up(terms);
 }
 
-// Runs the kernel with every array shifted by a number of bytes of its own, drawn from `random`.
-void check(Case const& wanted, std::mt19937& random, bool align_elements = false) {
-  constexpr std::size_t guard = 64;
-  std::size_t const bytes = wanted.count * size_of(wanted.dtype);
-  auto const shift = [&] { return random() % 64 & ~(align_elements ? size_of(wanted.dtype) - 1 : std::size_t{0}); };
+std::uint32_t reference(Case const& wanted, std::size_t index) {
+  return encode(exact_reference(wanted, index), wanted.dtype);
+}
 
-  // No byte behind a row's last: the address sanitizer sees who reads there.
-  std::vector<std::vector<std::byte>> copies;
-  std::vector<void const*> pointers;
-  auto const place = [&](Bytes const& row) {
+// Rows in memory of their own, each shifted by a number of bytes drawn from `random`. No byte is behind a row's
+// last: the address sanitizer sees who reads there.
+class Shifted {
+ public:
+  // Multiples of `alignment`.
+  Shifted(std::mt19937& random, std::size_t alignment) : random_(random), alignment_(alignment) {}
+
+  void const* place(Bytes const& row) {
     std::size_t const shifted = shift();
-    copies.emplace_back(shifted).insert(copies.back().end(), row.begin(), row.end());
-    pointers.push_back(copies.back().data() + shifted);
-  };
-  for (Bytes const& row : wanted.rows) place(row);
-  for (Bytes const& bias : wanted.biases) place(bias);
-  std::size_t const rows = wanted.rows.size();
-  std::size_t const before = guard + shift();
-  std::vector<std::byte> out(before + bytes + guard, std::byte{0xa5});
+    copies_.emplace_back(shifted).insert(copies_.back().end(), row.begin(), row.end());
+    return copies_.back().data() + shifted;
+  }
+  std::vector<void const*> place(std::vector<Bytes> const& rows) {
+    std::vector<void const*> pointers;
+    for (Bytes const& row : rows) pointers.push_back(place(row));
+    return pointers;
+  }
+  std::size_t shift() { return random_() % 64 / alignment_ * alignment_; }
 
-  sum_rows({.rows = std::span(pointers).first(rows),
-            .row_weights = wanted.weights ? wanted.weights->data() : nullptr,
-            .bias0 = wanted.biases.size() > 0 ? pointers[rows] : nullptr,
-            .bias1 = wanted.biases.size() > 1 ? pointers[rows + 1] : nullptr,
-            .out = out.data() + before,
-            .count = wanted.count,
-            .dtype = wanted.dtype});
+ private:
+  std::mt19937& random_;
+  std::size_t alignment_;
+  std::deque<Bytes> copies_;
+};
+
+// Memory for a result, with bytes around it that nobody may write.
+class Guarded {
+ public:
+  Guarded(std::size_t bytes, std::size_t shift) : before_(guard + shift), out_(before_ + bytes + guard, mark) {}
+
+  std::byte* data() { return out_.data() + before_; }
+  [[nodiscard]] bool is_whole() const {
+    auto const is_mark = [](std::byte value) { return value == mark; };
+    return std::ranges::all_of(std::span(out_).first(before_), is_mark) &&
+           std::ranges::all_of(std::span(out_).last(guard), is_mark);
+  }
+
+ private:
+  static constexpr std::size_t guard = 64;
+  static constexpr std::byte mark{0xa5};
+  std::size_t before_;
+  Bytes out_;
+};
+
+RowSum row_sum(Case const& wanted, std::vector<void const*> const& rows, std::vector<void const*> const& biases) {
+  return {.rows = rows,
+          .row_weights = wanted.weights ? wanted.weights->data() : nullptr,
+          .bias0 = biases.empty() ? nullptr : biases[0],
+          .bias1 = biases.size() < 2 ? nullptr : biases[1],
+          .count = wanted.count,
+          .dtype = wanted.dtype};
+}
+
+// Runs the kernel, and the one that does not round, with every array shifted by a number of bytes of its own.
+void check(Case const& wanted, std::mt19937& random, bool align_elements = false) {
+  std::size_t const width = size_of(wanted.dtype);
+  Shifted shifted(random, align_elements ? width : 1);
+  auto const rows = shifted.place(wanted.rows);
+  auto const biases = shifted.place(wanted.biases);
+  Guarded out(wanted.count * width, shifted.shift());
+  Guarded exact(wanted.count * sizeof(float), shifted.shift() / sizeof(float) * sizeof(float));
+  RowSum sum = row_sum(wanted, rows, biases);
+  sum.out = out.data();
+  sum_rows(sum);
+  sum.out = exact.data();
+  sum_rows_to_f32(sum);
   store_fence();
   for (std::size_t i = 0; i < wanted.count; ++i) {
-    ASSERT_EQ(load(out.data() + before + i * size_of(wanted.dtype), wanted.dtype), reference(wanted, i))
-        << name_of(wanted.dtype) << " element " << i << " of " << wanted.count << ", " << rows << " rows, "
-        << wanted.biases.size() << " biases, weighted " << wanted.weights.has_value();
+    auto const where = [&] {
+      return testing::Message() << name_of(wanted.dtype) << " element " << i << " of " << wanted.count << ", "
+                                << rows.size() << " rows, " << biases.size() << " biases, weighted "
+                                << wanted.weights.has_value();
+    };
+    float const expected = exact_reference(wanted, i);
+    ASSERT_EQ(load(out.data() + i * width, wanted.dtype), encode(expected, wanted.dtype)) << where();
+    ASSERT_EQ(load(exact.data() + i * sizeof(float), DType::f32), encode(expected, DType::f32)) << where();
   }
-  auto const is_guard = [](std::byte value) { return value == std::byte{0xa5}; };
-  ASSERT_TRUE(std::ranges::all_of(std::span(out).first(before), is_guard)) << wanted.count;
-  ASSERT_TRUE(std::ranges::all_of(std::span(out).last(guard), is_guard)) << wanted.count;
+  ASSERT_TRUE(out.is_whole()) << wanted.count;
+  ASSERT_TRUE(exact.is_whole()) << wanted.count;
+}
+
+// What nodes bring to a sum.
+struct NodeCase {
+  DType dtype = DType::bf16;
+  std::size_t count = 0;
+  std::vector<Bytes> parts{};
+  std::size_t own = NodeSum::none;
+  bool all_f32 = false;
+  std::vector<Bytes> biases{};  // at most two
+
+  [[nodiscard]] DType dtype_of(std::size_t part) const { return all_f32 || part == own ? DType::f32 : dtype; }
+};
+
+std::uint32_t reference(NodeCase const& wanted, std::size_t index) {
+  std::vector<float> terms;
+  auto const add = [&](Bytes const& from, DType dtype) {
+    terms.push_back(decode(load(from.data() + index * size_of(dtype), dtype), dtype));
+  };
+  for (Bytes const& bias : wanted.biases) add(bias, wanted.dtype);
+  for (std::size_t part = 0; part < wanted.parts.size(); ++part) add(wanted.parts[part], wanted.dtype_of(part));
+  return encode(added_up(terms), wanted.dtype);
+}
+
+void check_nodes(NodeCase const& wanted, std::mt19937& random) {
+  std::size_t const width = size_of(wanted.dtype);
+  Shifted shifted(random, sizeof(float));
+  auto const parts = shifted.place(wanted.parts);
+  auto const biases = shifted.place(wanted.biases);
+  Guarded out(wanted.count * width, shifted.shift());
+  sum_nodes({.parts = parts,
+             .own = wanted.own,
+             .all_f32 = wanted.all_f32,
+             .bias0 = biases.empty() ? nullptr : biases[0],
+             .bias1 = biases.size() < 2 ? nullptr : biases[1],
+             .out = out.data(),
+             .count = wanted.count,
+             .dtype = wanted.dtype});
+  for (std::size_t i = 0; i < wanted.count; ++i) {
+    ASSERT_EQ(load(out.data() + i * width, wanted.dtype), reference(wanted, i))
+        << name_of(wanted.dtype) << " element " << i << " of " << wanted.count << ", " << parts.size()
+        << " parts, own " << wanted.own << ", all f32 " << wanted.all_f32 << ", " << biases.size() << " biases";
+  }
+  ASSERT_TRUE(out.is_whole()) << wanted.count;
 }
 
 Case random_case(DType dtype, std::size_t count, std::mt19937& random) {
@@ -174,6 +271,23 @@ Case random_case(DType dtype, std::size_t count, std::mt19937& random) {
     result.weights.emplace(rows);
     for (float& weight : *result.weights) weight = normal(random);
   }
+  return result;
+}
+
+NodeCase random_node_case(DType dtype, std::size_t count, std::mt19937& random) {
+  NodeCase result{.dtype = dtype, .count = count};
+  std::normal_distribution<float> normal(0.0F, 3.0F);
+  auto const row = [&](DType of) {
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(random);
+    return encode_row(values, of);
+  };
+  std::size_t const parts = random() % 6;
+  if (parts > 0 && random() % 4 != 0) result.own = random() % parts;
+  result.all_f32 = random() % 3 == 0;
+  for (std::size_t i = 0; i < parts; ++i) result.parts.push_back(row(result.dtype_of(i)));
+  std::size_t const biases = random() % 3;
+  for (std::size_t i = 0; i < biases; ++i) result.biases.push_back(row(dtype));
   return result;
 }
 
@@ -286,8 +400,63 @@ TEST_P(KernelsSum, SignOfZero) {
   }
 }
 
+TEST_P(KernelsSum, OfNodesOfEverySize) {
+  std::mt19937::result_type const seed = 20261130;
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937 random(seed);
+  for (DType const dtype : all_types) {
+    for (std::size_t count = 0; count <= 300; ++count)
+      ASSERT_NO_FATAL_FAILURE(check_nodes(random_node_case(dtype, count, random), random));
+    for (int i = 0; i < 10; ++i)
+      ASSERT_NO_FATAL_FAILURE(check_nodes(random_node_case(dtype, 7168, random), random));
+  }
+}
+
+// Of any bits: infinities, NaN of either sign, numbers too small to be normal.
+TEST_P(KernelsSum, OfNodesWithAnyBits) {
+  std::mt19937 random(8);
+  for (DType const dtype : all_types) {
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      NodeCase any{.dtype = dtype, .count = 4001};
+      any.own = random() % 4;  // 3: none of them
+      any.all_f32 = repeat % 3 == 0;
+      for (std::size_t part = 0; part < 3; ++part) {
+        Bytes& bytes = any.parts.emplace_back(any.count * size_of(any.dtype_of(part)));
+        for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+      }
+      ASSERT_NO_FATAL_FAILURE(check_nodes(any, random)) << "repeat " << repeat;
+    }
+  }
+}
+
+// The own part is not rounded on its way in: 1 + 2^-20 is 1 in 16 bits, and the difference to 1 is lost then.
+TEST_P(KernelsSum, OfNodesKeepsTheOwnPartWhole) {
+  std::mt19937 random(9);
+  for (DType const dtype : all_types) {
+    NodeCase small{.dtype = dtype, .count = 70, .own = 1};
+    small.parts.push_back(encode_row(std::vector<float>(70, -1.0F), dtype));
+    small.parts.push_back(encode_row(std::vector<float>(70, 1.0F + 0x1p-20F), DType::f32));
+    ASSERT_EQ(reference(small, 0), encode(0x1p-20F, dtype));
+    check_nodes(small, random);
+  }
+}
+
+TEST_P(KernelsSum, OfNodesSignOfZero) {
+  std::mt19937 random(10);
+  for (DType const dtype : all_types) {
+    NodeCase zero{.dtype = dtype, .count = 70, .own = 0};
+    EXPECT_EQ(reference(zero, 0), 0U);  // of no node at all
+    check_nodes(zero, random);
+    zero.parts.push_back(encode_row(std::vector<float>(70, -0.0F), DType::f32));
+    EXPECT_EQ(reference(zero, 0), encode(-0.0F, dtype));
+    check_nodes(zero, random);
+  }
+}
+
 TEST(KernelsSumArguments, OtherTypesAreRefused) {
   EXPECT_THROW(sum_rows({.rows = {}, .dtype = DType::f8e4m3}), InvalidArgument);
+  EXPECT_THROW(sum_rows_to_f32({.rows = {}, .dtype = DType::f8e4m3}), InvalidArgument);
+  EXPECT_THROW(sum_nodes({.parts = {}, .dtype = DType::f8e4m3}), InvalidArgument);
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, KernelsSum, testing::ValuesIn(hwy::SupportedAndGeneratedTargets()),

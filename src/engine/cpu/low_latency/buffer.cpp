@@ -8,8 +8,10 @@
 #include "call/low_latency.hpp"
 #include "call/reset.hpp"
 #include "call/setup.hpp"
+#include "call/slot_port.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
 #include "job/job.hpp"
+#include "layout/served_ranks.hpp"
 #include "node/agreement.hpp"
 #include "node/host_heap.hpp"
 
@@ -22,7 +24,12 @@ using cpu::FrameUse;
 // Collective. When one rank refuses, all throw its error.
 SlotSizes agree_on_sizes(Job& job, LowLatencyOptions const& options) {
   agree(job, refusal_of([&] { check_low_latency_options(options, job.size()); }));
-  return slot_sizes_of(options, job.size());
+  SlotSizes sizes = slot_sizes_of(options, job.size());
+  Topology const& topology = job.topology();
+  int const node = topology.node_of(job.rank());
+  sizes.local_ranks = topology.num_ranks_of(node);
+  sizes.served = ServedRanks(topology, node).most();
+  return sizes;
 }
 
 // Addresses for all bays that there may ever be, as far as every rank may map them: memory is taken when it is
@@ -30,7 +37,7 @@ SlotSizes agree_on_sizes(Job& job, LowLatencyOptions const& options) {
 BufferSetup agree_on_slots(Job& job, LowLatencyOptions const& options, SlotSizes const& sizes) {
   SlotLayoutBytes const at = slot_layout(sizes);
   BufferSetup setup = agree_on_setup(job, buffer_options_of(options, at.bytes));
-  std::size_t const most = most_host_heap(setup.plan, agree_on_host_bounds(job), job.size());
+  std::size_t const most = most_host_heap(setup.plan, agree_on_host_bounds(job), job.node()->size());
   std::size_t const of_all_bays = align_up(at.bay(max_bays), page_bytes);
   setup.plan = with_heap(setup.plan, std::max(setup.plan.heap_bytes, std::min(most, of_all_bays)));
   return setup;
@@ -68,8 +75,11 @@ class CpuLowLatency final : public LowLatencyEngine {
               .num_ranks = communicator_.size(),
               .rank = communicator_.rank(),
               .buffer_id = connected_.buffer_id},
-        engine_(connected_.heap, communicator_.job()->node(),
-                {.sizes = sizes_, .wait = setup_.wait, .mask_late_peers = options.mask_late_peers}),
+        engine_(connected_.heap, communicator_.job(),
+                {.sizes = sizes_,
+                 .wait = setup_.wait,
+                 .mask_late_peers = options.mask_late_peers,
+                 .port = slot_port_sizes(options, sizes_, communicator_.job()->topology())}),
         leases_(static_cast<std::size_t>(sizes_.frames)) {
     for (int rank = 0; rank < info_.num_ranks; ++rank)
       if (communicator_.job()->is_absent(rank)) engine_.mask(rank, true);
@@ -127,6 +137,7 @@ class CpuLowLatency final : public LowLatencyEngine {
   }
   void synchronize() override {}  // calls are done when they return, and have thrown what they found
   void gate(std::uintptr_t) override { communicator_.barrier(); }
+  [[nodiscard]] WireCount wire_count() const override { return engine_.wire_count(); }
   void drain() noexcept override {}
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }

@@ -30,7 +30,8 @@ class Credits {
   void give_back(FrameUse const& use) noexcept;
   void note_received(FrameUse const& use);
 
-  // Masking a peer revokes all its credits; ending that gives it back those that it had.
+  // Masking a peer revokes all its credits; ending that gives it back those that it had. Over nodes the ranks that
+  // are reached through it are masked along with it.
   void mask(int peer, bool masked);
   // To be asked only by the thread that masks.
   [[nodiscard]] bool masked(int peer) const noexcept { return masked_[static_cast<std::size_t>(peer)] != 0; }
@@ -45,6 +46,11 @@ class Credits {
 
  private:
   void set_credit(int peer, int frame, std::uint64_t credit) const noexcept;
+  void store_credit(FrameFlag& flag, std::uint64_t credit) const noexcept;
+  void mask_one(int peer, bool masked);
+  void mask_behind(int peer);
+  void pass_on(int peer, bool masked) const noexcept;
+  [[nodiscard]] bool is_way_to(int peer, int rank) const noexcept;
   [[nodiscard]] std::uint64_t& given(int frame) noexcept { return given_[static_cast<std::size_t>(frame)]; }
 
   Slots slots_;

@@ -11,9 +11,12 @@
 #include "control/counters.hpp"
 #include "control/signals.hpp"
 #include "engine/cpu/low_latency/credits.hpp"
+#include "engine/cpu/low_latency/output_sum.hpp"
 #include "engine/cpu/low_latency/routes.hpp"
 #include "engine/cpu/low_latency/slots.hpp"
 #include "engine/cpu/worker_pool.hpp"
+#include "job/job.hpp"
+#include "scale_out/port_sizes.hpp"
 
 namespace switchyard::cpu {
 
@@ -21,6 +24,7 @@ struct LowLatencySetup {
   SlotSizes sizes;
   WaitPolicy wait;
   bool mask_late_peers = false;
+  scale_out::PortSizes port;  // of a job of several nodes
 };
 
 // The caller's tensors that a receive half writes: it adds to the first two.
@@ -36,6 +40,7 @@ struct FlagWait {
   int frame = 0;
   std::uint64_t epoch = 0;
   char const* phase = "";
+  bool within_node = false;  // only of peers of this node
   TensorView wait_ns{};
   int number_bits = 0;  // below the epoch
   std::uint64_t number = 0;
@@ -49,9 +54,14 @@ struct FlagWait {
   }
 };
 
+class OverNodes;
+
 class LowLatency {
  public:
-  LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<Node> node, LowLatencySetup const& setup);
+  // Collective over a job of several nodes.
+  LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<Job> const& job,
+             LowLatencySetup const& setup);
+  ~LowLatency();
 
   [[nodiscard]] Slots const& slots() const noexcept { return slots_; }
   [[nodiscard]] std::shared_ptr<Credits> const& credits() const noexcept { return credits_; }
@@ -80,6 +90,7 @@ class LowLatency {
   std::vector<bool> masked();
 
   void check_usable() const { signals_.check_usable(); }
+  [[nodiscard]] WireCount wire_count() const;
 
   // The steps of a reset; see call/reset.hpp.
   void end_work() const { credits_->end_generation(); }
@@ -88,6 +99,7 @@ class LowLatency {
   [[noreturn]] void give_up(Error const& error) { signals_.fail(error); }
 
  private:
+  friend class OverNodes;
   friend class SendRows;
   friend class SumRows;
   // What this rank knows of a frame.
@@ -99,6 +111,7 @@ class LowLatency {
     SlotRows rows{};
     std::uint64_t digest = 0;
     std::uint64_t combine_digest = 0;
+    OutputShape outputs{};
     std::vector<int> bays;  // by rank, where the rows of the latest dispatch went
     SlotRoutes routes;
   };
@@ -115,6 +128,8 @@ class LowLatency {
   [[nodiscard]] bool masked(int peer) const noexcept { return credits_->masked(peer); }
 
   // wait.cpp
+  [[nodiscard]] Surroundings surroundings();
+  void run_half(char const* phase, std::function<void()> const& half);
   void raise(int peer, FrameFlag& flag, Raised const& to);
   // Returns when each peer has raised its flag or is masked.
   void await_flags(FlagWait const& wait);
@@ -129,6 +144,7 @@ class LowLatency {
   void raise_arrived(FrameUse const& use);
 
   // receive.cpp
+  void mask_refusing(FlagWait const& wait);
   void receive(FrameUse const& use, ReceiveCounters const& counters);
   void take_expert_rows(FrameUse const& use, TensorView const& per_expert);
   void take_source_rows(FrameUse const& use, TensorView const& per_expert);
@@ -149,6 +165,7 @@ class LowLatency {
 
   Slots slots_;
   std::shared_ptr<Credits> credits_;
+  std::unique_ptr<OverNodes> over_nodes_;  // null in a job of one node
   Signals signals_;
   WorkerPool pool_;
   bool mask_late_peers_;

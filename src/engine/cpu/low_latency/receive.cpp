@@ -3,13 +3,13 @@
 #include <cstring>
 
 #include "base/trace.hpp"
-#include "engine/cpu/guarded_call.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
+#include "engine/cpu/low_latency/over_nodes.hpp"
 
 namespace switchyard::cpu {
 
 void LowLatency::receive_dispatch(FrameUse const& use, ReceiveCounters const& counters) {
-  guarded_call(signals_, {slots_.rank(), "low_latency/receive"}, [&] { receive(use, counters); });
+  run_half("low_latency/receive", [&] { receive(use, counters); });
 }
 
 void LowLatency::receive(FrameUse const& use, ReceiveCounters const& counters) {
@@ -21,6 +21,8 @@ void LowLatency::receive(FrameUse const& use, ReceiveCounters const& counters) {
                       .wait_ns = counters.wait_ns_per_source};
   await_flags(wait);
   Frame& frame = of(use);
+  if (over_nodes_) over_nodes_->end_dispatch(use);
+  mask_refusing(wait);
   check_digests(wait, frame.digest, "layout, dtype, widths, cast and weights");
   if (frame.rows.layout == SlotLayout::expert_major) {
     take_expert_rows(use, counters.received_per_expert);
@@ -34,6 +36,13 @@ void LowLatency::receive(FrameUse const& use, ReceiveCounters const& counters) {
   }
   frame.received = true;
   credits_->note_received(use);
+}
+
+// Sources of other nodes say so in the place of the digest: who serves them raises the flag for them.
+void LowLatency::mask_refusing(FlagWait const& wait) {
+  for (int peer = 0; peer < slots_.num_ranks(); ++peer)
+    if (!masked(peer) && !slots_.is_local(peer) && load_word(wait.flags[peer].digest) == digest_refused)
+      mask(peer, true);
 }
 
 void LowLatency::take_expert_rows(FrameUse const& use, TensorView const& per_expert) {

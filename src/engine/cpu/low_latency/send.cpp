@@ -1,9 +1,8 @@
 // The send half of a low-latency dispatch: claims rows at the receivers, writes them, and raises the flags.
-#include <cstring>
-
 #include "base/trace.hpp"
-#include "engine/cpu/guarded_call.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
+#include "engine/cpu/low_latency/over_nodes.hpp"
+#include "engine/cpu/low_latency/slot_store.hpp"
 #include "engine/cpu/row_loader.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "engine/cpu/token_chunks.hpp"
@@ -15,14 +14,9 @@ namespace {
 
 constexpr std::int64_t tokens_at_once = 4;
 
-// While the rows of all ranks together are no more than this (a part of a last-level cache), their receivers find
-// them in the cache, and a dispatch takes half the time that it takes with stores past the caches. With more it is
-// the other way round. All ranks are taken to send as much as this one.
-constexpr std::size_t most_cached = std::size_t{8} << 20;
-
 }  // namespace
 
-// Writes the rows of one dispatch into the slots of all ranks.
+// Writes the rows of one dispatch into the slots of the ranks of this node.
 class SendRows {
  public:
   SendRows(LowLatency& engine, LowLatencyDispatchArgs const& args, FrameUse const& use)
@@ -31,15 +25,15 @@ class SendRows {
         args_(args),
         use_(use),
         rows_(engine.of(use).rows),
-        routes_(engine.of(use).routes) {}
+        routes_(engine.of(use).routes),
+        store_(slots_, rows_, is_too_much_for_caches(slots_, rows_, routes_.total())) {}
 
   void run(int workers) {
-    for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
+    for (int const peer : slots_.local_ranks()) {
       if (engine_.masked(peer)) continue;
       if (by_expert()) claim_of(peer);
       if (!by_expert()) routes_.place(peer, 0);
     }
-    streamed_ = static_cast<std::size_t>(slots_.num_ranks()) * routes_.total() * rows_.row_bytes() > most_cached;
     TokenChunks chunks(routes_.tokens(), tokens_at_once);
     engine_.pool_.run(workers, [&](int worker) { place(chunks, worker); });
   }
@@ -89,48 +83,20 @@ class SendRows {
   void store(std::int64_t token, std::size_t slot, LoadedRow const& row) const {
     int const expert = routes_.experts(token)[slot];
     int const peer = routes_.rank_of(expert);
-    std::byte* const bay = slots_.bay(peer, this->bay(peer));
-    SlotLayoutBytes const& at = slots_.at();
-    std::int64_t index = routes_.row(token, slot);
+    SlotPlace to{.bay = slots_.bay(peer, bay(peer)), .index = routes_.row(token, slot)};
     if (by_expert()) {
-      int const local = expert - slots_.experts().first(peer);
-      store_scales(bay + at.scales, local, index, row);
-      index += local * slots_.expert_slots();
+      to.group = expert - slots_.experts().first(peer);
     } else {
-      index += slots_.rank() * slots_.sizes().max_tokens;
-      store_scales(bay + at.scales, 0, index, row);
-      store_ids(bay, token, peer, index);
+      to.index += slots_.rank() * slots_.sizes().max_tokens;
+      store_ids(to, token, peer);
     }
-    copy_row(bay + at.x + static_cast<std::size_t>(index) * rows_.row_bytes(), row.x);
-    reinterpret_cast<std::int32_t*>(bay + at.source_token)[index] = static_cast<std::int32_t>(token);
+    store_.store(to, row, static_cast<std::int32_t>(token));
   }
 
-  void copy_row(std::byte* to, std::byte const* from) const {
-    if (streamed_) {
-      stream_copy(to, from, rows_.row_bytes());
-    } else {
-      std::memcpy(to, from, rows_.row_bytes());
-    }
-  }
-
-  void store_scales(std::byte* scales, std::int64_t group, std::int64_t index, LoadedRow const& row) const {
-    if (row.scales == nullptr) return;
-    std::size_t const slots = static_cast<std::size_t>(group * slots_.expert_slots());
-    std::byte* const to = scales + slots * rows_.scale_bytes();
-    if (!rows_.column_major()) {
-      std::memcpy(to + static_cast<std::size_t>(index) * rows_.scale_bytes(), row.scales, rows_.scale_bytes());
-      return;
-    }
-    auto* column = reinterpret_cast<std::uint32_t*>(to) + index;
-    for (std::int64_t element = 0; element < rows_.scale_elements; ++element, column += slots_.expert_slots())
-      std::memcpy(column, row.scales + static_cast<std::size_t>(element) * sizeof *column, sizeof *column);
-  }
-
-  void store_ids(std::byte* bay, std::int64_t token, int peer, std::int64_t index) const {
+  void store_ids(SlotPlace const& to, std::int64_t token, int peer) const {
     auto const experts = routes_.experts(token);
-    std::int64_t const first = index * slots_.sizes().top_k;
-    auto* const ids = reinterpret_cast<std::int32_t*>(bay + slots_.at().topk_idx) + first;
-    auto* const weights = reinterpret_cast<float*>(bay + slots_.at().topk_weights) + first;
+    std::int32_t* const ids = store_.ids(to);
+    float* const weights = store_.weights(to);
     for (std::size_t slot = 0; slot < experts.size(); ++slot) {
       bool const theirs = experts[slot] >= 0 && routes_.rank_of(experts[slot]) == peer;
       ids[slot] = theirs ? experts[slot] - slots_.experts().first(peer) : -1;
@@ -145,7 +111,7 @@ class SendRows {
   FrameUse use_;
   SlotRows rows_;
   SlotRoutes& routes_;
-  bool streamed_ = false;
+  SlotStore store_;
 };
 
 void LowLatency::route(LowLatencyDispatchArgs const& args) {
@@ -155,7 +121,7 @@ void LowLatency::route(LowLatencyDispatchArgs const& args) {
 
 void LowLatency::send_dispatch(FrameUse const& use, LowLatencyDispatchArgs const& args, int workers) {
   check_usable();
-  guarded_call(signals_, {slots_.rank(), "low_latency/send"}, [&] {
+  run_half("low_latency/send", [&] {
     give_earlier_back(use);
     ++dispatches_;
     Frame& frame = of(use);
@@ -166,6 +132,7 @@ void LowLatency::send_dispatch(FrameUse const& use, LowLatencyDispatchArgs const
     frame.combine_received = true;
     frame.rows = slot_rows_of(args);
     frame.digest = dispatch_digest(args);
+    if (over_nodes_) over_nodes_->send(use, args);
     await_credits(use);
     SendRows(*this, args, use).run(workers);
     raise_arrived(use);
@@ -189,13 +156,15 @@ void LowLatency::await_credits(FrameUse const& use) {
                .frame = use.frame,
                .epoch = use.epoch - 1,
                .phase = "low_latency/credit",
+               .within_node = true,
                .extra_bits = bay_bits,
                .seen = credits.data()});
-  for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
+  for (int const peer : slots_.local_ranks()) {
     if (masked(peer)) continue;
     auto const at = static_cast<std::size_t>(peer);
     int const bay = bay_of_credit(credits[at], use.frame);
-    if (bay >= most_bays(*slots_.heap(), slots_.at(), peer)) fail_broken("low_latency/credit", peer, "bay", bay);
+    if (bay >= most_bays(*slots_.heap(), slots_.at(), slots_.local_of(peer)))
+      fail_broken("low_latency/credit", peer, "bay", bay);
     of(use).bays[at] = bay;
   }
 }
@@ -203,7 +172,7 @@ void LowLatency::await_credits(FrameUse const& use) {
 void LowLatency::raise_arrived(FrameUse const& use) {
   Frame const& frame = of(use);
   bool const by_rank = frame.rows.layout == SlotLayout::rank_major;
-  for (int peer = 0; peer < slots_.num_ranks(); ++peer) {
+  for (int const peer : slots_.local_ranks()) {
     if (masked(peer)) continue;
     FrameFlag& flag = slots_.arrived(peer, use.frame)[slots_.rank()];
     store_word(flag.rows, by_rank ? static_cast<std::uint64_t>(frame.routes.count(peer)) : 0);

@@ -202,6 +202,10 @@ struct Single {
     store_bytes<streamed>(TagF32(), high, to + vector_bytes());
   }
   static HWY_INLINE U16 in_order(U32 low, U32 high) { return narrow_in_order(low, high); }
+  static HWY_INLINE void put_in_order(F32 low, F32 high, float* to) { F16::put_in_order(low, high, to); }
+  static HWY_INLINE void take_in_order(float const* from, F32& low, F32& high) {
+    F16::take_in_order(from, low, high);
+  }
 };
 
 // Which NaN an addition returns differs between instruction sets; ours is the positive quiet one. Its

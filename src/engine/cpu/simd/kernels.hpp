@@ -30,6 +30,24 @@ struct RowSum {
   DType dtype = DType::bf16;  // bf16, f16 or f32; rounding to nearest even, NaN stays NaN
 };
 void sum_rows(RowSum const& sum);
+// The same sum, not rounded: `out` takes `count` f32, by plain stores.
+void sum_rows_to_f32(RowSum const& sum);
+
+// out[i] = round(bias0[i] + bias1[i] + parts[0][i] + parts[1][i] + ...) in f32 in that order, as in RowSum: what
+// nodes bring to the sum of one token.
+struct NodeSum {
+  static constexpr std::size_t none = ~std::size_t{0};
+
+  std::span<void const* const> parts;  // each `count` elements of `dtype`
+  std::size_t own = none;              // the part that is f32 in any case
+  bool all_f32 = false;                // all are
+  void const* bias0 = nullptr;         // `count` elements of `dtype`, or null
+  void const* bias1 = nullptr;
+  void* out = nullptr;  // `count` elements of `dtype`, plain stores
+  std::size_t count = 0;
+  DType dtype = DType::bf16;  // bf16, f16 or f32
+};
+void sum_nodes(NodeSum const& sum);
 
 // Casts a row to e4m3 (OCP 8-bit, "fn": no infinity, largest 448) with one scale per 128 channels:
 //   amax = max(1e-4, max |x|); scale = amax / 448 (f32); q = e4m3(x * (448 / amax)),

@@ -19,15 +19,18 @@ namespace switchyard::detail {
 namespace {
 
 // Fills in the sending side of a dispatch's routing. Throws InvalidArgument for an id out of range.
-void route(DispatchArgs const& args, BufferInfo const& buffer, Routing& routing) {
+void route(DispatchArgs const& args, BufferInfo const& buffer, Topology const& topology, Routing& routing) {
+  ExpertSplit const experts(buffer.options.num_experts, buffer.num_ranks);
+  bool const one_node = topology.num_nodes() == 1;
   if (args.token_in_rank.given()) {
     routing.table = masked_routes(args.token_in_rank);
+    if (!one_node) routing.to_nodes = scale_out::tokens_by_node(routing.table, topology, experts);
     return;
   }
-  ExpertSplit const experts(buffer.options.num_experts, buffer.num_ranks);
   bool const flat = args.layout == OutputLayout::flat;
   routing.table = flat ? flat_routes(args.topk_idx, experts, buffer.num_ranks)
                        : expanded_routes(args.topk_idx, experts, buffer.num_ranks);
+  if (!one_node) routing.to_nodes = scale_out::tokens_by_node(args.topk_idx, topology, experts);
 }
 
 class CpuBuffer final : public ThroughputEngine {
@@ -37,12 +40,16 @@ class CpuBuffer final : public ThroughputEngine {
         setup_(agree_on_host_setup(*communicator_.job(), options)),
         connected_(connect_heap(*communicator_.job(), *communicator_.job()->node(), options, setup_.plan)),
         info_{options, communicator_.size(), connected_.buffer_id, Device::cpu},
-        engine_(connected_.heap, communicator_.job()->node(),
-                {.num_experts = options.num_experts, .max_tokens = options.max_tokens, .wait = setup_.wait}) {}
+        engine_(connected_.heap, communicator_.job(),
+                {.num_experts = options.num_experts,
+                 .max_tokens = options.max_tokens,
+                 .wait = setup_.wait,
+                 .rings = setup_.rings,
+                 .f32_partials = options.f32_partials}) {}
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t) override {
     check_topk_idx(topk_idx, info_);
-    return host_layout(topk_idx, info_.options.num_experts, info_.num_ranks);
+    return host_layout(topk_idx, info_.options.num_experts, communicator_.job()->topology());
   }
 
   Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
@@ -130,6 +137,8 @@ class CpuBuffer final : public ThroughputEngine {
     return copy;
   }
 
+  [[nodiscard]] WireCount wire_count() const override { return engine_.wire_count(); }
+
   Stream& stream() override { return stream_; }
   [[nodiscard]] std::uintptr_t cuda_stream() const noexcept override { return 0; }
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }
@@ -180,7 +189,7 @@ class CpuBuffer final : public ThroughputEngine {
     if (!worst) prepare(call, result);
     attempt(call, [&] {
       TraceScope const layout("dispatch/layout", communicator_.rank());
-      if (call.fresh) route(call.args, info_, *call.fresh);
+      if (call.fresh) route(call.args, info_, communicator_.job()->topology(), *call.fresh);
     });
     engine_.dispatch(call);
     if (worst) return;

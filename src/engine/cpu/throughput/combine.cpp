@@ -9,18 +9,13 @@
 #include "base/trace.hpp"
 #include "call/heap_tensors.hpp"
 #include "engine/cpu/simd/kernels.hpp"
+#include "engine/cpu/throughput/combine_crossing.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/throughput/row_partners.hpp"
+#include "engine/cpu/throughput/row_sums.hpp"
 #include "engine/cpu/token_chunks.hpp"
 
 namespace switchyard::cpu {
-
-// Where the expert outputs of a rank lie.
-struct SourceRows {
-  std::byte const* x = nullptr;
-  float const* weights = nullptr;
-  float const* row_weights = nullptr;
-};
 
 namespace {
 
@@ -34,17 +29,16 @@ bool is_contiguous(ConstTensorView const& view) {
   return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(0) == view.size(1) || view.size(0) <= 1);
 }
 
-std::byte const* row_at(ConstTensorView const& view, std::int64_t row) {
-  return static_cast<std::byte const*>(view.data) +
-         row * view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
-}
-
 }  // namespace
 
 class CombineRun {
  public:
   CombineRun(Engine& engine, CombineCall& call)
-      : engine_(engine), call_(call), link_(engine.link()), epoch_(++engine.epoch_) {}
+      : engine_(engine),
+        call_(call),
+        link_(engine.link()),
+        epoch_(++engine.epoch_),
+        crossing_(engine.crossing_.get()) {}
 
   void run() {
     stage_all();
@@ -58,6 +52,7 @@ class CombineRun {
     link_.signals.check_usable();
     // Afterwards all ranks that had tokens here have read their rows.
     meet_row_partners(link_, routing(), &ControlArea::done, epoch_, "combine/close");
+    if (crossing_) crossing_->finish(link_.signals, "combine/close");
   }
 
  private:
@@ -107,7 +102,19 @@ class CombineRun {
     announcement_.phase = "combine/announce";
     announcement_.refusal = call_.refusal;
     announcement_.terms = terms_of(call_);
+    announcement_.trouble = crossing_ && open_between();
+    if (crossing_) return crossing_->announce(link_, announcement_);
     open_call(link_, announcement_);
+  }
+
+  // Hears what ranks of other nodes were asked, and returns whether there is trouble.
+  bool open_between() {
+    CrossingCall const between{.epoch = epoch_,
+                               .phase = "combine/open",
+                               .terms = announcement_.terms,
+                               .refusal = call_.refusal,
+                               .ended = &ControlArea::done};
+    return crossing_->pass_on(link_, between, crossing_->open(link_, between));
   }
 
   // Where a peer's tensor lies. The terms agree, so the peer has one if this rank has. An offset that came from
@@ -117,88 +124,55 @@ class CombineRun {
     std::size_t const row_bytes = row_bytes_of(mine);
     auto const at = static_cast<std::size_t>(offset);  // -1 (none) becomes the largest of all
     std::size_t const bytes =
-        static_cast<std::size_t>(routing().rows_of_rank[static_cast<std::size_t>(peer)]) * row_bytes;
+        static_cast<std::size_t>(routing().rows_of_rank[static_cast<std::size_t>(link_.job.rank_of(peer))]) *
+        row_bytes;
     std::size_t const heap_bytes = engine_.heap_->heap_bytes(peer);
     if (at > heap_bytes || bytes > heap_bytes - at) {
-      link_.signals.fail(SystemError(fmt::format("rank {}: announce of rank {} is broken: {} bytes at {} of {}",
-                                                 link_.rank, peer, bytes, at, heap_bytes),
-                                     {.rank = link_.rank, .peer = peer, .phase = "combine/announce"}));
+      link_.signals.fail(SystemError(
+          fmt::format("rank {}: announce of rank {} is broken: {} bytes at {} of {}", link_.job.rank_of(link_.rank),
+                      link_.job.rank_of(peer), bytes, at, heap_bytes),
+          {.rank = link_.job.rank_of(link_.rank), .peer = link_.job.rank_of(peer), .phase = "combine/announce"}));
     }
     return engine_.heap_->heap(peer) + at;
   }
 
   void locate() {
     CombineArgs const& args = call_.args;
+    sources_.resize(static_cast<std::size_t>(link_.job.num_ranks()));
     for (int peer = 0; peer < link_.num_ranks; ++peer) {
       Announce const& from = link_.control.announce(link_.rank, peer, epoch_);
-      sources_.push_back(
-          {.x = located(peer, args.x, from.x_offset),
-           .weights = reinterpret_cast<float const*>(located(peer, args.topk_weights, from.weights_offset)),
-           .row_weights =
-               reinterpret_cast<float const*>(located(peer, args.row_weights, from.row_weights_offset))});
-    }
-  }
-
-  // The rows of one token, wherever they lie. Kept from token to token, so that its memory is reused.
-  struct Terms {
-    std::vector<void const*> rows;
-    std::vector<float> weights;
-  };
-
-  void sum_token(std::int64_t token, Terms& terms) const {
-    std::size_t const row_bytes = row_bytes_of(call_.args.x);
-    terms.rows.clear();
-    terms.weights.clear();
-    for (Route const& route : routing().table.of(token)) {
-      SourceRows const& from = sources_[static_cast<std::size_t>(route.rank)];
-      terms.rows.push_back(from.x + static_cast<std::size_t>(route.row) * row_bytes);
-      terms.weights.push_back(from.row_weights != nullptr ? from.row_weights[route.row] : 1.0F);
-    }
-    CombineArgs const& args = call_.args;
-    sum_rows({.rows = terms.rows,
-              .row_weights = args.row_weights.given() ? terms.weights.data() : nullptr,
-              .bias0 = args.bias0.given() ? row_at(args.bias0, token) : nullptr,
-              .bias1 = args.bias1.given() ? row_at(args.bias1, token) : nullptr,
-              .out = const_cast<std::byte*>(row_at(call_.out, token)),
-              .count = static_cast<std::size_t>(args.x.size(1)),
-              .dtype = args.x.dtype});
-  }
-
-  // Takes the weight of a slot from the row of the rank that holds the slot's expert, or adds up those of all
-  // ranks.
-  void gather_weights(std::int64_t token) const {
-    auto const top_k = static_cast<std::size_t>(call_.out_weights.size(1));
-    bool const all = call_.args.weights_of_all_ranks;
-    float* const out = static_cast<float*>(call_.out_weights.data) + static_cast<std::size_t>(token) * top_k;
-    std::fill_n(out, top_k, 0.0F);
-    for (Route const& route : routing().table.of(token)) {
-      float const* const from = sources_[static_cast<std::size_t>(route.rank)].weights;
-      auto const row = static_cast<std::size_t>(route.row);
-      if (routing().layout == OutputLayout::expanded) {
-        out[route.slot] = from[row];
-        continue;
-      }
-      for (std::size_t slot = 0; slot < top_k; ++slot) {
-        if (all) {
-          out[slot] += from[row * top_k + slot];
-        } else if (routing().table.slot_rank[static_cast<std::size_t>(token) * top_k + slot] == route.rank) {
-          out[slot] = from[row * top_k + slot];
-        }
-      }
+      sources_[static_cast<std::size_t>(link_.job.rank_of(peer))] = {
+          .x = located(peer, args.x, from.x_offset),
+          .weights = reinterpret_cast<float const*>(located(peer, args.topk_weights, from.weights_offset)),
+          .row_weights = reinterpret_cast<float const*>(located(peer, args.row_weights, from.row_weights_offset))};
     }
   }
 
   void pull() {
+    if (crossing_) return pull_between();
     TokenChunks chunks(routing().num_tokens);
     engine_.pool_.run(call_.workers, [&](int worker) {
       TraceScope const span("combine/pull", link_.rank, worker);
-      Terms terms;
+      RowSums sums(call_, sources_);
       chunks.for_each([&](std::int64_t token) {
-        sum_token(token, terms);
-        if (call_.out_weights.given()) gather_weights(token);
+        sums.begin();
+        for (Route const& route : routing().table.of(token)) sums.add({.rank = route.rank, .row = route.row});
+        sums.finish(token);
+        if (call_.out_weights.given()) sums.gather_weights(token, [](int) { return true; });
       });
       store_fence();  // the caller may hand the result to any thread
     });
+  }
+
+  void pull_between() {
+    RowSums sums(call_, sources_);
+    CombineCrossing({.crossing = *crossing_,
+                     .signals = link_.signals,
+                     .call = call_,
+                     .sums = sums,
+                     .epoch = epoch_,
+                     .f32_partials = engine_.options_.f32_partials})
+        .run();
   }
 
   Engine& engine_;
@@ -207,7 +181,8 @@ class CombineRun {
   std::uint64_t epoch_;
   Announcement announcement_;
   std::vector<SymmetricHeap::Block> staged_;  // they go when every peer has read them
-  std::vector<SourceRows> sources_;
+  Crossing* crossing_;                        // null in a job of one node
+  std::vector<SourceRows> sources_;           // by rank of the job, those of this node
 };
 
 void Engine::combine(CombineCall& call) {

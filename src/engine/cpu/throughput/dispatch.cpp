@@ -10,6 +10,8 @@
 #include "base/check.hpp"
 #include "base/trace.hpp"
 #include "call/heap_tensors.hpp"
+#include "engine/cpu/throughput/crossing.hpp"
+#include "engine/cpu/throughput/dispatch_crossing.hpp"
 #include "engine/cpu/throughput/engine.hpp"
 #include "engine/cpu/throughput/place.hpp"
 #include "engine/cpu/throughput/row_partners.hpp"
@@ -41,25 +43,35 @@ class DispatchRun {
         link_(engine.link()),
         routing_(*call.routing),
         fresh_(call.fresh.get()),
-        epoch_(++engine.epoch_) {}
+        epoch_(++engine.epoch_),
+        crossing_(engine.crossing_.get()) {}
 
   void run() {
-    offer();
+    if (!crossing_) offer();
     announce();
     if (!cached()) place_sources();
-    if (!take_offers()) {
+    if (crossing_ || !take_offers()) {
       answer();
       collect();
     }
     place();
     meet_row_partners(link_, routing_, &ControlArea::arrived, epoch_, "dispatch/arrive");
+    if (!crossing_) return;
+    // By now no rank of this node writes any more into blocks that the others are about to release.
+    if (auto const& refused = crossing_->refused()) refuse(*refused);
+    crossing_->finish(link_.signals, "dispatch/arrive");
+    // The routing is complete: combines and cached dispatches may use it.
+    if (!cached()) fresh_->dispatch = epoch_;
   }
 
  private:
   [[nodiscard]] bool cached() const { return fresh_ == nullptr; }
   [[nodiscard]] bool expanded() const { return routing_.layout == OutputLayout::expanded; }
-  [[nodiscard]] std::size_t slots_of(int rank) const {
-    return 1 + static_cast<std::size_t>(engine_.experts_.count(rank));
+  // The number in the job of a rank of this node.
+  [[nodiscard]] int in_job(int local_rank) const { return link_.job.rank_of(local_rank); }
+  [[nodiscard]] int self() const { return in_job(link_.rank); }
+  [[nodiscard]] std::size_t slots_of(int local_rank) const {
+    return 1 + static_cast<std::size_t>(engine_.experts_.count(in_job(local_rank)));
   }
 
   // How many rows the own result may get, as far as this rank can know now; nothing where it takes no block before
@@ -93,13 +105,14 @@ class DispatchRun {
     if (call_.block) offered_rows_ = *rows;
   }
 
-  // Writes into every rank's control block how many rows it and all others will get from this rank.
+  // Writes into every control block of the node how many rows its rank, and all others, will get from this rank.
   void send_counts() {
     for (int peer = 0; peer < link_.num_ranks; ++peer) {
       auto const counts = link_.control.counts(peer, link_.rank, epoch_);
-      std::ranges::copy(routing_.table.rows_per_rank, link_.control.totals(peer, link_.rank, epoch_).begin());
-      counts[0] = routing_.table.rows_per_rank[static_cast<std::size_t>(peer)];
-      auto const first = static_cast<std::size_t>(engine_.experts_.first(peer));
+      if (!crossing_)
+        std::ranges::copy(routing_.table.rows_per_rank, link_.control.totals(peer, link_.rank, epoch_).begin());
+      counts[0] = routing_.table.rows_per_rank[static_cast<std::size_t>(in_job(peer))];
+      auto const first = static_cast<std::size_t>(engine_.experts_.first(in_job(peer)));
       bool const by_expert = !routing_.table.slots_per_expert.empty();
       for (std::size_t slot = 1; slot < slots_of(peer); ++slot) {
         counts[slot] = by_expert ? routing_.table.slots_per_expert[first + slot - 1] : 0;
@@ -107,30 +120,67 @@ class DispatchRun {
     }
   }
 
+  // The same for a rank of another node, which this one serves.
+  void pass_on_counts(int served, scale_out::NodeCounts const& from) {
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
+      auto const counts = link_.control.counts(peer, link_.rank, epoch_, served);
+      counts[0] = from.rows[static_cast<std::size_t>(peer)];
+      auto const first = static_cast<std::size_t>(crossing_->own_experts().first(peer));
+      for (std::size_t slot = 1; slot < slots_of(peer); ++slot) counts[slot] = from.slots[first + slot - 1];
+    }
+  }
+
+  // Hears what ranks of other nodes were asked, and returns whether there is trouble.
+  bool open_between(CallTerms const& terms) {
+    CrossingCall const between{.epoch = epoch_,
+                               .phase = "dispatch/open",
+                               .terms = terms,
+                               .refusal = call_.refusal,
+                               .ended = &ControlArea::arrived,
+                               .counted = cached() ? nullptr : &routing_.to_nodes,
+                               .top_k = static_cast<int>(routing_.top_k),
+                               .max_tokens = engine_.options_.max_tokens};
+    auto const letters = crossing_->open(link_, between);
+    if (crossing_->pass_on(link_, between, letters)) return true;
+    if (cached() || call_.refusal) return false;
+    for (std::size_t i = 0; i < letters.size(); ++i) {
+      if (!letters[i].counts) fail_broken(crossing_->served()[i].rank, "counts", 0, 0);
+      pass_on_counts(static_cast<int>(i) + 1, letters[i].counts->counts);
+      placed_.push_back({.counts = letters[i].counts->counts});
+    }
+    return false;
+  }
+
   void announce() {
     TraceScope const span("dispatch/announce", link_.rank);
+    CallTerms const terms = terms_of(call_);
+    bool const trouble = crossing_ && open_between(terms);
     if (!call_.refusal && !cached()) send_counts();
     bool const offers = offered_rows_ >= 0;
-    open_call(link_, {.epoch = epoch_,
-                      .phase = "dispatch/announce",
-                      .terms = terms_of(call_),
-                      .refusal = call_.refusal,
-                      .block_offset = offers ? static_cast<std::int64_t>(call_.block->offset) : -1,
-                      .block_rows = offered_rows_});
+    Announcement const announcement{.epoch = epoch_,
+                                    .phase = "dispatch/announce",
+                                    .terms = terms,
+                                    .refusal = call_.refusal,
+                                    .trouble = trouble,
+                                    .block_offset = offers ? static_cast<std::int64_t>(call_.block->offset) : -1,
+                                    .block_rows = offered_rows_};
+    if (crossing_) return crossing_->announce(link_, announcement);
+    open_call(link_, announcement);
   }
 
   // Sums up the sources' counts into this rank's placement.
   void place_sources() {
     std::size_t const slots = slots_of(link_.rank);
     std::vector<std::int64_t> counts;
-    for (int source = 0; source < link_.num_ranks; ++source) {
-      auto const row = link_.control.counts(link_.rank, source, epoch_).first(slots);
+    for (int source = 0; source < link_.job.num_ranks(); ++source) {
+      auto const [passer, served] = link_.job.served().place_of(source);
+      auto const row = link_.control.counts(link_.rank, passer, epoch_, served).first(slots);
       counts.insert(counts.end(), row.begin(), row.end());
     }
     std::int64_t const max_count = engine_.options_.max_tokens * std::max<std::int64_t>(routing_.top_k, 1);
     PlacementProblem const problem{.layout = routing_.layout,
-                                   .num_ranks = link_.num_ranks,
-                                   .local_experts = engine_.experts_.count(link_.rank),
+                                   .num_ranks = link_.job.num_ranks(),
+                                   .local_experts = engine_.experts_.count(self()),
                                    .expert_alignment = routing_.expert_alignment,
                                    .counts = counts};
     checked([&] { fresh_->placement = place_rows(problem, max_count); });
@@ -142,7 +192,7 @@ class DispatchRun {
     try {
       step();
     } catch (InvalidArgument const& error) {
-      link_.signals.fail(SystemError(error.what(), {.rank = link_.rank, .phase = "dispatch/answer"}));
+      link_.signals.fail(SystemError(error.what(), {.rank = self(), .phase = "dispatch/answer"}));
     }
   }
 
@@ -181,7 +231,7 @@ class DispatchRun {
       return false;
     }
     if (offered_) shorten_block((*offers)[static_cast<std::size_t>(link_.rank)].rows);
-    if (!cached()) fresh_->rows_of_rank.clear();
+    prepare_destinations();
     for (int peer = 0; peer < link_.num_ranks; ++peer) locate(peer, (*offers)[static_cast<std::size_t>(peer)]);
     if (!cached()) resolve_rows([&](int peer) { return std::vector{totals->first_row(link_.rank, peer)}; });
     return true;
@@ -198,7 +248,7 @@ class DispatchRun {
   std::optional<Refusal> make_block() {
     // A cached dispatch has as many rows as the handle's own dispatch, which may have been in worst-case mode.
     std::int64_t const rows =
-        cached() ? routing_.rows_of_rank[static_cast<std::size_t>(link_.rank)] : routing_.placement.rows;
+        cached() ? routing_.rows_of_rank[static_cast<std::size_t>(self())] : routing_.placement.rows;
     if (rows > most_rows) {
       return Refusal{ErrorCode::invalid_argument,
                      fmt::format("rows received: expected at most {}, seen {}", most_rows, rows)};
@@ -220,16 +270,19 @@ class DispatchRun {
     TraceScope const span("dispatch/answer", link_.rank);
     auto const refusal = make_block();
     std::size_t const slots = slots_of(link_.rank);
-    for (int source = 0; source < link_.num_ranks; ++source) {
-      Answer& to = link_.control.answer(source, link_.rank);
+    for (int passer = 0; passer < link_.num_ranks; ++passer) {
+      Answer& to = link_.control.answer(passer, link_.rank);
       to.status = refusal ? static_cast<std::uint32_t>(refusal->code) : 0;
       to.block_offset = call_.block ? call_.block->offset : 0;
       to.rows = call_.shape.rows;
       put_text(to.text, sizeof to.text, refusal ? refusal->text : "");
-      auto const starts =
-          std::span(routing_.placement.starts).subspan(static_cast<std::size_t>(source) * slots, slots);
-      std::ranges::copy(starts, link_.control.starts(source, link_.rank).begin());
-      link_.signals.publish(source, to.epoch, epoch_);  // pairs with the wait in collect()
+      auto const sources = link_.job.served().of(passer);
+      for (std::size_t served = 0; served < sources.size(); ++served) {
+        auto const starts =
+            std::span(routing_.placement.starts).subspan(static_cast<std::size_t>(sources[served]) * slots, slots);
+        std::ranges::copy(starts, link_.control.starts(passer, link_.rank, static_cast<int>(served)).begin());
+      }
+      link_.signals.publish(passer, to.epoch, epoch_);  // pairs with the wait in collect()
     }
   }
 
@@ -241,29 +294,73 @@ class DispatchRun {
       link_.signals.wait(link_.control.answer(link_.rank, peer).epoch, {peer, epoch_, "dispatch/collect"},
                          deadline);
     }
-    for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      Answer const& from = link_.control.answer(link_.rank, peer);
-      if (from.status == 0) continue;
-      throw_error(static_cast<ErrorCode>(from.status),
-                  fmt::format("rank {}: {}", peer, get_text(from.text, sizeof from.text)),
-                  {.rank = peer, .phase = "dispatch/answer"});
+    auto const refusal = find_refusal();
+    if (crossing_) {
+      crossing_->send_verdict(link_.signals, "dispatch/collect", refusal);
+      if (refusal) await_other_verdicts();
     }
-    if (!cached()) fresh_->rows_of_rank.clear();
+    if (refusal) refuse(*refusal);
+    prepare_destinations();
     for (int peer = 0; peer < link_.num_ranks; ++peer) {
       // Read once, so that what was checked is what is used.
       Answer const& from = link_.control.answer(link_.rank, peer);
       locate(peer, {from.block_offset, from.rows});
     }
     if (cached()) return;
-    resolve_rows([&](int peer) {
-      auto const answered = link_.control.starts(link_.rank, peer).first(slots_of(peer));
-      return std::vector(answered.begin(), answered.end());
-    });
+    for (std::size_t served = 0; served < placed_.size(); ++served) check_first_rows(served);
+    resolve_rows([&](int peer) { return answered_starts(peer, 0); });
+  }
+
+  // Other nodes may refuse, too.
+  [[noreturn]] void await_other_verdicts() {
+    crossing_->await_verdicts(link_.signals, "dispatch/collect");
+    refuse(*crossing_->refused());
+  }
+
+  // The first receiver of this node that has no place for its result.
+  [[nodiscard]] std::optional<Crossing::Verdict> find_refusal() const {
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
+      Answer const& from = link_.control.answer(link_.rank, peer);
+      if (from.status == 0) continue;
+      return Crossing::Verdict{
+          .rank = in_job(peer),
+          .refusal = {static_cast<ErrorCode>(from.status),
+                      fmt::format("rank {}: {}", in_job(peer), get_text(from.text, sizeof from.text))}};
+    }
+    return std::nullopt;
+  }
+
+  [[noreturn]] static void refuse(Crossing::Verdict const& verdict) {
+    throw_error(verdict.refusal.code, verdict.refusal.text, {.rank = verdict.rank, .phase = "dispatch/answer"});
+  }
+
+  [[nodiscard]] std::vector<std::int64_t> answered_starts(int peer, int served) const {
+    auto const answered = link_.control.starts(link_.rank, peer, served).first(slots_of(peer));
+    return {answered.begin(), answered.end()};
+  }
+
+  // Where rows go that come from a rank of another node.
+  void check_first_rows(std::size_t served) {
+    FirstRows& starts = first_rows_.emplace_back();
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
+      starts.push_back(answered_starts(peer, static_cast<int>(served) + 1));
+      auto const& counts = placed_[served].counts;
+      auto const first = static_cast<std::size_t>(crossing_->own_experts().first(peer));
+      check_starts(peer, starts.back(), [&](std::size_t slot) -> std::int64_t {
+        return slot == 0 ? counts.rows[static_cast<std::size_t>(peer)] : counts.slots[first + slot - 1];
+      });
+    }
+  }
+
+  // By rank of the job; ranks of other nodes have no place here.
+  void prepare_destinations() {
+    destinations_.assign(static_cast<std::size_t>(link_.job.num_ranks()), {});
+    if (!cached()) fresh_->rows_of_rank.assign(static_cast<std::size_t>(link_.job.num_ranks()), 0);
   }
 
   void locate(int peer, Offer const& place) {
     auto const [offset, rows] = place;
-    auto const index = static_cast<std::size_t>(peer);
+    auto const index = static_cast<std::size_t>(in_job(peer));
     ReceiveShape shape = call_.shape;
     shape.rows = rows;
     std::size_t const heap_bytes = engine_.heap_->heap_bytes(peer);
@@ -271,55 +368,85 @@ class DispatchRun {
     bool const sane = rows >= 0 && rows <= most_rows && static_cast<std::size_t>(rows) <= heap_bytes / row_bytes &&
                       offset <= heap_bytes && receive_block(shape).bytes <= heap_bytes - offset &&
                       (!cached() || rows == routing_.rows_of_rank[index]);
-    if (!sane) fail_broken(peer, "block", static_cast<std::int64_t>(offset), rows);
+    if (!sane) fail_broken(in_job(peer), "block", static_cast<std::int64_t>(offset), rows);
     Destination to = destination_at(engine_.heap_->heap(peer) + offset, shape);
-    to.first_expert = engine_.experts_.first(peer);
-    to.local_experts = engine_.experts_.count(peer);
-    destinations_.push_back(to);
-    if (!cached()) fresh_->rows_of_rank.push_back(rows);
+    to.first_expert = engine_.experts_.first(in_job(peer));
+    to.local_experts = engine_.experts_.count(in_job(peer));
+    destinations_[index] = to;
+    if (!cached()) fresh_->rows_of_rank[index] = rows;
   }
 
-  [[noreturn]] void fail_broken(int peer, char const* what, std::int64_t seen, std::int64_t rows) {
+  [[noreturn]] void fail_broken(int rank, char const* what, std::int64_t seen, std::int64_t rows) {
     link_.signals.fail(
-        SystemError(fmt::format("rank {}: what rank {} said of its block is broken: {} {} with {} rows", link_.rank,
-                                peer, what, seen, rows),
-                    {.rank = link_.rank, .peer = peer, .phase = "dispatch/collect"}));
+        SystemError(fmt::format("rank {}: what rank {} said of its block is broken: {} {} with {} rows", self(),
+                                rank, what, seen, rows),
+                    {.rank = self(), .peer = rank, .phase = "dispatch/collect"}));
   }
 
-  // Turns row numbers within a stream into rows of the receiver's result. `starts_at`: the first row of each of
-  // this rank's streams at a peer.
+  // Turns row numbers within a stream into rows of the receiver's result, for receivers of this node. `starts_at`:
+  // the first row of each of this rank's streams at a peer.
   template <typename StartsAt>
   void resolve_rows(StartsAt const& starts_at) {
-    std::vector<std::vector<std::int64_t>> starts;
-    for (int peer = 0; peer < link_.num_ranks; ++peer) check_starts(peer, starts.emplace_back(starts_at(peer)));
+    std::vector<std::vector<std::int64_t>> starts(static_cast<std::size_t>(link_.job.num_ranks()));
+    for (int peer = 0; peer < link_.num_ranks; ++peer) {
+      auto const rank = static_cast<std::size_t>(in_job(peer));
+      starts[rank] = starts_at(peer);
+      auto const first = static_cast<std::size_t>(engine_.experts_.first(in_job(peer)));
+      check_starts(peer, starts[rank], [&](std::size_t slot) {
+        return slot == 0 ? routing_.table.rows_per_rank[rank] : routing_.table.slots_per_expert[first + slot - 1];
+      });
+    }
     for (Route& route : fresh_->table.routes) {
+      auto const& of_rank = starts[static_cast<std::size_t>(route.rank)];
+      if (of_rank.empty()) continue;  // its row is for the node to find that has it
       std::size_t const stream =
           expanded() ? static_cast<std::size_t>(1 + route.expert - engine_.experts_.first(route.rank)) : 0;
-      route.row += static_cast<std::int32_t>(starts[static_cast<std::size_t>(route.rank)][stream]);
+      route.row += static_cast<std::int32_t>(of_rank[stream]);
     }
-    fresh_->dispatch = epoch_;  // the routing is complete: combines and cached dispatches may use it
+    if (!crossing_)
+      fresh_->dispatch = epoch_;  // the routing is complete: combines and cached dispatches may use it
   }
 
-  // A start that came from outside must leave room for every row that will be written from it.
-  void check_starts(int peer, std::span<std::int64_t const> starts) {
-    std::int64_t const rows = routing_.rows_of_rank[static_cast<std::size_t>(peer)];
-    auto const first = static_cast<std::size_t>(engine_.experts_.first(peer));
+  // A start that came from outside must leave room for every row that will be written from it. `count_of(slot)`:
+  // how many rows that stream has.
+  template <typename CountOf>
+  void check_starts(int peer, std::span<std::int64_t const> starts, CountOf const& count_of) {
+    std::int64_t const rows = routing_.rows_of_rank[static_cast<std::size_t>(in_job(peer))];
     for (std::size_t slot = expanded() ? 1 : 0; slot < (expanded() ? slots_of(peer) : 1); ++slot) {
-      std::int64_t const count = expanded() ? routing_.table.slots_per_expert[first + slot - 1]
-                                            : routing_.table.rows_per_rank[static_cast<std::size_t>(peer)];
+      std::int64_t const count = count_of(slot);
       if (starts[slot] < 0 || count > rows || starts[slot] > rows - count)
-        fail_broken(peer, "start", starts[slot], rows);
+        fail_broken(in_job(peer), "start", starts[slot], rows);
     }
   }
 
   void place() {
     RowWriter const writer(call_, destinations_);
-    writer.fill_padding(destinations_[static_cast<std::size_t>(link_.rank)]);
+    writer.fill_padding(destinations_[static_cast<std::size_t>(self())]);
+    if (crossing_) return place_between(writer);
     TokenChunks chunks(routing_.num_tokens);
     engine_.pool_.run(call_.workers, [&](int worker) {
       TraceScope const span("dispatch/place", link_.rank, worker);
       writer.write(chunks);
     });
+  }
+
+  // One thread does all that has to do with other nodes, and the others write the rows of this one.
+  void place_between(RowWriter const& writer) {
+    LocalRows local(writer, routing_.num_tokens);
+    DispatchCrossing between({.crossing = *crossing_,
+                              .signals = link_.signals,
+                              .call = call_,
+                              .destinations = destinations_,
+                              .first_rows = first_rows_,
+                              .placed = cached() ? nullptr : &placed_,
+                              .epoch = epoch_,
+                              .max_tokens = engine_.options_.max_tokens});
+    engine_.pool_.run(call_.workers, [&](int worker) {
+      TraceScope const span("dispatch/place", link_.rank, worker);
+      if (worker == 0) return between.run(local);
+      local.write_all();
+    });
+    if (!cached()) fresh_->served = std::move(placed_);
   }
 
   Engine& engine_;
@@ -328,9 +455,12 @@ class DispatchRun {
   detail::Routing const& routing_;
   detail::Routing* fresh_;  // the same object, which this call fills in; null when cached
   std::uint64_t epoch_;
-  std::vector<Destination> destinations_;
-  bool offered_ = false;            // the call's block was taken to be offered
-  std::int64_t offered_rows_ = -1;  // -1: none
+  Crossing* crossing_;                           // null in a job of one node
+  std::vector<Destination> destinations_;        // by rank of the job
+  std::vector<scale_out::ServedTokens> placed_;  // by rank of another node that this one serves
+  std::vector<FirstRows> first_rows_;            // the same
+  bool offered_ = false;                         // the call's block was taken to be offered
+  std::int64_t offered_rows_ = -1;               // -1: none
 };
 
 void Engine::dispatch(DispatchCall& call) {

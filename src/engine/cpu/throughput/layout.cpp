@@ -1,7 +1,9 @@
 #include "engine/cpu/throughput/layout.hpp"
 
+#include <algorithm>
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -34,6 +36,25 @@ Layout host_layout(ConstTensorView topk_idx, int num_experts, int num_ranks) {
   return {.num_tokens_per_rank = host_tensor(std::move(per_rank), DType::i32, {num_ranks}),
           .num_tokens_per_expert = host_tensor(std::move(per_expert), DType::i32, {num_experts}),
           .is_token_in_rank = host_tensor(std::move(in_rank), DType::u8, {table.num_tokens(), num_ranks})};
+}
+
+Layout host_layout(ConstTensorView topk_idx, int num_experts, Topology const& nodes) {
+  Layout layout = host_layout(topk_idx, num_experts, nodes.num_ranks());
+  if (nodes.num_nodes() == 1) return layout;
+  auto const num_ranks = static_cast<std::size_t>(nodes.num_ranks());
+  std::span const in_rank(layout.is_token_in_rank.data<std::uint8_t>(),
+                          static_cast<std::size_t>(topk_idx.size(0)) * num_ranks);
+  std::vector<std::int32_t> per_node(static_cast<std::size_t>(nodes.num_nodes()));
+  for (std::size_t token = 0; token < in_rank.size(); token += num_ranks) {
+    std::span const row = in_rank.subspan(token, num_ranks);
+    for (int node = 0; node < nodes.num_nodes(); ++node) {
+      bool const goes = std::ranges::any_of(nodes.ranks_of(node),
+                                            [&](int rank) { return row[static_cast<std::size_t>(rank)] != 0; });
+      per_node[static_cast<std::size_t>(node)] += goes ? 1 : 0;
+    }
+  }
+  layout.num_tokens_per_node = host_tensor(std::move(per_node), DType::i32, {nodes.num_nodes()});
+  return layout;
 }
 
 Layout get_layout(ConstTensorView topk_idx, int num_experts, int num_ranks) {

@@ -1,19 +1,11 @@
 #include "engine/cpu/throughput/place.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "engine/cpu/simd/kernels.hpp"
 
 namespace switchyard::cpu {
-
-namespace {
-
-template <typename T>
-void store_at(std::byte* base, std::int64_t index, T value) noexcept {
-  std::memcpy(base + static_cast<std::size_t>(index) * sizeof(T), &value, sizeof(T));
-}
-
-}  // namespace
 
 Destination destination_at(std::byte* block, ReceiveShape const& shape) {
   ReceiveBlock const parts = receive_block(shape);
@@ -24,16 +16,26 @@ Destination destination_at(std::byte* block, ReceiveShape const& shape) {
           .source_token = block + parts.source_token};
 }
 
-void RowWriter::write(TokenChunks& chunks) const {
+RowSource RowWriter::source() const {
   DispatchArgs const& args = call_.args;
-  RowLoader loader({args.x, args.scales, args.cast_to_fp8 ? SendCast::fp8 : SendCast::none});
+  return {args.x, args.scales, args.cast_to_fp8 ? SendCast::fp8 : SendCast::none};
+}
+
+void RowWriter::write(TokenChunks& chunks) const {
+  RowLoader loader(source());
   chunks.for_each([&](std::int64_t token) {
-    auto const routes = routing_.table.of(token);
-    if (routes.empty()) return;
-    LoadedRow const row = loader.load(token);
-    for (Route const& route : routes) store_row(route, token, row);
+    if (has_rows(token)) store_rows(token, loader.load(token));
   });
   store_fence();  // the release of the flags does not order non-temporal stores
+}
+
+bool RowWriter::has_rows(std::int64_t token) const {
+  return std::ranges::any_of(routing_.table.of(token), [this](Route const& route) { return is_here(route); });
+}
+
+void RowWriter::store_rows(std::int64_t token, LoadedRow const& row) const {
+  for (Route const& route : routing_.table.of(token))
+    if (is_here(route)) store_row(route, token, row);
 }
 
 void RowWriter::store_row(Route const& route, std::int64_t token, LoadedRow const& row) const {

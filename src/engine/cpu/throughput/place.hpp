@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "call/throughput.hpp"
@@ -10,6 +11,12 @@
 #include "engine/cpu/token_chunks.hpp"
 
 namespace switchyard::cpu {
+
+// Stores one value of an array. Results begin anywhere.
+template <typename T>
+void store_at(std::byte* base, std::int64_t index, T value) noexcept {
+  std::memcpy(base + static_cast<std::size_t>(index) * sizeof(T), &value, sizeof(T));
+}
 
 // Where a receiver's result lies, as this source sees it.
 struct Destination {
@@ -35,11 +42,21 @@ class RowWriter {
   // every destination. When this returns, the caller may release the flags.
   void write(TokenChunks& chunks) const;
 
+  // What a RowLoader of the call reads.
+  [[nodiscard]] RowSource source() const;
+  // The same for one token, whose row is `row`. Some stores are non-temporal: see store_fence().
+  void store_rows(std::int64_t token, LoadedRow const& row) const;
+  // Whether the token has rows on this node.
+  [[nodiscard]] bool has_rows(std::int64_t token) const;
+
   // Fills the rows of this rank's own result that no source writes.
   void fill_padding(Destination const& own) const;
 
  private:
   [[nodiscard]] bool expanded() const { return routing_.layout == OutputLayout::expanded; }
+  [[nodiscard]] bool is_here(Route const& route) const {
+    return destinations_[static_cast<std::size_t>(route.rank)].x != nullptr;
+  }
   void fill_padding_row(Destination const& own, std::int64_t row) const;
   void prefetch_row(Destination const& to, std::size_t row) const;
   void store_row(Route const& route, std::int64_t token, LoadedRow const& row) const;
@@ -48,7 +65,7 @@ class RowWriter {
   DispatchCall const& call_;
   detail::Routing const& routing_;
   ReceiveShape const& shape_;
-  std::vector<Destination> const& destinations_;  // by rank
+  std::vector<Destination> const& destinations_;  // by rank of the job; those of other nodes have no memory here
 };
 
 }  // namespace switchyard::cpu

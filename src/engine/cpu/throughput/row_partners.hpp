@@ -1,4 +1,5 @@
-// The end of a call of either kind: only ranks that exchange rows signal one another, and wait for one another.
+// The end of a call of either kind: only ranks that exchange rows signal one another, and wait for one another. In
+// a job of several nodes all ranks of a node do, since each may have passed on rows of any other.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +17,12 @@ inline void meet_row_partners(Link const& link, detail::Routing const& routing,
                               char const* phase) {
   TraceScope const span(phase, link.rank);
   for (int peer = 0; peer < link.num_ranks; ++peer) {
-    if (routing.sends_to(peer))
+    if (!link.job.is_alone() || routing.sends_to(peer))
       link.signals.publish(peer, (link.control.*flag)(peer, link.rank).epoch, epoch);  // pairs with the wait below
   }
   Deadline const deadline = link.signals.deadline();
   for (int peer = 0; peer < link.num_ranks; ++peer) {
-    if (routing.receives_from(peer))
+    if (!link.job.is_alone() || routing.receives_from(peer))
       link.signals.wait((link.control.*flag)(link.rank, peer).epoch, {peer, epoch, phase}, deadline);
   }
 }

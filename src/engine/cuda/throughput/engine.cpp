@@ -50,6 +50,7 @@ Engine::Engine(EngineResources resources, SmProblem const& problem)
       problem_(problem),
       heap_(resources_.device_heap),
       experts_(resources_.control.num_experts, resources_.control.num_ranks),
+      job_(Topology::of_sizes(std::array{resources_.control.num_ranks}), 0),
       control_(resources_.host_heap, control_layout(resources_.control.num_ranks, experts_.max_count())),
       monitor_(resources_, experts_.max_count(), {.calls_settle_it = true, .error = mismatch_error}),
       stream_(resources_.device),

@@ -154,7 +154,7 @@ class Engine {
 
   [[nodiscard]] DeviceHandle device_handle(detail::Routing const& routing) const;
   [[nodiscard]] HostMailbox& mailbox() { return monitor_.mailbox(); }
-  [[nodiscard]] Link link() { return {control_, monitor_.signals(), heap_->rank(), heap_->num_ranks()}; }
+  [[nodiscard]] Link link() { return {control_, monitor_.signals(), heap_->rank(), heap_->num_ranks(), job_}; }
   [[nodiscard]] LayoutCut cut(std::int64_t tokens, int blocks) const;
   [[nodiscard]] LayoutCut cut_for_dispatch(DeviceHandle const& handle, int blocks) const;
 
@@ -162,6 +162,7 @@ class Engine {
   SmProblem problem_;
   std::shared_ptr<SymmetricHeap> heap_;  // in GPU memory
   ExpertSplit experts_;
+  NodeInJob job_;
   ControlArea control_;
   FailureMonitor monitor_;
   DeviceStream stream_;

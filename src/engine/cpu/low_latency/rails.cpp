@@ -1,0 +1,152 @@
+#include "engine/cpu/low_latency/rails.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.hpp"
+
+namespace switchyard::cpu {
+
+namespace {
+
+// How long what a neighbour sent before it went may still come.
+constexpr std::chrono::milliseconds after_loss{100};
+
+}  // namespace
+
+Rails::Rails(std::shared_ptr<Job> job, NodeInJob const& node, scale_out::PortSizes const& sizes)
+    : job_(std::move(job)),
+      port_(job_, sizes),
+      kept_(port_.neighbours().size()),
+      chunks_(port_.neighbours().size()),
+      last_rooms_(port_.neighbours().size()),
+      blamed_(port_.neighbours().size(), -1),
+      lost_until_(port_.neighbours().size()) {
+  Topology const& topology = node.topology();
+  int const rank = job_->rank();
+  for (int other = 0; other < topology.num_nodes(); ++other) {
+    if (other == node.node()) continue;
+    int const peer = topology.rail_peer(rank, other);
+    ways_.push_back({.node = other, .neighbour = port_.number_of(peer), .rank = peer});
+  }
+  for (int const each : node.served().of(topology.local_rank_of(rank)).subspan(1))
+    served_.push_back({.rank = each, .neighbour = port_.number_of(each)});
+  begin();
+}
+
+void Rails::begin() {
+  port_.begin(generation_);
+  for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour)
+    last_rooms_[static_cast<std::size_t>(neighbour)] = port_.room_for(neighbour);
+}
+
+void Rails::turn(bool tolerant) {
+  if (failure_ && half_ >= failed_half_)
+    throw_error(failure_->code(), failure_->what(),
+                {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
+  poll(tolerant);
+  for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
+    while (auto const chunk = port_.next_chunk(neighbour)) {
+      if (given_up(neighbour)) {
+        port_.give_back(*chunk);
+      } else {
+        chunks_[static_cast<std::size_t>(neighbour)].push_back(*chunk);
+      }
+    }
+    post_kept(neighbour);
+  }
+  while (auto const notice = port_.heard()) take_notice(*notice);
+}
+
+void Rails::poll(bool tolerant) {
+  try {
+    port_.poll();
+  } catch (PeerLost const& lost) {
+    int const neighbour = number_of(lost.peer());
+    if (!tolerant || neighbour < 0) throw;
+    give_up(neighbour);
+  }
+}
+
+void Rails::post_kept(int neighbour) {
+  auto& kept = kept_[static_cast<std::size_t>(neighbour)];
+  while (!kept.empty()) {
+    auto const room = port_.room_for(neighbour);
+    if (!room) return;
+    Kept const& first = kept.front();
+    std::memcpy(room->memory.data(), first.bytes.data(), first.bytes.size());
+    port_.send(*room, first.bytes.size());
+    first.leaving->rooms.push_back(*room);
+    --first.leaving->kept;
+    kept.pop_front();
+  }
+}
+
+void Rails::forget_kept(int neighbour) {
+  auto& kept = kept_[static_cast<std::size_t>(neighbour)];
+  for (Kept const& each : kept) --each.leaving->kept;
+  kept.clear();
+}
+
+void Rails::take_notice(scale_out::Notice const& notice) {
+  if (notice.kind == scale_out::Notice::Kind::failed) {
+    others_know_ = true;
+    ErrorFacts const facts{.rank = notice.rank, .peer = notice.peer, .phase = notice.phase};
+    if (!failure_) failure_.emplace(notice.code, notice.text, facts);
+    failed_half_ = failed_half_ == 0 ? notice.epoch : std::min(failed_half_, notice.epoch);
+    return;
+  }
+  if (notice.from >= 0) blamed_[static_cast<std::size_t>(notice.from)] = notice.rank;
+}
+
+bool Rails::is_lost(int neighbour) {
+  if (given_up(neighbour)) return true;
+  if (!port_.is_lost(neighbour)) return false;
+  auto& until = lost_until_[static_cast<std::size_t>(neighbour)];
+  if (!until) until.emplace(after_loss);
+  return until->expired();
+}
+
+void Rails::give_up(int neighbour) {
+  if (given_up(neighbour)) return;
+  port_.give_up(neighbour);
+  forget_kept(neighbour);
+  static_cast<void>(take(neighbour, [](auto const&) { return true; }));
+}
+
+void Rails::say_held_up(int culprit) noexcept {
+  port_.say({.kind = scale_out::Notice::Kind::held_up, .epoch = half_, .rank = culprit});
+}
+
+void Rails::say_failed(Error const& error) noexcept {
+  if (others_know_) return;
+  others_know_ = true;
+  try {
+    port_.say({.kind = scale_out::Notice::Kind::failed,
+               .epoch = half_,
+               .code = error.code(),
+               .rank = error.rank(),
+               .peer = error.peer(),
+               .phase = error.phase(),
+               .text = error.what()});
+  } catch (std::exception const&) {  // no memory for the text: others find out by themselves
+  }
+}
+
+void Rails::drain() {
+  for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
+    forget_kept(neighbour);
+    chunks_[static_cast<std::size_t>(neighbour)].clear();
+    blamed_[static_cast<std::size_t>(neighbour)] = -1;
+    lost_until_[static_cast<std::size_t>(neighbour)].reset();
+  }
+  port_.drain(generation_);
+  ++generation_;
+  begin();
+  others_know_ = false;
+  failure_.reset();
+  half_ = 0;
+  failed_half_ = 0;
+}
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,176 @@
+// Chunks to and from the rail neighbours of a rank. A chunk that finds no slot free at its neighbour is kept, so
+// who sends never waits: a neighbour may be between the halves of its call. What has come stays in its slot until
+// somebody can use it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/deadline.hpp"
+#include "job/job.hpp"
+#include "layout/node_in_job.hpp"
+#include "scale_out/port.hpp"
+
+namespace switchyard::cpu {
+
+// The chunks of one half of a call.
+struct Leaving {
+  std::size_t kept = 0;  // not even posted
+  std::vector<scale_out::Port::Room> rooms{};
+};
+
+class Rails {
+ public:
+  // Collective over the job.
+  Rails(std::shared_ptr<Job> job, NodeInJob const& node, scale_out::PortSizes const& sizes);
+
+  // Other nodes, in their order, and the neighbour there that this rank writes to.
+  struct Way {
+    int node = 0;
+    int neighbour = 0;
+    int rank = 0;  // of the neighbour
+  };
+  [[nodiscard]] std::span<Way const> ways() const noexcept { return ways_; }
+  // Ranks of other nodes that this rank serves, in their order.
+  struct Served {
+    int rank = 0;
+    int neighbour = 0;
+  };
+  [[nodiscard]] std::span<Served const> served() const noexcept { return served_; }
+  [[nodiscard]] int num_neighbours() const noexcept { return static_cast<int>(port_.neighbours().size()); }
+  [[nodiscard]] Member const& member(int neighbour) const {
+    return port_.neighbours()[static_cast<std::size_t>(neighbour)];
+  }
+  [[nodiscard]] int number_of(int rank) const noexcept { return port_.number_of(rank); }
+  [[nodiscard]] std::size_t slot_bytes() const noexcept { return port_.sizes().slot_bytes; }
+
+  // Sends what `write(memory)` writes, which returns its bytes.
+  template <typename Write>
+  void send(int neighbour, std::shared_ptr<Leaving> const& leaving, Write const& write) {
+    auto& kept = kept_[static_cast<std::size_t>(neighbour)];
+    if (kept.empty()) {
+      if (auto const room = port_.room_for(neighbour)) {
+        port_.send(*room, write(room->memory));
+        leaving->rooms.push_back(*room);
+        return;
+      }
+    }
+    std::vector<std::byte> bytes(slot_bytes());
+    bytes.resize(write(std::span(bytes)));
+    bytes.shrink_to_fit();
+    kept.push_back({std::move(bytes), leaving});
+    ++leaving->kept;
+  }
+  // The last thing that a neighbour gets before it is given up: there is a room for it from the beginning.
+  template <typename Write>
+  void send_last(int neighbour, Write const& write) {
+    auto& room = last_rooms_[static_cast<std::size_t>(neighbour)];
+    if (room) port_.send(*room, write(room->memory));
+    room.reset();
+  }
+  // To a neighbour that is masked: in the place of all that it has not been sent yet.
+  template <typename Write>
+  void send_instead(int neighbour, Write const& write) {
+    forget_kept(neighbour);
+    send(neighbour, std::make_shared<Leaving>(), write);
+  }
+  // What nobody waits for: nothing is sent when there is no room at once.
+  template <typename Write>
+  void send_if_room(int neighbour, Write const& write) {
+    if (!kept_[static_cast<std::size_t>(neighbour)].empty()) return;
+    if (auto const room = port_.room_for(neighbour)) port_.send(*room, write(room->memory));
+  }
+  // A neighbour for which not all of it has left; -1: none. Those that `skip(neighbour)` says do not count.
+  template <typename Skip>
+  [[nodiscard]] int holds(Leaving& leaving, Skip const& skip) const {
+    std::erase_if(leaving.rooms, [&](scale_out::Port::Room const& room) {
+      return given_up(room.neighbour) || port_.has_left(room) || skip(room.neighbour);
+    });
+    if (!leaving.rooms.empty()) return leaving.rooms.front().neighbour;
+    for (int neighbour = 0; leaving.kept > 0 && neighbour < num_neighbours(); ++neighbour) {
+      if (skip(neighbour)) continue;
+      for (Kept const& each : kept_[static_cast<std::size_t>(neighbour)])
+        if (each.leaving.get() == &leaving) return neighbour;
+    }
+    return -1;
+  }
+
+  // The chunks that have come from a neighbour and were not used yet. `use(memory)` says whether it is done with
+  // one.
+  template <typename Use>
+  bool take(int neighbour, Use const& use) {
+    auto& chunks = chunks_[static_cast<std::size_t>(neighbour)];
+    bool any = false;
+    for (auto chunk = chunks.begin(); chunk != chunks.end();) {
+      if (!use(chunk->memory)) {
+        ++chunk;
+        continue;
+      }
+      port_.give_back(*chunk);
+      chunk = chunks.erase(chunk);
+      any = true;
+    }
+    return any;
+  }
+
+  // Makes progress: writes and chunks, and what neighbours say. Throws what ended a call elsewhere, but not in an
+  // earlier half, which ends well: who fails in a half has done its part in all before. With
+  // `tolerant` a neighbour to which writes fail counts as lost.
+  void turn(bool tolerant);
+
+  // Whether the neighbour has gone, and a while ago: what it sent before may still come at first.
+  [[nodiscard]] bool is_lost(int neighbour);
+  // From here on nothing is written to it.
+  void give_up(int neighbour);
+  [[nodiscard]] bool given_up(int neighbour) const { return port_.given_up(neighbour); }
+  // Whom a neighbour said that it waits for, in a wait of this call; -1: nobody.
+  [[nodiscard]] int blamed_by(int neighbour) const { return blamed_[static_cast<std::size_t>(neighbour)]; }
+
+  // Begins a half of a call. All ranks make the same in the same order.
+  void begin_half() {
+    ++half_;
+    blamed_.assign(blamed_.size(), -1);
+  }
+  void say_held_up(int culprit) noexcept;
+  // Tells other nodes why this rank makes no further calls, unless they know.
+  void say_failed(Error const& error) noexcept;
+
+  // Step of a reset; see Port::drain().
+  void drain();
+
+  [[nodiscard]] WireCount const& sent() const noexcept { return port_.sent(); }
+
+ private:
+  struct Kept {
+    std::vector<std::byte> bytes;
+    std::shared_ptr<Leaving> leaving;
+  };
+  void begin();
+  void post_kept(int neighbour);
+  void forget_kept(int neighbour);
+  void poll(bool tolerant);
+  void take_notice(scale_out::Notice const& notice);
+
+  std::shared_ptr<Job> job_;
+  scale_out::Port port_;
+  std::uint64_t generation_ = 1;  // the port's epoch: its chunks say which call they are of
+  std::vector<Way> ways_;
+  std::vector<Served> served_;
+  std::vector<std::deque<Kept>> kept_;                            // by neighbour
+  std::vector<std::list<scale_out::Port::Chunk>> chunks_;         // by neighbour
+  std::vector<std::optional<scale_out::Port::Room>> last_rooms_;  // by neighbour
+  std::vector<int> blamed_;                                       // by neighbour
+  std::vector<std::optional<Deadline>> lost_until_;               // by neighbour
+  std::uint64_t half_ = 0;
+  std::uint64_t failed_half_ = 0;  // in which a neighbour has failed
+  std::optional<Error> failure_;   // that a neighbour has said
+  bool others_know_ = false;       // that this node has failed
+};
+
+}  // namespace switchyard::cpu

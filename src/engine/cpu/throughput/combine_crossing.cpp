@@ -1,0 +1,260 @@
+#include "engine/cpu/throughput/combine_crossing.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "base/trace.hpp"
+#include "engine/cpu/simd/kernels.hpp"
+#include "layout/scale_out/dispatch_format.hpp"
+
+namespace switchyard::cpu {
+
+namespace {
+
+constexpr char const* combine_phase = "combine/cross";
+// See dispatch_crossing.cpp.
+constexpr std::size_t sums_between_looks = 4;
+
+// How many weights go with each row: -1: one for each of its slots; 0: none.
+int weights_a_row(CombineCall const& call) {
+  if (!call.out_weights.given()) return 0;
+  return call.args.weights_of_all_ranks ? static_cast<int>(call.out_weights.size(1)) : -1;
+}
+
+float load_float(std::byte const* from) {
+  float value = 0;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+}  // namespace
+
+CombineCrossing::CombineCrossing(CombineBetween const& between)
+    : between_(between),
+      crossing_(between.crossing),
+      routing_(*between.call.args.handle.routing()),
+      row_bytes_(static_cast<std::size_t>(between.call.args.x.size(1)) *
+                 (between.f32_partials ? sizeof(float) : size_of(between.call.args.x.dtype))),
+      own_(static_cast<std::size_t>(between.call.args.x.size(1))) {
+  auto const served = crossing_.served();
+  for (std::size_t i = 0; i < served.size(); ++i) add_outgoing(served[i], routing_.served[i].placed);
+  for (Crossing::Way const& way : crossing_.ways()) {
+    returned_.emplace_back(
+        ReturnedStream{.way = way,
+                       .rank = crossing_.port().neighbours()[static_cast<std::size_t>(way.neighbour)].rank,
+                       .tokens = routing_.to_nodes[static_cast<std::size_t>(way.node)],
+                       .row_bytes = row_bytes_,
+                       .weights = weights_a_row(between.call),
+                       .epoch = between.epoch});
+  }
+}
+
+void CombineCrossing::add_outgoing(Crossing::Served const& to, scale_out::PlacedTokens const& tokens) {
+  int const a_row = weights_a_row(between_.call);
+  std::vector<std::uint8_t> weights;
+  for (std::size_t token = 0; a_row != 0 && token < tokens.size(); ++token)
+    weights.push_back(
+        static_cast<std::uint8_t>(a_row > 0 ? static_cast<std::size_t>(a_row) : tokens.slots_of(token).size()));
+  // The writer reads the weights' memory, which moves along with its owner.
+  scale_out::CombineStream const stream{.row_bytes = row_bytes_,
+                                        .tokens = static_cast<std::uint32_t>(tokens.size()),
+                                        .weights = weights,
+                                        .epoch = between_.epoch};
+  scale_out::CombineWriter const writer(stream);
+  outgoing_.push_back({to, tokens, std::move(weights), writer});
+}
+
+void CombineCrossing::run() {
+  TraceScope const span(combine_phase, crossing_.rank());
+  Crossing::Patience waiting = Crossing::patience(between_.signals);
+  while (!done()) {
+    poll();
+    bool const took = take_chunks();
+    bool const summed = sum_some();
+    bool const sent = send_one();
+    if (took || summed || sent) {
+      waiting = Crossing::patience(between_.signals);
+    } else {
+      crossing_.rest(between_.signals, awaited(), combine_phase, waiting);
+    }
+  }
+  store_fence();  // the caller may hand the result to any thread
+}
+
+void CombineCrossing::poll() {
+  try {
+    crossing_.turn();
+  } catch (Error const& error) {
+    between_.signals.fail(error);
+  }
+}
+
+bool CombineCrossing::done() const {
+  return next_token_ == routing_.num_tokens &&
+         std::ranges::all_of(outgoing_, [](Outgoing const& each) { return each.writer.done(); });
+}
+
+int CombineCrossing::awaited() const {
+  for (ReturnedRows const& each : returned_)
+    if (each.has(next_token_) && !each.row()) return each.way().neighbour;
+  for (Outgoing const& each : outgoing_)
+    if (!each.writer.done()) return crossing_.keeps_room_from(each.to.neighbour);
+  return crossing_.ways().front().neighbour;
+}
+
+bool CombineCrossing::send_one() {
+  for (std::size_t tried = 0; tried < outgoing_.size(); ++tried) {
+    Outgoing& outgoing = outgoing_[next_out_];
+    next_out_ = (next_out_ + 1) % outgoing_.size();
+    if (outgoing.writer.done()) continue;
+    auto const room = crossing_.port().room_for(outgoing.to.neighbour);
+    if (!room) continue;
+    fill(outgoing, *room);
+    return true;
+  }
+  return false;
+}
+
+void CombineCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& room) {
+  std::size_t const bytes = outgoing.writer.begin(room.memory);
+  std::size_t rows = 0;
+  while (auto const to = outgoing.writer.next_row()) {
+    RowSums& sums = between_.sums;
+    sums.begin();
+    for (scale_out::PlacedRow const& row : outgoing.tokens.rows_of(to->token)) sums.add(at(row));
+    sums.finish_partial(to->x, between_.f32_partials);
+    if (!to->weights.empty()) put_weights(outgoing.tokens, to->token, to->weights);
+    if (++rows % sums_between_looks == 0) poll();
+  }
+  store_fence();  // the transport reads the chunk, and sums are stored past the cache
+  // As in CombineRun::run(): a rank of this node that gave up may have reused the rows that were just read. Acquire:
+  // pairs with the release store in Signals::report().
+  std::atomic_thread_fence(std::memory_order_acquire);
+  between_.signals.check_usable();
+  crossing_.port().send(room, bytes);
+}
+
+RowAt CombineCrossing::at(scale_out::PlacedRow const& row) const {
+  return {.rank = crossing_.node().rank_of(row.local_rank), .row = row.row};
+}
+
+void CombineCrossing::put_weights(scale_out::PlacedTokens const& tokens, std::size_t token,
+                                  std::span<std::byte> to) const {
+  auto const rows = tokens.rows_of(token);
+  auto const put = [&](std::size_t i, float value) {
+    std::memcpy(to.data() + i * sizeof value, &value, sizeof value);
+  };
+  if (between_.call.args.weights_of_all_ranks) {
+    for (std::size_t slot = 0; slot < to.size() / sizeof(float); ++slot) {
+      float sum = 0;
+      for (scale_out::PlacedRow const& row : rows)
+        sum += between_.sums.weight_of(at(row), static_cast<std::int64_t>(slot));
+      put(slot, sum);
+    }
+    return;
+  }
+  bool const expanded = routing_.layout == OutputLayout::expanded;
+  auto const slots = tokens.slots_of(token);
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    for (scale_out::PlacedRow const& row : rows) {
+      bool const its_row = expanded ? row.slot == slots[i].slot : row.local_rank == slots[i].local_rank;
+      if (its_row) put(i, between_.sums.weight_of(at(row), slots[i].slot));
+    }
+  }
+}
+
+bool CombineCrossing::take_chunks() {
+  try {
+    bool any = false;
+    for (ReturnedRows& each : returned_) any = each.take(crossing_.port()) || any;
+    return any;
+  } catch (InvalidArgument const& error) {
+    between_.signals.fail(SystemError(error.what(), {.rank = crossing_.rank(), .phase = combine_phase}));
+  }
+}
+
+bool CombineCrossing::sum_some() {
+  std::size_t tokens = 0;
+  while (tokens < sums_between_looks && next_token_ < routing_.num_tokens && sum_next()) ++tokens;
+  return tokens > 0;
+}
+
+bool CombineCrossing::sum_next() {
+  std::int64_t const token = next_token_;
+  for (ReturnedRows const& each : returned_)
+    if (each.has(token) && !each.row()) return false;
+  parts_.clear();
+  std::size_t own = NodeSum::none;
+  std::size_t way = 0;
+  for (int node = 0; node < crossing_.node().topology().num_nodes(); ++node) {
+    if (node == crossing_.node().node()) {
+      own = add_own(token);
+      continue;
+    }
+    ReturnedRows const& from = returned_[way++];
+    if (from.has(token)) parts_.push_back(from.row()->x);
+  }
+  CombineArgs const& args = between_.call.args;
+  sum_nodes({.parts = parts_,
+             .own = own,
+             .all_f32 = between_.f32_partials,
+             .bias0 = args.bias0.given() ? row_at(args.bias0, token) : nullptr,
+             .bias1 = args.bias1.given() ? row_at(args.bias1, token) : nullptr,
+             .out = const_cast<std::byte*>(row_at(between_.call.out, token)),
+             .count = own_.size(),
+             .dtype = args.x.dtype});
+  if (between_.call.out_weights.given()) take_weights(token);
+  for (ReturnedRows& each : returned_)
+    if (each.has(token)) each.pass(crossing_.port());
+  ++next_token_;
+  return true;
+}
+
+std::size_t CombineCrossing::add_own(std::int64_t token) {
+  RowSums& sums = between_.sums;
+  sums.begin();
+  for (Route const& route : routing_.table.of(token))
+    if (crossing_.node().has(route.rank)) sums.add({.rank = route.rank, .row = route.row});
+  if (sums.empty()) return NodeSum::none;
+  sums.finish_partial(reinterpret_cast<std::byte*>(own_.data()), true);
+  parts_.push_back(own_.data());
+  return parts_.size() - 1;
+}
+
+// Of one rank each slot that is used comes from the rank of its expert. Of all ranks they are summed as rows are:
+// by node, then nodes in their order.
+void CombineCrossing::take_weights(std::int64_t token) {
+  std::int64_t const top_k = between_.call.out_weights.size(1);
+  float* const out = static_cast<float*>(between_.call.out_weights.data) + token * top_k;
+  between_.sums.gather_weights(token, [this](int rank) { return crossing_.node().has(rank); });
+  if (between_.call.args.weights_of_all_ranks) {
+    own_weights_.assign(out, out + top_k);
+    std::fill_n(out, top_k, 0.0F);
+  }
+  std::size_t way = 0;
+  for (int node = 0; node < crossing_.node().topology().num_nodes(); ++node) {
+    if (node == crossing_.node().node()) {
+      for (std::size_t slot = 0; slot < own_weights_.size(); ++slot) out[slot] += own_weights_[slot];
+      continue;
+    }
+    ReturnedRows const& from = returned_[way++];
+    if (from.has(token)) add_weights(from, std::span(out, static_cast<std::size_t>(top_k)));
+  }
+}
+
+void CombineCrossing::add_weights(ReturnedRows const& from, std::span<float> out) const {
+  std::byte const* next = from.row()->weights.data();
+  auto const take = [&next] {
+    float const value = load_float(next);
+    next += sizeof(float);
+    return value;
+  };
+  if (between_.call.args.weights_of_all_ranks) {
+    for (float& sum : out) sum += take();
+  } else {
+    scale_out::for_each_bit(from.slots(), [&](int slot) { out[static_cast<std::size_t>(slot)] = take(); });
+  }
+}
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,241 @@
+#include "engine/cpu/throughput/dispatch_crossing.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/trace.hpp"
+#include "engine/cpu/simd/kernels.hpp"
+
+namespace switchyard::cpu {
+
+namespace {
+
+constexpr char const* phase = "dispatch/cross";
+// Completions are looked at after so many rows: a link that runs dry costs more than a look.
+constexpr std::size_t rows_between_looks = 4;
+
+// Along a handle tokens travel by rank, without their slots, unless ids go with them.
+scale_out::DispatchTerms terms_of(DispatchBetween const& between) {
+  DispatchCall const& call = between.call;
+  bool const by_rank = !call.args.topk_idx.given();
+  return {.layout = by_rank ? OutputLayout::flat : call.routing->layout,
+          .top_k = by_rank ? 0 : static_cast<int>(call.routing->top_k),
+          .weights = call.args.topk_weights.given(),
+          .row_bytes = call.shape.row_bytes,
+          .scale_bytes = call.shape.scale_bytes,
+          .max_tokens = between.max_tokens};
+}
+
+}  // namespace
+
+DispatchCrossing::DispatchCrossing(DispatchBetween const& between)
+    : between_(between),
+      crossing_(between.crossing),
+      args_(between.call.args),
+      routing_(*between.call.routing),
+      shape_(between.call.shape),
+      terms_(terms_of(between)),
+      reader_(terms_, crossing_.own_experts()),
+      loader_({args_.x, args_.scales, args_.cast_to_fp8 ? SendCast::fp8 : SendCast::none}) {
+  auto const& tokens = tokens_by_node();
+  for (Crossing::Way const& way : crossing_.ways()) {
+    scale_out::DispatchStream const stream{.terms = terms_,
+                                           .node = crossing_.experts_of(way.node),
+                                           .tokens = tokens[static_cast<std::size_t>(way.node)],
+                                           .weights = args_.topk_weights,
+                                           .epoch = between.epoch};
+    outgoing_.push_back({way, scale_out::ChunkWriter(stream)});
+  }
+  auto const& known = cached() ? routing_.served : *between.placed;
+  auto const served = crossing_.served();
+  for (std::size_t i = 0; i < served.size(); ++i)
+    incoming_.push_back({served[i], known[i], cached() ? nullptr : &between.first_rows[i]});
+}
+
+std::vector<scale_out::NodeTokens> const& DispatchCrossing::tokens_by_node() {
+  if (terms_.top_k > 0 || routing_.top_k == 0) return routing_.to_nodes;
+  NodeInJob const& node = crossing_.node();
+  by_rank_ = scale_out::tokens_by_node(
+      routing_.table, node.topology(),
+      ExpertSplit(static_cast<int>(routing_.table.slots_per_expert.size()), node.num_ranks()));
+  return by_rank_;
+}
+
+// The order of work decides about the rate: first what has completed, so that the network goes on; then what has
+// arrived, so that its slots are free for more; then what is to leave; and rows of the own node when there is
+// nothing else (design: order measured on tcp with two cores).
+void DispatchCrossing::run(LocalRows& local) {
+  TraceScope const span(phase, crossing_.rank());
+  Crossing::Patience waiting = Crossing::patience(between_.signals);
+  for (auto neighbour = awaited(); neighbour; neighbour = awaited()) {
+    poll();
+    bool const refused = crossing_.refused().has_value();
+    bool const placed = !refused && place_one();
+    bool const sent = !refused && send_one(local);
+    if (placed || sent) {
+      waiting = Crossing::patience(between_.signals);
+    } else if (!local.write_some(loader_)) {
+      crossing_.rest(between_.signals, *neighbour, phase, waiting);
+    }
+  }
+  while (local.write_some(loader_)) continue;
+  store_fence();  // the release of the flags does not order non-temporal stores
+  if (!crossing_.refused()) keep_places();
+}
+
+void DispatchCrossing::poll() {
+  try {
+    crossing_.turn();
+  } catch (Error const& error) {
+    between_.signals.fail(error);
+  }
+}
+
+std::optional<int> DispatchCrossing::awaited() {
+  auto const undecided = crossing_.first_undecided(between_.signals, phase);
+  if (crossing_.refused()) return undecided;  // by whom is known when all have said it
+  for (Incoming const& each : incoming_)
+    if (each.tokens != each.known.counts.tokens) return each.from.neighbour;
+  for (Outgoing const& each : outgoing_)
+    if (!each.writer.done()) return crossing_.keeps_room_from(each.way.neighbour);
+  return undecided;
+}
+
+bool DispatchCrossing::send_one(LocalRows& local) {
+  for (std::size_t tried = 0; tried < outgoing_.size(); ++tried) {
+    Outgoing& outgoing = outgoing_[next_out_];
+    next_out_ = (next_out_ + 1) % outgoing_.size();
+    if (outgoing.writer.done()) continue;
+    auto const room = crossing_.port().room_for(outgoing.way.neighbour);
+    if (!room) continue;
+    fill(outgoing, *room, local);
+    return true;
+  }
+  return false;
+}
+
+void DispatchCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& room, LocalRows& local) {
+  std::size_t const bytes = outgoing.writer.begin(room.memory);
+  std::size_t rows = 0;
+  while (auto const to = outgoing.writer.next_row()) {
+    LoadedRow const row = loader_.load(to->token);
+    std::memcpy(to->x, row.x, shape_.row_bytes);  // the transport reads it next: it should stay in the cache
+    if (row.scales != nullptr) std::memcpy(to->scales, row.scales, shape_.scale_bytes);
+    local.write(to->token, row);
+    if (++rows % rows_between_looks == 0) poll();
+  }
+  crossing_.port().send(room, bytes);
+}
+
+bool DispatchCrossing::place_one() {
+  for (std::size_t tried = 0; tried < incoming_.size(); ++tried) {
+    Incoming& from = incoming_[next_in_];
+    next_in_ = (next_in_ + 1) % incoming_.size();
+    auto const chunk = crossing_.port().next_chunk(from.from.neighbour);
+    if (!chunk) continue;
+    place(from, *chunk);
+    return true;
+  }
+  return false;
+}
+
+void DispatchCrossing::place(Incoming& from, scale_out::Port::Chunk const& chunk) {
+  try {
+    reader_.read(chunk.memory, {.rank = from.from.rank, .epoch = between_.epoch, .counts = from.known.counts});
+  } catch (InvalidArgument const& error) {
+    fail(error.what());
+  }
+  if (reader_.size() > from.known.counts.tokens - from.tokens)
+    fail(fmt::format("rank {}: tokens of its chunks: expected {} more, seen {}", from.from.rank,
+                     from.known.counts.tokens - from.tokens, reader_.size()));
+  if (cached()) {
+    place_again(from);
+  } else {
+    place_new(from);
+  }
+  from.tokens += reader_.size();
+  crossing_.port().give_back(chunk);
+}
+
+void DispatchCrossing::place_new(Incoming& from) {
+  bool const expanded = routing_.layout == OutputLayout::expanded;
+  scale_out::PlacedTokens placed;
+  for (std::size_t i = 0; i < reader_.size(); ++i) {
+    scale_out::ChunkToken const token = reader_.token(i);
+    placed.add(token, routing_.layout, [&](scale_out::ChunkRow const& row) {
+      std::size_t const stream =
+          expanded ? 1 + static_cast<std::size_t>(token.slots[static_cast<std::size_t>(row.slot)].local_expert) : 0;
+      return (*from.first_rows)[static_cast<std::size_t>(row.local_rank)][stream];
+    });
+    place_token(token, placed.rows_of(i));
+    if ((i + 1) % rows_between_looks == 0) poll();
+  }
+  from.pieces.push_back({reader_.first(), std::move(placed)});
+}
+
+void DispatchCrossing::place_again(Incoming const& from) {
+  for (std::size_t i = 0; i < reader_.size(); ++i) {
+    place_token(reader_.token(i), from.known.placed.rows_of(reader_.first() + i));
+    if ((i + 1) % rows_between_looks == 0) poll();
+  }
+}
+
+void DispatchCrossing::place_token(scale_out::ChunkToken const& token, std::span<scale_out::PlacedRow const> rows) {
+  for (scale_out::PlacedRow const& row : rows) {
+    Destination const& to =
+        between_.destinations[static_cast<std::size_t>(crossing_.node().rank_of(row.local_rank))];
+    auto const at = static_cast<std::size_t>(row.row);
+    stream_copy(to.x + at * shape_.row_bytes, token.x, shape_.row_bytes);
+    if (shape_.scale_bytes > 0) std::memcpy(to.scales + at * shape_.scale_bytes, token.scales, shape_.scale_bytes);
+    store_at<std::int32_t>(to.source_token, row.row, token.token);
+    if (args_.topk_idx.given()) store_ids(to, row, token);
+  }
+}
+
+// What RowWriter::store_row() writes for a token of this node.
+void DispatchCrossing::store_ids(Destination const& to, scale_out::PlacedRow const& row,
+                                 scale_out::ChunkToken const& token) const {
+  bool const weights = shape_.weight_bytes > 0;
+  if (routing_.layout == OutputLayout::expanded) {
+    for (scale_out::ChunkSlot const& slot : token.slots)
+      if (weights && slot.slot == row.slot) store_at<float>(to.topk_weights, row.row, slot.weight);
+    return;
+  }
+  auto const at = static_cast<std::size_t>(row.row);
+  std::memset(to.topk_idx + at * shape_.topk_bytes, 0xff, shape_.topk_bytes);  // -1 in either width
+  if (weights) std::memset(to.topk_weights + at * shape_.weight_bytes, 0, shape_.weight_bytes);
+  for (scale_out::ChunkSlot const& slot : token.slots) {
+    if (slot.local_rank != row.local_rank) continue;
+    std::int64_t const place = row.row * routing_.top_k + slot.slot;
+    if (args_.topk_idx.dtype == DType::i64) {
+      store_at<std::int64_t>(to.topk_idx, place, slot.local_expert);
+    } else {
+      store_at<std::int32_t>(to.topk_idx, place, slot.local_expert);
+    }
+    if (weights) store_at<float>(to.topk_weights, place, slot.weight);
+  }
+}
+
+void DispatchCrossing::keep_places() {
+  if (cached()) return;
+  for (std::size_t i = 0; i < incoming_.size(); ++i) keep_places_of(incoming_[i], (*between_.placed)[i].placed);
+}
+
+// Chunks came in any order; what is kept is in that of the tokens.
+void DispatchCrossing::keep_places_of(Incoming& from, scale_out::PlacedTokens& to) {
+  std::ranges::sort(from.pieces, {}, &Incoming::Piece::first);
+  for (Incoming::Piece const& piece : from.pieces) {
+    if (piece.first != to.size())
+      fail(fmt::format("rank {}: first token of a chunk: expected {}, seen {}", from.from.rank, to.size(),
+                       piece.first));
+    to.append(piece.placed);
+  }
+}
+
+void DispatchCrossing::fail(std::string const& text) {
+  between_.signals.fail(SystemError(text, {.rank = crossing_.rank(), .phase = phase}));
+}
+
+}  // namespace switchyard::cpu

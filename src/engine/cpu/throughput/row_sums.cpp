@@ -1,0 +1,71 @@
+#include "engine/cpu/throughput/row_sums.hpp"
+
+#include "engine/cpu/simd/kernels.hpp"
+
+namespace switchyard::cpu {
+
+namespace {
+
+std::size_t row_bytes_of(ConstTensorView const& view) {
+  std::int64_t const per_row = view.ndim == 2 ? view.size(1) : 1;
+  return static_cast<std::size_t>(per_row) * size_of(view.dtype);
+}
+
+}  // namespace
+
+std::byte const* row_at(ConstTensorView const& view, std::int64_t row) {
+  return static_cast<std::byte const*>(view.data) +
+         row * view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
+}
+
+void RowSums::add(RowAt const& at) {
+  SourceRows const& from = sources_[static_cast<std::size_t>(at.rank)];
+  rows_.push_back(from.x + static_cast<std::size_t>(at.row) * row_bytes_of(call_.args.x));
+  weights_.push_back(from.row_weights != nullptr ? from.row_weights[at.row] : 1.0F);
+}
+
+void RowSums::finish(std::int64_t token) const {
+  CombineArgs const& args = call_.args;
+  sum_rows({.rows = rows_,
+            .row_weights = args.row_weights.given() ? weights_.data() : nullptr,
+            .bias0 = args.bias0.given() ? row_at(args.bias0, token) : nullptr,
+            .bias1 = args.bias1.given() ? row_at(args.bias1, token) : nullptr,
+            .out = const_cast<std::byte*>(row_at(call_.out, token)),
+            .count = static_cast<std::size_t>(args.x.size(1)),
+            .dtype = args.x.dtype});
+}
+
+void RowSums::finish_partial(std::byte* to, bool f32) const {
+  RowSum const sum{.rows = rows_,
+                   .row_weights = call_.args.row_weights.given() ? weights_.data() : nullptr,
+                   .out = to,
+                   .count = static_cast<std::size_t>(call_.args.x.size(1)),
+                   .dtype = call_.args.x.dtype};
+  if (f32) return sum_rows_to_f32(sum);
+  sum_rows(sum);
+}
+
+void RowSums::add_weights(detail::Routing const& routing, std::int64_t token, Route const& route,
+                          float* out) const {
+  RowAt const at{.rank = route.rank, .row = route.row};
+  if (routing.layout == OutputLayout::expanded) {
+    out[route.slot] = weight_of(at, route.slot);
+    return;
+  }
+  std::int64_t const slots = call_.out_weights.size(1);
+  for (std::int64_t slot = 0; slot < slots; ++slot) {
+    if (call_.args.weights_of_all_ranks) {
+      out[slot] += weight_of(at, slot);
+    } else if (routing.table.slot_rank[static_cast<std::size_t>(token * slots + slot)] == route.rank) {
+      out[slot] = weight_of(at, slot);
+    }
+  }
+}
+
+float RowSums::weight_of(RowAt const& at, std::int64_t slot) const {
+  float const* const from = sources_[static_cast<std::size_t>(at.rank)].weights;
+  if (call_.args.handle.routing()->layout == OutputLayout::expanded) return from[at.row];
+  return from[at.row * call_.out_weights.size(1) + slot];
+}
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,73 @@
+// Sums the expert outputs of the ranks of this node, wherever they lie, and gathers the weights that go with them.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "call/throughput.hpp"
+#include "layout/scale_out/placed_tokens.hpp"
+
+namespace switchyard::cpu {
+
+// Where the expert outputs of a rank lie.
+struct SourceRows {
+  std::byte const* x = nullptr;
+  float const* weights = nullptr;
+  float const* row_weights = nullptr;
+};
+
+std::byte const* row_at(ConstTensorView const& view, std::int64_t row);
+
+// What the rows of a token are, whichever node it is from.
+struct RowAt {
+  int rank = 0;  // in the order of `sources`
+  std::int64_t row = 0;
+};
+
+// Not for two threads at once: it has room for the token that it works on.
+class RowSums {
+ public:
+  // `sources`: by rank of the job, those of this node. What it is made of must outlive it.
+  RowSums(CombineCall const& call, std::vector<SourceRows> const& sources) : call_(call), sources_(sources) {}
+
+  // Begins a token.
+  void begin() noexcept {
+    rows_.clear();
+    weights_.clear();
+  }
+  void add(RowAt const& at);
+  [[nodiscard]] bool empty() const noexcept { return rows_.empty(); }
+
+  // Biases of a token of this rank, then the rows that were added; rounded to the output.
+  void finish(std::int64_t token) const;
+  // The rows alone, rounded to the dtype of the output, or as f32.
+  void finish_partial(std::byte* to, bool f32) const;
+
+  // Writes the weights of a token of this rank from the rows of those ranks that `here(rank)` says: a slot's from
+  // the rank that holds its expert, or the sums over all ranks. Slots without are 0.
+  template <typename Here>
+  void gather_weights(std::int64_t token, Here const& here) const {
+    detail::Routing const& routing = *call_.args.handle.routing();
+    std::int64_t const slots = call_.out_weights.size(1);
+    float* const out = static_cast<float*>(call_.out_weights.data) + token * slots;
+    std::fill_n(out, slots, 0.0F);
+    for (Route const& route : routing.table.of(token))
+      if (here(route.rank)) add_weights(routing, token, route, out);
+  }
+
+  // The weight of a row, or of a slot of a row in the flat layout.
+  [[nodiscard]] float weight_of(RowAt const& at, std::int64_t slot) const;
+
+ private:
+  void add_weights(detail::Routing const& routing, std::int64_t token, Route const& route, float* out) const;
+
+  CombineCall const& call_;
+  std::vector<SourceRows> const& sources_;
+  std::vector<void const*> rows_;
+  std::vector<float> weights_;
+};
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,20 @@
+#include "layout/scale_out/placed_tokens.hpp"
+
+namespace switchyard::scale_out {
+
+namespace {
+
+void append_ends(std::vector<std::size_t>& ends, std::size_t before, std::vector<std::size_t> const& more) {
+  for (std::size_t const end : more) ends.push_back(before + end);
+}
+
+}  // namespace
+
+void PlacedTokens::append(PlacedTokens const& other) {
+  append_ends(rows_end_, rows_.size(), other.rows_end_);
+  append_ends(slots_end_, slots_.size(), other.slots_end_);
+  rows_.insert(rows_.end(), other.rows_.begin(), other.rows_.end());
+  slots_.insert(slots_.end(), other.slots_.begin(), other.slots_.end());
+}
+
+}  // namespace switchyard::scale_out
