@@ -60,6 +60,9 @@ class Buffer(Owner):
             Without it these calls return as soon as they are queued, whatever the GPU still has to do before; only a
             rank that refuses raises at once, the others raise from a later call or when they wait for an event, and the
             buffer has failed until reset(). All ranks must pass the same.
+        f32_partials: jobs of several nodes: whether what combine sends from one node to another, the sum of a token's
+            rows there, stays f32, so that every output is rounded once, at the end. Without it the sum is rounded to
+            the dtype of the outputs, which is half of the bytes or fewer. All ranks must pass the same.
 
     Raises:
         InvalidArgument: on every rank, if options are out of range or differ between ranks.
@@ -82,6 +85,7 @@ class Buffer(Owner):
         num_sms: int = 0,
         timeout: float = 0.0,
         errors_at_once: bool = True,
+        f32_partials: bool = False,
     ) -> None:
         super().__init__(communicator, max_tokens, hidden, num_experts, top_k)
         options = buffer_options(
@@ -98,6 +102,7 @@ class Buffer(Owner):
             num_sms=num_sms,
             timeout=timeout,
             errors_at_once=errors_at_once,
+            f32_partials=f32_partials,
         )
         self._core = _core.Buffer.make(communicator._core, options)
         self.key = track_buffer(self)
@@ -114,7 +119,7 @@ class Buffer(Owner):
             InvalidArgument: on this rank, for a wrong shape or dtype, or an id out of range.
         """
         stream = current_cuda_stream(topk_idx) if cuda_stream is None else cuda_stream
-        return Layout(*(native(each, type(topk_idx)) for each in self._core.get_layout(topk_idx, stream)))
+        return Layout.of(tuple(native(each, type(topk_idx)) for each in self._core.get_layout(topk_idx, stream)))
 
     def dispatch(
         self, x: Any, topk_idx: Any = None, topk_weights: Any = None, **options: Unpack[DispatchOptions]

@@ -13,7 +13,7 @@ from ._lifetime import track_communicator
 
 @opaque_calls
 class Communicator:
-    """Membership of this rank in a job of 1 to 64 ranks on one machine.
+    """Membership of this rank in a job of one node, or of several, with 1 to 64 ranks on each.
 
     Use one of the class methods to make it. They are collective: every rank of the job calls the same one. They raise
     `Timeout` if a rank does not come and `InvalidArgument` for arguments out of range. The rank leaves the job when the

@@ -20,15 +20,33 @@ from ._core import ReceiveHook as CoreHook
 from ._frameworks import native
 
 
-class Layout(NamedTuple):
-    """What a dispatch would send to whom. R ranks, E experts, N tokens of this rank."""
-
+class _LayoutOfRanks(NamedTuple):
     num_tokens_per_rank: Any
     """[R] int32: rows that this rank sends to each rank."""
     num_tokens_per_expert: Any
     """[E] int32: tokens of this rank that chose each expert."""
     is_token_in_rank: Any
     """[N, R] bool: whether a rank receives a token."""
+
+
+class Layout(_LayoutOfRanks):
+    """What a dispatch would send to whom. R ranks, E experts, N tokens of this rank.
+
+    It is a tuple of three tensors; what several nodes have in addition is an attribute.
+    """
+
+    num_tokens_per_node: Any = None
+    """[nodes] int32: tokens with an expert on a node, which cross to it once each; the own node counts as any other.
+    None where all ranks are on one node, and in a layout that was made without a buffer.
+    """
+
+    @classmethod
+    def of(cls, tensors: tuple[Any, Any, Any, Any]) -> Layout:
+        """Takes the tensors of the extension's functions."""
+        made = cls(*tensors[:3])
+        if tensors[3] is not None:
+            made.num_tokens_per_node = tensors[3]
+        return made
 
 
 class _Result:

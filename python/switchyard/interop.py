@@ -30,7 +30,7 @@ from ._frameworks import current_cuda_stream, require_torch
 from ._low_latency import LowLatencyBuffer
 from ._options import set_option
 from ._refusal import or_refuse, refuse_combine, refuse_dispatch
-from ._results import ReceiveHook
+from ._results import Layout, ReceiveHook
 
 __all__ = [
     "CallOptions",
@@ -67,8 +67,6 @@ __all__ = [
     "refuse_dispatch",
     "require_torch",
 ]
-
-Layout = tuple[Any, Any, Any]
 
 
 # ---- throughput mode ----
@@ -113,7 +111,7 @@ def get_layout(topk_idx: Any, num_experts: int, num_ranks: int) -> Layout:
     Raises:
         InvalidArgument: a wrong shape or dtype, or an id out of range.
     """
-    return _core.get_layout(topk_idx, num_experts, num_ranks)  # type: ignore[return-value]
+    return Layout.of(_core.get_layout(topk_idx, num_experts, num_ranks))
 
 
 def get_layout_async(buffer: Buffer, topk_idx: Any, cuda_stream: int) -> tuple[Layout, _core.Event]:
@@ -123,7 +121,8 @@ def get_layout_async(buffer: Buffer, topk_idx: Any, cuda_stream: int) -> tuple[L
         InvalidArgument: a wrong shape or dtype.
         OutOfMemory: results that the caller holds fill the heap.
     """
-    return buffer._core.get_layout_async(topk_idx, cuda_stream)  # type: ignore[return-value]
+    tensors, event = buffer._core.get_layout_async(topk_idx, cuda_stream)
+    return Layout.of(tensors), event
 
 
 def dispatch(

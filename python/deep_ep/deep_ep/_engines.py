@@ -56,12 +56,18 @@ class Engines:
         communicator: the ranks.
         num_bytes: CUDA: bytes of each heap at first, which grows when results need it; 0: switchyard.Buffer chooses.
         timeouts: seconds that a wait for a peer may take, by type of device; 0: switchyard.Buffer chooses.
+        f32_partials: whether sums that travel between nodes stay float32.
     """
 
     def __init__(
-        self, communicator: switchyard.Communicator, num_bytes: int, timeouts: dict[str, float] | None = None
+        self,
+        communicator: switchyard.Communicator,
+        num_bytes: int,
+        timeouts: dict[str, float] | None = None,
+        f32_partials: bool = False,
     ) -> None:
         self._communicator = communicator
+        self._f32_partials = f32_partials
         self._num_bytes = num_bytes
         self._timeouts = timeouts or {}
         self._buffers: dict[Shape, switchyard.Buffer] = {}
@@ -153,6 +159,7 @@ class Engines:
             timeout=self._timeouts.get(shape.device.type, 0.0),
             initial_heap_bytes=self._num_bytes if on_gpu else 0,
             errors_at_once=False,  # as in DeepEP, hosts run ahead of combines and cached dispatches
+            f32_partials=self._f32_partials,
             **options,
         )
 

@@ -8,12 +8,9 @@ from typing import Any
 
 import switchyard
 import torch
-from switchyard import Communicator, Event, Handle, InvalidArgument, OutOfMemory, interop
+from switchyard import Communicator, Event, Handle, InvalidArgument, Layout, OutOfMemory, interop
 
 from ._errors import tensor
-
-Layout = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""num_tokens_per_rank, num_tokens_per_expert, is_token_in_rank."""
 
 integers = (torch.int32, torch.int64, torch.int16, torch.int8, torch.uint8)
 
@@ -65,7 +62,7 @@ def by_torch(topk_idx: torch.Tensor, num_experts: int, num_ranks: int) -> Layout
     in_rank = in_rank.scatter_(1, rank, True)[:, :num_ranks].contiguous()
     per_expert = torch.zeros(num_experts + 1, dtype=torch.int32, device=topk_idx.device)
     per_expert.scatter_add_(0, expert.flatten(), torch.ones_like(expert, dtype=torch.int32).flatten())
-    return in_rank.sum(0, dtype=torch.int32), per_expert[:num_experts], in_rank
+    return Layout(in_rank.sum(0, dtype=torch.int32), per_expert[:num_experts], in_rank)
 
 
 def ranks_of(expert: torch.Tensor, num_experts: int, num_ranks: int) -> torch.Tensor:
@@ -125,7 +122,7 @@ def exchanged_ends(sent: torch.Tensor, communicator: Communicator) -> torch.Tens
     Args:
         sent: [R] tokens that this rank sends to each rank.
     """
-    rows = _counts_of_ranks(sent, communicator)
+    rows = exchanged_counts_of_ranks(sent, communicator)
     return torch.tensor(rows, dtype=torch.int64, device="cpu").cumsum(0).to(sent.device, torch.int32)
 
 
@@ -136,11 +133,11 @@ def exchanged_counts(per_expert: torch.Tensor, alignment: int, communicator: Com
         per_expert: [E] tokens that this rank sends to each expert.
     """
     own = local_range(len(per_expert), communicator.rank, communicator.size)
-    counts = [theirs[own.start : own.stop] for theirs in _counts_of_ranks(per_expert, communicator)]
+    counts = [theirs[own.start : own.stop] for theirs in exchanged_counts_of_ranks(per_expert, communicator)]
     return [-(-sum(of_expert) // alignment) * alignment for of_expert in zip(*counts)]
 
 
-def _counts_of_ranks(mine: torch.Tensor, communicator: Communicator) -> list[tuple[int, ...]]:
+def exchanged_counts_of_ranks(mine: torch.Tensor, communicator: Communicator) -> list[tuple[int, ...]]:
     """Returns the counts of each rank, which all have as many. Collective, and the host waits."""
     form = f"{len(mine)}q"
     return [struct.unpack(form, theirs) for theirs in communicator.all_gather(struct.pack(form, *mine.tolist()))]

@@ -28,10 +28,12 @@ from ._errors import number, tensor, wrong_type
 from ._events import event_before, finished
 from ._layout import any_layout, exchanged_counts, integers
 from ._local_memory import LocalMemory
+from ._nodes import Nodes, remember_nodes
 from ._runtime import Runtime
 from ._source import Fp8Pair, source_of
 from .config import Config
-from .handle import DispatchHandle, flat_dispatch_of, handle_of
+from .handle import DispatchHandle, flat_dispatch_of
+from .internode import handle_of
 from .low_latency import LowLatencyCalls
 from .utils.event import AnyEvent, EventHandle, EventOverlap
 
@@ -53,9 +55,9 @@ class Buffer(LowLatencyCalls):
         num_nvl_bytes: CUDA: bytes of GPU memory for results. CPU: no effect, since the heap grows as needed, up to
             SWITCHYARD_HEAP_BYTES bytes if that variable is set.
         num_rdma_bytes: bytes of get_local_buffer_tensor(use_rdma_buffer=True), allocated when it is called; no other
-            effect on one machine.
-        num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric: accepted, without effect on one
-            machine.
+            effect: what calls need between nodes is there with any number.
+        num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric: accepted, without effect: ranks
+            that can share memory form a node, and the way between nodes is what the machine offers.
         low_latency_mode: whether the low-latency calls will be made, too.
         explicitly_destroy: True: the caller will call `destroy()`. False: the last reference destroys the buffer.
         enable_shrink: low-latency mode: a peer that ends or is late is masked, and callers may mask peers.
@@ -63,7 +65,6 @@ class Buffer(LowLatencyCalls):
 
     Raises:
         InvalidArgument: both or neither of group and comm are given, or ranks pass different arguments.
-        Unsupported: the ranks form several nodes.
         Timeout: a rank did not come.
     """
 
@@ -98,6 +99,8 @@ class Buffer(LowLatencyCalls):
         self.explicitly_destroy = explicitly_destroy
         self.enable_shrink = enable_shrink
         self._engines = Engines(self._communicator, num_nvl_bytes)
+        self._nodes = Nodes(self._communicator)
+        remember_nodes(group, self._nodes)
         self._low_latency = LowLatencyBuffers(self._communicator, self._engines, enable_shrink)
         self._nvl_memory, self._rdma_memory = LocalMemory(num_nvl_bytes), LocalMemory(num_rdma_bytes)
         names = ("num_nvl_bytes", "num_rdma_bytes", "low_latency_mode", "enable_shrink")
@@ -117,7 +120,7 @@ class Buffer(LowLatencyCalls):
     @property
     def runtime(self) -> Runtime | None:
         """Where this rank is; None after destroy()."""
-        return None if self._engines.destroyed else Runtime(self.get_comm_stream)
+        return None if self._engines.destroyed else Runtime(self.get_comm_stream, self._nodes)
 
     # ---- calls of this rank alone ----
 
@@ -199,8 +202,9 @@ class Buffer(LowLatencyCalls):
         """Returns what a dispatch by topk_idx ([N, K] int64, -1: not selected) sends to whom. Not collective.
 
         Returns:
-            num_tokens_per_rank [R] int32; None, since all ranks are on one machine; num_tokens_per_expert [E] int32;
-            is_token_in_rank [N, R] bool; the event.
+            num_tokens_per_rank [R] int32; num_tokens_per_rdma_rank [nodes] int32, where a token counts once for each
+            node that it goes to, or None if all ranks are on one; num_tokens_per_expert [E] int32; is_token_in_rank
+            [N, R] bool; the event.
 
         Raises:
             InvalidArgument: a wrong shape or dtype of topk_idx; allocate_on_comm_stream without previous_event and
@@ -217,7 +221,10 @@ class Buffer(LowLatencyCalls):
         buffer = self._engines.for_layout(topk_idx, num_experts)
         layout, event = any_layout(buffer, topk_idx, (num_experts, self.group_size), async_finish)
         per_rank, per_expert, in_rank = layout
-        return per_rank, None, per_expert, in_rank, finished(async_finish, event, event is not None)
+        per_node = layout.num_tokens_per_node
+        if per_node is None and self._nodes.count > 1:
+            per_node = self._nodes.tokens_per_node(in_rank)
+        return per_rank, per_node, per_expert, in_rank, finished(async_finish, event, event is not None)
 
     # ---- dispatch ----
 
@@ -288,7 +295,7 @@ class Buffer(LowLatencyCalls):
         # The caller may overwrite its ids before they are used again.
         uses_ids = topk_idx is not None and (is_token_in_rank is None or worst > 0)
         kept_ids = topk_idx.clone() if topk_idx is not None and uses_ids else None
-        made = handle_of(core, engine, (kept_ids, is_token_in_rank, worst, self._communicator))
+        made = handle_of(core, engine, (kept_ids, is_token_in_rank, worst, self._communicator, self._nodes))
         if topk_idx is None and num_tokens_per_expert is not None:
             counts = exchanged_counts(num_tokens_per_expert, index(expert_alignment), self._communicator)
         return recv_x, recv_idx, recv_weights, counts, made, finished(async_finish, event, on_gpu)

@@ -28,6 +28,7 @@ from ._engines import Engines, most_tokens
 from ._errors import in_our_words, number, tensor
 from ._events import event_of_both, finished
 from ._layout import add_rows, check_stats
+from ._nodes import Nodes, remember_nodes
 from ._source import Fp8Pair, column_major, source_of
 from .ep_handle import EPHandle, Plan, theoretical_num_sms
 from .utils.event import AnyEvent, EventHandle, EventOverlap
@@ -78,9 +79,12 @@ class ElasticBuffer:
         num_cpu_timeout_secs, num_gpu_timeout_secs: seconds that a wait for a peer may take, for CPU and for CUDA
             tensors.
         explicitly_destroy: True: the caller will call `destroy()`. False: the last reference destroys the buffer.
-        deterministic, allow_multiple_reduction: without effect: sums are always made in float32, in the same order, and
-            rounded once.
-        allow_hybrid_mode, sl_idx, num_allocated_qps: without effect on one machine.
+        deterministic: without effect: sums are always made in the same order.
+        allow_multiple_reduction: several nodes: whether the sum that a node makes of a token's rows is rounded to their
+            dtype before it travels back. False: it travels as float32, and all sums are rounded once, at the end, as on
+            one node.
+        allow_hybrid_mode: chooses what get_logical_domain_size says; a token crosses to a node once in either mode.
+        sl_idx, num_allocated_qps: without effect.
         prefer_overlap_with_compute: without effect; use num_sms of a call.
         num_cpu_bytes: must be 0.
 
@@ -94,7 +98,7 @@ class ElasticBuffer:
 
     Raises:
         InvalidArgument: ranks pass different arguments.
-        NotImplementedError: num_cpu_bytes is not 0, or the ranks form several nodes (switchyard.Unsupported).
+        NotImplementedError: num_cpu_bytes is not 0.
         Timeout: a rank did not come.
     """
 
@@ -135,14 +139,16 @@ class ElasticBuffer:
         self.prefer_overlap_with_compute = prefer_overlap_with_compute
         self.num_allocated_qps = num_allocated_qps
         self.explicitly_destroy = explicitly_destroy
+        self._nodes = Nodes(self._communicator)
+        remember_nodes(group, self._nodes)
         self.num_scaleout_ranks, self.num_scaleup_ranks = self.get_logical_domain_size()
         self.scaleout_rank_idx, self.scaleup_rank_idx = divmod(self.rank_idx, self.num_scaleup_ranks)
         self.num_rdma_ranks, self.num_nvlink_ranks = self.get_physical_domain_size()
         timeouts = {"cpu": float(num_cpu_timeout_secs), "cuda": float(num_gpu_timeout_secs)}
-        self._engines = Engines(self._communicator, num_bytes, timeouts)
-        check_agreement(
-            self._communicator, ("num_bytes", "num_max_tokens_per_rank"), (num_bytes, num_max_tokens_per_rank)
-        )
+        self._engines = Engines(self._communicator, num_bytes, timeouts, f32_partials=not allow_multiple_reduction)
+        names = ("num_bytes", "num_max_tokens_per_rank", "allow_multiple_reduction")
+        given = (num_bytes, num_max_tokens_per_rank, bool(allow_multiple_reduction))
+        check_agreement(self._communicator, names, given)
 
     def destroy(self) -> None:
         """Waits for queued work and leaves the group. Needs explicitly_destroy=True."""
@@ -184,12 +190,16 @@ class ElasticBuffer:
         return EventHandle()
 
     def get_physical_domain_size(self) -> tuple[int, int]:
-        """Returns the number of nodes, and of ranks on each: 1 and R, since all ranks are on one machine."""
-        return 1, self.num_ranks
+        """Returns the number of nodes, and of ranks on this rank's node, which may be more or fewer than on others."""
+        return self._nodes.physical_size()
 
     def get_logical_domain_size(self) -> tuple[int, int]:
-        """Returns the number of scale-out ranks and of scale-up ranks: 1 and R, since all ranks are on one machine."""
-        return 1, self.num_ranks
+        """Returns the number of scale-out ranks and of scale-up ranks, whose product is R.
+
+        They are the nodes and the ranks of each if all nodes have the same number of ranks, one after the other.
+        Otherwise, and without allow_hybrid_mode, they are 1 and R.
+        """
+        return self._nodes.logical_size(bool(self.allow_hybrid_mode))
 
     def barrier(self, use_comm_stream: bool = True, with_cpu_sync: bool = False, sequential: bool = True) -> None:
         """Returns when all ranks have called it and the work that each had queued before is done.
@@ -223,7 +233,7 @@ class ElasticBuffer:
         return theoretical_num_sms
 
     def get_theoretical_num_qps(self, num_sms: int) -> int:
-        """Returns 0, since there are no queue pairs on one machine."""
+        """Returns 0: Switchyard makes the connections that it needs, and calls choose none."""
         return 0
 
     # ---- dispatch ----
@@ -316,7 +326,7 @@ class ElasticBuffer:
         made = handle
         if made is None:
             assert topk_idx is not None and engine is not None  # there is a result
-            made = EPHandle(plan, engine, core, counts)
+            made = EPHandle(plan, engine, core, counts, self.num_scaleup_ranks)
             # On a GPU after the dispatch, which needs no copy and should not wait for one.
             if not do_handle_copy:
                 made.topk_idx = topk_idx

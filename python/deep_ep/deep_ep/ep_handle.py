@@ -56,7 +56,7 @@ class EPHandle:
         num_sms: as given to the dispatch, or get_theoretical_num_sms.
         num_recv_tokens_per_expert_list: for each local expert its rows, rounded up to expert_alignment; empty without
             CPU sync.
-        token_metadata_at_forward, channel_linked_list: None, since no rank forwards tokens of others.
+        token_metadata_at_forward, channel_linked_list: None: the engine keeps what it forwards by itself.
         core, buffer: the switchyard.Handle and the switchyard.Buffer of the dispatch.
     """
 
@@ -69,8 +69,10 @@ class EPHandle:
         buffer: switchyard.Buffer,
         core: switchyard.Handle,
         tokens_per_expert: list[int],
+        num_scaleup_ranks: int,
     ) -> None:
         self.plan = plan
+        self._num_scaleup_ranks = num_scaleup_ranks
         self.core = core
         self.buffer = buffer
         self.num_recv_tokens_per_expert_list = tokens_per_expert
@@ -184,12 +186,17 @@ class EPHandle:
     def psum_num_recv_tokens_per_scaleup_rank(self) -> torch.Tensor:
         """[R] int32: tokens received from all ranks up to each; in the flat layout, where the rows of each end.
 
+        Over nodes [scale-up ranks] int32: tokens received from all ranks with scale-up indexes up to each.
+
         For CUDA tensors in the expanded layout the ranks exchange counts, and the host waits: all ranks must read this,
         or none.
         """
         ends = _layout.ends_of_ranks(self.core, self._counts(), self.do_expand)
         if ends is None:
             ends = self._exchanged_ends_of_ranks()
+        if len(ends) > self._num_scaleup_ranks:
+            received = ends.diff(prepend=ends.new_zeros(1)).view(-1, self._num_scaleup_ranks)
+            ends = received.sum(0).cumsum(0, dtype=torch.int32)
         return ends.to(self.topk_idx.device)
 
     def _exchanged_ends_of_ranks(self) -> torch.Tensor:

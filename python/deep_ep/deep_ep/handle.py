@@ -12,6 +12,7 @@ from switchyard.interop import opaque_calls
 
 from ._errors import wrong_type
 from ._layout import exchanged_ends, layout_of
+from ._nodes import Nodes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _Record = TypeVar("_Record")
 
-_new_tuple = tuple.__new__
+new_tuple = tuple.__new__
 _record = "_deep_ep_record"  # PyTorch keeps the attributes of a storage's Python object as long as the storage
 
 
@@ -119,6 +120,7 @@ class Routing(NamedTuple):
     """As the caller gave it; None: topk_idx says it."""
     num_worst_tokens: int
     communicator: switchyard.Communicator
+    nodes: Nodes
 
 
 class FlatDispatch(NamedTuple):
@@ -156,41 +158,24 @@ class DispatchHandle(LazyTuple):
             return routing.is_token_in_rank
         return layout_of(routing.topk_idx, self.buffer.num_experts, routing.communicator.size)[2]
 
+    _fields: ClassVar[tuple[Callable[[Any], torch.Tensor], ...]] = (
+        lambda self: exchanged_ends(self.is_token_in_rank.sum(0), self.routing.communicator),
+        lambda self: sent_rows(self),
+        lambda self: torch.zeros_like(sent_rows(self)),
+        lambda self: source_tokens(self.core),
+        lambda self: self.is_token_in_rank,
+        lambda self: send_head(self.is_token_in_rank),
+    )
+    _in_rank: ClassVar[int] = 4  # the item
+
     def _make(self, at: int) -> Any:
-        made = _fields[at](self)
+        made = self._fields[at](self)
         # The other items are tensors of our own; is_token_in_rank may be the caller's, or be in the record.
-        return made if at == _in_rank else remember(made, FlatDispatch(self.core, self.buffer, self.routing))
+        return made if at == self._in_rank else remember(made, FlatDispatch(self.core, self.buffer, self.routing))
 
     def __repr__(self) -> str:
-        return f"DispatchHandle(num_tokens={self.core.num_tokens}, num_recv_rows={self.core.num_recv_rows})"
-
-
-def handle_of(core: Handle, buffer: switchyard.Buffer, routing: tuple[Any, Any, int, Any]) -> DispatchHandle:
-    """Args:
-    routing: the items of a Routing.
-    """
-    made = _new_tuple(DispatchHandle)
-    made.core = core
-    made.buffer = buffer
-    made.routing = _new_tuple(Routing, routing)  # in half the time that Routing(*routing) takes
-    return made
-
-
-def _recv_channel_prefix_matrix(handle: DispatchHandle) -> torch.Tensor:
-    in_rank = handle.is_token_in_rank
-    return torch.zeros(in_rank.shape[1], 1, dtype=torch.int32, device=in_rank.device)
-
-
-_in_rank = 4  # the item
-
-_fields: tuple[Callable[[DispatchHandle], torch.Tensor], ...] = (
-    lambda handle: exchanged_ends(handle.is_token_in_rank.sum(0), handle.routing.communicator),
-    lambda handle: handle.is_token_in_rank.sum(0, dtype=torch.int32).unsqueeze(1),
-    _recv_channel_prefix_matrix,
-    lambda handle: source_tokens(handle.core),
-    lambda handle: handle.is_token_in_rank,
-    lambda handle: send_head(handle.is_token_in_rank),
-)
+        kind = type(self).__name__
+        return f"{kind}(num_tokens={self.core.num_tokens}, num_recv_rows={self.core.num_recv_rows})"
 
 
 def flat_dispatch_of(handle: Any) -> FlatDispatch | DispatchHandle:
@@ -220,6 +205,11 @@ def source_tokens(handle: Handle) -> torch.Tensor:
         raise Unusable("recv_src_idx: it shared memory with the received rows, which are freed: read it before that")
     tokens = torch.utils.dlpack.from_dlpack(kept)
     return tokens.clone() if tokens.is_cuda else tokens  # on a GPU `tokens` would keep the received rows
+
+
+def sent_rows(handle: DispatchHandle) -> torch.Tensor:
+    """Returns [R, 1] int32: rows that this rank sends to each."""
+    return handle.is_token_in_rank.sum(0, dtype=torch.int32).unsqueeze(1)
 
 
 def send_head(is_token_in_rank: torch.Tensor) -> torch.Tensor:
@@ -342,7 +332,7 @@ class LowLatencyHandle(LazyTuple):
 
 
 def low_latency_handle_of(dispatch: LowLatencyDispatch) -> LowLatencyHandle:
-    made = _new_tuple(LowLatencyHandle)
+    made = new_tuple(LowLatencyHandle)
     made.dispatch = dispatch
     return made
 

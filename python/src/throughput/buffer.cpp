@@ -37,7 +37,7 @@ PyBuffer make(OwnedCommunicator const& communicator, BufferOptions const& option
 
 nb::tuple to_python(Layout const& layout, Exporter const& exporter) {
   return nb::make_tuple(exporter(layout.num_tokens_per_rank), exporter(layout.num_tokens_per_expert),
-                        exporter(layout.is_token_in_rank, {.as_bool = true}));
+                        exporter(layout.is_token_in_rank, {.as_bool = true}), exporter(layout.num_tokens_per_node));
 }
 
 nb::tuple layout_of(nb::handle topk_idx, int num_experts, int num_ranks) {
@@ -151,7 +151,8 @@ void bind_options(nb::module_& module) {
   bind_shared_options<BufferOptions>(module, "BufferOptions")
       .def_rw("heap_bytes", &BufferOptions::heap_bytes)
       .def_rw("initial_heap_bytes", &BufferOptions::initial_heap_bytes)
-      .def_rw("errors_at_once", &BufferOptions::errors_at_once);
+      .def_rw("errors_at_once", &BufferOptions::errors_at_once)
+      .def_rw("f32_partials", &BufferOptions::f32_partials);
 }
 
 }  // namespace

@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from switchyard import interop
 
+from .._nodes import nodes_of
+
 _local_rank: int | None = None
 _local_seed = 0
 _global_seed = 0
@@ -58,13 +60,19 @@ def init_dist(local_rank: int, num_local_ranks: int, seed: int = 0) -> tuple[int
 
 
 def get_physical_domain_size(group: Any) -> tuple[int, int]:
-    """Returns the number of nodes, and of ranks on each: 1 and all, since all ranks must be on one machine."""
-    return 1, dist.get_world_size(group)
+    """Returns the number of nodes, and of ranks on this rank's node.
+
+    Collective when a group is asked about for the first time, unless a buffer was made of it.
+    """
+    return nodes_of(group).physical_size()
 
 
 def get_logical_domain_size(group: Any, allow_hybrid_mode: bool = True) -> tuple[int, int]:
-    """Returns the number of scale-out ranks and of scale-up ranks: 1 and all, in either mode."""
-    return 1, dist.get_world_size(group)
+    """Returns the number of scale-out ranks and of scale-up ranks. See ElasticBuffer.get_logical_domain_size.
+
+    Collective as get_physical_domain_size is.
+    """
+    return nodes_of(group).logical_size(allow_hybrid_mode)
 
 
 def dist_print(s: str = "", once_in_node: bool = False) -> None:
