@@ -80,10 +80,13 @@ TEST_F(CommandLine, NodesOfAJobAreThoseOfTheJob) {
   EXPECT_EQ(shell_.run(job + bench + "--ranks 1 --nodes 1").status, 0);
 }
 
-TEST_F(CommandLine, TheLatencyModeEndsAtANodeAndSaysSo) {
-  auto const outcome = shell_.run(bench + "--mode latency --nodes 2");
-  EXPECT_EQ(outcome.status, 1);
-  EXPECT_THAT(outcome.err, HasSubstr("LowLatencyOptions: engine cpu: expected all ranks of the job on one node"));
+TEST_F(CommandLine, BothModesPlayNodes) {
+  for (std::string const mode : {"throughput", "latency"}) {
+    auto const outcome = shell_.run(bench + "--check --nodes 2 --mode " + mode);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("on 2 nodes"));
+    EXPECT_THAT(outcome.out, HasSubstr("checked: every received byte and every combined value"));
+  }
 }
 
 TEST_F(CommandLine, AMisspeltVariableIsWarnedOfOnce) {
