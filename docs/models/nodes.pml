@@ -78,15 +78,24 @@ bool refuses[2 * RANKS]; /* the rank, to take part */
 byte amount[2 * RANKS];  /* of the rank's chunks for each neighbour */
 bool no_room[2 * RANKS]; /* on the node */
 
-/* Everybody may say anything; with FEW one rank may refuse, another have nothing to send, and one node have no room. */
+/* Everybody may say anything. With FEW one rank may refuse, another have no chunks, and one node have no room. With SHORT
+ * besides rank 0 alone has chunks, and rank 1 refuses the last call. */
 #ifdef FEW
 #define MAY_REFUSE(r) ((r) == 1)
-#define MAY_BE_IDLE(r) ((r) == 2)
 #define MAY_LACK_ROOM(node) ((node) == NODES - 1)
 #else
 #define MAY_REFUSE(r) true
-#define MAY_BE_IDLE(r) true
 #define MAY_LACK_ROOM(node) true
+#endif
+#ifdef SHORT
+#define MAY_SEND(r) ((r) == 0)
+#define MAY_BE_IDLE(r) ((r) == 2 || ((r) == 1 && call < CALLS))
+#elif defined(FEW)
+#define MAY_SEND(r) true
+#define MAY_BE_IDLE(r) ((r) == 2)
+#else
+#define MAY_SEND(r) true
+#define MAY_BE_IDLE(r) true
 #endif
 
 /* Calls are collective: whoever comes first to one decides which it is. It must end alike on all. */
@@ -346,7 +355,7 @@ proctype rank_(byte me) {
        if
        :: MAY_REFUSE(me) -> refuses[SAID(call, me)] = true
        :: MAY_BE_IDLE(me)
-       :: amount[SAID(call, me)] = CHUNKS
+       :: MAY_SEND(me) -> amount[SAID(call, me)] = CHUNKS
        fi
      }
      open();

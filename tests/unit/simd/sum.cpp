@@ -43,7 +43,8 @@ float decode(std::uint32_t bits, DType dtype) {
   Format const format = format_of(dtype);
   int const width = static_cast<int>(size_of(dtype)) * 8;
   auto const mantissa = static_cast<double>(bits & ((1U << format.mantissa) - 1));
-  auto const biased = static_cast<int>((bits >> format.mantissa) & ((1U << (width - 1 - format.mantissa)) - 1));
+  auto const biased =
+      static_cast<int>((bits >> format.mantissa) & static_cast<std::uint32_t>(2 * format.highest + 1));
   double magnitude = 0;
   if (biased == 2 * format.highest + 1) {
     magnitude = mantissa != 0 ? not_a_number : unbounded;
