@@ -33,8 +33,7 @@ std::size_t least_chunk(BufferOptions const& options, Topology const& topology) 
   ExpertSplit const experts(options.num_experts, topology.num_ranks());
   auto const hidden = static_cast<std::size_t>(options.hidden);
   std::size_t least = 0;
-  for (int node = 0; node < topology.num_nodes(); ++node) {
-    scale_out::NodeExperts const there(topology, experts, node);
+  for (scale_out::NodeExperts const& there : scale_out::experts_by_node(topology, experts)) {
     least =
         std::max(least, scale_out::least_dispatch_chunk(
                             {.layout = OutputLayout::expanded,

@@ -18,13 +18,6 @@ constexpr std::size_t usual_ring_bytes = std::size_t{64} << 20;
 constexpr int least_slots = 4;
 constexpr std::size_t most_slots = 512;
 
-std::size_t most_neighbours(Topology const& topology) {
-  std::size_t most = 1;
-  for (int rank = 0; rank < topology.num_ranks(); ++rank)
-    most = std::max(most, topology.rail_neighbours_of(rank).size());
-  return most;
-}
-
 scale_out::DispatchTerms most_terms(SlotSizes const& sizes) {
   return {.layout = OutputLayout::expanded,
           .top_k = sizes.top_k,
@@ -42,11 +35,11 @@ scale_out::PortSizes slot_port_sizes(LowLatencyOptions const& options, SlotSizes
   ExpertSplit const experts(options.num_experts, topology.num_ranks());
   scale_out::DispatchTerms const terms = most_terms(sizes);
   std::size_t least = 0;
-  for (int node = 0; node < topology.num_nodes(); ++node)
-    least = std::max(least, scale_out::least_slot_chunk(terms, {topology, experts, node}));
+  for (scale_out::NodeExperts const& there : scale_out::experts_by_node(topology, experts))
+    least = std::max(least, scale_out::least_slot_chunk(terms, there));
   auto const wish = static_cast<std::size_t>(config_number(Setting::chunk_bytes));
   std::size_t const chunk = align_up(std::max(wish > 0 ? wish : usual_chunk, least), page_bytes);
-  std::size_t const neighbours = most_neighbours(topology);
+  std::size_t const neighbours = std::max<std::size_t>(1, topology.most_rail_neighbours());
   // A call's tokens, and as many again for what else is under way: weights, sums, a second call.
   std::size_t const token = terms.row_bytes + terms.scale_bytes + 16 + static_cast<std::size_t>(terms.top_k) * 6;
   std::size_t const tokens_a_chunk = std::max<std::size_t>(1, (chunk - least) / token + 1);

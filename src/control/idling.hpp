@@ -21,8 +21,6 @@ class Idling {
     timespec const nap{.tv_sec = 0, .tv_nsec = 50'000};
     ::nanosleep(&nap, nullptr);
   }
-  // Something came: awake again.
-  void wake() noexcept { *this = Idling(); }
 
  private:
   // With fewer cores than ranks a turn may take as long as others want to run.

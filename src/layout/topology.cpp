@@ -1,5 +1,7 @@
 #include "layout/topology.hpp"
 
+#include <algorithm>
+
 #include "base/check.hpp"
 
 namespace switchyard {
@@ -64,6 +66,12 @@ std::vector<int> Topology::rail_neighbours_of(int rank) const {
     if (node != own && (rail_peer(rank, node) == other || rail_peer(other, own) == rank)) found.push_back(other);
   }
   return found;
+}
+
+std::size_t Topology::most_rail_neighbours() const {
+  std::size_t most = 0;
+  for (int rank = 0; rank < num_ranks(); ++rank) most = std::max(most, rail_neighbours_of(rank).size());
+  return most;
 }
 
 }  // namespace switchyard

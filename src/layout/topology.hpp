@@ -1,6 +1,7 @@
 // Which ranks of a job share a node.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -49,6 +50,8 @@ class Topology {
   // All ranks of other nodes that are this rank's rail peers, or whose rail peer it is; in the order of ranks. In
   // nodes of one size that is the same, one rank a node.
   [[nodiscard]] std::vector<int> rail_neighbours_of(int rank) const;
+  // How many the rank has that has the most.
+  [[nodiscard]] std::size_t most_rail_neighbours() const;
 
  private:
   std::vector<int> nodes_;   // by rank

@@ -19,17 +19,10 @@ constexpr std::size_t least_usual_chunk = std::size_t{32} << 10;
 // Send slots are for whichever neighbour has room.
 constexpr int most_usual_send_slots = 16;
 
-int most_neighbours(Topology const& topology) {
-  std::size_t most = 0;
-  for (int rank = 0; rank < topology.num_ranks(); ++rank)
-    most = std::max(most, topology.rail_neighbours_of(rank).size());
-  return static_cast<int>(most);
-}
-
 }  // namespace
 
 RingPlan plan_rings(Topology const& topology, std::size_t least_chunk, RingWish const& wish) {
-  int const neighbours = std::max(1, most_neighbours(topology));
+  int const neighbours = std::max(1, static_cast<int>(topology.most_rail_neighbours()));
   RingPlan plan;
   plan.slots = wish.slots > 0 ? wish.slots : usual_slots;
   plan.send_slots = std::min(plan.slots * neighbours, std::max(plan.slots, most_usual_send_slots));

@@ -102,6 +102,19 @@ void Port::say(Notice const& notice) noexcept {
   }
 }
 
+void Port::say_failed(Error const& error, std::uint64_t epoch) noexcept {
+  try {
+    say({.kind = Notice::Kind::failed,
+         .epoch = epoch,
+         .code = error.code(),
+         .rank = error.rank(),
+         .peer = error.peer(),
+         .phase = error.phase(),
+         .text = error.what()});
+  } catch (std::exception const&) {  // no memory for the text: others find out by themselves
+  }
+}
+
 std::optional<Notice> Port::heard() {
   return state_->heard();
 }

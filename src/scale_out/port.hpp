@@ -97,6 +97,8 @@ class Port {
 
   // To all neighbours, as far as that can be done at once. A failure is worth a short wait.
   void say(Notice const& notice) noexcept;
+  // The notice of a failure of call `epoch`.
+  void say_failed(Error const& error, std::uint64_t epoch) noexcept;
   // The next notice that has come; each once.
   [[nodiscard]] std::optional<Notice> heard();
 

@@ -1,11 +1,11 @@
 // The reader of notify messages: what it accepts are the counts of some routing, and encodes to the same bytes.
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <numeric>
 #include <vector>
 
+#include "fuzz/node_input.hpp"
 #include "layout/scale_out/notify.hpp"
 #include "switchyard/error.hpp"
 
@@ -13,8 +13,6 @@ namespace {
 
 using namespace switchyard;
 using namespace switchyard::scale_out;
-
-constexpr std::uint64_t epoch = 5;
 
 void check(bool condition) {
   if (!condition) std::abort();
@@ -33,26 +31,23 @@ void check_reader(Bytes message, NotifyTerms const& terms, NodeExperts const& no
   auto const slots = std::accumulate(counts.slots.begin(), counts.slots.end(), std::uint64_t{0});
   check(slots <= std::uint64_t{counts.tokens} * static_cast<std::uint64_t>(terms.top_k));
   std::vector<std::byte> again(notify_bytes(node));
-  write_notify(again, epoch, notify);
+  write_notify(again, fuzzed_epoch, notify);
   check(std::ranges::equal(again, message));
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
-  auto const input = std::as_bytes(std::span(data, size));
-  if (input.size() < 2) return 0;
-  static NodeExperts const node(Topology(std::array{0, 1, 1, 1}), ExpertSplit(10, 4), 1);
-  bool const by_rank = std::to_integer<int>(input[0]) % 2 == 0;
-  NotifyTerms const terms{.source = 3, .epoch = epoch, .top_k = by_rank ? 0 : 3, .max_tokens = 1000};
-  Bytes const rest = input.subspan(2);
+  auto const input = node_input(data, size);
+  if (!input) return 0;
+  auto const& [node, terms, choice, rest] = *input;
   std::vector<std::byte> message(rest.begin(), rest.end());
-  if (std::to_integer<int>(input[1]) % 2 == 0) {  // past the checks of the header
+  if (choice % 2 == 0) {  // past the checks of the header
     message.resize(notify_bytes(node));
     std::vector<std::byte> valid(notify_bytes(node));
     Notify opened = refusal_to(node);
     opened.digest = 1;
-    write_notify(valid, epoch, opened);
+    write_notify(valid, fuzzed_epoch, opened);
     std::copy(valid.begin(), valid.begin() + offsetof(NotifyHeader, tokens), message.begin());
   }
   message.shrink_to_fit();

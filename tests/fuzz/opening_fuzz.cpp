@@ -1,13 +1,13 @@
 // The reader of letters: what it accepts is a refusal with a short text, or terms and the counts of some routing,
 // and encodes to the same bytes.
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <span>
 #include <vector>
 
+#include "fuzz/node_input.hpp"
 #include "layout/scale_out/opening.hpp"
 #include "switchyard/error.hpp"
 
@@ -16,7 +16,6 @@ namespace {
 using namespace switchyard;
 using namespace switchyard::scale_out;
 
-constexpr std::uint64_t epoch = 5;
 constexpr TermValues asked{1, 0, 7168, 1, 3};
 
 void check(bool condition) {
@@ -37,7 +36,7 @@ void check_reader(Bytes letter, NotifyTerms const& terms, NodeExperts const& nod
   // Where the terms are others what follows is not looked at.
   if (opening.status == 0 && opening.terms != asked) return;
   std::vector<std::byte> again(most_opening_bytes(node));
-  std::size_t const bytes = write_opening(again, epoch, opening);
+  std::size_t const bytes = write_opening(again, fuzzed_epoch, opening);
   check(bytes <= letter.size() && std::ranges::equal(std::span(again).first(bytes), letter.first(bytes)));
 }
 
@@ -48,7 +47,7 @@ std::vector<std::byte> letter_with(Bytes input, NodeExperts const& node, bool re
                         .terms = asked,
                         .text = "a reason",
                         .counts = refusal ? std::nullopt : std::optional(refusal_to(node))};
-  write_opening(letter, epoch, opening);
+  write_opening(letter, fuzzed_epoch, opening);
   std::size_t const from =
       refusal ? offsetof(OpeningHeader, bytes) : sizeof(OpeningHeader) + offsetof(NotifyHeader, digest);
   std::copy_n(input.begin(), std::min(input.size(), letter.size() - from),
@@ -59,13 +58,10 @@ std::vector<std::byte> letter_with(Bytes input, NodeExperts const& node, bool re
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
-  auto const input = std::as_bytes(std::span(data, size));
-  if (input.size() < 2) return 0;
-  static NodeExperts const node(Topology(std::array{0, 1, 1, 1}), ExpertSplit(10, 4), 1);
-  bool const by_rank = std::to_integer<int>(input[0]) % 2 == 0;
-  NotifyTerms const terms{.source = 3, .epoch = epoch, .top_k = by_rank ? 0 : 3, .max_tokens = 1000};
-  Bytes const rest = input.subspan(2);
-  int const how = std::to_integer<int>(input[1]) % 3;
+  auto const input = node_input(data, size);
+  if (!input) return 0;
+  auto const& [node, terms, choice, rest] = *input;
+  int const how = choice % 3;
   auto letter = how == 0 ? std::vector<std::byte>(rest.begin(), rest.end()) : letter_with(rest, node, how == 1);
   letter.shrink_to_fit();
   check_reader(letter, terms, node);

@@ -54,22 +54,11 @@ TEST_P(Kill, BetweenDispatchAndCombine) {
 }
 
 TEST_P(Kill, BetweenRoundTrips) {
-  run([](Buffer& buffer, Problem const& p, bool is_victim) {
-    round_trip(p, buffer);
-    if (is_victim) die();
-    round_trip(p, buffer);
-  });
+  run(die_between_round_trips);
 }
 
 TEST_P(Kill, WithWorkInFlight) {
-  run([](Buffer& buffer, Problem const& p, bool is_victim) {
-    RankInputs const inputs(p, buffer.communicator().rank());
-    std::vector<Pending<Dispatched>> pending;
-    for (int i = 0; i < 3; ++i) pending.push_back(buffer.dispatch_async(inputs.args()));
-    if (is_victim) die();
-    for (Pending<Dispatched>& one : pending) one.event().wait();
-    (void)buffer.dispatch(inputs.args());
-  });
+  run(die_with_work_in_flight);
 }
 
 TEST_P(Kill, BeforeAWorstCaseDispatch) {

@@ -89,22 +89,11 @@ TEST_F(NodeKill, BetweenDispatchAndCombine) {
 }
 
 TEST_F(NodeKill, BetweenRoundTrips) {
-  die_in(4, [](Buffer& buffer, Problem const& p, bool is_victim) {
-    round_trip(p, buffer);
-    if (is_victim) die();
-    round_trip(p, buffer);
-  });
+  die_in(4, die_between_round_trips);
 }
 
 TEST_F(NodeKill, WithWorkInFlight) {
-  die_in(1, [](Buffer& buffer, Problem const& p, bool is_victim) {
-    RankInputs const inputs(p, buffer.communicator().rank());
-    std::vector<Pending<Dispatched>> pending;
-    for (int i = 0; i < 3; ++i) pending.push_back(buffer.dispatch_async(inputs.args()));
-    if (is_victim) die();
-    for (Pending<Dispatched>& one : pending) one.event().wait();
-    (void)buffer.dispatch(inputs.args());
-  });
+  die_in(1, die_with_work_in_flight);
 }
 
 TEST_F(NodeKill, BeforeItMakesItsBuffer) {

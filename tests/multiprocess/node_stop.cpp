@@ -54,6 +54,16 @@ class NodeStop : public Nodes {
     traces.expect_none();
   }
 
+  // Stops a rank that is in its calls, which all others must survive.
+  static void stop_for_good(Processes& processes, Board const& board, int victim) {
+    ASSERT_TRUE(wait_until([&] { return board.ready >= num_node_ranks; })) << "the ranks never got going";
+    std::this_thread::sleep_for(15ms);
+    processes.signal(victim, SIGSTOP);
+    EXPECT_TRUE(processes.wait_for(num_node_ranks - 1, detection_bound)) << "survivors hang";
+    processes.signal(victim, SIGKILL);
+    expect_others_well(processes.wait(), {victim}, SIGKILL);
+  }
+
  private:
   struct Course {
     Problem const& problem;
@@ -135,12 +145,7 @@ TEST_F(NodeStop, SurvivorsLeaveAtOnce) {
     if (communicator.rank() == victim) call_until_failure(buffer, problem);
     lose_one<Timeout>({victim}, [&] { call_until_failure(buffer, problem); });
   });
-  ASSERT_TRUE(wait_until([&] { return board->ready >= num_node_ranks; })) << "the ranks never got going";
-  std::this_thread::sleep_for(15ms);
-  processes.signal(victim, SIGSTOP);
-  EXPECT_TRUE(processes.wait_for(num_node_ranks - 1, detection_bound)) << "survivors hang";
-  processes.signal(victim, SIGKILL);
-  expect_others_well(processes.wait(), {victim}, SIGKILL);
+  stop_for_good(processes, *board, victim);
 }
 
 // No reset without it, and all say who it is.
@@ -158,12 +163,7 @@ TEST_F(NodeStop, NoResetWhileItIsStopped) {
     (void)expect_throw<Timeout>("a call after it", [&] { round_trip(problem, buffer); });
   };
   Processes processes = start(body, node_deadline);
-  ASSERT_TRUE(wait_until([&] { return board->ready >= num_node_ranks; })) << "the ranks never got going";
-  std::this_thread::sleep_for(15ms);
-  processes.signal(victim, SIGSTOP);
-  EXPECT_TRUE(processes.wait_for(num_node_ranks - 1, detection_bound)) << "survivors hang";
-  processes.signal(victim, SIGKILL);
-  expect_others_well(processes.wait(), {victim}, SIGKILL);
+  stop_for_good(processes, *board, victim);
 }
 
 // All tokens go to one rank, which stops to take them; and it alone sends, and stops.

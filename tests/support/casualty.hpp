@@ -31,6 +31,21 @@ inline void die() {
   kill(getpid(), SIGKILL);
 }
 
+// What a rank does that dies if it is the victim, and that must lose the victim otherwise.
+inline void die_between_round_trips(Buffer& buffer, Problem const& p, bool is_victim) {
+  round_trip(p, buffer);
+  if (is_victim) die();
+  round_trip(p, buffer);
+}
+inline void die_with_work_in_flight(Buffer& buffer, Problem const& p, bool is_victim) {
+  RankInputs const inputs(p, buffer.communicator().rank());
+  std::vector<Pending<Dispatched>> pending;
+  for (int i = 0; i < 3; ++i) pending.push_back(buffer.dispatch_async(inputs.args()));
+  if (is_victim) die();
+  for (Pending<Dispatched>& one : pending) one.event().wait();
+  (void)buffer.dispatch(inputs.args());
+}
+
 // Comparable between the processes of a machine.
 inline std::int64_t now_ms() {
   auto const now = std::chrono::steady_clock::now().time_since_epoch();

@@ -1,4 +1,4 @@
-// Where tokens go and how many there are, by chance: even, skewed, sparse or not at all.
+// By chance: where tokens go and how many there are (even, skewed, sparse or not at all), and what they carry.
 #pragma once
 
 #include "support/case.hpp"
@@ -13,6 +13,17 @@ void choose_traffic(AnyCase& c, Random& random) {
                              Routing::sparse, Routing::none, Routing::repeated});
   c.counts = random.one_of(
       {Tokens::equal, Tokens::varied, Tokens::varied, Tokens::first_only, Tokens::last_none, Tokens::all_none});
+}
+
+// What a call of the throughput mode carries, and in which dtypes.
+inline void choose_payload(Case& c, Random& random) {
+  c.dtype = random.one_of({DType::bf16, DType::f16, DType::f32, DType::f8e4m3});
+  c.combine_dtype = random.one_of({DType::bf16, DType::f16, DType::f32});
+  c.id_dtype = random.one_of({DType::i32, DType::i64});
+  c.weights = random.chance(80);
+  c.cast = c.dtype != DType::f8e4m3 && random.chance(30);
+  c.extra_stride = random.chance(20) ? random.between(1, 20) : 0;
+  c.scales_by_column = random.chance(50);
 }
 
 }  // namespace switchyard::test

@@ -20,4 +20,10 @@ NodeExperts::NodeExperts(Topology const& topology, ExpertSplit const& experts, i
           count());
 }
 
+std::vector<NodeExperts> experts_by_node(Topology const& topology, ExpertSplit const& experts) {
+  std::vector<NodeExperts> all;
+  for (int node = 0; node < topology.num_nodes(); ++node) all.emplace_back(topology, experts, node);
+  return all;
+}
+
 }  // namespace switchyard::scale_out

@@ -26,4 +26,7 @@ class NodeExperts {
   std::vector<std::uint8_t> ranks_;  // by expert, its local rank
 };
 
+// Those of all nodes of the job, by node.
+std::vector<NodeExperts> experts_by_node(Topology const& topology, ExpertSplit const& experts);
+
 }  // namespace switchyard::scale_out

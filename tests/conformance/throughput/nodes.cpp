@@ -357,12 +357,7 @@ Case random_node_case(Random& random) {
   c.experts = random.between(1, 40);
   c.top_k = random.between(1, 8);
   choose_traffic(c, random);
-  c.dtype = random.one_of({DType::bf16, DType::f16, DType::f32, DType::f8e4m3});
-  c.combine_dtype = random.one_of({DType::bf16, DType::f16, DType::f32});
-  c.id_dtype = random.one_of({DType::i32, DType::i64});
-  c.weights = random.chance(80);
-  c.cast = c.dtype != DType::f8e4m3 && random.chance(30);
-  c.extra_stride = random.chance(20) ? random.between(1, 20) : 0;
+  choose_payload(c, random);
   c.by_rank = random.chance(15);
   c.layout = !c.by_rank && random.chance(50) ? OutputLayout::expanded : OutputLayout::flat;
   c.alignment = c.expanded() ? random.between(1, 8) : 1;

@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "support/flow.hpp"
+#include "support/random_traffic.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -18,16 +19,6 @@ Case random_shape(Random& random) {
                              Routing::sparse, Routing::repeated});
   c.seed = random.bits();
   return c;
-}
-
-void choose_payload(Case& c, Random& random) {
-  c.dtype = random.one_of({DType::bf16, DType::f16, DType::f32, DType::f8e4m3});
-  c.combine_dtype = random.one_of({DType::bf16, DType::f16, DType::f32});
-  c.id_dtype = random.one_of({DType::i32, DType::i64});
-  c.weights = random.chance(80);
-  c.cast = c.dtype != DType::f8e4m3 && random.chance(30);
-  c.extra_stride = random.chance(20) ? random.between(1, 20) : 0;
-  c.scales_by_column = random.chance(50);
 }
 
 Case random_case(Random& random) {

@@ -107,7 +107,9 @@ TEST(NodeInJob, KnowsItsRanks) {
     for (int rank = 0; rank < here.num_ranks(); ++rank) {
       bool const ours = nodes[static_cast<std::size_t>(rank)] == node;
       EXPECT_EQ(here.has(rank), ours);
-      if (ours) EXPECT_EQ(here.rank_of(local++), rank);
+      if (ours) {
+        EXPECT_EQ(here.rank_of(local++), rank);
+      }
     }
     EXPECT_EQ(here.topology().num_ranks_of(node), local);
   });

@@ -10,21 +10,11 @@
 
 namespace switchyard::cpu {
 
-namespace {
-
-std::vector<scale_out::NodeExperts> experts_by_node(Topology const& topology, ExpertSplit const& experts) {
-  std::vector<scale_out::NodeExperts> all;
-  for (int node = 0; node < topology.num_nodes(); ++node) all.emplace_back(topology, experts, node);
-  return all;
-}
-
-}  // namespace
-
 OverNodes::OverNodes(LowLatency& engine, std::shared_ptr<Job> const& job, LowLatencySetup const& setup)
     : engine_(engine),
       slots_(engine.slots_),
       job_(job),
-      experts_(experts_by_node(slots_.node().topology(), slots_.experts())),
+      experts_(scale_out::experts_by_node(slots_.node().topology(), slots_.experts())),
       rails_(job, slots_.node(), setup.port),
       tolerant_(setup.mask_late_peers) {
   for (int frame = 0; frame < setup.sizes.frames; ++frame) {
@@ -78,12 +68,12 @@ void OverNodes::note_given_up() {
 }
 
 int OverNodes::index_of_way(int neighbour) const {
-  auto const found = std::ranges::find(rails_.ways(), neighbour, &Rails::Way::neighbour);
+  auto const found = std::ranges::find(rails_.ways(), neighbour, &scale_out::Way::neighbour);
   return found == rails_.ways().end() ? -1 : static_cast<int>(found - rails_.ways().begin());
 }
 
 int OverNodes::index_of_source(int neighbour) const {
-  auto const found = std::ranges::find(rails_.served(), neighbour, &Rails::Served::neighbour);
+  auto const found = std::ranges::find(rails_.served(), neighbour, &scale_out::Served::neighbour);
   return found == rails_.served().end() ? -1 : static_cast<int>(found - rails_.served().begin());
 }
 

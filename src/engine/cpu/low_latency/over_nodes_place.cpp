@@ -225,7 +225,7 @@ void OverNodes::raise_arrived(std::size_t source, FromSource& from, Header const
 
 // The rank of this node that has not given its frame back, where a source's rows wait for that; -1: nobody.
 int OverNodes::holds_up(int source) const {
-  auto const index = static_cast<std::size_t>(std::ranges::find(rails_.served(), source, &Rails::Served::rank) -
+  auto const index = static_cast<std::size_t>(std::ranges::find(rails_.served(), source, &scale_out::Served::rank) -
                                               rails_.served().begin());
   for (std::size_t frame = 0; frame < frames_.size(); ++frame) {
     FromSource const& from = frames_[frame]->from[index];

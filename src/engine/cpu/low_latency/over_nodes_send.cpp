@@ -86,7 +86,7 @@ struct OverNodes::RowStream {
 };
 
 void OverNodes::pack(FrameUse const& use, std::size_t way, LowLatencyDispatchArgs const& args) {
-  Rails::Way const& on = rails_.ways()[way];
+  scale_out::Way const& on = rails_.ways()[way];
   OfFrame& frame = of(use.frame);
   ToNode const& to = frame.to[way];
   Header header = header_of(Kind::rows, use);
@@ -163,7 +163,7 @@ void OverNodes::ask(FrameUse const& use, LowLatencyCombineArgs const& args) {
 }
 
 void OverNodes::send_weights(FrameUse const& use, std::size_t way, LowLatencyCombineArgs const& args) {
-  Rails::Way const& on = rails_.ways()[way];
+  scale_out::Way const& on = rails_.ways()[way];
   scale_out::NodeTokens const& tokens = of(use.frame).to[way].tokens;
   std::vector<float> weights;
   for (std::size_t i = 0; args.topk_weights.given() && i < tokens.size(); ++i)
@@ -188,7 +188,7 @@ void OverNodes::send_weights(FrameUse const& use, std::size_t way, LowLatencyCom
 }
 
 void OverNodes::take_sums(std::size_t way, Header const& header, Bytes chunk) {
-  Rails::Way const& on = rails_.ways()[way];
+  scale_out::Way const& on = rails_.ways()[way];
   LowLatency::Frame const& call = engine_.frames_[header.frame];
   ToNode& to = of(static_cast<int>(header.frame)).to[way];
   if (!to.awaited || header.epoch != call.epoch || header.combine + 1 != call.combines) return;
@@ -245,7 +245,7 @@ void OverNodes::end_combine(FrameUse const& use, LowLatencyCombineArgs const& ar
 }
 
 std::byte const* OverNodes::sum_of(FrameUse const& use, int node, std::int64_t token) const {
-  auto const way = std::ranges::find(rails_.ways(), node, &Rails::Way::node) - rails_.ways().begin();
+  auto const way = std::ranges::find(rails_.ways(), node, &scale_out::Way::node) - rails_.ways().begin();
   ToNode const& to = of(use.frame).to[static_cast<std::size_t>(way)];
   std::int32_t const index = to.index[static_cast<std::size_t>(token)];
   if (index < 0 || to.done_ns == 0) return nullptr;

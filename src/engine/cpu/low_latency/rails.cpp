@@ -17,20 +17,13 @@ constexpr std::chrono::milliseconds after_loss{100};
 Rails::Rails(std::shared_ptr<Job> job, NodeInJob const& node, scale_out::PortSizes const& sizes)
     : job_(std::move(job)),
       port_(job_, sizes),
+      ways_(scale_out::ways_of(job_->rank(), node, port_)),
+      served_(scale_out::served_by(job_->rank(), node, port_)),
       kept_(port_.neighbours().size()),
       chunks_(port_.neighbours().size()),
       last_rooms_(port_.neighbours().size()),
       blamed_(port_.neighbours().size(), -1),
       lost_until_(port_.neighbours().size()) {
-  Topology const& topology = node.topology();
-  int const rank = job_->rank();
-  for (int other = 0; other < topology.num_nodes(); ++other) {
-    if (other == node.node()) continue;
-    int const peer = topology.rail_peer(rank, other);
-    ways_.push_back({.node = other, .neighbour = port_.number_of(peer), .rank = peer});
-  }
-  for (int const each : node.served().of(topology.local_rank_of(rank)).subspan(1))
-    served_.push_back({.rank = each, .neighbour = port_.number_of(each)});
   begin();
 }
 
@@ -121,16 +114,7 @@ void Rails::say_held_up(int culprit) noexcept {
 void Rails::say_failed(Error const& error) noexcept {
   if (others_know_) return;
   others_know_ = true;
-  try {
-    port_.say({.kind = scale_out::Notice::Kind::failed,
-               .epoch = half_,
-               .code = error.code(),
-               .rank = error.rank(),
-               .peer = error.peer(),
-               .phase = error.phase(),
-               .text = error.what()});
-  } catch (std::exception const&) {  // no memory for the text: others find out by themselves
-  }
+  port_.say_failed(error, half_);
 }
 
 void Rails::drain() {

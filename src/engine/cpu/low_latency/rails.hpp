@@ -16,6 +16,7 @@
 #include "job/job.hpp"
 #include "layout/node_in_job.hpp"
 #include "scale_out/port.hpp"
+#include "scale_out/ways.hpp"
 
 namespace switchyard::cpu {
 
@@ -30,19 +31,8 @@ class Rails {
   // Collective over the job.
   Rails(std::shared_ptr<Job> job, NodeInJob const& node, scale_out::PortSizes const& sizes);
 
-  // Other nodes, in their order, and the neighbour there that this rank writes to.
-  struct Way {
-    int node = 0;
-    int neighbour = 0;
-    int rank = 0;  // of the neighbour
-  };
-  [[nodiscard]] std::span<Way const> ways() const noexcept { return ways_; }
-  // Ranks of other nodes that this rank serves, in their order.
-  struct Served {
-    int rank = 0;
-    int neighbour = 0;
-  };
-  [[nodiscard]] std::span<Served const> served() const noexcept { return served_; }
+  [[nodiscard]] std::span<scale_out::Way const> ways() const noexcept { return ways_; }
+  [[nodiscard]] std::span<scale_out::Served const> served() const noexcept { return served_; }
   [[nodiscard]] int num_neighbours() const noexcept { return static_cast<int>(port_.neighbours().size()); }
   [[nodiscard]] Member const& member(int neighbour) const {
     return port_.neighbours()[static_cast<std::size_t>(neighbour)];
@@ -160,8 +150,8 @@ class Rails {
   std::shared_ptr<Job> job_;
   scale_out::Port port_;
   std::uint64_t generation_ = 1;  // the port's epoch: its chunks say which call they are of
-  std::vector<Way> ways_;
-  std::vector<Served> served_;
+  std::vector<scale_out::Way> ways_;
+  std::vector<scale_out::Served> served_;
   std::vector<std::deque<Kept>> kept_;                            // by neighbour
   std::vector<std::list<scale_out::Port::Chunk>> chunks_;         // by neighbour
   std::vector<std::optional<scale_out::Port::Room>> last_rooms_;  // by neighbour

@@ -19,11 +19,6 @@ namespace switchyard::cpu {
 
 namespace {
 
-std::size_t row_bytes_of(ConstTensorView const& view) {
-  std::int64_t const per_row = view.ndim == 2 ? view.size(1) : 1;
-  return static_cast<std::size_t>(per_row) * size_of(view.dtype);
-}
-
 bool is_contiguous(ConstTensorView const& view) {
   if (view.ndim == 1) return view.stride(0) == 1 || view.size(0) <= 1;
   return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(0) == view.size(1) || view.size(0) <= 1);

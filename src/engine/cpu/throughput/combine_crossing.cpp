@@ -13,13 +13,18 @@ namespace switchyard::cpu {
 namespace {
 
 constexpr char const* combine_phase = "combine/cross";
-// See dispatch_crossing.cpp.
-constexpr std::size_t sums_between_looks = 4;
 
-// How many weights go with each row: -1: one for each of its slots; 0: none.
-int weights_a_row(CombineCall const& call) {
-  if (!call.out_weights.given()) return 0;
-  return call.args.weights_of_all_ranks ? static_cast<int>(call.out_weights.size(1)) : -1;
+// By token, how many weights go with its row: one for each of its slots on the node, which `slots_of(token)`
+// counts, or one for each column where all ranks' are summed. None where no weights travel.
+template <typename SlotsOf>
+std::vector<std::uint8_t> weights_by_token(CombineCall const& call, std::size_t tokens, SlotsOf const& slots_of) {
+  std::vector<std::uint8_t> weights;
+  if (!call.out_weights.given()) return weights;
+  bool const all = call.args.weights_of_all_ranks;
+  for (std::size_t token = 0; token < tokens; ++token)
+    weights.push_back(
+        static_cast<std::uint8_t>(all ? static_cast<std::size_t>(call.out_weights.size(1)) : slots_of(token)));
+  return weights;
 }
 
 float load_float(std::byte const* from) {
@@ -39,23 +44,20 @@ CombineCrossing::CombineCrossing(CombineBetween const& between)
       own_(static_cast<std::size_t>(between.call.args.x.size(1))) {
   auto const served = crossing_.served();
   for (std::size_t i = 0; i < served.size(); ++i) add_outgoing(served[i], routing_.served[i].placed);
-  for (Crossing::Way const& way : crossing_.ways()) {
-    returned_.emplace_back(
-        ReturnedStream{.way = way,
-                       .rank = crossing_.port().neighbours()[static_cast<std::size_t>(way.neighbour)].rank,
-                       .tokens = routing_.to_nodes[static_cast<std::size_t>(way.node)],
-                       .row_bytes = row_bytes_,
-                       .weights = weights_a_row(between.call),
-                       .epoch = between.epoch});
+  for (scale_out::Way const& way : crossing_.ways()) {
+    scale_out::NodeTokens const& tokens = routing_.to_nodes[static_cast<std::size_t>(way.node)];
+    auto const slots_of = [&](std::size_t token) { return tokens.slots_of(token); };
+    returned_.emplace_back(ReturnedStream{.way = way,
+                                          .tokens = tokens,
+                                          .row_bytes = row_bytes_,
+                                          .weights = weights_by_token(between.call, tokens.size(), slots_of),
+                                          .epoch = between.epoch});
   }
 }
 
-void CombineCrossing::add_outgoing(Crossing::Served const& to, scale_out::PlacedTokens const& tokens) {
-  int const a_row = weights_a_row(between_.call);
-  std::vector<std::uint8_t> weights;
-  for (std::size_t token = 0; a_row != 0 && token < tokens.size(); ++token)
-    weights.push_back(
-        static_cast<std::uint8_t>(a_row > 0 ? static_cast<std::size_t>(a_row) : tokens.slots_of(token).size()));
+void CombineCrossing::add_outgoing(scale_out::Served const& to, scale_out::PlacedTokens const& tokens) {
+  auto const slots_of = [&](std::size_t token) { return tokens.slots_of(token).size(); };
+  auto weights = weights_by_token(between_.call, tokens.size(), slots_of);
   // The writer reads the weights' memory, which moves along with its owner.
   scale_out::CombineStream const stream{.row_bytes = row_bytes_,
                                         .tokens = static_cast<std::uint32_t>(tokens.size()),
@@ -82,14 +84,6 @@ void CombineCrossing::run() {
   store_fence();  // the caller may hand the result to any thread
 }
 
-void CombineCrossing::poll() {
-  try {
-    crossing_.turn();
-  } catch (Error const& error) {
-    between_.signals.fail(error);
-  }
-}
-
 bool CombineCrossing::done() const {
   return next_token_ == routing_.num_tokens &&
          std::ranges::all_of(outgoing_, [](Outgoing const& each) { return each.writer.done(); });
@@ -104,16 +98,12 @@ int CombineCrossing::awaited() const {
 }
 
 bool CombineCrossing::send_one() {
-  for (std::size_t tried = 0; tried < outgoing_.size(); ++tried) {
-    Outgoing& outgoing = outgoing_[next_out_];
-    next_out_ = (next_out_ + 1) % outgoing_.size();
-    if (outgoing.writer.done()) continue;
+  return in_turn(outgoing_, next_out_, [&](Outgoing& outgoing) {
+    if (outgoing.writer.done()) return false;
     auto const room = crossing_.port().room_for(outgoing.to.neighbour);
-    if (!room) continue;
-    fill(outgoing, *room);
-    return true;
-  }
-  return false;
+    if (room) fill(outgoing, *room);
+    return room.has_value();
+  });
 }
 
 void CombineCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& room) {
@@ -125,11 +115,11 @@ void CombineCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& room
     for (scale_out::PlacedRow const& row : outgoing.tokens.rows_of(to->token)) sums.add(at(row));
     sums.finish_partial(to->x, between_.f32_partials);
     if (!to->weights.empty()) put_weights(outgoing.tokens, to->token, to->weights);
-    if (++rows % sums_between_looks == 0) poll();
+    if (++rows % rows_between_looks == 0) poll();
   }
   store_fence();  // the transport reads the chunk, and sums are stored past the cache
-  // As in CombineRun::run(): a rank of this node that gave up may have reused the rows that were just read. Acquire:
-  // pairs with the release store in Signals::report().
+  // As in CombineRun::run(): a rank of this node that gave up may have reused the rows that were just read.
+  // Acquire: pairs with the release store in Signals::report().
   std::atomic_thread_fence(std::memory_order_acquire);
   between_.signals.check_usable();
   crossing_.port().send(room, bytes);
@@ -176,7 +166,7 @@ bool CombineCrossing::take_chunks() {
 
 bool CombineCrossing::sum_some() {
   std::size_t tokens = 0;
-  while (tokens < sums_between_looks && next_token_ < routing_.num_tokens && sum_next()) ++tokens;
+  while (tokens < rows_between_looks && next_token_ < routing_.num_tokens && sum_next()) ++tokens;
   return tokens > 0;
 }
 
@@ -199,8 +189,8 @@ bool CombineCrossing::sum_next() {
   sum_nodes({.parts = parts_,
              .own = own,
              .all_f32 = between_.f32_partials,
-             .bias0 = args.bias0.given() ? row_at(args.bias0, token) : nullptr,
-             .bias1 = args.bias1.given() ? row_at(args.bias1, token) : nullptr,
+             .bias0 = row_or_none(args.bias0, token),
+             .bias1 = row_or_none(args.bias1, token),
              .out = const_cast<std::byte*>(row_at(between_.call.out, token)),
              .count = own_.size(),
              .dtype = args.x.dtype});

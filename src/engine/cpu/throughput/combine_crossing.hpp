@@ -37,14 +37,14 @@ class CombineCrossing {
  private:
   // Sums on their way to one rank of another node.
   struct Outgoing {
-    Crossing::Served to;
+    scale_out::Served to;
     scale_out::PlacedTokens const& tokens;
     std::vector<std::uint8_t> weights;  // how many go with each token's row; the writer reads it
     scale_out::CombineWriter writer;
   };
 
-  void add_outgoing(Crossing::Served const& to, scale_out::PlacedTokens const& tokens);
-  void poll();
+  void add_outgoing(scale_out::Served const& to, scale_out::PlacedTokens const& tokens);
+  void poll() { crossing_.poll(between_.signals); }
   bool send_one();
   void fill(Outgoing& outgoing, scale_out::Port::Room const& room);
   bool take_chunks();

@@ -20,12 +20,6 @@ constexpr std::chrono::milliseconds after_loss{800};
 // How often a wait asks whether its caller has enough of it.
 constexpr std::chrono::milliseconds between_looks{50};
 
-std::vector<scale_out::NodeExperts> experts_by_node(Topology const& topology, ExpertSplit const& experts) {
-  std::vector<scale_out::NodeExperts> all;
-  for (int node = 0; node < topology.num_nodes(); ++node) all.emplace_back(topology, experts, node);
-  return all;
-}
-
 scale_out::PortSizes port_sizes(std::vector<scale_out::NodeExperts> const& experts, RingPlan const& rings) {
   std::size_t letter = 0;
   for (auto const& node : experts) letter = std::max(letter, scale_out::most_opening_bytes(node));
@@ -41,19 +35,12 @@ Crossing::Crossing(std::shared_ptr<Job> job, NodeInJob const& node, ExpertSplit 
                    RingPlan const& rings)
     : job_(std::move(job)),
       node_(node),
-      experts_(experts_by_node(node.topology(), experts)),
+      experts_(scale_out::experts_by_node(node.topology(), experts)),
       port_(job_, port_sizes(experts_, rings)),
+      ways_(scale_out::ways_of(job_->rank(), node_, port_)),
+      served_(scale_out::served_by(job_->rank(), node_, port_)),
       blamed_(port_.neighbours().size()),
-      decided_(port_.neighbours().size(), false) {
-  Topology const& topology = node_.topology();
-  int const rank = job_->rank();
-  for (int other = 0; other < topology.num_nodes(); ++other) {
-    if (other == node_.node()) continue;
-    ways_.push_back({.node = other, .neighbour = port_.number_of(topology.rail_peer(rank, other))});
-  }
-  for (int const each : node_.served().of(topology.local_rank_of(rank)).subspan(1))
-    served_.push_back({.rank = each, .neighbour = port_.number_of(each)});
-}
+      decided_(port_.neighbours().size(), false) {}
 
 std::vector<scale_out::Opening> Crossing::open(Link const& link, CrossingCall const& call) {
   Signals& signals = link.signals;
@@ -64,12 +51,12 @@ std::vector<scale_out::Opening> Crossing::open(Link const& link, CrossingCall co
   refused_.reset();
   try {
     port_.begin(2 * call.epoch);
-    for (Way const& way : ways_) send_letter(signals, call, way);
+    for (scale_out::Way const& way : ways_) send_letter(signals, call, way);
     Patience waiting = patience(signals);
     for (auto missing = missing_letters(); !missing.empty(); missing = missing_letters())
       rest(signals, lost_or_first(missing), call.phase, waiting);
     std::vector<scale_out::Opening> letters;
-    for (Served const& from : served_) letters.push_back(read_letter(call, from));
+    for (scale_out::Served const& from : served_) letters.push_back(read_letter(call, from));
     return letters;
   } catch (Error const& error) {
     // What is wrong with a letter only this rank has seen.
@@ -78,7 +65,7 @@ std::vector<scale_out::Opening> Crossing::open(Link const& link, CrossingCall co
   }
 }
 
-void Crossing::send_letter(Signals& signals, CrossingCall const& call, Way const& way) {
+void Crossing::send_letter(Signals& signals, CrossingCall const& call, scale_out::Way const& way) {
   scale_out::Opening opening{.status = call.refusal ? static_cast<std::uint32_t>(call.refusal->code) : 0,
                              .terms = call.terms.values,
                              .text = call.refusal ? call.refusal->text : ""};
@@ -151,7 +138,7 @@ void Crossing::take_verdict(int neighbour, std::span<std::byte const> letter) {
 
 std::vector<int> Crossing::missing_letters() const {
   std::vector<int> missing;
-  for (Served const& from : served_)
+  for (scale_out::Served const& from : served_)
     if (!port_.letter_from(from.neighbour)) missing.push_back(from.neighbour);
   return missing;
 }
@@ -175,7 +162,7 @@ int Crossing::lost_or_first(std::span<int const> awaited) const {
   return lost != awaited.end() ? *lost : awaited.front();
 }
 
-scale_out::Opening Crossing::read_letter(CrossingCall const& call, Served const& from) {
+scale_out::Opening Crossing::read_letter(CrossingCall const& call, scale_out::Served const& from) {
   auto const letter = port_.letter_from(from.neighbour);
   return scale_out::read_opening(
       letter.value(),
@@ -211,6 +198,14 @@ bool Crossing::turn() {
   bool const any = port_.poll();
   while (auto const notice = port_.heard()) take(*notice);
   return any;
+}
+
+bool Crossing::poll(Signals& signals) {
+  try {
+    return turn();
+  } catch (Error const& error) {
+    signals.fail(error);
+  }
 }
 
 void Crossing::take(scale_out::Notice const& notice) {
@@ -251,12 +246,7 @@ bool Crossing::is_gone(int neighbour, Patience& patience) const {
 void Crossing::rest(Signals& signals, int neighbour, char const* phase, Patience& patience) {
   Member const& late = port_.neighbours()[static_cast<std::size_t>(neighbour)];
   ErrorFacts const facts{.rank = job_->rank(), .peer = late.rank, .phase = phase};
-  bool any = false;
-  try {
-    any = turn();
-  } catch (Error const& error) {
-    signals.fail(error);
-  }
+  bool const any = poll(signals);
   signals.check_usable();
   check_mates(phase);
   if (is_gone(neighbour, patience))
@@ -313,16 +303,7 @@ void Crossing::say_held_up(Member const& culprit) noexcept {
 void Crossing::say_failed(Error const& error) noexcept {
   if (others_know_) return;
   others_know_ = true;
-  try {
-    port_.say({.kind = scale_out::Notice::Kind::failed,
-               .epoch = epoch_,
-               .code = error.code(),
-               .rank = error.rank(),
-               .peer = error.peer(),
-               .phase = error.phase(),
-               .text = error.what()});
-  } catch (std::exception const&) {  // no memory for the text: others find out by themselves
-  }
+  port_.say_failed(error, epoch_);
 }
 
 void Crossing::drain(std::uint64_t epoch) {

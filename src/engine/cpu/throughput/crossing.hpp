@@ -1,6 +1,7 @@
 // What a rank has for the way to other nodes: its port, who is where, and waits that name the rank to blame.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -19,6 +20,7 @@
 #include "layout/scale_out/opening.hpp"
 #include "plan/ring_plan.hpp"
 #include "scale_out/port.hpp"
+#include "scale_out/ways.hpp"
 
 namespace switchyard::cpu {
 
@@ -36,6 +38,22 @@ struct CrossingCall {
   std::int64_t max_tokens = 0;
 };
 
+// While rows are packed, placed or summed, completions are looked at after so many: a link that runs dry costs more
+// than a look.
+inline constexpr std::size_t rows_between_looks = 4;
+
+// Calls step(item) for one item after the other, from `next` on, until it returns true; returns whether it did. The
+// item behind that one is the next to have its turn.
+template <typename Item, typename Step>
+bool in_turn(std::vector<Item>& items, std::size_t& next, Step const& step) {
+  for (std::size_t tried = 0; tried < items.size(); ++tried) {
+    Item& item = items[next];
+    next = (next + 1) % items.size();
+    if (step(item)) return true;
+  }
+  return false;
+}
+
 class Crossing {
  public:
   // Collective over the job.
@@ -48,18 +66,8 @@ class Crossing {
     return experts_[static_cast<std::size_t>(node)];
   }
   [[nodiscard]] scale_out::NodeExperts const& own_experts() const noexcept { return experts_of(node_.node()); }
-  // Other nodes, in their order, and the number of the neighbour there that this rank writes to.
-  struct Way {
-    int node = 0;
-    int neighbour = 0;
-  };
-  [[nodiscard]] std::span<Way const> ways() const noexcept { return ways_; }
-  // Ranks of other nodes that this rank serves, in their order, and their numbers as neighbours.
-  struct Served {
-    int rank = 0;
-    int neighbour = 0;
-  };
-  [[nodiscard]] std::span<Served const> served() const noexcept { return served_; }
+  [[nodiscard]] std::span<scale_out::Way const> ways() const noexcept { return ways_; }
+  [[nodiscard]] std::span<scale_out::Served const> served() const noexcept { return served_; }
 
   // Sends this rank's letters, and returns those of the ranks that it serves, in their order. Fails the buffer when
   // one does not come, or is broken.
@@ -89,6 +97,8 @@ class Crossing {
   // A turn of any wait: the network makes progress. Throws what ended the call elsewhere. Returns whether anything
   // came.
   bool turn();
+  // The same for whoever is in a call: what is thrown fails the buffer.
+  bool poll(Signals& signals);
   // A turn of a wait for a neighbour in which nothing came. Fails the buffer when that is lost, or too late, or the
   // call is interrupted.
   struct Patience {
@@ -122,11 +132,11 @@ class Crossing {
   void let_leave(Signals& signals, char const* phase,
                  std::optional<int> (scale_out::Port::*unsent_to)() const noexcept);
   std::span<std::byte> room_for_letter(Signals& signals, int neighbour, char const* phase);
-  void send_letter(Signals& signals, CrossingCall const& call, Way const& way);
+  void send_letter(Signals& signals, CrossingCall const& call, scale_out::Way const& way);
   void take_verdict(int neighbour, std::span<std::byte const> letter);
   [[nodiscard]] std::vector<int> missing_letters() const;
   void check_mates(char const* phase) const;
-  [[nodiscard]] scale_out::Opening read_letter(CrossingCall const& call, Served const& from);
+  [[nodiscard]] scale_out::Opening read_letter(CrossingCall const& call, scale_out::Served const& from);
   void take(scale_out::Notice const& notice);
   // Whether the neighbour is lost, and nothing that it sent before has come for a while.
   [[nodiscard]] bool is_gone(int neighbour, Patience& patience) const;
@@ -139,8 +149,8 @@ class Crossing {
   NodeInJob const& node_;
   std::vector<scale_out::NodeExperts> experts_;  // by node
   scale_out::Port port_;
-  std::vector<Way> ways_;
-  std::vector<Served> served_;
+  std::vector<scale_out::Way> ways_;
+  std::vector<scale_out::Served> served_;
   // Of the call.
   std::uint64_t epoch_ = 0;
   Link const* link_ = nullptr;

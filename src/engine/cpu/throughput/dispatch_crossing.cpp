@@ -13,8 +13,6 @@ namespace switchyard::cpu {
 namespace {
 
 constexpr char const* phase = "dispatch/cross";
-// Completions are looked at after so many rows: a link that runs dry costs more than a look.
-constexpr std::size_t rows_between_looks = 4;
 
 // Along a handle tokens travel by rank, without their slots, unless ids go with them.
 scale_out::DispatchTerms terms_of(DispatchBetween const& between) {
@@ -38,9 +36,9 @@ DispatchCrossing::DispatchCrossing(DispatchBetween const& between)
       shape_(between.call.shape),
       terms_(terms_of(between)),
       reader_(terms_, crossing_.own_experts()),
-      loader_({args_.x, args_.scales, args_.cast_to_fp8 ? SendCast::fp8 : SendCast::none}) {
+      loader_(row_source(args_)) {
   auto const& tokens = tokens_by_node();
-  for (Crossing::Way const& way : crossing_.ways()) {
+  for (scale_out::Way const& way : crossing_.ways()) {
     scale_out::DispatchStream const stream{.terms = terms_,
                                            .node = crossing_.experts_of(way.node),
                                            .tokens = tokens[static_cast<std::size_t>(way.node)],
@@ -85,14 +83,6 @@ void DispatchCrossing::run(LocalRows& local) {
   if (!crossing_.refused()) keep_places();
 }
 
-void DispatchCrossing::poll() {
-  try {
-    crossing_.turn();
-  } catch (Error const& error) {
-    between_.signals.fail(error);
-  }
-}
-
 std::optional<int> DispatchCrossing::awaited() {
   auto const undecided = crossing_.first_undecided(between_.signals, phase);
   if (crossing_.refused()) return undecided;  // by whom is known when all have said it
@@ -104,16 +94,12 @@ std::optional<int> DispatchCrossing::awaited() {
 }
 
 bool DispatchCrossing::send_one(LocalRows& local) {
-  for (std::size_t tried = 0; tried < outgoing_.size(); ++tried) {
-    Outgoing& outgoing = outgoing_[next_out_];
-    next_out_ = (next_out_ + 1) % outgoing_.size();
-    if (outgoing.writer.done()) continue;
+  return in_turn(outgoing_, next_out_, [&](Outgoing& outgoing) {
+    if (outgoing.writer.done()) return false;
     auto const room = crossing_.port().room_for(outgoing.way.neighbour);
-    if (!room) continue;
-    fill(outgoing, *room, local);
-    return true;
-  }
-  return false;
+    if (room) fill(outgoing, *room, local);
+    return room.has_value();
+  });
 }
 
 void DispatchCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& room, LocalRows& local) {
@@ -130,15 +116,11 @@ void DispatchCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& roo
 }
 
 bool DispatchCrossing::place_one() {
-  for (std::size_t tried = 0; tried < incoming_.size(); ++tried) {
-    Incoming& from = incoming_[next_in_];
-    next_in_ = (next_in_ + 1) % incoming_.size();
+  return in_turn(incoming_, next_in_, [&](Incoming& from) {
     auto const chunk = crossing_.port().next_chunk(from.from.neighbour);
-    if (!chunk) continue;
-    place(from, *chunk);
-    return true;
-  }
-  return false;
+    if (chunk) place(from, *chunk);
+    return chunk.has_value();
+  });
 }
 
 void DispatchCrossing::place(Incoming& from, scale_out::Port::Chunk const& chunk) {

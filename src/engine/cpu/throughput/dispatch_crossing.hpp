@@ -45,12 +45,12 @@ class DispatchCrossing {
  private:
   // Tokens on their way to one node.
   struct Outgoing {
-    Crossing::Way way;
+    scale_out::Way way;
     scale_out::ChunkWriter writer;
   };
   // Tokens that come from one rank.
   struct Incoming {
-    Crossing::Served from;
+    scale_out::Served from;
     scale_out::ServedTokens const& known;  // counts; cached: where its rows are
     FirstRows const* first_rows;
     std::uint64_t tokens = 0;  // that have come
@@ -63,7 +63,7 @@ class DispatchCrossing {
 
   [[nodiscard]] bool cached() const { return between_.placed == nullptr; }
   [[nodiscard]] std::vector<scale_out::NodeTokens> const& tokens_by_node();
-  void poll();
+  void poll() { crossing_.poll(between_.signals); }
   // Who is waited for: the number of a neighbour; nothing when all is done.
   [[nodiscard]] std::optional<int> awaited();
   bool send_one(LocalRows& local);

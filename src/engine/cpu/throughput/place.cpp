@@ -16,8 +16,7 @@ Destination destination_at(std::byte* block, ReceiveShape const& shape) {
           .source_token = block + parts.source_token};
 }
 
-RowSource RowWriter::source() const {
-  DispatchArgs const& args = call_.args;
+RowSource row_source(DispatchArgs const& args) {
   return {args.x, args.scales, args.cast_to_fp8 ? SendCast::fp8 : SendCast::none};
 }
 

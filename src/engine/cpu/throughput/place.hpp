@@ -18,6 +18,9 @@ void store_at(std::byte* base, std::int64_t index, T value) noexcept {
   std::memcpy(base + static_cast<std::size_t>(index) * sizeof(T), &value, sizeof(T));
 }
 
+// What a RowLoader of a dispatch reads.
+RowSource row_source(DispatchArgs const& args);
+
 // Where a receiver's result lies, as this source sees it.
 struct Destination {
   std::byte* x = nullptr;
@@ -43,7 +46,7 @@ class RowWriter {
   void write(TokenChunks& chunks) const;
 
   // What a RowLoader of the call reads.
-  [[nodiscard]] RowSource source() const;
+  [[nodiscard]] RowSource source() const { return row_source(call_.args); }
   // The same for one token, whose row is `row`. Some stores are non-temporal: see store_fence().
   void store_rows(std::int64_t token, LoadedRow const& row) const;
   // Whether the token has rows on this node.

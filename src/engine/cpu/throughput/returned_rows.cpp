@@ -6,26 +6,10 @@
 
 namespace switchyard::cpu {
 
-namespace {
-
-std::vector<std::uint8_t> weights_of(ReturnedStream const& stream) {
-  if (stream.weights == 0) return {};
-  std::vector<std::uint8_t> weights;
-  for (std::size_t token = 0; token < stream.tokens.size(); ++token) {
-    weights.push_back(static_cast<std::uint8_t>(stream.weights > 0 ? static_cast<std::size_t>(stream.weights)
-                                                                   : stream.tokens.slots_of(token)));
-  }
-  return weights;
-}
-
-}  // namespace
-
-ReturnedRows::ReturnedRows(ReturnedStream const& stream) : stream_(stream), weights_(weights_of(stream)) {}
-
 scale_out::CombineStream ReturnedRows::combine_stream() const noexcept {
   return {.row_bytes = stream_.row_bytes,
           .tokens = static_cast<std::uint32_t>(stream_.tokens.size()),
-          .weights = weights_,
+          .weights = stream_.weights,
           .epoch = stream_.epoch};
 }
 
@@ -47,9 +31,10 @@ bool ReturnedRows::take(scale_out::Port& port) {
   bool any = false;
   while (auto const chunk = port.next_chunk(stream_.way.neighbour)) {
     scale_out::CombineReader reader(combine_stream());
-    reader.read(chunk->memory, stream_.rank);
+    reader.read(chunk->memory, stream_.way.rank);
     require(reader.size() > 0 && reader.first() >= next_,
-            "rank {}: first token of a chunk: expected {} or later, seen {}", stream_.rank, next_, reader.first());
+            "rank {}: first token of a chunk: expected {} or later, seen {}", stream_.way.rank, next_,
+            reader.first());
     std::size_t const end = reader.first() + reader.size();
     held_.push_back({std::move(reader), *chunk, end});
     any = true;

@@ -14,20 +14,18 @@
 namespace switchyard::cpu {
 
 struct ReturnedStream {
-  Crossing::Way way;
-  int rank = 0;  // of the neighbour
+  scale_out::Way way;
   scale_out::NodeTokens const& tokens;
   std::size_t row_bytes = 0;
-  // f32 that come with each row: one for each of its slots there, or so many; -1: one for each slot; 0: none.
-  int weights = 0;
+  std::vector<std::uint8_t> weights{};  // by token, f32 that come with its row; none where no weights travel
   std::uint64_t epoch = 0;
 };
 
 class ReturnedRows {
  public:
-  explicit ReturnedRows(ReturnedStream const& stream);
+  explicit ReturnedRows(ReturnedStream stream) : stream_(std::move(stream)) {}
 
-  [[nodiscard]] Crossing::Way const& way() const noexcept { return stream_.way; }
+  [[nodiscard]] scale_out::Way const& way() const noexcept { return stream_.way; }
   [[nodiscard]] bool done() const noexcept { return next_ == stream_.tokens.size(); }
   // Whether the next row is that of `token`. To be asked for tokens in their order.
   [[nodiscard]] bool has(std::int64_t token) const noexcept {
@@ -52,7 +50,6 @@ class ReturnedRows {
   [[nodiscard]] scale_out::CombineStream combine_stream() const noexcept;
 
   ReturnedStream stream_;
-  std::vector<std::uint8_t> weights_;
   std::vector<Held> held_;
   std::size_t next_ = 0;
 };

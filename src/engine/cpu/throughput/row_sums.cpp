@@ -1,17 +1,11 @@
 #include "engine/cpu/throughput/row_sums.hpp"
 
-#include "engine/cpu/simd/kernels.hpp"
-
 namespace switchyard::cpu {
-
-namespace {
 
 std::size_t row_bytes_of(ConstTensorView const& view) {
   std::int64_t const per_row = view.ndim == 2 ? view.size(1) : 1;
   return static_cast<std::size_t>(per_row) * size_of(view.dtype);
 }
-
-}  // namespace
 
 std::byte const* row_at(ConstTensorView const& view, std::int64_t row) {
   return static_cast<std::byte const*>(view.data) +
@@ -24,25 +18,24 @@ void RowSums::add(RowAt const& at) {
   weights_.push_back(from.row_weights != nullptr ? from.row_weights[at.row] : 1.0F);
 }
 
+RowSum RowSums::sum_into(std::byte* out) const {
+  return {.rows = rows_,
+          .row_weights = call_.args.row_weights.given() ? weights_.data() : nullptr,
+          .out = out,
+          .count = static_cast<std::size_t>(call_.args.x.size(1)),
+          .dtype = call_.args.x.dtype};
+}
+
 void RowSums::finish(std::int64_t token) const {
-  CombineArgs const& args = call_.args;
-  sum_rows({.rows = rows_,
-            .row_weights = args.row_weights.given() ? weights_.data() : nullptr,
-            .bias0 = args.bias0.given() ? row_at(args.bias0, token) : nullptr,
-            .bias1 = args.bias1.given() ? row_at(args.bias1, token) : nullptr,
-            .out = const_cast<std::byte*>(row_at(call_.out, token)),
-            .count = static_cast<std::size_t>(args.x.size(1)),
-            .dtype = args.x.dtype});
+  RowSum sum = sum_into(const_cast<std::byte*>(row_at(call_.out, token)));
+  sum.bias0 = row_or_none(call_.args.bias0, token);
+  sum.bias1 = row_or_none(call_.args.bias1, token);
+  sum_rows(sum);
 }
 
 void RowSums::finish_partial(std::byte* to, bool f32) const {
-  RowSum const sum{.rows = rows_,
-                   .row_weights = call_.args.row_weights.given() ? weights_.data() : nullptr,
-                   .out = to,
-                   .count = static_cast<std::size_t>(call_.args.x.size(1)),
-                   .dtype = call_.args.x.dtype};
-  if (f32) return sum_rows_to_f32(sum);
-  sum_rows(sum);
+  if (f32) return sum_rows_to_f32(sum_into(to));
+  sum_rows(sum_into(to));
 }
 
 void RowSums::add_weights(detail::Routing const& routing, std::int64_t token, Route const& route,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "call/throughput.hpp"
+#include "engine/cpu/simd/kernels.hpp"
 #include "layout/scale_out/placed_tokens.hpp"
 
 namespace switchyard::cpu {
@@ -19,7 +20,13 @@ struct SourceRows {
   float const* row_weights = nullptr;
 };
 
+// Of a tensor with one dimension a row is an element.
+std::size_t row_bytes_of(ConstTensorView const& view);
 std::byte const* row_at(ConstTensorView const& view, std::int64_t row);
+// Null where there is no tensor.
+inline std::byte const* row_or_none(ConstTensorView const& view, std::int64_t row) {
+  return view.given() ? row_at(view, row) : nullptr;
+}
 
 // What the rows of a token are, whichever node it is from.
 struct RowAt {
@@ -62,6 +69,8 @@ class RowSums {
   [[nodiscard]] float weight_of(RowAt const& at, std::int64_t slot) const;
 
  private:
+  // Of the rows alone.
+  [[nodiscard]] RowSum sum_into(std::byte* out) const;
   void add_weights(detail::Routing const& routing, std::int64_t token, Route const& route, float* out) const;
 
   CombineCall const& call_;
