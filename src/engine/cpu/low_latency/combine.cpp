@@ -118,7 +118,7 @@ class SumRows {
   SlotRoutes const& routes_;
 };
 
-void LowLatency::check_combine(FrameUse const& use) const {
+void LowLatency::check_combine(FrameUse const& use) {
   check_usable();
   require(of(use).received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
   require(of(use).combine_received,

@@ -81,7 +81,7 @@ class LowLatency {
   void receive_dispatch(FrameUse const& use, ReceiveCounters const& counters);
 
   // Throws InvalidArgument if the dispatch has not been received yet, or the combine before this one has not.
-  void check_combine(FrameUse const& use) const;
+  void check_combine(FrameUse const& use);
   void send_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
   void receive_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
 
@@ -89,7 +89,8 @@ class LowLatency {
   // [R]; also notices which peers have masked this rank.
   std::vector<bool> masked();
 
-  void check_usable() const { signals_.check_usable(); }
+  // Throws what has failed, and sees to it that other nodes know, whose calls wait for this rank's.
+  void check_usable();
   [[nodiscard]] WireCount wire_count() const;
 
   // The steps of a reset; see call/reset.hpp.
@@ -130,6 +131,7 @@ class LowLatency {
   // wait.cpp
   [[nodiscard]] Surroundings surroundings();
   void run_half(char const* phase, std::function<void()> const& half);
+  void tell_other_nodes(std::uint64_t halves_ahead) noexcept;
   void raise(int peer, FrameFlag& flag, Raised const& to);
   // Returns when each peer has raised its flag or is masked.
   void await_flags(FlagWait const& wait);

@@ -49,7 +49,9 @@ class OverNodes {
   // A wait of the engine begins.
   void begin_wait() noexcept { held_up_ = {}; }
   void say_held_up(int culprit) noexcept { rails_.say_held_up(culprit); }
-  void say_failed(Error const& error) noexcept { rails_.say_failed(error); }
+  void say_failed(Error const& error, std::uint64_t halves_ahead) noexcept {
+    rails_.say_failed(error, halves_ahead);
+  }
 
   // The first of these ranks whose flags this rank raises itself and that is gone, or late when the deadline has
   // passed; -1: none.

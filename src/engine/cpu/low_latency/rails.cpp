@@ -81,6 +81,18 @@ void Rails::forget_kept(int neighbour) {
   kept.clear();
 }
 
+void Rails::forget_behind_first_word(int neighbour) {
+  auto& kept = kept_[static_cast<std::size_t>(neighbour)];
+  auto const word = std::ranges::find(kept, true, &Kept::is_word);
+  std::optional<Kept> first;
+  if (word != kept.end()) {
+    first = *word;
+    ++first->leaving->kept;
+  }
+  forget_kept(neighbour);
+  if (first) kept.push_back(std::move(*first));
+}
+
 void Rails::take_notice(scale_out::Notice const& notice) {
   if (notice.kind == scale_out::Notice::Kind::failed) {
     others_know_ = true;
@@ -111,10 +123,10 @@ void Rails::say_held_up(int culprit) noexcept {
   port_.say({.kind = scale_out::Notice::Kind::held_up, .epoch = half_, .rank = culprit});
 }
 
-void Rails::say_failed(Error const& error) noexcept {
+void Rails::say_failed(Error const& error, std::uint64_t halves_ahead) noexcept {
   if (others_know_) return;
   others_know_ = true;
-  port_.say_failed(error, half_);
+  port_.say_failed(error, half_ + halves_ahead);
 }
 
 void Rails::drain() {

@@ -64,11 +64,16 @@ class Rails {
     if (room) port_.send(*room, write(room->memory));
     room.reset();
   }
-  // To a neighbour that is masked: in the place of all that it has not been sent yet.
+  // To a neighbour that is masked, in each call: in the place of all that it has not been sent yet, but for the
+  // first such word. This rank does not wait for it, and may be calls ahead of the one in which it has to learn of
+  // the mask.
   template <typename Write>
   void send_instead(int neighbour, Write const& write) {
-    forget_kept(neighbour);
+    forget_behind_first_word(neighbour);
+    auto& kept = kept_[static_cast<std::size_t>(neighbour)];
+    std::size_t const before = kept.size();
     send(neighbour, std::make_shared<Leaving>(), write);
+    if (kept.size() > before) kept.back().is_word = true;
   }
   // What nobody waits for: nothing is sent when there is no room at once.
   template <typename Write>
@@ -128,8 +133,9 @@ class Rails {
     blamed_.assign(blamed_.size(), -1);
   }
   void say_held_up(int culprit) noexcept;
-  // Tells other nodes why this rank makes no further calls, unless they know.
-  void say_failed(Error const& error) noexcept;
+  // Tells other nodes why this rank makes no further calls, unless they know. `halves_ahead`: 0 when the present
+  // half has failed, 1 when it has ended well and there will be no next one.
+  void say_failed(Error const& error, std::uint64_t halves_ahead) noexcept;
 
   // Step of a reset; see Port::drain().
   void drain();
@@ -140,10 +146,12 @@ class Rails {
   struct Kept {
     std::vector<std::byte> bytes;
     std::shared_ptr<Leaving> leaving;
+    bool is_word = false;  // see send_instead()
   };
   void begin();
   void post_kept(int neighbour);
   void forget_kept(int neighbour);
+  void forget_behind_first_word(int neighbour);
   void poll(bool tolerant);
   void take_notice(scale_out::Notice const& notice);
 

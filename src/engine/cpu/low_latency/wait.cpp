@@ -144,9 +144,23 @@ void LowLatency::run_half(char const* phase, std::function<void()> const& half) 
   try {
     guarded_call(signals_, {slots_.rank(), phase}, half);
   } catch (Error const&) {
-    if (auto const failure = over_nodes_ ? signals_.failure() : std::nullopt) over_nodes_->say_failed(*failure);
+    tell_other_nodes(0);
     throw;
   }
+}
+
+void LowLatency::check_usable() {
+  try {
+    signals_.check_usable();
+  } catch (Error const&) {
+    tell_other_nodes(1);
+    throw;
+  }
+}
+
+void LowLatency::tell_other_nodes(std::uint64_t halves_ahead) noexcept {
+  if (auto const failure = over_nodes_ ? signals_.failure() : std::nullopt)
+    over_nodes_->say_failed(*failure, halves_ahead);
 }
 
 }  // namespace switchyard::cpu
