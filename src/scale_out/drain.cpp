@@ -1,4 +1,5 @@
 // How a port comes to rest: in a reset, and at its end.
+#include <algorithm>
 #include <exception>
 #include <thread>
 
@@ -14,6 +15,8 @@ namespace {
 // How long a port's end waits for neighbours at most. They are in the last call, or slow; who is stuck has its own
 // deadline.
 constexpr std::chrono::milliseconds patience_at_the_end{5000};
+// And for words to leave, which a transport that learns it from the neighbour may never tell: it may be gone.
+constexpr std::chrono::milliseconds patience_for_words{100};
 
 }  // namespace
 
@@ -75,13 +78,25 @@ void Port::State::check_wait(int neighbour, Deadline const& deadline) const {
   if (interrupted()) throw SystemError(fmt::format("drain: interrupted while it waited for {}", name), facts);
 }
 
-// Whether the neighbour has yet to take what this rank has sent it, or a credit that it may wait for has not left.
+// Whether the neighbour, which is still there, has yet to take what this rank has sent it, or a credit that it may
+// wait for has not left.
 bool Port::State::needs(int neighbour) const {
-  if (is_lost(neighbour) || given_up(neighbour) || !with(neighbour).broken.empty()) return false;
-  if (with(neighbour).there.num_out() > 0) return true;
+  With const& one = with(neighbour);
+  if (is_gone(neighbour) || one.has_ended) return false;
+  if (one.there.num_out() > 0 || wires_->kept(neighbour) > 0) return true;
   if (wires_->open(neighbour, Channel::letter) + wires_->open(neighbour, Channel::chunk) > 0) return true;
-  if (wires_->kept(neighbour) > 0) return true;
   return !wires_->posted_is_enough() && wires_->open(neighbour, Channel::credit) > 0;
+}
+
+// Whether words to the neighbour have not left that let it go at once.
+bool Port::State::has_words_for(int neighbour) const {
+  if (is_gone(neighbour) || wires_->posted_is_enough()) return false;
+  return wires_->open(neighbour, Channel::credit) + wires_->open(neighbour, Channel::farewell) > 0;
+}
+
+bool Port::State::is_gone(int neighbour) const {
+  With const& one = with(neighbour);
+  return is_lost(neighbour) || one.given_up || !one.broken.empty();
 }
 
 void Port::State::give_back_all() {
@@ -93,24 +108,36 @@ void Port::State::give_back_all() {
   }
 }
 
+// To those that it has to do with, since the first write to a neighbour makes a connection, which takes two.
+void Port::State::say_farewell() {
+  for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
+    bool const strange = with(neighbour).arrived + wires_->posted_to(neighbour) == 0;
+    if (!strange && !is_gone(neighbour)) wires_->post({.channel = Channel::farewell, .neighbour = neighbour});
+  }
+}
+
 // A rank that has ended its last call may leave while others are still in it: what it has sent them lies in a
 // socket that is cut when its end closes with something unread, and the last chunk with it. So it stays until its
-// slots are free: a neighbour frees them when it has their chunks, and what it sends after that (notices) nobody
-// needs. There is nothing to exchange: neighbours do that anyway, and who has failed, or knows of a failure,
-// waits for nothing.
+// slots are free, which a neighbour's credits say, or until the neighbour has said farewell: it takes nothing more,
+// and may have gone with chunks that it never needed (in the low-latency mode, from a rank that it had masked), for
+// which no credit comes. Who has failed, or knows of a failure, waits for nothing.
 void Port::State::leave() noexcept {
   try {
     if (draining_) return;
-    give_back_all();  // so that neighbours do not wait for it
+    take_events();
+    give_back_all();  // neighbours in a call may wait for slots
+    say_farewell();
     Deadline const deadline(std::min(job_->timeout(), patience_at_the_end));
-    auto const anybody = [&] {
+    Deadline const words(std::min(job_->timeout(), patience_for_words));
+    auto const waits = [&] {
       for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour)
-        if (needs(neighbour)) return true;
+        if (needs(neighbour) || (!words.expired() && has_words_for(neighbour))) return true;
       return false;
     };
-    while (!failed_ && !error_ && std::uncaught_exceptions() == 0 && anybody()) {
+    while (!failed_ && !error_ && std::uncaught_exceptions() == 0 && waits()) {
       if (deadline.expired() || interrupted()) return;
       if (!take_events()) std::this_thread::yield();
+      give_back_all();
     }
   } catch (...) {  // NOLINT(bugprone-empty-catch): it goes all the same
   }

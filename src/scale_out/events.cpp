@@ -53,7 +53,8 @@ void Port::State::take_end(WireEvent const& event) {
       return;
     case Channel::notice: one.notices_out.at(event.place).under_way = false; return;
     case Channel::credit:
-    case Channel::notice_taken: return;
+    case Channel::notice_taken:
+    case Channel::farewell: return;
   }
 }
 
@@ -68,7 +69,8 @@ void Port::State::take_failure(WireEvent const& event) {
   With& one = with(event.neighbour);
   if (one.broken.empty()) one.broken = event.reason;
   // Who has left needs no notices, and that it has left is no failure of this call.
-  if (event.channel == Channel::notice || event.channel == Channel::notice_taken || one.given_up) return;
+  bool const of_a_call = is_of_a_call(static_cast<int>(event.channel)) || event.channel == Channel::credit;
+  if (!of_a_call || one.given_up) return;
   int const peer = members_[checked(event.neighbour)].rank;
   note(PeerLost(event.reason, {.rank = job_->rank(), .peer = peer}));
 }
@@ -97,6 +99,11 @@ void Port::State::take_arrival(std::uint32_t immediate) {
   expect(tag.channel < num_channels, tag.source, "a write of a kind that there is", "another");
   if (static_cast<Channel>(tag.channel) == Channel::credit) {
     expect(one.there.free(tag.slot, tag.epoch), tag.source, "a credit for a slot that is out", "one for another");
+    return;
+  }
+  if (static_cast<Channel>(tag.channel) == Channel::farewell) {
+    expect(!one.has_ended, tag.source, "one farewell", "another");
+    one.has_ended = true;
     return;
   }
   expect(tag.slot < notice_places, tag.source, "a place that notices have", "another");

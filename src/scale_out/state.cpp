@@ -89,8 +89,8 @@ void Port::State::connect(BackEnd const& back_end) {
 EndpointTerms Port::State::endpoint_terms() const {
   auto const neighbours = static_cast<std::size_t>(num_neighbours());
   auto const slots = static_cast<std::size_t>(sizes_.slots);
-  std::size_t const lasting = neighbours * (slots + std::size_t{2} * notice_places);
-  std::size_t const small = lasting + 2 * neighbours;  // and letters
+  std::size_t const lasting = neighbours * (slots + std::size_t{2} * notice_places + 1);  // and a farewell
+  std::size_t const small = lasting + 2 * neighbours;                                     // and letters
   Topology const& topology = job_->topology();
   return {.rank = job_->rank(),
           .local_rank = topology.local_rank_of(job_->rank()),

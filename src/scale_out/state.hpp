@@ -75,6 +75,7 @@ class Port::State {
     std::uint64_t arrived = 0;  // writes, of any kind, since the port was made
     std::string broken{};       // why a write has failed
     bool given_up = false;      // this rank goes on without it
+    bool has_ended = false;     // its port has said farewell
   };
   struct SendSlot {
     enum class Is : std::uint8_t { free, taken, under_way };
@@ -122,7 +123,10 @@ class Port::State {
   [[nodiscard]] std::optional<int> first_open(std::vector<std::uint64_t> const& expected) const;
   void check_wait(int neighbour, Deadline const& deadline) const;
   [[nodiscard]] bool needs(int neighbour) const;
+  [[nodiscard]] bool has_words_for(int neighbour) const;
+  [[nodiscard]] bool is_gone(int neighbour) const;
   void give_back_all();
+  void say_farewell();
 
   std::shared_ptr<Job> job_;
   PortSizes sizes_;

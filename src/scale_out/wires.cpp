@@ -25,8 +25,8 @@ constexpr std::uint64_t context_of(Outgoing const& write) {
 }
 
 // What is first here is posted first: a letter opens a call for its receiver, and a credit makes room for others.
-constexpr std::array by_urgency{Channel::letter, Channel::credit, Channel::chunk, Channel::notice_taken,
-                                Channel::notice};
+constexpr std::array by_urgency{Channel::letter,       Channel::credit, Channel::chunk,
+                                Channel::notice_taken, Channel::notice, Channel::farewell};
 static_assert(by_urgency.size() == num_channels);
 
 Opaque opaque_in(MessageReader& message) {

@@ -27,8 +27,9 @@ enum class Channel : std::uint8_t {
   credit,  // gives a slot back
   notice,
   notice_taken,  // gives the place of a notice back
+  farewell,      // the last word of a port that ends: it takes nothing more
 };
-inline constexpr int num_channels = 5;
+inline constexpr int num_channels = 6;
 
 struct Outgoing {
   Channel channel = Channel::letter;

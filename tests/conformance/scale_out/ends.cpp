@@ -117,6 +117,27 @@ TEST_P(PortEnds, RanksLeaveAtDifferentTimes) {
   }
 }
 
+// Chunks that their receiver needs for nothing, and that come after it has looked for the last time, keep nobody:
+// it has said farewell.
+TEST_P(PortEnds, WithChunksThatNobodyTakes) {
+  run_jobs(nodes, [&](std::shared_ptr<Job> const& job) {
+    auto port = std::make_unique<Port>(job, usual);
+    exchange_letters(*port, 1);
+    job->barrier();
+    auto const begun = std::chrono::steady_clock::now();
+    if (job->rank() % 2 == 0) port.reset();
+    job->barrier();
+    if (port) {
+      if (auto const room = port->room_for(0)) port->send(*room, 1);
+      port.reset();
+    }
+    // The wait for a neighbour that says nothing would take 5 s: that is no measure of speed.
+    check(std::chrono::steady_clock::now() - begun < std::chrono::seconds{4},
+          "a port's end waited for its patience");
+    job->barrier();
+  });
+}
+
 // Ranks that throw in the midst of a call hang nobody and leave nothing behind.
 TEST_P(PortEnds, InTheMidstOfACall) {
   struct Planned : std::exception {};

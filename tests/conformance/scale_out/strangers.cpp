@@ -75,6 +75,7 @@ TEST(PortStrangers, AreNamed) {
       {"a credit for no slot", {a(Channel::credit, 1023, 1)}, "a credit"},
       {"a notice in no place", {a(Channel::notice, 3, 0)}, "a place"},
       {"two notices in one place", {a(Channel::notice, 0, 0), a(Channel::notice, 0, 0)}, "notices in places"},
+      {"two farewells", {a(Channel::farewell, 0, 0), a(Channel::farewell, 0, 0)}, "farewell"},
       {"a notice taken that nobody said", {a(Channel::notice_taken, 0, 0)}, "a notice taken"},
   };
   for (Crime const& crime : crimes) {

@@ -38,9 +38,9 @@ std::vector<std::unique_ptr<Endpoint>> make_twice_faulty(int count, std::uint64_
 INSTANTIATE_TEST_SUITE_P(Loopback, TransportSuite,
                          testing::Values(BackEnd{.name = "loopback", .make = make_loopback}));
 INSTANTIATE_TEST_SUITE_P(Faulty, TransportSuite,
-                         testing::Values(BackEnd{.name = "faulty", .make = make_faulty, .seeds = 40}));
+                         testing::Values(BackEnd{.name = "faulty", .make = make_faulty, .seeds = 12}));
 INSTANTIATE_TEST_SUITE_P(TwiceFaulty, TransportSuite,
-                         testing::Values(BackEnd{.name = "twice_faulty", .make = make_twice_faulty, .seeds = 6}));
+                         testing::Values(BackEnd{.name = "twice_faulty", .make = make_twice_faulty, .seeds = 3}));
 
 }  // namespace
 }  // namespace switchyard::test
