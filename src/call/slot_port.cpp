@@ -50,8 +50,8 @@ scale_out::PortSizes slot_port_sizes(LowLatencyOptions const& options, SlotSizes
       asked > 0 ? asked : std::max(least_slots, static_cast<int>(std::min({2 * of_a_call + 2, room, most_slots})));
   return {.letter_bytes = cache_line,
           .slot_bytes = chunk,
-          .slots = slots + 1,  // the last is for a last chunk
-          .send_slots = (slots + 1) * static_cast<int>(neighbours)};
+          .slots = slots + 2,  // one for words to who is masked, one for a last chunk
+          .send_slots = (slots + 2) * static_cast<int>(neighbours)};
 }
 
 }  // namespace switchyard

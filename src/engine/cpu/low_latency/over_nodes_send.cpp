@@ -1,9 +1,11 @@
 // What a rank does as a source: its tokens go to other nodes, and their sums come back.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "base/check.hpp"
 #include "base/deadline.hpp"
+#include "control/idling.hpp"
 #include "engine/cpu/low_latency/over_nodes.hpp"
 #include "layout/routes.hpp"
 #include "layout/scale_out/chunk_writer.hpp"
@@ -12,6 +14,8 @@
 namespace switchyard::cpu {
 
 namespace {
+
+constexpr std::chrono::milliseconds patience_for_words{1000};
 
 scale_out::DispatchTerms terms_of(SlotRows const& rows, SlotSizes const& sizes) {
   bool const by_expert = rows.layout == SlotLayout::expert_major;
@@ -92,6 +96,7 @@ void OverNodes::pack(FrameUse const& use, std::size_t way, LowLatencyDispatchArg
   Header header = header_of(Kind::rows, use);
   header.masked = masked_on(on.node);
   if (!to.open) return say_masked(on.neighbour, header);
+  rails_.begin_with(on.neighbour);
   header.stream = to.tokens.counts.tokens;
   scale_out::NodeExperts const& there = experts_of(on.node);
   scale_out::DispatchStream const stream{
@@ -143,6 +148,23 @@ std::size_t OverNodes::write_rows(std::span<std::byte> memory, Header& header, R
 void OverNodes::end_dispatch(FrameUse const& use) {
   OfFrame& frame = of(use.frame);
   await("low_latency/receive", [&] { return frame.rows_leave == nullptr ? -1 : holds(*frame.rows_leave); });
+  let_words_leave();
+}
+
+// A masked neighbour that is in this call waits for the word that says so, and it may not leave unless this rank
+// polls. One that takes nothing at all costs this once.
+void OverNodes::let_words_leave() {
+  Deadline const deadline(std::min(engine_.signals_.timeout() / 4, patience_for_words));
+  Idling idling;
+  for (int neighbour = rails_.word_under_way(); neighbour >= 0; neighbour = rails_.word_under_way()) {
+    engine_.signals_.check_usable();
+    if (deadline.expired() || rails_.is_lost(neighbour)) {
+      rails_.stop_waiting_for_word(neighbour);
+    } else {
+      turn_or_fail();
+      idling.rest();
+    }
+  }
 }
 
 int OverNodes::holds(Leaving& leaving) const {

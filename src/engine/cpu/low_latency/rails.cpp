@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/check.hpp"
 
@@ -22,6 +23,8 @@ Rails::Rails(std::shared_ptr<Job> job, NodeInJob const& node, scale_out::PortSiz
       kept_(port_.neighbours().size()),
       chunks_(port_.neighbours().size()),
       last_rooms_(port_.neighbours().size()),
+      word_rooms_(port_.neighbours().size()),
+      words_(port_.neighbours().size()),
       blamed_(port_.neighbours().size(), -1),
       lost_until_(port_.neighbours().size()) {
   begin();
@@ -31,6 +34,30 @@ void Rails::begin() {
   port_.begin(generation_);
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour)
     last_rooms_[static_cast<std::size_t>(neighbour)] = port_.room_for(neighbour);
+  keep_room_for_words();
+}
+
+// The credit for the last one brings it back: to the words before anything else, which there is more room for.
+void Rails::keep_room_for_words() {
+  for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
+    auto& room = word_rooms_[static_cast<std::size_t>(neighbour)];
+    if (!room) room = port_.room_for(neighbour);
+  }
+}
+
+void Rails::note_word(int neighbour, std::shared_ptr<Leaving> const& leaving) {
+  Word& word = words_[static_cast<std::size_t>(neighbour)];
+  if (!std::exchange(word.said, true)) word.leaving = leaving;
+}
+
+int Rails::word_under_way() {
+  for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
+    Word& word = words_[static_cast<std::size_t>(neighbour)];
+    if (word.leaving == nullptr) continue;
+    if (holds(*word.leaving, [](int) { return false; }) >= 0) return neighbour;
+    word.leaving.reset();
+  }
+  return -1;
 }
 
 void Rails::turn(bool tolerant) {
@@ -38,6 +65,7 @@ void Rails::turn(bool tolerant) {
     throw_error(failure_->code(), failure_->what(),
                 {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
   poll(tolerant);
+  keep_room_for_words();
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
     while (auto const chunk = port_.next_chunk(neighbour)) {
       if (given_up(neighbour)) {
@@ -135,6 +163,8 @@ void Rails::drain() {
     chunks_[static_cast<std::size_t>(neighbour)].clear();
     blamed_[static_cast<std::size_t>(neighbour)] = -1;
     lost_until_[static_cast<std::size_t>(neighbour)].reset();
+    words_[static_cast<std::size_t>(neighbour)] = {};
+    word_rooms_[static_cast<std::size_t>(neighbour)].reset();
   }
   port_.drain(generation_);
   ++generation_;

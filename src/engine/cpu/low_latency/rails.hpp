@@ -40,6 +40,8 @@ class Rails {
   [[nodiscard]] int number_of(int rank) const noexcept { return port_.number_of(rank); }
   [[nodiscard]] std::size_t slot_bytes() const noexcept { return port_.sizes().slot_bytes; }
 
+  // A neighbour that is not masked.
+  void begin_with(int neighbour) { words_[static_cast<std::size_t>(neighbour)] = {}; }
   // Sends what `write(memory)` writes, which returns its bytes.
   template <typename Write>
   void send(int neighbour, std::shared_ptr<Leaving> const& leaving, Write const& write) {
@@ -70,11 +72,24 @@ class Rails {
   template <typename Write>
   void send_instead(int neighbour, Write const& write) {
     forget_behind_first_word(neighbour);
+    auto const leaving = std::make_shared<Leaving>();
     auto& kept = kept_[static_cast<std::size_t>(neighbour)];
+    auto& room = word_rooms_[static_cast<std::size_t>(neighbour)];
     std::size_t const before = kept.size();
-    send(neighbour, std::make_shared<Leaving>(), write);
+    if (room && before == 0) {
+      port_.send(*room, write(room->memory));
+      leaving->rooms.push_back(*room);
+      room.reset();
+    } else {
+      send(neighbour, leaving, write);
+    }
     if (kept.size() > before) kept.back().is_word = true;
+    note_word(neighbour, leaving);
   }
+  // A neighbour that the first such word since it was masked is still under way to; -1: none.
+  [[nodiscard]] int word_under_way();
+  // Nobody waits for it any more.
+  void stop_waiting_for_word(int neighbour) { words_[static_cast<std::size_t>(neighbour)].leaving.reset(); }
   // What nobody waits for: nothing is sent when there is no room at once.
   template <typename Write>
   void send_if_room(int neighbour, Write const& write) {
@@ -148,7 +163,14 @@ class Rails {
     std::shared_ptr<Leaving> leaving;
     bool is_word = false;  // see send_instead()
   };
+  // The first word to a neighbour since it was masked.
+  struct Word {
+    bool said = false;
+    std::shared_ptr<Leaving> leaving{};  // while it is waited for
+  };
   void begin();
+  void keep_room_for_words();
+  void note_word(int neighbour, std::shared_ptr<Leaving> const& leaving);
   void post_kept(int neighbour);
   void forget_kept(int neighbour);
   void forget_behind_first_word(int neighbour);
@@ -163,6 +185,8 @@ class Rails {
   std::vector<std::deque<Kept>> kept_;                            // by neighbour
   std::vector<std::list<scale_out::Port::Chunk>> chunks_;         // by neighbour
   std::vector<std::optional<scale_out::Port::Room>> last_rooms_;  // by neighbour
+  std::vector<std::optional<scale_out::Port::Room>> word_rooms_;  // by neighbour; none: one is under way
+  std::vector<Word> words_;                                       // by neighbour
   std::vector<int> blamed_;                                       // by neighbour
   std::vector<std::optional<Deadline>> lost_until_;               // by neighbour
   std::uint64_t half_ = 0;
