@@ -10,7 +10,9 @@ when a rank leaves the barrier, ours already when the last rank has come to it.
 `--nodes 2`: half of the ranks on each of two nodes, which are network namespaces of this machine with a cable between
 them (that takes root); `--rate 4gbit` shapes the cable, both ways. All sides use TCP over it. In the same rounds the
 raw rate of the transport is taken: as many processes as ranks on each node, both ways at once. WHAT `raw` prints its
-table."""
+table. Where the cable is not shaped, so that processors do all the work, the same job runs on one node as well: a call
+over nodes is then compared with the sum of its parts, the wire and that. WHAT `parts` is Switchyard alone, without
+others."""
 
 import argparse
 import json
@@ -26,7 +28,7 @@ from compare_sides import LOCAL_SETTINGS, NODES_SETTINGS, OneMachine, OverNodes
 PROGRAMS = {"throughput": "mpi-alltoall", "latency": "mpi-step"}
 TOKENS = {"throughput": 4096, "latency": 128}
 ITERATIONS = {"throughput": 10, "latency": 100}
-WHAT = ("mpi", "gloo", "mpi,gloo", "raw")
+WHAT = ("mpi", "gloo", "mpi,gloo", "raw", "parts")
 # Of the transport alone: writes as large as Switchyard's chunks, or, for its round trip, as a row.
 RAW = {
     "throughput": ["--sizes", 256, "--megabytes", 50, "--repetitions", 3],
@@ -48,7 +50,7 @@ def rate(text):
 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(prog="./dev compare", description=__doc__)
-    parser.add_argument("others", choices=WHAT, metavar="WHAT", help="mpi, gloo, or mpi,gloo; with --nodes: raw")
+    parser.add_argument("others", choices=WHAT, metavar="WHAT", help="mpi, gloo, or mpi,gloo; with --nodes: raw, parts")
     parser.add_argument("--build", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--mode", choices=PARTS, default="throughput")
     for name, fallback in [("ranks", 8), ("hidden", 7168), ("top-k", 8), ("experts", 256)]:
@@ -69,7 +71,7 @@ def parse_arguments(arguments=None):
         parser.error(problem)
     default = [TOKENS[args.mode]] if args.nodes == 1 or args.mode == "latency" else [0, TOKENS[args.mode]]
     args.tokens = args.tokens or default
-    args.others = args.others.split(",")
+    args.others = [] if args.others == "parts" else args.others.split(",")
     return args
 
 
@@ -77,8 +79,10 @@ def contradiction(args):
     """What is wrong with options that are right one by one; None when nothing is."""
     if args.mode == "latency" and "gloo" in args.others:
         return "--mode latency: there is one for mpi only"
-    if args.nodes == 1 and (args.rate or args.others == "raw"):
-        return f"{'--rate' if args.rate else 'raw'}: expected --nodes 2, seen one node"
+    if args.nodes == 1 and (args.rate or args.others in ("raw", "parts")):
+        return f"{'--rate' if args.rate else args.others}: expected --nodes 2, seen one node"
+    if args.others == "parts" and args.others_only:
+        return "--others-only: expected others, seen parts, which are Switchyard's"
     if args.ranks < 1 or args.ranks % args.nodes:
         return f"--ranks: expected a multiple of the {args.nodes} nodes, seen {args.ranks}"
     if args.setting and args.setting not in settings_of(args.nodes):
@@ -136,6 +140,11 @@ class Job:
         pairs = ["--pairs", self.args.ranks // self.args.nodes] if self.args.mode == "throughput" else []
         return json.loads(self.place.raw([*RAW[self.args.mode], *pairs, "--json"]))
 
+    def wants_one_node(self):
+        """Where the processors do all, what a call over nodes takes is that of one node, and the wire."""
+        args = self.args
+        return args.nodes > 1 and not args.rate and not args.others_only and args.mode == "throughput" and self.tokens
+
     def choose_setting(self):
         times = {}
         for setting in self.place.settings:
@@ -153,6 +162,9 @@ class Job:
             if self.args.nodes > 1:
                 seen["raw"] = self.run_raw()
                 totals.append(f"raw {raw_text(seen['raw']['sizes'][0], self.args.mode)}")
+            if self.wants_one_node():
+                seen["one_node"] = self.place.one_node(self.problem(self.iterations))
+                totals.append(f"on one node {total_us(seen['one_node']) / 1000:.2f} ms")
             rounds.append(seen)
             say(f"{self.tokens} tokens, round {number} of {self.args.rounds}: {', '.join(totals)}")
         check_same_job(rounds)

@@ -53,7 +53,25 @@ def summary(args, job, rounds):
         case["wire_bytes"] = wire_bytes(args, job.tokens)
         case["share"] = {side: {part: case["wire_bytes"][side] / us[side][part] / 1e3 / case["raw"]["both_ways_gbps"]
                                 for part in parts} for side in job.sides}
+    if "one_node" in rounds[0]:
+        case["of_parts"] = {part: of_parts(args, case, rounds, part) for part in parts}
     return case
+
+
+def of_parts(args, case, rounds, part):
+    """What a call over nodes takes, in time and in processor time, over the sum of what its parts take by themselves:
+    the wire, at the raw rate, and the same call on one node. Medians of rounds, whose parts are of one time."""
+    sent = case["wire_bytes"]["switchyard"]
+
+    def ratios(seen):
+        raw, one, ours = seen["raw"]["sizes"][0], seen["one_node"], seen["switchyard"]
+        wire_us = sent / raw["both_ways_gbps"] / 1e3
+        wire_cpu_us = sent / 1e3 * raw["both_ways_cpu_s_per_gb"] * args.nodes
+        return (ours[part]["median_us"] / (wire_us + one[part]["median_us"]),
+                ours["cpu_us_all_ranks"][part] / (wire_cpu_us + one["cpu_us_all_ranks"][part]))
+
+    time, cpu = zip(*map(ratios, rounds))
+    return {"time": statistics.median(time), "cpu": statistics.median(cpu)}
 
 
 def headline(args, cases, cable):
@@ -80,6 +98,9 @@ def report(args, cases, cable=""):
             print(f"{case['tokens']:7}  {part:10}" + "".join(row))
     for case in cases if args.nodes > 1 else ():
         print(wire_line(args, case))
+        for part, ratio in case.get("of_parts", {}).items():
+            print(f"{case['tokens']} tokens: {part} over nodes / (raw wire + {part} on one node): "
+                  f"{ratio['time']:.2f} in time, {ratio['cpu']:.2f} in processor time")
 
 
 def share_text(case, side, part):

@@ -176,6 +176,10 @@ class OverNodes:
             run_all([(self.nodes.inside(rank // self.local_ranks, program), env) for rank, env in self.environments()])
             return json.loads(Path(result.name).read_text(encoding="utf-8"))
 
+    def one_node(self, problem):
+        """The same job with all ranks on one node."""
+        return OneMachine(self.args).switchyard(problem)
+
     def environments(self):
         """What each rank learns of the job. Which node it is on it finds by itself."""
         places = ("SWITCHYARD_NODE", "SWITCHYARD_ADDRESS")

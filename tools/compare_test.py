@@ -50,6 +50,8 @@ class Options(unittest.TestCase):
         self.assertIn("multiple of the 2 nodes, seen 7", self.refusal("mpi --nodes 2 --ranks 7"))
         self.assertIn("invalid choice: 3", self.refusal("mpi --nodes 3"))
         self.assertIn("raw: expected --nodes 2", self.refusal("raw"))
+        self.assertIn("parts: expected --nodes 2", self.refusal("parts"))
+        self.assertIn("seen parts", self.refusal("parts --nodes 2 --others-only"))
         self.assertIn("there is one for mpi only", self.refusal("mpi,gloo --mode latency"))
         self.assertIn("seen cma-2-links", self.refusal("mpi --setting cma-2-links"))
         self.assertIn("seen shm-256k", self.refusal("mpi --nodes 2 --setting shm-256k"))
@@ -99,6 +101,29 @@ class Bytes(unittest.TestCase):
             compare_report.report(args, [case], "a cable")
         self.assertIn("8 ranks on 2 nodes, a cable", out.getvalue())
         self.assertIn("MB of rows out of a node: MPI 6", out.getvalue())
+
+    def test_of_parts(self):
+        def measured(us, cpu_us):
+            parts = ("dispatch", "combine")
+            return {part: {"median_us": us, "recv_bytes_per_rank": 0} for part in parts} | {
+                "cpu_us_all_ranks": dict.fromkeys(parts, cpu_us)}
+
+        args = parse("parts --nodes 2 --tokens 4096")
+        job = compare.Job(args, None, 4096)
+        self.assertTrue(job.wants_one_node())
+        sent = compare_report.wire_bytes(args, 4096)["switchyard"]
+        raw = {"bytes": 262144, "both_ways_gbps": sent / 1e9 / 0.1, "both_ways_cpu_s_per_gb": 0.04 / (sent / 1e9),
+               "one_way_gbps": 0.5, "half_round_trip_us": 1.0}  # 100 ms, and 40 ms of processors on each node
+        rounds = [{"switchyard": measured(factor * 150e3, factor * 200e3), "one_node": measured(50e3, 120e3),
+                   "raw": {"sizes": [raw]}} for factor in (1.2, 1.1, 1.0)]
+        case = compare_report.summary(args, job, rounds)
+        self.assertAlmostEqual(case["of_parts"]["dispatch"]["time"], 1.1)
+        self.assertAlmostEqual(case["of_parts"]["combine"]["cpu"], 1.1)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            compare_report.report(args, [case], "a cable")
+        self.assertIn("combine on one node): 1.10 in time, 1.10 in processor time", out.getvalue())
+        self.assertFalse(compare.Job(parse("parts --nodes 2 --rate 4gbit"), None, 4096).wants_one_node())
 
 
 class Programs(unittest.TestCase):

@@ -45,6 +45,7 @@ struct Figures {
   std::size_t bytes;
   double one_way;
   double both_ways;
+  double cpu_s_per_gb;  // both ways
   double half_trip_us;
 };
 
@@ -54,13 +55,16 @@ Figures measure_size(Link& link, Team& team, std::size_t bytes, Options const& o
   auto const trips = std::clamp<std::size_t>(writes / 4, 20, 300);
   std::vector<double> one;
   std::vector<double> both;
+  std::vector<double> cpu;
   std::vector<double> trip;
   for (int i = 0; i < options.repetitions; ++i) {
-    one.push_back(rate(link, team, load, Ways::one, first));
-    both.push_back(rate(link, team, load, Ways::both, first));
+    one.push_back(rate(link, team, load, Ways::one, first).gbps);
+    Rate const at_once = rate(link, team, load, Ways::both, first);
+    both.push_back(at_once.gbps);
+    cpu.push_back(at_once.cpu_s_per_gb);
     trip.push_back(half_round_trip(link, bytes, trips, first));
   }
-  return {bytes, median(one), median(both), median(trip)};
+  return {bytes, median(one), median(both), median(cpu), median(trip)};
 }
 
 void print_head(transport::Capabilities const& can, Options const& options) {
@@ -82,8 +86,10 @@ void print_head(transport::Capabilities const& can, Options const& options) {
 void print_figures(Figures const& figures, Options const& options, bool last) {
   if (options.json) {
     std::printf(
-        "{\"bytes\": %zu, \"one_way_gbps\": %.4f, \"both_ways_gbps\": %.4f, \"half_round_trip_us\": %.2f}%s",
-        figures.bytes, figures.one_way, figures.both_ways, figures.half_trip_us, last ? "]}\n" : ", ");
+        "{\"bytes\": %zu, \"one_way_gbps\": %.4f, \"both_ways_gbps\": %.4f, "
+        "\"both_ways_cpu_s_per_gb\": %.4f, \"half_round_trip_us\": %.2f}%s",
+        figures.bytes, figures.one_way, figures.both_ways, figures.cpu_s_per_gb, figures.half_trip_us,
+        last ? "]}\n" : ", ");
   } else {
     std::printf("| %zu KiB | %.2f | %.2f | %.1f |\n", figures.bytes >> 10U, figures.one_way, figures.both_ways,
                 figures.half_trip_us);

@@ -1,5 +1,7 @@
 #include "measure.hpp"
 
+#include <time.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -11,6 +13,13 @@ namespace {
 
 double seconds_since(std::int64_t start_ns) {
   return static_cast<double>(switchyard::monotonic_ns() - start_ns) / 1e9;
+}
+
+// Of this process.
+double cpu_seconds() {
+  timespec used{};
+  if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) != 0) return 0;
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
 }
 
 // Nobody starts before both are ready.
@@ -34,17 +43,20 @@ void write_all(Link& link, Load const& load) {
 }  // namespace
 
 // The last credit says that all have arrived.
-double rate(Link& link, Team& team, Load const& load, Ways ways, bool first) {
+Rate rate(Link& link, Team& team, Load const& load, Ways ways, bool first) {
   bool const writes = first || ways == Ways::both;
   bool const receives = !first || ways == Ways::both;
   meet(link);
   std::int64_t const start = team.align();
+  double const cpu_start = cpu_seconds();
   if (writes) write_all(link, load);
   double const mine = seconds_since(start);
   if (receives) link.await_arrivals(Kind::data, load.writes);
+  double const cpu = team.sum(cpu_seconds() - cpu_start);
   double const seconds = team.slowest(mine);
   meet(link);
-  return static_cast<double>(load.writes * load.bytes) * team.size() / seconds / 1e9;
+  double const gigabytes = static_cast<double>(load.writes * load.bytes) * team.size() / 1e9;
+  return {.gbps = gigabytes / seconds, .cpu_s_per_gb = cpu / gigabytes};
 }
 
 double half_round_trip(Link& link, std::size_t bytes, std::size_t trips, bool first) {

@@ -20,7 +20,11 @@ struct Load {
 // Gigabytes (1e9) a second that this side sends, all links together, from the moment when all its processes are
 // ready until the last one knows that all of its writes have arrived. With Ways::one the second side writes
 // nothing, and its number means nothing.
-double rate(Link& link, Team& team, Load const& load, Ways ways, bool first);
+struct Rate {
+  double gbps = 0;
+  double cpu_s_per_gb = 0;  // seconds of processors that this side took for each gigabyte that it sent
+};
+Rate rate(Link& link, Team& team, Load const& load, Ways ways, bool first);
 
 // Microseconds from a write until its bytes are known at the other side: half of a round trip, the median of
 // `trips`.

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
 #include <stdexcept>
 #include <vector>
 
@@ -57,12 +58,21 @@ std::int64_t Team::align() {
 }
 
 // Numbers are written before the first barrier and read between it and the second, which keeps the next ones away.
-double Team::slowest(double seconds) {
+template <typename Fold>
+double Team::fold(double seconds, Fold const& of_all) {
   seconds_[static_cast<std::size_t>(member_)] = seconds;
   align();
-  double const longest = *std::ranges::max_element(seconds_);
+  double const result = of_all();
   align();
-  return longest;
+  return result;
+}
+
+double Team::slowest(double seconds) {
+  return fold(seconds, [this] { return *std::ranges::max_element(seconds_); });
+}
+
+double Team::sum(double seconds) {
+  return fold(seconds, [this] { return std::accumulate(seconds_.begin(), seconds_.end(), 0.0); });
 }
 
 bool run_team(Team& team, std::function<void(int)> const& body) {

@@ -24,10 +24,15 @@ class Team {
   std::int64_t align();
   // The longest that any of them gives.
   double slowest(double seconds);
+  // What all give together.
+  double sum(double seconds);
   // Nobody waits for that one any more.
   void abandon(int member) noexcept { barrier_->abandon(member); }
 
  private:
+  template <typename Fold>
+  double fold(double seconds, Fold const& of_all);
+
   struct Unmap {
     std::size_t bytes;
     void operator()(double* seconds) const noexcept;

@@ -36,6 +36,7 @@ struct WireCount {
   std::uint64_t bytes = 0;
   // [i]: writes of 2^i bytes to below 2^(i+1); those of 0 and of 1 byte are in [0].
   std::array<std::uint64_t, 32> writes_by_size{};
+  std::array<std::uint64_t, 32> bytes_by_size{};  // of those writes
 };
 
 // Zeros in a job of one node. Not while a call is under way.

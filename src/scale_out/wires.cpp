@@ -112,7 +112,9 @@ Wires::Tried Wires::attempt(End& end, Outgoing const& outgoing) {
   ++sent_.writes;
   sent_.bytes += outgoing.bytes;
   auto const size = std::max(1, static_cast<int>(std::bit_width(outgoing.bytes))) - 1;
-  ++sent_.writes_by_size[std::min(static_cast<std::size_t>(size), sent_.writes_by_size.size() - 1)];
+  auto const at = std::min(static_cast<std::size_t>(size), sent_.writes_by_size.size() - 1);
+  ++sent_.writes_by_size[at];
+  sent_.bytes_by_size[at] += outgoing.bytes;
   return Tried::posted;
 }
 

@@ -11,17 +11,17 @@
 
 namespace switchyard::cli {
 
-CopyCeiling::CopyCeiling(int threads) : threads_(threads) {
-  auto const bytes = static_cast<std::size_t>(copy_bytes_total);
-  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+CopyCeiling::CopyCeiling(std::int64_t bytes, int threads) : bytes_(bytes), threads_(threads) {
+  auto const both = static_cast<std::size_t>(2 * bytes_);
+  void* const memory = ::mmap(nullptr, both, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw_errno("mmap of the copy buffers");
-  memory_.reset(static_cast<std::byte*>(memory));
-  ::madvise(memory, bytes, MADV_HUGEPAGE);  // the ceiling is the best case; refused: small pages
-  std::memset(memory, 1, bytes);
+  memory_ = {static_cast<std::byte*>(memory), Unmap{both}};
+  ::madvise(memory, both, MADV_HUGEPAGE);  // the ceiling is the best case; refused: small pages
+  std::memset(memory, 1, both);
 }
 
 void CopyCeiling::Unmap::operator()(std::byte* memory) const noexcept {
-  ::munmap(memory, static_cast<std::size_t>(copy_bytes_total));
+  ::munmap(memory, bytes);
 }
 
 void CopyCeiling::copy(CopyKind kind) {
@@ -33,10 +33,10 @@ void CopyCeiling::copy(CopyKind kind) {
 }
 
 void CopyCeiling::copy_part(CopyKind kind, int part) const {
-  std::int64_t const begin = copy_bytes * part / threads_;
-  auto const bytes = static_cast<std::size_t>(copy_bytes * (part + 1) / threads_ - begin);
+  std::int64_t const begin = bytes_ * part / threads_;
+  auto const bytes = static_cast<std::size_t>(bytes_ * (part + 1) / threads_ - begin);
   std::byte* const from = memory_.get() + begin;
-  std::byte* const to = from + copy_bytes;
+  std::byte* const to = from + bytes_;
   if (kind == CopyKind::libc) {
     std::memcpy(to, from, bytes);
   } else {

@@ -1,30 +1,39 @@
 // What this machine's memory gives to plain copies: the yardstick of dispatch and combine.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
 namespace switchyard::cli {
 
-inline constexpr std::int64_t copy_bytes = std::int64_t{64} << 20;
+// What a rank copies at a time: far more than caches hold, and what all ranks have fits into memory.
+constexpr std::int64_t copy_bytes(int ranks) {
+  return std::min(std::int64_t{64} << 20, (std::int64_t{2} << 30) / ranks);
+}
 // Source and target of one rank.
-inline constexpr std::int64_t copy_bytes_total = 2 * copy_bytes;
+constexpr std::int64_t copy_bytes_total(int ranks) {
+  return 2 * copy_bytes(ranks);
+}
 
 enum class CopyKind : std::uint8_t { libc, non_temporal };
 
 // The copy buffers of one rank, every page touched, and the threads that its engine would use.
 class CopyCeiling {
  public:
-  explicit CopyCeiling(int threads);
+  // `bytes`: of a copy.
+  CopyCeiling(std::int64_t bytes, int threads);
   void copy(CopyKind kind);
 
  private:
   void copy_part(CopyKind kind, int part) const;
 
   struct Unmap {
+    std::size_t bytes;
     void operator()(std::byte* memory) const noexcept;
   };
+  std::int64_t bytes_;
   int threads_;
   std::unique_ptr<std::byte, Unmap> memory_;
 };

@@ -44,7 +44,7 @@ std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::i
   std::int64_t sampled = 0;
   for (Traffic const& traffic : count_traffic(sample, route(sample)))
     sampled += footprint_of(sample, traffic).total();
-  std::int64_t const fixed = problem.ranks * (rank_overhead + copy_bytes_total);
+  std::int64_t const fixed = problem.ranks * (rank_overhead + copy_bytes_total(problem.ranks));
   auto const per_token = static_cast<double>(sampled) / static_cast<double>(sample.tokens);
   // A part stays free: other processes live too.
   double const usable = static_cast<double>(available) * 0.85 - static_cast<double>(fixed);

@@ -1,7 +1,9 @@
 #include "cli/bench/report.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
+#include <span>
 
 #include "cli/bench/copy_ceiling.hpp"
 
@@ -9,13 +11,13 @@ namespace switchyard::cli {
 
 namespace {
 
-double bytes_of(CallBytes const& bytes, Part part) {
+double bytes_of(CallBytes const& bytes, Part part, int ranks) {
   switch (part) {
     case Part::dispatch: return bytes.dispatch;
     case Part::combine: return bytes.combine;
     case Part::both: return bytes.dispatch + bytes.combine;
     case Part::copy:
-    case Part::stream_copy: return static_cast<double>(copy_bytes_total);
+    case Part::stream_copy: return static_cast<double>(copy_bytes_total(ranks));
     default: return 0;
   }
 }
@@ -30,7 +32,7 @@ std::vector<PartTime> times_of(CallBytes const& sent, std::vector<Samples> const
       auto const slowest = max_over_ranks(rows);
       if (slowest.empty()) continue;
       PartTime time{.clock = clock, .part = part, .us = summarise(slowest)};
-      if (time.us.p50 > 0) time.gbps = bytes_of(sent, part) / time.us.p50 / 1e3;
+      if (time.us.p50 > 0) time.gbps = bytes_of(sent, part, static_cast<int>(samples.size())) / time.us.p50 / 1e3;
       times.push_back(time);
     }
   }
@@ -64,6 +66,24 @@ double mean_of(std::vector<Samples> const& samples, Part part) {
   return sum / static_cast<double>(samples.size());
 }
 
+WireUse wire_of(std::vector<Samples> const& samples) {
+  WireUse wire{
+      .bytes = {.dispatch = mean_of(samples, Part::wire_dispatch), .combine = mean_of(samples, Part::wire_combine)},
+      .writes = mean_of(samples, Part::wire_writes)};
+  double const bytes = wire.bytes.dispatch + wire.bytes.combine;
+  if (bytes > 0) wire.large = mean_of(samples, Part::wire_large) / bytes;
+  return wire;
+}
+
+double cpu_us(std::vector<Samples> const& samples, Part part) {
+  std::vector<double> sums = samples.front().of(Clock::cpu, part);
+  for (Samples const& rank : std::span(samples).subspan(1)) {
+    auto const& list = rank.of(Clock::cpu, part);
+    std::ranges::transform(sums, list, sums.begin(), std::plus{});
+  }
+  return percentile(sums, 50);
+}
+
 MemoryUse memory_of(Case const& of, std::vector<Samples> const& samples) {
   Problem const problem = of.problem();
   MemoryUse use;
@@ -83,15 +103,15 @@ MemoryUse memory_of(Case const& of, std::vector<Samples> const& samples) {
 }  // namespace
 
 CaseReport make_case_report(Case const& of, std::vector<Samples> const& samples) {
-  return {
-      .problem = of.problem(),
-      .max_tokens = of.max_tokens(),
-      .sent = of.sent(),
-      .times = times_of(of.sent(), samples),
-      .moved = of.moved(),
-      .phases = phases_of(samples),
-      .memory = memory_of(of, samples),
-      .wire = {.dispatch = mean_of(samples, Part::wire_dispatch), .combine = mean_of(samples, Part::wire_combine)}};
+  return {.problem = of.problem(),
+          .max_tokens = of.max_tokens(),
+          .sent = of.sent(),
+          .times = times_of(of.sent(), samples),
+          .moved = of.moved(),
+          .cpu = {.dispatch_us = cpu_us(samples, Part::dispatch), .combine_us = cpu_us(samples, Part::combine)},
+          .phases = phases_of(samples),
+          .memory = memory_of(of, samples),
+          .wire = wire_of(samples)};
 }
 
 PartTime CaseReport::time(Part part) const {

@@ -39,6 +39,19 @@ struct MemoryUse {
   }
 };
 
+// CPU engine: of all ranks together, which may wait in turns; the median over iterations.
+struct CpuUse {
+  double dispatch_us = 0;
+  double combine_us = 0;
+};
+
+// To other nodes, all that was written: means over ranks; zeros where nothing was counted.
+struct WireUse {
+  CallBytes bytes{};
+  double writes = 0;  // of a dispatch and a combine
+  double large = 0;   // which share of both one's bytes goes in writes of 128 KiB and more
+};
+
 struct CaseReport {
   Problem problem{};
   std::int64_t max_tokens = 0;
@@ -46,9 +59,10 @@ struct CaseReport {
   std::vector<PartTime> times{};  // what was measured
   // Of the throughput mode.
   CallBytes moved{};
+  CpuUse cpu{};
   std::vector<PhaseMedian> phases{};  // CUDA engine
   MemoryUse memory{};
-  CallBytes wire{};  // to other nodes, all that was written, mean over ranks; zeros where nothing was counted
+  WireUse wire{};
 
   // All zeros for what was not measured; by the clock of the throughput mode's engine.
   [[nodiscard]] PartTime time(Part part) const;

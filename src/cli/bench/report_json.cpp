@@ -97,8 +97,13 @@ json throughput_case_json(Report const& report, CaseReport const& of) {
                 {"fraction_combine", copy.fraction(of.moved.combine, combine)}}},
               {"fixed", fixed_json(of)},
               {"memory", memory_json(of.memory)}};
-  if (of.wire.dispatch > 0 || of.wire.combine > 0)
-    all["wire_bytes_per_rank"] = {{"dispatch", of.wire.dispatch}, {"combine", of.wire.combine}};
+  if (of.cpu.dispatch_us > 0)
+    all["cpu_us_all_ranks"] = {{"dispatch", of.cpu.dispatch_us}, {"combine", of.cpu.combine_us}};
+  if (of.wire.writes > 0) {
+    all["wire_bytes_per_rank"] = {{"dispatch", of.wire.bytes.dispatch}, {"combine", of.wire.bytes.combine}};
+    all["wire_writes_per_rank"] = of.wire.writes;
+    all["wire_share_in_large_writes"] = of.wire.large;
+  }
   if (report.engine == EngineKind::cuda) all["gpu"] = gpu_json(of);
   return all;
 }

@@ -16,10 +16,19 @@ std::string ranks_text(Problem const& problem) {
 }
 
 // What crosses between nodes, with all that goes along.
-std::string wire_text(CallBytes const& wire) {
-  if (wire.dispatch <= 0 && wire.combine <= 0) return "";
-  return fmt::format("between nodes: {:.1f} MB sent a rank in a dispatch, {:.1f} MB in a combine\n",
-                     wire.dispatch / 1e6, wire.combine / 1e6);
+std::string wire_text(WireUse const& wire) {
+  if (wire.writes <= 0) return "";
+  return fmt::format(
+      "between nodes: {:.1f} MB sent a rank in a dispatch, {:.1f} MB in a combine, in {:.0f} writes; {:.1f} % of "
+      "it "
+      "in writes of 128 KiB and more\n",
+      wire.bytes.dispatch / 1e6, wire.bytes.combine / 1e6, wire.writes, wire.large * 100);
+}
+
+std::string cpu_text(CpuUse const& cpu) {
+  if (cpu.dispatch_us <= 0) return "";
+  return fmt::format("processor time: {:.1f} ms a dispatch, {:.1f} ms a combine, all ranks together\n",
+                     cpu.dispatch_us / 1e3, cpu.combine_us / 1e3);
 }
 
 std::string throughput_row(PartTime const& time, std::string_view dtype, double bytes, double fraction) {
@@ -65,6 +74,7 @@ std::string throughput_table(Report const& report) {
   text += fmt::format("copy ceiling: {:.2f} GB/s a rank, read and written, all ranks at once ({})\n", copy.gbps,
                       copy.kind);
   text += wire_text(of.wire);
+  text += cpu_text(of.cpu);
   text += phases_text(of);
   text += fixed_text(of);
   if (layout.us.p50 > 0) text += fmt::format("layout alone: {:.1f} us\n", layout.us.p50);

@@ -29,11 +29,14 @@ enum class Part : std::uint8_t {
   heap_peak,
   wire_dispatch,  // bytes that this rank has sent to other nodes in a call
   wire_combine,
+  wire_writes,  // writes to other nodes in a dispatch and a combine
+  wire_large,   // of the bytes of both, those in writes of 128 KiB and more
 };
 inline constexpr std::array part_names{
-    "nothing",         "dispatch", "dispatch_send", "dispatch_receive", "combine",       "combine_send",
-    "combine_receive", "both",     "layout",        "empty_dispatch",   "empty_combine", "copy",
-    "stream_copy",     "pss",      "resident_peak", "heap_peak",        "wire_dispatch", "wire_combine"};
+    "nothing",         "dispatch",  "dispatch_send", "dispatch_receive", "combine",       "combine_send",
+    "combine_receive", "both",      "layout",        "empty_dispatch",   "empty_combine", "copy",
+    "stream_copy",     "pss",       "resident_peak", "heap_peak",        "wire_dispatch", "wire_combine",
+    "wire_writes",     "wire_large"};
 constexpr std::string_view name_of(Part part) noexcept {
   return part_names[static_cast<std::size_t>(part)];
 }
@@ -43,9 +46,10 @@ enum class Clock : std::uint8_t {
   device,  // CUDA: around the call, all ranks released together by a gate
   graph,   // CUDA: the same within a graph, by the GPU's clock
   phases,  // CUDA: each phase of a call by the GPU's clock, in the order of phase_names()
-  none,    // bytes instead of microseconds
+  cpu,     // what this rank's process took of the processors, in all its threads
+  none,    // bytes and numbers instead of microseconds
 };
-inline constexpr std::array clock_names{"host", "device", "graph", "phases", "none"};
+inline constexpr std::array clock_names{"host", "device", "graph", "phases", "cpu", "none"};
 constexpr std::string_view name_of(Clock clock) noexcept {
   return clock_names[static_cast<std::size_t>(clock)];
 }

@@ -1,3 +1,5 @@
+#include <time.h>
+
 #include <algorithm>
 #include <array>
 #include <iterator>
@@ -18,6 +20,13 @@
 namespace switchyard::cli {
 
 namespace {
+
+// Of all threads of this process.
+double process_cpu_us() {
+  timespec used{};
+  if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) != 0) return 0;
+  return static_cast<double>(used.tv_sec) * 1e6 + static_cast<double>(used.tv_nsec) / 1e3;
+}
 
 BufferOptions buffer_options(Case const& of) {
   BenchOptions const& options = of.options();
@@ -54,6 +63,7 @@ class Throughput final : public Workload {
   template <typename Work>
   void time(Part part, Samples& samples, Work&& work);
   double phases_us(Part part, Samples& samples);
+  void note_wire(WireCount const& before, WireCount const& between, Samples& samples);
   void spoil_next_result();
   [[nodiscard]] Dispatched fetch(Dispatched routed) const;
   void copy_on_gpu();
@@ -148,20 +158,35 @@ void Throughput::time(Part part, Samples& samples, Work&& work) {
     samples.of(Clock::device, part).push_back(phases_us(part, samples));
     return;
   }
+  double const cpu_begin = process_cpu_us();
   work();
   double const us = static_cast<double>(monotonic_ns() - begin) / 1e3;
   samples.of(Clock::host, part).push_back(us);
+  samples.of(Clock::cpu, part).push_back(process_cpu_us() - cpu_begin);
+}
+
+// All numbers of a part of the sample come from one call each.
+void Throughput::note_wire(WireCount const& before, WireCount const& between, Samples& samples) {
+  WireCount const after = wire_count(buffer_);
+  auto const note = [&](Part part, std::uint64_t count) {
+    samples.of(Clock::none, part).push_back(static_cast<double>(count));
+  };
+  note(Part::wire_dispatch, between.bytes - before.bytes);
+  note(Part::wire_combine, after.bytes - between.bytes);
+  note(Part::wire_writes, after.writes - before.writes);
+  std::uint64_t large = 0;
+  for (std::size_t size = 17; size < after.bytes_by_size.size(); ++size)
+    large += after.bytes_by_size[size] - before.bytes_by_size[size];
+  note(Part::wire_large, large);
 }
 
 void Throughput::iterate(Samples& samples) {
   Dispatched routed;
-  std::uint64_t const before = wire_count(buffer_).bytes;
+  WireCount const before = wire_count(buffer_);
   time(Part::dispatch, samples, [&] { routed = buffer_.dispatch(args_); });
-  std::uint64_t const between = wire_count(buffer_).bytes;
+  WireCount const between = wire_count(buffer_);
   time(Part::combine, samples, [&] { combine(routed); });
-  if (between == 0) return;  // the job has one node
-  samples.of(Clock::none, Part::wire_dispatch).push_back(static_cast<double>(between - before));
-  samples.of(Clock::none, Part::wire_combine).push_back(static_cast<double>(wire_count(buffer_).bytes - between));
+  if (between.writes > 0) note_wire(before, between, samples);  // otherwise the job has one node
 }
 
 void Throughput::iterate() {
@@ -205,7 +230,7 @@ std::optional<std::string> Throughput::find_mismatch() {
 }
 
 void Throughput::copy_on_gpu() {
-  auto const bytes = static_cast<std::size_t>(copy_bytes);
+  auto const bytes = static_cast<std::size_t>(copy_bytes(problem_.ranks));
   if (!gpu_copies_) gpu_copies_ = require_gpu_tools().allocate(2 * bytes);
   auto* const base = static_cast<std::byte*>(gpu_copies_.get());
   require_gpu_tools().copy_async(base + bytes, base, bytes, buffer_.cuda_stream());
@@ -222,7 +247,7 @@ void Throughput::measure_copy(std::optional<CopyCeiling>& copies, Samples& sampl
     samples.of(Clock::device, Part::copy).push_back(timer_->microseconds());
     return;
   }
-  if (!copies) copies.emplace(tools_.workers);
+  if (!copies) copies.emplace(copy_bytes(problem_.ranks), tools_.workers);
   time(Part::copy, samples, [&] { copies->copy(CopyKind::libc); });
   time(Part::stream_copy, samples, [&] { copies->copy(CopyKind::non_temporal); });
 }
@@ -245,7 +270,7 @@ void Throughput::iterate_empty(Samples& samples) {
 
 // Whether a call moves so little that most of it stays in the caches of the processor.
 bool Throughput::is_small() const {
-  return !memory_.on_gpu() && case_.moved().dispatch < static_cast<double>(copy_bytes_total);
+  return !memory_.on_gpu() && case_.moved().dispatch < static_cast<double>(copy_bytes_total(problem_.ranks));
 }
 
 void Throughput::measure(Samples& samples) {

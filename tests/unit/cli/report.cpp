@@ -110,15 +110,38 @@ TEST(Report, OverNodesSaysHowMuchCrossedBetweenThem) {
   std::vector<Samples> samples(3);
   samples[0].of(Clock::none, Part::wire_dispatch) = {3'000'000, 6'000'000};
   samples[2].of(Clock::none, Part::wire_combine) = {1'500'000};
+  samples[0].of(Clock::none, Part::wire_writes) = {20, 40};
+  samples[2].of(Clock::none, Part::wire_large) = {3'000'000};
   Report report{.options = options};
   report.cases.push_back(make_case_report(of, samples));
   auto const json = to_json(report);
   EXPECT_EQ(json["nodes"], 2);
   EXPECT_EQ(json["wire_bytes_per_rank"]["dispatch"], 1'500'000);
   EXPECT_EQ(json["wire_bytes_per_rank"]["combine"], 500'000);
+  EXPECT_EQ(json["wire_writes_per_rank"], 10);
+  EXPECT_EQ(json["wire_share_in_large_writes"], 0.5);
   EXPECT_THAT(headline(report), HasSubstr("3 ranks on 2 nodes x 1 worker, "));
   EXPECT_THAT(to_table(report),
-              HasSubstr("between nodes: 1.5 MB sent a rank in a dispatch, 0.5 MB in a combine\n"));
+              HasSubstr("between nodes: 1.5 MB sent a rank in a dispatch, 0.5 MB in a combine, in 10 writes; "
+                        "50.0 % of it in writes of 128 KiB and more\n"));
+}
+
+TEST(Report, OfTheCpuEngineSaysWhatAllRanksTookOfProcessors) {
+  BenchOptions options;
+  options.problem = {.ranks = 2, .tokens = 8, .hidden = 128, .experts = 6};
+  Case const of(
+      options, [](Problem const& problem) { return make_routing(problem, RoutingKind::uniform); }, 8);
+  std::vector<Samples> samples(2);
+  samples[0].of(Clock::cpu, Part::dispatch) = {1000, 5000, 2000};
+  samples[1].of(Clock::cpu, Part::dispatch) = {2000, 9000, 2500};
+  samples[0].of(Clock::cpu, Part::combine) = {500, 500, 500};
+  samples[1].of(Clock::cpu, Part::combine) = {500, 700, 0};
+  Report report{.options = options};
+  report.cases.push_back(make_case_report(of, samples));
+  EXPECT_EQ(to_json(report)["cpu_us_all_ranks"]["dispatch"], 4500);
+  EXPECT_EQ(to_json(report)["cpu_us_all_ranks"]["combine"], 1000);
+  EXPECT_THAT(to_table(report),
+              HasSubstr("processor time: 4.5 ms a dispatch, 1.0 ms a combine, all ranks together\n"));
 }
 
 TEST(Report, OnOneNodeSaysNothingOfOthers) {
@@ -127,6 +150,7 @@ TEST(Report, OnOneNodeSaysNothingOfOthers) {
   EXPECT_FALSE(to_json(report).contains("wire_bytes_per_rank"));
   EXPECT_EQ(headline(report).find("node"), std::string::npos);
   EXPECT_EQ(to_table(report).find("between nodes"), std::string::npos);
+  EXPECT_EQ(to_table(report).find("processor time"), std::string::npos);
 }
 
 TEST(Gather, CountsWhoBringsTheSame) {
