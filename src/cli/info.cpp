@@ -1,6 +1,6 @@
 #include "cli/info.hpp"
 
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -122,6 +122,16 @@ libfabric::Report fabric() {
   }
 }
 
+Offer between_nodes(libfabric::Report const& found) {
+  std::vector<std::string> used;
+  for (libfabric::Nic const& nic : found.nics)
+    if (nic.why_not.empty()) used.push_back(fmt::format("{} on {}", nic.provider, nic.name));
+  if (!used.empty())
+    return {"libfabric", true, fmt::format("between nodes (CPU engine): {}", fmt::join(used, ", "))};
+  return {"libfabric", false,
+          fmt::format("between nodes: {}", found.why_none.empty() ? "no NIC reaches other nodes" : found.why_none)};
+}
+
 struct Info {
   Machine machine;
   Topology topology;
@@ -136,10 +146,11 @@ Info collect() {
   Info info{.machine = describe_machine(),
             .topology = read_topology(),
             .engines = {{"cpu", true, "SIMD target " + cpu::simd_target()}, cuda_engine()},
-            .transports = {memfd(), {"scale-out", false, "not built: this version runs on one node"}},
+            .transports = {memfd()},
             .fabric = fabric(),
             .memory = {},
             .settings = {}};
+  info.transports.push_back(between_nodes(info.fabric));
   info.memory = gpu_memory();
   info.memory.insert(info.memory.begin(), {huge_pages(), numa_binding(info.topology)});
   for (SettingInfo const& setting : config_table()) info.settings.push_back(state_of(setting));
