@@ -83,6 +83,8 @@ def contradiction(args):
         return f"{'--rate' if args.rate else args.others}: expected --nodes 2, seen one node"
     if args.others == "parts" and args.others_only:
         return "--others-only: expected others, seen parts, which are Switchyard's"
+    if args.others == "parts" and args.mode == "latency":
+        return "--mode latency: there is one for mpi only"
     if args.ranks < 1 or args.ranks % args.nodes:
         return f"--ranks: expected a multiple of the {args.nodes} nodes, seen {args.ranks}"
     if args.setting and args.setting not in settings_of(args.nodes):
@@ -132,6 +134,9 @@ class Job:
         seen = self.place.switchyard(self.problem(self.iterations))
         if self.args.mode == "latency":
             seen = as_parts(seen)
+        return self.checked(seen)
+
+    def checked(self, seen):
         if seen["tokens"] != self.tokens:
             sys.exit(f"switchyard bench ran {seen['tokens']} tokens a rank, not {self.tokens}: ask for fewer")
         return seen
@@ -163,7 +168,7 @@ class Job:
                 seen["raw"] = self.run_raw()
                 totals.append(f"raw {raw_text(seen['raw']['sizes'][0], self.args.mode)}")
             if self.wants_one_node():
-                seen["one_node"] = self.place.one_node(self.problem(self.iterations))
+                seen["one_node"] = self.checked(self.place.one_node(self.problem(self.iterations)))
                 totals.append(f"on one node {total_us(seen['one_node']) / 1000:.2f} ms")
             rounds.append(seen)
             say(f"{self.tokens} tokens, round {number} of {self.args.rounds}: {', '.join(totals)}")
@@ -183,6 +188,8 @@ def as_parts(seen):
 
 def tokens_that_fit(args, tokens):
     """Halves the tokens until the others' arrays fit: x, result, packed rows, received rows."""
+    if not args.others:
+        return tokens
     available = next(int(line.split()[1]) * 1024 for line in open("/proc/meminfo") if line.startswith("MemAvailable"))
     copies = min(args.ranks, args.top_k) * (2 if "gloo" in args.others else 1)  # f32 terms
     while args.ranks * tokens * args.hidden * 2 * (2 + 2 * copies) > 0.8 * available and tokens > 1:

@@ -9,6 +9,7 @@
 #include "base/check.hpp"
 #include "bootstrap/environment.hpp"
 #include "cli/bench/case.hpp"
+#include "cli/bench/copy_ceiling.hpp"
 #include "cli/bench/gather.hpp"
 #include "cli/bench/rank.hpp"
 #include "cli/bench/result_file.hpp"
@@ -79,7 +80,7 @@ std::vector<Case> make_cases(BenchOptions const& options, Router const& route, s
   for (std::int64_t const wanted : counts) {
     Problem problem = options.problem;
     problem.tokens = wanted;
-    std::int64_t const tokens = tokens_that_fit(problem, route, available);
+    std::int64_t const tokens = tokens_that_fit(problem, route, available, copy_bytes_total(options.on_machine));
     if (speaks && tokens != wanted) {
       say("{} tokens a rank do not fit into the {} MiB of memory that are available: {} tokens", wanted,
           available >> 20, tokens);
@@ -93,10 +94,10 @@ int run_forked(BenchOptions options, Router const& route) {
   validate_forked(options);
   LaunchOptions const launch{.ranks = options.problem.ranks, .nodes = std::max(1, options.nodes)};
   if (launch.nodes > 1) options.problem.node_by_rank = divide_into_nodes(launch.ranks, launch.nodes);
+  options.on_machine = launch.ranks;
   auto const cases = make_cases(options, route, available_memory(), true);
-  return run_local_ranks(launch, [&](RankContext const& context) {
-    return run_rank(cases, connect(context), {.barrier = context.barrier, .on_machine = launch.ranks});
-  });
+  return run_local_ranks(
+      launch, [&](RankContext const& context) { return run_rank(cases, connect(context), context.barrier); });
 }
 
 int run_as_rank(BenchOptions options, Router const& route) {
@@ -104,10 +105,10 @@ int run_as_rank(BenchOptions options, Router const& route) {
   options.problem.ranks = communicator.size();
   if (communicator.num_nodes() > 1) options.problem.node_by_rank = communicator.node_by_rank();
   // Ranks of one machine share its memory, whatever nodes they play to be on.
-  int const on_machine = count_same(communicator, machine_id());
-  std::int64_t const available = gather_min(communicator, available_memory() / on_machine) * communicator.size();
-  return run_rank(make_cases(options, route, available, communicator.rank() == 0), communicator,
-                  {.on_machine = on_machine});
+  options.on_machine = count_same(communicator, machine_id());
+  std::int64_t const available =
+      gather_min(communicator, available_memory() / options.on_machine) * communicator.size();
+  return run_rank(make_cases(options, route, available, communicator.rank() == 0), communicator, nullptr);
 }
 
 }  // namespace

@@ -8,14 +8,17 @@
 
 namespace switchyard::cli {
 
-// What a rank copies at a time: far more than caches hold, and what all ranks have fits into memory.
-constexpr std::int64_t copy_bytes(int ranks) {
-  return std::min(std::int64_t{64} << 20, (std::int64_t{2} << 30) / ranks);
+// What a rank copies at a time: far more than caches hold, and what all ranks of a machine have fits into its
+// memory.
+constexpr std::int64_t copy_bytes(int on_machine) {
+  return std::min(std::int64_t{64} << 20, (std::int64_t{2} << 30) / on_machine);
 }
 // Source and target of one rank.
-constexpr std::int64_t copy_bytes_total(int ranks) {
-  return 2 * copy_bytes(ranks);
+constexpr std::int64_t copy_bytes_total(int on_machine) {
+  return 2 * copy_bytes(on_machine);
 }
+// Inside a GPU.
+inline constexpr std::int64_t gpu_copy_bytes = copy_bytes(1);
 
 enum class CopyKind : std::uint8_t { libc, non_temporal };
 

@@ -38,13 +38,14 @@ std::size_t heap_bytes_for(Problem const& problem, std::vector<Traffic> const& t
   return static_cast<std::size_t>(most + most / 4 + could_arrive + 64 * mib);
 }
 
-std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::int64_t available) {
+std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::int64_t available,
+                             std::int64_t copy_buffers) {
   Problem sample = problem;
   sample.tokens = std::clamp(problem.tokens, std::int64_t{1}, sample_tokens);
   std::int64_t sampled = 0;
   for (Traffic const& traffic : count_traffic(sample, route(sample)))
     sampled += footprint_of(sample, traffic).total();
-  std::int64_t const fixed = problem.ranks * (rank_overhead + copy_bytes_total(problem.ranks));
+  std::int64_t const fixed = problem.ranks * (rank_overhead + copy_buffers);
   auto const per_token = static_cast<double>(sampled) / static_cast<double>(sample.tokens);
   // A part stays free: other processes live too.
   double const usable = static_cast<double>(available) * 0.85 - static_cast<double>(fixed);

@@ -30,6 +30,7 @@ std::size_t heap_bytes_for(Problem const& problem, std::vector<Traffic> const& t
 // The largest number of tokens a rank, up to problem.tokens, for which all ranks together need no more than
 // `available` bytes. Throws OutOfMemory when not even one fits. `route` makes the routing of a problem.
 using Router = std::function<RoutingTable(Problem const&)>;
-std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::int64_t available);
+std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::int64_t available,
+                             std::int64_t copy_buffers);
 
 }  // namespace switchyard::cli

@@ -100,6 +100,7 @@ struct BenchOptions {
   Problem problem{};
   bool ranks_given = false;  // rather than the default
   int nodes = 0;             // as given; 0: they are not
+  int on_machine = 1;        // ranks of this machine, which share its cores and memory; found at the start
   Mode mode = Mode::throughput;
   RoutingKind routing = RoutingKind::uniform;
   std::string routing_file;

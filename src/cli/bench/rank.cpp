@@ -18,7 +18,7 @@ namespace {
 
 class Rank {
  public:
-  Rank(std::vector<Case> const& cases, Communicator const& communicator, RankPlace const& place);
+  Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier);
   int run();
 
  private:
@@ -35,16 +35,16 @@ class Rank {
   RankTools tools_;
 };
 
-Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, RankPlace const& place)
+Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier)
     : cases_(cases),
       options_(cases.front().options()),
       report_{.options = options_, .machine = describe_machine()},
       tools_{.communicator = communicator,
-             .start_line = {communicator, place.barrier, options_.timeout()},
+             .start_line = {communicator, barrier, options_.timeout()},
              // Rows of the low-latency mode come one after another, so that there is something to see.
              .progress = {communicator.rank() == 0 && !is_latency(), options_.warmup + options_.iterations + 2}} {
   report_.workers = tools_.workers =
-      options_.workers > 0 ? options_.workers : std::max(1, report_.machine.cores / place.on_machine);
+      options_.workers > 0 ? options_.workers : std::max(1, report_.machine.cores / options_.on_machine);
   // What is run, which may be less than was asked for.
   report_.options.token_counts.clear();
   for (Case const& of : cases) report_.options.token_counts.push_back(of.problem().tokens);
@@ -105,8 +105,8 @@ void Rank::trace(Workload& workload) {
 
 }  // namespace
 
-int run_rank(std::vector<Case> const& cases, Communicator const& communicator, RankPlace const& place) {
-  return Rank(cases, communicator, place).run();
+int run_rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier) {
+  return Rank(cases, communicator, barrier).run();
 }
 
 }  // namespace switchyard::cli

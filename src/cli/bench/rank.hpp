@@ -9,14 +9,8 @@
 
 namespace switchyard::cli {
 
-// Where a rank runs.
-struct RankPlace {
-  SharedBarrier* barrier = nullptr;  // null where there is none in memory that all ranks share
-  int on_machine = 1;                // ranks of this machine, which share its cores
-};
-
 // Collective. Rank 0 prints the results. Returns the exit status of the rank: 1 when a check found a mismatch.
-// `cases` share their options.
-int run_rank(std::vector<Case> const& cases, Communicator const& communicator, RankPlace const& place);
+// `cases` share their options. `barrier`: null where there is none in memory that all ranks share.
+int run_rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier);
 
 }  // namespace switchyard::cli

@@ -11,20 +11,23 @@ namespace switchyard::cli {
 
 namespace {
 
-double bytes_of(CallBytes const& bytes, Part part, int ranks) {
+double bytes_of(CallBytes const& bytes, Part part, std::int64_t copied) {
   switch (part) {
     case Part::dispatch: return bytes.dispatch;
     case Part::combine: return bytes.combine;
     case Part::both: return bytes.dispatch + bytes.combine;
     case Part::copy:
-    case Part::stream_copy: return static_cast<double>(copy_bytes_total(ranks));
+    case Part::stream_copy: return static_cast<double>(copied);
     default: return 0;
   }
 }
 
-std::vector<PartTime> times_of(CallBytes const& sent, std::vector<Samples> const& samples) {
+std::vector<PartTime> times_of(Case const& of, std::vector<Samples> const& samples) {
   std::vector<PartTime> times;
+  CallBytes const sent = of.sent();
   for (Clock const clock : {Clock::host, Clock::device, Clock::graph}) {
+    std::int64_t const copied =
+        clock == Clock::host ? copy_bytes_total(of.options().on_machine) : 2 * gpu_copy_bytes;
     for (std::size_t at = 0; at < part_names.size(); ++at) {
       auto const part = static_cast<Part>(at);
       std::vector<std::vector<double>> rows;
@@ -32,7 +35,7 @@ std::vector<PartTime> times_of(CallBytes const& sent, std::vector<Samples> const
       auto const slowest = max_over_ranks(rows);
       if (slowest.empty()) continue;
       PartTime time{.clock = clock, .part = part, .us = summarise(slowest)};
-      if (time.us.p50 > 0) time.gbps = bytes_of(sent, part, static_cast<int>(samples.size())) / time.us.p50 / 1e3;
+      if (time.us.p50 > 0) time.gbps = bytes_of(sent, part, copied) / time.us.p50 / 1e3;
       times.push_back(time);
     }
   }
@@ -106,7 +109,7 @@ CaseReport make_case_report(Case const& of, std::vector<Samples> const& samples)
   return {.problem = of.problem(),
           .max_tokens = of.max_tokens(),
           .sent = of.sent(),
-          .times = times_of(of.sent(), samples),
+          .times = times_of(of, samples),
           .moved = of.moved(),
           .cpu = {.dispatch_us = cpu_us(samples, Part::dispatch), .combine_us = cpu_us(samples, Part::combine)},
           .phases = phases_of(samples),

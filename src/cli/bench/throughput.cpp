@@ -230,7 +230,7 @@ std::optional<std::string> Throughput::find_mismatch() {
 }
 
 void Throughput::copy_on_gpu() {
-  auto const bytes = static_cast<std::size_t>(copy_bytes(problem_.ranks));
+  auto const bytes = static_cast<std::size_t>(gpu_copy_bytes);
   if (!gpu_copies_) gpu_copies_ = require_gpu_tools().allocate(2 * bytes);
   auto* const base = static_cast<std::byte*>(gpu_copies_.get());
   require_gpu_tools().copy_async(base + bytes, base, bytes, buffer_.cuda_stream());
@@ -247,7 +247,7 @@ void Throughput::measure_copy(std::optional<CopyCeiling>& copies, Samples& sampl
     samples.of(Clock::device, Part::copy).push_back(timer_->microseconds());
     return;
   }
-  if (!copies) copies.emplace(copy_bytes(problem_.ranks), tools_.workers);
+  if (!copies) copies.emplace(copy_bytes(case_.options().on_machine), tools_.workers);
   time(Part::copy, samples, [&] { copies->copy(CopyKind::libc); });
   time(Part::stream_copy, samples, [&] { copies->copy(CopyKind::non_temporal); });
 }
@@ -270,7 +270,8 @@ void Throughput::iterate_empty(Samples& samples) {
 
 // Whether a call moves so little that most of it stays in the caches of the processor.
 bool Throughput::is_small() const {
-  return !memory_.on_gpu() && case_.moved().dispatch < static_cast<double>(copy_bytes_total(problem_.ranks));
+  return !memory_.on_gpu() &&
+         case_.moved().dispatch < static_cast<double>(copy_bytes_total(case_.options().on_machine));
 }
 
 void Throughput::measure(Samples& samples) {
