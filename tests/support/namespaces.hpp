@@ -5,23 +5,36 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 
 namespace switchyard::test {
 
 class Namespaces {
  public:
-  explicit Namespaces(int nodes) : nodes_(nodes) {
+  // Each node reaches the others over each of its NICs: over eth0 by default, and over eth1 what lies behind eth1.
+  explicit Namespaces(int nodes, int nics = 1) : nodes_(nodes) {
     static int count = 0;
     // Names of interfaces have 15 characters at most.
     prefix_ = "sy" + std::to_string(getpid() % 1000000) + "-" + std::to_string(count++);
     try {
       must("ip netns add " + prefix_);
       must("ip netns exec " + prefix_ + " sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'");
-      for (int node = 0; node < nodes; ++node) add(node);
+      for (int node = 0; node < nodes; ++node) {
+        must("ip netns add " + name(node));
+        must("ip -n " + name(node) + " link set lo up");
+        for (int nic = 0; nic < nics; ++nic) add(node, nic);
+        must("ip -n " + name(node) + " route add default via " + subnet(node) + ".1");
+      }
+      for (int node = 0; node < nodes; ++node)
+        for (int nic = 0; nic < nics; ++nic) await_link(node, nic);
     } catch (...) {
       remove();
       throw;
@@ -70,6 +83,16 @@ class Namespaces {
     nft("add rule ip loss forward numgen random mod 100 '<' " + std::to_string(percent) + " drop");
   }
 
+  // Bytes that a node has sent through a NIC so far.
+  [[nodiscard]] std::uint64_t sent(int node, int nic) const {
+    std::string const counter = "/sys/class/net/" + port(node, nic) + "/statistics/rx_bytes";
+    std::unique_ptr<FILE, int (*)(FILE*)> const pipe(
+        popen(("ip netns exec " + prefix_ + " cat " + counter).c_str(), "re"), pclose);
+    unsigned long long bytes = 0;
+    if (!pipe || std::fscanf(pipe.get(), "%llu", &bytes) != 1) throw std::runtime_error("cannot read " + counter);
+    return bytes;
+  }
+
   // What is under way is lost, and comes again when the link is up.
   void set_link(int node, bool up) const {
     must("ip -n " + prefix_ + " link set v" + std::to_string(node) + (up ? " up" : " down"));
@@ -78,7 +101,11 @@ class Namespaces {
  private:
   [[nodiscard]] std::string name(int node) const { return prefix_ + "n" + std::to_string(node); }
 
-  static std::string subnet(int node) { return "10.199." + std::to_string(node); }
+  static std::string network(int nic) { return "10." + std::to_string(199 + nic) + "."; }
+  static std::string subnet(int node, int nic = 0) { return network(nic) + std::to_string(node); }
+  static std::string port(int node, int nic) {
+    return "v" + std::to_string(node) + (nic == 0 ? "" : "-" + std::to_string(nic));
+  }
 
   void remove() const {
     for (int node = 0; node < nodes_; ++node) run("ip netns del " + name(node));
@@ -93,17 +120,28 @@ class Namespaces {
   // One command at a time: kernels without concatenations refuse several at once.
   void nft(std::string_view command) const { must("ip netns exec " + prefix_ + " nft " + std::string(command)); }
 
-  void add(int node) const {
+  void add(int node, int nic) const {
     std::string const inside = "ip -n " + name(node) + " ";
-    std::string const outer = "v" + std::to_string(node);
-    must("ip netns add " + name(node));
-    must("ip -n " + prefix_ + " link add " + outer + " type veth peer name eth0 netns " + name(node));
-    must("ip -n " + prefix_ + " addr add " + subnet(node) + ".1/24 dev " + outer);
+    std::string const outer = port(node, nic);
+    std::string const inner = "eth" + std::to_string(nic);
+    std::string const router = subnet(node, nic) + ".1";
+    must("ip -n " + prefix_ + " link add " + outer + " type veth peer name " + inner + " netns " + name(node));
+    must("ip -n " + prefix_ + " addr add " + router + "/24 dev " + outer);
     must("ip -n " + prefix_ + " link set " + outer + " up");
-    must(inside + "addr add " + address(node) + "/24 dev eth0");
-    must(inside + "link set eth0 up");
-    must(inside + "link set lo up");
-    must(inside + "route add default via " + subnet(node) + ".1");
+    must(inside + "addr add " + subnet(node, nic) + ".2/24 dev " + inner);
+    must(inside + "link set " + inner + " up");
+    if (nic > 0) must(inside + "route add " + network(nic) + "0.0/16 via " + router + " dev " + inner);
+  }
+
+  // The kernel takes up to a second to see that both ends of a link are up; libfabric passes over it until then.
+  void await_link(int node, int nic) const {
+    std::string const up =
+        "ip -n " + name(node) + " -o link show eth" + std::to_string(nic) + " | grep -q 'state UP'";
+    for (int tries = 0; tries < 500; ++tries) {
+      if (run(up)) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds{10});
+    }
+    throw std::runtime_error("a link does not come up: " + up);
   }
 
   int nodes_;
