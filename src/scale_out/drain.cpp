@@ -57,11 +57,12 @@ std::vector<std::uint64_t> Port::State::exchange_counts() {
   return counts;
 }
 
-// The first neighbour to or from which anything is under way.
+// The first neighbour to or from which anything is under way. More than expected may have come: a farewell of one
+// whose drain has ended, and whose reset has failed then.
 std::optional<int> Port::State::first_open(std::vector<std::uint64_t> const& expected) const {
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
     std::uint64_t const arrived = with(neighbour).arrived;
-    if (arrived != expected[static_cast<std::size_t>(neighbour)]) return neighbour;
+    if (arrived < expected[static_cast<std::size_t>(neighbour)]) return neighbour;
     for (int channel = 0; channel < num_channels; ++channel)
       if (wires_->open(neighbour, static_cast<Channel>(channel)) > 0) return neighbour;
   }
@@ -108,11 +109,21 @@ void Port::State::give_back_all() {
   }
 }
 
-// To those that it has to do with, since the first write to a neighbour makes a connection, which takes two.
+// Whether this rank knows of a failure. That a write to a port that has ended fails is none.
+bool Port::State::knows_of_failure() const {
+  if (failed_ || !error_) return failed_;
+  auto const peer = std::ranges::find(members_, error_->peer(), &Member::rank);
+  return peer == members_.end() || !with(static_cast<int>(peer - members_.begin())).has_ended;
+}
+
+// To those that it has to do with, since the first write to a neighbour makes a connection, which takes two. Those
+// that it has given up may not have given it up.
 void Port::State::say_farewell() {
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
-    bool const strange = with(neighbour).arrived + wires_->posted_to(neighbour) == 0;
-    if (!strange && !is_gone(neighbour)) wires_->post({.channel = Channel::farewell, .neighbour = neighbour});
+    With const& one = with(neighbour);
+    bool const strange = one.arrived + wires_->posted_to(neighbour) == 0;
+    if (!strange && !is_lost(neighbour) && one.broken.empty())
+      wires_->post({.channel = Channel::farewell, .neighbour = neighbour});
   }
 }
 
@@ -134,7 +145,7 @@ void Port::State::leave() noexcept {
         if (needs(neighbour) || (!words.expired() && has_words_for(neighbour))) return true;
       return false;
     };
-    while (!failed_ && !error_ && std::uncaught_exceptions() == 0 && waits()) {
+    while (!knows_of_failure() && std::uncaught_exceptions() == 0 && waits()) {
       if (deadline.expired() || interrupted()) return;
       if (!take_events()) std::this_thread::yield();
       give_back_all();

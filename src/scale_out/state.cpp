@@ -314,6 +314,7 @@ void Port::State::put_notice(int neighbour, int place, Notice const& notice) {
 }
 
 void Port::State::say(Notice const& notice) {
+  if (draining_) return;  // a reset that has failed: nothing new may be under way, and the others' fails, too
   bool const is_failure = notice.kind == Notice::Kind::failed;
   failed_ = failed_ || is_failure;
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {

@@ -126,6 +126,7 @@ class Port::State {
   [[nodiscard]] bool has_words_for(int neighbour) const;
   [[nodiscard]] bool is_gone(int neighbour) const;
   void give_back_all();
+  [[nodiscard]] bool knows_of_failure() const;
   void say_farewell();
 
   std::shared_ptr<Job> job_;

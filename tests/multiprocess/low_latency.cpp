@@ -167,6 +167,41 @@ TEST_P(LowLatencyKill, SurvivorsThrow) {
   });
 }
 
+// Nobody waits for a rank that is masked by hand, or minds that it goes: late peers are not masked here.
+TEST_P(LowLatencyProcesses, AMaskedRankDies) {
+  static constexpr int victim = low_latency_ranks - 1;
+  SlotProblem const p = make_slot_problem(process_case(GetParam()));
+  Shared<Board> const board;
+  Processes processes(low_latency_ranks, [&](Communicator& communicator) {
+    std::unique_ptr<RankMemory> const memory = slot_engine().memory(communicator.rank());
+    communicator.barrier();
+    SlotRank rank{p.the, communicator, *memory};
+    LowLatencyBuffer buffer(communicator, rank.options());
+    slot_round_trip(p, rank, buffer);
+    communicator.barrier();
+    if (rank.rank() != victim) buffer.mask(victim);
+    ++board->ready;
+    check(wait_until([&] { return board->ready == low_latency_ranks; }), "the others hang");
+    if (rank.rank() == victim) die();
+    auto const apart = [](int a, int b) { return a == victim || b == victim; };
+    for (int i = 0; i < 20; ++i) {
+      Peers peers;
+      for (int peer = 0; peer < low_latency_ranks; ++peer) {
+        bool const lost = are_apart(played_nodes(low_latency_ranks), apart, rank.rank(), peer);
+        Presence const of_lost = peer == victim || i > 0 ? Presence::gone : Presence::unsure;
+        peers.push_back(lost ? of_lost : Presence::here);
+      }
+      SlotTrip trip(p, rank, buffer);
+      trip.expect(peers);
+      trip.dispatch(i % 2 == 1);
+      trip.combine(i % 2 == 1);
+      trip.release();
+    }
+    end_together(*board);
+  });
+  expect_survivors(processes.wait(), victim, SIGKILL, text("victim ", victim, " ", p.the));
+}
+
 INSTANTIATE_TEST_SUITE_P(Layouts, LowLatencyProcesses,
                          testing::Values(SlotLayout::expert_major, SlotLayout::rank_major),
                          [](auto const& one) { return std::string(name_of(one.param)); });

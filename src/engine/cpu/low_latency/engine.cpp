@@ -48,6 +48,11 @@ bool LowLatency::is_at_rest(int frame) const noexcept {
   return latest.received && latest.combine_received;
 }
 
+void LowLatency::mask(int peer, bool masked) {
+  credits_->mask(peer, masked);
+  if (over_nodes_ && !masked) over_nodes_->unmask(peer);
+}
+
 std::vector<bool> LowLatency::masked() {
   std::vector<bool> result;
   for (int peer = 0; peer < slots_.num_ranks(); ++peer) {

@@ -85,7 +85,7 @@ class LowLatency {
   void send_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
   void receive_combine(FrameUse const& use, LowLatencyCombineArgs const& args, int workers);
 
-  void mask(int peer, bool masked) { credits_->mask(peer, masked); }
+  void mask(int peer, bool masked);
   // [R]; also notices which peers have masked this rank.
   std::vector<bool> masked();
 

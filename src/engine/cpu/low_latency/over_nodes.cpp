@@ -45,7 +45,7 @@ LocalRankMask OverNodes::masked_on(int node) const {
 }
 
 void OverNodes::turn() {
-  rails_.turn(tolerant_);
+  rails_.turn([this](int neighbour) { return tolerant_ || engine_.masked(rails_.member(neighbour).rank); });
   note_given_up();
   for (int neighbour = 0; neighbour < rails_.num_neighbours(); ++neighbour)
     static_cast<void>(rails_.take(neighbour, [&](Bytes chunk) { return use(neighbour, chunk); }));

@@ -34,6 +34,10 @@ class OverNodes {
   OverNodes(OverNodes const&) = delete;
   OverNodes& operator=(OverNodes const&) = delete;
 
+  // A rank whose mask was taken off: a new one is said anew.
+  void unmask(int rank) {
+    if (int const neighbour = rails_.number_of(rank); neighbour >= 0) rails_.begin_with(neighbour);
+  }
   // Every half of a call, first of all.
   void begin_half() { rails_.begin_half(); }
   // The halves of this rank's calls. The frame is that of the call already.
@@ -181,7 +185,7 @@ class OverNodes {
 
   // over_nodes_serve.cpp
   bool take_asks(std::size_t source, Header const& header, Bytes chunk);
-  void refuse_sums(std::size_t source, Header const& header);
+  [[nodiscard]] bool refuse_sums(std::size_t source, Header const& header);
   void serve();
   [[nodiscard]] bool outputs_ready(int frame, FrameUse const& use);
   void reply(int frame, std::size_t source);

@@ -96,7 +96,6 @@ void OverNodes::pack(FrameUse const& use, std::size_t way, LowLatencyDispatchArg
   Header header = header_of(Kind::rows, use);
   header.masked = masked_on(on.node);
   if (!to.open) return say_masked(on.neighbour, header);
-  rails_.begin_with(on.neighbour);
   header.stream = to.tokens.counts.tokens;
   scale_out::NodeExperts const& there = experts_of(on.node);
   scale_out::DispatchStream const stream{
@@ -113,7 +112,7 @@ void OverNodes::pack(FrameUse const& use, std::size_t way, LowLatencyDispatchArg
 // and what it was sent before says nothing then.
 void OverNodes::say_masked(int neighbour, Header header) {
   header.bytes = sizeof(Header);
-  if (rails_.given_up(neighbour)) return;
+  if (rails_.given_up(neighbour) || rails_.is_lost(neighbour)) return;
   rails_.send_instead(neighbour, [&](std::span<std::byte> memory) {
     scale_out::store(memory.data(), header);
     return sizeof(Header);

@@ -18,10 +18,7 @@ bool OverNodes::take_asks(std::size_t source, Header const& header, Bytes chunk)
   if (header.combine + std::uint64_t{1} < call.combines || call.combine_received) return true;
   bool const known = from.epoch == header.epoch && from.arrived;
   if (!known && !call.received) return false;
-  if (!known || engine_.masked(rank)) {
-    refuse_sums(source, header);
-    return true;
-  }
+  if (!known || engine_.masked(rank)) return refuse_sums(source, header);
   if (header.digest != call.combine_digest) refuse_digest(rank, "low_latency/combine", "layout, dtype and coding");
   if (from.combine != header.combine) {
     from.combine = header.combine;
@@ -43,14 +40,15 @@ bool OverNodes::take_asks(std::size_t source, Header const& header, Bytes chunk)
   return true;
 }
 
-// The source will do without this node. It waits for nothing else from this rank.
-void OverNodes::refuse_sums(std::size_t source, Header const& header) {
+// The source will do without this node. It waits for nothing else from this rank. False: there is no room, so that
+// it is to be said later.
+bool OverNodes::refuse_sums(std::size_t source, Header const& header) {
   Header answer = header;
   answer.kind = Kind::sums;
   answer.masked = everybody();
   answer.bytes = sizeof(Header);
   answer.stream = answer.first = answer.count = 0;
-  rails_.send_if_room(rails_.served()[source].neighbour, [&](std::span<std::byte> memory) {
+  return rails_.send_if_room(rails_.served()[source].neighbour, [&](std::span<std::byte> memory) {
     scale_out::store(memory.data(), answer);
     return sizeof(Header);
   });

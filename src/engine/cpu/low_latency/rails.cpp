@@ -60,11 +60,11 @@ int Rails::word_under_way() {
   return -1;
 }
 
-void Rails::turn(bool tolerant) {
+void Rails::turn(std::function<bool(int)> const& may_do_without) {
   if (failure_ && half_ >= failed_half_)
     throw_error(failure_->code(), failure_->what(),
                 {.rank = failure_->rank(), .peer = failure_->peer(), .phase = failure_->phase()});
-  poll(tolerant);
+  poll(may_do_without);
   keep_room_for_words();
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
     while (auto const chunk = port_.next_chunk(neighbour)) {
@@ -79,12 +79,12 @@ void Rails::turn(bool tolerant) {
   while (auto const notice = port_.heard()) take_notice(*notice);
 }
 
-void Rails::poll(bool tolerant) {
+void Rails::poll(std::function<bool(int)> const& may_do_without) {
   try {
     port_.poll();
   } catch (PeerLost const& lost) {
     int const neighbour = number_of(lost.peer());
-    if (!tolerant || neighbour < 0) throw;
+    if (neighbour < 0 || !may_do_without(neighbour)) throw;
     give_up(neighbour);
   }
 }
@@ -92,9 +92,10 @@ void Rails::poll(bool tolerant) {
 void Rails::post_kept(int neighbour) {
   auto& kept = kept_[static_cast<std::size_t>(neighbour)];
   while (!kept.empty()) {
-    auto const room = port_.room_for(neighbour);
-    if (!room) return;
     Kept const& first = kept.front();
+    auto room = first.is_word ? room_for_word(neighbour) : std::nullopt;
+    if (!room) room = port_.room_for(neighbour);
+    if (!room) return;
     std::memcpy(room->memory.data(), first.bytes.data(), first.bytes.size());
     port_.send(*room, first.bytes.size());
     first.leaving->rooms.push_back(*room);
@@ -122,6 +123,7 @@ void Rails::forget_behind_first_word(int neighbour) {
 }
 
 void Rails::take_notice(scale_out::Notice const& notice) {
+  if (notice.from >= 0 && given_up(notice.from)) return;  // its node costs its tokens, and nothing else
   if (notice.kind == scale_out::Notice::Kind::failed) {
     others_know_ = true;
     ErrorFacts const facts{.rank = notice.rank, .peer = notice.peer, .phase = notice.phase};

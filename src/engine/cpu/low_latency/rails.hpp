@@ -6,10 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/deadline.hpp"
@@ -40,7 +42,7 @@ class Rails {
   [[nodiscard]] int number_of(int rank) const noexcept { return port_.number_of(rank); }
   [[nodiscard]] std::size_t slot_bytes() const noexcept { return port_.sizes().slot_bytes; }
 
-  // A neighbour that is not masked.
+  // A neighbour that is not masked any more.
   void begin_with(int neighbour) { words_[static_cast<std::size_t>(neighbour)] = {}; }
   // Sends what `write(memory)` writes, which returns its bytes.
   template <typename Write>
@@ -74,12 +76,10 @@ class Rails {
     forget_behind_first_word(neighbour);
     auto const leaving = std::make_shared<Leaving>();
     auto& kept = kept_[static_cast<std::size_t>(neighbour)];
-    auto& room = word_rooms_[static_cast<std::size_t>(neighbour)];
     std::size_t const before = kept.size();
-    if (room && before == 0) {
+    if (auto const room = before == 0 ? room_for_word(neighbour) : std::nullopt) {
       port_.send(*room, write(room->memory));
       leaving->rooms.push_back(*room);
-      room.reset();
     } else {
       send(neighbour, leaving, write);
     }
@@ -90,11 +90,13 @@ class Rails {
   [[nodiscard]] int word_under_way();
   // Nobody waits for it any more.
   void stop_waiting_for_word(int neighbour) { words_[static_cast<std::size_t>(neighbour)].leaving.reset(); }
-  // What nobody waits for: nothing is sent when there is no room at once.
+  // Whether it was sent: there is room at once, or it is not.
   template <typename Write>
-  void send_if_room(int neighbour, Write const& write) {
-    if (!kept_[static_cast<std::size_t>(neighbour)].empty()) return;
-    if (auto const room = port_.room_for(neighbour)) port_.send(*room, write(room->memory));
+  bool send_if_room(int neighbour, Write const& write) {
+    auto room = room_for_word(neighbour);
+    if (!room && kept_[static_cast<std::size_t>(neighbour)].empty()) room = port_.room_for(neighbour);
+    if (room) port_.send(*room, write(room->memory));
+    return room.has_value();
   }
   // A neighbour for which not all of it has left; -1: none. Those that `skip(neighbour)` says do not count.
   template <typename Skip>
@@ -130,9 +132,9 @@ class Rails {
   }
 
   // Makes progress: writes and chunks, and what neighbours say. Throws what ended a call elsewhere, but not in an
-  // earlier half, which ends well: who fails in a half has done its part in all before. With
-  // `tolerant` a neighbour to which writes fail counts as lost.
-  void turn(bool tolerant);
+  // earlier half, which ends well: who fails in a half has done its part in all before. A neighbour to which writes
+  // fail is given up where `may_do_without(neighbour)`.
+  void turn(std::function<bool(int)> const& may_do_without);
 
   // Whether the neighbour has gone, and a while ago: what it sent before may still come at first.
   [[nodiscard]] bool is_lost(int neighbour);
@@ -174,7 +176,11 @@ class Rails {
   void post_kept(int neighbour);
   void forget_kept(int neighbour);
   void forget_behind_first_word(int neighbour);
-  void poll(bool tolerant);
+  // The room that is kept for words, if it is free.
+  std::optional<scale_out::Port::Room> room_for_word(int neighbour) {
+    return std::exchange(word_rooms_[static_cast<std::size_t>(neighbour)], std::nullopt);
+  }
+  void poll(std::function<bool(int)> const& may_do_without);
   void take_notice(scale_out::Notice const& notice);
 
   std::shared_ptr<Job> job_;
