@@ -49,18 +49,12 @@ class OutputSum {
   [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
 
   // Rounded to the outputs' dtype, by stores past the caches.
-  void finish(std::byte* to) {
-    if (shape_.coded) return narrow_row(finish_f32(), shape_.hidden, shape_.dtype, to);
-    RowSum sum = terms();
-    sum.out = to;
-    sum.dtype = shape_.dtype;
-    sum_rows(sum);
-  }
+  void finish(std::byte* to) { finish(to, false); }
   // As it travels between nodes: rounded, and then coded if the outputs are.
   void finish_for_the_way(std::byte* to) {
-    if (!shape_.coded) return finish(to);
+    if (!shape_.coded) return finish(to, true);
     plain_.resize(shape_.hidden * size_of(shape_.dtype));
-    finish(plain_.data());
+    finish(plain_.data(), true);
     encode_logfmt({.values = plain_.data(), .count = shape_.hidden, .dtype = shape_.dtype, .coded = to});
   }
   // Valid until the next token.
@@ -74,6 +68,14 @@ class OutputSum {
   }
 
  private:
+  void finish(std::byte* to, bool is_read_next) {
+    if (shape_.coded) return narrow_row(finish_f32(), shape_.hidden, shape_.dtype, to);
+    RowSum sum = terms();
+    sum.out = to;
+    sum.out_is_read_next = is_read_next;
+    sum.dtype = shape_.dtype;
+    sum_rows(sum);
+  }
   void decode() {
     float* to = decoded_.data();
     for (std::size_t term = 0; term < count_; ++term, to += shape_.hidden) {

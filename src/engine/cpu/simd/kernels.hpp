@@ -25,7 +25,8 @@ struct RowSum {
   float const* row_weights = nullptr;  // one per row; null: all 1, no multiplication
   void const* bias0 = nullptr;         // `count` elements of `dtype`, or null
   void const* bias1 = nullptr;
-  void* out = nullptr;  // non-temporal stores, see stream_copy
+  void* out = nullptr;
+  bool out_is_read_next = false;  // then it stays in the cache; otherwise stores are non-temporal, see stream_copy
   std::size_t count = 0;
   DType dtype = DType::bf16;  // bf16, f16 or f32; rounding to nearest even, NaN stays NaN
 };
@@ -43,7 +44,7 @@ struct NodeSum {
   bool all_f32 = false;                // all are
   void const* bias0 = nullptr;         // `count` elements of `dtype`, or null
   void const* bias1 = nullptr;
-  void* out = nullptr;  // `count` elements of `dtype`, plain stores
+  void* out = nullptr;  // `count` elements of `dtype`; non-temporal stores, see stream_copy
   std::size_t count = 0;
   DType dtype = DType::bf16;  // bf16, f16 or f32
 };

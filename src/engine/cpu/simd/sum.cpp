@@ -107,7 +107,7 @@ HWY_INLINE void sum_elements(RowSum const& sum) {
   std::size_t const vector = vector_bytes();
   auto const address = reinterpret_cast<std::uintptr_t>(sum.out);
   // An output that no whole element brings to a vector's alignment cannot be streamed.
-  bool const streamed = address % Element::size == 0;
+  bool const streamed = !sum.out_is_read_next && address % Element::size == 0;
   std::size_t offset = streamed ? std::min(bytes, (vector - address % vector) % vector) : 0;
   if (offset != 0) sum_part<Element, weighted>(sum, 0, offset);
   offset = streamed ? sum_blocks<Element, weighted, true>(sum, offset)

@@ -97,7 +97,7 @@ HWY_INLINE void rows_to_f32(RowSum const& sum) {
   if (first != sum.count) rows_of_part<Element>(sum, {first, sum.count - first, false});
 }
 
-template <class Element>
+template <class Element, bool streamed>
 HWY_INLINE void nodes_of_part(NodeSum const& sum, Part const& part) {
   F32 a = hn::Zero(TagF32());
   F32 b = a;
@@ -115,18 +115,31 @@ HWY_INLINE void nodes_of_part(NodeSum const& sum, Part const& part) {
     add_term(empty, a, b, next_a, next_b);
   }
   std::byte* const to = static_cast<std::byte*>(sum.out) + part.first * Element::size;
-  if (part.whole) return Element::template store<false>(canonical_nan(a), canonical_nan(b), to);
+  if (part.whole) return Element::template store<streamed>(canonical_nan(a), canonical_nan(b), to);
   alignas(64) std::byte padded[max_block_bytes];
   Element::template store<false>(canonical_nan(a), canonical_nan(b), padded);
   std::memcpy(to, padded, part.count * Element::size);
 }
 
+// Sums whole blocks from `first` on; returns where it stopped.
+template <class Element, bool streamed>
+HWY_INLINE std::size_t node_blocks(NodeSum const& sum, std::size_t first) {
+  std::size_t const block = block_elements();
+  for (; sum.count - first >= block; first += block) nodes_of_part<Element, streamed>(sum, {first, block, true});
+  return first;
+}
+
 template <class Element>
 HWY_INLINE void nodes_of(NodeSum const& sum) {
-  std::size_t const block = block_elements();
-  std::size_t first = 0;
-  for (; sum.count - first >= block; first += block) nodes_of_part<Element>(sum, {first, block, true});
-  if (first != sum.count) nodes_of_part<Element>(sum, {first, sum.count - first, false});
+  std::size_t const vector = vector_bytes();
+  auto const address = reinterpret_cast<std::uintptr_t>(sum.out);
+  // As in sum_elements(): streams begin at a vector's alignment, where whole elements bring there.
+  bool const streamed = address % Element::size == 0;
+  std::size_t first =
+      streamed ? std::min(sum.count, (vector - address % vector) % vector / Element::size) : std::size_t{0};
+  if (first != 0) nodes_of_part<Element, false>(sum, {0, first, false});
+  first = streamed ? node_blocks<Element, true>(sum, first) : node_blocks<Element, false>(sum, first);
+  if (first != sum.count) nodes_of_part<Element, false>(sum, {first, sum.count - first, false});
 }
 
 void rows_of_bf16(RowSum const& sum) {

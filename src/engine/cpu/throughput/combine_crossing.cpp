@@ -117,7 +117,6 @@ void CombineCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& room
     if (!to->weights.empty()) put_weights(outgoing.tokens, to->token, to->weights);
     if (++rows % rows_between_looks == 0) poll();
   }
-  store_fence();  // the transport reads the chunk, and sums are stored past the cache
   // As in CombineRun::run(): a rank of this node that gave up may have reused the rows that were just read.
   // Acquire: pairs with the release store in Signals::report().
   std::atomic_thread_fence(std::memory_order_acquire);

@@ -34,8 +34,10 @@ void RowSums::finish(std::int64_t token) const {
 }
 
 void RowSums::finish_partial(std::byte* to, bool f32) const {
-  if (f32) return sum_rows_to_f32(sum_into(to));
-  sum_rows(sum_into(to));
+  RowSum sum = sum_into(to);
+  if (f32) return sum_rows_to_f32(sum);
+  sum.out_is_read_next = true;  // by the transport
+  sum_rows(sum);
 }
 
 void RowSums::add_weights(detail::Routing const& routing, std::int64_t token, Route const& route,
