@@ -1,6 +1,6 @@
 """The drop-in's low-latency calls, as processes of a gloo group; bad input as threads."""
 
-import bodies.low_latency
+import bodies.low_latency_masks
 import deep_ep
 import pytest
 import switchyard
@@ -10,15 +10,15 @@ from ranks import as_processes, with_comm
 
 
 def test_a_peer_that_is_late_is_masked():
-    as_processes(4, bodies.low_latency.late_peer)
+    as_processes(4, bodies.low_latency_masks.late_peer)
 
 
 def test_a_peer_that_is_gone_before_the_first_call_is_masked():
-    as_processes(4, bodies.low_latency.lost_peer)
+    as_processes(4, bodies.low_latency_masks.lost_peer)
 
 
 def test_a_peer_that_never_comes_is_masked():
-    as_processes(3, bodies.low_latency.peer_that_never_comes)
+    as_processes(3, bodies.low_latency_masks.peer_that_never_comes)
 
 
 def refused(kind, text, call):

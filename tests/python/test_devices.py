@@ -25,9 +25,12 @@ everywhere = [
         shares_of_sms"""),
     *names_of("clients.v2", "trainer_expanded trainer_by_hand trainer_flat inference"),
     *names_of("bodies.low_latency", """
-        bf16_steps fp8_steps two_micro_batches two_sends kept_handles kept_rows kept_small_results combined_again
-        rebuilt_handles repeated_ids statistics masks halves_on_streams
-        solitary_mistakes all_options_of_the_buffer"""),
+        bf16_steps fp8_steps two_micro_batches two_sends repeated_ids statistics halves_on_streams
+        solitary_mistakes"""),
+    *names_of("bodies.low_latency_kept", """
+        kept_handles kept_rows kept_small_results combined_again rebuilt_handles"""),
+    "bodies.low_latency_masks.masks",
+    "bodies.low_latency_buffer.all_options_of_the_buffer",
     *names_of("clients.decode", "vllm sglang lmdeploy"),
     *names_of("bodies.utils", "reference_dispatch reference_combine casts hooks times"),
     *names_of("bodies.layers", "layer transposed_maps compiled"),
@@ -55,9 +58,9 @@ over_nodes = [
     *names_of("clients.v2", "trainer_expanded inference"),
     *names_of("bodies.layers", "layer"),
     *names_of("bodies.errors", "ids_out_of_range"),
-    *names_of("bodies.low_latency", """
-        bf16_steps fp8_steps two_micro_batches two_sends kept_rows combined_again rebuilt_handles repeated_ids
-        statistics all_options_of_the_buffer"""),
+    *names_of("bodies.low_latency", "bf16_steps fp8_steps two_micro_batches two_sends repeated_ids statistics"),
+    *names_of("bodies.low_latency_kept", "kept_rows combined_again rebuilt_handles"),
+    "bodies.low_latency_buffer.all_options_of_the_buffer",
     *names_of("clients.decode", "sglang lmdeploy"),
 ]
 played = ("0011", "0112")  # by rank: its node

@@ -1,4 +1,4 @@
-"""switchyard.LowLatencyBuffer. Ranks are threads; see bodies/low_latency.py, too."""
+"""switchyard.LowLatencyBuffer. Ranks are threads; see bodies/low_latency_buffer.py, too."""
 
 import gc
 

@@ -10,7 +10,7 @@ from unittest import SkipTest
 import numpy as np
 import torch
 from bodies import buffer as throughput
-from bodies.low_latency import buffer_of
+from bodies.low_latency_buffer import buffer_of
 from devices import busy, device, on_gpu
 from low_latency_reference import Job, check_received, outputs_of, sums
 

@@ -9,7 +9,7 @@ import reference
 import switchyard
 import torch
 from bodies.buffer import Job, check_received, experts, hidden, tokens, top_k
-from bodies.low_latency import go_on_without
+from bodies.low_latency_masks import go_on_without
 from devices import same
 from ranks import meet_at_a_free_port, played_nodes
 

@@ -12,8 +12,8 @@ import deep_ep
 import devices
 import torch
 import torch.distributed as dist
-from bodies.low_latency import Decoder
 from clients.v1 import check_identity, lmdeploy_prefill, sglang_combine, sglang_dispatch
+from decoder import Decoder
 from low_latency_reference import Job
 
 
