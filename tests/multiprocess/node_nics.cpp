@@ -9,10 +9,7 @@ namespace {
 
 class NodeNics : public Nodes {
  protected:
-  void SetUp() override {
-    Nodes::SetUp();
-    if (!IsSkipped()) namespaces_ = std::make_unique<Namespaces>(num_nodes, 2);
-  }
+  NodeNics() : Nodes(2) {}
 };
 
 // Every byte is right, and what a node sends goes through both in about equal parts: chunks take them in turn.

@@ -53,7 +53,7 @@ class Namespaces {
     return works ? "" : "`ip netns add` does not work here (it takes iproute2 and CAP_SYS_ADMIN)";
   }
 
-  static std::string address(int node) { return subnet(node) + ".2"; }
+  static std::string address(int node, int nic = 0) { return subnet(node, nic) + ".2"; }
 
   // Moves the calling thread, and whatever it forks, to a node.
   void enter(int node) const {
@@ -95,7 +95,7 @@ class Namespaces {
 
   // What is under way is lost, and comes again when the link is up.
   void set_link(int node, bool up) const {
-    must("ip -n " + prefix_ + " link set v" + std::to_string(node) + (up ? " up" : " down"));
+    must("ip -n " + prefix_ + " link set " + port(node, 0) + (up ? " up" : " down"));
   }
 
  private:
@@ -128,7 +128,7 @@ class Namespaces {
     must("ip -n " + prefix_ + " link add " + outer + " type veth peer name " + inner + " netns " + name(node));
     must("ip -n " + prefix_ + " addr add " + router + "/24 dev " + outer);
     must("ip -n " + prefix_ + " link set " + outer + " up");
-    must(inside + "addr add " + subnet(node, nic) + ".2/24 dev " + inner);
+    must(inside + "addr add " + address(node, nic) + "/24 dev " + inner);
     must(inside + "link set " + inner + " up");
     if (nic > 0) must(inside + "route add " + network(nic) + "0.0/16 via " + router + " dev " + inner);
   }

@@ -25,10 +25,13 @@ inline std::string name_of_rank(int rank) {
 
 class Nodes : public testing::Test {
  protected:
+  // `nics`: of each node.
+  explicit Nodes(int nics = 1) : nics_(nics) {}
+
   void SetUp() override {
     std::string const why_not = Namespaces::why_not();
     if (!why_not.empty()) GTEST_SKIP() << why_not;
-    namespaces_ = std::make_unique<Namespaces>(num_nodes);
+    namespaces_ = std::make_unique<Namespaces>(num_nodes, nics_);
   }
 
   [[nodiscard]] Processes start(RankBody const& body,
@@ -41,6 +44,9 @@ class Nodes : public testing::Test {
   }
 
   std::unique_ptr<Namespaces> namespaces_;
+
+ private:
+  int nics_;
 };
 
 }  // namespace switchyard::test

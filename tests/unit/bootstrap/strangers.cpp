@@ -211,12 +211,14 @@ TEST_F(Strangers, FramesThatArriveByteByByte) {
 class Crowd : public testing::Test {
  protected:
   Crowd() {
-    rlimit limit{};
-    getrlimit(RLIMIT_NOFILE, &limit);
+    getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit limit = before_;
     limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 4096);
     setrlimit(RLIMIT_NOFILE, &limit);
   }
+  ~Crowd() override { setrlimit(RLIMIT_NOFILE, &before_); }  // other tests of the process need more
 
+  rlimit before_{};
   TcpStoreServer server_{{.listen = "127.0.0.1", .port = 0, .token = "the token"}};
 };
 
