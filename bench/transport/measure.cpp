@@ -1,11 +1,10 @@
 #include "measure.hpp"
 
-#include <time.h>
-
 #include <algorithm>
 #include <vector>
 
 #include "base/deadline.hpp"
+#include "base/processor_time.hpp"
 
 namespace transport_rate {
 
@@ -13,13 +12,6 @@ namespace {
 
 double seconds_since(std::int64_t start_ns) {
   return static_cast<double>(switchyard::monotonic_ns() - start_ns) / 1e9;
-}
-
-// Of this process.
-double cpu_seconds() {
-  timespec used{};
-  if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) != 0) return 0;
-  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
 }
 
 // Nobody starts before both are ready.
@@ -48,11 +40,11 @@ Rate rate(Link& link, Team& team, Load const& load, Ways ways, bool first) {
   bool const receives = !first || ways == Ways::both;
   meet(link);
   std::int64_t const start = team.align();
-  double const cpu_start = cpu_seconds();
+  std::int64_t const cpu_start = switchyard::processor_ns();
   if (writes) write_all(link, load);
   double const mine = seconds_since(start);
   if (receives) link.await_arrivals(Kind::data, load.writes);
-  double const cpu = team.sum(cpu_seconds() - cpu_start);
+  double const cpu = team.sum(static_cast<double>(switchyard::processor_ns() - cpu_start) / 1e9);
   double const seconds = team.slowest(mine);
   meet(link);
   double const gigabytes = static_cast<double>(load.writes * load.bytes) * team.size() / 1e9;

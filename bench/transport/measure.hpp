@@ -17,13 +17,13 @@ struct Load {
   std::size_t writes = 0;
 };
 
-// Gigabytes (1e9) a second that this side sends, all links together, from the moment when all its processes are
-// ready until the last one knows that all of its writes have arrived. With Ways::one the second side writes
-// nothing, and its number means nothing.
+// Of a side, all its links together.
 struct Rate {
-  double gbps = 0;
-  double cpu_s_per_gb = 0;  // seconds of processors that this side took for each gigabyte that it sent
+  double gbps = 0;          // gigabytes (1e9) a second that it sends
+  double cpu_s_per_gb = 0;  // seconds of processors that it took for each gigabyte that it sent
 };
+// From the moment when all processes of this side are ready until the last one knows that all of its writes have
+// arrived. With Ways::one the second side writes nothing, and its numbers mean nothing.
 Rate rate(Link& link, Team& team, Load const& load, Ways ways, bool first);
 
 // Microseconds from a write until its bytes are known at the other side: half of a round trip, the median of

@@ -125,7 +125,7 @@ libfabric::Report fabric() {
 Offer between_nodes(libfabric::Report const& found) {
   std::vector<std::string> used;
   for (libfabric::Nic const& nic : found.nics)
-    if (nic.why_not.empty()) used.push_back(fmt::format("{} on {}", nic.provider, nic.name));
+    if (nic.chosen()) used.push_back(fmt::format("{} on {}", nic.provider, nic.name));
   if (!used.empty())
     return {"libfabric", true, fmt::format("between nodes (CPU engine): {}", fmt::join(used, ", "))};
   return {"libfabric", false,

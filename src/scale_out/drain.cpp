@@ -95,11 +95,6 @@ bool Port::State::has_words_for(int neighbour) const {
   return wires_->open(neighbour, Channel::credit) + wires_->open(neighbour, Channel::farewell) > 0;
 }
 
-bool Port::State::is_gone(int neighbour) const {
-  With const& one = with(neighbour);
-  return is_lost(neighbour) || one.given_up || !one.broken.empty();
-}
-
 void Port::State::give_back_all() {
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
     for (int const slot : with(neighbour).here.full()) {
@@ -112,8 +107,8 @@ void Port::State::give_back_all() {
 // Whether this rank knows of a failure. That a write to a port that has ended fails is none.
 bool Port::State::knows_of_failure() const {
   if (failed_ || !error_) return failed_;
-  auto const peer = std::ranges::find(members_, error_->peer(), &Member::rank);
-  return peer == members_.end() || !with(static_cast<int>(peer - members_.begin())).has_ended;
+  int const neighbour = number_of(error_->peer());
+  return neighbour < 0 || !with(neighbour).has_ended;
 }
 
 // To those that it has to do with, since the first write to a neighbour makes a connection, which takes two. Those

@@ -1,7 +1,5 @@
 #include "scale_out/port.hpp"
 
-#include <algorithm>
-
 #include "scale_out/state.hpp"
 
 namespace switchyard::scale_out {
@@ -18,9 +16,7 @@ std::span<Member const> Port::neighbours() const noexcept {
 }
 
 int Port::number_of(int rank) const noexcept {
-  auto const all = neighbours();
-  auto const found = std::ranges::lower_bound(all, rank, {}, &Member::rank);
-  return found != all.end() && found->rank == rank ? static_cast<int>(found - all.begin()) : -1;
+  return state_->number_of(rank);
 }
 
 PortSizes const& Port::sizes() const noexcept {

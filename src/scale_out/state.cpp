@@ -118,6 +118,11 @@ void Port::State::forget_calls(std::uint64_t epoch) {
   failed_ = false;
 }
 
+int Port::State::number_of(int rank) const noexcept {
+  auto const found = std::ranges::lower_bound(members_, rank, {}, &Member::rank);
+  return found != members_.end() && found->rank == rank ? static_cast<int>(found - members_.begin()) : -1;
+}
+
 std::size_t Port::State::checked(int neighbour) const {
   require(neighbour >= 0 && neighbour < num_neighbours(), "neighbour: expected 0 to below {}, seen {}",
           num_neighbours(), neighbour);
@@ -131,6 +136,11 @@ std::span<std::byte> Port::State::memory(Place const& place) const {
 bool Port::State::is_lost(int neighbour) const noexcept {
   if (neighbour < 0 || neighbour >= num_neighbours()) return false;
   return job_->is_lost(members_[static_cast<std::size_t>(neighbour)].rank);
+}
+
+bool Port::State::is_gone(int neighbour) const {
+  With const& one = with(neighbour);
+  return is_lost(neighbour) || one.given_up || !one.broken.empty();
 }
 
 void Port::State::begin(std::uint64_t epoch) {
@@ -318,7 +328,7 @@ void Port::State::say(Notice const& notice) {
   bool const is_failure = notice.kind == Notice::Kind::failed;
   failed_ = failed_ || is_failure;
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
-    if (is_lost(neighbour) || given_up(neighbour) || !with(neighbour).broken.empty()) continue;
+    if (is_gone(neighbour)) continue;
     auto const& places = with(neighbour).notices_out;
     int place = notice_places - 1;
     for (int other = 0; !is_failure && other < notice_places - 1; ++other)

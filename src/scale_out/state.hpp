@@ -28,6 +28,7 @@ class Port::State {
 
   // state.cpp
   [[nodiscard]] std::span<Member const> members() const noexcept { return members_; }
+  [[nodiscard]] int number_of(int rank) const noexcept;
   [[nodiscard]] PortSizes const& sizes() const noexcept { return sizes_; }
   [[nodiscard]] bool is_lost(int neighbour) const noexcept;
   [[nodiscard]] WireCount const& sent() const noexcept { return wires_->sent(); }
@@ -105,6 +106,8 @@ class Port::State {
   void forget_calls(std::uint64_t epoch);
   void give_back_slot(int neighbour, int slot);
   void put_notice(int neighbour, int place, Notice const& notice);
+  // Whether nothing is to be expected of the neighbour, nor to be sent to it.
+  [[nodiscard]] bool is_gone(int neighbour) const;
   [[nodiscard]] bool failure_under_way(int culprit) const;
 
   // events.cpp
@@ -124,7 +127,6 @@ class Port::State {
   void check_wait(int neighbour, Deadline const& deadline) const;
   [[nodiscard]] bool needs(int neighbour) const;
   [[nodiscard]] bool has_words_for(int neighbour) const;
-  [[nodiscard]] bool is_gone(int neighbour) const;
   void give_back_all();
   [[nodiscard]] bool knows_of_failure() const;
   void say_farewell();

@@ -1,5 +1,3 @@
-#include <time.h>
-
 #include <algorithm>
 #include <array>
 #include <iterator>
@@ -8,6 +6,7 @@
 
 #include "api/engine_table.hpp"
 #include "base/deadline.hpp"
+#include "base/processor_time.hpp"
 #include "cli/bench/copy_ceiling.hpp"
 #include "cli/bench/inputs.hpp"
 #include "cli/bench/memory.hpp"
@@ -21,12 +20,8 @@ namespace switchyard::cli {
 
 namespace {
 
-// Of all threads of this process.
-double process_cpu_us() {
-  timespec used{};
-  if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) != 0) return 0;
-  return static_cast<double>(used.tv_sec) * 1e6 + static_cast<double>(used.tv_nsec) / 1e3;
-}
+// Writes of 2^17 bytes, 128 KiB, and more are large; see WireCount::bytes_by_size.
+constexpr std::size_t first_large_size = 17;
 
 BufferOptions buffer_options(Case const& of) {
   BenchOptions const& options = of.options();
@@ -158,14 +153,14 @@ void Throughput::time(Part part, Samples& samples, Work&& work) {
     samples.of(Clock::device, part).push_back(phases_us(part, samples));
     return;
   }
-  double const cpu_begin = process_cpu_us();
+  std::int64_t const cpu_begin = processor_ns();
   work();
   double const us = static_cast<double>(monotonic_ns() - begin) / 1e3;
   samples.of(Clock::host, part).push_back(us);
-  samples.of(Clock::cpu, part).push_back(process_cpu_us() - cpu_begin);
+  samples.of(Clock::cpu, part).push_back(static_cast<double>(processor_ns() - cpu_begin) / 1e3);
 }
 
-// All numbers of a part of the sample come from one call each.
+// What a dispatch and the combine after it have put on the wire; `between` is the count between the two.
 void Throughput::note_wire(WireCount const& before, WireCount const& between, Samples& samples) {
   WireCount const after = wire_count(buffer_);
   auto const note = [&](Part part, std::uint64_t count) {
@@ -175,7 +170,7 @@ void Throughput::note_wire(WireCount const& before, WireCount const& between, Sa
   note(Part::wire_combine, after.bytes - between.bytes);
   note(Part::wire_writes, after.writes - before.writes);
   std::uint64_t large = 0;
-  for (std::size_t size = 17; size < after.bytes_by_size.size(); ++size)
+  for (std::size_t size = first_large_size; size < after.bytes_by_size.size(); ++size)
     large += after.bytes_by_size[size] - before.bytes_by_size[size];
   note(Part::wire_large, large);
 }

@@ -9,8 +9,10 @@
 #define SWITCHYARD_SIMD_ELEMENTS_TARGET
 #endif
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
@@ -79,6 +81,16 @@ HWY_INLINE void store_bytes(Tag tag, hn::Vec<Tag> value, std::byte* to) {
     hn::StoreU(hn::BitCast(bytes, value), bytes, target);
   }
   (void)tag;
+}
+
+// Bytes of an output before the place where non-temporal stores may begin, `bytes` at most. None where no whole
+// element brings to a vector's alignment.
+HWY_INLINE std::optional<std::size_t> bytes_before_stream(void const* out, std::size_t element_bytes,
+                                                          std::size_t bytes) {
+  std::size_t const vector = vector_bytes();
+  auto const address = reinterpret_cast<std::uintptr_t>(out);
+  if (address % element_bytes != 0) return std::nullopt;
+  return std::min(bytes, (vector - address % vector) % vector);
 }
 
 // Joins two vectors of u32 below 2^16, in order.

@@ -104,14 +104,11 @@ HWY_INLINE std::size_t sum_blocks(RowSum const& sum, std::size_t offset) {
 template <class Element, bool weighted>
 HWY_INLINE void sum_elements(RowSum const& sum) {
   std::size_t const bytes = sum.count * Element::size;
-  std::size_t const vector = vector_bytes();
-  auto const address = reinterpret_cast<std::uintptr_t>(sum.out);
-  // An output that no whole element brings to a vector's alignment cannot be streamed.
-  bool const streamed = !sum.out_is_read_next && address % Element::size == 0;
-  std::size_t offset = streamed ? std::min(bytes, (vector - address % vector) % vector) : 0;
+  auto const before = sum.out_is_read_next ? std::nullopt : bytes_before_stream(sum.out, Element::size, bytes);
+  std::size_t offset = before.value_or(0);
   if (offset != 0) sum_part<Element, weighted>(sum, 0, offset);
-  offset = streamed ? sum_blocks<Element, weighted, true>(sum, offset)
-                    : sum_blocks<Element, weighted, false>(sum, offset);
+  offset =
+      before ? sum_blocks<Element, weighted, true>(sum, offset) : sum_blocks<Element, weighted, false>(sum, offset);
   if (offset != bytes) sum_part<Element, weighted>(sum, offset, bytes - offset);
 }
 

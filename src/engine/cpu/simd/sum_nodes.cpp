@@ -131,14 +131,10 @@ HWY_INLINE std::size_t node_blocks(NodeSum const& sum, std::size_t first) {
 
 template <class Element>
 HWY_INLINE void nodes_of(NodeSum const& sum) {
-  std::size_t const vector = vector_bytes();
-  auto const address = reinterpret_cast<std::uintptr_t>(sum.out);
-  // As in sum_elements(): streams begin at a vector's alignment, where whole elements bring there.
-  bool const streamed = address % Element::size == 0;
-  std::size_t first =
-      streamed ? std::min(sum.count, (vector - address % vector) % vector / Element::size) : std::size_t{0};
+  auto const before = bytes_before_stream(sum.out, Element::size, sum.count * Element::size);
+  std::size_t first = before.value_or(0) / Element::size;
   if (first != 0) nodes_of_part<Element, false>(sum, {0, first, false});
-  first = streamed ? node_blocks<Element, true>(sum, first) : node_blocks<Element, false>(sum, first);
+  first = before ? node_blocks<Element, true>(sum, first) : node_blocks<Element, false>(sum, first);
   if (first != sum.count) nodes_of_part<Element, false>(sum, {first, sum.count - first, false});
 }
 
