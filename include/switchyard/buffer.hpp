@@ -38,6 +38,8 @@ enum class EngineKind : std::uint8_t {
 // Waits until what has been queued on `cuda_stream` (a cudaStream_t; 0: the default stream) of that GPU is
 // complete. Throws Unsupported in a build without CUDA, and SystemError.
 void wait_for_stream(int device, std::uintptr_t cuda_stream);
+// Whether what is queued on `cuda_stream` becomes part of a graph. Throws as wait_for_stream() does.
+[[nodiscard]] bool is_captured(int device, std::uintptr_t cuda_stream);
 
 // What has been queued on `cuda_stream` (a cudaStream_t) reads the memory at `data`, which belongs to a result of a
 // call on a GPU. The memory is not used again before that is complete. Without it, work on other streams than those
@@ -159,6 +161,12 @@ struct DispatchArgs {
   // 0: as in the buffer's options. num_workers is for the CPU engine, num_sms for the CUDA engine.
   int num_workers = 0;
   int num_sms = 0;
+  // [L] i32 or i64: the rows that each expert of this rank receives, without padding, are added to it. Needs
+  // topk_idx, here or in the dispatch of the handle.
+  TensorView received_per_expert{};
+  // CUDA engine: the call makes a copy of topk_idx beside its work, where that takes no waiting: see
+  // Dispatched::ids.
+  bool keep_ids = false;
   // The dispatch starts after this event.
   Event after{};
   // CUDA engine: the cudaStream_t on which inputs are written and results are read; 0: the default stream. The call
@@ -173,6 +181,9 @@ struct Dispatched {
   Tensor topk_idx;      // flat: [n, K] in the dtype of the input, local expert ids, -1 where the expert is not ours
   Tensor topk_weights;  // flat: [n, K] f32, 0 where the expert is not ours; expanded: [n] f32
   Tensor source_token;  // [n] i32: index of the token on its source rank, -1 in rows that only pad
+  // [N, K]: a copy of topk_idx, which DispatchArgs::keep_ids asked for. Not given on the CPU engine, in a cached
+  // dispatch, while a graph is captured, after a dispatch in rounds, and where the heap has no room at once.
+  Tensor ids;
   // [L], rounded up to expert_alignment; empty without topk_idx, and in worst-case mode (see Handle).
   std::vector<std::int64_t> tokens_per_expert;
   // Until an asynchronous dispatch is complete, its handle can only be given to a combine that is queued behind it.

@@ -97,4 +97,8 @@ void wait_for_stream(int device, std::uintptr_t cuda_stream) {
   require_gpu_tools().wait_for_stream(device, cuda_stream);
 }
 
+bool is_captured(int device, std::uintptr_t cuda_stream) {
+  return require_gpu_tools().is_captured(device, cuda_stream);
+}
+
 }  // namespace switchyard

@@ -62,6 +62,8 @@ class GpuTools {
   virtual void use_gpu_of(int rank) const = 0;
   // Waits for what has been queued on a stream of that GPU.
   virtual void wait_for_stream(int device, std::uintptr_t cuda_stream) const = 0;
+  // Whether what is queued on a stream of that GPU becomes part of a graph.
+  [[nodiscard]] virtual bool is_captured(int device, std::uintptr_t cuda_stream) const = 0;
   // Why the GPU cannot have memory of that kind; empty: it can.
   [[nodiscard]] virtual std::string why_no_memory(GpuMemoryKind kind) const = 0;
 

@@ -138,9 +138,13 @@ Tensor room_by_column(SymmetricHeap& heap, ConstTensorView const& scales, Device
   return {view, columns.owner()};
 }
 
+Tensor room_for_dense(SymmetricHeap& heap, ConstTensorView const& source, Device device) {
+  return room(heap, source.dtype, {source.size(0), source.size(1)}, device);
+}
+
 Tensor room_for_copy(SymmetricHeap& heap, ConstTensorView const& source, Device device) {
   bool const has_gaps = source.stride(1) != 1 || source.stride(0) != source.size(1);
-  return has_gaps ? Tensor{} : room(heap, source.dtype, {source.size(0), source.size(1)}, device);
+  return has_gaps ? Tensor{} : room_for_dense(heap, source, device);
 }
 
 void prepare_outputs(CombineCall& call, SymmetricHeap& heap, BufferInfo const& buffer, Combined& result) {

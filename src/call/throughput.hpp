@@ -22,6 +22,7 @@ struct BufferInfo {
   int num_ranks = 1;
   std::uint64_t buffer_id = 0;  // a handle carries the id of the buffer that made it
   Device device = Device::cpu;  // where the tensors of a call must lie
+  int rank = 0;
 };
 
 // These check what the caller passed, before anything moves. They throw InvalidArgument, which names the argument,
@@ -51,6 +52,7 @@ struct DispatchCall {
   std::int64_t range = 0;
   std::optional<detail::RoundRoom> room{};
   bool waits = true;  // CUDA engine, in a cached dispatch: see BufferOptions::errors_at_once
+  Tensor ids{};       // CUDA engine: see Dispatched::ids
 };
 
 struct CombineCall {
@@ -90,12 +92,13 @@ void divide_block(SymmetricHeap& heap, DispatchCall& call);
 void fill_tensors(DispatchCall const& call, Device device, Dispatched& result);
 
 // Check what Buffer::add_received, Buffer::by_column and Buffer::copy are given.
-void check_received(Handle const& handle, TensorView const& to, BufferInfo const& buffer, int rank);
+void check_received(Handle const& handle, TensorView const& to, BufferInfo const& buffer);
 void check_by_column(ConstTensorView const& scales, BufferInfo const& buffer);
 void check_source(ConstTensorView const& source, BufferInfo const& buffer);
-// The memory of a copy by columns, and of one without gaps; empty where the heap has no room at once. The caller
-// can copy elsewhere, and should not wait.
+// The memory of a copy by columns, of one without gaps, and of one without gaps of what has none; empty where the
+// heap has no room at once. The caller can copy elsewhere, and should not wait.
 Tensor room_by_column(SymmetricHeap& heap, ConstTensorView const& scales, Device device);
+Tensor room_for_dense(SymmetricHeap& heap, ConstTensorView const& source, Device device);
 Tensor room_for_copy(SymmetricHeap& heap, ConstTensorView const& source, Device device);
 
 // Says where a combine's results go: into the caller's tensor, or into new ones. Throws OutOfMemory.

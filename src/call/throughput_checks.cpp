@@ -103,6 +103,23 @@ void check_returned_weights(CombineArgs const& args, std::int64_t rows, Device d
   check_rows("topk_weights", weights);
 }
 
+// [L], to which rows are added.
+void check_numbers_of_experts(TensorView const& to, BufferInfo const& buffer) {
+  std::int64_t const local = ExpertSplit(buffer.options.num_experts, buffer.num_ranks).count(buffer.rank);
+  check_shape("received_per_expert", to, {local}, buffer.device);
+  check_dtype("received_per_expert", to, {DType::i32, DType::i64});
+  check_aligned("received_per_expert", to);
+  require(local <= 1 || to.stride(0) != 0,
+          "received_per_expert: stride 0: expected a number for each expert, seen one for all (stride 0)");
+}
+
+void check_counted(DispatchArgs const& args, BufferInfo const& buffer) {
+  if (!args.received_per_expert.given()) return;
+  bool const by_ids = args.handle.given() ? args.handle.routing()->top_k > 0 : args.topk_idx.given();
+  require(by_ids, "received_per_expert: expected it in a dispatch by topk_idx, seen it in one by token_in_rank");
+  check_numbers_of_experts(args.received_per_expert, buffer);
+}
+
 }  // namespace
 
 void check_topk_idx(ConstTensorView const& topk_idx, BufferInfo const& buffer) {
@@ -131,19 +148,15 @@ void check_dispatch(DispatchArgs const& args, BufferInfo const& buffer) {
   } else {
     check_fresh(args, buffer);
   }
+  check_counted(args, buffer);
 }
 
-void check_received(Handle const& handle, TensorView const& to, BufferInfo const& buffer, int rank) {
+void check_received(Handle const& handle, TensorView const& to, BufferInfo const& buffer) {
   require(handle.given(), "handle: expected the handle of a dispatch, seen none");
   check_handle(handle, buffer);
   require(handle.routing()->top_k > 0,
           "handle: expected that of a dispatch by topk_idx, seen one by token_in_rank");
-  std::int64_t const local = ExpertSplit(buffer.options.num_experts, buffer.num_ranks).count(rank);
-  check_shape("received_per_expert", to, {local}, buffer.device);
-  check_dtype("received_per_expert", to, {DType::i32, DType::i64});
-  check_aligned("received_per_expert", to);
-  require(local <= 1 || to.stride(0) != 0,
-          "received_per_expert: stride 0: expected a number for each expert, seen one for all (stride 0)");
+  check_numbers_of_experts(to, buffer);
 }
 
 void check_source(ConstTensorView const& source, BufferInfo const& buffer) {

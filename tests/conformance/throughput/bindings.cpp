@@ -154,6 +154,23 @@ TEST(Results, HaveTheFormThatBindingsWant) {
   one_for_all.strides[0] = 0;
   EXPECT_THROW((void)buffer.add_received(received.handle, one_for_all), InvalidArgument);
   EXPECT_THROW((void)buffer.add_received({}, {narrow.data(), DType::i32, {2}}), InvalidArgument);
+  args.received_per_expert = every_second;
+  (void)buffer.dispatch(args);
+  EXPECT_THAT(sums, ElementsAre(12, 77, 24, 77));
+  args.num_worst_tokens = tokens;
+  (void)buffer.dispatch_async(args).get();
+  EXPECT_THAT(sums, ElementsAre(13, 77, 26, 77));
+  args.num_worst_tokens = 0;
+  args.received_per_expert = one_for_all;
+  EXPECT_THROW((void)buffer.dispatch(args), InvalidArgument);
+  DispatchArgs cached = args;
+  cached.topk_idx = {};
+  cached.topk_weights = {};
+  cached.handle = received.handle;
+  cached.received_per_expert = {narrow.data(), DType::i32, {2}};
+  (void)buffer.dispatch(cached);
+  EXPECT_THAT(narrow, ElementsAre(2, 4));
+  args.received_per_expert = {};
   args.scales = {scales.data(), DType::i32, {2, 5}};
   EXPECT_THROW((void)buffer.dispatch(args), InvalidArgument);
 }

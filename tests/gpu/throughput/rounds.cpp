@@ -1,5 +1,6 @@
 // A heap that is too small for a result: the calls run in rounds, and nobody sees it but by the time they take.
 #include "gpu/throughput/gpu_flow.hpp"
+#include "gpu/throughput/numbers.hpp"
 #include "layout/routing.hpp"
 
 namespace switchyard::test {
@@ -39,7 +40,11 @@ struct RoundsCase {
 };
 
 Handle dispatch_in_rounds(Problem const& p, Buffer& buffer, DeviceRank& device, RankInputs const& inputs) {
-  Handle handle = gpu_dispatch(p, buffer, device, inputs.args());
+  DispatchArgs args = inputs.args();
+  Numbers<std::int64_t> numbers(p, device, buffer.communicator().rank());
+  if (!p.the.by_rank) args.received_per_expert = numbers.view();
+  Handle handle = gpu_dispatch(p, buffer, device, args);
+  if (!p.the.by_rank) numbers.check_after(1);  // the rounds' sums
   check(handle.routing()->rounds.size() > 1, "the case fits into the heap: it tests nothing");
   return handle;
 }

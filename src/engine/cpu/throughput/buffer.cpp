@@ -33,13 +33,26 @@ void route(DispatchArgs const& args, BufferInfo const& buffer, Topology const& t
   if (!one_node) routing.to_nodes = scale_out::tokens_by_node(args.topk_idx, topology, experts);
 }
 
+// Adds what each local expert has received.
+void add_rows(Handle const& handle, TensorView const& to) {
+  std::vector<std::int64_t> const& rows = handle.real_tokens_per_expert();
+  for (std::size_t expert = 0; expert < rows.size(); ++expert) {
+    std::int64_t const at = static_cast<std::int64_t>(expert) * to.stride(0);
+    if (to.dtype == DType::i64) {
+      static_cast<std::int64_t*>(to.data)[at] += rows[expert];
+    } else {
+      static_cast<std::int32_t*>(to.data)[at] += static_cast<std::int32_t>(rows[expert]);
+    }
+  }
+}
+
 class CpuBuffer final : public ThroughputEngine {
  public:
   CpuBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
         setup_(agree_on_host_setup(*communicator_.job(), options)),
         connected_(connect_heap(*communicator_.job(), *communicator_.job()->node(), options, setup_.plan)),
-        info_{options, communicator_.size(), connected_.buffer_id, Device::cpu},
+        info_{options, communicator_.size(), connected_.buffer_id, Device::cpu, communicator_.rank()},
         engine_(connected_.heap, communicator_.job(),
                 {.num_experts = options.num_experts,
                  .max_tokens = options.max_tokens,
@@ -100,16 +113,8 @@ class CpuBuffer final : public ThroughputEngine {
   void drain() noexcept override { stream_.synchronize(); }
 
   bool add_received(Handle const& handle, TensorView const& to, std::uintptr_t /*cuda_stream*/) override {
-    check_received(handle, to, info_, communicator_.rank());
-    std::vector<std::int64_t> const& rows = handle.real_tokens_per_expert();
-    for (std::size_t expert = 0; expert < rows.size(); ++expert) {
-      std::int64_t const at = static_cast<std::int64_t>(expert) * to.stride(0);
-      if (to.dtype == DType::i64) {
-        static_cast<std::int64_t*>(to.data)[at] += rows[expert];
-      } else {
-        static_cast<std::int32_t*>(to.data)[at] += static_cast<std::int32_t>(rows[expert]);
-      }
-    }
+    check_received(handle, to, info_);
+    add_rows(handle, to);
     return true;
   }
 
@@ -192,6 +197,7 @@ class CpuBuffer final : public ThroughputEngine {
       if (call.fresh) route(call.args, info_, communicator_.job()->topology(), *call.fresh);
     });
     engine_.dispatch(call);
+    if (call.args.received_per_expert.given()) add_rows(result.handle, call.args.received_per_expert);
     if (worst) return;
     divide_block(*connected_.heap, call);
     fill_tensors(call, Device::cpu, result);

@@ -135,6 +135,11 @@ class CudaTools final : public GpuTools {
     check_cuda(cudaStreamSynchronize(stream_of(cuda_stream)), "cudaStreamSynchronize");
   }
 
+  [[nodiscard]] bool is_captured(int device, std::uintptr_t cuda_stream) const override {
+    CurrentDevice const current(device);
+    return is_capturing(stream_of(cuda_stream));
+  }
+
   [[nodiscard]] std::string why_no_memory(GpuMemoryKind kind) const override {
     int device = 0;
     check_cuda(cudaGetDevice(&device), "cudaGetDevice");

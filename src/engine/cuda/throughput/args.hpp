@@ -77,6 +77,13 @@ enum class DispatchStart : std::uint8_t {
   cached,   // routes are known; ranks only make sure that they agree
 };
 
+// The caller's numbers of local experts, to which the rows that these receive are added.
+struct ReceivedNumbers {
+  void* to;  // [L] i32, or i64 if `wide`; null: nobody asked for it
+  std::int64_t stride;
+  bool wide;
+};
+
 struct DispatchKernelArgs : NotifyKernelArgs {
   std::uint64_t number;  // of this dispatch, the same on all ranks
   DispatchStart start;
@@ -85,6 +92,8 @@ struct DispatchKernelArgs : NotifyKernelArgs {
   float const* scales;  // [N, groups]; null when there are none
   std::int64_t scale_strides[2];
   WeightView weights;
+  void* ids_copy;  // [N, K] contiguous, in the dtype of the ids; null: nobody asked for it
+  ReceivedNumbers received;
   std::int64_t first_token;  // the number in source_token of token 0
   bool refused;              // this rank has no block for its rows
   bool zero_padding;

@@ -73,7 +73,7 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
                                         .heap_bytes = heap_bytes(),
                                         .grows = !setup_.plan.heap_given,
                                         .timeout = setup_.wait.timeout})),
-        info_{options, communicator_.size(), host_.buffer_id, Device::cuda},
+        info_{options, communicator_.size(), host_.buffer_id, Device::cuda, communicator_.rank()},
         problem_(sm_problem(options, job().size(), connected_.ranks_per_gpu, device_)),
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,
@@ -137,7 +137,7 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
 
   bool add_received(Handle const& handle, TensorView const& to, std::uintptr_t cuda_stream) override {
     CurrentDevice const current(device_);
-    check_received(handle, to, info_, communicator_.rank());
+    check_received(handle, to, info_);
     check_memory(device_, {{"received_per_expert", to}});
     TensorView const counts = handle.recv_counts().view();
     if (!counts.given()) return false;
@@ -326,6 +326,7 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
     if (!terms.room) divide_block(*connected_.heap, call);
     if (call.description) engine_.keep_until_done(*call.description);
     fill_tensors(call, Device::cuda, result);
+    result.ids = call.ids;
     result.handle = Handle(call.routing);
     if (args.num_worst_tokens == 0) result.tokens_per_expert = result.handle.tokens_per_expert();
     return result;
@@ -338,7 +339,8 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
                            {"scales", args.scales},
                            {"topk_idx", args.topk_idx},
                            {"topk_weights", args.topk_weights},
-                           {"token_in_rank", args.token_in_rank}});
+                           {"token_in_rank", args.token_in_rank},
+                           {"received_per_expert", args.received_per_expert}});
     check_sms(args.num_sms, sms_);
   }
 

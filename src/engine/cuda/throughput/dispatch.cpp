@@ -34,6 +34,11 @@ HandleSizes sizes_of(detail::Routing const& routing, DeviceSizes const& sizes) {
           .max_local_experts = sizes.max_local_experts};
 }
 
+ReceivedNumbers view_of_numbers(TensorView const& to) {
+  if (!to.given()) return {};
+  return {.to = to.data, .stride = to.stride(0), .wide = to.dtype == DType::i64};
+}
+
 }  // namespace
 
 // Few tokens are not divided: putting ranges together would take longer.
@@ -336,6 +341,14 @@ void Engine::cast(DispatchCall& call, OutgoingRows& rows) {
   }
 }
 
+// Room for a copy of the ids. After the block of the result: it must not take the room of that.
+void Engine::take_ids(DispatchCall& call) {
+  switchyard::DispatchArgs const& args = call.args;
+  if (!args.keep_ids || !call.fresh || !args.topk_idx.given() || call.refusal || call.room || capturing_) return;
+  call.ids = room_for_dense(*heap_, args.topk_idx, Device::cuda);
+  if (call.ids.given()) keep_until_done({.offset = 0, .data = nullptr, .owner = call.ids.owner()});
+}
+
 void Engine::place(DispatchCall& call, OutgoingRows const& rows, DispatchStart start) {
   switchyard::DispatchArgs const& from = call.args;
   DispatchKernelArgs args{};
@@ -352,6 +365,9 @@ void Engine::place(DispatchCall& call, OutgoingRows const& rows, DispatchStart s
   args.stages = rows.copies.stages;
   args.row_warps = rows.copies.warps;
   args.weights = view_of_weights(from.topk_weights);
+  take_ids(call);
+  args.ids_copy = call.ids.given() ? call.ids.view().data : nullptr;
+  if (!call.refusal) args.received = view_of_numbers(from.received_per_expert);
   args.zero_padding = from.zero_padding;
   args.first_token = call.first_token;
   check_cuda(launch_dispatch(args, call.workers, stream_.get()), "launching the dispatch kernel");

@@ -127,6 +127,7 @@ class Engine {
   void place_at_once(DispatchCall& call, OutgoingRows const& rows);
   void place_when_counted(DispatchCall& call, OutgoingRows const& rows);
   void place_cached(DispatchCall& call, OutgoingRows const& rows);
+  void take_ids(DispatchCall& call);
   void place(DispatchCall& call, OutgoingRows const& rows, DispatchStart start);
   void stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor);
 

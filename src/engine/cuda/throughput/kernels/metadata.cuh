@@ -78,6 +78,21 @@ __device__ inline void store_metadata(DispatchKernelArgs const& args, TokenMetad
     reinterpret_cast<float*>(to.topk_weights)[row] = weight_at(args.weights, token, route.slot);
 }
 
+// A copy of the token's ids, for whoever keeps the routes.
+__device__ inline void keep_ids(DispatchKernelArgs const& args, TokenMetadata const& data, std::int64_t token) {
+  int const top_k = args.handle.top_k;
+#pragma unroll
+  for (int part = 0; part < 2; ++part) {
+    int const slot = static_cast<int>(threadIdx.x % 32) + 32 * part;
+    if (slot >= top_k) continue;
+    std::int64_t const at = token * top_k + slot;
+    if (args.ids.wide)
+      static_cast<std::int64_t*>(args.ids_copy)[at] = data.ids[part];
+    else
+      static_cast<std::int32_t*>(args.ids_copy)[at] = static_cast<std::int32_t>(data.ids[part]);
+  }
+}
+
 // The warps of a block that do this share its tokens. Where there are fewer tokens than warps, several warps take
 // one token and share its destinations.
 __device__ inline void metadata_phase(DispatchKernelArgs const& args, Destination const* destinations,
@@ -90,6 +105,7 @@ __device__ inline void metadata_phase(DispatchKernelArgs const& args, Destinatio
     unsigned const index = i / sharers;
     std::int64_t const token = BlockTokens::token(index);
     TokenMetadata const data = load_metadata(args, token);
+    if (args.ids_copy != nullptr && i == index * sharers) keep_ids(args, data, token);
     for (int first = 0; first < args.handle.width; first += 32) {
       DeviceRoute const mine = route_of_lane(args.handle, token, first);
       int const used = __popc(__ballot_sync(~0U, mine.rank >= 0));
