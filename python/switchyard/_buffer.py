@@ -157,7 +157,7 @@ class Buffer(Owner):
                 Timeout. docs/python.md says more.
         """
         scales, routing, call = or_refuse(refuse_dispatch, self, dispatch_options, x, options)
-        return Dispatched(self._core.dispatch(x, scales, topk_idx, topk_weights, routing, call), type(x))
+        return Dispatched(self._core.dispatch(x, scales, topk_idx, topk_weights, routing, None, call), type(x))
 
     def dispatch_async(
         self, x: Any, topk_idx: Any = None, topk_weights: Any = None, **options: Unpack[DispatchOptions]
@@ -167,7 +167,8 @@ class Buffer(Owner):
         On the CUDA engine the host waits for the counts, as in dispatch, unless num_worst_tokens is given.
         """
         scales, routing, call = or_refuse(refuse_dispatch, self, dispatch_options, x, options)
-        return PendingDispatched(self._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, call), type(x))
+        core = self._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, None, call)
+        return PendingDispatched(core, type(x))
 
     def combine(self, x: Any, handle: _core.Handle, **options: Unpack[CombineOptions]) -> Combined:
         """Sends the rows of a dispatch back and sums up the rows of each token.

@@ -34,7 +34,7 @@ def refuse_dispatch(buffer: Buffer) -> None:
     """
     core = buffer._core
     with suppress(Exception):  # this rank gets the error of its peers, too
-        core.dispatch(None, None, None, None, None, _on_current_stream(core))
+        core.dispatch(None, None, None, None, None, None, _on_current_stream(core))
 
 
 def refuse_combine(buffer: Buffer) -> None:

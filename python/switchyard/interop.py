@@ -53,9 +53,11 @@ __all__ = [
     "get_layout",
     "get_layout_async",
     "has_cuda",
+    "layout_if_it_fits",
     "local_experts",
     "low_latency_call_options",
     "low_latency_combine",
+    "low_latency_combine_tensors",
     "low_latency_dispatch",
     "low_latency_dispatch_if_it_fits",
     "low_latency_dispatch_tensors",
@@ -83,6 +85,8 @@ def call_options(**values: Any) -> CallOptions:
             tensors alone.
         keep_ids: for dispatch_tensors: the handle keeps a copy of topk_idx, if its keeps_ids is then True; otherwise
             the caller makes one.
+        scales_by_column: for dispatch_tensors that are not queued: the scales are what by_column returns, if the
+            handle's scales_by_column is then True; otherwise the caller copies them.
         most_tokens: see dispatch_if_it_fits.
         queued: for dispatch_tensors and combine_tensors: the call returns before it is done.
         expert_alignment, zero_padding, num_worst_tokens, cast_to_fp8, num_workers, num_sms, after: as in
@@ -114,6 +118,21 @@ def get_layout(topk_idx: Any, num_experts: int, num_ranks: int) -> Layout:
     return Layout.of(_core.get_layout(topk_idx, num_experts, num_ranks))
 
 
+def layout_if_it_fits(
+    buffer: Buffer, topk_idx: Any, num_experts: int, queued: bool
+) -> tuple[tuple[Any, Any, Any, Any], _core.Event | None] | None:
+    """Does what `Buffer.get_layout`, or if queued get_layout_async, does on the current stream, all in one call.
+
+    Returns:
+        The tensors of a layout, and num_tokens_per_node or None; the event of a queued call, or None. None in the place
+        of both, and nothing has happened, unless the buffer is one on a GPU, topk_idx is a tensor there with a C
+        exchange table, its top-k and num_experts are those that the buffer was made for, and no graph is captured.
+
+    Raises the same as get_layout_async.
+    """
+    return buffer._core.layout_if_it_fits(topk_idx, num_experts, queued)  # type: ignore[return-value]
+
+
 def get_layout_async(buffer: Buffer, topk_idx: Any, cuda_stream: int) -> tuple[Layout, _core.Event]:
     """Queues `Buffer.get_layout` and returns its tensors, and the event after which their contents are valid.
 
@@ -139,7 +158,7 @@ def dispatch(
 
     Raises the same as `Buffer.dispatch`.
     """
-    return buffer._core.dispatch(x, scales, topk_idx, topk_weights, routing, options)
+    return buffer._core.dispatch(x, scales, topk_idx, topk_weights, routing, None, options)
 
 
 def dispatch_async(
@@ -149,7 +168,7 @@ def dispatch_async(
 
     On the CPU engine the result has tensors only with num_worst_tokens; otherwise it has only the handle.
     """
-    pending = buffer._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, options)
+    pending = buffer._core.dispatch_async(x, scales, topk_idx, topk_weights, routing, None, options)
     return pending.early(), pending.event
 
 
@@ -162,11 +181,18 @@ def dispatch_tensors(
         x, scales, topk_idx, topk_weights, tokens_per_expert, the handle, as in the result of a dispatch; the event of a
         queued call, or None. On the CPU engine the tensors of a queued call without num_worst_tokens are None.
     """
-    return buffer._core.dispatch_tensors(x, scales, topk_idx, topk_weights, routing, options)  # type: ignore[return-value]
+    arguments = x, scales, topk_idx, topk_weights, routing, None, options
+    return buffer._core.dispatch_tensors(*arguments)  # type: ignore[return-value]
 
 
 def dispatch_if_it_fits(
-    buffer: Buffer, x: Any, topk_idx: Any, topk_weights: Any, experts: Any, options: CallOptions
+    buffer: Buffer,
+    x: Any,
+    topk_idx: Any,
+    topk_weights: Any,
+    experts: Any,
+    options: CallOptions,
+    received_per_expert: Any = None,
 ) -> tuple[Any, Any, Any, Any, list[int], _core.Handle, _core.Event | None] | None:
     """Does what dispatch_tensors does, if the arguments are those of a call of this buffer.
 
@@ -176,12 +202,15 @@ def dispatch_if_it_fits(
         x: a tensor, or a tuple of one and its scales.
         experts: the number of experts, or a tensor of as many counts.
         options: with most_tokens above 0 a call fits if x has at most as many rows.
+        received_per_expert: None, or [L] int32 or int64: the rows that each local expert receives are added to it. A
+            call with one that add_received refuses does not fit.
 
     Returns:
         What dispatch_tensors returns; None, and nothing has happened, unless x and topk_idx are tensors with a C
         exchange table on the buffer's device, and their dimensions and experts are those that the buffer was made for.
     """
-    return buffer._core.dispatch_if_it_fits(x, topk_idx, topk_weights, experts, options)  # type: ignore[return-value]
+    arguments = x, topk_idx, topk_weights, experts, options, received_per_expert
+    return buffer._core.dispatch_if_it_fits(*arguments)  # type: ignore[return-value]
 
 
 def combine(
@@ -266,7 +295,8 @@ def low_latency_call_options(
     Args:
         cuda_stream: the stream of the call, as an integer; 0 for CPU tensors.
         current_stream: as in call_options.
-        with_hook: for low_latency_dispatch_tensors: the call only sends, and its hook receives.
+        with_hook: for low_latency_dispatch_tensors and low_latency_combine_tensors: the call only sends, and its hook
+            receives.
         cast, coding: as in `LowLatencyBuffer.dispatch` and `LowLatencyBuffer.combine`.
 
     Raises:
@@ -377,6 +407,29 @@ def low_latency_combine(
     Raises the same as `LowLatencyBuffer.combine`.
     """
     buffer._core.combine(x, handle, topk_weights, out, wait_ns_per_source, options)
+
+
+def low_latency_combine_tensors(
+    buffer: LowLatencyBuffer,
+    x: Any,
+    handle: WeakLowLatencyResult,
+    topk_weights: Any,
+    out: Any,
+    wait_ns_per_source: Any,
+    options: LowLatencyCallOptions,
+) -> tuple[Any, ReceiveHook | None]:
+    """Does what low_latency_combine, or with the option `with_hook` low_latency_send_combine, does, in one call.
+
+    Args:
+        handle: what low_latency_dispatch_tensors returned. Once the combine is queued it holds the slots no longer.
+        out: as there; None: a new tensor, which x.new_empty() makes (PyTorch).
+
+    Returns:
+        The sums, and the hook that receives, or None.
+    """
+    arguments = x, handle, topk_weights, out, wait_ns_per_source, options
+    sums, hook = buffer._core.combine_tensors(*arguments)  # type: ignore[misc]
+    return sums, None if hook is None else ReceiveHook(hook)
 
 
 def low_latency_send_combine(

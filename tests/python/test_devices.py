@@ -41,7 +41,7 @@ everywhere = [
 ]
 on_cpus = names_of("bodies.elastic_mistakes", "mistakes one_culprit sizes construction late_peer repeated_ids")
 on_gpus = [
-    *names_of("bodies.graphs", "decoding decoding_layers decoding_in_fp8 worst_case"),
+    *names_of("bodies.graphs", "decoding decoding_layers decoding_in_fp8 worst_case worst_case_of_v2 layouts"),
     *names_of("bodies.errors", "mixed_devices wrong_gpu"),
     *names_of("bodies.memory", "read_on_another_stream two_streams given_back_to_pytorch"),
     *names_of("bodies.frameworks", "cupy_arrays"),

@@ -36,7 +36,7 @@ def dispatch_options(
     num_worst_tokens: int,
     keep_source_tokens: bool,
     most_tokens: int = 0,
-    keep_ids: bool = False,
+    copies: tuple[bool, bool] = (False, False),
 ) -> interop.CallOptions:
     """Callers pass the same options in every step, so options are made once.
 
@@ -47,15 +47,18 @@ def dispatch_options(
         keep_source_tokens: whether the handle keeps a copy of the received source tokens. CPU only: on a GPU the host
             cannot read them.
         most_tokens: of a rank; 0: any number. For dispatch_as_before alone.
-        keep_ids: whether the handle keeps a copy of topk_idx, where the engine can make one.
+        copies: whether the handle keeps a copy of topk_idx, and whether received scales are copied to columns, if the
+            engine can.
     """
     alignment, expanded, zero_padding = rows
+    keep_ids, scales_by_column = copies
     return interop.call_options(
         current_stream=True,
         most_tokens=most_tokens,
         queued=queued,
         keep_source_tokens=keep_source_tokens,
         keep_ids=keep_ids,
+        scales_by_column=scales_by_column,
         expert_alignment=alignment,
         num_worst_tokens=num_worst_tokens,
         num_sms=num_sms,
@@ -69,6 +72,32 @@ def combine_options(num_sms: int, queued: bool, weights_of_all_ranks: bool) -> i
     return interop.call_options(
         current_stream=True, queued=queued, num_sms=num_sms, weights_of_all_ranks=weights_of_all_ranks
     )
+
+
+class LatestOptions:
+    """The options of the latest call. Whoever makes the same call again need not work them out.
+
+    Most calls are like the one before, and what options are made of is asked of several objects.
+    """
+
+    __slots__ = ("_engine", "_key", "_options", "_plan")
+
+    def __init__(self) -> None:
+        self._engine: Any = None
+        self._plan: Any = None
+        self._key: Any = None
+        self._options: interop.CallOptions | None = None
+
+    def find(self, engine: switchyard.Buffer | None, plan: Any, key: tuple[Any, ...]) -> interop.CallOptions | None:
+        """Returns those of a call of the same engine and plan, which are the same objects, and an equal key."""
+        same = self._engine is engine and self._plan is plan and self._key == key
+        return self._options if same else None
+
+    def keep(
+        self, engine: switchyard.Buffer | None, plan: Any, key: tuple[Any, ...], options: interop.CallOptions
+    ) -> interop.CallOptions:
+        self._engine, self._plan, self._key, self._options = engine, plan, key, options
+        return options
 
 
 def made_or_refused(
@@ -119,16 +148,23 @@ def dispatch(
 
 
 def dispatch_as_before(
-    engine: switchyard.Buffer, x: Any, topk_idx: Any, topk_weights: Any, experts: Any, options: interop.CallOptions
+    engine: switchyard.Buffer,
+    x: Any,
+    topk_idx: Any,
+    topk_weights: Any,
+    experts: Any,
+    options: interop.CallOptions,
+    received_per_expert: Any = None,
 ) -> Received | None:
     """Returns what dispatch returns, if the call is one of this engine; None, and does nothing, if it may not be.
 
     Args:
         x: rows, or a tuple of them and their scales; not checked yet.
         experts: the number of experts, or a tensor of as many counts.
+        received_per_expert: rows of each local expert are added to it; None: nobody counts them.
     """
     try:
-        return interop.dispatch_if_it_fits(engine, x, topk_idx, topk_weights, experts, options)
+        return interop.dispatch_if_it_fits(engine, x, topk_idx, topk_weights, experts, options, received_per_expert)
     except InvalidArgument as error:
         raise explained(in_our_words(error, _most_tokens), (x[0] if isinstance(x, tuple) else x).dtype) from error
     except (Error, TypeError) as error:

@@ -259,6 +259,11 @@ class LowLatencyBuffers:
             self.counts = torch.empty(found.num_local_experts, dtype=torch.int32, device=sizes[4])
         return found
 
+    @property
+    def used(self) -> bool:
+        """Whether a call has made a buffer that is not destroyed."""
+        return self._latest is not None
+
     def latest_for(self, max_tokens: int, num_experts: int) -> switchyard.LowLatencyBuffer | None:
         """Returns the buffer of the latest call, if that had these sizes. The next call is most likely one of it."""
         latest = self._latest

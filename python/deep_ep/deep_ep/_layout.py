@@ -38,6 +38,18 @@ def any_layout(
     return layout_of(topk_idx, *sizes), None
 
 
+def layout_as_before(
+    engine: switchyard.Buffer, topk_idx: Any, num_experts: Any, queued: bool
+) -> tuple[tuple[Any, Any, Any, Any], Event | None] | None:
+    """Returns what any_layout returns, if an engine's kernel computes it and the sizes are the engine's; else None."""
+    if type(num_experts) is not int:
+        return None
+    try:
+        return interop.layout_if_it_fits(engine, topk_idx, num_experts, queued)
+    except OutOfMemory:  # results that the caller holds fill the heap
+        return None
+
+
 def layout_of(topk_idx: Any, num_experts: int, num_ranks: int) -> Layout:
     """Returns the layout in the memory of topk_idx, computed without a buffer."""
     if isinstance(topk_idx, torch.Tensor) and topk_idx.is_cuda:

@@ -12,6 +12,7 @@ from switchyard.interop import opaque_calls
 
 from ._agreement import check_agreement
 from ._calls import (
+    LatestOptions,
     Received,
     biases_of,
     combine,
@@ -26,7 +27,7 @@ from ._calls import Routing as AnyRouting
 from ._engines import Engines, LowLatencyBuffers, Sizes
 from ._errors import number, tensor, wrong_type
 from ._events import event_before, finished
-from ._layout import any_layout, exchanged_counts, integers
+from ._layout import any_layout, exchanged_counts, integers, layout_as_before
 from ._local_memory import LocalMemory
 from ._nodes import Nodes, remember_nodes
 from ._runtime import Runtime
@@ -98,6 +99,7 @@ class Buffer(LowLatencyCalls):
         self.low_latency_mode = low_latency_mode
         self.explicitly_destroy = explicitly_destroy
         self.enable_shrink = enable_shrink
+        self._options = LatestOptions()
         self._engines = Engines(self._communicator, num_nvl_bytes)
         self._nodes = Nodes(self._communicator)
         remember_nodes(group, self._nodes)
@@ -212,19 +214,27 @@ class Buffer(LowLatencyCalls):
             TypeError: an argument is not a tensor, a number, or an event.
             Unusable: after destroy().
         """
-        self._check_usable()
-        tensor("topk_idx", topk_idx)
-        num_experts = number("num_experts", num_experts)
-        before = event_before(previous_event, async_finish, allocate_on_comm_stream, topk_idx)
-        if before is not None:
-            EventHandle(before, topk_idx.is_cuda).current_stream_wait()
-        buffer = self._engines.for_layout(topk_idx, num_experts)
-        layout, event = any_layout(buffer, topk_idx, (num_experts, self.group_size), async_finish)
-        per_rank, per_expert, in_rank = layout
-        per_node = layout.num_tokens_per_node
+        engines, made = self._engines, None
+        if engines.on_gpu and engines.latest is not None and previous_event is None and not allocate_on_comm_stream:
+            made = layout_as_before(engines.latest, topk_idx, num_experts, bool(async_finish))
+        if made is None:
+            made = self._layout_anew(topk_idx, num_experts, (previous_event, async_finish, allocate_on_comm_stream))
+        (per_rank, per_expert, in_rank, per_node), event = made
         if per_node is None and self._nodes.count > 1:
             per_node = self._nodes.tokens_per_node(in_rank)
         return per_rank, per_node, per_expert, in_rank, finished(async_finish, event, event is not None)
+
+    def _layout_anew(self, topk_idx: Any, num_experts: Any, when: When) -> tuple[tuple[Any, Any, Any, Any], Any]:
+        """Returns the tensors of a layout, and its event or None. Checks all."""
+        self._check_usable()
+        tensor("topk_idx", topk_idx)
+        num_experts = number("num_experts", num_experts)
+        before = event_before(*when, topk_idx)
+        if before is not None:
+            EventHandle(before, topk_idx.is_cuda).current_stream_wait()
+        buffer = self._engines.for_layout(topk_idx, num_experts)
+        layout, event = any_layout(buffer, topk_idx, (num_experts, self.group_size), when[1])
+        return (*layout, layout.num_tokens_per_node), event
 
     # ---- dispatch ----
 
@@ -304,12 +314,16 @@ class Buffer(LowLatencyCalls):
         self, config: Config | None, asynchronous: bool, alignment: int, worst: int
     ) -> interop.CallOptions | None:
         """Returns options for a call like the latest; None: an argument is wrong."""
-        on_gpu = self._engines.on_gpu
+        engines = self._engines
+        on_gpu, engine = engines.on_gpu, engines.latest
         try:
-            sms, alignment, worst = _wanted_sms(config), index(alignment), index(worst)
-            queued = on_gpu or worst > 0 if asynchronous else False
-            sms = self._engines.num_sms_as_before(sms)
-            return dispatch_options(sms, queued, (alignment, False, False), worst, not on_gpu)
+            key = bool(asynchronous), index(alignment), index(worst), _wanted_sms(config)
+            found = self._options.find(engine, None, key)
+            if found is not None:
+                return found
+            queued = on_gpu or key[2] > 0 if key[0] else False
+            rows, sms = (key[1], False, False), engines.num_sms_as_before(key[3])
+            return self._options.keep(engine, None, key, dispatch_options(sms, queued, rows, key[2], not on_gpu))
         except Exception:
             return None  # and the call says which
 

@@ -11,6 +11,7 @@ from switchyard.interop import opaque_calls
 
 from ._agreement import check_agreement
 from ._calls import (
+    LatestOptions,
     Received,
     Routing,
     biases_of,
@@ -52,6 +53,8 @@ def _add_received(stats: torch.Tensor, handle: EPHandle) -> None:
 
 
 def _by_column(scales: torch.Tensor, handle: EPHandle) -> torch.Tensor:
+    if handle.core.scales_by_column:
+        return scales
     columns = None if _in_torch(handle.plan, scales) else interop.by_column(handle.buffer, scales)
     return column_major(scales) if columns is None else columns
 
@@ -145,6 +148,7 @@ class ElasticBuffer:
         self.scaleout_rank_idx, self.scaleup_rank_idx = divmod(self.rank_idx, self.num_scaleup_ranks)
         self.num_rdma_ranks, self.num_nvlink_ranks = self.get_physical_domain_size()
         timeouts = {"cpu": float(num_cpu_timeout_secs), "cuda": float(num_gpu_timeout_secs)}
+        self._options = LatestOptions()
         self._engines = Engines(self._communicator, num_bytes, timeouts, f32_partials=not allow_multiple_reduction)
         names = ("num_bytes", "num_max_tokens_per_rank", "allow_multiple_reduction")
         given = (num_bytes, num_max_tokens_per_rank, bool(allow_multiple_reduction))
@@ -309,13 +313,14 @@ class ElasticBuffer:
         except Exception:
             engines.refuse(interop.refuse_dispatch, handle)
             raise
-        engine, received = engines.latest, None
+        engine, received, counted = engines.latest, None, False
         no_event = previous_event is None and previous_event_before_epilogue is None
         try:
             if handle is None and no_event and engine is not None:
-                options = self._options_as_before(plan, queued, do_zero_padding, do_handle_copy)
+                options = self._options_as_before(plan, queued, do_zero_padding, do_handle_copy, by_column)
                 if options is not None:
-                    received = dispatch_as_before(engine, x, topk_idx, topk_weights, plan.num_experts, options)
+                    received = dispatch_as_before(engine, x, topk_idx, topk_weights, plan.num_experts, options, stats)
+                    counted = received is not None
             if received is None:
                 how, events = (plan, queued, do_zero_padding), (previous_event, previous_event_before_epilogue)
                 engine, received = self._dispatch_checked(x, (topk_idx, topk_weights), handle, how, events)
@@ -332,26 +337,31 @@ class ElasticBuffer:
                 made.topk_idx = topk_idx
             elif not core.keeps_ids:
                 made.topk_idx = topk_idx.clone()
-        if stats is not None:
+        if stats is not None and not counted:
             _add_received(stats, made)
         if recv_scales is not None:
             recv_x = recv_x, _by_column(recv_scales, made) if by_column else recv_scales
         return recv_x, recv_idx, recv_weights, made, finished(async_with_compute_stream, event, on_gpu)
 
     def _options_as_before(
-        self, plan: Plan, queued: bool, zero_padding: bool, keep_ids: bool
+        self, plan: Plan, queued: bool, zero_padding: bool, keep_ids: bool, by_column: bool
     ) -> interop.CallOptions | None:
         """Returns options for a call like the latest; None: it is not like that."""
         engines, worst = self._engines, plan.num_worst_tokens
-        sizes, most = engines.latest_sizes, plan.num_max_tokens_per_rank
-        if sizes is None or sizes[4] != self._engine_tokens(most, engines.on_gpu):
-            return None
-        queued = queued and (engines.on_gpu or worst > 0)  # a bool, as options want it
-        sms = engines.num_sms_as_before(plan.num_sms)
+        engine, sizes, most = engines.latest, engines.latest_sizes, plan.num_max_tokens_per_rank
         try:
-            rows = plan.expert_alignment, plan.do_expand, bool(zero_padding)
-            keep_ids = bool(keep_ids) and not (engines.on_gpu and worst > 0)  # see _in_torch
-            return dispatch_options(sms, queued, rows, worst, False, most if most > 0 else 0, keep_ids)
+            key = queued, bool(zero_padding), bool(keep_ids), bool(by_column)
+            found = self._options.find(engine, plan, key)
+            if found is not None:
+                return found
+            if sizes is None or sizes[4] != self._engine_tokens(most, engines.on_gpu):
+                return None
+            queued = queued and (engines.on_gpu or worst > 0)  # a bool, as options want it
+            sms = engines.num_sms_as_before(plan.num_sms)
+            by_column = key[3] and not (engines.on_gpu and worst > 0)  # see _in_torch
+            rows, copies = (plan.expert_alignment, plan.do_expand, key[1]), (key[2], by_column)
+            made = dispatch_options(sms, queued, rows, worst, False, max(most, 0), copies)
+            return self._options.keep(engine, plan, key, made)
         except Exception:
             return None  # and the call says which argument is wrong
 

@@ -229,6 +229,7 @@ class LowLatencyDispatch:
     dispatch can be combined again.
 
     Attributes:
+        received: finds the result, and is the handle for the engine.
         buffer: the switchyard.LowLatencyBuffer of the dispatch.
         topk_idx: as given to the dispatch; None once it was combined.
         sizes: of the call, the last three items of a handle: the most tokens, hidden, the number of experts.
@@ -243,7 +244,7 @@ class LowLatencyDispatch:
         topk_idx: torch.Tensor,
         sizes: tuple[int, int, int],
     ) -> None:
-        self._received = received
+        self.received = received
         self.buffer = buffer
         self.topk_idx: torch.Tensor | None = topk_idx
         self.sizes = sizes
@@ -253,29 +254,28 @@ class LowLatencyDispatch:
 
     @property
     def combined(self) -> bool:
-        return not self._received.holds
+        return not self.received.holds
 
     def core(self) -> interop.WeakLowLatencyResult:
         """Returns the handle for the engine. Raises InvalidArgument if the slots may have other rows now."""
-        if not self._received.alive:
+        if not self.received.alive:
             raise InvalidArgument(
                 "handle: expected one of a dispatch whose slots are held, seen one that was combined and whose result "
                 "is freed: keep recv_x to combine it again"
             )
-        return self._received
+        return self.received
 
     def result(self) -> interop.LowLatencyResult | None:
         """Returns the result; None if nobody holds it any more."""
-        found: Any = self._received()
+        found: Any = self.received()
         return found
 
-    def release(self) -> None:
-        """Releases the slots, once a combine is queued.
+    def forget_inputs(self) -> None:
+        """Releases what a combine has needed, once it is queued, and has released the slots.
 
         The combine may still run, and nobody needs to wait for it: a later kernel in stream order gives the frame back,
         and a receive half that is still to come holds the frame by itself (docs/low-latency.md, "Giving a frame back").
         """
-        self._received.release()
         self.topk_idx = self.outputs = None
 
     def item(self, at: int) -> Any:

@@ -101,13 +101,14 @@ class LowLatencyCalls:
 
         Also raises the same as switchyard.LowLatencyBuffer.dispatch.
         """
-        self._require_low_latency()
+        buffers, sizes = self._low_latency, (num_max_dispatch_tokens_per_rank, num_experts)
+        buffer, made = buffers.latest_for(*sizes), None
+        if buffer is None:  # a buffer that was destroyed has none
+            self._require_low_latency()
         if async_finish and return_recv_hook:
             raise _both()
         options = _options(_cast(use_fp8, round_scale, use_ue8m0), "none", bool(return_recv_hook))
-        buffers, sizes = self._low_latency, (num_max_dispatch_tokens_per_rank, num_experts)
         stats = cumulative_local_expert_recv_stats, dispatch_wait_recv_cost_stats
-        buffer, made = buffers.latest_for(*sizes), None
         counts = torch.empty_like(buffers.counts)
         try:
             if buffer is not None:
@@ -165,27 +166,23 @@ class LowLatencyCalls:
 
         Raises the same as low_latency_dispatch.
         """
-        self._require_low_latency()
+        if not self._low_latency.used:
+            self._require_low_latency()
         if async_finish and return_recv_hook:
             raise _both()
         if zero_copy and use_logfmt:
             raise InvalidArgument("zero_copy: expected False with use_logfmt, whose codes go where rows would lie")
         of = low_latency_dispatch_of(handle)
-        core = of.core()
         _check_routing(topk_idx, of.topk_idx)
         source = _outputs(of) if zero_copy else tensor("x", x)
-        sums = source.new_empty(core.num_tokens, of.buffer.hidden) if out is None else out
-        options = _options("none", "logfmt10" if use_logfmt else "none", False)
-        rows = source, core, topk_weights, sums, combine_wait_recv_cost_stats
-        hook: Hook | None = None
+        options = _options("none", "logfmt10" if use_logfmt else "none", bool(return_recv_hook))
+        rows = source, of.received, topk_weights, out, combine_wait_recv_cost_stats
         try:
-            if return_recv_hook:
-                hook = interop.low_latency_send_combine(of.buffer, *rows, options)
-            else:
-                interop.low_latency_combine(of.buffer, *rows, options)
+            sums, hook = interop.low_latency_combine_tensors(of.buffer, *rows, options)
         except (InvalidArgument, TypeError) as error:
+            of.core()  # which says why there is nothing to combine
             raise in_our_words(error, ("wait_ns_per_source", "combine_wait_recv_cost_stats")) from error
-        of.release()
+        of.forget_inputs()
         return sums, finished(async_finish), hook
 
     def get_next_low_latency_combine_buffer(self, handle: LowLatencyHandle) -> torch.Tensor:

@@ -124,6 +124,33 @@ nb::object dispatch_if_it_fits(nb::handle self, nb::handle x, nb::handle topk_id
   return dispatch_tensors(self, inputs, options);
 }
 
+// A tensor of the framework of `like` in memory of that, for sums.
+nb::object memory_for_sums(nb::handle like, std::int64_t tokens, std::int64_t hidden) {
+  return like.attr("new_empty")(tokens, hidden);
+}
+
+// Everything of a combine in one call: (the sums, the hook or None). Once it is queued the result is not held any
+// more.
+nb::tuple combine_tensors(nb::handle_t<OwnedLowLatency> self, nb::handle x, nb::handle handle,
+                          nb::handle topk_weights, nb::handle out, nb::handle wait_ns_per_source,
+                          LowLatencyCallOptions const& options) {
+  if (!nb::isinstance<WeakLowLatencyResult>(handle))
+    throw wrong_type("handle", "what dispatch_tensors returned", handle);
+  auto& result = nb::cast<WeakLowLatencyResult&>(handle);
+  auto& owned = nb::cast<OwnedLowLatency&>(self);
+  nb::object sums =
+      out.is_none() ? memory_for_sums(x, result.num_tokens, owned.get()->options().hidden) : nb::borrow(out);
+  CombineInputs inputs({x, handle, topk_weights, sums, wait_ns_per_source});
+  nb::object hook = nb::none();
+  if (options.with_hook) {
+    hook = nb::cast(send_combine(self, inputs, options));
+  } else {
+    combine(owned, inputs, options);
+  }
+  result.held.reset();
+  return nb::make_tuple(std::move(sums), std::move(hook));
+}
+
 }  // namespace
 
 void bind_low_latency_calls(nb::class_<OwnedLowLatency>& buffer) {
@@ -139,6 +166,8 @@ void bind_low_latency_calls(nb::class_<OwnedLowLatency>& buffer) {
       nb::arg("x").none(), nb::arg("topk_idx").none(), nb::arg("received_per_expert").none(),
       nb::arg("wait_ns_per_source").none(), nb::arg("counts"), nb::arg("options"));
   define_call<CombineFamily, OwnedLowLatency const&, &combine>(buffer, "combine");
+  buffer.def("combine_tensors", &combine_tensors, nb::arg("x"), nb::arg("handle"), nb::arg("topk_weights").none(),
+             nb::arg("out").none(), nb::arg("wait_ns_per_source").none(), nb::arg("options"));
   define_call<CombineFamily, nb::handle_t<OwnedLowLatency>, &send_combine>(buffer, "send_combine");
 }
 

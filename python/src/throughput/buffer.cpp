@@ -68,6 +68,26 @@ nb::tuple get_layout_async(PyBuffer& self, nb::handle topk_idx, std::uintptr_t c
   return nb::make_tuple(to_python(pending.early(), Exporter(topk_idx, gpu_of(*buffer))), PyEvent(pending.event()));
 }
 
+// Is it a layout that this buffer's engine has a kernel for? Not in a capture: the memory that a graph writes must
+// live as long as the graph, and a result in the heap does not.
+bool layout_fits(Buffer const& buffer, nb::handle topk_idx, int num_experts, std::uintptr_t stream) {
+  auto const ids = borrowed(topk_idx);
+  auto const& made_for = buffer.options();
+  return on_gpu(buffer) && ids && ids->ndim == 2 && ids->shape[1] == made_for.top_k &&
+         num_experts == made_for.num_experts && lies_with(buffer, ids->device) &&
+         !is_captured(made_for.device, stream);
+}
+
+// The tensors and the event of a layout, or None for it, on the current stream; None in the place of all: it may be
+// one of another buffer, or a wrong one, or for the framework.
+nb::object layout_if_it_fits(PyBuffer& self, nb::handle topk_idx, int num_experts, bool queued) {
+  auto const buffer = self.get();
+  std::uintptr_t const stream = current_cuda_stream(topk_idx).value_or(0);
+  if (!layout_fits(*buffer, topk_idx, num_experts, stream)) return nb::none();
+  if (queued) return get_layout_async(self, topk_idx, stream);
+  return nb::make_tuple(get_layout(self, topk_idx, stream), nb::none());
+}
+
 // Without the GIL: when the heap is full, this waits for memory that earlier calls on the GPU still use.
 Tensor allocated(Buffer& buffer, DType dtype, std::vector<std::int64_t> const& shape) {
   nb::gil_scoped_release const released;
@@ -89,18 +109,10 @@ nb::object allocate(PyBuffer const& self, std::string const& dtype, std::vector<
   return Exporter(like, gpu_of(*buffer))(allocated(*buffer, *type, shape));
 }
 
-// One number that looks like several: a framework refuses to add to it, or says what it does.
-bool overlaps(dlpack::Tensor const& numbers) {
-  return numbers.ndim == 1 && numbers.shape[0] > 1 && numbers.strides != nullptr && numbers.strides[0] == 0;
-}
-
-// False: the caller adds them, since the numbers are of another dtype, overlap or lie elsewhere.
+// False: the caller adds them.
 bool add_received(PyBuffer const& self, DispatchHandle const& handle, nb::handle to) {
   auto const buffer = self.get();
-  auto const seen = borrowed(to);
-  if (!seen || !lies_with(*buffer, seen->device) || overlaps(*seen)) return false;
-  auto const dtype = dtype_of(seen->dtype);
-  if (dtype != DType::i32 && dtype != DType::i64) return false;
+  if (!can_be_added_to(*buffer, to)) return false;
   Exports exports;
   TensorView const view = output("received_per_expert", to, exports);
   std::uintptr_t const stream = current_cuda_stream(to).value_or(0);
@@ -157,6 +169,15 @@ void bind_options(nb::module_& module) {
 
 }  // namespace
 
+// One number that looks like several is refused: a framework refuses to add to it, too, or says what it does.
+bool can_be_added_to(Buffer const& buffer, nb::handle numbers) {
+  auto const seen = borrowed(numbers);
+  if (!seen || !lies_with(buffer, seen->device)) return false;
+  bool const overlaps = seen->ndim == 1 && seen->shape[0] > 1 && seen->strides != nullptr && seen->strides[0] == 0;
+  auto const dtype = dtype_of(seen->dtype);
+  return !overlaps && (dtype == DType::i32 || dtype == DType::i64);
+}
+
 PyBuffer::~PyBuffer() {
   // A moved-from buffer owns nothing, and in a fork the threads that would end queued work do not exist.
   if (buffer_.usable()) destroy();
@@ -186,6 +207,8 @@ void bind_buffer(nb::module_& module) {
   buffer.def_static("make", &make, nb::arg("communicator"), nb::arg("options"))
       .def("get_layout", &get_layout, nb::arg("topk_idx"), nb::arg("cuda_stream"))
       .def("get_layout_async", &get_layout_async, nb::arg("topk_idx"), nb::arg("cuda_stream"))
+      .def("layout_if_it_fits", &layout_if_it_fits, nb::arg("topk_idx").none(), nb::arg("num_experts"),
+           nb::arg("queued"))
       .def("allocate", &allocate, nb::arg("dtype"), nb::arg("shape"), nb::arg("like").none())
       .def("add_received", &add_received, nb::arg("handle"), nb::arg("to"))
       .def("by_column", &by_column, nb::arg("scales"))

@@ -44,6 +44,10 @@ class PyBuffer {
   Owned<Buffer> buffer_;
 };
 
+// Can the engine add to these numbers? Otherwise, since they are of another dtype, lie elsewhere or in one place,
+// the framework does.
+bool can_be_added_to(Buffer const& buffer, nb::handle numbers);
+
 void bind_buffer(nb::module_& module);
 void bind_calls(nb::module_& module, nb::class_<PyBuffer>& buffer);
 

@@ -31,9 +31,10 @@ struct CallOptions {
   std::uintptr_t cuda_stream = 0;
   bool current_stream = false;  // in the place of cuda_stream: the one that is current in the framework of x
   bool keep_source_tokens = false;
-  bool keep_ids = false;         // calls that return tensors at once: the handle keeps a copy of topk_idx
-  bool queued = false;           // calls that return tensors at once: they return before the call is done
-  std::int64_t most_tokens = 0;  // calls that ask whether they fit: the most tokens; 0: any number
+  bool scales_by_column = false;  // calls that return tensors at once, and are not queued
+  bool keep_ids = false;          // calls that return tensors at once: the handle keeps a copy of topk_idx
+  bool queued = false;            // calls that return tensors at once: they return before the call is done
+  std::int64_t most_tokens = 0;   // calls that ask whether they fit: the most tokens; 0: any number
   Event after{};
 };
 
@@ -64,11 +65,14 @@ void read_rest(char const* /*name*/, nb::handle object, CombineArgs& args, Expor
 struct DispatchFamily {
   using Args = DispatchArgs;
   using Options = CallOptions;
-  static constexpr std::array table{tensor_argument<&Args::x>("x"), tensor_argument<&Args::scales>("scales"),
+  static constexpr std::array table{tensor_argument<&Args::x>("x"),
+                                    tensor_argument<&Args::scales>("scales"),
                                     tensor_argument<&Args::topk_idx>("topk_idx"),
                                     tensor_argument<&Args::topk_weights>("topk_weights"),
-                                    Argument<Args>{"routing", &read_routing}};
+                                    Argument<Args>{"routing", &read_routing},
+                                    tensor_argument<&Args::received_per_expert>("received_per_expert")};
   static void set(Args& args, Options const& options) {
+    args.keep_ids = options.keep_ids;
     args.cast_to_fp8 = options.cast_to_fp8;
     args.layout = options.expanded ? OutputLayout::expanded : OutputLayout::flat;
     args.expert_alignment = options.expert_alignment;
@@ -190,8 +194,8 @@ DispatchResult dispatch(PyBuffer& self, DispatchInputs& inputs, CallOptions cons
   return result;
 }
 
-// A copy of the ids on the stream of the call, in a tenth of the time that a framework's copy takes the host. Empty
-// where the engine cannot make it at once, and the caller copies them.
+// A copy of the ids on the stream of the call, where the dispatch has made none, in a tenth of the time that a
+// framework's copy takes the host. Empty where the engine cannot make it at once, and the caller copies them.
 Tensor copy_of_ids(Buffer& buffer, ConstTensorView const& ids, std::uintptr_t stream) {
   if (ids.ndim != 2 || ids.numel() == 0) return {};
   if (on_gpu(buffer)) return buffer.copy(ids, stream);
@@ -206,12 +210,24 @@ Tensor copy_of_ids(Buffer& buffer, ConstTensorView const& ids, std::uintptr_t st
 // After the dispatch, whose host waits meanwhile: what comes first delays it.
 void keep_ids(PyBuffer& self, DispatchInputs const& inputs, CallOptions const& options, DispatchResult& result) {
   if (!options.keep_ids) return;
+  result.handle.ids = std::move(result.value.ids);
+  if (result.handle.ids.given()) return;
   Exports exports;
   ConstTensorView const ids = input("topk_idx", inputs.object(2), exports);
   std::uintptr_t const stream = inputs.stream(options);
   auto const buffer = self.get();
   nb::gil_scoped_release const released;
   result.handle.ids = copy_of_ids(*buffer, ids, stream);
+}
+
+// The scales by column, where there is room at once.
+void turn_scales(Buffer& buffer, std::uintptr_t stream, DispatchResult& result) {
+  if (!result.value.scales.given()) return;
+  nb::gil_scoped_release const released;
+  Tensor columns = buffer.by_column(result.value.scales, stream);
+  if (!columns.given()) return;
+  result.value.scales = std::move(columns);
+  result.handle.scales_by_column = true;
 }
 
 // Everything that a dispatch returns, in one call: a property of a result each would be a call each.
@@ -224,6 +240,7 @@ nb::tuple dispatch_tensors(PyBuffer& self, DispatchInputs& inputs, CallOptions c
     result = early_result(pending);
   } else {
     result = dispatch(self, inputs, options);
+    if (options.scales_by_column) turn_scales(*self.get(), inputs.stream(options), result);
   }
   keep_ids(self, inputs, options, result);
   return tensors_of(std::move(result), std::move(event));
@@ -246,6 +263,7 @@ struct Unchecked {
   nb::handle scales;
   nb::handle topk_idx;
   nb::handle experts;
+  nb::handle received_per_expert;  // or None
 };
 
 // Is it a call of this buffer, rather than of one that was made for other sizes, or a wrong one?
@@ -254,22 +272,23 @@ bool fits(Buffer const& buffer, Unchecked const& call, CallOptions const& option
   auto const ids = borrowed(call.topk_idx);
   if (!x || !ids || !sizes_fit(buffer, *x, *ids) || !is_floating(x->dtype)) return false;
   if (options.most_tokens > 0 && x->shape[0] > options.most_tokens) return false;
+  if (!call.received_per_expert.is_none() && !can_be_added_to(buffer, call.received_per_expert)) return false;
   return experts_in(call.experts) == buffer.options().num_experts;
 }
 
 // The tensors of a dispatch, if it fits this buffer; None: it may be one of another buffer, or a wrong one. `x` is
 // a tensor, or a tuple of one and its scales. Asked here a call need not be asked about in Python.
 nb::object dispatch_if_it_fits(PyBuffer& self, nb::handle x, nb::handle topk_idx, nb::handle topk_weights,
-                               nb::handle experts, CallOptions const& options) {
+                               nb::handle experts, CallOptions const& options, nb::handle received_per_expert) {
   nb::object none = nb::none();
-  Unchecked call{x, none, topk_idx, experts};
+  Unchecked call{x, none, topk_idx, experts, received_per_expert};
   if (nb::isinstance<nb::tuple>(x) && nb::len(x) == 2) {
     call.x = PyTuple_GetItem(x.ptr(), 0);
     call.scales = PyTuple_GetItem(x.ptr(), 1);
   }
   auto const buffer = self.get();
   if (!fits(*buffer, call, options)) return none;
-  DispatchInputs inputs({call.x, call.scales, topk_idx, topk_weights, none});
+  DispatchInputs inputs({call.x, call.scales, topk_idx, topk_weights, none, received_per_expert});
   return dispatch_tensors(self, inputs, options);
 }
 
@@ -321,6 +340,7 @@ void bind_call_options(nb::module_& module) {
       .def_rw("cuda_stream", &CallOptions::cuda_stream)
       .def_rw("current_stream", &CallOptions::current_stream)
       .def_rw("keep_ids", &CallOptions::keep_ids)
+      .def_rw("scales_by_column", &CallOptions::scales_by_column)
       .def_rw("queued", &CallOptions::queued)
       .def_rw("most_tokens", &CallOptions::most_tokens)
       .def_rw("keep_source_tokens", &CallOptions::keep_source_tokens)
@@ -344,7 +364,8 @@ void bind_calls(nb::module_& module, nb::class_<PyBuffer>& buffer) {
   define_call<DispatchFamily, PyBuffer&, &dispatch_async>(buffer, "dispatch_async");
   define_call<DispatchFamily, PyBuffer&, &dispatch_tensors>(buffer, "dispatch_tensors");
   buffer.def("dispatch_if_it_fits", &dispatch_if_it_fits, nb::arg("x"), nb::arg("topk_idx").none(),
-             nb::arg("topk_weights").none(), nb::arg("experts").none(), nb::arg("options"));
+             nb::arg("topk_weights").none(), nb::arg("experts").none(), nb::arg("options"),
+             nb::arg("received_per_expert").none());
   define_call<CombineFamily, PyBuffer&, &combine>(buffer, "combine");
   define_call<CombineFamily, PyBuffer&, &combine_async>(buffer, "combine_async");
   define_call<CombineFamily, PyBuffer&, &combine_tensors>(buffer, "combine_tensors");

@@ -72,6 +72,7 @@ void bind_handle(nb::module_& module) {
            "What the CUDA engine counts in GPU memory, as a tensor on the GPU of `like`: [R, 1 + most local "
            "experts of a rank] int32: from each rank the rows (flat layout only), then the rows for each local "
            "expert. None on the CPU engine, and after a dispatch in rounds. Does not wait for the dispatch.")
+      .def_ro("scales_by_column", &DispatchHandle::scales_by_column)
       .def_prop_ro("keeps_ids", [](DispatchHandle const& self) { return self.ids.given(); })
       .def(
           "kept_ids", &kept_ids, nb::arg("like"),

@@ -27,7 +27,8 @@ struct DispatchHandle {
   // Source tokens of the received rows: a copy if the caller asked for one, since the tensor would keep all rows.
   std::shared_ptr<std::vector<std::int32_t>> source_tokens;
   WeakTensor source_token;
-  Tensor ids{};  // a copy of topk_idx, if the caller asked for one and it was simple to make
+  bool scales_by_column = false;  // what the caller has of the scales is a copy by column
+  Tensor ids{};                   // a copy of topk_idx, if the caller asked for one and it was simple to make
 };
 
 struct DispatchResult {

@@ -300,13 +300,13 @@ def layouts(group: Any) -> None:
     job = Job(group)
     for made in (False, True):
         assert (job.buffer._engines.for_layout(job.mine.topk_idx, experts) is not None) == (made and on_gpu())
-        for queued in (False, True):
+        for queued, behind in ((False, False), (True, True), (True, False)):
             with another_stream():
                 late = torch.full_like(job.mine.topk_idx, -1)
                 busy()
                 late.copy_(job.mine.topk_idx)
                 captured = job.buffer.capture().event
-                before = {"previous_event": captured, "allocate_on_comm_stream": True} if queued else {}
+                before = {"previous_event": captured, "allocate_on_comm_stream": True} if behind else {}
                 per_rank, per_rdma, per_expert, in_rank, event = job.buffer.get_dispatch_layout(
                     late, experts, async_finish=queued, **before
                 )

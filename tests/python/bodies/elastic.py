@@ -285,9 +285,11 @@ def ids_overwritten(group: Any) -> None:
     for case in cases(group.size())[:1]:
         buffer = make_buffer(group, num_max_tokens_per_rank=case.max_tokens)
         job = Job(group, buffer, case)
-        for options in ({}, {"do_cpu_sync": False}, {"do_expand": True}):
+        for options in ({}, {}, {"do_cpu_sync": False}, {"do_expand": True}, {"async_with_compute_stream": True}):
             ids = job.mine.topk_idx.clone()
-            x, *_, handle, _ = buffer.dispatch(job.mine.x, topk_idx=ids, num_experts=job.experts, **options)
+            x, *_, handle, event = buffer.dispatch(job.mine.x, topk_idx=ids, num_experts=job.experts, **options)
+            if event.event is not None:
+                event.current_stream_wait()
             ids.fill_(0)
             same(handle.topk_idx, job.own.topk_idx)
             again, seen, *_ = buffer.dispatch(job.mine.x * 2, handle=handle)

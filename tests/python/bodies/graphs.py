@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from bodies.deep_ep import Job as Throughput
 from bodies.deep_ep import experts, tokens
+from bodies.elastic import Case, make_buffer
+from bodies.elastic import Job as Elastic
 from bodies.low_latency_kept import layers
 from decoder import Decoder
 from devices import device, here, same
@@ -171,4 +173,55 @@ def worst_case(group: Any) -> None:
     torch.cuda.synchronize()
     dist.barrier(group)
     del graph, result, back, again
+    job.buffer.destroy()
+
+
+def worst_case_of_v2(group: Any) -> None:
+    """Each replay adds to the statistics, and copies ids and scales anew."""
+    case = Case("random", group.size())
+    job = Elastic(group, make_buffer(group, num_max_tokens_per_rank=case.max_tokens), case)
+    pairs = job.fp8(2, torch.float32)
+    for each, (x, scales) in zip(job.inputs, pairs):
+        each.x = torch.cat([x.float(), scales], 1)  # as rows and scales arrive
+    pair, counts = (here(pairs[job.rank][0]), here(pairs[job.rank][1])), job.expanded().counts
+    stats, wanted = here(torch.zeros(len(counts), dtype=torch.int64)), job.received().x
+
+    def call() -> Any:
+        options = {"cumulative_local_expert_recv_stats": stats, "use_tma_aligned_col_major_sf": True}
+        (rows, scales), _, _, handle, _ = job.dispatch(pair, do_cpu_sync=False, **options)
+        return rows, scales, handle.topk_idx
+
+    call()  # those that are captured are like one before
+    graph, (rows, scales, kept) = _captured(call, group)
+    stats.zero_()
+    for replays in (1, 2, 3):
+        for each in (kept, scales):
+            each.zero_()
+        graph.replay()
+        same(torch.cat([rows.float(), scales], 1)[: len(wanted)], wanted)
+        same(kept, job.own.topk_idx)
+        same(stats, torch.tensor(counts) * replays)
+    torch.cuda.synchronize()
+    dist.barrier(group)
+    del graph, rows, scales, kept
+    job.buffer.destroy()
+
+
+def layouts(group: Any) -> None:
+    """A graph owns what it writes, also where the engine has a kernel for layouts."""
+    job = Throughput(group)
+    job.dispatch()
+    ids = job.mine.topk_idx.clone()
+    graph, result = _captured(lambda: job.buffer.get_dispatch_layout(ids, experts), group)
+    ids.fill_(-1)
+    graph.replay()
+    assert not result[2].any() and not result[3].any()
+    ids.copy_(job.mine.topk_idx)
+    graph.replay()
+    same(result[0], job.table().sum(0, dtype=torch.int32))
+    same(result[2], job.per_expert())
+    same(result[3] * 1, job.table() * 1)
+    torch.cuda.synchronize()
+    dist.barrier(group)
+    del graph, result
     job.buffer.destroy()
