@@ -41,7 +41,10 @@ def any_layout(
 def layout_as_before(
     engine: switchyard.Buffer, topk_idx: Any, num_experts: Any, queued: bool
 ) -> tuple[tuple[Any, Any, Any, Any], Event | None] | None:
-    """Returns what any_layout returns, if an engine's kernel computes it and the sizes are the engine's; else None."""
+    """Returns the tensors of a layout and its event, if an engine's kernel computes it and the sizes are the engine's.
+
+    Otherwise returns None. See any_layout.
+    """
     if type(num_experts) is not int:
         return None
     try:

@@ -218,14 +218,17 @@ class Buffer(LowLatencyCalls):
         if engines.on_gpu and engines.latest is not None and previous_event is None and not allocate_on_comm_stream:
             made = layout_as_before(engines.latest, topk_idx, num_experts, bool(async_finish))
         if made is None:
-            made = self._layout_anew(topk_idx, num_experts, (previous_event, async_finish, allocate_on_comm_stream))
-        (per_rank, per_expert, in_rank, per_node), event = made
+            when = previous_event, async_finish, allocate_on_comm_stream
+            layout, event = self._layout_anew(topk_idx, num_experts, when)
+            (per_rank, per_expert, in_rank), per_node = layout, layout.num_tokens_per_node
+        else:
+            (per_rank, per_expert, in_rank, per_node), event = made
         if per_node is None and self._nodes.count > 1:
             per_node = self._nodes.tokens_per_node(in_rank)
         return per_rank, per_node, per_expert, in_rank, finished(async_finish, event, event is not None)
 
-    def _layout_anew(self, topk_idx: Any, num_experts: Any, when: When) -> tuple[tuple[Any, Any, Any, Any], Any]:
-        """Returns the tensors of a layout, and its event or None. Checks all."""
+    def _layout_anew(self, topk_idx: Any, num_experts: Any, when: When) -> tuple[switchyard.Layout, Any]:
+        """Returns a layout, and its event or None. Checks all."""
         self._check_usable()
         tensor("topk_idx", topk_idx)
         num_experts = number("num_experts", num_experts)
@@ -233,8 +236,7 @@ class Buffer(LowLatencyCalls):
         if before is not None:
             EventHandle(before, topk_idx.is_cuda).current_stream_wait()
         buffer = self._engines.for_layout(topk_idx, num_experts)
-        layout, event = any_layout(buffer, topk_idx, (num_experts, self.group_size), when[1])
-        return (*layout, layout.num_tokens_per_node), event
+        return any_layout(buffer, topk_idx, (num_experts, self.group_size), when[1])
 
     # ---- dispatch ----
 
