@@ -77,10 +77,20 @@ Job::~Job() = default;
 bool Job::is_lost(int rank) const noexcept {
   if (rank < 0 || rank >= size()) return false;
   if (topology_.node_of(rank) == topology_.node_of(rank_)) return node_->is_lost(topology_.local_rank_of(rank));
+  int const rail = rail_of(rank);
+  return rail >= 0 && rails_->is_lost(rail);
+}
+
+std::string Job::silence_text(int rank) const {
+  int const rail = rail_of(rank);
+  return rail >= 0 ? rails_->silence_text(rail) : std::string();
+}
+
+int Job::rail_of(int rank) const noexcept {
+  if (!rails_) return -1;
   auto const& neighbours = rails_->members();  // in the order of ranks
   auto const found = std::ranges::lower_bound(neighbours, rank, {}, &Member::rank);
-  if (found == neighbours.end() || found->rank != rank) return false;
-  return rails_->is_lost(static_cast<int>(found - neighbours.begin()));
+  return found != neighbours.end() && found->rank == rank ? static_cast<int>(found - neighbours.begin()) : -1;
 }
 
 void Job::require_one_node(std::string_view what) const {

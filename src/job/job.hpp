@@ -55,6 +55,9 @@ class Job final : public RankGroup {
   // True once the process of a rank of this node, or of a rail neighbour, has ended or left the job. Never true for
   // others, nor for the own rank. Any thread may ask.
   [[nodiscard]] bool is_lost(int rank) const noexcept;
+  // How long the machine of a rail neighbour has been silent, for the end of an error's text; empty for others. Any
+  // thread may ask.
+  [[nodiscard]] std::string silence_text(int rank) const;
   // Throws Unsupported, which says so in `what`'s name, when the job has several nodes.
   void require_one_node(std::string_view what) const;
 
@@ -64,6 +67,8 @@ class Job final : public RankGroup {
  private:
   // What a rank hears along its rails, or why it hears nothing.
   struct Heard;
+  // Number of a rank among the rail neighbours; -1: it is none.
+  [[nodiscard]] int rail_of(int rank) const noexcept;
   [[nodiscard]] Heard hear_rails(CollectiveCall call, std::span<std::byte const> mine);
   std::vector<std::vector<std::byte>> gather_over_nodes(Collective kind, std::span<std::byte const> mine);
   std::vector<std::vector<std::byte>> exchange_parts(CollectiveCall const& call, std::span<std::byte const> mine);

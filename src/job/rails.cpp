@@ -12,6 +12,7 @@
 #include "base/log.hpp"
 #include "bootstrap/address.hpp"
 #include "bootstrap/handshake.hpp"
+#include "bootstrap/heartbeat.hpp"
 #include "bootstrap/socket.hpp"
 #include "job/failure.hpp"
 #include "job/message.hpp"
@@ -31,16 +32,11 @@ constexpr char const* failed_key = "job/failed";
 constexpr std::size_t max_addresses = std::size_t{64} << 20;
 
 // Rails are idle for as long as nothing is agreed on: firewalls forget such connections, and a machine without
-// power ends none. So they are tried at times, for long enough that a short cut still heals.
+// power ends none.
 void set_options(int socket) {
-  auto const set = [socket](int level, int option, int value) {
-    ::setsockopt(socket, level, option, &value, sizeof value);
-  };
-  set(IPPROTO_TCP, TCP_NODELAY, 1);
-  set(SOL_SOCKET, SO_KEEPALIVE, 1);
-  set(IPPROTO_TCP, TCP_KEEPIDLE, 30);  // seconds
-  set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
-  set(IPPROTO_TCP, TCP_KEEPCNT, 9);
+  int const on = 1;
+  ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  start_heartbeats(socket);
 }
 
 std::string addresses_key(int node) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "bootstrap/heartbeat.hpp"
 #include "bootstrap/socket.hpp"
 #include "node/fd_message.hpp"
 
@@ -247,6 +248,13 @@ void PeerExchange::late_but_tolerated() {
     if (!peers_[i].done()) leave_out(i);
 }
 
+// Empty for a rank that this one is not linked to, or that is on this machine.
+std::string PeerExchange::silence_of_rank(int rank) const {
+  auto const found = std::ranges::find(names_.peers, rank, &Member::rank);
+  if (found == names_.peers.end()) return {};
+  return silence_text(silence_of(sockets_[static_cast<std::size_t>(found - names_.peers.begin())].get()));
+}
+
 void PeerExchange::late() {
   if (absent_ != nullptr) return late_but_tolerated();
   std::size_t const index = first_missing();
@@ -254,8 +262,9 @@ void PeerExchange::late() {
   std::string const between =
       late.rank == names_.peers[index].rank ? "" : fmt::format(" for {}, which waits for it, too", text_of(index));
   throw Timeout(
-      fmt::format("{}: {} did not come within {} ms (timeout, or SWITCHYARD_RENDEZVOUS_TIMEOUT_MS); {} waited{}",
-                  name_of(header_.kind), late.text(), whole_.count(), names_.self.text(), between),
+      fmt::format("{}: {} did not come within {} ms (timeout, or SWITCHYARD_RENDEZVOUS_TIMEOUT_MS); {} waited{}{}",
+                  name_of(header_.kind), late.text(), whole_.count(), names_.self.text(), between,
+                  silence_of_rank(late.rank)),
       {.rank = names_.self.rank, .peer = late.rank, .phase = std::string(name_of(header_.kind))});
 }
 

@@ -85,6 +85,7 @@ class PeerExchange {
   void tell_who_is_late();
   [[nodiscard]] std::size_t first_missing() const noexcept;
   [[nodiscard]] Member culprit(std::size_t index) const;
+  [[nodiscard]] std::string silence_of_rank(int rank) const;
   void give_up_on_the_lost();
   // Throws, or goes on without the peer.
   void lost(std::size_t index);

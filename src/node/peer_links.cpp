@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "base/check.hpp"
+#include "bootstrap/heartbeat.hpp"
 #include "node/peer_exchange.hpp"
 
 namespace switchyard {
@@ -29,6 +30,10 @@ PeerLinks::~PeerLinks() {
   // Closing alone would show nobody that this rank is gone, as long as a forked child holds the sockets too.
   for (UniqueFd const& socket : sockets_)
     if (socket) ::shutdown(socket.get(), SHUT_RDWR);
+}
+
+std::string PeerLinks::silence_text(int peer) const {
+  return switchyard::silence_text(silence_of(sockets_[static_cast<std::size_t>(peer)].get()));
 }
 
 void PeerLinks::say_held_up(Member const& culprit) noexcept {

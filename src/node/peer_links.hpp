@@ -10,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -71,6 +72,8 @@ class PeerLinks {
 
   // Never true for the own rank.
   [[nodiscard]] bool is_lost(int peer) const noexcept { return monitor_.is_lost(peer); }
+  // How long the peer's machine has been silent, for the end of an error's text; empty for the own machine.
+  [[nodiscard]] std::string silence_text(int peer) const;
 
  private:
   void say(Collective kind, std::span<std::byte const> bytes) noexcept;

@@ -75,7 +75,9 @@ void Port::State::check_wait(int neighbour, Deadline const& deadline) const {
   std::string const& broken = with(neighbour).broken;
   if (!broken.empty()) throw PeerLost(fmt::format("drain: {}", broken), facts);
   if (is_lost(neighbour)) throw PeerLost(fmt::format("drain: {} has left the job or died", name), facts);
-  if (deadline.expired()) throw Timeout(fmt::format("drain: {}: expected all writes in time", name), facts);
+  if (deadline.expired())
+    throw Timeout(fmt::format("drain: {}: expected all writes in time{}", name, job_->silence_text(facts.peer)),
+                  facts);
   if (interrupted()) throw SystemError(fmt::format("drain: interrupted while it waited for {}", name), facts);
 }
 

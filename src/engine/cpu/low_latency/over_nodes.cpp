@@ -153,10 +153,11 @@ Error OverNodes::late(int neighbour, char const* phase) const {
   Member const& member = rails_.member(neighbour);
   int const culprit = rails_.blamed_by(neighbour);
   std::string const waits = culprit < 0 ? "" : fmt::format(", which waits for rank {}", culprit);
+  int const late = culprit < 0 ? member.rank : culprit;
   return Timeout(
-      fmt::format("rank {}: the timeout (or SWITCHYARD_TIMEOUT_MS) has passed waiting for {}{} during {}",
-                  slots_.rank(), member.text(), waits, phase),
-      {.rank = slots_.rank(), .peer = culprit < 0 ? member.rank : culprit, .phase = phase});
+      fmt::format("rank {}: the timeout (or SWITCHYARD_TIMEOUT_MS) has passed waiting for {}{} during {}{}",
+                  slots_.rank(), member.text(), waits, phase, job_->silence_text(late)),
+      {.rank = slots_.rank(), .peer = late, .phase = phase});
 }
 
 // A neighbour that is gone, or late. With masks its tokens are lost, and those that go through it.

@@ -227,11 +227,11 @@ std::optional<Member> Crossing::blamed_by(int neighbour, std::chrono::millisecon
 void Crossing::fail_late(Signals& signals, Member const& late, std::optional<Member> const& culprit,
                          char const* phase) const {
   std::string const behind = culprit ? fmt::format(", which waits for {},", culprit->text()) : "";
-  signals.fail(Timeout(
-      fmt::format("rank {} (node {}): waited {} ms (timeout, or SWITCHYARD_TIMEOUT_MS) for {}{} "
-                  "during {} of call {}",
-                  job_->rank(), node_.node(), signals.timeout().count(), late.text(), behind, phase, epoch_),
-      {.rank = job_->rank(), .peer = culprit.value_or(late).rank, .phase = phase}));
+  signals.fail(Timeout(fmt::format("rank {} (node {}): waited {} ms (timeout, or SWITCHYARD_TIMEOUT_MS) for {}{} "
+                                   "during {} of call {}{}",
+                                   job_->rank(), node_.node(), signals.timeout().count(), late.text(), behind,
+                                   phase, epoch_, job_->silence_text(culprit.value_or(late).rank)),
+                       {.rank = job_->rank(), .peer = culprit.value_or(late).rank, .phase = phase}));
 }
 
 bool Crossing::is_gone(int neighbour, Patience& patience) const {

@@ -1,0 +1,101 @@
+// What errors say of the machine of a rank that is late: it answers, and its process is stopped; or it is silent.
+#include "support/node_calls.hpp"
+
+namespace switchyard::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto heartbeat_deadline = 5000ms;  // more than a silence takes to be called one
+
+bool says_silent(Error const& error) {
+  return std::string_view(error.what()).find("; its machine has not answered for ") != std::string_view::npos;
+}
+
+class NodeHeartbeats : public Nodes {
+ protected:
+  // All go on with `calls` until they fail. Those of the survivors must name a victim, and say of its machine
+  // whether it is silent.
+  using Calls = std::function<void(Communicator&, Board&)>;
+  [[nodiscard]] Processes start_calls(Board& board, std::vector<int> const& victims, bool silent,
+                                      Calls const& calls) const {
+    auto const body = [&board, victims, silent, calls](Communicator& communicator) {
+      if (std::ranges::find(victims, communicator.rank()) != victims.end()) {
+        (void)expect_throw<Timeout>("the calls of a victim", [&] { calls(communicator, board); });
+        return;
+      }
+      auto const error = lose_one<Timeout>(victims, [&] { calls(communicator, board); });
+      check_equal(says_silent(error), silent, "whether the machine is silent: ", error.what());
+      ++board.done;
+      int const survivors = num_node_ranks - static_cast<int>(victims.size());
+      check(wait_until([&] { return board.done >= survivors; }), "the other survivors never ended");
+    };
+    return start(body, heartbeat_deadline);
+  }
+};
+
+void meet_until_failure(Communicator& communicator, Board& board) {
+  ++board.ready;
+  for (;;) communicator.barrier();
+}
+
+void trip_until_failure(Communicator& communicator, Board& board) {
+  Problem const problem = make_problem(node_case());
+  Buffer buffer(communicator, node_options(problem, heartbeat_deadline));
+  ++board.ready;
+  check_until_failure(buffer, problem);
+}
+
+// It is given its deadline, however long it is silent itself.
+TEST_F(NodeHeartbeats, AStoppedRankAnswersFromItsMachine) {
+  constexpr int victim = 3;
+  for (auto const& calls : {meet_until_failure, trip_until_failure}) {
+    Shared<Board> const board;
+    Processes processes = start_calls(*board, {victim}, false, calls);
+    ASSERT_TRUE(wait_until([&] { return board->ready >= num_node_ranks; })) << "the ranks never got going";
+    processes.signal(victim, SIGSTOP);
+    EXPECT_TRUE(processes.wait_for(num_node_ranks - 1, detection_bound * 2)) << "survivors hang";
+    processes.signal(victim, SIGKILL);
+    expect_others_well(processes.wait(), {victim}, SIGKILL);
+  }
+}
+
+// As a machine without power: nothing ends a connection to it.
+TEST_F(NodeHeartbeats, AMachineThatIsCutOffIsSilent) {
+  constexpr int cut = 2;
+  std::vector<int> victims;
+  for (int rank = 0; rank < num_node_ranks; ++rank)
+    if (node_of(rank) == cut) victims.push_back(rank);
+  for (auto const& calls : {meet_until_failure, trip_until_failure}) {
+    Shared<Board> const board;
+    Processes processes = start_calls(*board, victims, true, calls);
+    ASSERT_TRUE(wait_until([&] { return board->ready >= num_node_ranks; })) << "the ranks never got going";
+    namespaces_->set_link(cut, false);
+    for (Outcome const& outcome : processes.wait()) EXPECT_TRUE(outcome.ok) << outcome.what;
+    namespaces_->set_link(cut, true);
+  }
+}
+
+// Nobody calls while the link is down, for longer than a silence takes to be called one: nothing has happened.
+TEST_F(NodeHeartbeats, ACutBetweenCallsIsNotSeen) {
+  Shared<Board> const board;
+  Processes processes = start([&](Communicator& communicator) {
+    Problem const problem = make_problem(node_case());
+    Buffer buffer(communicator, node_options(problem));
+    round_trip(problem, buffer);
+    communicator.barrier();
+    ++board->ready;
+    check(wait_until([&] { return board->struck_ms != 0; }), "the link never came back");
+    round_trip(problem, buffer);
+    communicator.barrier();
+  });
+  ASSERT_TRUE(wait_until([&] { return board->ready >= num_node_ranks; })) << "the ranks never got going";
+  namespaces_->set_link(1, false);
+  std::this_thread::sleep_for(by_scale(1, 5) * 1s);
+  namespaces_->set_link(1, true);
+  board->struck_ms = now_ms();
+  for (Outcome const& outcome : processes.wait()) EXPECT_TRUE(outcome.ok) << outcome.what;
+}
+
+}  // namespace
+}  // namespace switchyard::test
