@@ -36,6 +36,16 @@ Opaque opaque_in(MessageReader& message) {
 
 }  // namespace
 
+std::size_t writes_to_one(transport::Capabilities const& granted, std::size_t asked, std::size_t neighbours) {
+  if (granted.max_writes >= asked) return granted.max_writes;
+  if (granted.max_writes < neighbours)
+    throw Unsupported(
+        fmt::format("{} / {}: expected room for a write to each of {} rail neighbours, seen room for {}; use "
+                    "another provider (SWITCHYARD_FABRIC_PROVIDER), or fewer nodes",
+                    granted.provider, granted.nic, neighbours, granted.max_writes));
+  return granted.max_writes / neighbours;
+}
+
 Wires::Wires(BackEnd const& back_end, EndpointTerms const& terms, std::span<Neighbour const> neighbours,
              std::span<std::byte> memory)
     : neighbours_(neighbours),
@@ -45,6 +55,8 @@ Wires::Wires(BackEnd const& back_end, EndpointTerms const& terms, std::span<Neig
     End& end = ends_.emplace_back();
     end.endpoint = std::move(endpoint);
     end.region = end.endpoint->register_memory(memory);
+    end.under_way_to.assign(neighbours.size(), 0);
+    end.most_to_one = writes_to_one(end.endpoint->capabilities(), terms.max_writes, neighbours.size());
   }
 }
 
@@ -101,7 +113,8 @@ transport::Write Wires::write_of(End const& end, Outgoing const& outgoing) const
 }
 
 Wires::Tried Wires::attempt(End& end, Outgoing const& outgoing) {
-  if (end.under_way >= end.endpoint->capabilities().max_writes) return Tried::busy;
+  std::size_t& to_it = end.under_way_to[static_cast<std::size_t>(outgoing.neighbour)];
+  if (end.under_way >= end.endpoint->capabilities().max_writes || to_it >= end.most_to_one) return Tried::busy;
   try {
     if (end.endpoint->post(write_of(end, outgoing)) == Endpoint::Posted::busy) return Tried::busy;
   } catch (Error const& error) {
@@ -109,6 +122,7 @@ Wires::Tried Wires::attempt(End& end, Outgoing const& outgoing) {
     return Tried::failed;
   }
   ++end.under_way;
+  ++to_it;
   ++sent_.writes;
   sent_.bytes += outgoing.bytes;
   auto const size = std::max(1, static_cast<int>(std::bit_width(outgoing.bytes))) - 1;
@@ -193,6 +207,7 @@ bool Wires::take_events(End& end, std::vector<WireEvent>& events) {
     taken.neighbour = static_cast<int>(event.context >> neighbour_shift & neighbour_mask);
     taken.place = static_cast<std::uint32_t>(event.context);
     --end.under_way;
+    --end.under_way_to[static_cast<std::size_t>(taken.neighbour)];
     close(taken.channel, taken.neighbour);
   }
   return count == found.size();

@@ -51,6 +51,13 @@ struct WireEvent {
   std::string reason{};               // failed
 };
 
+// How many writes to one neighbour may be under way at an endpoint that has room for `granted`, where `asked` would
+// be enough for all that may be. Some providers end a write only when its receiver polls, or its socket takes more:
+// where there is less room than was asked for, no neighbour may take what the others need. Throws Unsupported where
+// there is not even room for one to each.
+[[nodiscard]] std::size_t writes_to_one(transport::Capabilities const& granted, std::size_t asked,
+                                        std::size_t neighbours);
+
 class Wires {
  public:
   // Neighbours must outlive it, and so must the memory.
@@ -89,6 +96,8 @@ class Wires {
     std::array<std::deque<Outgoing>, num_channels> kept;
     std::size_t num_kept = 0;
     std::size_t under_way = 0;
+    std::vector<std::size_t> under_way_to{};  // by neighbour
+    std::size_t most_to_one = 0;
   };
   struct Counts {
     std::uint64_t posted = 0;
