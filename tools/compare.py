@@ -64,6 +64,8 @@ def parse_arguments(arguments=None):
     parser.add_argument("--iterations", type=int, help="timed iterations of a run; 10, latency or few tokens: 100")
     parser.add_argument("--setting", choices=sorted(LOCAL_SETTINGS | NODES_SETTINGS),
                         help="of OpenMPI; without it the fastest is looked for")
+    parser.add_argument("--coding", choices=("none", "logfmt10"), default="none",
+                        help="--mode latency: how Switchyard's outputs travel back")
     parser.add_argument("--others-only", action="store_true", help="without Switchyard")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     args = parser.parse_args(arguments)
@@ -85,6 +87,8 @@ def contradiction(args):
         return "--others-only: expected others, seen parts, which are Switchyard's"
     if args.others == "parts" and args.mode == "latency":
         return "--mode latency: there is one for mpi only"
+    if args.mode != "latency" and args.coding != "none":
+        return f"--coding {args.coding}: expected --mode latency, seen --mode {args.mode}"
     if args.ranks < 1 or args.ranks % args.nodes:
         return f"--ranks: expected a multiple of the {args.nodes} nodes, seen {args.ranks}"
     if args.setting and args.setting not in settings_of(args.nodes):
@@ -183,7 +187,8 @@ def as_parts(seen):
         seen[part] = {"median_us": case["host"][part]["p50_us"], "p99_us": case["host"][part]["p99_us"]}
     for part in PARTS["throughput"]:
         seen[part]["recv_bytes_per_rank"] = case[f"{part}_bytes_per_rank"]
-    return {**seen, "tokens": case["tokens"]}
+    wire = {name: case[name] for name in ("wire_bytes_per_rank", "wire_writes_per_rank") if name in case}
+    return {**seen, **wire, "tokens": case["tokens"]}
 
 
 def tokens_that_fit(args, tokens):

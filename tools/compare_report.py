@@ -53,9 +53,19 @@ def summary(args, job, rounds):
         case["wire_bytes"] = wire_bytes(args, job.tokens)
         case["share"] = {side: {part: case["wire_bytes"][side] / us[side][part] / 1e3 / case["raw"]["both_ways_gbps"]
                                 for part in parts} for side in job.sides}
+    if "wire_writes_per_rank" in rounds[0].get("switchyard", {}) and args.mode == "latency":
+        case["wire"] = wire_of(rounds)
+        case["round_trips"] = {part: ours[part] / (2 * case["raw"]["half_round_trip_us"]) for part in parts}
     if "one_node" in rounds[0]:
         case["of_parts"] = {part: of_parts(args, case, rounds, part) for part in parts}
     return case
+
+
+def wire_of(rounds):
+    """What a rank has sent to other nodes in low-latency calls, as the transport counts it: medians of rounds."""
+    seen = [r["switchyard"] for r in rounds]
+    wire = {part: statistics.median(s["wire_bytes_per_rank"][part] for s in seen) for part in PARTS["throughput"]}
+    return {**wire, "writes": statistics.median(s["wire_writes_per_rank"] for s in seen)}
 
 
 def of_parts(args, case, rounds, part):
@@ -108,9 +118,19 @@ def share_text(case, side, part):
     return f"{100 * case['share'][side][part]:17.1f} %" if case["wire_bytes"][side] else " " * 18 + "-"
 
 
+def crossed_text(case):
+    """What low-latency calls put on the wire, and their times in round trips of a row."""
+    wire, tokens = case["wire"], case["tokens"]
+    trips = ", ".join(f"{part} {count:.1f}" for part, count in case["round_trips"].items())
+    return (f"a rank sends {wire['dispatch'] / 1e6:.3f} MB in a dispatch, {wire['combine'] / 1e6:.3f} in a combine, "
+            f"in {wire['writes']:.0f} writes\n{tokens} tokens: in raw round trips, {trips}")
+
+
 def wire_line(args, case):
     raw = raw_text(case["raw"], args.mode)
     text = f"{case['tokens']} tokens: raw {raw}"
+    if "wire" in case:
+        text += "; " + crossed_text(case)
     if not case.get("wire_bytes") or not case["tokens"]:
         return text
     bytes_of = ", ".join(f"{NAMES[side]} {case['wire_bytes'][side] / 1e6:.1f}" for side in case["us"])

@@ -114,6 +114,8 @@ def gloo_program(problem, args):
 
 def switchyard_program(problem, args):
     kind = ["--mode", args.mode, "--dtype", "bf16", "--routing", "uniform", "--check", "--engine", "cpu"]
+    if args.mode == "latency":
+        kind += ["--coding", args.coding]
     return [args.build / "src/cli/switchyard", "bench", *problem, *kind]
 
 

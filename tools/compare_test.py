@@ -53,6 +53,7 @@ class Options(unittest.TestCase):
         self.assertIn("parts: expected --nodes 2", self.refusal("parts"))
         self.assertIn("seen parts", self.refusal("parts --nodes 2 --others-only"))
         self.assertIn("there is one for mpi only", self.refusal("mpi,gloo --mode latency"))
+        self.assertIn("expected --mode latency, seen --mode throughput", self.refusal("mpi --coding logfmt10"))
         self.assertIn("seen cma-2-links", self.refusal("mpi --setting cma-2-links"))
         self.assertIn("seen shm-256k", self.refusal("mpi --nodes 2 --setting shm-256k"))
         self.assertIn("at least 1", self.refusal("mpi --rounds 0"))
@@ -101,6 +102,26 @@ class Bytes(unittest.TestCase):
             compare_report.report(args, [case], "a cable")
         self.assertIn("8 ranks on 2 nodes, a cable", out.getvalue())
         self.assertIn("MB of rows out of a node: MPI 6", out.getvalue())
+
+    def test_low_latency_says_what_crossed(self):
+        def measured(us, sent):
+            parts = ("dispatch", "combine", "both")
+            case = {"tokens": 128, "dispatch_bytes_per_rank": 9, "combine_bytes_per_rank": 9,
+                    "host": {part: {"p50_us": us, "p99_us": us} for part in parts},
+                    "wire_bytes_per_rank": {"dispatch": sent, "combine": sent / 2}, "wire_writes_per_rank": 70}
+            return compare.as_parts({"cases": [case], "dispatch": {}, "combine": {}})
+
+        args = parse("mpi --nodes 2 --mode latency")
+        raw = {"sizes": [{"bytes": 16384, "both_ways_gbps": 1, "one_way_gbps": 1, "half_round_trip_us": 5.0}]}
+        rounds = [{"mpi": measured(2e4, 0), "switchyard": measured(us, 1.8e6), "raw": raw} for us in (500, 600, 1000)]
+        case = compare_report.summary(args, compare.Job(args, None, 128), rounds)
+        self.assertEqual(case["round_trips"], {"dispatch": 60, "combine": 60, "both": 60})
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            compare_report.report(args, [case], "a cable")
+        self.assertIn("raw 10.0 us a round trip of 16 KiB; a rank sends 1.800 MB in a dispatch, 0.900 in a combine, "
+                      "in 70 writes\n128 tokens: in raw round trips, dispatch 60.0, combine 60.0, both 60.0\n",
+                      out.getvalue())
 
     def test_of_parts(self):
         def measured(us, cpu_us):

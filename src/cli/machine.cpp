@@ -1,6 +1,7 @@
 #include "cli/machine.hpp"
 
 #include <sched.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <charconv>
@@ -98,6 +99,20 @@ std::int64_t available_memory() {
 ProcessMemory process_memory() {
   return {.proportional = kib_field("/proc/self/smaps_rollup", "Pss:"),
           .resident_peak = kib_field("/proc/self/status", "VmHWM:")};
+}
+
+OpenDescriptors open_descriptors() {
+  OpenDescriptors open;
+  for (auto const& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    ++open.all;
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    int const fd = static_cast<int>(parse(entry.path().filename().string()).value_or(-1));
+    bool const connected = ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0;
+    if (connected && (peer.ss_family == AF_INET || peer.ss_family == AF_INET6)) ++open.connections;
+  }
+  --open.all;  // the folder itself
+  return open;
 }
 
 }  // namespace switchyard::cli

@@ -28,6 +28,13 @@ struct ProcessMemory {
 };
 ProcessMemory process_memory();
 
+// What this process has open.
+struct OpenDescriptors {
+  int all = 0;
+  int connections = 0;  // of these, those over a network
+};
+OpenDescriptors open_descriptors();
+
 // The first line of a file without its line end; empty when it cannot be read.
 std::string first_line(std::string const& path);
 

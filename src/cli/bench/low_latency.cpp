@@ -8,6 +8,7 @@
 #include "api/engine_table.hpp"
 #include "base/deadline.hpp"
 #include "cli/bench/low_latency_calls.hpp"
+#include "cli/bench/wire.hpp"
 #include "cli/bench/workload.hpp"
 #include "oracle/payload.hpp"
 #include "switchyard/measure.hpp"
@@ -169,11 +170,14 @@ void LowLatency::time(Clock clock, Measure const& measure, Samples& samples) {
 }
 
 void LowLatency::by_host(Samples& samples) {
-  auto const measure = [this](Part part) {
+  auto const measure = [this, &samples](Part part) {
+    WireCount const before = wire_count(calls_.buffer());
     std::int64_t const begin = tools_.start_line.align();
     calls_.run(part);
     calls_.wait();
-    return static_cast<double>(monotonic_ns() - begin) / 1e3;
+    double const us = static_cast<double>(monotonic_ns() - begin) / 1e3;
+    note_wire(part, before, wire_count(calls_.buffer()), samples);
+    return us;
   };
   time(Clock::host, measure, samples);
 }

@@ -8,6 +8,7 @@
 #include "cli/bench/report.hpp"
 #include "cli/bench/trace_file.hpp"
 #include "cli/bench/workload.hpp"
+#include "cli/machine.hpp"
 #include "cli/print.hpp"
 #include "job/job.hpp"
 #include "switchyard/trace.hpp"
@@ -74,6 +75,9 @@ bool Rank::run_case(Case const& of) {
   if (!check(*workload)) return false;
   Samples mine;
   workload->measure(mine);
+  OpenDescriptors const open = open_descriptors();
+  mine.of(Clock::none, Part::descriptors) = {static_cast<double>(open.all)};
+  mine.of(Clock::none, Part::connections) = {static_cast<double>(open.connections)};
   if (!check(*workload)) return false;
   if (!options_.trace.empty()) trace(*workload);
   auto const all = gather_samples(tools_.communicator, mine);

@@ -78,6 +78,13 @@ WireUse wire_of(std::vector<Samples> const& samples) {
   return wire;
 }
 
+double most_of(std::vector<Samples> const& samples, Part part) {
+  double most = 0;
+  for (Samples const& rank : samples)
+    for (double const count : rank.of(Clock::none, part)) most = std::max(most, count);
+  return most;
+}
+
 double cpu_us(std::vector<Samples> const& samples, Part part) {
   std::vector<double> sums = samples.front().of(Clock::cpu, part);
   for (Samples const& rank : std::span(samples).subspan(1)) {
@@ -114,7 +121,9 @@ CaseReport make_case_report(Case const& of, std::vector<Samples> const& samples)
           .cpu = {.dispatch_us = cpu_us(samples, Part::dispatch), .combine_us = cpu_us(samples, Part::combine)},
           .phases = phases_of(samples),
           .memory = memory_of(of, samples),
-          .wire = wire_of(samples)};
+          .wire = wire_of(samples),
+          .descriptors = {.open = most_of(samples, Part::descriptors),
+                          .connections = most_of(samples, Part::connections)}};
 }
 
 PartTime CaseReport::time(Part part) const {

@@ -52,6 +52,12 @@ struct WireUse {
   double large = 0;   // which share of both one's bytes goes in writes of 128 KiB and more
 };
 
+// Of the rank that has the most.
+struct DescriptorUse {
+  double open = 0;
+  double connections = 0;  // to ranks of other nodes
+};
+
 struct CaseReport {
   Problem problem{};
   std::int64_t max_tokens = 0;
@@ -63,6 +69,7 @@ struct CaseReport {
   std::vector<PhaseMedian> phases{};  // CUDA engine
   MemoryUse memory{};
   WireUse wire{};
+  DescriptorUse descriptors{};
 
   // All zeros for what was not measured; by the clock of the throughput mode's engine.
   [[nodiscard]] PartTime time(Part part) const;

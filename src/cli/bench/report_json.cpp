@@ -84,6 +84,16 @@ json fixed_json(CaseReport const& of) {
   return all;
 }
 
+// Of jobs of several nodes.
+void put_wire(json& all, CaseReport const& of) {
+  WireUse const& wire = of.wire;
+  if (wire.writes <= 0) return;
+  all["descriptors_of_a_rank"] = {{"open", of.descriptors.open}, {"connections", of.descriptors.connections}};
+  all["wire_bytes_per_rank"] = {{"dispatch", wire.bytes.dispatch}, {"combine", wire.bytes.combine}};
+  all["wire_writes_per_rank"] = wire.writes;
+  all["wire_share_in_large_writes"] = wire.large;
+}
+
 json throughput_case_json(Report const& report, CaseReport const& of) {
   PartTime const dispatch = of.time(Part::dispatch);
   PartTime const combine = of.time(Part::combine);
@@ -99,11 +109,7 @@ json throughput_case_json(Report const& report, CaseReport const& of) {
               {"memory", memory_json(of.memory)}};
   if (of.cpu.dispatch_us > 0)
     all["cpu_us_all_ranks"] = {{"dispatch", of.cpu.dispatch_us}, {"combine", of.cpu.combine_us}};
-  if (of.wire.writes > 0) {
-    all["wire_bytes_per_rank"] = {{"dispatch", of.wire.bytes.dispatch}, {"combine", of.wire.bytes.combine}};
-    all["wire_writes_per_rank"] = of.wire.writes;
-    all["wire_share_in_large_writes"] = of.wire.large;
-  }
+  put_wire(all, of);
   if (report.engine == EngineKind::cuda) all["gpu"] = gpu_json(of);
   return all;
 }
@@ -142,6 +148,7 @@ json case_json(CaseReport const& of) {
               {"combine_bytes_per_rank", of.sent.combine}};
   for (PartTime const& time : of.times)
     all[std::string(name_of(time.clock))][std::string(name_of(time.part))] = time_json(time);
+  put_wire(all, of);
   return all;
 }
 

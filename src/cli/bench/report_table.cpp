@@ -15,14 +15,21 @@ std::string ranks_text(Problem const& problem) {
   return fmt::format("{} ranks{}", problem.ranks, nodes);
 }
 
-// What crosses between nodes, with all that goes along.
+std::string bytes_text(double bytes) {
+  return bytes < 1e6 ? fmt::format("{:.1f} kB", bytes / 1e3) : fmt::format("{:.1f} MB", bytes / 1e6);
+}
+
+// What crosses between nodes, with all that goes along; without an end of the line.
 std::string wire_text(WireUse const& wire) {
-  if (wire.writes <= 0) return "";
-  return fmt::format(
-      "between nodes: {:.1f} MB sent a rank in a dispatch, {:.1f} MB in a combine, in {:.0f} writes; {:.1f} % of "
-      "it "
-      "in writes of 128 KiB and more\n",
-      wire.bytes.dispatch / 1e6, wire.bytes.combine / 1e6, wire.writes, wire.large * 100);
+  return fmt::format("between nodes: {} sent a rank in a dispatch, {} in a combine, in {:.0f} writes",
+                     bytes_text(wire.bytes.dispatch), bytes_text(wire.bytes.combine), wire.writes);
+}
+
+// Of a job of several nodes, where they grow with the number of these.
+std::string descriptors_text(CaseReport const& of) {
+  if (of.wire.writes <= 0) return "";
+  return fmt::format("descriptors: {:.0f} open at most a rank, {:.0f} of them connections to other nodes\n",
+                     of.descriptors.open, of.descriptors.connections);
 }
 
 std::string cpu_text(CpuUse const& cpu) {
@@ -73,7 +80,9 @@ std::string throughput_table(Report const& report) {
   text += throughput_row(combine, "bf16", of.sent.combine, copy.fraction(of.moved.combine, combine));
   text += fmt::format("copy ceiling: {:.2f} GB/s a rank, read and written, all ranks at once ({})\n", copy.gbps,
                       copy.kind);
-  text += wire_text(of.wire);
+  if (of.wire.writes > 0)
+    text +=
+        fmt::format("{}; {:.1f} % of it in writes of 128 KiB and more\n", wire_text(of.wire), of.wire.large * 100);
   text += cpu_text(of.cpu);
   text += phases_text(of);
   text += fixed_text(of);
@@ -81,7 +90,7 @@ std::string throughput_table(Report const& report) {
   text += fmt::format("memory: {:.0f} MiB a rank for {:.0f} MiB of payload", of.memory.pss_bytes / mib,
                       static_cast<double>(of.memory.payload.total()) / mib);
   text += of.memory.ratio() > 0 ? fmt::format(" ({:.2f} times)\n", of.memory.ratio()) : "\n";
-  return text;
+  return text + descriptors_text(of);
 }
 
 std::string latency_head() {
@@ -97,6 +106,7 @@ std::string latency_table(CaseReport const& of) {
                         time.us.p999, time.us.max);
     text += time.gbps > 0 ? fmt::format("{:>13.2f}\n", time.gbps) : "\n";
   }
+  if (of.wire.writes > 0) text += fmt::format("{:>7}  {}\n", of.problem.tokens, wire_text(of.wire));
   return text;
 }
 

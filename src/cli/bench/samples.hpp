@@ -31,12 +31,14 @@ enum class Part : std::uint8_t {
   wire_combine,
   wire_writes,  // writes to other nodes in a dispatch and a combine
   wire_large,   // of the bytes of both, those in writes of 128 KiB and more
+  descriptors,  // that this rank's process has open after its calls
+  connections,  // of these, those over a network
 };
 inline constexpr std::array part_names{
-    "nothing",         "dispatch",  "dispatch_send", "dispatch_receive", "combine",       "combine_send",
-    "combine_receive", "both",      "layout",        "empty_dispatch",   "empty_combine", "copy",
-    "stream_copy",     "pss",       "resident_peak", "heap_peak",        "wire_dispatch", "wire_combine",
-    "wire_writes",     "wire_large"};
+    "nothing",         "dispatch",   "dispatch_send", "dispatch_receive", "combine",       "combine_send",
+    "combine_receive", "both",       "layout",        "empty_dispatch",   "empty_combine", "copy",
+    "stream_copy",     "pss",        "resident_peak", "heap_peak",        "wire_dispatch", "wire_combine",
+    "wire_writes",     "wire_large", "descriptors",   "connections"};
 constexpr std::string_view name_of(Part part) noexcept {
   return part_names[static_cast<std::size_t>(part)];
 }

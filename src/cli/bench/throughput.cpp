@@ -10,6 +10,7 @@
 #include "cli/bench/copy_ceiling.hpp"
 #include "cli/bench/inputs.hpp"
 #include "cli/bench/memory.hpp"
+#include "cli/bench/wire.hpp"
 #include "cli/bench/workload.hpp"
 #include "cli/machine.hpp"
 #include "oracle/payload.hpp"
@@ -19,9 +20,6 @@
 namespace switchyard::cli {
 
 namespace {
-
-// Writes of 2^17 bytes, 128 KiB, and more are large; see WireCount::bytes_by_size.
-constexpr std::size_t first_large_size = 17;
 
 BufferOptions buffer_options(Case const& of) {
   BenchOptions const& options = of.options();
@@ -58,7 +56,6 @@ class Throughput final : public Workload {
   template <typename Work>
   void time(Part part, Samples& samples, Work&& work);
   double phases_us(Part part, Samples& samples);
-  void note_wire(WireCount const& before, WireCount const& between, Samples& samples);
   void spoil_next_result();
   [[nodiscard]] Dispatched fetch(Dispatched routed) const;
   void copy_on_gpu();
@@ -160,28 +157,16 @@ void Throughput::time(Part part, Samples& samples, Work&& work) {
   samples.of(Clock::cpu, part).push_back(static_cast<double>(processor_ns() - cpu_begin) / 1e3);
 }
 
-// What a dispatch and the combine after it have put on the wire; `between` is the count between the two.
-void Throughput::note_wire(WireCount const& before, WireCount const& between, Samples& samples) {
-  WireCount const after = wire_count(buffer_);
-  auto const note = [&](Part part, std::uint64_t count) {
-    samples.of(Clock::none, part).push_back(static_cast<double>(count));
-  };
-  note(Part::wire_dispatch, between.bytes - before.bytes);
-  note(Part::wire_combine, after.bytes - between.bytes);
-  note(Part::wire_writes, after.writes - before.writes);
-  std::uint64_t large = 0;
-  for (std::size_t size = first_large_size; size < after.bytes_by_size.size(); ++size)
-    large += after.bytes_by_size[size] - before.bytes_by_size[size];
-  note(Part::wire_large, large);
-}
-
 void Throughput::iterate(Samples& samples) {
   Dispatched routed;
   WireCount const before = wire_count(buffer_);
   time(Part::dispatch, samples, [&] { routed = buffer_.dispatch(args_); });
   WireCount const between = wire_count(buffer_);
   time(Part::combine, samples, [&] { combine(routed); });
-  if (between.writes > 0) note_wire(before, between, samples);  // otherwise the job has one node
+  WireCount const after = wire_count(buffer_);
+  note_wire(Part::dispatch, before, between, samples);
+  note_wire(Part::combine, between, after, samples);
+  note_wire(Part::both, before, after, samples);
 }
 
 void Throughput::iterate() {

@@ -112,6 +112,9 @@ TEST(Report, OverNodesSaysHowMuchCrossedBetweenThem) {
   samples[2].of(Clock::none, Part::wire_combine) = {1'500'000};
   samples[0].of(Clock::none, Part::wire_writes) = {20, 40};
   samples[2].of(Clock::none, Part::wire_large) = {3'000'000};
+  samples[0].of(Clock::none, Part::descriptors) = {30};
+  samples[1].of(Clock::none, Part::descriptors) = {40};
+  samples[1].of(Clock::none, Part::connections) = {6};
   Report report{.options = options};
   report.cases.push_back(make_case_report(of, samples));
   auto const json = to_json(report);
@@ -120,10 +123,34 @@ TEST(Report, OverNodesSaysHowMuchCrossedBetweenThem) {
   EXPECT_EQ(json["wire_bytes_per_rank"]["combine"], 500'000);
   EXPECT_EQ(json["wire_writes_per_rank"], 10);
   EXPECT_EQ(json["wire_share_in_large_writes"], 0.5);
+  EXPECT_EQ(json["descriptors_of_a_rank"].dump(), R"({"open":40.0,"connections":6.0})");
+  EXPECT_THAT(to_table(report),
+              HasSubstr("descriptors: 40 open at most a rank, 6 of them connections to other nodes\n"));
   EXPECT_THAT(headline(report), HasSubstr("3 ranks on 2 nodes x 1 worker, "));
   EXPECT_THAT(to_table(report),
-              HasSubstr("between nodes: 1.5 MB sent a rank in a dispatch, 0.5 MB in a combine, in 10 writes; "
+              HasSubstr("between nodes: 1.5 MB sent a rank in a dispatch, 500.0 kB in a combine, in 10 writes; "
                         "50.0 % of it in writes of 128 KiB and more\n"));
+}
+
+TEST(Report, OfTheLowLatencyModeSaysWhatCrossed) {
+  BenchOptions options;
+  options.mode = Mode::latency;
+  options.problem = {.ranks = 2, .tokens = 8, .hidden = 128, .experts = 6, .node_by_rank = {0, 1}};
+  Case const of(
+      options, [](Problem const& problem) { return make_routing(problem, RoutingKind::uniform); }, 8);
+  std::vector<Samples> samples(2);
+  samples[0].of(Clock::none, Part::wire_dispatch) = {3000, 1000};
+  samples[1].of(Clock::none, Part::wire_combine) = {5'000'000};
+  samples[0].of(Clock::none, Part::wire_writes) = {7, 9};
+  Report report{.options = options};
+  report.cases.push_back(make_case_report(of, samples));
+  auto const json = to_json(report)["cases"][0];
+  EXPECT_EQ(json["wire_bytes_per_rank"]["dispatch"], 1000);
+  EXPECT_EQ(json["wire_bytes_per_rank"]["combine"], 2'500'000);
+  EXPECT_EQ(json["wire_writes_per_rank"], 4);
+  EXPECT_THAT(
+      to_table(report),
+      HasSubstr("      8  between nodes: 1.0 kB sent a rank in a dispatch, 2.5 MB in a combine, in 4 writes\n"));
 }
 
 TEST(Report, OfTheCpuEngineSaysWhatAllRanksTookOfProcessors) {

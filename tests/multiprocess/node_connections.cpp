@@ -1,0 +1,43 @@
+// What a rank of a job of several nodes holds open: connections along its rails, and to no other rank.
+#include <sys/socket.h>
+
+#include "support/descriptors.hpp"
+#include "support/flow.hpp"
+
+namespace switchyard::test {
+namespace {
+
+// Over a network; sockets of other kinds have peers of another family.
+int num_network_connections() {
+  int count = 0;
+  for (auto const& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    int const fd = std::stoi(entry.path().filename().string());
+    bool const connected = getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0;
+    count += connected && (peer.ss_family == AF_INET || peer.ss_family == AF_INET6) ? 1 : 0;
+  }
+  return count;
+}
+
+// 4 nodes of 4: there are 12 ranks elsewhere, and 3 rails.
+TEST(NodeConnections, AreAlongRails) {
+  constexpr int rails = 3;
+  Case c{.launch = Launch::processes, .ranks = 16, .tokens = 40, .hidden = 64, .experts = 32, .top_k = 6};
+  for (int rank = 0; rank < c.ranks; ++rank) c.nodes.push_back(rank / 4);
+  Problem const p = make_problem(c);
+  run_ranks(c, [&](Communicator& communicator) {
+    communicator.barrier();
+    check_equal(num_network_connections(), rails, "connections of a communicator");
+    Buffer buffer(communicator, options_for(p));
+    round_trip(p, buffer);  // with rows for ranks of all nodes
+    communicator.barrier();
+    // A control connection each, and one or two of the transport's: either end may have begun.
+    int const connections = num_network_connections();
+    check(connections >= 2 * rails && connections <= 3 * rails, "connections: expected ", 2 * rails, " to ",
+          3 * rails, ", seen ", connections);
+  });
+}
+
+}  // namespace
+}  // namespace switchyard::test
