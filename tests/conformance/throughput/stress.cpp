@@ -1,20 +1,23 @@
 // Throughput mode under stress: ranks that are held up at any of their signals, and calls that change from one to
 // the next: ways of routing, numbers of tokens, blocks that are offered beforehand, known, or too small, ranks that
 // send or get nothing, calls that one rank refuses. Every byte is checked.
+#include <atomic>
 #include <map>
 
 #include "support/delays.hpp"
+#include "support/played_nodes.hpp"
 #include "support/random_traffic.hpp"
 #include "support/refusal.hpp"
 
 namespace switchyard::test {
 namespace {
 
-constexpr int calls_a_buffer = 100;  // a dispatch and a combine each
+constexpr int plans_a_buffer = 100;  // a dispatch and a combine each, or a dispatch that is refused
 
 Case random_sizes(Random& random) {
   Case c;
   c.ranks = random.between(2, 5);
+  c.nodes = played_nodes(c.ranks);
   c.tokens = random.one_of({1, 3, 20, 90});
   c.hidden = random.between(1, 40);
   c.experts = random.between(1, 12);
@@ -46,7 +49,14 @@ class StressedRank {
  public:
   explicit StressedRank(Buffer& buffer) : buffer_(buffer), rank_(buffer.communicator().rank()) {}
 
-  void make(PlannedCall const& call) {
+  // Returns how many calls of the job that were.
+  int make(PlannedCall const& call) {
+    make_one(call);
+    return call.kind == Kind::refused ? 1 : 2;
+  }
+
+ private:
+  void make_one(PlannedCall const& call) {
     switch (call.kind) {
       case Kind::dispatch: return keep(*call.problem, dispatch(*call.problem));
       case Kind::cached: return dispatch_again(*call.problem);
@@ -54,7 +64,6 @@ class StressedRank {
     }
   }
 
- private:
   Handle dispatch(Problem const& p) {
     RankInputs const inputs(p, rank_);
     Dispatched const received = buffer_.dispatch(inputs.args());
@@ -94,12 +103,13 @@ class StressedRank {
   std::map<Problem const*, Handle> handles_;
 };
 
-bool stress_one_buffer(Random& random) {
+// Adds the calls that it makes to `calls`.
+bool stress_one_buffer(Random& random, std::atomic<int>& calls) {
   Case const c = random_sizes(random);
   std::vector<Problem> pool;
   for (int i = 0; i < 12; ++i) pool.push_back(make_problem(random_call(c, random)));
   std::vector<PlannedCall> plan;
-  for (int i = 0; i < calls_a_buffer; ++i) {
+  for (int i = 0; i < plans_a_buffer; ++i) {
     plan.push_back({&pool[index(random.below(12))],
                     random.one_of({Kind::dispatch, Kind::dispatch, Kind::dispatch, Kind::cached, Kind::refused}),
                     random.between(0, c.ranks - 1)});
@@ -109,7 +119,11 @@ bool stress_one_buffer(Random& random) {
     options.heap_bytes = std::size_t{64} << 20U;
     Buffer buffer(communicator, options);
     StressedRank rank(buffer);
-    for (PlannedCall const& call : plan) rank.make(call);
+    for (PlannedCall const& call : plan) {
+      int const made = rank.make(call);
+      // Relaxed: a number, which is read when the ranks have been joined.
+      if (communicator.rank() == 0) calls.fetch_add(made, std::memory_order_relaxed);
+    }
   });
 }
 
@@ -118,9 +132,12 @@ TEST(Stress, EveryByteOfManyKindsOfCalls) {
   SCOPED_TRACE(text("SWITCHYARD_TEST_SEED=", seed));
   Delays const delays(seed | 1U, 60);
   Random random(mix(seed, 6));
+  std::atomic<int> calls{0};
   for (int i = 0; i < by_scale(3, 20); ++i) {
-    if (!stress_one_buffer(random)) return;
+    if (!stress_one_buffer(random, calls)) return;
   }
+  // For tools/stress_faulty, which adds them up.
+  RecordProperty("calls", calls.load(std::memory_order_relaxed));
 }
 
 }  // namespace
