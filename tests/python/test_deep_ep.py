@@ -80,6 +80,17 @@ def test_hints_for_several_nodes(monkeypatch):
         monkeypatch.delenv(name)
 
 
+@pytest.mark.parametrize("num_ranks, num_experts", ((8, 256), (16, 256), (64, 256), (6, 9)))
+def test_low_latency_hint_has_room_for_the_slots(num_ranks, num_experts):
+    """A rank has slots for what all ranks may send to each of its experts, over nodes as within one."""
+    hint = deep_ep.Buffer.get_low_latency_rdma_size_hint
+    most_local = -(-num_experts // num_ranks)
+    rows = most_local * num_ranks * 128
+    assert hint(128, 7168, num_ranks, num_experts) >= 2 * rows * (7168 * 2 + 7168 * 2)  # two results, and their outputs
+    assert hint(128, 7168, num_ranks, num_experts) < hint(129, 7168, num_ranks, num_experts)
+    assert hint(128, 7168, num_ranks, num_experts) < hint(128, 7169, num_ranks, num_experts)
+
+
 def test_set_num_sms():
     before = deep_ep.Buffer.num_sms
     try:

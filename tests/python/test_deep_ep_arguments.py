@@ -161,6 +161,17 @@ def test_a_rank_with_a_new_shape_learns_in_words_of_this_interface_why_a_peer_wa
     on_ranks(body, 2)
 
 
+@pytest.mark.parametrize("name", ("num_nvl_bytes", "num_rdma_bytes"))
+def test_sizes_are_numbers_of_bytes(name):
+    def body(comm):
+        with pytest.raises(switchyard.InvalidArgument, match=f"{name}: expected 0 or more, seen -1"):
+            deep_ep.Buffer(comm=comm, **{name: -1})
+        with pytest.raises(TypeError, match=f"{name}: expected a whole number, seen float"):
+            deep_ep.Buffer(comm=comm, **{name: 1e9})
+
+    with_comm(1, body)
+
+
 def test_local_memories_are_two():
     def body(buffer, rank):
         nvl, rdma = (buffer.get_local_buffer_tensor(torch.int32, use_rdma_buffer=rdma) for rdma in (False, True))

@@ -15,10 +15,16 @@ class LocalMemory:
     """Bytes that no call reads or overwrites.
 
     They are allocated when a view is first asked for, on the current GPU if CUDA is in use by then.
+
+    Args:
+        name: how callers call the number of bytes.
+        num_bytes: that number.
     """
 
-    def __init__(self, num_bytes: int) -> None:
-        self._num_bytes = num_bytes
+    def __init__(self, name: str, num_bytes: int) -> None:
+        self._num_bytes = number(name, num_bytes)
+        if self._num_bytes < 0:
+            raise InvalidArgument(f"{name}: expected 0 or more, seen {num_bytes}")
         self._bytes: torch.Tensor | None = None
 
     def view(self, dtype: torch.dtype, size: Any, offset: int) -> torch.Tensor:

@@ -65,7 +65,9 @@ class Buffer(LowLatencyCalls):
         comm: an mpi4py communicator, instead of group.
 
     Raises:
-        InvalidArgument: both or neither of group and comm are given, or ranks pass different arguments.
+        InvalidArgument: both or neither of group and comm are given, num_nvl_bytes or num_rdma_bytes is below 0, or
+            ranks pass different arguments.
+        TypeError: one of these is no whole number.
         Timeout: a rank did not come.
     """
 
@@ -104,7 +106,8 @@ class Buffer(LowLatencyCalls):
         self._nodes = Nodes(self._communicator)
         remember_nodes(group, self._nodes)
         self._low_latency = LowLatencyBuffers(self._communicator, self._engines, enable_shrink)
-        self._nvl_memory, self._rdma_memory = LocalMemory(num_nvl_bytes), LocalMemory(num_rdma_bytes)
+        self._nvl_memory = LocalMemory("num_nvl_bytes", num_nvl_bytes)
+        self._rdma_memory = LocalMemory("num_rdma_bytes", num_rdma_bytes)
         names = ("num_nvl_bytes", "num_rdma_bytes", "low_latency_mode", "enable_shrink")
         check_agreement(self._communicator, names, (num_nvl_bytes, num_rdma_bytes, low_latency_mode, enable_shrink))
 
