@@ -207,8 +207,9 @@ void Engine::guess_block(DispatchCall& call) {
   std::int64_t rows = sources;
   if (routing.layout == OutputLayout::expanded) {
     int const local = experts_.count(heap_->rank());
-    rows = sources * std::min<std::int64_t>(routing.top_k, local) +
-           static_cast<std::int64_t>(local) * (routing.expert_alignment - 1);
+    // A slot has a row of its own, also where a token names one expert several times.
+    rows = local == 0 ? 0
+                      : sources * routing.top_k + static_cast<std::int64_t>(local) * (routing.expert_alignment - 1);
   }
   if (rows > most_rows) return;
   std::size_t const bytes = block_bytes(call, rows);
