@@ -13,6 +13,7 @@ ORDER = [
     ["base"],
     ["layout"],
     ["plan"],
+    ["plan/experts"],
     ["memory"],
     ["memory/device"],
     ["bootstrap"],

@@ -5,6 +5,7 @@
 #include "switchyard/communicator.hpp"
 #include "switchyard/dtype.hpp"
 #include "switchyard/error.hpp"
+#include "switchyard/experts.hpp"
 #include "switchyard/interrupt.hpp"
 #include "switchyard/low_latency.hpp"
 #include "switchyard/measure.hpp"
