@@ -4,6 +4,7 @@
 #include "communicator.hpp"
 #include "errors.hpp"
 #include "event.hpp"
+#include "experts.hpp"
 #include "low_latency/buffer.hpp"
 #include "tensors/exchange.hpp"
 #include "tensors/outputs.hpp"
@@ -26,4 +27,5 @@ NB_MODULE(_core, module) {
   py::bind_results(module);
   py::bind_buffer(module);
   py::bind_low_latency(module);
+  py::bind_experts(module);
 }

@@ -5,6 +5,8 @@ A `Communicator` is a rank's membership in a job. A `Buffer` sends tokens to the
 there are few tokens. Calls take tensors of PyTorch, NumPy (with ml_dtypes), JAX, CuPy, and any object with
 `__dlpack__`. Results are tensors of the same framework and are not copied.
 
+`plan_experts` says how many replicas each expert should have, and on which GPUs.
+
 `switchyard.torch` adds autograd, torch.compile and an nn.Module. `switchyard.interop` is for packages that offer
 another library's interface on top of Switchyard.
 """
@@ -22,6 +24,7 @@ from ._errors import (
     Unsupported,
     Unusable,
 )
+from ._experts import ExpertPlan, plan_experts
 from ._low_latency import LowLatencyBuffer, LowLatencyReceived, ReceiveHook
 
 __version__ = "0.1.0"
@@ -33,6 +36,7 @@ __all__ = [
     "Dispatched",
     "Error",
     "Event",
+    "ExpertPlan",
     "Handle",
     "InvalidArgument",
     "Layout",
@@ -49,4 +53,5 @@ __all__ = [
     "Timeout",
     "Unsupported",
     "Unusable",
+    "plan_experts",
 ]

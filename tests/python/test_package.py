@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import deep_ep
+import eplb
 import pytest
 import switchyard
 import switchyard.interop
@@ -41,7 +42,7 @@ def test_stubs_name_everything_and_type_check(tmp_path):
     assert result.returncode == 1 and "arg-type" in result.stdout, result.stdout + result.stderr
 
 
-documented = [switchyard, switchyard.interop, switchyard.torch, deep_ep]
+documented = [switchyard, switchyard.interop, switchyard.torch, deep_ep, eplb]
 
 
 @pytest.mark.parametrize("module", documented, ids=lambda module: module.__name__)
@@ -82,7 +83,8 @@ def names_of_switchyard(tree):
 
 def test_the_drop_in_uses_public_names_only():
     seen = set()
-    for path in sorted(Path(deep_ep.__file__).parent.rglob("*.py")):
+    folders = [Path(module.__file__).parent for module in (deep_ep, eplb)]
+    for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
         tree = ast.parse(path.read_text())
         for module, name in names_of_switchyard(tree):
             assert module in public, f"{path.name}: {module}"
