@@ -220,6 +220,7 @@ struct NodeCase {
   std::size_t own = NodeSum::none;
   bool all_f32 = false;
   std::vector<Bytes> biases{};  // at most two
+  std::optional<Case> own_sum{};  // rows and weights, in place of the part `own`
 
   [[nodiscard]] DType dtype_of(std::size_t part) const { return all_f32 || part == own ? DType::f32 : dtype; }
 };
@@ -230,19 +231,33 @@ std::uint32_t reference(NodeCase const& wanted, std::size_t index) {
     terms.push_back(decode(load(from.data() + index * size_of(dtype), dtype), dtype));
   };
   for (Bytes const& bias : wanted.biases) add(bias, wanted.dtype);
-  for (std::size_t part = 0; part < wanted.parts.size(); ++part) add(wanted.parts[part], wanted.dtype_of(part));
+  for (std::size_t part = 0; part < wanted.parts.size(); ++part) {
+    if (wanted.own_sum && part == wanted.own) {
+      terms.push_back(exact_reference(*wanted.own_sum, index));
+    } else {
+      add(wanted.parts[part], wanted.dtype_of(part));
+    }
+  }
   return encode(added_up(terms), wanted.dtype);
 }
 
 void check_nodes(NodeCase const& wanted, std::mt19937& random) {
   std::size_t const width = size_of(wanted.dtype);
   Shifted shifted(random, sizeof(float));
-  auto const parts = shifted.place(wanted.parts);
+  auto parts = shifted.place(wanted.parts);
   auto const biases = shifted.place(wanted.biases);
+  std::vector<void const*> own_rows;
+  if (wanted.own_sum) {
+    own_rows = shifted.place(wanted.own_sum->rows);
+    parts[wanted.own] = nullptr;
+  }
   Guarded out(wanted.count * width, shifted.shift());
   sum_nodes({.parts = parts,
              .own = wanted.own,
              .all_f32 = wanted.all_f32,
+             .own_rows = own_rows,
+             .own_weights =
+                 wanted.own_sum && wanted.own_sum->weights ? wanted.own_sum->weights->data() : nullptr,
              .bias0 = biases.empty() ? nullptr : biases[0],
              .bias1 = biases.size() < 2 ? nullptr : biases[1],
              .out = out.data(),
@@ -251,7 +266,8 @@ void check_nodes(NodeCase const& wanted, std::mt19937& random) {
   for (std::size_t i = 0; i < wanted.count; ++i) {
     ASSERT_EQ(load(out.data() + i * width, wanted.dtype), reference(wanted, i))
         << name_of(wanted.dtype) << " element " << i << " of " << wanted.count << ", " << parts.size()
-        << " parts, own " << wanted.own << ", all f32 " << wanted.all_f32 << ", " << biases.size() << " biases";
+        << " parts, own " << wanted.own << " of " << own_rows.size() << " rows, all f32 " << wanted.all_f32 << ", "
+        << biases.size() << " biases";
   }
   ASSERT_TRUE(out.is_whole()) << wanted.count;
 }
@@ -275,6 +291,25 @@ Case random_case(DType dtype, std::size_t count, std::mt19937& random) {
   return result;
 }
 
+// Three rows and weights of any bits.
+Case any_bits(DType dtype, std::size_t count, std::mt19937& random) {
+  Case any{.dtype = dtype, .count = count, .rows = {}, .weights = std::vector<float>(), .biases = {}};
+  for (int row = 0; row < 3; ++row) {
+    Bytes& bytes = any.rows.emplace_back(count * size_of(dtype));
+    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+    any.weights->push_back(std::bit_cast<float>(static_cast<std::uint32_t>(random())));
+  }
+  return any;
+}
+
+// At least one row, and no bias: those are the sum's over nodes.
+Case random_own(DType dtype, std::size_t count, std::mt19937& random) {
+  Case own = random_case(dtype, count, random);
+  while (own.rows.empty()) own = random_case(dtype, count, random);
+  own.biases.clear();
+  return own;
+}
+
 NodeCase random_node_case(DType dtype, std::size_t count, std::mt19937& random) {
   NodeCase result{.dtype = dtype, .count = count};
   std::normal_distribution<float> normal(0.0F, 3.0F);
@@ -289,6 +324,7 @@ NodeCase random_node_case(DType dtype, std::size_t count, std::mt19937& random) 
   for (std::size_t i = 0; i < parts; ++i) result.parts.push_back(row(result.dtype_of(i)));
   std::size_t const biases = random() % 3;
   for (std::size_t i = 0; i < biases; ++i) result.biases.push_back(row(dtype));
+  if (result.own != NodeSum::none && random() % 2 == 0) result.own_sum = random_own(dtype, count, random);
   return result;
 }
 
@@ -333,17 +369,9 @@ TEST_P(KernelsSum, Every16BitInput) {
 // f32 bits of any kind, through sums in f32 and, by way of weights, roundings of any kind to 16 bits.
 TEST_P(KernelsSum, AnyBits) {
   std::mt19937 random(4);
-  constexpr std::size_t count = 4096;
   for (DType const dtype : all_types) {
-    for (int repeat = 0; repeat < 20; ++repeat) {
-      Case any{.dtype = dtype, .count = count, .rows = {}, .weights = std::vector<float>(), .biases = {}};
-      for (int row = 0; row < 3; ++row) {
-        Bytes& bytes = any.rows.emplace_back(count * size_of(dtype));
-        for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
-        any.weights->push_back(std::bit_cast<float>(static_cast<std::uint32_t>(random())));
-      }
-      ASSERT_NO_FATAL_FAILURE(check(any, random)) << "repeat " << repeat;
-    }
+    for (int repeat = 0; repeat < 20; ++repeat)
+      ASSERT_NO_FATAL_FAILURE(check(any_bits(dtype, 4096, random), random)) << "repeat " << repeat;
   }
 }
 
@@ -425,6 +453,7 @@ TEST_P(KernelsSum, OfNodesWithAnyBits) {
         Bytes& bytes = any.parts.emplace_back(any.count * size_of(any.dtype_of(part)));
         for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
       }
+      if (any.own < 3 && repeat % 2 == 0) any.own_sum = any_bits(dtype, any.count, random);
       ASSERT_NO_FATAL_FAILURE(check_nodes(any, random)) << "repeat " << repeat;
     }
   }

@@ -35,13 +35,16 @@ void sum_rows(RowSum const& sum);
 void sum_rows_to_f32(RowSum const& sum);
 
 // out[i] = round(bias0[i] + bias1[i] + parts[0][i] + parts[1][i] + ...) in f32 in that order, as in RowSum: what
-// nodes bring to the sum of one token.
+// nodes bring to the sum of one token. The part of the own node is a row of f32, or rows, whose own sum it is: so
+// that sum never goes through memory.
 struct NodeSum {
   static constexpr std::size_t none = ~std::size_t{0};
 
   std::span<void const* const> parts;  // each `count` elements of `dtype`
   std::size_t own = none;              // the part that is f32 in any case
   bool all_f32 = false;                // all are
+  std::span<void const* const> own_rows{};  // that part is their sum, by sum_rows_to_f32(); none: it is in `parts`
+  float const* own_weights = nullptr;       // one per row; null: all 1
   void const* bias0 = nullptr;         // `count` elements of `dtype`, or null
   void const* bias1 = nullptr;
   void* out = nullptr;  // `count` elements of `dtype`; non-temporal stores, see stream_copy

@@ -60,6 +60,16 @@ HWY_INLINE void add_bias(bool& empty, F32& a, F32& b, void const* bias, Part con
   add_term(empty, a, b, next_a, next_b);
 }
 
+// A row times its weight.
+template <class Element>
+HWY_INLINE void load_row(void const* row, float const* weight, Part const& part, F32& a, F32& b) {
+  load_part<Element>(row, part, a, b);
+  if (weight == nullptr) return;
+  F32 const factor = hn::Set(TagF32(), *weight);
+  a = hn::Mul(factor, a);
+  b = hn::Mul(factor, b);
+}
+
 template <class Element>
 HWY_INLINE void rows_of_part(RowSum const& sum, Part const& part) {
   F32 a = hn::Zero(TagF32());
@@ -70,12 +80,8 @@ HWY_INLINE void rows_of_part(RowSum const& sum, Part const& part) {
   for (std::size_t row = 0; row < sum.rows.size(); ++row) {
     F32 next_a = a;
     F32 next_b = b;
-    load_part<Element>(sum.rows[row], part, next_a, next_b);
-    if (sum.row_weights != nullptr) {
-      F32 const weight = hn::Set(TagF32(), sum.row_weights[row]);
-      next_a = hn::Mul(weight, next_a);
-      next_b = hn::Mul(weight, next_b);
-    }
+    float const* const weight = sum.row_weights != nullptr ? sum.row_weights + row : nullptr;
+    load_row<Element>(sum.rows[row], weight, part, next_a, next_b);
     add_term(empty, a, b, next_a, next_b);
   }
   auto* const to = static_cast<float*>(sum.out) + part.first;
@@ -97,6 +103,27 @@ HWY_INLINE void rows_to_f32(RowSum const& sum) {
   if (first != sum.count) rows_of_part<Element>(sum, {first, sum.count - first, false});
 }
 
+// The own rows' sum, which stays in registers.
+template <class Element>
+HWY_INLINE void own_of_part(NodeSum const& sum, Part const& part, F32& a, F32& b) {
+  load_row<Element>(sum.own_rows[0], sum.own_weights, part, a, b);
+  for (std::size_t row = 1; row < sum.own_rows.size(); ++row) {
+    F32 next_a = a;
+    F32 next_b = b;
+    float const* const weight = sum.own_weights != nullptr ? sum.own_weights + row : nullptr;
+    load_row<Element>(sum.own_rows[row], weight, part, next_a, next_b);
+    a = hn::Add(a, next_a);
+    b = hn::Add(b, next_b);
+  }
+}
+
+template <class Element>
+HWY_INLINE void load_node(NodeSum const& sum, std::size_t i, Part const& part, F32& a, F32& b) {
+  if (i == sum.own && !sum.own_rows.empty()) return own_of_part<Element>(sum, part, a, b);
+  if (sum.all_f32 || i == sum.own) return load_f32<Element>(sum.parts[i], part, a, b);
+  load_part<Element>(sum.parts[i], part, a, b);
+}
+
 template <class Element, bool streamed>
 HWY_INLINE void nodes_of_part(NodeSum const& sum, Part const& part) {
   F32 a = hn::Zero(TagF32());
@@ -107,11 +134,7 @@ HWY_INLINE void nodes_of_part(NodeSum const& sum, Part const& part) {
   for (std::size_t i = 0; i < sum.parts.size(); ++i) {
     F32 next_a = a;
     F32 next_b = b;
-    if (sum.all_f32 || i == sum.own) {
-      load_f32<Element>(sum.parts[i], part, next_a, next_b);
-    } else {
-      load_part<Element>(sum.parts[i], part, next_a, next_b);
-    }
+    load_node<Element>(sum, i, part, next_a, next_b);
     add_term(empty, a, b, next_a, next_b);
   }
   std::byte* const to = static_cast<std::byte*>(sum.out) + part.first * Element::size;
@@ -125,7 +148,11 @@ HWY_INLINE void nodes_of_part(NodeSum const& sum, Part const& part) {
 template <class Element, bool streamed>
 HWY_INLINE std::size_t node_blocks(NodeSum const& sum, std::size_t first) {
   std::size_t const block = block_elements();
-  for (; sum.count - first >= block; first += block) nodes_of_part<Element, streamed>(sum, {first, block, true});
+  for (; sum.count - first >= block; first += block) {
+    for (void const* const row : sum.own_rows)
+      prefetch(row, first * Element::size, block * Element::size, sum.count * Element::size);
+    nodes_of_part<Element, streamed>(sum, {first, block, true});
+  }
   return first;
 }
 

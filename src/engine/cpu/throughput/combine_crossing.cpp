@@ -40,8 +40,7 @@ CombineCrossing::CombineCrossing(CombineBetween const& between)
       crossing_(between.crossing),
       routing_(*between.call.args.handle.routing()),
       row_bytes_(static_cast<std::size_t>(between.call.args.x.size(1)) *
-                 (between.f32_partials ? sizeof(float) : size_of(between.call.args.x.dtype))),
-      own_(static_cast<std::size_t>(between.call.args.x.size(1))) {
+                 (between.f32_partials ? sizeof(float) : size_of(between.call.args.x.dtype))) {
   auto const served = crossing_.served();
   for (std::size_t i = 0; i < served.size(); ++i) add_outgoing(served[i], routing_.served[i].placed);
   for (scale_out::Way const& way : crossing_.ways()) {
@@ -173,26 +172,15 @@ bool CombineCrossing::sum_next() {
   std::int64_t const token = next_token_;
   for (ReturnedRows const& each : returned_)
     if (each.has(token) && !each.row()) return false;
-  parts_.clear();
-  std::size_t own = NodeSum::none;
-  std::size_t way = 0;
-  for (int node = 0; node < crossing_.node().topology().num_nodes(); ++node) {
-    if (node == crossing_.node().node()) {
-      own = add_own(token);
-      continue;
-    }
-    ReturnedRows const& from = returned_[way++];
-    if (from.has(token)) parts_.push_back(from.row()->x);
-  }
   CombineArgs const& args = between_.call.args;
-  sum_nodes({.parts = parts_,
-             .own = own,
-             .all_f32 = between_.f32_partials,
-             .bias0 = row_or_none(args.bias0, token),
-             .bias1 = row_or_none(args.bias1, token),
-             .out = const_cast<std::byte*>(row_at(between_.call.out, token)),
-             .count = own_.size(),
-             .dtype = args.x.dtype});
+  NodeSum sum{.all_f32 = between_.f32_partials,
+              .bias0 = row_or_none(args.bias0, token),
+              .bias1 = row_or_none(args.bias1, token),
+              .out = const_cast<std::byte*>(row_at(between_.call.out, token)),
+              .count = static_cast<std::size_t>(args.x.size(1)),
+              .dtype = args.x.dtype};
+  add_parts(token, sum);
+  sum_nodes(sum);
   if (between_.call.out_weights.given()) take_weights(token);
   for (ReturnedRows& each : returned_)
     if (each.has(token)) each.pass(crossing_.port());
@@ -200,15 +188,29 @@ bool CombineCrossing::sum_next() {
   return true;
 }
 
-std::size_t CombineCrossing::add_own(std::int64_t token) {
+void CombineCrossing::add_parts(std::int64_t token, NodeSum& sum) {
+  parts_.clear();
+  std::size_t way = 0;
+  for (int node = 0; node < crossing_.node().topology().num_nodes(); ++node) {
+    if (node == crossing_.node().node()) {
+      add_own(token, sum);
+      continue;
+    }
+    ReturnedRows const& from = returned_[way++];
+    if (from.has(token)) parts_.push_back(from.row()->x);
+  }
+  sum.parts = parts_;
+}
+
+void CombineCrossing::add_own(std::int64_t token, NodeSum& sum) {
   RowSums& sums = between_.sums;
   sums.begin();
   for (Route const& route : routing_.table.of(token))
     if (crossing_.node().has(route.rank)) sums.add({.rank = route.rank, .row = route.row});
-  if (sums.empty()) return NodeSum::none;
-  sums.finish_partial(reinterpret_cast<std::byte*>(own_.data()), true);
-  parts_.push_back(own_.data());
-  return parts_.size() - 1;
+  if (sums.empty()) return;
+  sum.own = parts_.size();
+  parts_.push_back(nullptr);  // the rows stand for it
+  sums.finish_within(sum);
 }
 
 // Of one rank each slot that is used comes from the rank of its expert. Of all ranks they are summed as rows are:

@@ -51,8 +51,10 @@ class CombineCrossing {
   bool sum_some();
   // The next token of this rank; returns false while what other nodes bring has not come.
   bool sum_next();
-  // The sum of this rank's own node; returns its place among the parts.
-  std::size_t add_own(std::int64_t token);
+  // What nodes bring to the sum of the token, in their order.
+  void add_parts(std::int64_t token, NodeSum& sum);
+  // The rows of this rank's own node.
+  void add_own(std::int64_t token, NodeSum& sum);
   void take_weights(std::int64_t token);
   void add_weights(ReturnedRows const& from, std::span<float> out) const;
   void put_weights(scale_out::PlacedTokens const& tokens, std::size_t token, std::span<std::byte> to) const;
@@ -64,7 +66,6 @@ class CombineCrossing {
   Crossing& crossing_;
   detail::Routing const& routing_;
   std::size_t row_bytes_;
-  std::vector<float> own_;          // [H], the sum of this rank's own node
   std::vector<float> own_weights_;  // of all ranks: those of the own node
   std::vector<void const*> parts_;  // of the token that is summed, in the order of nodes
   std::vector<Outgoing> outgoing_;

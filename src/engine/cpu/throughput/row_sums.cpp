@@ -20,7 +20,7 @@ void RowSums::add(RowAt const& at) {
 
 RowSum RowSums::sum_into(std::byte* out) const {
   return {.rows = rows_,
-          .row_weights = call_.args.row_weights.given() ? weights_.data() : nullptr,
+          .row_weights = row_weights(),
           .out = out,
           .count = static_cast<std::size_t>(call_.args.x.size(1)),
           .dtype = call_.args.x.dtype};
@@ -38,6 +38,11 @@ void RowSums::finish_partial(std::byte* to, bool f32) const {
   if (f32) return sum_rows_to_f32(sum);
   sum.out_is_read_next = true;  // by the transport
   sum_rows(sum);
+}
+
+void RowSums::finish_within(NodeSum& sum) const {
+  sum.own_rows = rows_;
+  sum.own_weights = row_weights();
 }
 
 void RowSums::add_weights(detail::Routing const& routing, std::int64_t token, Route const& route,

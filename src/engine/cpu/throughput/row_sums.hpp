@@ -52,6 +52,8 @@ class RowSums {
   void finish(std::int64_t token) const;
   // The rows alone, rounded to the dtype of the output, or as f32.
   void finish_partial(std::byte* to, bool f32) const;
+  // The rows alone, as the part `own` of a sum over nodes, which must not outlive the token.
+  void finish_within(NodeSum& sum) const;
 
   // Writes the weights of a token of this rank from the rows of those ranks that `here(rank)` says: a slot's from
   // the rank that holds its expert, or the sums over all ranks. Slots without are 0.
@@ -69,6 +71,9 @@ class RowSums {
   [[nodiscard]] float weight_of(RowAt const& at, std::int64_t slot) const;
 
  private:
+  [[nodiscard]] float const* row_weights() const noexcept {
+    return call_.args.row_weights.given() ? weights_.data() : nullptr;
+  }
   // Of the rows alone.
   [[nodiscard]] RowSum sum_into(std::byte* out) const;
   void add_weights(detail::Routing const& routing, std::int64_t token, Route const& route, float* out) const;
