@@ -14,6 +14,9 @@ namespace {
 
 constexpr char const* combine_phase = "combine/cross";
 
+// What has come is summed before more is sent, while it is in the cache: more than a chunk holds of long rows.
+constexpr std::size_t tokens_in_turn = 32;
+
 // By token, how many weights go with its row: one for each of its slots on the node, which `slots_of(token)`
 // counts, or one for each column where all ranks' are summed. None where no weights travel.
 template <typename SlotsOf>
@@ -164,7 +167,8 @@ bool CombineCrossing::take_chunks() {
 
 bool CombineCrossing::sum_some() {
   std::size_t tokens = 0;
-  while (tokens < rows_between_looks && next_token_ < routing_.num_tokens && sum_next()) ++tokens;
+  while (tokens < tokens_in_turn && next_token_ < routing_.num_tokens && sum_next())
+    if (++tokens % rows_between_looks == 0) poll();
   return tokens > 0;
 }
 
