@@ -193,6 +193,7 @@ void check(Case const& wanted, std::mt19937& random, bool align_elements = false
   Guarded out(wanted.count * width, shifted.shift());
   Guarded exact(wanted.count * sizeof(float), shifted.shift() / sizeof(float) * sizeof(float));
   RowSum sum = row_sum(wanted, rows, biases);
+  if (random() % 2 == 0) sum.next_rows = rows;  // changes nothing
   sum.out = out.data();
   sum_rows(sum);
   sum.out = exact.data();
@@ -219,7 +220,7 @@ struct NodeCase {
   std::vector<Bytes> parts{};
   std::size_t own = NodeSum::none;
   bool all_f32 = false;
-  std::vector<Bytes> biases{};  // at most two
+  std::vector<Bytes> biases{};    // at most two
   std::optional<Case> own_sum{};  // rows and weights, in place of the part `own`
 
   [[nodiscard]] DType dtype_of(std::size_t part) const { return all_f32 || part == own ? DType::f32 : dtype; }
@@ -256,8 +257,8 @@ void check_nodes(NodeCase const& wanted, std::mt19937& random) {
              .own = wanted.own,
              .all_f32 = wanted.all_f32,
              .own_rows = own_rows,
-             .own_weights =
-                 wanted.own_sum && wanted.own_sum->weights ? wanted.own_sum->weights->data() : nullptr,
+             .own_weights = wanted.own_sum && wanted.own_sum->weights ? wanted.own_sum->weights->data() : nullptr,
+             .next_rows = own_rows,
              .bias0 = biases.empty() ? nullptr : biases[0],
              .bias1 = biases.size() < 2 ? nullptr : biases[1],
              .out = out.data(),

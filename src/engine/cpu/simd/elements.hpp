@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
@@ -56,12 +57,46 @@ HWY_INLINE U32 all_u32(std::uint32_t value) {
 // that, 2048 no more).
 inline constexpr std::size_t prefetch_ahead = 1024;
 
+// Asks for the lines of `bytes` bytes of a row.
+HWY_INLINE void prefetch_lines(void const* row, std::size_t at, std::size_t bytes) {
+  for (std::size_t line = 0; line < bytes; line += 64)
+    hwy::Prefetch(static_cast<std::byte const*>(row) + at + line);
+}
+
 // Asks for the lines of the `bytes` that lie that far behind `offset`, unless the row ends before.
 HWY_INLINE void prefetch(void const* row, std::size_t offset, std::size_t bytes, std::size_t row_bytes) {
-  if (row_bytes - offset < prefetch_ahead + bytes) return;
-  auto const* const from = static_cast<std::byte const*>(row) + offset + prefetch_ahead;
-  for (std::size_t at = 0; at < bytes; at += 64) hwy::Prefetch(from + at);
+  if (row_bytes - offset >= prefetch_ahead + bytes) prefetch_lines(row, offset + prefetch_ahead, bytes);
 }
+
+// The same for rows that are read side by side, and then for the beginnings of the rows that come after them. How
+// much is on its way decides about the rate: of few rows more is asked for ahead of each.
+class RowsAhead {
+ public:
+  HWY_INLINE RowsAhead(std::span<void const* const> rows, std::span<void const* const> next, std::size_t row_bytes)
+      : rows_(rows), next_(next), row_bytes_(row_bytes), ahead_(bytes_ahead(rows.size())) {}
+
+  HWY_INLINE void prefetch(std::size_t offset, std::size_t bytes) const {
+    std::size_t const at = offset + ahead_;
+    if (at + bytes <= row_bytes_) {
+      for (void const* const row : rows_) prefetch_lines(row, at, bytes);
+      return;
+    }
+    std::size_t const of_next = at > row_bytes_ ? at - row_bytes_ : 0;
+    if (of_next + bytes > row_bytes_) return;
+    for (void const* const row : next_) prefetch_lines(row, of_next, bytes);
+  }
+
+ private:
+  static HWY_INLINE std::size_t bytes_ahead(std::size_t rows) {
+    constexpr std::size_t of_all = 5 * prefetch_ahead;
+    return std::clamp(of_all / std::max<std::size_t>(rows, 1), prefetch_ahead, 4 * prefetch_ahead);
+  }
+
+  std::span<void const* const> rows_;
+  std::span<void const* const> next_;
+  std::size_t row_bytes_;
+  std::size_t ahead_;
+};
 
 // Loads and stores go through bytes, since addresses may be odd.
 template <class Tag>

@@ -29,6 +29,8 @@ struct RowSum {
   bool out_is_read_next = false;  // then it stays in the cache; otherwise stores are non-temporal, see stream_copy
   std::size_t count = 0;
   DType dtype = DType::bf16;  // bf16, f16 or f32; rounding to nearest even, NaN stays NaN
+  // What is likely to be summed next: the beginnings are prefetched.
+  std::span<void const* const> next_rows{};
 };
 void sum_rows(RowSum const& sum);
 // The same sum, not rounded: `out` takes `count` f32, by plain stores.
@@ -40,12 +42,13 @@ void sum_rows_to_f32(RowSum const& sum);
 struct NodeSum {
   static constexpr std::size_t none = ~std::size_t{0};
 
-  std::span<void const* const> parts;  // each `count` elements of `dtype`
-  std::size_t own = none;              // the part that is f32 in any case
-  bool all_f32 = false;                // all are
-  std::span<void const* const> own_rows{};  // that part is their sum, by sum_rows_to_f32(); none: it is in `parts`
-  float const* own_weights = nullptr;       // one per row; null: all 1
-  void const* bias0 = nullptr;         // `count` elements of `dtype`, or null
+  std::span<void const* const> parts{};      // each `count` elements of `dtype`
+  std::size_t own = none;                    // the part that is f32 in any case
+  bool all_f32 = false;                      // all are
+  std::span<void const* const> own_rows{};   // that part is their sum, by sum_rows_to_f32(); none: it is in `parts`
+  float const* own_weights = nullptr;        // one per row; null: all 1
+  std::span<void const* const> next_rows{};  // as in RowSum
+  void const* bias0 = nullptr;               // `count` elements of `dtype`, or null
   void const* bias1 = nullptr;
   void* out = nullptr;  // `count` elements of `dtype`; non-temporal stores, see stream_copy
   std::size_t count = 0;

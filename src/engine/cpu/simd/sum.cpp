@@ -93,8 +93,9 @@ HWY_INLINE std::size_t sum_blocks(RowSum const& sum, std::size_t offset) {
   std::size_t const block = block_elements() * Element::size;
   F32 a = hn::Zero(TagF32());
   F32 b = a;
+  RowsAhead const ahead(sum.rows, sum.next_rows, bytes);
   for (; bytes - offset >= block; offset += block) {
-    for (void const* const row : sum.rows) prefetch(row, offset, block, bytes);
+    ahead.prefetch(offset, block);
     sum_block<Element, weighted>(WholeBlock(), sum, offset, a, b);
     Element::template store<streamed>(a, b, static_cast<std::byte*>(sum.out) + offset);
   }

@@ -95,9 +95,9 @@ template <class Element>
 HWY_INLINE void rows_to_f32(RowSum const& sum) {
   std::size_t const block = block_elements();
   std::size_t first = 0;
+  RowsAhead const ahead(sum.rows, sum.next_rows, sum.count * Element::size);
   for (; sum.count - first >= block; first += block) {
-    for (void const* const row : sum.rows)
-      prefetch(row, first * Element::size, block * Element::size, sum.count * Element::size);
+    ahead.prefetch(first * Element::size, block * Element::size);
     rows_of_part<Element>(sum, {first, block, true});
   }
   if (first != sum.count) rows_of_part<Element>(sum, {first, sum.count - first, false});
@@ -148,9 +148,9 @@ HWY_INLINE void nodes_of_part(NodeSum const& sum, Part const& part) {
 template <class Element, bool streamed>
 HWY_INLINE std::size_t node_blocks(NodeSum const& sum, std::size_t first) {
   std::size_t const block = block_elements();
+  RowsAhead const ahead(sum.own_rows, sum.next_rows, sum.count * Element::size);
   for (; sum.count - first >= block; first += block) {
-    for (void const* const row : sum.own_rows)
-      prefetch(row, first * Element::size, block * Element::size, sum.count * Element::size);
+    ahead.prefetch(first * Element::size, block * Element::size);
     nodes_of_part<Element, streamed>(sum, {first, block, true});
   }
   return first;

@@ -152,6 +152,9 @@ class CombineRun {
       chunks.for_each([&](std::int64_t token) {
         sums.begin();
         for (Route const& route : routing().table.of(token)) sums.add({.rank = route.rank, .row = route.row});
+        if (token + 1 < routing().num_tokens)
+          for (Route const& route : routing().table.of(token + 1))
+            sums.expect({.rank = route.rank, .row = route.row});
         sums.finish(token);
         if (call_.out_weights.given()) sums.gather_weights(token, [](int) { return true; });
       });

@@ -115,6 +115,8 @@ void CombineCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& room
     RowSums& sums = between_.sums;
     sums.begin();
     for (scale_out::PlacedRow const& row : outgoing.tokens.rows_of(to->token)) sums.add(at(row));
+    if (to->token + 1 < outgoing.tokens.size())
+      for (scale_out::PlacedRow const& row : outgoing.tokens.rows_of(to->token + 1)) sums.expect(at(row));
     sums.finish_partial(to->x, between_.f32_partials);
     if (!to->weights.empty()) put_weights(outgoing.tokens, to->token, to->weights);
     if (++rows % rows_between_looks == 0) poll();
@@ -209,9 +211,14 @@ void CombineCrossing::add_parts(std::int64_t token, NodeSum& sum) {
 void CombineCrossing::add_own(std::int64_t token, NodeSum& sum) {
   RowSums& sums = between_.sums;
   sums.begin();
-  for (Route const& route : routing_.table.of(token))
-    if (crossing_.node().has(route.rank)) sums.add({.rank = route.rank, .row = route.row});
+  auto const each_row = [&](std::int64_t of, auto const& take) {
+    if (of == routing_.num_tokens) return;
+    for (Route const& route : routing_.table.of(of))
+      if (crossing_.node().has(route.rank)) take(RowAt{.rank = route.rank, .row = route.row});
+  };
+  each_row(token, [&](RowAt const& row) { sums.add(row); });
   if (sums.empty()) return;
+  each_row(token + 1, [&](RowAt const& row) { sums.expect(row); });
   sum.own = parts_.size();
   parts_.push_back(nullptr);  // the rows stand for it
   sums.finish_within(sum);

@@ -14,7 +14,7 @@ std::byte const* row_at(ConstTensorView const& view, std::int64_t row) {
 
 void RowSums::add(RowAt const& at) {
   SourceRows const& from = sources_[static_cast<std::size_t>(at.rank)];
-  rows_.push_back(from.x + static_cast<std::size_t>(at.row) * row_bytes_of(call_.args.x));
+  rows_.push_back(place_of(at));
   weights_.push_back(from.row_weights != nullptr ? from.row_weights[at.row] : 1.0F);
 }
 
@@ -23,7 +23,8 @@ RowSum RowSums::sum_into(std::byte* out) const {
           .row_weights = row_weights(),
           .out = out,
           .count = static_cast<std::size_t>(call_.args.x.size(1)),
-          .dtype = call_.args.x.dtype};
+          .dtype = call_.args.x.dtype,
+          .next_rows = next_rows_};
 }
 
 void RowSums::finish(std::int64_t token) const {
@@ -43,6 +44,7 @@ void RowSums::finish_partial(std::byte* to, bool f32) const {
 void RowSums::finish_within(NodeSum& sum) const {
   sum.own_rows = rows_;
   sum.own_weights = row_weights();
+  sum.next_rows = next_rows_;
 }
 
 void RowSums::add_weights(detail::Routing const& routing, std::int64_t token, Route const& route,

@@ -44,7 +44,10 @@ class RowSums {
   void begin() noexcept {
     rows_.clear();
     weights_.clear();
+    next_rows_.clear();
   }
+  // A row of the token that is likely to come next.
+  void expect(RowAt const& at) { next_rows_.push_back(place_of(at)); }
   void add(RowAt const& at);
   [[nodiscard]] bool empty() const noexcept { return rows_.empty(); }
 
@@ -74,6 +77,10 @@ class RowSums {
   [[nodiscard]] float const* row_weights() const noexcept {
     return call_.args.row_weights.given() ? weights_.data() : nullptr;
   }
+  [[nodiscard]] std::byte const* place_of(RowAt const& at) const {
+    return sources_[static_cast<std::size_t>(at.rank)].x +
+           static_cast<std::size_t>(at.row) * row_bytes_of(call_.args.x);
+  }
   // Of the rows alone.
   [[nodiscard]] RowSum sum_into(std::byte* out) const;
   void add_weights(detail::Routing const& routing, std::int64_t token, Route const& route, float* out) const;
@@ -82,6 +89,7 @@ class RowSums {
   std::vector<SourceRows> const& sources_;
   std::vector<void const*> rows_;
   std::vector<float> weights_;
+  std::vector<void const*> next_rows_;
 };
 
 }  // namespace switchyard::cpu
