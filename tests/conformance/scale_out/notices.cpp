@@ -97,7 +97,7 @@ TEST_P(PortNotices, DisturbNoCall) {
   PortSizes const sizes{.letter_bytes = 50, .slot_bytes = 300, .slots = 2, .send_slots = 2};
   run_ports({"a", "b", "b"}, sizes, [&](Port& port, Job& job) {
     Caller caller(port, job, {.seed = 5, .sizes = sizes});
-    for (std::uint64_t epoch = 1; epoch <= 20; ++epoch) {
+    for (std::uint64_t epoch = 1; epoch <= static_cast<std::uint64_t>(by_scale(6, 20)); ++epoch) {
       port.say({.epoch = epoch, .text = std::to_string(epoch)});
       caller.call(epoch);
       while (auto const notice = port.heard()) check_equal(notice->text, std::to_string(notice->epoch), "text");

@@ -74,9 +74,14 @@ std::set<std::string> names_in(std::string const& text) {
   static std::regex const pattern(
       R"re("(SWITCHYARD_[A-Z0-9_]+)"|\$\{?(SWITCHYARD_[A-Z0-9_]+)|[ "'`](SWITCHYARD_[A-Z0-9_]+)=[^=])re");
   std::set<std::string> names;
-  for (std::sregex_iterator match(text.begin(), text.end(), pattern), end; match != end; ++match)
-    for (std::size_t group = 1; group <= 3; ++group)
-      if ((*match)[group].matched) names.insert((*match)[group].str());
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find(variable("")) == std::string::npos) continue;  // most: the pattern takes its time
+    line += '\n';
+    for (std::sregex_iterator match(line.begin(), line.end(), pattern), end; match != end; ++match)
+      for (std::size_t group = 1; group <= 3; ++group)
+        if ((*match)[group].matched) names.insert((*match)[group].str());
+  }
   return names;
 }
 

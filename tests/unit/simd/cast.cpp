@@ -15,6 +15,7 @@
 #include "engine/cpu/simd/kernels.hpp"
 #include "hwy/highway.h"
 #include "layout/fp8.hpp"
+#include "support/scale.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::cpu {
@@ -175,7 +176,7 @@ TEST_P(KernelsCast, RandomOfEverySize) {
     for (std::size_t count = 0; count <= 300; ++count) {
       ASSERT_NO_FATAL_FAILURE(check(random_row(dtype, count, random), random() % 64, random() % 64));
     }
-    for (int i = 0; i < 20; ++i) ASSERT_NO_FATAL_FAILURE(check(random_row(dtype, 7168, random)));
+    for (int i = 0; i < test::by_scale(3, 20); ++i) ASSERT_NO_FATAL_FAILURE(check(random_row(dtype, 7168, random)));
   }
 }
 

@@ -10,6 +10,7 @@
 #include "layout/routes.hpp"
 #include "layout/scale_out/chunk_reader.hpp"
 #include "support/chunks.hpp"
+#include "support/scale.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::test {
@@ -17,7 +18,7 @@ namespace {
 
 using namespace scale_out;
 
-constexpr std::uint64_t num_jobs = 150;
+auto const num_jobs = static_cast<std::uint64_t>(by_scale(40, 150));
 
 // A ring slot in which one token fits, or some, or all.
 std::size_t random_slot_bytes(Random& random, StreamOfJob const& stream) {

@@ -64,8 +64,7 @@ struct Dispatch {
   }
 };
 
-void expect_little_more_than_rows(double skew, OutputLayout layout) {
-  Dispatch const dispatch(skew);
+void expect_little_more_than_rows(Dispatch const& dispatch, OutputLayout layout) {
   for (auto const& [row_bytes, most_percent] : {std::pair<std::size_t, double>{14336, 0.5}, {2048, 2.0}}) {
     WireSize const size = dispatch.size(row_bytes, layout);
     EXPECT_EQ(size.rows, dispatch.pairs);
@@ -82,13 +81,15 @@ void expect_little_more_than_rows(double skew, OutputLayout layout) {
 }
 
 TEST(WireSize, LittleMoreThanRowsWhenExpertsAreEquallyPopular) {
-  expect_little_more_than_rows(0, OutputLayout::flat);
-  expect_little_more_than_rows(0, OutputLayout::expanded);
+  Dispatch const dispatch(0);
+  expect_little_more_than_rows(dispatch, OutputLayout::flat);
+  expect_little_more_than_rows(dispatch, OutputLayout::expanded);
 }
 
 TEST(WireSize, LittleMoreThanRowsWhenSomeExpertsArePopular) {
-  expect_little_more_than_rows(1, OutputLayout::flat);
-  expect_little_more_than_rows(1, OutputLayout::expanded);
+  Dispatch const dispatch(1);
+  expect_little_more_than_rows(dispatch, OutputLayout::flat);
+  expect_little_more_than_rows(dispatch, OutputLayout::expanded);
 }
 
 TEST(WireSize, IsWhatIsWritten) {
