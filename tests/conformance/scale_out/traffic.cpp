@@ -50,9 +50,9 @@ TEST_P(PortTraffic, EveryByteOfManyCalls) {
   if (auto const why = choose(way); !why.empty()) GTEST_SKIP() << why;
   std::uint64_t const seed = fresh_seed();
   SCOPED_TRACE(text("SWITCHYARD_TEST_SEED=", seed));
+  auto const calls = static_cast<std::uint64_t>(way.faults != 0 ? by_scale(3, 12) : by_scale(10, 100));
   run_ports(one.nodes, one.sizes, [&, &test = one](Port& port, Job& job) {
     Caller caller(port, job, {.seed = seed, .sizes = test.sizes});
-    auto const calls = static_cast<std::uint64_t>(way.faults != 0 ? by_scale(3, 12) : by_scale(10, 100));
     for (std::uint64_t epoch = 1; epoch <= calls; ++epoch) caller.call(epoch);
     check_counters(port, caller);
   });

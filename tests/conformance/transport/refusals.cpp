@@ -27,7 +27,7 @@ void expect_usable(Mesh& mesh) {
 }
 
 TEST_P(TransportSuite, RefusesWritesBeyondRegions) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     Mesh mesh(GetParam(), 2, region_bytes, seed);
     struct Range {
       std::size_t from = 0;
@@ -65,7 +65,7 @@ TEST_P(TransportSuite, RefusesWritesBeyondRegions) {
 }
 
 TEST_P(TransportSuite, RefusesPeersAndRegionsThatThereAreNot) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     Mesh mesh(GetParam(), 3, region_bytes, seed);
     auto const refused = [&](auto const& change) {
       Write write = mesh.write(0, 1);
@@ -87,7 +87,7 @@ TEST_P(TransportSuite, RefusesPeersAndRegionsThatThereAreNot) {
 }
 
 TEST_P(TransportSuite, RefusesMalformedAddressesAndKeys) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     Mesh mesh(GetParam(), 2, region_bytes, seed);
     Random random(seed);
     transport::Endpoint& endpoint = *mesh[0].endpoint;

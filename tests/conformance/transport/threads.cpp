@@ -123,7 +123,7 @@ class RoundsOfRank {
 };
 
 TEST_P(TransportSuite, RanksAsThreads) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     constexpr int ranks = 3;
     Mesh mesh(GetParam(), ranks, ranks * parities * chunk, seed);
     std::atomic<int> done{0};  // pairs nothing: it only says how many are

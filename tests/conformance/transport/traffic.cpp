@@ -17,7 +17,7 @@ using transport::Event;
 using transport::Write;
 
 TEST_P(TransportSuite, ManyPeers) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     int const members = std::min(GetParam().most_endpoints, by_scale(8, 20));
     constexpr std::size_t bytes = 97;
     Mesh mesh(GetParam(), members, bytes * static_cast<std::size_t>(members), seed);
@@ -143,7 +143,7 @@ class Slots {
 };
 
 TEST_P(TransportSuite, ManyWritesIntoFewSlots) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     Mesh mesh(GetParam(), 2, Slots::num * Slots::slot_bytes, seed);
     Slots(mesh, seed, by_scale(20, 60)).run();
   });
@@ -151,7 +151,7 @@ TEST_P(TransportSuite, ManyWritesIntoFewSlots) {
 
 // Most go to one member; most are small; nobody polls regularly, nor always with the same room for events.
 TEST_P(TransportSuite, RandomTraffic) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     constexpr int members = 4;
     constexpr std::size_t room = 1 << 20;
     Mesh mesh(GetParam(), members, room, seed);

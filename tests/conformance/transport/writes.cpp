@@ -22,7 +22,7 @@ struct Sent {
 };
 
 TEST_P(TransportSuite, EveryByteArrives) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     Mesh mesh(GetParam(), 2, memory_bytes, seed);
     Random random(seed);
     fill_payload(mesh[0].source_bytes, seed);
@@ -67,7 +67,7 @@ TEST_P(TransportSuite, EveryByteArrives) {
 }
 
 TEST_P(TransportSuite, WritesWithoutBytesBringTheirImmediate) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     Mesh mesh(GetParam(), 2, 1000, seed);
     fill_payload(mesh[1].landing_bytes, seed);
     std::vector<std::uint32_t> const immediates{0, 1, 0x80000000, 0xffffffff, 0x12345678};
@@ -85,7 +85,7 @@ TEST_P(TransportSuite, WritesWithoutBytesBringTheirImmediate) {
 }
 
 TEST_P(TransportSuite, EachWriteArrivesAndIsSentOnce) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     constexpr std::size_t count = 200;
     Mesh mesh(GetParam(), 2, 64 * count, seed);
     Random random(seed);
@@ -110,7 +110,7 @@ TEST_P(TransportSuite, EachWriteArrivesAndIsSentOnce) {
 
 // `sent` alone makes the memory free, whether the write has arrived or not.
 TEST_P(TransportSuite, MemoryMayBeUsedAgainOnceItIsSent) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     constexpr std::size_t count = 40;
     constexpr std::size_t bytes = 333;
     Mesh mesh(GetParam(), 2, count * bytes, seed);
@@ -140,7 +140,7 @@ TEST_P(TransportSuite, MemoryMayBeUsedAgainOnceItIsSent) {
 }
 
 TEST_P(TransportSuite, AnEndpointTakesNoMoreThanItSays) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     Mesh mesh(GetParam(), 2, 1000, seed);
     std::size_t const most = mesh[0].endpoint->capabilities().max_writes;
     ASSERT_GE(most, 1U);
@@ -157,7 +157,7 @@ TEST_P(TransportSuite, AnEndpointTakesNoMoreThanItSays) {
 
 // A poll reports no more events than it was given room for, and loses none.
 TEST_P(TransportSuite, EventsWaitForRoom) {
-  for_each_seed([this](std::uint64_t seed) {
+  for_each_seed([](std::uint64_t seed) {
     Mesh mesh(GetParam(), 2, 1000, seed);
     std::size_t const count = 3 * std::min<std::size_t>(mesh[0].endpoint->capabilities().max_writes, 16);
     std::size_t posted = 0;
