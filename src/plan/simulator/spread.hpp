@@ -1,0 +1,19 @@
+// How far from a prediction measurements may lie.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plan/simulator/call_time.hpp"
+#include "plan/simulator/job.hpp"
+
+namespace switchyard::simulator {
+
+struct Spread {
+  double sigma = 0;                    // standard deviation of the logarithm
+  std::vector<std::string> widened{};  // what was added to that of the fit, and why
+};
+
+Spread spread_of(Job const& job, int nodes, Operation operation);
+
+}  // namespace switchyard::simulator
