@@ -30,7 +30,8 @@ set(CPACK_DEBIAN_COMMAND_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_COMMAND_PACKAGE_SUGGESTS libfabric1)  # loaded where it is found, for what crosses between nodes
 set(CPACK_COMPONENT_COMMAND_DESCRIPTION
     "Measures dispatches and combines between the ranks of one machine (bench),
-tells what a machine offers for them (info), and writes traces (trace).")
+tells what a machine offers for them (info), writes traces (trace), and
+predicts what they cost on a cluster (plan).")
 
 # What the static library links. The shared libraries that it was compiled for are those that the command needs: so it
 # cannot be installed where others have taken their place.

@@ -48,6 +48,7 @@ FORBIDDEN = [
 RESTRICTED = {
     "CLI/": ["cli"],
     "nlohmann/": ["cli"],
+    "yaml-cpp/": ["cli"],
     "hwy/": ["engine/cpu/simd"],
     "sodium": ["bootstrap"],
     "rdma/": ["transport/libfabric"],

@@ -1,4 +1,4 @@
-"""The command `switchyard` of a wheel that brings it along: bench, info, trace."""
+"""The command `switchyard` of a wheel that brings it along: bench, info, plan, trace."""
 
 from __future__ import annotations
 

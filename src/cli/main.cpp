@@ -12,6 +12,7 @@
 #include "cli/bench/command.hpp"
 #include "cli/bench/options.hpp"
 #include "cli/info.hpp"
+#include "cli/plan/command.hpp"
 #include "cli/print.hpp"
 #include "switchyard/error.hpp"
 
@@ -27,9 +28,11 @@ struct CommandLine {
   CLI::App app{"Switchyard: moves MoE tokens to their experts and back"};
   cli::BenchOptions bench_options;
   cli::BenchOptions trace_options;
+  cli::PlanOptions plan_options;
   bool info_json = false;
   CLI::App* bench = nullptr;
   CLI::App* info = nullptr;
+  CLI::App* plan = nullptr;
   CLI::App* trace = nullptr;
 
   CommandLine() {
@@ -41,6 +44,9 @@ struct CommandLine {
     cli::add_bench_options(*bench, bench_options);
     info = app.add_subcommand("info", "topology, engines, transports and settings");
     info->add_flag("--json", info_json, "as JSON");
+    plan =
+        app.add_subcommand("plan", "what dispatch and combine cost on a cluster that is described: no GPU needed");
+    cli::add_plan_options(*plan, plan_options);
     trace = app.add_subcommand("trace", "run one iteration and write a Chrome / Perfetto trace of all ranks");
     trace_options.iterations = 1;
     trace_options.warmup = 1;
@@ -70,11 +76,12 @@ std::string explain(CLI::App const& app, CLI::ParseError const& error) {
   bool const incomplete =
       commands.empty() || error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError);
   if (!incomplete) return error.what();
-  if (unknown.empty()) return "expected a command: bench, info or trace";
+  if (unknown.empty()) return "expected a command: bench, info, plan or trace";
   std::string const word = unknown.front().substr(0, unknown.front().find('='));
   if (commands.empty() && !word.starts_with("-"))
     return fmt::format("{}: no such command{}", word, nearest_command(app, word));
-  if (commands.empty()) return fmt::format("{}: expected a command before options: bench, info or trace", word);
+  if (commands.empty())
+    return fmt::format("{}: expected a command before options: bench, info, plan or trace", word);
   std::string const& name = commands.front()->get_name();
   if (!word.starts_with("-")) return fmt::format("{}: {} takes options only", word, name);
   return fmt::format("{}: {} has no such option{}", word, name, nearest_option(*commands.front(), word));
@@ -96,6 +103,10 @@ int answer(CLI::App const& app, CLI::ParseError const& error) {
 int run(CommandLine const& line) {
   if (line.info->parsed()) {
     cli::run_info(line.info_json);
+    return 0;
+  }
+  if (line.plan->parsed()) {
+    cli::run_plan(line.plan_options);
     return 0;
   }
   logger();  // here, where ranks do not exist yet: what it has to say about the environment is said once

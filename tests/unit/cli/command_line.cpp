@@ -33,7 +33,7 @@ TEST_F(CommandLine, MistakesAreNamed) {
            std::pair{"benhc", "benhc: no such command; did you mean bench?"},
            std::pair{"benhc --ranks 2", "benhc: no such command; did you mean bench?"},
            std::pair{"simulate", "simulate: no such command\n"},
-           std::pair{"", "expected a command: bench, info or trace"},
+           std::pair{"", "expected a command: bench, info, plan or trace"},
            std::pair{"--ranks 2", "--ranks: expected a command before options"},
            std::pair{"bench --hiden 5", "--hiden: bench has no such option; did you mean --hidden?"},
            std::pair{"trace --no-chek", "--no-chek: trace has no such option; did you mean --no-check?"},
