@@ -11,6 +11,14 @@ if(Python3_FOUND)
                        tools.compare_self_test PROPERTIES TIMEOUT 60 LABELS tools)
 endif()
 
+# What plan says of the tables that projects have published; docs/plan.md has the rows that it misses.
+if(TARGET switchyard-cli AND Python3_FOUND)
+  add_test(NAME cli.plan_validation
+           COMMAND Python3::Interpreter ${PROJECT_SOURCE_DIR}/tools/plan_validation.py
+                   --command $<TARGET_FILE:switchyard-cli> --least-held 0.75)
+  set_tests_properties(cli.plan_validation PROPERTIES TIMEOUT 120 LABELS tools)
+endif()
+
 # The latency benchmark checks what it moves.
 if(TARGET switchyard-cli)
   foreach(layout expert rank)

@@ -2,10 +2,12 @@
 """Compares `switchyard plan` with published measurements, row by row, and prints the tables of docs/plan.md.
 
 Usage: plan_validation.py --command build/release/src/cli/switchyard [--data FOLDER] [--rows FILE.csv]
+                          [--least-held SHARE]
 
 FOLDER holds deepep-v1-published.csv and trtllm-alltoall-gb200.csv, exported from the tables of
 ai-dynamo/aiconfigurator (Apache-2.0), which are not part of this repository. Without it only the rows in this file
-are compared. FILE gets a line for each row: what it is, whether it calibrated, what was measured and predicted."""
+are compared. FILE gets a line for each row: what it is, whether it calibrated, what was measured and predicted. The
+status is 1 when fewer than SHARE of the rows that check lie in their intervals."""
 
 import argparse
 import csv
@@ -270,6 +272,7 @@ def main():
     parser.add_argument("--command", required=True, help="the switchyard command")
     parser.add_argument("--data", type=Path, help="folder of the published tables")
     parser.add_argument("--rows", type=Path, help="a file for the residual of every row")
+    parser.add_argument("--least-held", type=float, default=0, help="share of the rows that check, in their intervals")
     options = parser.parse_args()
     published = list(published_rows())
     rows = list(published)
@@ -282,6 +285,10 @@ def main():
     print_published(published)
     if options.rows:
         write_rows(options.rows, rows)
+    checks = [row for row in rows if row.use.startswith("checks")]
+    held = sum(row.held for row in checks) / len(checks)
+    if held < options.least_held:
+        sys.exit(f"rows that check, in their intervals: expected {options.least_held:.2f} or more, seen {held:.2f}")
 
 
 if __name__ == "__main__":
