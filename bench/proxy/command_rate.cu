@@ -73,8 +73,12 @@ double median(std::vector<double> values) {
 }
 
 std::uint64_t take(CommandRing& ring) {
-  for (;;)
+  auto const ends = std::chrono::steady_clock::now() + std::chrono::nanoseconds(2 * patience_ns);
+  for (unsigned look = 1;; ++look) {
     if (auto const command = ring.next()) return *command;
+    if (look % 4096 == 0 && std::chrono::steady_clock::now() > ends)
+      throw std::runtime_error("commands: expected more, seen none for 20 s");
+  }
 }
 
 // Millions a second, from the first command that comes to the last.

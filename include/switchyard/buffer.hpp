@@ -162,7 +162,8 @@ struct DispatchArgs {
   int num_workers = 0;
   int num_sms = 0;
   // [L] i32 or i64: the rows that each expert of this rank receives, without padding, are added to it. Needs
-  // topk_idx, here or in the dispatch of the handle.
+  // topk_idx, here or in the dispatch of the handle. Valid when the call is complete, until when the memory must
+  // live; undefined when the call has failed.
   TensorView received_per_expert{};
   // CUDA engine: the call makes a copy of topk_idx beside its work, where that takes no waiting: see
   // Dispatched::ids.

@@ -138,7 +138,7 @@ def _numbers(name: str, value: Any, dims: int, shape: str) -> Any:
     known = array.dtype.kind in "biuf" or array.dtype.name.startswith(("bfloat", "float"))
     if not known:
         raise InvalidArgument(f"{name}: expected real numbers, seen {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return np.array(array, dtype=np.float64, order="C")  # a copy: nobody changes what was checked
 
 
 def _map_before(old: Any, args: _core.ExpertArgs) -> Any:
@@ -150,7 +150,7 @@ def _map_before(old: Any, args: _core.ExpertArgs) -> Any:
             f"old: expected [{args.layers}, {args.replicas}] (layers, replicas), seen {_shape(array)}; leave it out "
             "where layers or replicas change"
         )
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.array(array, dtype=np.int64, order="C")
 
 
 def _tokens(traffic: Any, args: _core.ExpertArgs) -> Any:

@@ -17,9 +17,15 @@ constexpr std::chrono::microseconds long_yield{100};
 // Address space is cheap, but not without end: a rank maps the heaps of all ranks into 47 bits.
 constexpr std::size_t most_default_heap = std::size_t{1} << 40;
 
+// The most rows that a rank receives in the expanded layout, where no token names an expert twice.
+std::int64_t most_rows(BufferOptions const& options, int num_ranks) {
+  ExpertSplit const experts(options.num_experts, num_ranks);
+  return num_ranks * options.max_tokens * std::max(1, std::min(options.top_k, experts.max_count()));
+}
+
 // Two results of the largest kind: the rows that arrive, and the expert outputs of equal size.
 std::size_t default_heap_bytes(BufferOptions const& options, int num_ranks) {
-  auto const rows = static_cast<std::size_t>(worst_rows(options, num_ranks, OutputLayout::expanded));
+  auto const rows = static_cast<std::size_t>(most_rows(options, num_ranks));
   ReceiveShape const shape{.rows = static_cast<std::int64_t>(rows),
                            .row_bytes = static_cast<std::size_t>(options.hidden) * sizeof(float),
                            .scale_bytes = 0,
@@ -29,13 +35,6 @@ std::size_t default_heap_bytes(BufferOptions const& options, int num_ranks) {
 }
 
 }  // namespace
-
-std::int64_t worst_rows(BufferOptions const& options, int num_ranks, OutputLayout layout) {
-  ExpertSplit const experts(options.num_experts, num_ranks);
-  std::int64_t const per_token =
-      layout == OutputLayout::flat ? 1 : std::max(1, std::min(options.top_k, experts.max_count()));
-  return num_ranks * options.max_tokens * per_token;
-}
 
 BufferPlan plan_buffer(BufferOptions const& options, MachineShare const& share, std::int64_t spin_us) {
   BufferPlan plan;

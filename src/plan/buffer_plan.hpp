@@ -47,7 +47,4 @@ std::size_t most_host_heap(BufferPlan const& plan, HostBounds const& bounds, int
 // The plan of a buffer whose heap is host memory. A heap without a limit gets most_host_heap().
 BufferPlan fit_into_host(BufferPlan plan, HostBounds const& bounds, int num_ranks);
 
-// Rows that a rank receives at most from `num_ranks` ranks.
-std::int64_t worst_rows(BufferOptions const& options, int num_ranks, OutputLayout layout);
-
 }  // namespace switchyard

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <vector>
 
@@ -11,18 +12,19 @@
 
 namespace switchyard::scale_out {
 
-// At the sender. Free slots are a set: any will do.
+// At the sender. Any free slot will do; the one that has been free for longest is taken, so that slots take turns,
+// and with them the NICs that they stand for (wires.cpp), also where few are out at a time.
 class SlotsThere {
  public:
   explicit SlotsThere(int count) : slots_(static_cast<std::size_t>(count)) {
-    for (int slot = count; slot > 0; --slot) free_.push_back(slot - 1);
+    for (int slot = 0; slot < count; ++slot) free_.push_back(slot);
   }
 
   // Takes one, to be filled; none is free: nothing.
   std::optional<int> take() {
     if (free_.empty()) return std::nullopt;
-    int const slot = free_.back();
-    free_.pop_back();
+    int const slot = free_.front();
+    free_.pop_front();
     at(slot).state = State::taken;
     return slot;
   }
@@ -55,7 +57,7 @@ class SlotsThere {
   Slot& at(int slot) { return slots_[static_cast<std::size_t>(slot)]; }
 
   std::vector<Slot> slots_;
-  std::vector<int> free_;
+  std::deque<int> free_;
   int num_out_ = 0;
 };
 

@@ -172,6 +172,16 @@ def test_sizes_are_numbers_of_bytes(name):
     with_comm(1, body)
 
 
+@pytest.mark.parametrize("name", ["num_nvl_bytes", "num_rdma_bytes"])
+@pytest.mark.parametrize("wrong", [-1, 1e9])
+def test_a_size_that_one_rank_gets_wrong(name, wrong):
+    def body(comm):
+        with pytest.raises(switchyard.InvalidArgument, match=name):
+            deep_ep.Buffer(comm=comm, **{name: wrong if comm.Get_rank() == 1 else 1 << 16})
+
+    with_comm(2, body)
+
+
 def test_local_memories_are_two():
     def body(buffer, rank):
         nvl, rdma = (buffer.get_local_buffer_tensor(torch.int32, use_rdma_buffer=rdma) for rdma in (False, True))

@@ -106,10 +106,11 @@ class Buffer(LowLatencyCalls):
         self._nodes = Nodes(self._communicator)
         remember_nodes(group, self._nodes)
         self._low_latency = LowLatencyBuffers(self._communicator, self._engines, enable_shrink)
-        self._nvl_memory = LocalMemory("num_nvl_bytes", num_nvl_bytes)
-        self._rdma_memory = LocalMemory("num_rdma_bytes", num_rdma_bytes)
         names = ("num_nvl_bytes", "num_rdma_bytes", "low_latency_mode", "enable_shrink")
         check_agreement(self._communicator, names, (num_nvl_bytes, num_rdma_bytes, low_latency_mode, enable_shrink))
+        # Behind the agreement: what these refuse, all ranks refuse.
+        self._nvl_memory = LocalMemory("num_nvl_bytes", num_nvl_bytes)
+        self._rdma_memory = LocalMemory("num_rdma_bytes", num_rdma_bytes)
 
     def destroy(self) -> None:
         """Waits for queued work and leaves the group. Needs explicitly_destroy=True."""

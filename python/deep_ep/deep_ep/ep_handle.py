@@ -85,7 +85,10 @@ class EPHandle:
 
     @cached_property
     def topk_idx(self) -> torch.Tensor:
-        """[N, K], a copy of what was given to the dispatch, or (do_handle_copy=False) that itself."""
+        """[N, K], a copy of what was given to the dispatch, or (do_handle_copy=False) that itself.
+
+        The dispatch makes the copy, so after an asynchronous one it is valid behind its event.
+        """
         ids: Any = self.core.kept_ids(_like)
         return ids
 

@@ -70,7 +70,7 @@ nb::tuple get_layout_async(PyBuffer& self, nb::handle topk_idx, std::uintptr_t c
 
 // Is it a layout that this buffer's engine has a kernel for? Not in a capture: the memory that a graph writes must
 // live as long as the graph, and a result in the heap does not.
-bool layout_fits(Buffer const& buffer, nb::handle topk_idx, int num_experts, std::uintptr_t stream) {
+bool layout_fits(Buffer const& buffer, nb::handle topk_idx, std::int64_t num_experts, std::uintptr_t stream) {
   auto const ids = borrowed(topk_idx);
   auto const& made_for = buffer.options();
   return on_gpu(buffer) && ids && ids->ndim == 2 && ids->shape[1] == made_for.top_k &&
@@ -80,7 +80,7 @@ bool layout_fits(Buffer const& buffer, nb::handle topk_idx, int num_experts, std
 
 // The tensors and the event of a layout, or None for it, on the current stream; None in the place of all: it may be
 // one of another buffer, or a wrong one, or for the framework.
-nb::object layout_if_it_fits(PyBuffer& self, nb::handle topk_idx, int num_experts, bool queued) {
+nb::object layout_if_it_fits(PyBuffer& self, nb::handle topk_idx, std::int64_t num_experts, bool queued) {
   auto const buffer = self.get();
   std::uintptr_t const stream = current_cuda_stream(topk_idx).value_or(0);
   if (!layout_fits(*buffer, topk_idx, num_experts, stream)) return nb::none();

@@ -33,12 +33,15 @@ std::vector<Pair> pairs(Blocks const& blocks, std::vector<int> const& slots,
   for (int i = 0; i < blocks.count * blocks.size; ++i) {
     for (int const old : slots_of[at(slots[at(blocks.first * blocks.size + i)])]) {
       int const place = old / blocks.size - blocks.first;
-      if (place >= 0 && place < blocks.count) ++common[at(i / blocks.size * blocks.count + place)];
+      if (place >= 0 && place < blocks.count) ++common[at(i / blocks.size) * at(blocks.count) + at(place)];
     }
   }
   std::vector<Pair> found;
-  for (int i = 0; i < blocks.count * blocks.count; ++i)
-    if (common[at(i)] > 0) found.push_back({common[at(i)], i / blocks.count, i % blocks.count});
+  for (int block = 0; block < blocks.count; ++block) {
+    int const* const row = common.data() + at(block) * at(blocks.count);
+    for (int place = 0; place < blocks.count; ++place)
+      if (row[place] > 0) found.push_back({row[place], block, place});
+  }
   std::sort(found.begin(), found.end());
   return found;
 }

@@ -13,8 +13,8 @@ namespace switchyard::experts {
 
 namespace {
 
-// Sums of loads fit into 64 bits up to here, and so do sizes of all tensors.
-constexpr std::int64_t most_replicas = std::int64_t{1} << 20;
+// Sums of loads fit into 64 bits up to here, and tables of pairs of slots into a gigabyte.
+constexpr std::int64_t most_replicas = std::int64_t{1} << 14;
 
 void check_number(std::string_view name, std::int64_t value, std::int64_t least) {
   require(value >= least && value <= most_replicas, "{}: expected {} to {}, seen {}", name, least, most_replicas,

@@ -8,6 +8,7 @@
 
 #include "scale_out/wires.hpp"
 #include "support/check.hpp"
+#include "transport/faulty/faults.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -18,7 +19,7 @@ using scale_out::Wires;
 // A rank alone on its node, over a faulty transport, which ends no more than a window of writes to a peer that does
 // not poll. It has room for `room` of them.
 struct Lone {
-  static constexpr std::uint64_t faults = 7;  // their own bound is 1 write
+  static constexpr std::uint64_t faults = 7;  // their own bound is 1 write, which the constructor makes sure of
   static constexpr std::size_t room = 40;
 
   std::vector<scale_out::Neighbour> neighbours;
@@ -27,6 +28,8 @@ struct Lone {
   std::vector<scale_out::WireEvent> events{};
 
   explicit Lone(int rank) : neighbours(scale_out::neighbours_of(Topology(std::vector{0, 1, 2}), rank)) {
+    check_equal(transport::faulty::faults_of(faults, 0).max_writes, std::size_t{1},
+                "writes that these faults take");
     wires.emplace(scale_out::BackEnd{.loopback = true, .faults = faults},
                   scale_out::EndpointTerms{.rank = rank,
                                            .address = {},

@@ -93,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(Loads, CommandRingOnGpu,
                          ::testing::Values(PushLoad{1, 1, 20000}, PushLoad{1, 32, 1000}, PushLoad{16, 1, 5000},
                                            PushLoad{16, 96, 50}, PushLoad{100, 7, 300}));
 
-// Nobody takes anything: producers end by what they were told, and none hangs.
+// Nobody takes anything: producers end by their own patience, and none hangs.
 TEST_F(CommandRingOnGpu, NobodyTakesAnything) {
   PushLoad const load{4, 8, 100};
   CommandRingMemory const memory(8);

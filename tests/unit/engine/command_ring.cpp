@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -19,8 +20,11 @@ class HostRing {
 
   void push(std::uint64_t command) {
     std::uint64_t const number = next_.fetch_add(1);
-    // Pairs with the release store in CommandRing::tell().
-    while (number - std::atomic_ref(taken_).load(std::memory_order_acquire) >= places) std::this_thread::yield();
+    // Pairs with the release store in CommandRing::publish().
+    while (number - std::atomic_ref(taken_).load(std::memory_order_acquire) >= places) {
+      if (std::chrono::steady_clock::now() > ends_) return;  // its command is then missing
+      std::this_thread::yield();
+    }
     // Pairs with the acquire load in CommandRing::next().
     std::atomic_ref(words_[number % places]).store(word_of(command, number, places), std::memory_order_release);
   }
@@ -29,6 +33,7 @@ class HostRing {
   alignas(64) std::vector<std::uint64_t> words_ = std::vector<std::uint64_t>(places, 0);
   alignas(64) std::uint64_t taken_ = 0;
   std::atomic<std::uint64_t> next_{0};
+  std::chrono::steady_clock::time_point const ends_ = std::chrono::steady_clock::now() + std::chrono::seconds(60);
 };
 
 TEST(CommandRing, AnEmptyOneHasNothing) {
@@ -76,10 +81,12 @@ TEST(CommandRing, SeveralProducersAtOnce) {
       for (std::uint64_t i = 0; i < each; ++i) ring.push(who << 32 | i);
     });
   }
+  auto const ends = std::chrono::steady_clock::now() + std::chrono::seconds(90);
   std::vector<std::uint64_t> next(producers, 0);
   for (std::uint64_t taken = 0; taken < producers * each;) {
     auto const command = consumer.next();
     if (!command) {
+      ASSERT_LT(std::chrono::steady_clock::now(), ends) << taken << " commands came";
       std::this_thread::yield();
       continue;
     }

@@ -15,7 +15,7 @@ __device__ inline bool wait_for_place(CommandRingView const& ring, std::uint64_t
   if (number - ptx::load_acquire(ring.seen_taken) < ring.places) return true;
   for (unsigned poll = 1;; ++poll) {
     std::uint64_t const taken =
-        ptx::load_acquire(ring.taken);  // pairs with the release store in CommandRing::tell()
+        ptx::load_acquire(ring.taken);  // pairs with the release store in CommandRing::publish()
     if (number - taken < ring.places) {
       ptx::max_release(ring.seen_taken, taken);
       return true;
@@ -25,8 +25,9 @@ __device__ inline bool wait_for_place(CommandRingView const& ring, std::uint64_t
 }
 
 // One thread calls this for what it, and those that met it at a barrier before, have written: the host finds it
-// there when it takes the command. Returns false when the ring stayed full until `gives_up()`; nobody pushes then
-// any more, since a place is missing.
+// there when it takes the command. `command` is most_command at most. Returns
+// false when the ring stayed full until `gives_up()`; the ring is of no more use then, since a place stays empty,
+// and whoever owns both ends makes a new one.
 template <typename GivesUp>
 __device__ inline bool push(CommandRingView const& ring, std::uint64_t command, GivesUp const& gives_up) {
   std::uint64_t const number = atomicAdd(reinterpret_cast<unsigned long long*>(ring.next), 1ULL);

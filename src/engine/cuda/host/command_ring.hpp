@@ -6,8 +6,9 @@
 // which says in which round through the ring the word was written. The consumer knows by it that a word is new, and
 // needs no counter of the producers'.
 //
-// Two words are shared. A word of the ring is its producer's from the moment that the consumer has counted it as
-// taken, and the consumer's from the release store of the command on; `taken` is the consumer's alone.
+// What is shared, and whose it is: a word of the ring is its producer's from the moment that the consumer has
+// counted it as taken, and the consumer's from the release store of the command on; `taken` is the consumer's
+// alone.
 #pragma once
 
 #include <atomic>
@@ -28,6 +29,7 @@ constexpr std::uint64_t lap_of(std::uint64_t number, std::uint32_t places) noexc
   return number / places % 255 + 1;
 }
 
+// `command` is most_command at most.
 constexpr std::uint64_t word_of(std::uint64_t command, std::uint64_t number, std::uint32_t places) noexcept {
   return lap_of(number, places) << command_bits | (command & most_command);
 }
@@ -35,7 +37,7 @@ constexpr std::uint64_t word_of(std::uint64_t command, std::uint64_t number, std
 // What a producer needs. The words and `taken` lie in pinned memory, the other two in memory of the GPU.
 struct CommandRingView {
   std::uint64_t* words;
-  std::uint64_t* taken;       // by the consumer, as far as it has told
+  std::uint64_t* taken;       // by the consumer, as far as it has published
   std::uint64_t* next;        // number of the next command
   std::uint64_t* seen_taken;  // the greatest `taken` that a producer has read
   std::uint32_t places;
@@ -54,7 +56,7 @@ class CommandRing {
     std::uint64_t const word = std::atomic_ref(words_[number_ % places_]).load(std::memory_order_acquire);
     if (word >> command_bits != lap_of(number_, places_)) return std::nullopt;
     ++number_;
-    if (number_ - told_ >= places_ / 4) tell();
+    if (number_ - published_ >= places_ / 4) publish();
     return word & most_command;
   }
 
@@ -63,10 +65,10 @@ class CommandRing {
 
  private:
   // Release: pairs with the load_acquire() in wait_for_place() on the device. The words up to here have been read
-  // before others are written over them. Told only now and then, because every store goes to a line that the GPU
-  // reads over its bus.
-  void tell() noexcept {
-    told_ = number_;
+  // before others are written over them. It is published only now and then, because every store goes to a line that
+  // the GPU reads over its bus.
+  void publish() noexcept {
+    published_ = number_;
     std::atomic_ref(*taken_).store(number_, std::memory_order_release);
   }
 
@@ -74,7 +76,7 @@ class CommandRing {
   std::uint64_t* taken_;
   std::uint32_t places_;
   std::uint64_t number_ = 0;
-  std::uint64_t told_ = 0;
+  std::uint64_t published_ = 0;
 };
 
 }  // namespace switchyard::cuda

@@ -13,6 +13,7 @@ class CommandRingMemory {
   // On the current GPU. `places` is a power of two, which kernels divide by fast.
   explicit CommandRingMemory(std::uint32_t places);
 
+  // There is one consumer: another would begin anew at the first command.
   [[nodiscard]] CommandRing consumer() const noexcept { return {host_.get(), host_.get() + places_, places_}; }
   [[nodiscard]] CommandRingView producers() const noexcept { return view_; }
 
