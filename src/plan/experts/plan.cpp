@@ -50,8 +50,10 @@ double crossing_of(experts::Cluster const& cluster, std::vector<int> const& slot
                    std::vector<double> const& tokens, std::span<std::int64_t const> counts) {
   std::vector<int> on_node(tokens.size(), 0);
   std::vector<double> sums(counts.size(), 0);
-  for (std::size_t i = 0; i < slots.size(); ++i)
-    ++on_node[static_cast<std::size_t>(cluster.node_of(static_cast<int>(i)) * cluster.experts + slots[i])];
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    auto const node = static_cast<std::size_t>(cluster.node_of(static_cast<int>(i)));
+    ++on_node[node * counts.size() + static_cast<std::size_t>(slots[i])];
+  }
   for (std::size_t i = 0; i < tokens.size(); ++i) sums[i % sums.size()] += tokens[i];
   double crossing = 0;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
