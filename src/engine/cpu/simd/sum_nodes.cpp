@@ -70,6 +70,18 @@ HWY_INLINE void load_row(void const* row, float const* weight, Part const& part,
   b = hn::Mul(factor, b);
 }
 
+// Adds rows in their order; `weights`: one per row, null: all 1.
+template <class Element>
+HWY_INLINE void add_rows(bool& empty, F32& a, F32& b, std::span<void const* const> rows, float const* weights,
+                         Part const& part) {
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    F32 next_a = a;
+    F32 next_b = b;
+    load_row<Element>(rows[row], weights != nullptr ? weights + row : nullptr, part, next_a, next_b);
+    add_term(empty, a, b, next_a, next_b);
+  }
+}
+
 template <class Element>
 HWY_INLINE void rows_of_part(RowSum const& sum, Part const& part) {
   F32 a = hn::Zero(TagF32());
@@ -77,13 +89,7 @@ HWY_INLINE void rows_of_part(RowSum const& sum, Part const& part) {
   bool empty = true;
   add_bias<Element>(empty, a, b, sum.bias0, part);
   add_bias<Element>(empty, a, b, sum.bias1, part);
-  for (std::size_t row = 0; row < sum.rows.size(); ++row) {
-    F32 next_a = a;
-    F32 next_b = b;
-    float const* const weight = sum.row_weights != nullptr ? sum.row_weights + row : nullptr;
-    load_row<Element>(sum.rows[row], weight, part, next_a, next_b);
-    add_term(empty, a, b, next_a, next_b);
-  }
+  add_rows<Element>(empty, a, b, sum.rows, sum.row_weights, part);
   auto* const to = static_cast<float*>(sum.out) + part.first;
   if (part.whole) return Element::put_in_order(canonical_nan(a), canonical_nan(b), to);
   alignas(64) float padded[max_block_bytes / sizeof(float)];
@@ -103,23 +109,12 @@ HWY_INLINE void rows_to_f32(RowSum const& sum) {
   if (first != sum.count) rows_of_part<Element>(sum, {first, sum.count - first, false});
 }
 
-// The own rows' sum, which stays in registers.
-template <class Element>
-HWY_INLINE void own_of_part(NodeSum const& sum, Part const& part, F32& a, F32& b) {
-  load_row<Element>(sum.own_rows[0], sum.own_weights, part, a, b);
-  for (std::size_t row = 1; row < sum.own_rows.size(); ++row) {
-    F32 next_a = a;
-    F32 next_b = b;
-    float const* const weight = sum.own_weights != nullptr ? sum.own_weights + row : nullptr;
-    load_row<Element>(sum.own_rows[row], weight, part, next_a, next_b);
-    a = hn::Add(a, next_a);
-    b = hn::Add(b, next_b);
-  }
-}
-
 template <class Element>
 HWY_INLINE void load_node(NodeSum const& sum, std::size_t i, Part const& part, F32& a, F32& b) {
-  if (i == sum.own && !sum.own_rows.empty()) return own_of_part<Element>(sum, part, a, b);
+  bool empty = true;
+  // Their sum stays in registers.
+  if (i == sum.own && !sum.own_rows.empty())
+    return add_rows<Element>(empty, a, b, sum.own_rows, sum.own_weights, part);
   if (sum.all_f32 || i == sum.own) return load_f32<Element>(sum.parts[i], part, a, b);
   load_part<Element>(sum.parts[i], part, a, b);
 }
