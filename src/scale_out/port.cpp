@@ -4,8 +4,8 @@
 
 namespace switchyard::scale_out {
 
-Port::Port(std::shared_ptr<Job> job, PortSizes const& sizes)
-    : state_(std::make_unique<State>(std::move(job), sizes)) {}
+Port::Port(std::shared_ptr<Job> job, PortSizes const& sizes, PinMemory const& pin)
+    : state_(std::make_unique<State>(std::move(job), sizes, pin)) {}
 
 Port::~Port() {
   state_->leave();

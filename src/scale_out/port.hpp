@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -20,11 +21,15 @@
 
 namespace switchyard::scale_out {
 
+// Makes memory that chunks go through fit for whoever fills them, before the first is there. What it returns undoes
+// that, and goes before the memory does.
+using PinMemory = std::function<std::shared_ptr<void>(std::span<std::byte> memory)>;
+
 class Port {
  public:
   // Collective over the job, which has several nodes. Throws Unsupported, InvalidArgument or SystemError on every
   // rank alike, as Job's own collectives do.
-  Port(std::shared_ptr<Job> job, PortSizes const& sizes);
+  Port(std::shared_ptr<Job> job, PortSizes const& sizes, PinMemory const& pin = {});
   ~Port();
   Port(Port const&) = delete;
   Port& operator=(Port const&) = delete;

@@ -60,20 +60,22 @@ Job& job_of_nodes(std::shared_ptr<Job> const& job) {
 
 }  // namespace
 
-Port::State::State(std::shared_ptr<Job> job, PortSizes const& sizes) : job_(std::move(job)), sizes_(sizes) {
+Port::State::State(std::shared_ptr<Job> job, PortSizes const& sizes, PinMemory const& pin)
+    : job_(std::move(job)), sizes_(sizes) {
   BackEnd const back_end = agree_on_port(job_of_nodes(job_), sizes);
   neighbours_ = neighbours_of(job_->topology(), job_->rank());
   for (Neighbour const& neighbour : neighbours_) members_.push_back(neighbour.member);
-  connect(back_end);
+  connect(back_end, pin);
   forget_calls(0);
 }
 
 // When it returns, every rank knows its neighbours, and may be written to.
-void Port::State::connect(BackEnd const& back_end) {
+void Port::State::connect(BackEnd const& back_end, PinMemory const& pin) {
   auto cards = exchange_cards(*job_, [&](MessageWriter& message) {
     layout_.emplace(sizes_, num_neighbours());
     for (Neighbour const& neighbour : neighbours_) layouts_there_.emplace_back(sizes_, neighbour.neighbours_there);
     memory_.emplace(layout_->bytes());
+    if (pin) pinned_ = pin(memory_->bytes());
     wires_ = std::make_unique<Wires>(back_end, endpoint_terms(), neighbours_, memory_->bytes());
     std::size_t const largest = std::max(sizes_.letter_bytes, sizes_.slots > 0 ? sizes_.slot_bytes : 0);
     if (largest > wires_->max_write_bytes()) {

@@ -24,7 +24,7 @@ namespace switchyard::scale_out {
 
 class Port::State {
  public:
-  State(std::shared_ptr<Job> job, PortSizes const& sizes);
+  State(std::shared_ptr<Job> job, PortSizes const& sizes, PinMemory const& pin);
 
   // state.cpp
   [[nodiscard]] std::span<Member const> members() const noexcept { return members_; }
@@ -101,7 +101,7 @@ class Port::State {
   [[nodiscard]] PortLayout const& there(int neighbour) const { return layouts_there_[checked(neighbour)]; }
   // Where the letters of this epoch lie.
   [[nodiscard]] int letter_place() const noexcept { return static_cast<int>(epoch_ % letter_places); }
-  void connect(BackEnd const& back_end);
+  void connect(BackEnd const& back_end, PinMemory const& pin);
   [[nodiscard]] EndpointTerms endpoint_terms() const;
   void forget_calls(std::uint64_t epoch);
   void give_back_slot(int neighbour, int slot);
@@ -138,6 +138,7 @@ class Port::State {
   std::optional<PortLayout> layout_;
   std::vector<PortLayout> layouts_there_;  // of the neighbours
   std::optional<Mapping> memory_;
+  std::shared_ptr<void> pinned_;  // behind the memory, so that it goes first
   std::unique_ptr<Wires> wires_;  // before the memory goes, and the neighbours
 
   std::uint64_t epoch_ = 0;

@@ -1,6 +1,9 @@
 // By chance: where tokens go and how many there are (even, skewed, sparse or not at all), and what they carry.
 #pragma once
 
+#include <algorithm>
+#include <vector>
+
 #include "support/case.hpp"
 #include "support/random.hpp"
 
@@ -13,6 +16,19 @@ void choose_traffic(AnyCase& c, Random& random) {
                              Routing::sparse, Routing::none, Routing::repeated});
   c.counts = random.one_of(
       {Tokens::equal, Tokens::varied, Tokens::varied, Tokens::first_only, Tokens::last_none, Tokens::all_none});
+}
+
+// Any nodes, by rank, numbered in the order of their first ranks.
+inline std::vector<int> random_nodes(int ranks, int most, Random& random) {
+  std::vector<int> found;
+  std::vector<int> nodes;
+  for (int rank = 0; rank < ranks; ++rank) {
+    int const name = random.between(0, most - 1);
+    auto const at = std::ranges::find(found, name);
+    nodes.push_back(static_cast<int>(at - found.begin()));
+    if (at == found.end()) found.push_back(name);
+  }
+  return nodes;
 }
 
 // What a call of the throughput mode carries, and in which dtypes.

@@ -1,5 +1,9 @@
 #include "layout/scale_out/placed_tokens.hpp"
 
+#include <algorithm>
+
+#include "base/check.hpp"
+
 namespace switchyard::scale_out {
 
 namespace {
@@ -15,6 +19,15 @@ void PlacedTokens::append(PlacedTokens const& other) {
   append_ends(slots_end_, slots_.size(), other.slots_end_);
   rows_.insert(rows_.end(), other.rows_.begin(), other.rows_.end());
   slots_.insert(slots_.end(), other.slots_.begin(), other.slots_.end());
+}
+
+void append_in_order(std::vector<PlacedPiece>& pieces, int source, PlacedTokens& to) {
+  std::ranges::sort(pieces, {}, &PlacedPiece::first);
+  for (PlacedPiece const& piece : pieces) {
+    require(piece.first == to.size(), "rank {}: first token of a chunk: expected {}, seen {}", source, to.size(),
+            piece.first);
+    to.append(piece.placed);
+  }
 }
 
 }  // namespace switchyard::scale_out

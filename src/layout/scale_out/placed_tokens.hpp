@@ -88,6 +88,15 @@ class PlacedTokens {
   std::vector<PlacedSlot> slots_;
 };
 
+// What a chunk has brought. `first`: number of its first token among the source's tokens for the node.
+struct PlacedPiece {
+  std::uint32_t first = 0;
+  PlacedTokens placed{};
+};
+// Appends pieces that came in any order in that of the tokens. Throws InvalidArgument, naming the source, when they
+// leave a gap.
+void append_in_order(std::vector<PlacedPiece>& pieces, int source, PlacedTokens& to);
+
 // What came from one rank of another node in a dispatch.
 struct ServedTokens {
   NodeCounts counts{};

@@ -338,22 +338,9 @@ TEST(OverNodes, TwoBuffers) {
   });
 }
 
-// Any nodes, numbered in the order of their first ranks.
-Nodes random_nodes(int ranks, Random& random) {
-  Nodes found;
-  Nodes nodes;
-  for (int rank = 0; rank < ranks; ++rank) {
-    int const name = random.between(0, 4);
-    auto const at = std::ranges::find(found, name);
-    nodes.push_back(static_cast<int>(at - found.begin()));
-    if (at == found.end()) found.push_back(name);
-  }
-  return nodes;
-}
-
 Case random_node_case(Random& random) {
   Case c{.ranks = random.between(2, 8), .tokens = random.between(1, 60), .hidden = random.between(1, 600)};
-  c.nodes = random_nodes(c.ranks, random);
+  c.nodes = random_nodes(c.ranks, 5, random);
   c.experts = random.between(1, 40);
   c.top_k = random.between(1, 8);
   choose_traffic(c, random);

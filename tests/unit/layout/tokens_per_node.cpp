@@ -1,7 +1,7 @@
 // What get_layout says of nodes.
 #include <gtest/gtest.h>
 
-#include "engine/cpu/throughput/layout.hpp"
+#include "call/hosted/host_layout.hpp"
 #include "support/layout_check.hpp"
 
 namespace switchyard::test {

@@ -2,8 +2,8 @@
 #include <set>
 #include <utility>
 
+#include "call/hosted/guarded_call.hpp"
 #include "control/signal_delay.hpp"
-#include "engine/cpu/guarded_call.hpp"
 #include "engine/cpu/low_latency/engine.hpp"
 #include "engine/cpu/low_latency/over_nodes.hpp"
 

@@ -4,34 +4,21 @@
 
 #include "base/trace.hpp"
 #include "call/heap_tensors.hpp"
+#include "call/hosted/calls.hpp"
+#include "call/hosted/host_layout.hpp"
+#include "call/hosted/route.hpp"
 #include "call/reset.hpp"
 #include "call/setup.hpp"
 #include "call/throughput.hpp"
 #include "call/throughput_engine.hpp"
 #include "call/views.hpp"
-#include "engine/cpu/throughput/engine.hpp"
-#include "engine/cpu/throughput/layout.hpp"
+#include "engine/cpu/throughput/mover.hpp"
 #include "job/job.hpp"
 #include "node/host_heap.hpp"
 
 namespace switchyard::detail {
 
 namespace {
-
-// Fills in the sending side of a dispatch's routing. Throws InvalidArgument for an id out of range.
-void route(DispatchArgs const& args, BufferInfo const& buffer, Topology const& topology, Routing& routing) {
-  ExpertSplit const experts(buffer.options.num_experts, buffer.num_ranks);
-  bool const one_node = topology.num_nodes() == 1;
-  if (args.token_in_rank.given()) {
-    routing.table = masked_routes(args.token_in_rank);
-    if (!one_node) routing.to_nodes = scale_out::tokens_by_node(routing.table, topology, experts);
-    return;
-  }
-  bool const flat = args.layout == OutputLayout::flat;
-  routing.table = flat ? flat_routes(args.topk_idx, experts, buffer.num_ranks)
-                       : expanded_routes(args.topk_idx, experts, buffer.num_ranks);
-  if (!one_node) routing.to_nodes = scale_out::tokens_by_node(args.topk_idx, topology, experts);
-}
 
 // Adds what each local expert has received.
 void add_rows(Handle const& handle, TensorView const& to) {
@@ -53,7 +40,8 @@ class CpuBuffer final : public ThroughputEngine {
         setup_(agree_on_host_setup(*communicator_.job(), options)),
         connected_(connect_heap(*communicator_.job(), *communicator_.job()->node(), options, setup_.plan)),
         info_{options, communicator_.size(), connected_.buffer_id, Device::cpu, communicator_.rank()},
-        engine_(connected_.heap, communicator_.job(),
+        mover_(connected_.heap),
+        engine_({connected_.heap, connected_.heap}, communicator_.job(), mover_,
                 {.num_experts = options.num_experts,
                  .max_tokens = options.max_tokens,
                  .wait = setup_.wait,
@@ -222,7 +210,8 @@ class CpuBuffer final : public ThroughputEngine {
   BufferSetup setup_;
   ConnectedHeap connected_;
   BufferInfo info_;
-  cpu::Engine engine_;
+  cpu::Mover mover_;
+  HostedCalls engine_;
   Stream stream_{"sy-comm"};  // comes last, so that it is drained before anything that its tasks use goes
 };
 

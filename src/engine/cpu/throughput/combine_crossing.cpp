@@ -17,19 +17,6 @@ constexpr char const* combine_phase = "combine/cross";
 // What has come is summed before more is sent, while it is in the cache: more than a chunk holds of long rows.
 constexpr std::size_t tokens_in_turn = 32;
 
-// By token, how many weights go with its row: one for each of its slots on the node, which `slots_of(token)`
-// counts, or one for each column where all ranks' are summed. None where no weights travel.
-template <typename SlotsOf>
-std::vector<std::uint8_t> weights_by_token(CombineCall const& call, std::size_t tokens, SlotsOf const& slots_of) {
-  std::vector<std::uint8_t> weights;
-  if (!call.out_weights.given()) return weights;
-  bool const all = call.args.weights_of_all_ranks;
-  for (std::size_t token = 0; token < tokens; ++token)
-    weights.push_back(
-        static_cast<std::uint8_t>(all ? static_cast<std::size_t>(call.out_weights.size(1)) : slots_of(token)));
-  return weights;
-}
-
 float load_float(std::byte const* from) {
   float value = 0;
   std::memcpy(&value, from, sizeof value);
@@ -38,49 +25,26 @@ float load_float(std::byte const* from) {
 
 }  // namespace
 
-CombineCrossing::CombineCrossing(CombineBetween const& between)
-    : between_(between),
-      crossing_(between.crossing),
-      routing_(*between.call.args.handle.routing()),
-      row_bytes_(static_cast<std::size_t>(between.call.args.x.size(1)) *
-                 (between.f32_partials ? sizeof(float) : size_of(between.call.args.x.dtype))) {
-  auto const served = crossing_.served();
-  for (std::size_t i = 0; i < served.size(); ++i) add_outgoing(served[i], routing_.served[i].placed);
-  for (scale_out::Way const& way : crossing_.ways()) {
-    scale_out::NodeTokens const& tokens = routing_.to_nodes[static_cast<std::size_t>(way.node)];
-    auto const slots_of = [&](std::size_t token) { return tokens.slots_of(token); };
-    returned_.emplace_back(ReturnedStream{.way = way,
-                                          .tokens = tokens,
-                                          .row_bytes = row_bytes_,
-                                          .weights = weights_by_token(between.call, tokens.size(), slots_of),
-                                          .epoch = between.epoch});
-  }
-}
-
-void CombineCrossing::add_outgoing(scale_out::Served const& to, scale_out::PlacedTokens const& tokens) {
-  auto const slots_of = [&](std::size_t token) { return tokens.slots_of(token).size(); };
-  auto weights = weights_by_token(between_.call, tokens.size(), slots_of);
-  // The writer reads the weights' memory, which moves along with its owner.
-  scale_out::CombineStream const stream{.row_bytes = row_bytes_,
-                                        .tokens = static_cast<std::uint32_t>(tokens.size()),
-                                        .weights = weights,
-                                        .epoch = between_.epoch};
-  scale_out::CombineWriter const writer(stream);
-  outgoing_.push_back({to, tokens, std::move(weights), writer});
-}
+CombineCrossing::CombineCrossing(PullTask const& task, RowSums& sums)
+    : task_(task),
+      sums_(sums),
+      crossing_(*task.crossing),
+      routing_(*task.call.args.handle.routing()),
+      outgoing_(sums_back(task)),
+      returned_(returned_rows(task)) {}
 
 void CombineCrossing::run() {
   TraceScope const span(combine_phase, crossing_.rank());
-  Crossing::Patience waiting = Crossing::patience(between_.signals);
+  Crossing::Patience waiting = Crossing::patience(task_.signals);
   while (!done()) {
     poll();
     bool const took = take_chunks();
     bool const summed = sum_some();
     bool const sent = send_one();
     if (took || summed || sent) {
-      waiting = Crossing::patience(between_.signals);
+      waiting = Crossing::patience(task_.signals);
     } else {
-      crossing_.rest(between_.signals, awaited(), combine_phase, waiting);
+      crossing_.rest(task_.signals, awaited(), combine_phase, waiting);
     }
   }
   store_fence();  // the caller may hand the result to any thread
@@ -88,19 +52,19 @@ void CombineCrossing::run() {
 
 bool CombineCrossing::done() const {
   return next_token_ == routing_.num_tokens &&
-         std::ranges::all_of(outgoing_, [](Outgoing const& each) { return each.writer.done(); });
+         std::ranges::all_of(outgoing_, [](SumsBack const& each) { return each.writer.done(); });
 }
 
 int CombineCrossing::awaited() const {
   for (ReturnedRows const& each : returned_)
     if (each.has(next_token_) && !each.row()) return each.way().neighbour;
-  for (Outgoing const& each : outgoing_)
+  for (SumsBack const& each : outgoing_)
     if (!each.writer.done()) return crossing_.keeps_room_from(each.to.neighbour);
   return crossing_.ways().front().neighbour;
 }
 
 bool CombineCrossing::send_one() {
-  return in_turn(outgoing_, next_out_, [&](Outgoing& outgoing) {
+  return in_turn(outgoing_, next_out_, [&](SumsBack& outgoing) {
     if (outgoing.writer.done()) return false;
     auto const room = crossing_.port().room_for(outgoing.to.neighbour);
     if (room) fill(outgoing, *room);
@@ -108,23 +72,22 @@ bool CombineCrossing::send_one() {
   });
 }
 
-void CombineCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& room) {
+void CombineCrossing::fill(SumsBack& outgoing, scale_out::Port::Room const& room) {
   std::size_t const bytes = outgoing.writer.begin(room.memory);
   std::size_t rows = 0;
   while (auto const to = outgoing.writer.next_row()) {
-    RowSums& sums = between_.sums;
-    sums.begin();
-    for (scale_out::PlacedRow const& row : outgoing.tokens.rows_of(to->token)) sums.add(at(row));
+    sums_.begin();
+    for (scale_out::PlacedRow const& row : outgoing.tokens.rows_of(to->token)) sums_.add(at(row));
     if (to->token + 1 < outgoing.tokens.size())
-      for (scale_out::PlacedRow const& row : outgoing.tokens.rows_of(to->token + 1)) sums.expect(at(row));
-    sums.finish_partial(to->x, between_.f32_partials);
+      for (scale_out::PlacedRow const& row : outgoing.tokens.rows_of(to->token + 1)) sums_.expect(at(row));
+    sums_.finish_partial(to->x, task_.f32_partials);
     if (!to->weights.empty()) put_weights(outgoing.tokens, to->token, to->weights);
     if (++rows % rows_between_looks == 0) poll();
   }
   // As in CombineRun::run(): a rank of this node that gave up may have reused the rows that were just read.
   // Acquire: pairs with the release store in Signals::report().
   std::atomic_thread_fence(std::memory_order_acquire);
-  between_.signals.check_usable();
+  task_.signals.check_usable();
   crossing_.port().send(room, bytes);
 }
 
@@ -138,11 +101,10 @@ void CombineCrossing::put_weights(scale_out::PlacedTokens const& tokens, std::si
   auto const put = [&](std::size_t i, float value) {
     std::memcpy(to.data() + i * sizeof value, &value, sizeof value);
   };
-  if (between_.call.args.weights_of_all_ranks) {
+  if (task_.call.args.weights_of_all_ranks) {
     for (std::size_t slot = 0; slot < to.size() / sizeof(float); ++slot) {
       float sum = 0;
-      for (scale_out::PlacedRow const& row : rows)
-        sum += between_.sums.weight_of(at(row), static_cast<std::int64_t>(slot));
+      for (scale_out::PlacedRow const& row : rows) sum += sums_.weight_of(at(row), static_cast<std::int64_t>(slot));
       put(slot, sum);
     }
     return;
@@ -152,7 +114,7 @@ void CombineCrossing::put_weights(scale_out::PlacedTokens const& tokens, std::si
   for (std::size_t i = 0; i < slots.size(); ++i) {
     for (scale_out::PlacedRow const& row : rows) {
       bool const its_row = expanded ? row.slot == slots[i].slot : row.local_rank == slots[i].local_rank;
-      if (its_row) put(i, between_.sums.weight_of(at(row), slots[i].slot));
+      if (its_row) put(i, sums_.weight_of(at(row), slots[i].slot));
     }
   }
 }
@@ -163,7 +125,7 @@ bool CombineCrossing::take_chunks() {
     for (ReturnedRows& each : returned_) any = each.take(crossing_.port()) || any;
     return any;
   } catch (InvalidArgument const& error) {
-    between_.signals.fail(SystemError(error.what(), {.rank = crossing_.rank(), .phase = combine_phase}));
+    task_.signals.fail(SystemError(error.what(), {.rank = crossing_.rank(), .phase = combine_phase}));
   }
 }
 
@@ -178,18 +140,19 @@ bool CombineCrossing::sum_next() {
   std::int64_t const token = next_token_;
   for (ReturnedRows const& each : returned_)
     if (each.has(token) && !each.row()) return false;
-  CombineArgs const& args = between_.call.args;
-  NodeSum sum{.all_f32 = between_.f32_partials,
+  CombineArgs const& args = task_.call.args;
+  NodeSum sum{.all_f32 = task_.f32_partials,
               .bias0 = row_or_none(args.bias0, token),
               .bias1 = row_or_none(args.bias1, token),
-              .out = const_cast<std::byte*>(row_at(between_.call.out, token)),
+              .out = const_cast<std::byte*>(row_at(task_.call.out, token)),
               .count = static_cast<std::size_t>(args.x.size(1)),
               .dtype = args.x.dtype};
   add_parts(token, sum);
   sum_nodes(sum);
-  if (between_.call.out_weights.given()) take_weights(token);
+  if (task_.call.out_weights.given()) take_weights(token);
   for (ReturnedRows& each : returned_)
-    if (each.has(token)) each.pass(crossing_.port());
+    if (each.has(token))
+      if (auto const used = each.pass()) crossing_.port().give_back(*used);
   ++next_token_;
   return true;
 }
@@ -209,28 +172,27 @@ void CombineCrossing::add_parts(std::int64_t token, NodeSum& sum) {
 }
 
 void CombineCrossing::add_own(std::int64_t token, NodeSum& sum) {
-  RowSums& sums = between_.sums;
-  sums.begin();
+  sums_.begin();
   auto const each_row = [&](std::int64_t of, auto const& take) {
     if (of == routing_.num_tokens) return;
     for (Route const& route : routing_.table.of(of))
       if (crossing_.node().has(route.rank)) take(RowAt{.rank = route.rank, .row = route.row});
   };
-  each_row(token, [&](RowAt const& row) { sums.add(row); });
-  if (sums.empty()) return;
-  each_row(token + 1, [&](RowAt const& row) { sums.expect(row); });
+  each_row(token, [&](RowAt const& row) { sums_.add(row); });
+  if (sums_.empty()) return;
+  each_row(token + 1, [&](RowAt const& row) { sums_.expect(row); });
   sum.own = parts_.size();
   parts_.push_back(nullptr);  // the rows stand for it
-  sums.finish_within(sum);
+  sums_.finish_within(sum);
 }
 
 // Of one rank each slot that is used comes from the rank of its expert. Of all ranks they are summed as rows are:
 // by node, then nodes in their order.
 void CombineCrossing::take_weights(std::int64_t token) {
-  std::int64_t const top_k = between_.call.out_weights.size(1);
-  float* const out = static_cast<float*>(between_.call.out_weights.data) + token * top_k;
-  between_.sums.gather_weights(token, [this](int rank) { return crossing_.node().has(rank); });
-  if (between_.call.args.weights_of_all_ranks) {
+  std::int64_t const top_k = task_.call.out_weights.size(1);
+  float* const out = static_cast<float*>(task_.call.out_weights.data) + token * top_k;
+  sums_.gather_weights(token, [this](int rank) { return crossing_.node().has(rank); });
+  if (task_.call.args.weights_of_all_ranks) {
     own_weights_.assign(out, out + top_k);
     std::fill_n(out, top_k, 0.0F);
   }
@@ -252,7 +214,7 @@ void CombineCrossing::add_weights(ReturnedRows const& from, std::span<float> out
     next += sizeof(float);
     return value;
   };
-  if (between_.call.args.weights_of_all_ranks) {
+  if (task_.call.args.weights_of_all_ranks) {
     for (float& sum : out) sum += take();
   } else {
     scale_out::for_each_bit(from.slots(), [&](int slot) { out[static_cast<std::size_t>(slot)] = take(); });

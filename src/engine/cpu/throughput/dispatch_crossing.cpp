@@ -14,51 +14,22 @@ namespace {
 
 constexpr char const* phase = "dispatch/cross";
 
-// Along a handle tokens travel by rank, without their slots, unless ids go with them.
-scale_out::DispatchTerms terms_of(DispatchBetween const& between) {
-  DispatchCall const& call = between.call;
-  bool const by_rank = !call.args.topk_idx.given();
-  return {.layout = by_rank ? OutputLayout::flat : call.routing->layout,
-          .top_k = by_rank ? 0 : static_cast<int>(call.routing->top_k),
-          .weights = call.args.topk_weights.given(),
-          .row_bytes = call.shape.row_bytes,
-          .scale_bytes = call.shape.scale_bytes,
-          .max_tokens = between.max_tokens};
-}
-
 }  // namespace
 
-DispatchCrossing::DispatchCrossing(DispatchBetween const& between)
-    : between_(between),
-      crossing_(between.crossing),
-      args_(between.call.args),
-      routing_(*between.call.routing),
-      shape_(between.call.shape),
-      terms_(terms_of(between)),
-      reader_(terms_, crossing_.own_experts()),
+DispatchCrossing::DispatchCrossing(PlaceTask const& task)
+    : task_(task),
+      crossing_(*task.crossing),
+      args_(task.call.args),
+      routing_(*task.call.routing),
+      shape_(task.call.shape),
+      streams_(task),
+      reader_(streams_.terms(), crossing_.own_experts()),
       loader_(row_source(args_)) {
-  auto const& tokens = tokens_by_node();
-  for (scale_out::Way const& way : crossing_.ways()) {
-    scale_out::DispatchStream const stream{.terms = terms_,
-                                           .node = crossing_.experts_of(way.node),
-                                           .tokens = tokens[static_cast<std::size_t>(way.node)],
-                                           .weights = args_.topk_weights,
-                                           .epoch = between.epoch};
-    outgoing_.push_back({way, scale_out::ChunkWriter(stream)});
-  }
-  auto const& known = cached() ? routing_.served : *between.placed;
+  for (scale_out::Way const& way : crossing_.ways())
+    outgoing_.push_back({way, scale_out::ChunkWriter(streams_.to(way.node))});
   auto const served = crossing_.served();
   for (std::size_t i = 0; i < served.size(); ++i)
-    incoming_.push_back({served[i], known[i], cached() ? nullptr : &between.first_rows[i]});
-}
-
-std::vector<scale_out::NodeTokens> const& DispatchCrossing::tokens_by_node() {
-  if (terms_.top_k > 0 || routing_.top_k == 0) return routing_.to_nodes;
-  NodeInJob const& node = crossing_.node();
-  by_rank_ = scale_out::tokens_by_node(
-      routing_.table, node.topology(),
-      ExpertSplit(static_cast<int>(routing_.table.slots_per_expert.size()), node.num_ranks()));
-  return by_rank_;
+    incoming_.push_back({served[i], streams_.served(i), cached() ? nullptr : &task.first_rows[i]});
 }
 
 // The order of work decides about the rate: first what has completed, so that the network goes on; then what has
@@ -66,16 +37,16 @@ std::vector<scale_out::NodeTokens> const& DispatchCrossing::tokens_by_node() {
 // nothing else (design: order measured on tcp with two cores).
 void DispatchCrossing::run(LocalRows& local) {
   TraceScope const span(phase, crossing_.rank());
-  Crossing::Patience waiting = Crossing::patience(between_.signals);
+  Crossing::Patience waiting = Crossing::patience(task_.signals);
   for (auto neighbour = awaited(); neighbour; neighbour = awaited()) {
     poll();
     bool const refused = crossing_.refused().has_value();
     bool const placed = !refused && place_one();
     bool const sent = !refused && send_one(local);
     if (placed || sent) {
-      waiting = Crossing::patience(between_.signals);
+      waiting = Crossing::patience(task_.signals);
     } else if (!local.write_some(loader_)) {
-      crossing_.rest(between_.signals, *neighbour, phase, waiting);
+      crossing_.rest(task_.signals, *neighbour, phase, waiting);
     }
   }
   while (local.write_some(loader_)) continue;
@@ -84,7 +55,7 @@ void DispatchCrossing::run(LocalRows& local) {
 }
 
 std::optional<int> DispatchCrossing::awaited() {
-  auto const undecided = crossing_.first_undecided(between_.signals, phase);
+  auto const undecided = crossing_.first_undecided(task_.signals, phase);
   if (crossing_.refused()) return undecided;  // by whom is known when all have said it
   for (Incoming const& each : incoming_)
     if (each.tokens != each.known.counts.tokens) return each.from.neighbour;
@@ -125,7 +96,7 @@ bool DispatchCrossing::place_one() {
 
 void DispatchCrossing::place(Incoming& from, scale_out::Port::Chunk const& chunk) {
   try {
-    reader_.read(chunk.memory, {.rank = from.from.rank, .epoch = between_.epoch, .counts = from.known.counts});
+    reader_.read(chunk.memory, {.rank = from.from.rank, .epoch = task_.epoch, .counts = from.known.counts});
   } catch (InvalidArgument const& error) {
     fail(error.what());
   }
@@ -166,8 +137,7 @@ void DispatchCrossing::place_again(Incoming const& from) {
 
 void DispatchCrossing::place_token(scale_out::ChunkToken const& token, std::span<scale_out::PlacedRow const> rows) {
   for (scale_out::PlacedRow const& row : rows) {
-    Destination const& to =
-        between_.destinations[static_cast<std::size_t>(crossing_.node().rank_of(row.local_rank))];
+    Destination const& to = task_.destinations[static_cast<std::size_t>(crossing_.node().rank_of(row.local_rank))];
     auto const at = static_cast<std::size_t>(row.row);
     stream_copy(to.x + at * shape_.row_bytes, token.x, shape_.row_bytes);
     if (shape_.scale_bytes > 0) std::memcpy(to.scales + at * shape_.scale_bytes, token.scales, shape_.scale_bytes);
@@ -202,22 +172,16 @@ void DispatchCrossing::store_ids(Destination const& to, scale_out::PlacedRow con
 
 void DispatchCrossing::keep_places() {
   if (cached()) return;
-  for (std::size_t i = 0; i < incoming_.size(); ++i) keep_places_of(incoming_[i], (*between_.placed)[i].placed);
-}
-
-// Chunks came in any order; what is kept is in that of the tokens.
-void DispatchCrossing::keep_places_of(Incoming& from, scale_out::PlacedTokens& to) {
-  std::ranges::sort(from.pieces, {}, &Incoming::Piece::first);
-  for (Incoming::Piece const& piece : from.pieces) {
-    if (piece.first != to.size())
-      fail(fmt::format("rank {}: first token of a chunk: expected {}, seen {}", from.from.rank, to.size(),
-                       piece.first));
-    to.append(piece.placed);
+  try {
+    for (std::size_t i = 0; i < incoming_.size(); ++i)
+      append_in_order(incoming_[i].pieces, incoming_[i].from.rank, (*task_.placed)[i].placed);
+  } catch (InvalidArgument const& error) {
+    fail(error.what());
   }
 }
 
 void DispatchCrossing::fail(std::string const& text) {
-  between_.signals.fail(SystemError(text, {.rank = crossing_.rank(), .phase = phase}));
+  task_.signals.fail(SystemError(text, {.rank = crossing_.rank(), .phase = phase}));
 }
 
 }  // namespace switchyard::cpu

@@ -7,15 +7,6 @@
 
 namespace switchyard::cpu {
 
-Destination destination_at(std::byte* block, ReceiveShape const& shape) {
-  ReceiveBlock const parts = receive_block(shape);
-  return {.x = block + parts.x,
-          .scales = block + parts.scales,
-          .topk_idx = block + parts.topk_idx,
-          .topk_weights = block + parts.topk_weights,
-          .source_token = block + parts.source_token};
-}
-
 RowSource row_source(DispatchArgs const& args) {
   return {args.x, args.scales, args.cast_to_fp8 ? SendCast::fp8 : SendCast::none};
 }

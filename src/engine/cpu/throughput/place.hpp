@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "call/hosted/row_mover.hpp"
 #include "call/throughput.hpp"
 #include "engine/cpu/row_loader.hpp"
 #include "engine/cpu/token_chunks.hpp"
@@ -20,19 +21,6 @@ void store_at(std::byte* base, std::int64_t index, T value) noexcept {
 
 // What a RowLoader of a dispatch reads.
 RowSource row_source(DispatchArgs const& args);
-
-// Where a receiver's result lies, as this source sees it.
-struct Destination {
-  std::byte* x = nullptr;
-  std::byte* scales = nullptr;
-  std::byte* topk_idx = nullptr;
-  std::byte* topk_weights = nullptr;
-  std::byte* source_token = nullptr;
-  int first_expert = 0;
-  int local_experts = 0;
-};
-
-Destination destination_at(std::byte* block, ReceiveShape const& shape);
 
 // The call's routing must have its final rows. What it is made of must outlive it. Any number of threads may use
 // it.

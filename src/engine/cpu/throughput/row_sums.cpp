@@ -2,16 +2,6 @@
 
 namespace switchyard::cpu {
 
-std::size_t row_bytes_of(ConstTensorView const& view) {
-  std::int64_t const per_row = view.ndim == 2 ? view.size(1) : 1;
-  return static_cast<std::size_t>(per_row) * size_of(view.dtype);
-}
-
-std::byte const* row_at(ConstTensorView const& view, std::int64_t row) {
-  return static_cast<std::byte const*>(view.data) +
-         row * view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
-}
-
 void RowSums::add(RowAt const& at) {
   SourceRows const& from = sources_[static_cast<std::size_t>(at.rank)];
   rows_.push_back(place_of(at));

@@ -7,26 +7,13 @@
 #include <span>
 #include <vector>
 
+#include "call/hosted/row_mover.hpp"
+#include "call/rows.hpp"
 #include "call/throughput.hpp"
 #include "engine/cpu/simd/kernels.hpp"
 #include "layout/scale_out/placed_tokens.hpp"
 
 namespace switchyard::cpu {
-
-// Where the expert outputs of a rank lie.
-struct SourceRows {
-  std::byte const* x = nullptr;
-  float const* weights = nullptr;
-  float const* row_weights = nullptr;
-};
-
-// Of a tensor with one dimension a row is an element.
-std::size_t row_bytes_of(ConstTensorView const& view);
-std::byte const* row_at(ConstTensorView const& view, std::int64_t row);
-// Null where there is no tensor.
-inline std::byte const* row_or_none(ConstTensorView const& view, std::int64_t row) {
-  return view.given() ? row_at(view, row) : nullptr;
-}
 
 // What the rows of a token are, whichever node it is from.
 struct RowAt {

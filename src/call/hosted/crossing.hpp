@@ -22,7 +22,7 @@
 #include "scale_out/port.hpp"
 #include "scale_out/ways.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 // What a call needs to be opened with other nodes.
 struct CrossingCall {
@@ -56,8 +56,9 @@ bool in_turn(std::vector<Item>& items, std::size_t& next, Step const& step) {
 
 class Crossing {
  public:
-  // Collective over the job.
-  Crossing(std::shared_ptr<Job> job, NodeInJob const& node, ExpertSplit const& experts, RingPlan const& rings);
+  // Collective over the job. `pin` as Port takes it.
+  Crossing(std::shared_ptr<Job> job, NodeInJob const& node, ExpertSplit const& experts, RingPlan const& rings,
+           scale_out::PinMemory const& pin = {});
 
   [[nodiscard]] int rank() const noexcept { return job_->rank(); }
   [[nodiscard]] scale_out::Port& port() noexcept { return port_; }
@@ -168,4 +169,4 @@ class Crossing {
   bool others_know_ = false;  // that this node has failed
 };
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

@@ -8,27 +8,15 @@
 
 #include "base/trace.hpp"
 #include "call/heap_tensors.hpp"
-#include "engine/cpu/simd/kernels.hpp"
-#include "engine/cpu/throughput/combine_crossing.hpp"
-#include "engine/cpu/throughput/engine.hpp"
-#include "engine/cpu/throughput/row_partners.hpp"
-#include "engine/cpu/throughput/row_sums.hpp"
-#include "engine/cpu/token_chunks.hpp"
+#include "call/hosted/calls.hpp"
+#include "call/hosted/row_partners.hpp"
+#include "call/rows.hpp"
 
-namespace switchyard::cpu {
-
-namespace {
-
-bool is_contiguous(ConstTensorView const& view) {
-  if (view.ndim == 1) return view.stride(0) == 1 || view.size(0) <= 1;
-  return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(0) == view.size(1) || view.size(0) <= 1);
-}
-
-}  // namespace
+namespace switchyard {
 
 class CombineRun {
  public:
-  CombineRun(Engine& engine, CombineCall& call)
+  CombineRun(HostedCalls& engine, CombineCall& call)
       : engine_(engine),
         call_(call),
         link_(engine.link()),
@@ -63,25 +51,14 @@ class CombineRun {
       if (bytes == 0) return 0;
       if (auto const offset = engine_.heap_->offset_of(view.data, bytes)) return static_cast<std::int64_t>(*offset);
     }
-    auto block = engine_.heap_->allocate(bytes);
+    auto block = engine_.mover_.take(bytes);
     if (!block) {
       call_.refusal = no_room_to_stage(*engine_.heap_, bytes, view.size(0));
       return -1;
     }
-    copy_rows(view, block->data, row_bytes);
+    engine_.mover_.stage(view, block->data, call_.workers);
     staged_.push_back(*block);
     return static_cast<std::int64_t>(block->offset);
-  }
-
-  void copy_rows(ConstTensorView const& view, std::byte* to, std::size_t row_bytes) {
-    TokenChunks chunks(view.size(0));
-    engine_.pool_.run(call_.workers, [&](int worker) {
-      TraceScope const span("combine/stage", link_.rank, worker);
-      chunks.for_each([&](std::int64_t row) {
-        stream_copy(to + static_cast<std::size_t>(row) * row_bytes, row_at(view, row), row_bytes);
-      });
-      store_fence();  // the release in announce() does not order non-temporal stores
-    });
   }
 
   void stage_all() {
@@ -144,36 +121,17 @@ class CombineRun {
   }
 
   void pull() {
-    if (crossing_) return pull_between();
-    TokenChunks chunks(routing().num_tokens);
-    engine_.pool_.run(call_.workers, [&](int worker) {
-      TraceScope const span("combine/pull", link_.rank, worker);
-      RowSums sums(call_, sources_);
-      chunks.for_each([&](std::int64_t token) {
-        sums.begin();
-        for (Route const& route : routing().table.of(token)) sums.add({.rank = route.rank, .row = route.row});
-        if (token + 1 < routing().num_tokens)
-          for (Route const& route : routing().table.of(token + 1))
-            sums.expect({.rank = route.rank, .row = route.row});
-        sums.finish(token);
-        if (call_.out_weights.given()) sums.gather_weights(token, [](int) { return true; });
-      });
-      store_fence();  // the caller may hand the result to any thread
-    });
+    TraceScope const span("combine/pull", link_.rank);
+    engine_.mover_.pull({.signals = link_.signals,
+                         .crossing = crossing_,
+                         .call = call_,
+                         .sources = sources_,
+                         .rank = link_.job.rank_of(link_.rank),
+                         .epoch = epoch_,
+                         .f32_partials = engine_.options_.f32_partials});
   }
 
-  void pull_between() {
-    RowSums sums(call_, sources_);
-    CombineCrossing({.crossing = *crossing_,
-                     .signals = link_.signals,
-                     .call = call_,
-                     .sums = sums,
-                     .epoch = epoch_,
-                     .f32_partials = engine_.options_.f32_partials})
-        .run();
-  }
-
-  Engine& engine_;
+  HostedCalls& engine_;
   CombineCall& call_;
   Link link_;
   std::uint64_t epoch_;
@@ -183,8 +141,8 @@ class CombineRun {
   std::vector<SourceRows> sources_;           // by rank of the job, those of this node
 };
 
-void Engine::combine(CombineCall& call) {
+void HostedCalls::combine(CombineCall& call) {
   run_call("combine", [&] { CombineRun(*this, call).run(); });
 }
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

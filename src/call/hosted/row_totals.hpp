@@ -10,7 +10,7 @@
 #include "base/check.hpp"
 #include "control/announce.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 class RowTotals {
  public:
@@ -44,4 +44,4 @@ class RowTotals {
   std::vector<std::int64_t> totals_;  // by source, then by receiver
 };
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

@@ -1,40 +1,47 @@
-// Throughput dispatch and combine by direct placement, on CPU memory. Arguments arrive checked (buffer.cpp). Calls
-// come one at a time, on the buffer's stream.
+// Throughput dispatch and combine by direct placement, where hosts make the rounds of a call: they announce, count,
+// answer and meet in control blocks of their memory, and write to other nodes. Who moves the rows is for a RowMover
+// to know. Arguments arrive checked. Calls come one at a time.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 
+#include "call/hosted/crossing.hpp"
+#include "call/hosted/row_mover.hpp"
 #include "call/throughput.hpp"
 #include "control/announce.hpp"
 #include "control/control_area.hpp"
 #include "control/counters.hpp"
 #include "control/signals.hpp"
-#include "engine/cpu/throughput/crossing.hpp"
-#include "engine/cpu/worker_pool.hpp"
 #include "job/job.hpp"
+#include "layout/experts.hpp"
 #include "layout/node_in_job.hpp"
-#include "layout/routing.hpp"
 #include "memory/symmetric_heap.hpp"
 #include "plan/ring_plan.hpp"
-#include "switchyard/buffer.hpp"
+#include "scale_out/port.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
-struct EngineOptions {
+struct HostedOptions {
   int num_experts = 0;
   std::int64_t max_tokens = 0;
   WaitPolicy wait;
   RingPlan rings;             // of a job of several nodes
   bool f32_partials = false;  // see BufferOptions
+  scale_out::PinMemory pin{};
 };
 
-class Engine {
+// The segments of a buffer: control blocks of hosts, and the heap that rows lie in. They may be the same.
+struct HostedHeaps {
+  std::shared_ptr<SymmetricHeap> control;
+  std::shared_ptr<SymmetricHeap> rows;
+};
+
+class HostedCalls {
  public:
-  // Collective over a job of several nodes.
-  Engine(std::shared_ptr<SymmetricHeap> const& heap, std::shared_ptr<Job> const& job, EngineOptions const& options);
+  // Collective over a job of several nodes. `mover` must outlive the calls.
+  HostedCalls(HostedHeaps heaps, std::shared_ptr<Job> const& job, RowMover& mover, HostedOptions const& options);
 
   // These fill in the call's results. They throw on every rank alike, or fail the buffer.
   void dispatch(DispatchCall& call);
@@ -43,7 +50,7 @@ class Engine {
   void check_usable() const { signals_.check_usable(); }
   [[nodiscard]] WireCount wire_count() const { return crossing_ ? crossing_->port().sent() : WireCount{}; }
 
-  // The steps of a reset; see call/reset.hpp. They run on the buffer's stream, too, so no call is under way.
+  // The steps of a reset; see call/reset.hpp. No call is under way.
   void end_work() const noexcept {}
   [[nodiscard]] Counters counters() const noexcept { return {.epoch = epoch_}; }
   void clean(Counters const& agreed);
@@ -57,15 +64,15 @@ class Engine {
   [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->num_ranks(), node_}; }
   [[nodiscard]] Surroundings surroundings();
 
-  std::shared_ptr<SymmetricHeap> heap_;
-  EngineOptions options_;
+  std::shared_ptr<SymmetricHeap> heap_;  // of rows
+  RowMover& mover_;
+  HostedOptions options_;
   NodeInJob node_;
   ExpertSplit experts_;
   ControlArea control_;
   std::unique_ptr<Crossing> crossing_;  // null in a job of one node
   Signals signals_;
-  WorkerPool pool_;
   std::uint64_t epoch_ = 0;  // of the last call
 };
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

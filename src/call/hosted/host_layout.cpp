@@ -1,4 +1,4 @@
-#include "engine/cpu/throughput/layout.hpp"
+#include "call/hosted/host_layout.hpp"
 
 #include <algorithm>
 #include <initializer_list>

@@ -8,7 +8,7 @@
 
 #include "control/signals.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 struct CallPlace {
   int rank = 0;
@@ -30,4 +30,4 @@ void guarded_call(Signals& signals, CallPlace const& place, Call const& call) {
   }
 }
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

@@ -8,7 +8,7 @@
 #include "control/announce.hpp"
 #include "layout/routing.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 // Raises a flag at every rank that this one's tokens have rows at, and waits for the flags of all ranks whose
 // tokens have rows here. Throws what Signals::wait() throws.
@@ -27,4 +27,4 @@ inline void meet_row_partners(Link const& link, detail::Routing const& routing,
   }
 }
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

@@ -1,4 +1,4 @@
-#include "engine/cpu/throughput/crossing.hpp"
+#include "call/hosted/crossing.hpp"
 
 #include <fmt/core.h>
 
@@ -9,7 +9,7 @@
 #include "base/interrupt.hpp"
 #include "call/throughput.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 namespace {
 
@@ -32,11 +32,11 @@ scale_out::PortSizes port_sizes(std::vector<scale_out::NodeExperts> const& exper
 }  // namespace
 
 Crossing::Crossing(std::shared_ptr<Job> job, NodeInJob const& node, ExpertSplit const& experts,
-                   RingPlan const& rings)
+                   RingPlan const& rings, scale_out::PinMemory const& pin)
     : job_(std::move(job)),
       node_(node),
       experts_(scale_out::experts_by_node(node.topology(), experts)),
-      port_(job_, port_sizes(experts_, rings)),
+      port_(job_, port_sizes(experts_, rings), pin),
       ways_(scale_out::ways_of(job_->rank(), node_, port_)),
       served_(scale_out::served_by(job_->rank(), node_, port_)),
       blamed_(port_.neighbours().size()),
@@ -311,4 +311,4 @@ void Crossing::drain(std::uint64_t epoch) {
   others_know_ = false;
 }
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

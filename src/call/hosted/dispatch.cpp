@@ -10,15 +10,11 @@
 #include "base/check.hpp"
 #include "base/trace.hpp"
 #include "call/heap_tensors.hpp"
-#include "engine/cpu/throughput/crossing.hpp"
-#include "engine/cpu/throughput/dispatch_crossing.hpp"
-#include "engine/cpu/throughput/engine.hpp"
-#include "engine/cpu/throughput/place.hpp"
-#include "engine/cpu/throughput/row_partners.hpp"
-#include "engine/cpu/throughput/row_totals.hpp"
-#include "engine/cpu/token_chunks.hpp"
+#include "call/hosted/calls.hpp"
+#include "call/hosted/row_partners.hpp"
+#include "call/hosted/row_totals.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 namespace {
 
@@ -34,10 +30,19 @@ constexpr std::int64_t least_offered_tokens = 16;
 
 }  // namespace
 
+Destination destination_at(std::byte* block, ReceiveShape const& shape) {
+  ReceiveBlock const parts = receive_block(shape);
+  return {.x = block + parts.x,
+          .scales = block + parts.scales,
+          .topk_idx = block + parts.topk_idx,
+          .topk_weights = block + parts.topk_weights,
+          .source_token = block + parts.source_token};
+}
+
 // One dispatch on one rank.
 class DispatchRun {
  public:
-  DispatchRun(Engine& engine, DispatchCall& call)
+  DispatchRun(HostedCalls& engine, DispatchCall& call)
       : engine_(engine),
         call_(call),
         link_(engine.link()),
@@ -99,7 +104,7 @@ class DispatchRun {
       std::size_t const bytes = receive_block(shape).bytes;
       // Others may want memory meanwhile.
       if (bytes > engine_.heap_->allocator().largest_free() / least_left) return;
-      call_.block = engine_.heap_->allocate(bytes);
+      call_.block = engine_.mover_.take(bytes);
       offered_ = call_.block.has_value();
     }
     if (call_.block) offered_rows_ = *rows;
@@ -261,7 +266,7 @@ class DispatchRun {
     }
     call_.shape.rows = rows;
     std::size_t const bytes = receive_block(call_.shape).bytes;
-    call_.block = engine_.heap_->allocate(bytes);
+    call_.block = engine_.mover_.take(bytes);
     if (call_.block) return std::nullopt;
     return no_room(*engine_.heap_, bytes, fmt::format("{} rows received", rows));
   }
@@ -420,36 +425,20 @@ class DispatchRun {
   }
 
   void place() {
-    RowWriter const writer(call_, destinations_);
-    writer.fill_padding(destinations_[static_cast<std::size_t>(self())]);
-    if (crossing_) return place_between(writer);
-    TokenChunks chunks(routing_.num_tokens);
-    engine_.pool_.run(call_.workers, [&](int worker) {
-      TraceScope const span("dispatch/place", link_.rank, worker);
-      writer.write(chunks);
-    });
+    TraceScope const span("dispatch/place", link_.rank);
+    engine_.mover_.place({.signals = link_.signals,
+                          .crossing = crossing_,
+                          .call = call_,
+                          .destinations = destinations_,
+                          .first_rows = first_rows_,
+                          .placed = cached() || !crossing_ ? nullptr : &placed_,
+                          .rank = self(),
+                          .epoch = epoch_,
+                          .max_tokens = engine_.options_.max_tokens});
+    if (crossing_ && !cached()) fresh_->served = std::move(placed_);
   }
 
-  // One thread does all that has to do with other nodes, and the others write the rows of this one.
-  void place_between(RowWriter const& writer) {
-    LocalRows local(writer, routing_.num_tokens);
-    DispatchCrossing between({.crossing = *crossing_,
-                              .signals = link_.signals,
-                              .call = call_,
-                              .destinations = destinations_,
-                              .first_rows = first_rows_,
-                              .placed = cached() ? nullptr : &placed_,
-                              .epoch = epoch_,
-                              .max_tokens = engine_.options_.max_tokens});
-    engine_.pool_.run(call_.workers, [&](int worker) {
-      TraceScope const span("dispatch/place", link_.rank, worker);
-      if (worker == 0) return between.run(local);
-      local.write_all();
-    });
-    if (!cached()) fresh_->served = std::move(placed_);
-  }
-
-  Engine& engine_;
+  HostedCalls& engine_;
   DispatchCall& call_;
   Link link_;
   detail::Routing const& routing_;
@@ -463,8 +452,8 @@ class DispatchRun {
   std::int64_t offered_rows_ = -1;               // -1: none
 };
 
-void Engine::dispatch(DispatchCall& call) {
+void HostedCalls::dispatch(DispatchCall& call) {
   run_call("dispatch", [&] { DispatchRun(*this, call).run(); });
 }
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

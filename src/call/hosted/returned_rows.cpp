@@ -1,10 +1,10 @@
-#include "engine/cpu/throughput/returned_rows.hpp"
+#include "call/hosted/returned_rows.hpp"
 
 #include <algorithm>
 
 #include "base/check.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 scale_out::CombineStream ReturnedRows::combine_stream() const noexcept {
   return {.row_bytes = stream_.row_bytes,
@@ -19,12 +19,13 @@ std::optional<scale_out::CombineReader::Row> ReturnedRows::row() const noexcept 
   return std::nullopt;
 }
 
-void ReturnedRows::pass(scale_out::Port& port) {
+std::optional<scale_out::Port::Chunk> ReturnedRows::pass() {
   ++next_;
   auto const used = std::ranges::find(held_, next_, &Held::end);
-  if (used == held_.end()) return;
-  port.give_back(used->chunk);
+  if (used == held_.end()) return std::nullopt;
+  auto const chunk = used->chunk;
   held_.erase(used);
+  return chunk;
 }
 
 bool ReturnedRows::take(scale_out::Port& port) {
@@ -42,4 +43,4 @@ bool ReturnedRows::take(scale_out::Port& port) {
   return any;
 }
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard

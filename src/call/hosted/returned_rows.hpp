@@ -7,11 +7,11 @@
 #include <optional>
 #include <vector>
 
-#include "engine/cpu/throughput/crossing.hpp"
+#include "call/hosted/crossing.hpp"
 #include "layout/scale_out/combine_chunk.hpp"
 #include "layout/scale_out/node_tokens.hpp"
 
-namespace switchyard::cpu {
+namespace switchyard {
 
 struct ReturnedStream {
   scale_out::Way way;
@@ -35,8 +35,8 @@ class ReturnedRows {
   [[nodiscard]] std::uint64_t slots() const noexcept { return stream_.tokens.masks[next_]; }
   // That row; nothing: it has not come.
   [[nodiscard]] std::optional<scale_out::CombineReader::Row> row() const noexcept;
-  // Goes on to the next row; gives back a chunk that is used up.
-  void pass(scale_out::Port& port);
+  // Goes on to the next row. Returns a chunk that is used up, which the caller gives back.
+  std::optional<scale_out::Port::Chunk> pass();
 
   // Takes chunks that have come; returns whether there were any. Throws InvalidArgument for a broken one.
   bool take(scale_out::Port& port);
@@ -54,4 +54,4 @@ class ReturnedRows {
   std::size_t next_ = 0;
 };
 
-}  // namespace switchyard::cpu
+}  // namespace switchyard
