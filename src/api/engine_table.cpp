@@ -24,7 +24,7 @@ std::string runs_anywhere() {
 constexpr std::array table {
 #if SWITCHYARD_HAS_CUDA
   EngineRow{EngineKind::cuda, "cuda", why_no_cuda, detail::make_cuda_throughput, detail::make_cuda_low_latency,
-            cuda_tools},
+            cuda_tools,       true,   false},  // the throughput mode spans nodes
 #endif
       EngineRow {
     EngineKind::cpu, "cpu", runs_anywhere, detail::make_cpu_throughput, detail::make_cpu_low_latency, nullptr, true,

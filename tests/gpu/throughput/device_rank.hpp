@@ -136,7 +136,8 @@ class DeviceRank {
   Layout download(Layout const& from) {
     return {.num_tokens_per_rank = download(from.num_tokens_per_rank),
             .num_tokens_per_expert = download(from.num_tokens_per_expert),
-            .is_token_in_rank = download(from.is_token_in_rank)};
+            .is_token_in_rank = download(from.is_token_in_rank),
+            .num_tokens_per_node = download(from.num_tokens_per_node)};
   }
 
   Combined download(Combined const& from) { return {download(from.x), download(from.topk_weights)}; }

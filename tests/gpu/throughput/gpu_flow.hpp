@@ -111,10 +111,25 @@ inline void gpu_round_trip(Problem const& p, Buffer& buffer, DeviceRank& device,
   gpu_combine(p, buffer, device, gpu_dispatch(p, buffer, device, args), extras);
 }
 
+// Nothing is checked here, so that most of the time goes to the library. Until it fails.
+inline void gpu_call_until_failure(Buffer& buffer, DeviceRank& device, Problem const& p) {
+  RankInputs const inputs(p, buffer.communicator().rank());
+  device.clear();
+  DispatchArgs const args = device.upload(inputs.args());
+  CombineInputs const outputs(p, buffer.communicator().rank(), {});
+  Tensor keep;
+  ConstTensorView const x = place_outputs(device, buffer, outputs, p, OutputsIn::heap, keep);
+  for (;;) {
+    Dispatched const received = buffer.dispatch(args);
+    (void)buffer.combine(outputs.args(x, received.handle));
+    buffer.synchronize();
+  }
+}
+
 inline bool run_gpu_case(Case const& c, GpuExtras extras = {}) {
   Problem const p = make_problem(c);
   if (c.by_rank || !c.weights) extras.combine.topk_weights = extras.combine.weights_of_all_ranks;
-  return run_ranks(c.launch, c.ranks, c, [&](Communicator& communicator) {
+  return run_ranks(c, [&](Communicator& communicator) {
     DeviceRank device(communicator.rank());
     communicator.barrier();
     Buffer buffer(communicator, gpu_options_for(p));

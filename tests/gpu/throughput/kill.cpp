@@ -39,21 +39,6 @@ class GpuKill : public GpuProcessTest, public testing::WithParamInterface<int> {
   }
 };
 
-// Nothing is checked here, so that most of the time goes to the library.
-void loop(Buffer& buffer, DeviceRank& device, Problem const& p) {
-  RankInputs const inputs(p, buffer.communicator().rank());
-  device.clear();
-  DispatchArgs const args = device.upload(inputs.args());
-  CombineInputs const outputs(p, buffer.communicator().rank(), {});
-  Tensor keep;
-  ConstTensorView const x = place_outputs(device, buffer, outputs, p, OutputsIn::heap, keep);
-  for (;;) {
-    Dispatched const received = buffer.dispatch(args);
-    (void)buffer.combine(outputs.args(x, received.handle));
-    buffer.synchronize();
-  }
-}
-
 TEST_P(GpuKill, InALoopOfDispatchAndCombine) {
   Traces const traces;
   int const victim = GetParam();
@@ -68,8 +53,8 @@ TEST_P(GpuKill, InALoopOfDispatchAndCombine) {
     Buffer buffer(communicator, gpu_options_for(p));
     gpu_round_trip(p, buffer, device);
     ++board->ready;
-    if (rank == victim) loop(buffer, device, p);
-    survive<PeerLost>(*board, victim, ranks - 1, [&] { loop(buffer, device, p); });
+    if (rank == victim) gpu_call_until_failure(buffer, device, p);
+    survive<PeerLost>(*board, victim, ranks - 1, [&] { gpu_call_until_failure(buffer, device, p); });
     go_on(device, next, rank, victim);
   });
   EXPECT_TRUE(wait_until([&] { return board->ready >= ranks; })) << "the ranks never got going";

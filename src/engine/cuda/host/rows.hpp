@@ -1,19 +1,11 @@
-// Rows of tensors, in bytes.
+// Rows of tensors, as the copy engine sees them.
 #pragma once
 
 #include <cstdint>
 
-#include "switchyard/tensor.hpp"
+#include "call/rows.hpp"
 
 namespace switchyard::cuda {
-
-inline std::int64_t row_bytes_of(ConstTensorView const& view) {
-  return (view.ndim == 2 ? view.size(1) : 1) * static_cast<std::int64_t>(size_of(view.dtype));
-}
-
-inline std::int64_t row_stride_of(ConstTensorView const& view) {
-  return view.stride(0) * static_cast<std::int64_t>(size_of(view.dtype));
-}
 
 // Does the copy engine take such rows?
 inline bool suits_bulk_copies(void const* rows, std::int64_t stride, std::uint32_t bytes) {

@@ -11,6 +11,7 @@
 #include "call/setup.hpp"
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/host/rows.hpp"
+#include "engine/cuda/host/width.hpp"
 #include "engine/cuda/low_latency/engine.hpp"
 #include "engine/cuda/low_latency/launch.hpp"
 #include "engine/cuda/low_latency/read_bays.hpp"
@@ -31,21 +32,14 @@ DeviceSizes control_sizes(SlotSizes const& slots) {
           .top_k = slots.top_k};
 }
 
-// The widest access, in bytes, that all addresses and sizes allow.
-int width_of(void const* data, std::int64_t stride, std::int64_t bytes) {
-  auto const all = reinterpret_cast<std::uintptr_t>(data) | static_cast<std::uintptr_t>(stride) |
-                   static_cast<std::uintptr_t>(bytes);
-  return all % 16 == 0 ? 16 : all % 4 == 0 ? 4 : 1;
-}
-
 cuda::ByteRows byte_rows_of(ConstTensorView const& view) {
   if (!view.given()) return {};
-  std::int64_t const bytes = cuda::row_bytes_of(view);
-  std::int64_t const stride = view.size(0) > 1 ? cuda::row_stride_of(view) : bytes;
+  std::size_t const bytes = row_bytes_of(view);
+  std::int64_t const stride = view.size(0) > 1 ? row_stride_of(view) : static_cast<std::int64_t>(bytes);
   return {.from = static_cast<std::byte const*>(view.data),
           .stride = stride,
           .bytes = static_cast<std::uint32_t>(bytes),
-          .width = width_of(view.data, stride, bytes)};
+          .width = cuda::width_of(view.data, stride, bytes)};
 }
 
 SlotSizes cuda_slot_sizes_of(LowLatencyOptions const& options, int num_ranks) {
@@ -338,10 +332,10 @@ class CudaLowLatency final : public LowLatencyEngine {
     bool const coded = args.coding == CombineCoding::logfmt10;
     kernel.output_bytes = static_cast<std::uint32_t>(coded ? logfmt_row_bytes(hidden) : 2 * hidden);
     kernel.out = static_cast<std::byte*>(args.out.data);
-    kernel.out_stride = cuda::row_stride_of(args.out);
+    kernel.out_stride = row_stride_of(args.out);
     // The width must suit the rows that are copied and those that are written.
-    auto const in = width_of(kernel.x, 0, 2 * info_.options.hidden);
-    kernel.width = width_of(args.out.data, kernel.out_stride, in) == 16 ? 16 : 2;
+    auto const in = cuda::width_of(kernel.x, 0, 2 * info_.options.hidden);
+    kernel.width = cuda::width_of(args.out.data, kernel.out_stride, in) == 16 ? 16 : 2;
     return kernel;
   }
 

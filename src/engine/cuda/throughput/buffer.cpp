@@ -1,4 +1,6 @@
 // The buffer of the CUDA engine.
+#include "engine/cuda/throughput/over_nodes/buffer.hpp"
+
 #include <algorithm>
 #include <limits>
 #include <mutex>
@@ -12,6 +14,7 @@
 #include "call/throughput_engine.hpp"
 #include "call/views.hpp"
 #include "engine/cuda/host/gpu_checks.hpp"
+#include "engine/cuda/throughput/buffer_parts.hpp"
 #include "engine/cuda/throughput/engine.hpp"
 #include "engine/cuda/throughput/results.hpp"
 #include "engine/cuda/throughput/rounds.hpp"
@@ -28,38 +31,6 @@ namespace switchyard::detail {
 
 namespace {
 
-DeviceSizes sizes_of(BufferOptions const& options, int num_ranks) {
-  return {.num_ranks = num_ranks,
-          .num_experts = options.num_experts,
-          .max_local_experts = ExpertSplit(options.num_experts, num_ranks).max_count(),
-          .max_tokens = options.max_tokens,
-          .top_k = options.top_k};
-}
-
-// Rows of what experts take and return, which is wider than what may be cast on the way.
-constexpr std::int64_t usual_element_bytes = 2;
-
-SmProblem sm_problem(BufferOptions const& options, int num_ranks, int ranks_per_gpu, int device) {
-  CurrentDevice const current(device);
-  auto const attribute = [device](cudaDeviceAttr which) {
-    int value = 0;
-    check_cuda(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
-    return value;
-  };
-  std::size_t free = 0;
-  std::size_t total = 0;
-  check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  return {.sms = attribute(cudaDevAttrMultiProcessorCount),
-          .ranks_per_gpu = ranks_per_gpu,
-          .num_ranks = num_ranks,
-          .rates = gpu_rates(attribute(cudaDevAttrComputeCapabilityMajor),
-                             attribute(cudaDevAttrComputeCapabilityMinor), total),
-          .row_bytes = options.hidden * usual_element_bytes,
-          .max_tokens = options.max_tokens,
-          .top_k = options.top_k,
-          .num_experts = options.num_experts};
-}
-
 class CudaBuffer final : public ThroughputEngine, private RoundMaker {
  public:
   CudaBuffer(Communicator communicator, BufferOptions const& options)
@@ -69,18 +40,18 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
         host_(connect_host_heap(job(), *job().node(), options, setup_.plan)),
         connected_(connect_device_heap(job(), job().node(),
                                        {.device = device_,
-                                        .sizes = sizes_of(options, job().size()),
-                                        .heap_bytes = heap_bytes(),
+                                        .sizes = cuda::control_sizes_of(options, job().size()),
+                                        .heap_bytes = cuda::first_heap_bytes(setup_.plan, device_, job().size()),
                                         .grows = !setup_.plan.heap_given,
                                         .timeout = setup_.wait.timeout})),
         info_{options, communicator_.size(), host_.buffer_id, Device::cuda, communicator_.rank()},
-        problem_(sm_problem(options, job().size(), connected_.ranks_per_gpu, device_)),
+        problem_(cuda::sm_problem_of(options, job().size(), connected_.ranks_per_gpu, device_)),
         engine_({.device_heap = connected_.heap,
                  .host_heap = host_.heap,
                  .node = communicator_.job()->node(),
                  .device = device_,
                  .ranks_per_gpu = connected_.ranks_per_gpu,
-                 .control = sizes_of(options, job().size()),
+                 .control = cuda::control_sizes_of(options, job().size()),
                  .wait = setup_.wait},
                 problem_) {
     info_.options.device = device_;
@@ -159,18 +130,7 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
     check_by_column(scales, info_);
     check_memory(device_, {{"scales", scales}});
     engine_.check_usable();
-    Tensor copy = room_by_column(*connected_.heap, scales, Device::cuda);
-    if (!copy.given()) return copy;
-    check_cuda(cuda::launch_by_column({.from = static_cast<std::uint32_t const*>(scales.data),
-                                       .strides = {scales.stride(0), scales.stride(1)},
-                                       .rows = scales.size(0),
-                                       .columns = scales.size(1),
-                                       .to = copy.data<std::uint32_t>(),
-                                       .pitch = copy.view().stride(1)},
-                                      stream_of(cuda_stream)),
-               "launching the kernel that copies scales");
-    note_stream_use(copy.view().data, cuda_stream);
-    return copy;
+    return cuda::copy_by_column(*connected_.heap, scales, cuda_stream);
   }
 
   Tensor copy(ConstTensorView const& source, std::uintptr_t cuda_stream) override {
@@ -243,16 +203,6 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
   // The kernel writes it, whoever releases it before.
   void keep(Tensor const& tensor) {
     if (tensor.given()) engine_.keep_until_done({.offset = 0, .data = nullptr, .owner = tensor.owner()});
-  }
-
-  // A heap that grows takes half of what is free, shared by the ranks of this node, at most.
-  std::size_t heap_bytes() {
-    if (setup_.plan.heap_given) return setup_.plan.heap_bytes;
-    CurrentDevice const current(device_);
-    std::size_t free = 0;
-    std::size_t total = 0;
-    check_cuda(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-    return std::min(setup_.plan.heap_bytes, free / 2 / static_cast<std::size_t>(job().size()));
   }
 
   // Kernels count rows in 32 bits.
@@ -334,27 +284,11 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
   }
 
   void check(DispatchArgs const& args) const {
-    check_dispatch(args, info_);
+    cuda::check_on_gpu(args, info_, sms_);
     check_padding(args);
-    check_memory(device_, {{"x", args.x},
-                           {"scales", args.scales},
-                           {"topk_idx", args.topk_idx},
-                           {"topk_weights", args.topk_weights},
-                           {"token_in_rank", args.token_in_rank},
-                           {"received_per_expert", args.received_per_expert}});
-    check_sms(args.num_sms, sms_);
   }
 
-  void check(CombineArgs const& args) const {
-    check_combine(args, info_);
-    check_memory(device_, {{"x", args.x},
-                           {"topk_weights", args.topk_weights},
-                           {"row_weights", args.row_weights},
-                           {"bias0", args.bias0},
-                           {"bias1", args.bias1},
-                           {"out", args.out}});
-    check_sms(args.num_sms, sms_);
-  }
+  void check(CombineArgs const& args) const { cuda::check_on_gpu(args, info_, sms_); }
 
   void allocate_worst(DispatchCall& call) {
     std::size_t const bytes = receive_block(call.shape).bytes;
@@ -431,6 +365,8 @@ class CudaBuffer final : public ThroughputEngine, private RoundMaker {
 
 std::shared_ptr<ThroughputEngine> make_cuda_throughput(Communicator const& communicator,
                                                        BufferOptions const& options) {
+  if (communicator.job()->topology().num_nodes() > 1)
+    return cuda::make_throughput_over_nodes(communicator, options);
   return std::make_shared<CudaBuffer>(communicator, options);
 }
 

@@ -9,15 +9,6 @@
 
 namespace switchyard::cuda {
 
-namespace {
-
-bool is_contiguous(ConstTensorView const& view) {
-  if (view.ndim == 1) return view.stride(0) == 1 || view.size(0) <= 1;
-  return (view.stride(1) == 1 || view.size(1) <= 1) && (view.stride(0) == view.size(1) || view.size(0) <= 1);
-}
-
-}  // namespace
-
 // Finds where peers read the tensor: where it lies, if that is in the heap, or in a block to which the kernel
 // copies it.
 void Engine::stage(CombineCall& call, ConstTensorView const& view, SourceTensor& tensor) {

@@ -50,10 +50,10 @@ void copy_rows(RowsCopy const& copy, std::int64_t rows, cudaStream_t stream) {
 
 RowsCopy copy_between(ConstTensorView const& from, TensorView const& to) {
   return {.to = static_cast<std::byte*>(to.data),
-          .to_stride = cuda::row_stride_of(to),
+          .to_stride = row_stride_of(to),
           .from = static_cast<std::byte const*>(from.data),
-          .from_stride = cuda::row_stride_of(from),
-          .row_bytes = cuda::row_bytes_of(to)};
+          .from_stride = row_stride_of(from),
+          .row_bytes = static_cast<std::int64_t>(row_bytes_of(to))};
 }
 
 // From a round's tensor to the whole one.
@@ -220,7 +220,7 @@ CombineArgs slice_of(CombineArgs args, std::int64_t first, std::int64_t count) {
 
 // 0: not given.
 std::size_t bytes_a_row(ConstTensorView const& view) {
-  return view.given() ? static_cast<std::size_t>(cuda::row_bytes_of(view)) : 0;
+  return view.given() ? row_bytes_of(view) : 0;
 }
 
 Tensor in_pool(RoundTools const& tools, DType dtype, std::initializer_list<std::int64_t> shape) {
