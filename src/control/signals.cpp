@@ -208,11 +208,11 @@ void Signals::fail_awaiting(WaitResult result, Awaited const& awaited, std::uint
   Member const culprit = to_blame_for(awaited.peer);
   facts.peer = culprit.rank;
   std::string const behind = culprit.rank == peer.rank ? "" : fmt::format(", which waits for {},", culprit.text());
-  fail(Timeout(
-      fmt::format("{}: waited {} ms (timeout, or SWITCHYARD_TIMEOUT_MS) for {}{} during {}: expected "
-                  "epoch {}, seen {}",
-                  self().text(), policy_.timeout.count(), peer.text(), behind, awaited.phase, awaited.epoch, seen),
-      facts));
+  fail(Timeout(fmt::format("{}: waited {} ms (timeout, or SWITCHYARD_TIMEOUT_MS) for {}{} during {}: expected "
+                           "epoch {}, seen {}{}",
+                           self().text(), policy_.timeout.count(), peer.text(), behind, awaited.phase,
+                           awaited.epoch, seen, around_.silence_text ? around_.silence_text(culprit.rank) : ""),
+               facts));
 }
 
 void Signals::fail(Error const& error) {

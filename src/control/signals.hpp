@@ -36,6 +36,8 @@ struct Surroundings {
   std::function<void()> idle{};
   // Called in a wait when half of the time has passed, and now and then from there on: who is to blame.
   std::function<void(Member const&)> on_held_up{};
+  // Of the rank that is late: what there is to say of its machine, for the end of an error's text.
+  std::function<std::string(int rank)> silence_text{};
 };
 
 // What a wait is for; it goes into the error when the wait fails.

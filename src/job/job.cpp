@@ -81,9 +81,14 @@ bool Job::is_lost(int rank) const noexcept {
   return rail >= 0 && rails_->is_lost(rail);
 }
 
+// Of all ranks of a node the machine is one, so this rank's rail peer there answers for those that it has no
+// connection to.
 std::string Job::silence_text(int rank) const {
+  if (rank < 0 || rank >= size()) return {};
+  int const node = topology_.node_of(rank);
+  if (node == topology_.node_of(rank_)) return {};
   int const rail = rail_of(rank);
-  return rail >= 0 ? rails_->silence_text(rail) : std::string();
+  return rails_->silence_text(rail >= 0 ? rail : rail_of(topology_.rail_peer(rank_, node)));
 }
 
 int Job::rail_of(int rank) const noexcept {
@@ -153,7 +158,8 @@ std::vector<std::vector<std::byte>> Job::exchange_parts(CollectiveCall const& ca
                                                         std::span<std::byte const> mine) {
   Heard const heard = hear_rails(call, mine);
   Node::GatherTerms const terms{.most = (max_message_bytes + 1024) * static_cast<std::size_t>(size()),
-                                .on_held_up = [this](Member const& culprit) { rails_->say_held_up(culprit); }};
+                                .on_held_up = [this](Member const& culprit) { rails_->say_held_up(culprit); },
+                                .silence_text = [this](int rank) { return silence_text(rank); }};
   auto const packs = gathered_or(heard.failure, [&] { return node_->all_gather(pack_of(heard, mine), terms); });
   std::vector<std::vector<std::byte>> all(static_cast<std::size_t>(size()));
   std::vector<bool> found(static_cast<std::size_t>(size()), false);
@@ -166,6 +172,7 @@ std::vector<std::vector<std::byte>> Job::exchange_parts(CollectiveCall const& ca
 // late.
 Job::Heard Job::hear_rails(CollectiveCall call, std::span<std::byte const> mine) {
   call.on_held_up = [this](Member const& culprit) { node_->say_held_up(culprit); };
+  call.silence_text = [this](int rank) { return silence_text(rank); };
   Heard heard;
   heard.failure = failure_of([&] { heard.contributions = rails_->exchange(call, mine, -1, Deadline(timeout_)); });
   return heard;

@@ -55,8 +55,8 @@ class Job final : public RankGroup {
   // True once the process of a rank of this node, or of a rail neighbour, has ended or left the job. Never true for
   // others, nor for the own rank. Any thread may ask.
   [[nodiscard]] bool is_lost(int rank) const noexcept;
-  // How long the machine of a rail neighbour has been silent, for the end of an error's text; empty for others. Any
-  // thread may ask.
+  // How long the machine of a rank of another node has been silent, for the end of an error's text; empty for those
+  // of this node. Any thread may ask.
   [[nodiscard]] std::string silence_text(int rank) const;
   // Throws Unsupported, which says so in `what`'s name, when the job has several nodes.
   void require_one_node(std::string_view what) const;

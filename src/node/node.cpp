@@ -47,8 +47,8 @@ std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> 
 std::vector<std::vector<std::byte>> Node::all_gather(std::span<std::byte const> mine, GatherTerms const& terms) {
   std::size_t const most = terms.most > 0 ? terms.most : max_message_bytes;
   require(mine.size() <= most, "all_gather: expected at most {} bytes, seen {}", most, mine.size());
-  auto all = links_->exchange({Collective::all_gather, sequence_++, most, terms.on_held_up}, mine, -1,
-                              Deadline(terms.waits_elsewhere ? 2 * timeout_ : timeout_));
+  auto all = links_->exchange({Collective::all_gather, sequence_++, most, terms.on_held_up, terms.silence_text},
+                              mine, -1, Deadline(terms.waits_elsewhere ? 2 * timeout_ : timeout_));
   std::vector<std::vector<std::byte>> values;
   for (Contribution& each : all) values.push_back(std::move(each.bytes));
   values[static_cast<std::size_t>(rank_)].assign(mine.begin(), mine.end());

@@ -51,6 +51,7 @@ class Node final : public RankGroup {
     bool waits_elsewhere =
         false;  // a rank may come late because it waits for another node, as long as this one waits
     std::function<void(Member const&)> on_held_up{};  // as in CollectiveCall
+    std::function<std::string(int)> silence_text{};   // the same
   };
   std::vector<std::vector<std::byte>> all_gather(std::span<std::byte const> mine, GatherTerms const& terms);
   // Tells the other ranks whom this one waits for, elsewhere, before it comes to the next collective.

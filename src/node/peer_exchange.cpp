@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "base/check.hpp"
-#include "bootstrap/heartbeat.hpp"
 #include "bootstrap/socket.hpp"
 #include "node/fd_message.hpp"
 
@@ -53,6 +52,7 @@ std::vector<Contribution> PeerExchange::run(CollectiveCall const& call, std::spa
                                             Deadline const& deadline) {
   most_ = call.most;
   on_held_up_ = call.on_held_up;
+  silence_text_ = call.silence_text;
   header_ = {.magic = message_magic, .kind = call.kind, .sequence = call.sequence, .length = mine.size()};
   mine_ = mine;
   fd_ = fd;
@@ -248,13 +248,6 @@ void PeerExchange::late_but_tolerated() {
     if (!peers_[i].done()) leave_out(i);
 }
 
-// Empty for a rank that this one is not linked to, or that is on this machine.
-std::string PeerExchange::silence_of_rank(int rank) const {
-  auto const found = std::ranges::find(names_.peers, rank, &Member::rank);
-  if (found == names_.peers.end()) return {};
-  return silence_text(silence_of(sockets_[static_cast<std::size_t>(found - names_.peers.begin())].get()));
-}
-
 void PeerExchange::late() {
   if (absent_ != nullptr) return late_but_tolerated();
   std::size_t const index = first_missing();
@@ -264,7 +257,7 @@ void PeerExchange::late() {
   throw Timeout(
       fmt::format("{}: {} did not come within {} ms (timeout, or SWITCHYARD_RENDEZVOUS_TIMEOUT_MS); {} waited{}{}",
                   name_of(header_.kind), late.text(), whole_.count(), names_.self.text(), between,
-                  silence_of_rank(late.rank)),
+                  silence_text_ ? silence_text_(late.rank) : ""),
       {.rank = names_.self.rank, .peer = late.rank, .phase = std::string(name_of(header_.kind))});
 }
 

@@ -85,7 +85,6 @@ class PeerExchange {
   void tell_who_is_late();
   [[nodiscard]] std::size_t first_missing() const noexcept;
   [[nodiscard]] Member culprit(std::size_t index) const;
-  [[nodiscard]] std::string silence_of_rank(int rank) const;
   void give_up_on_the_lost();
   // Throws, or goes on without the peer.
   void lost(std::size_t index);
@@ -102,6 +101,7 @@ class PeerExchange {
   bool extended_ = false;
   std::size_t most_ = max_message_bytes;
   std::function<void(Member const&)> on_held_up_;
+  std::function<std::string(int)> silence_text_;
   std::optional<Member> told_;  // by on_held_up_
   MessageHeader header_{};
   std::span<std::byte const> mine_;

@@ -42,6 +42,8 @@ struct CollectiveCall {
   // Called when half of the time has passed, and again when that changes: which rank is to blame so far. Whoever
   // waits for this rank is to know it.
   std::function<void(Member const&)> on_held_up{};
+  // Of the rank that is late: what there is to say of its machine, for the end of an error's text.
+  std::function<std::string(int rank)> silence_text{};
 };
 
 class PeerLinks {

@@ -20,7 +20,7 @@ struct SilenceBoard : Board {
 class NodeHeartbeats : public Nodes {
  protected:
   // All go on with `calls` until they fail. Those of the survivors must name a victim, and none may say that a
-  // machine answers that is `silent`, or the other way round. Who is no rail neighbour of the victim says neither.
+  // machine answers that is `silent`, or the other way round. Who is on the victim's node says neither.
   using Calls = std::function<void(Communicator&, Board&)>;
   [[nodiscard]] Processes start_calls(SilenceBoard& board, std::vector<int> const& victims, bool silent,
                                       Calls const& calls) const {
@@ -81,7 +81,9 @@ TEST_F(NodeHeartbeats, AMachineThatIsCutOffIsSilent) {
     namespaces_->set_link(cut, false);
     for (Outcome const& outcome : processes.wait()) EXPECT_TRUE(outcome.ok) << outcome.what;
     namespaces_->set_link(cut, true);
-    EXPECT_GE(board->silent, 1) << "survivors that say that the machine is silent";
+    // Nobody of its node is left to say nothing.
+    EXPECT_EQ(board->silent, num_node_ranks - static_cast<int>(victims.size()))
+        << "survivors that say that the machine is silent";
   }
 }
 

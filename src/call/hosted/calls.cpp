@@ -24,12 +24,13 @@ HostedCalls::HostedCalls(HostedHeaps heaps, std::shared_ptr<Job> const& job, Row
       experts_(options.num_experts, job->size()),
       control_(heaps.control, control_layout(heap_->num_ranks(), experts_.max_count(), node_.served().most())),
       crossing_(crossing_of(job, node_, experts_, options)),
-      signals_(heaps.control, job->node(), options.wait, surroundings()) {}
+      signals_(heaps.control, job->node(), options.wait, surroundings(job)) {}
 
-Surroundings HostedCalls::surroundings() {
+Surroundings HostedCalls::surroundings(std::shared_ptr<Job> const& job) {
   if (!crossing_) return {};
   return {.idle = [this] { crossing_->turn(); },
-          .on_held_up = [this](Member const& culprit) { crossing_->say_held_up(culprit); }};
+          .on_held_up = [this](Member const& culprit) { crossing_->say_held_up(culprit); },
+          .silence_text = [job](int rank) { return job->silence_text(rank); }};
 }
 
 void HostedCalls::run_call(char const* phase, std::function<void()> const& call) {

@@ -62,7 +62,7 @@ class HostedCalls {
   void run_call(char const* phase, std::function<void()> const& call);
   void run_to_its_end(char const* phase, std::function<void()> const& call);
   [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->num_ranks(), node_}; }
-  [[nodiscard]] Surroundings surroundings();
+  [[nodiscard]] Surroundings surroundings(std::shared_ptr<Job> const& job);
 
   std::shared_ptr<SymmetricHeap> heap_;  // of rows
   RowMover& mover_;

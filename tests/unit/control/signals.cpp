@@ -2,6 +2,7 @@
 // its peer makes a wait last until its deadline.
 #include "control/signals.hpp"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -171,7 +172,8 @@ TEST(Signals, SayWhomTheyWaitFor) {
 TEST(Signals, NameWhomTheirPeerWaitsFor) {
   run_pair(two_of_node_1, [](auto const& heap, auto const& node) {
     constexpr std::chrono::milliseconds timeout{200};
-    Signals signals(heap, node, {.timeout = timeout}, {.idle = [] {}});
+    Signals signals(heap, node, {.timeout = timeout},
+                    {.idle = [] {}, .silence_text = [](int rank) { return fmt::format("; of rank {}", rank); }});
     auto const culprit_of_wait = [&] {
       Error const error = error_of([&] {
         signals.wait(flag_of(*heap, heap->rank()), {1, 1, "a game"}, signals.deadline());
@@ -189,6 +191,7 @@ TEST(Signals, NameWhomTheirPeerWaitsFor) {
     auto const [peer, text] = culprit_of_wait();
     EXPECT_EQ(peer, 3);
     EXPECT_NE(text.find("for rank 7 (node 1), which waits for rank 3 (node 0)"), std::string::npos) << text;
+    EXPECT_NE(text.find("; of rank 3;"), std::string::npos) << "what is said of its machine: " << text;
     node->barrier();
     signals.reset();
     EXPECT_EQ(culprit_of_wait().first, 7) << "what was said is old";

@@ -206,6 +206,22 @@ TEST(JobNodes, ARankThatIsLate) {
   });
 }
 
+// A rank knows of the machines of all ranks elsewhere, whether it has a connection to them or not; of its own node
+// there is nothing to say.
+TEST(JobNodes, EveryMachineElsewhereAnswers) {
+  auto const store = std::make_shared<InProcessStore>();
+  Names const names{"a", "a", "a", "b", "c", "c"};
+  run_threads(6, [&](int rank) {
+    Job const job(store, terms_of(names, rank));
+    for (int other = 0; other < 6; ++other) {
+      bool const elsewhere = names[static_cast<std::size_t>(other)] != names[static_cast<std::size_t>(rank)];
+      EXPECT_EQ(job.silence_text(other).starts_with("; its machine answered "), elsewhere)
+          << "rank " << rank << " of rank " << other << ": '" << job.silence_text(other) << "'";
+    }
+    EXPECT_EQ(job.silence_text(-1) + job.silence_text(6), "");
+  });
+}
+
 // What ends the making of rails at one rank is known at once on all nodes, by its reason.
 TEST(JobNodes, ABadAddressOfOneRank) {
   for (std::string const bad : {"0.0.0.0", "203.0.113.1"}) {

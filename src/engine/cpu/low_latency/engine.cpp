@@ -20,7 +20,7 @@ LowLatency::LowLatency(std::shared_ptr<SymmetricHeap> const& heap, std::shared_p
     : slots_(heap, node_in(*job), setup.sizes),
       credits_(std::make_shared<Credits>(slots_)),
       over_nodes_(slots_.node().is_alone() ? nullptr : std::make_unique<OverNodes>(*this, job, setup)),
-      signals_(heap, job->node(), setup.wait, surroundings()),
+      signals_(heap, job->node(), setup.wait, surroundings(job)),
       mask_late_peers_(setup.mask_late_peers),
       routed_(slots_.experts(), setup.sizes.num_ranks, setup.sizes.max_tokens, setup.sizes.top_k) {
   SlotSizes const& sizes = setup.sizes;

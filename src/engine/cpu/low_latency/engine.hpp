@@ -129,7 +129,7 @@ class LowLatency {
   [[nodiscard]] bool masked(int peer) const noexcept { return credits_->masked(peer); }
 
   // wait.cpp
-  [[nodiscard]] Surroundings surroundings();
+  [[nodiscard]] Surroundings surroundings(std::shared_ptr<Job> const& job);
   void run_half(char const* phase, std::function<void()> const& half);
   void tell_other_nodes(std::uint64_t halves_ahead) noexcept;
   void raise(int peer, FrameFlag& flag, Raised const& to);

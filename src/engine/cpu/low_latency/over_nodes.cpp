@@ -144,8 +144,8 @@ void OverNodes::give_up_source(int source, char const* phase) {
     return;
   }
   fail(Timeout(fmt::format("rank {}: the timeout (or SWITCHYARD_TIMEOUT_MS) has passed waiting for room at rank {} "
-                           "for rank {} during {}",
-                           slots_.rank(), culprit, source, phase),
+                           "for rank {} during {}{}",
+                           slots_.rank(), culprit, source, phase, job_->silence_text(culprit)),
                {.rank = slots_.rank(), .peer = culprit, .phase = phase}));
 }
 

@@ -133,10 +133,11 @@ void LowLatency::await_flags(FlagWait const& wait) {
   }
 }
 
-Surroundings LowLatency::surroundings() {
+Surroundings LowLatency::surroundings(std::shared_ptr<Job> const& job) {
   if (!over_nodes_) return {};
   return {.idle = [this] { over_nodes_->turn(); },
-          .on_held_up = [this](Member const& culprit) { over_nodes_->say_held_up(culprit.rank); }};
+          .on_held_up = [this](Member const& culprit) { over_nodes_->say_held_up(culprit.rank); },
+          .silence_text = [job](int rank) { return job->silence_text(rank); }};
 }
 
 void LowLatency::run_half(char const* phase, std::function<void()> const& half) {
