@@ -56,7 +56,7 @@ class Buffer(LowLatencyCalls):
         num_nvl_bytes: CUDA: bytes of GPU memory for results. CPU: no effect, since the heap grows as needed, up to
             SWITCHYARD_HEAP_BYTES bytes if that variable is set.
         num_rdma_bytes: bytes of get_local_buffer_tensor(use_rdma_buffer=True), allocated when it is called; no other
-            effect: what calls need between nodes is there with any number.
+            effect: what calls need between nodes is there with any number, so that none is too small.
         num_qps_per_rank, allow_nvlink_for_low_latency_mode, allow_mnnvl, use_fabric: accepted, without effect: ranks
             that can share memory form a node, and the way between nodes is what the machine offers.
         low_latency_mode: whether the low-latency calls will be made, too.
