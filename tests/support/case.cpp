@@ -4,6 +4,8 @@
 
 #include <ostream>
 
+#include "support/played_nodes.hpp"
+
 namespace switchyard::test {
 std::ostream& operator<<(std::ostream& out, Case const& c) {
   out << "{.launch=" << name_of(c.launch) << " .ranks=" << c.ranks << " .tokens=" << c.tokens
@@ -38,7 +40,7 @@ oracle::Terms terms_of(Case const& c) {
           .by_expert = c.expanded(),
           .output_dtype = c.combine_dtype,
           .seed = c.seed,
-          .node_by_rank = c.nodes,
+          .node_by_rank = c.nodes.empty() ? played_nodes(c.ranks) : c.nodes,
           .f32_partials = c.f32_partials};
 }
 

@@ -19,7 +19,7 @@ enum class Tokens : std::uint8_t { equal, varied, first_only, last_none, all_non
 struct Case {
   Launch launch = Launch::threads;
   int ranks = 2;
-  std::vector<int> nodes{};  // by rank, the node; empty: one node
+  std::vector<int> nodes{};  // by rank, the node; empty: as played_nodes() says
   std::int64_t tokens = 6;   // most of any rank
   Tokens counts = Tokens::varied;
   std::int64_t hidden = 20;

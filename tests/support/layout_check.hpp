@@ -16,7 +16,7 @@ std::vector<T> values_of(Tensor const& tensor) {
 
 // Each token once for each node that has one of its ranks.
 inline void check_nodes_of(Problem const& p, std::vector<std::uint8_t> const& in_rank, Layout const& seen) {
-  auto const& nodes = p.the.nodes;
+  std::vector<int> const nodes = terms_of(p.the).node_by_rank;
   check_equal(seen.num_tokens_per_node.given(), terms_of(p.the).spans_nodes(), "num_tokens_per_node given");
   if (!seen.num_tokens_per_node.given()) return;
   std::set<std::pair<std::size_t, int>> tokens;  // with their nodes

@@ -102,8 +102,7 @@ class Processes {
   }
 
  private:
-  void start(CommunicatorOptions options, RankBody const& body) {
-    options.node = played_node(options.size, options.rank);
+  void start(CommunicatorOptions const& options, RankBody const& body) {
     int ends[2] = {-1, -1};
     if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe failed");
     pid_t const pid = fork();
@@ -115,10 +114,13 @@ class Processes {
     child.report = ends[0];
   }
 
-  [[noreturn]] void run_child(CommunicatorOptions const& options, RankBody const& body, int report) const {
+  [[noreturn]] void run_child(CommunicatorOptions options, RankBody const& body, int report) const {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::string const what = capture([&] {
                                if (before_) before_(options.rank);
+                               // Unless that has said where the rank is.
+                               if (std::getenv("SWITCHYARD_NODE") == nullptr)
+                                 options.node = played_node(options.size, options.rank);
                                Communicator communicator = Communicator::connect(options);
                                body(communicator);
                              }).what;

@@ -34,7 +34,8 @@ BufferOptions large_options(Problem const& p) {
   return options;
 }
 
-Case const small{.launch = Launch::processes, .ranks = 2, .tokens = 30, .hidden = 256};
+// On one node, where each maps the heap of the other.
+Case const small{.launch = Launch::processes, .ranks = 2, .nodes = {0, 0}, .tokens = 30, .hidden = 256};
 
 void check_heap(Buffer& buffer, std::size_t fits, std::size_t does_not) {
   auto const bytes = [](std::size_t count) { return static_cast<std::int64_t>(count); };
@@ -45,7 +46,7 @@ void check_heap(Buffer& buffer, std::size_t fits, std::size_t does_not) {
 // The limit of one rank holds for the heaps of all: it maps them, too.
 TEST(AddressSpace, HeapsThatNobodyGaveASizeFit) {
   Problem const p = make_problem(small);
-  run_ranks(small.launch, small.ranks, small, [&](Communicator& communicator) {
+  run_ranks(small, [&](Communicator& communicator) {
     if (communicator.rank() == 1) limit_address_space(4 * GiB);
     Buffer buffer(communicator, large_options(p));
     check_heap(buffer, GiB / 2, GiB);
@@ -59,7 +60,7 @@ TEST(AddressSpace, HeapsThatNobodyGaveASizeFit) {
 
 TEST(AddressSpace, TooLargeAHeapIsAnErrorThatSaysWhatToDo) {
   Problem const p = make_problem(small);
-  run_ranks(small.launch, small.ranks, small, [&](Communicator& communicator) {
+  run_ranks(small, [&](Communicator& communicator) {
     BufferOptions options = large_options(p);
     if (communicator.rank() == 1) limit_address_space(4 * GiB);
     if (communicator.rank() == 0) options.heap_bytes = 5 * GiB;
@@ -73,7 +74,7 @@ TEST(AddressSpace, TooLargeAHeapIsAnErrorThatSaysWhatToDo) {
 }
 
 TEST(AddressSpace, LowLatencyBuffersSayWhatToLower) {
-  run_ranks(small.launch, small.ranks, small, [&](Communicator& communicator) {
+  run_ranks(small, [&](Communicator& communicator) {
     limit_address_space(GiB);
     LowLatencyOptions const options{
         .max_tokens = 4096, .hidden = 7168, .num_experts = 8, .top_k = 2, .engine = EngineKind::cpu};
@@ -87,7 +88,7 @@ TEST(AddressSpace, LowLatencyBuffersSayWhatToLower) {
 // As deep_ep's users can.
 TEST(AddressSpace, TheEnvironmentSetsTheSize) {
   Problem const p = make_problem(small);
-  run_ranks(small.launch, small.ranks, small, [&](Communicator& communicator) {
+  run_ranks(small, [&](Communicator& communicator) {
     setenv("SWITCHYARD_HEAP_BYTES", communicator.rank() == 0 ? "1048576" : "2097152", 1);
     Buffer buffer(communicator, large_options(p));
     std::size_t const mine = communicator.rank() == 0 ? 1048576 : 2097152;
