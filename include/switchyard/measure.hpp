@@ -43,6 +43,30 @@ struct WireCount {
 [[nodiscard]] WireCount wire_count(Buffer const& buffer);
 [[nodiscard]] WireCount wire_count(LowLatencyBuffer const& buffer);
 
+// What the calls of a buffer brought this rank, and whom it waited for, added up while counting is on.
+struct CallCounts {
+  std::int64_t dispatches = 0;  // that ended well
+  std::int64_t combines = 0;
+  std::int64_t dispatch_ns = 0;  // that they took on this rank
+  std::int64_t combine_ns = 0;
+  // [R] by the rank that was waited for. Of this rank's node: nanoseconds from the beginning of each wait of a call
+  // until that rank's word was there, so those of several late ranks overlap. Of another node: nanoseconds in which
+  // this rank had nothing to do but wait for what that rank sends, or passes on.
+  std::vector<std::int64_t> dispatch_wait_ns;
+  std::vector<std::int64_t> combine_wait_ns;
+  // [R] bytes of rows and what goes with them: that came from a rank, and that this rank's sums took from there.
+  std::vector<std::int64_t> dispatch_bytes;
+  std::vector<std::int64_t> combine_bytes;
+  // [R, L] top-k slots of a source's tokens that name each local expert; zeros where no ids travel.
+  std::vector<std::int64_t> tokens;
+};
+
+// Not collective. Switches counting on or off for later calls; it is off at first. What was counted stays. Throws
+// Unsupported on an engine that does not count.
+void count_calls(Buffer& buffer, bool on);
+// Any thread may ask; of calls that are under way nothing is in it.
+[[nodiscard]] CallCounts call_counts(Buffer const& buffer);
+
 // Collective. CUDA engine: what is queued on `cuda_stream` (a cudaStream_t) from here on starts together on all
 // ranks. CPU engine: returns when every rank has called it. Throws Timeout or PeerLost.
 void gate(LowLatencyBuffer& buffer, std::uintptr_t cuda_stream);

@@ -21,6 +21,14 @@ WireCount wire_count(LowLatencyBuffer const& buffer) {
   return buffer.state()->wire_count();
 }
 
+void count_calls(Buffer& buffer, bool on) {
+  buffer.state()->count_calls(on);
+}
+
+CallCounts call_counts(Buffer const& buffer) {
+  return buffer.state()->call_counts();
+}
+
 void gate(LowLatencyBuffer& buffer, std::uintptr_t cuda_stream) {
   buffer.state()->gate(cuda_stream);
 }

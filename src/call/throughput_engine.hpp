@@ -62,6 +62,9 @@ class ThroughputEngine : public std::enable_shared_from_this<ThroughputEngine> {
   virtual void gate() {}
   [[nodiscard]] virtual std::vector<PhaseTime> phases() const { return {}; }
   [[nodiscard]] virtual WireCount wire_count() const { return {}; }
+  // An engine that counts (call/call_counter.hpp) implements both, and then counts all that CallCounts has.
+  virtual void count_calls(bool on);
+  [[nodiscard]] virtual CallCounts call_counts() const;
 
   // Throws Unsupported where asynchronous calls do not run on a Stream.
   virtual Stream& stream() = 0;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/check.hpp"
+#include "control/peer_waits.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard {
@@ -129,11 +130,8 @@ std::optional<std::pair<int, Refusal>> find_difference(Link const& link, std::ui
 
 void open_call(Link const& link, Announcement const& announcement) {
   for (int peer = 0; peer < link.num_ranks; ++peer) announce_to(link, announcement, peer);
-  Deadline const deadline = link.signals.deadline();
-  for (int peer = 0; peer < link.num_ranks; ++peer) {
-    link.signals.wait(link.control.announce(link.rank, peer, announcement.epoch).epoch,
-                      {peer, announcement.epoch, announcement.phase}, deadline);
-  }
+  await_peers(link, announcement.epoch, announcement.phase,
+              [&](int peer) { return &link.control.announce(link.rank, peer, announcement.epoch).epoch; });
   if (all_ask_the_same(link, announcement.epoch)) return;
   auto trouble = find_refusal(link, announcement.epoch);
   if (!trouble) trouble = find_difference(link, announcement.epoch);

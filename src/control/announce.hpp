@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "base/refusal.hpp"
 #include "control/control_area.hpp"
@@ -63,6 +64,8 @@ struct Link {
   int rank;
   int num_ranks;
   NodeInJob const& job;
+  // [ranks of the job] gets how long each was waited for; empty: nobody counts.
+  std::span<std::int64_t> wait_ns{};
 };
 
 // Collective. What a peer is to read along with the announcement (its counts, say) must lie in its control block

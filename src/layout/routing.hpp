@@ -48,6 +48,8 @@ class Routing {
 
   // Receiving side.
   Placement placement;
+  // CPU engine: what the sources announced, [R, 1 + L]; see PlacementProblem::counts.
+  std::vector<std::int64_t> received_counts;
 
   // Jobs of several nodes, CPU engine: which of this rank's tokens go to each node, and what this rank has placed
   // for the ranks of other nodes that it serves (layout/served_ranks.hpp), in their order.

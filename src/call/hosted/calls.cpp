@@ -24,7 +24,8 @@ HostedCalls::HostedCalls(HostedHeaps heaps, std::shared_ptr<Job> const& job, Row
       experts_(options.num_experts, job->size()),
       control_(heaps.control, control_layout(heap_->num_ranks(), experts_.max_count(), node_.served().most())),
       crossing_(crossing_of(job, node_, experts_, options)),
-      signals_(heaps.control, job->node(), options.wait, surroundings(job)) {}
+      signals_(heaps.control, job->node(), options.wait, surroundings(job)),
+      counter_(job->size(), experts_.count(job->rank())) {}
 
 Surroundings HostedCalls::surroundings(std::shared_ptr<Job> const& job) {
   if (!crossing_) return {};

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 
+#include "call/call_counter.hpp"
 #include "call/hosted/crossing.hpp"
 #include "call/hosted/row_mover.hpp"
 #include "call/throughput.hpp"
@@ -48,6 +50,8 @@ class HostedCalls {
   void combine(CombineCall& call);
 
   void check_usable() const { signals_.check_usable(); }
+  [[nodiscard]] CallCounter& counter() noexcept { return counter_; }
+  [[nodiscard]] CallCounter const& counter() const noexcept { return counter_; }
   [[nodiscard]] WireCount wire_count() const { return crossing_ ? crossing_->port().sent() : WireCount{}; }
 
   // The steps of a reset; see call/reset.hpp. No call is under way.
@@ -61,7 +65,9 @@ class HostedCalls {
   friend class CombineRun;
   void run_call(char const* phase, std::function<void()> const& call);
   void run_to_its_end(char const* phase, std::function<void()> const& call);
-  [[nodiscard]] Link link() { return {control_, signals_, heap_->rank(), heap_->num_ranks(), node_}; }
+  [[nodiscard]] Link link(std::span<std::int64_t> wait_ns) {
+    return {control_, signals_, heap_->rank(), heap_->num_ranks(), node_, wait_ns};
+  }
   [[nodiscard]] Surroundings surroundings(std::shared_ptr<Job> const& job);
 
   std::shared_ptr<SymmetricHeap> heap_;  // of rows
@@ -72,6 +78,7 @@ class HostedCalls {
   ControlArea control_;
   std::unique_ptr<Crossing> crossing_;  // null in a job of one node
   Signals signals_;
+  CallCounter counter_;
   std::uint64_t epoch_ = 0;  // of the last call
 };
 

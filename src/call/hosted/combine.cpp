@@ -8,6 +8,7 @@
 
 #include "base/trace.hpp"
 #include "call/heap_tensors.hpp"
+#include "call/hosted/call_tally.hpp"
 #include "call/hosted/calls.hpp"
 #include "call/hosted/row_partners.hpp"
 #include "call/rows.hpp"
@@ -19,7 +20,8 @@ class CombineRun {
   CombineRun(HostedCalls& engine, CombineCall& call)
       : engine_(engine),
         call_(call),
-        link_(engine.link()),
+        tally_(engine.counter_),
+        link_(engine.link(tally_.wait_ns(&CallCounts::combine_wait_ns))),
         epoch_(++engine.epoch_),
         crossing_(engine.crossing_.get()) {}
 
@@ -36,6 +38,7 @@ class CombineRun {
     // Afterwards all ranks that had tokens here have read their rows.
     meet_row_partners(link_, routing(), &ControlArea::done, epoch_, "combine/close");
     if (crossing_) crossing_->finish(link_.signals, "combine/close");
+    tally_.end_combine(routing(), call_.args);
   }
 
  private:
@@ -121,7 +124,6 @@ class CombineRun {
   }
 
   void pull() {
-    TraceScope const span("combine/pull", link_.rank);
     engine_.mover_.pull({.signals = link_.signals,
                          .crossing = crossing_,
                          .call = call_,
@@ -133,6 +135,7 @@ class CombineRun {
 
   HostedCalls& engine_;
   CombineCall& call_;
+  CallTally tally_;
   Link link_;
   std::uint64_t epoch_;
   Announcement announcement_;

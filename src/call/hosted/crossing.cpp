@@ -244,6 +244,7 @@ bool Crossing::is_gone(int neighbour, Patience& patience) const {
 }
 
 void Crossing::rest(Signals& signals, int neighbour, char const* phase, Patience& patience) {
+  std::int64_t const begin = link_->wait_ns.empty() ? 0 : monotonic_ns();
   Member const& late = port_.neighbours()[static_cast<std::size_t>(neighbour)];
   ErrorFacts const facts{.rank = job_->rank(), .peer = late.rank, .phase = phase};
   bool const any = poll(signals);
@@ -265,6 +266,7 @@ void Crossing::rest(Signals& signals, int neighbour, char const* phase, Patience
                              facts));
   if (next_look_.expired()) next_look_ = Deadline(between_looks);
   patience.idling.rest();
+  if (begin > 0) link_->wait_ns[static_cast<std::size_t>(late.rank)] += monotonic_ns() - begin;
 }
 
 // The call is complete for this rank, so a neighbour that has left meanwhile is no failure of it: what is missing

@@ -10,9 +10,11 @@
 #include "base/check.hpp"
 #include "base/trace.hpp"
 #include "call/heap_tensors.hpp"
+#include "call/hosted/call_tally.hpp"
 #include "call/hosted/calls.hpp"
 #include "call/hosted/row_partners.hpp"
 #include "call/hosted/row_totals.hpp"
+#include "control/peer_waits.hpp"
 
 namespace switchyard {
 
@@ -45,7 +47,8 @@ class DispatchRun {
   DispatchRun(HostedCalls& engine, DispatchCall& call)
       : engine_(engine),
         call_(call),
-        link_(engine.link()),
+        tally_(engine.counter_),
+        link_(engine.link(tally_.wait_ns(&CallCounts::dispatch_wait_ns))),
         routing_(*call.routing),
         fresh_(call.fresh.get()),
         epoch_(++engine.epoch_),
@@ -61,7 +64,12 @@ class DispatchRun {
     }
     place();
     meet_row_partners(link_, routing_, &ControlArea::arrived, epoch_, "dispatch/arrive");
-    if (!crossing_) return;
+    if (crossing_) end_between();
+    tally_.end_dispatch(routing_, call_.shape);
+  }
+
+ private:
+  void end_between() {
     // By now no rank of this node writes any more into blocks that the others are about to release.
     if (auto const& refused = crossing_->refused()) refuse(*refused);
     crossing_->finish(link_.signals, "dispatch/arrive");
@@ -69,7 +77,6 @@ class DispatchRun {
     if (!cached()) fresh_->dispatch = epoch_;
   }
 
- private:
   [[nodiscard]] bool cached() const { return fresh_ == nullptr; }
   [[nodiscard]] bool expanded() const { return routing_.layout == OutputLayout::expanded; }
   // The number in the job of a rank of this node.
@@ -189,6 +196,7 @@ class DispatchRun {
                                    .expert_alignment = routing_.expert_alignment,
                                    .counts = counts};
     checked([&] { fresh_->placement = place_rows(problem, max_count); });
+    fresh_->received_counts = std::move(counts);
   }
 
   // What is wrong with counts only this rank has seen, so the peers must learn of it.
@@ -294,11 +302,8 @@ class DispatchRun {
   // Waits for the answers of all receivers: where this rank's rows go.
   void collect() {
     TraceScope const span("dispatch/collect", link_.rank);
-    Deadline const deadline = link_.signals.deadline();
-    for (int peer = 0; peer < link_.num_ranks; ++peer) {
-      link_.signals.wait(link_.control.answer(link_.rank, peer).epoch, {peer, epoch_, "dispatch/collect"},
-                         deadline);
-    }
+    await_peers(link_, epoch_, "dispatch/collect",
+                [this](int peer) { return &link_.control.answer(link_.rank, peer).epoch; });
     auto const refusal = find_refusal();
     if (crossing_) {
       crossing_->send_verdict(link_.signals, "dispatch/collect", refusal);
@@ -425,7 +430,6 @@ class DispatchRun {
   }
 
   void place() {
-    TraceScope const span("dispatch/place", link_.rank);
     engine_.mover_.place({.signals = link_.signals,
                           .crossing = crossing_,
                           .call = call_,
@@ -440,6 +444,7 @@ class DispatchRun {
 
   HostedCalls& engine_;
   DispatchCall& call_;
+  CallTally tally_;
   Link link_;
   detail::Routing const& routing_;
   detail::Routing* fresh_;  // the same object, which this call fills in; null when cached

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "base/trace.hpp"
-#include "control/announce.hpp"
+#include "control/peer_waits.hpp"
 #include "layout/routing.hpp"
 
 namespace switchyard {
@@ -35,11 +35,9 @@ inline void meet_row_partners(Link const& link, detail::Routing const& routing,
     if (!link.job.is_alone() || has_rows_at(link, routing, peer))
       link.signals.publish(peer, (link.control.*flag)(peer, link.rank).epoch, epoch);  // pairs with the wait below
   }
-  Deadline const deadline = link.signals.deadline();
-  for (int peer = 0; peer < link.num_ranks; ++peer) {
-    if (has_rows_of(link, routing, peer))
-      link.signals.wait((link.control.*flag)(link.rank, peer).epoch, {peer, epoch, phase}, deadline);
-  }
+  await_peers(link, epoch, phase, [&](int peer) {
+    return has_rows_of(link, routing, peer) ? &(link.control.*flag)(link.rank, peer).epoch : nullptr;
+  });
 }
 
 }  // namespace switchyard

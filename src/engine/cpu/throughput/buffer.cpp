@@ -132,6 +132,9 @@ class CpuBuffer final : public ThroughputEngine {
 
   [[nodiscard]] WireCount wire_count() const override { return engine_.wire_count(); }
 
+  void count_calls(bool on) override { engine_.counter().set_on(on); }
+  [[nodiscard]] CallCounts call_counts() const override { return engine_.counter().sums(); }
+
   Stream& stream() override { return stream_; }
   [[nodiscard]] std::uintptr_t cuda_stream() const noexcept override { return 0; }
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cpu; }
