@@ -139,11 +139,12 @@ double Throughput::phases_us(Part part, Samples& samples) {
 
 // Host time of a call from the moment when all ranks were ready to the end of this rank's work. GPU time from the
 // moment when all ranks are released to that when this rank knows that its call is complete, both by the GPU's
-// clock: events before and after would add their own time.
+// clock: events before and after would add their own time. Over nodes hosts make the rounds of a call, whatever the
+// engine, and know its end.
 template <typename Work>
 void Throughput::time(Part part, Samples& samples, Work&& work) {
   std::int64_t const begin = tools_.start_line.align();
-  if (memory_.on_gpu()) {
+  if (memory_.on_gpu() && buffer_.communicator().num_nodes() == 1) {
     gate(buffer_);
     work();
     buffer_.synchronize();
@@ -237,7 +238,7 @@ void Throughput::iterate_empty(Samples& samples) {
   DispatchArgs args = args_;
   for (ConstTensorView* const view : {&args.x, &args.scales, &args.topk_idx, &args.topk_weights})
     if (view->given()) view->shape[0] = 0;
-  if (!memory_.on_gpu()) time(Part::nothing, samples, [] {});
+  if (!memory_.on_gpu() || buffer_.communicator().num_nodes() > 1) time(Part::nothing, samples, [] {});
   Dispatched routed;
   time(Part::empty_dispatch, samples, [&] { routed = buffer_.dispatch(args); });
   CombineArgs back;

@@ -10,7 +10,7 @@ import switchyard
 import torch
 from bodies.buffer import Job, check_received, experts, hidden, tokens, top_k
 from bodies.low_latency_masks import go_on_without
-from devices import same
+from devices import here, same
 from ranks import meet_at_a_free_port, played_nodes
 
 sizes = {"max_tokens": tokens, "hidden": hidden, "num_experts": experts, "top_k": top_k}
@@ -44,7 +44,7 @@ def f32_partials(group: Any) -> None:
         received = [job.received(r) for r in range(job.size)]
         outputs = [(r.x.float() * factor).bfloat16() for r, factor in zip(received, factors)]
         result = job.buffer.dispatch(job.mine.x, job.mine.topk_idx)
-        seen = job.buffer.combine(outputs[job.rank], result.handle).x
+        seen = job.buffer.combine(here(outputs[job.rank]), result.handle).x
         wanted = reference.combined(outputs, received, job.rank, len(job.own.x), job.node_of, exact)
         same(seen, wanted)
         job.buffer.destroy()

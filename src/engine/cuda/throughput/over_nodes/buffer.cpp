@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
+#include <future>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -43,6 +45,30 @@ std::shared_ptr<void> pin(int device, std::span<std::byte> memory) {
 
 // What the caller's streams do before a call.
 using Inputs = std::deque<DeviceEvent>;
+
+// Whether a call has made its result's tensors. The stream's thread says it once, the caller waits for it.
+class Made {
+ public:
+  void open(bool made) {
+    if (!std::exchange(open_, true)) promise_.set_value(made);
+  }
+  [[nodiscard]] bool wait() { return promise_.get_future().get(); }
+
+ private:
+  bool open_ = false;
+  std::promise<bool> promise_;
+};
+
+class OpenAtEnd {
+ public:
+  explicit OpenAtEnd(Made& made) : made_(made) {}
+  ~OpenAtEnd() { made_.open(false); }
+  OpenAtEnd(OpenAtEnd const&) = delete;
+  OpenAtEnd& operator=(OpenAtEnd const&) = delete;
+
+ private:
+  Made& made_;
+};
 
 // Rows lie in memory of the GPU. Hosts make the rounds of a call, as on the CPU engine, and tell kernels what to
 // copy and to add. So a call ends when its host has seen its end: results are complete when it returns.
@@ -106,32 +132,48 @@ class NodesBuffer final : public detail::ThroughputEngine {
     auto const inputs = inputs_of(args.cuda_stream);
     DispatchCall call = begin(args, result);
     stream_.wait(args.after);
-    stream_.run([&] { run(call, *inputs, result); });
+    stream_.run([&] { run(call, *inputs, result, [] {}); });
     return result;
   }
 
+  // Comes back when the result has its tensors; their rows are there when the event is complete.
   Pending<Dispatched> dispatch_async(DispatchArgs const& args) override {
     auto result = std::make_shared<Dispatched>();
     auto inputs = inputs_of(args.cuda_stream);
     auto call = std::make_shared<DispatchCall>(begin(args, *result));
+    auto const made = std::make_shared<Made>();
     stream_.wait(args.after);
-    return {stream_.submit([state = self(), call, inputs, result] { state->run(*call, *inputs, *result); }),
-            result};
+    Event const event = stream_.submit([state = self(), call, inputs, result, made] {
+      OpenAtEnd const open(*made);
+      state->run(*call, *inputs, *result, [&made] { made->open(true); });
+    });
+    if (!made->wait()) event.wait();  // throws why there are none
+    return {event, result};
   }
 
   Combined combine(CombineArgs const& args) override {
     Combined result;
     auto const inputs = inputs_of(args.cuda_stream);
     stream_.wait(args.after);
-    stream_.run([&] { run(args, *inputs, result); });
+    stream_.run([&] {
+      CombineCall call{.args = args};
+      prepare(call, result);
+      run(call, *inputs);
+    });
     return result;
   }
 
+  // Comes back when the calls before are over, whose handle this one may use, and the result has its tensors.
   Pending<Combined> combine_async(CombineArgs const& args) override {
     auto result = std::make_shared<Combined>();
     auto inputs = inputs_of(args.cuda_stream);
+    auto call = std::make_shared<CombineCall>(CombineCall{.args = args});
     stream_.wait(args.after);
-    return {stream_.submit([state = self(), args, inputs, result] { state->run(args, *inputs, *result); }), result};
+    stream_.run([&] { prepare(*call, *result); });
+    bool const refused = call->refusal.has_value();
+    Event const event = stream_.submit([state = self(), call, inputs] { state->run(*call, *inputs); });
+    if (refused) event.wait();
+    return {event, result};
   }
 
   Tensor allocate(DType dtype, std::initializer_list<std::int64_t> shape) override {
@@ -169,6 +211,8 @@ class NodesBuffer final : public detail::ThroughputEngine {
     return {};
   }
 
+  void count_calls(bool on) override { calls_.counter().set_on(on); }
+  [[nodiscard]] CallCounts call_counts() const override { return calls_.counter().sums(); }
   [[nodiscard]] WireCount wire_count() const override { return calls_.wire_count(); }
 
   Stream& stream() override { return stream_; }
@@ -251,8 +295,9 @@ class NodesBuffer final : public detail::ThroughputEngine {
     fill_tensors(call, Device::cuda, result);
   }
 
-  // Runs on the stream: reads the ids, agrees with the peers, moves the rows.
-  void run(DispatchCall& call, Inputs const& inputs, Dispatched& result) {
+  // Runs on the stream: reads the ids, agrees with the peers, moves the rows. `made` is called when the result has
+  // its tensors, before rows move.
+  void run(DispatchCall& call, Inputs const& inputs, Dispatched& result, std::function<void()> const& made) {
     TraceScope const span("dispatch", communicator_.rank());
     CurrentDevice const current(device_);
     bool const worst = call.args.num_worst_tokens > 0;
@@ -265,9 +310,15 @@ class NodesBuffer final : public detail::ThroughputEngine {
       if (call.fresh) route(call.args, info_, job().topology(), *call.fresh);
       cast_rows = choose_rows(call);
     });
+    mover_.when_placed([&] {
+      if (!worst) make_tensors(call, result);
+      made();
+    });
     calls_.dispatch(call);
     if (received.given()) add_numbers(result.handle, received);
-    if (worst) return;
+  }
+
+  void make_tensors(DispatchCall& call, Dispatched& result) {
     divide_block(*connected_.heap, call);
     fill_tensors(call, Device::cuda, result);
     result.tokens_per_expert = result.handle.tokens_per_expert();
@@ -317,16 +368,19 @@ class NodesBuffer final : public detail::ThroughputEngine {
     check_cuda(cudaStreamSynchronize(mover_.stream()), "adding counts");
   }
 
-  void run(CombineArgs const& args, Inputs const& inputs, Combined& result) {
-    TraceScope const span("combine", communicator_.rank());
+  void prepare(CombineCall& call, Combined& result) {
     CurrentDevice const current(device_);
-    CombineCall call{.args = args};
-    call.workers = args.num_sms > 0 ? args.num_sms : num_sms_;
+    call.workers = call.args.num_sms > 0 ? call.args.num_sms : num_sms_;
     attempt(call, [&] {
-      check_on_gpu(args, info_, sms_);
+      check_on_gpu(call.args, info_, sms_);
       calls_.check_usable();
       prepare_outputs(call, *connected_.heap, info_, result);
     });
+  }
+
+  void run(CombineCall& call, Inputs const& inputs) {
+    TraceScope const span("combine", communicator_.rank());
+    CurrentDevice const current(device_);
     for (DeviceEvent const& each : inputs) each.wait();
     calls_.combine(call);
   }

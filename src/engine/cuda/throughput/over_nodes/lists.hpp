@@ -1,4 +1,4 @@
-// What the kernels of calls over nodes are told to do: lists that the host writes into pinned memory, one for each
+// What the kernels of calls over nodes have to do: lists that the host writes into pinned memory, one for each
 // launch. Hosts know where every row goes, so kernels follow no routing, and wait for nobody.
 #pragma once
 
@@ -18,7 +18,7 @@ struct MoveSlot {
   float weight;
 };
 
-// One place that a row goes to, and what is written beside it. Null pointers: nothing.
+// One place that a row goes to, and what is written with it. Null pointers: nothing.
 struct MoveTo {
   std::byte* x;
   std::byte* scales;
@@ -46,7 +46,7 @@ struct MoveArgs {
   std::uint32_t row_bytes;
   std::uint32_t scale_words;  // of a row, 4 bytes each
   std::int64_t scale_stride;  // between the words of a row of the caller's, in words
-  std::uint32_t row_slots;    // ids and weights beside a row
+  std::uint32_t row_slots;    // ids and weights of a row
   std::uint32_t id_bytes;     // of an id; 0: none are written
   std::uint32_t width;        // of an access, in bytes: what all rows are aligned to
 };

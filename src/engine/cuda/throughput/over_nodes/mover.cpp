@@ -51,6 +51,7 @@ void Mover::stage(ConstTensorView const& view, std::byte* to, int /*workers*/) {
 
 void Mover::place(PlaceTask const& task) {
   CurrentDevice const current(device_);
+  if (when_placed_) std::exchange(when_placed_, {})();
   guarded(batches_, [&] { DispatchWork(task, rows_, batches_).run(); });
 }
 

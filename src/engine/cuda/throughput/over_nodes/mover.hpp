@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "call/hosted/row_mover.hpp"
 #include "engine/cuda/host/device_event.hpp"
@@ -19,6 +21,8 @@ class Mover final : public RowMover {
 
   // The rows of the next dispatch.
   void travel(TravellingRows const& rows) { rows_ = rows; }
+  // What to do in the next dispatch when its rows have their places, before they move.
+  void when_placed(std::function<void()> step) { when_placed_ = std::move(step); }
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
 
   [[nodiscard]] std::optional<SymmetricHeap::Block> take(std::size_t bytes) override;
@@ -32,6 +36,7 @@ class Mover final : public RowMover {
   DeviceStream stream_;
   Batches batches_;
   TravellingRows rows_{};
+  std::function<void()> when_placed_;
 };
 
 }  // namespace switchyard::cuda
