@@ -47,14 +47,15 @@ std::size_t least_chunk(BufferOptions const& options, Topology const& topology) 
   return least;
 }
 
-RingPlan rings_of(BufferOptions const& options, Topology const& topology) {
+RingPlan rings_of(BufferOptions const& options, Topology const& topology, Device rows) {
   if (topology.num_nodes() == 1) return {};
   return plan_rings(topology, least_chunk(options, topology),
                     {.chunk_bytes = static_cast<std::size_t>(config_number(Setting::chunk_bytes)),
-                     .slots = static_cast<int>(config_number(Setting::chunk_slots))});
+                     .slots = static_cast<int>(config_number(Setting::chunk_slots)),
+                     .gpu_rows = rows == Device::cuda});
 }
 
-BufferSetup setup_of(BufferOptions const& options, Job const& job) {
+BufferSetup setup_of(BufferOptions const& options, Job const& job, Device rows) {
   check_options(options, job.size());
   int const cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   std::chrono::milliseconds const usual{config_number(Setting::timeout_ms)};
@@ -62,7 +63,7 @@ BufferSetup setup_of(BufferOptions const& options, Job const& job) {
   BufferOptions wanted = options;
   if (wanted.heap_bytes == 0) wanted.heap_bytes = static_cast<std::size_t>(config_number(Setting::heap_bytes));
   setup.plan = plan_buffer(wanted, share_of(job, cores), config_number(Setting::spin_us));
-  setup.rings = rings_of(options, job.topology());
+  setup.rings = rings_of(options, job.topology(), rows);
   setup.wait = {.timeout = options.timeout.count() > 0 ? options.timeout : usual,
                 .spin = setup.plan.spin,
                 .yields = setup.plan.yields};
@@ -94,9 +95,9 @@ void check_options(BufferOptions const& options, int num_ranks) {
   check_workers(options.num_workers);
 }
 
-BufferSetup agree_on_setup(Job& job, BufferOptions const& options) {
+BufferSetup agree_on_setup(Job& job, BufferOptions const& options, Device rows) {
   BufferSetup setup;
-  agree(job, refusal_of([&] { setup = setup_of(options, job); }));
+  agree(job, refusal_of([&] { setup = setup_of(options, job, rows); }));
   return setup;
 }
 

@@ -19,8 +19,9 @@ struct BufferSetup {
   WaitPolicy wait;
 };
 
-// Collective: checks and plans. When one rank must refuse, all throw its error.
-BufferSetup agree_on_setup(Job& job, BufferOptions const& options);
+// Collective: checks and plans. When one rank must refuse, all throw its error. `rows`: where the rows of calls
+// lie.
+BufferSetup agree_on_setup(Job& job, BufferOptions const& options, Device rows = Device::cpu);
 // Collective: what bounds heaps in host memory, the same on all ranks.
 HostBounds agree_on_host_bounds(RankGroup& ranks);
 // The same for a heap in host memory: it becomes no larger than what every rank may map of all heaps of its node.

@@ -19,6 +19,8 @@ struct RingPlan {
 struct RingWish {
   std::size_t chunk_bytes = 0;
   int slots = 0;
+  // Where rows lie in memory of a GPU: each chunk is a launch, and passes no cache on its way.
+  bool gpu_rows = false;
 };
 
 // The rank that has the most neighbours decides. `least_chunk`: what one token may need.

@@ -49,6 +49,24 @@ TEST(RingPlan, TwoNodesHaveWhatWasMeasuredToBeEnough) {
   EXPECT_EQ(plan.send_slots, 4);
 }
 
+// A launch moves a chunk of rows that lie on a GPU, so chunks are larger there, in jobs of all sizes.
+TEST(RingPlan, RowsOnGpusHaveLargerChunks) {
+  EXPECT_EQ(plan_rings(of_sizes({4, 4}), 0, {.gpu_rows = true}).chunk_bytes, std::size_t{1} << 20);
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE(text("seed ", seed));
+    Topology const nodes = random_node_job(seed).topology();
+    RingPlan const host = plan_rings(nodes, 0, {});
+    RingPlan const gpu = plan_rings(nodes, 0, {.gpu_rows = true});
+    EXPECT_GE(gpu.chunk_bytes, host.chunk_bytes);
+    EXPECT_LE(gpu.chunk_bytes, std::size_t{1} << 20);
+    if (gpu.chunk_bytes > smallest_chunk) {
+      EXPECT_LE(bytes_of(gpu, std::max(1, most_neighbours(nodes))), 4 * most_ring_bytes);
+    }
+    EXPECT_EQ(gpu.slots, host.slots);
+    EXPECT_EQ(plan_rings(nodes, 0, {.chunk_bytes = 8192, .gpu_rows = true}).chunk_bytes, 8192U) << "as asked for";
+  }
+}
+
 TEST(RingPlan, StaysWithinItsBoundsForAnyNodes) {
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
     SCOPED_TRACE(text("seed ", seed));

@@ -76,7 +76,7 @@ class NodesBuffer final : public detail::ThroughputEngine {
  public:
   NodesBuffer(Communicator communicator, BufferOptions const& options)
       : communicator_(std::move(communicator)),
-        setup_(agree_on_setup(job(), options)),
+        setup_(agree_on_setup(job(), options, Device::cuda)),
         device_(choose_device(job(), options.device)),
         host_(connect_host_heap(job(), *job().node(), options, setup_.plan)),
         connected_(
