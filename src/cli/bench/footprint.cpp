@@ -11,9 +11,9 @@ namespace switchyard::cli {
 
 namespace {
 
-constexpr std::int64_t mib = 1 << 20;
+constexpr std::int64_t mebibyte = 1 << 20;
 // Of a rank, beside its tensors: program, stacks, control blocks, tables of the check.
-constexpr std::int64_t rank_overhead = 48 * mib;
+constexpr std::int64_t rank_overhead = 48 * mebibyte;
 constexpr std::int64_t sample_tokens = 1024;
 
 }  // namespace
@@ -35,7 +35,7 @@ std::size_t heap_bytes_for(Problem const& problem, std::vector<Traffic> const& t
   }
   // The CUDA engine first takes room for all that could arrive.
   std::int64_t const could_arrive = problem.ranks * problem.tokens * (problem.received_row_bytes() + 1024);
-  return static_cast<std::size_t>(most + most / 4 + could_arrive + 64 * mib);
+  return static_cast<std::size_t>(most + most / 4 + could_arrive + 64 * mebibyte);
 }
 
 std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::int64_t available,
@@ -55,7 +55,7 @@ std::int64_t tokens_that_fit(Problem const& problem, Router const& route, std::i
     throw OutOfMemory(
         fmt::format("{} ranks need {} MiB before the first token, {} MiB are available (of which a part "
                     "stays free): use fewer --ranks",
-                    problem.ranks, fixed / mib, available / mib));
+                    problem.ranks, fixed / mebibyte, available / mebibyte));
   }
   return fit >= 64 ? fit / 64 * 64 : fit;
 }

@@ -19,10 +19,10 @@ namespace {
 
 // Parts that follow one another with one result, and leave none behind.
 constexpr std::array alone{Part::nothing};
-constexpr std::array whole{Part::dispatch, Part::combine};
+constexpr std::array whole_calls{Part::dispatch, Part::combine};
 constexpr std::array halves{Part::dispatch_send, Part::dispatch_receive, Part::combine_send, Part::combine_receive};
 constexpr std::array together{Part::both};
-constexpr std::array<std::span<Part const>, 4> sequences{alone, whole, halves, together};
+constexpr std::array<std::span<Part const>, 4> sequences{alone, whole_calls, halves, together};
 
 // Calls of a model's layers, which use the buffer's frames in turn: of a frame that is used again, the result was
 // released layers ago.

@@ -21,7 +21,7 @@ namespace switchyard::cli {
 
 namespace {
 
-BufferOptions buffer_options(Case const& of) {
+BufferOptions throughput_options(Case const& of) {
   BenchOptions const& options = of.options();
   Problem const& problem = options.problem;
   return {.max_tokens = std::max<std::int64_t>(problem.tokens, 1),  // a buffer has room for one
@@ -83,7 +83,7 @@ Throughput::Throughput(Case const& of, RankTools& tools)
     : case_(of),
       problem_(of.problem()),
       tools_(tools),
-      buffer_(tools.communicator, buffer_options(of)),
+      buffer_(tools.communicator, throughput_options(of)),
       memory_(buffer_.engine() == EngineKind::cuda),
       timer_(memory_.on_gpu() ? require_gpu_tools().make_timer() : nullptr),
       inputs_(problem_, of.routing(0), tools.communicator.rank()),

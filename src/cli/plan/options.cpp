@@ -34,7 +34,8 @@ void add_list(CLI::App& app, std::string const& flag, std::array<T, 2> range, st
 }
 
 template <typename T>
-void add_number(CLI::App& app, std::string const& flag, std::array<T, 2> range, T& target, std::string const& doc) {
+void add_plan_number(CLI::App& app, std::string const& flag, std::array<T, 2> range, T& target,
+                     std::string const& doc) {
   auto const parse = [flag, range, &target](std::string const& text) {
     target = take(flag, range[0], range[1], text);
   };
@@ -75,9 +76,9 @@ void add_plan_options(CLI::App& app, PlanOptions& options) {
       ->check(CLI::IsMember({"throughput", "latency", "both"}))
       ->capture_default_str();
   app.add_option("--model", options.model, "whose shape")->capture_default_str();
-  add_number<std::int64_t>(app, "--hidden", {1, std::int64_t{1} << 20}, options.hidden, "elements of a token");
-  add_number(app, "--top-k", {1, max_top_k}, options.top_k, "experts of a token");
-  add_number(app, "--experts", {1, 65535}, options.experts, "experts of all ranks together");
+  add_plan_number<std::int64_t>(app, "--hidden", {1, std::int64_t{1} << 20}, options.hidden, "elements of a token");
+  add_plan_number(app, "--top-k", {1, max_top_k}, options.top_k, "experts of a token");
+  add_plan_number(app, "--experts", {1, 65535}, options.experts, "experts of all ranks together");
   app.add_option("--dtype", options.dtype, "what dispatch sends; combine is bf16")
       ->check(CLI::IsMember({"fp8", "bf16", "fp4"}))
       ->capture_default_str();
@@ -86,8 +87,8 @@ void add_plan_options(CLI::App& app, PlanOptions& options) {
                          "tokens of each rank, a list (128,4096)");
   add_list(app, "--sms", {0, 1024}, options.sms, "SMs that calls take, a list; 0: the fewest that reach 95 %");
   add_routing(app, options);
-  add_number<std::uint64_t>(app, "--seed", {0, std::numeric_limits<std::uint64_t>::max()}, options.seed,
-                            "seed of the routing");
+  add_plan_number<std::uint64_t>(app, "--seed", {0, std::numeric_limits<std::uint64_t>::max()}, options.seed,
+                                 "seed of the routing");
   app.add_option("--json", options.json, "write the plan as JSON to this file ('-': standard output)");
 }
 

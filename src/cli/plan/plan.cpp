@@ -82,7 +82,7 @@ class Planner {
   }
 
   Plan make() {
-    Router router(options_, shape_.experts, shape_.top_k);
+    PlanRouter router(options_, shape_.experts, shape_.top_k);
     auto const modes = modes_of(options_, library_);
     for (int const ranks : ranks_of(options_, plan_.machine)) {
       for (std::int64_t const tokens : options_.tokens) {

@@ -86,7 +86,7 @@ std::vector<double> parse_loads(std::string_view text, int experts, int top_k) {
   return loads;
 }
 
-Router::Router(PlanOptions const& options, int experts, int top_k) : kind_(options.routing) {
+PlanRouter::PlanRouter(PlanOptions const& options, int experts, int top_k) : kind_(options.routing) {
   bool const replays = kind_ == PlanRouting::replay;
   bool const draws = kind_ == PlanRouting::loads;
   require(replays == !options.routing_file.empty(), "--routing-file: goes with --routing replay, seen {}{}",
@@ -103,7 +103,7 @@ Router::Router(PlanOptions const& options, int experts, int top_k) : kind_(optio
   }
 }
 
-void Router::fill(RoutingShape const& shape, int sources) {
+void PlanRouter::fill(RoutingShape const& shape, int sources) {
   oracle::Problem const problem{
       .ranks = sources, .tokens = shape.tokens, .top_k = shape.top_k, .experts = shape.experts, .seed = shape.seed};
   auto const width = static_cast<std::size_t>(shape.top_k);
@@ -122,7 +122,7 @@ void Router::fill(RoutingShape const& shape, int sources) {
   }
 }
 
-std::vector<simulator::SourceIds> Router::route(RoutingShape const& shape) {
+std::vector<simulator::SourceIds> PlanRouter::route(RoutingShape const& shape) {
   int const sources = sources_of(shape, kind_);
   fill(shape, sources);
   int const replicas = replicas_of(shape.experts, shape.ranks);

@@ -24,10 +24,10 @@ constexpr int replicas_of(int experts, int ranks) noexcept {
 }
 
 // What routings are made from.
-class Router {
+class PlanRouter {
  public:
   // Reads the files that the options name. Throws InvalidArgument when one does not fit the model's shape.
-  Router(PlanOptions const& options, int experts, int top_k);
+  PlanRouter(PlanOptions const& options, int experts, int top_k);
 
   // The ids of a job's ranks, of replicas where experts have them; views of what lives until the next call.
   std::vector<simulator::SourceIds> route(RoutingShape const& shape);

@@ -19,19 +19,19 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr int tokens = 4;
-constexpr int hidden = 8;
+constexpr int bound_hidden = 8;
 
 struct Inputs {
-  std::array<float, tokens * hidden> x{};
+  std::array<float, tokens * bound_hidden> x{};
   std::array<std::int64_t, tokens> ids{0, 1, 1, -1};
   [[nodiscard]] DispatchArgs args() const {
-    return {.x = {x.data(), DType::f32, {tokens, hidden}}, .topk_idx = {ids.data(), DType::i64, {tokens, 1}}};
+    return {.x = {x.data(), DType::f32, {tokens, bound_hidden}}, .topk_idx = {ids.data(), DType::i64, {tokens, 1}}};
   }
 };
 
 Buffer make_buffer(Communicator const& communicator) {
   return Buffer(communicator, {.max_tokens = tokens,
-                               .hidden = hidden,
+                               .hidden = bound_hidden,
                                .num_experts = 2,
                                .top_k = 1,
                                .timeout = std::chrono::minutes(10),  // no deadline can be what ends a wait

@@ -11,7 +11,7 @@ namespace switchyard::cpu {
 namespace {
 
 // How long what a neighbour sent before it went may still come.
-constexpr std::chrono::milliseconds after_loss{100};
+constexpr std::chrono::milliseconds grace_after_loss{100};
 
 }  // namespace
 
@@ -138,7 +138,7 @@ bool Rails::is_lost(int neighbour) {
   if (given_up(neighbour)) return true;
   if (!port_.is_lost(neighbour)) return false;
   auto& until = lost_until_[static_cast<std::size_t>(neighbour)];
-  if (!until) until.emplace(after_loss);
+  if (!until) until.emplace(grace_after_loss);
   return until->expired();
 }
 
