@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "fabric/ends.hpp"
+#include "support/scale.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -28,7 +29,7 @@ TEST_P(FabricLifetime, LeavesNoDescriptorsAndNoMemory) {
   for (int i = 0; i < 3; ++i) use(GetParam());  // what is opened once, and heaps that have grown
   auto const open = descriptors();
   std::size_t const used = mallinfo2().uordblks;
-  for (int i = 0; i < 20; ++i) use(GetParam());
+  for (int i = 0; i < by_scale(8, 20); ++i) use(GetParam());
   EXPECT_EQ(descriptors(), open);
   // A single endpoint takes more. Sanitizers have an allocator, and a search for leaks, of their own.
   EXPECT_LT(mallinfo2().uordblks, used + 200000);

@@ -33,23 +33,29 @@ inline EndpointOptions at(std::string const& address, Wish wish = {}) {
   return options;
 }
 
+inline bool is_usable(Wish const& wish) {
+  try {
+    return std::ranges::any_of(transport::libfabric::report(wish).nics,
+                               [](auto const& nic) { return nic.chosen(); });
+  } catch (InvalidArgument const&) {
+    return false;  // not there
+  }
+}
+
 // Those that this machine's libfabric has. Besides the one that is used: `sockets`, which says of own completions
-// that they carry remote data, and the layered ones.
-inline std::vector<Wish> ways() {
-  std::vector<Wish> found;
-  for (char const* provider : {"tcp", "tcp;ofi_rxm", "sockets"}) {
-    for (Counting const counting : {Counting::remote, Counting::messages}) {
-      Wish wish{provider, {}, "127.0.0.1", counting};
-      try {
-        auto const nics = transport::libfabric::report(wish).nics;
-        bool const usable = std::ranges::any_of(nics, [](auto const& nic) { return nic.chosen(); });
-        if (usable) found.push_back(wish);
-      } catch (InvalidArgument const&) {
-        continue;  // not there
+// that they carry remote data, and the layered ones. libfabric is asked once, which takes longer than many a case.
+inline std::vector<Wish> const& ways() {
+  static std::vector<Wish> const all = [] {
+    std::vector<Wish> found;
+    for (char const* provider : {"tcp", "tcp;ofi_rxm", "sockets"}) {
+      for (Counting const counting : {Counting::remote, Counting::messages}) {
+        Wish wish{provider, {}, "127.0.0.1", counting};
+        if (is_usable(wish)) found.push_back(wish);
       }
     }
-  }
-  return found;
+    return found;
+  }();
+  return all;
 }
 
 // `tcp;ofi_rxm` crashes when a connection ends under writes (1.17 and 2.5 do, where an error has no context): one

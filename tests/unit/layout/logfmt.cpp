@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "support/random.hpp"
+#include "support/scale.hpp"
 
 namespace switchyard::test {
 namespace {
@@ -135,7 +136,7 @@ TEST(LogFmt, PowersOfAllSizes) {
 
 TEST(LogFmt, RandomTilesOfManyRanges) {
   Random random(1);
-  for (int round = 0; round < 3000; ++round) {
+  for (int round = 0; round < by_scale(600, 3000); ++round) {
     double const top = -100 + 227 * uniform(random);
     double const binades = std::exp2(-12 + 17 * uniform(random));
     expect_as_defined(tile([&](int) { return signed_value(random, std::exp2(top - binades * uniform(random))); }));

@@ -376,7 +376,7 @@ TEST_P(KernelsSum, Every16BitInput) {
 TEST_P(KernelsSum, AnyBits) {
   std::mt19937 random(4);
   for (DType const dtype : all_types) {
-    for (int repeat = 0; repeat < 20; ++repeat)
+    for (int repeat = 0; repeat < test::by_scale(5, 20); ++repeat)
       ASSERT_NO_FATAL_FAILURE(check(any_bits(dtype, 4096, random), random)) << "repeat " << repeat;
   }
 }
@@ -442,7 +442,7 @@ TEST_P(KernelsSum, OfNodesOfEverySize) {
   for (DType const dtype : all_types) {
     for (std::size_t count = 0; count <= 300; ++count)
       ASSERT_NO_FATAL_FAILURE(check_nodes(random_node_case(dtype, count, random), random));
-    for (int i = 0; i < 10; ++i)
+    for (int i = 0; i < test::by_scale(2, 10); ++i)
       ASSERT_NO_FATAL_FAILURE(check_nodes(random_node_case(dtype, 7168, random), random));
   }
 }
@@ -451,7 +451,7 @@ TEST_P(KernelsSum, OfNodesOfEverySize) {
 TEST_P(KernelsSum, OfNodesWithAnyBits) {
   std::mt19937 random(8);
   for (DType const dtype : all_types) {
-    for (int repeat = 0; repeat < 20; ++repeat) {
+    for (int repeat = 0; repeat < test::by_scale(6, 20); ++repeat) {
       NodeCase any{.dtype = dtype, .count = 4001};
       any.own = random() % 4;  // 3: none of them
       any.all_f32 = repeat % 3 == 0;

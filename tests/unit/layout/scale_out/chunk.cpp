@@ -18,7 +18,7 @@ namespace {
 
 using namespace scale_out;
 
-auto const num_jobs = static_cast<std::uint64_t>(by_scale(40, 150));
+auto const num_jobs = static_cast<std::uint64_t>(by_scale(15, 150));
 
 // A ring slot in which one token fits, or some, or all.
 std::size_t random_slot_bytes(Random& random, StreamOfJob const& stream) {

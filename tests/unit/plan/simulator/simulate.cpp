@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "support/random.hpp"
+#include "support/scale.hpp"
 #include "switchyard/error.hpp"
 
 namespace switchyard::simulator {
@@ -173,7 +174,7 @@ TEST(Simulate, MoreIsNeverFaster) {
       for (int const ranks : {8, 16, 64}) {
         double dispatch = 0;
         double combine = 0;
-        for (std::int64_t const tokens : {1, 4, 16, 64, 256, 1024}) {
+        for (std::int64_t tokens = 1; tokens <= test::by_scale(256, 1024); tokens *= 4) {
           Job job = job_of(known_machine("h100"), each.name, mode, ranks, tokens);
           job.sms = 24;
           auto const plan = plan_of(job);
