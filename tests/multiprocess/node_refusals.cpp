@@ -197,6 +197,7 @@ TEST_F(NodeRefusals, AnInterrupt) {
   Processes processes = start([&](Communicator& communicator) {
     Buffer buffer(communicator, node_options(problem));
     round_trip(problem, buffer);
+    communicator.barrier();  // else a rank that is slow is in that call when another one is interrupted
     int const rank = communicator.rank();
     InterruptScope const scope([]() noexcept { return wanted.load(); });
     std::thread pressed([&] {
