@@ -41,10 +41,7 @@ Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, Sha
       options_(cases.front().options()),
       report_{.options = options_, .machine = describe_machine()},
       tools_{.communicator = communicator,
-             .start_line = {communicator,
-                            {.barrier = barrier,
-                             .one_clock = options_.on_machine == communicator.size(),
-                             .timeout = options_.timeout()}},
+             .start_line = {communicator, barrier, options_.timeout()},
              // Rows of the low-latency mode come one after another, so that there is something to see.
              .progress = {communicator.rank() == 0 && !is_latency(), options_.warmup + options_.iterations + 2}} {
   report_.workers = tools_.workers =

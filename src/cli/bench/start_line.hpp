@@ -14,25 +14,16 @@ inline constexpr std::chrono::milliseconds check_allowance{20000};
 
 class StartLine {
  public:
-  // `barrier` is null where there is none in memory that all ranks share: then they meet through the job. With one
-  // clock, that of a machine on which all ranks are, they then agree on a moment to start at; otherwise each has a
-  // moment of its own, and whoever leaves the meeting first also measures how the others leave it. Timeout 0: as
-  // configured.
-  struct Terms {
-    SharedBarrier* barrier = nullptr;
-    bool one_clock = false;
-    std::chrono::milliseconds timeout{0};
-  };
-  StartLine(Communicator const& communicator, Terms const& terms);
-  // Waits for all ranks and returns the moment at which all start (CLOCK_MONOTONIC, ns).
+  // `barrier` is null where there is none in memory that all ranks share: then the job's own is used, and each rank
+  // has a moment of its own, by the clock of its machine. Timeout 0: as configured.
+  StartLine(Communicator const& communicator, SharedBarrier* barrier, std::chrono::milliseconds timeout);
+  // Waits for all ranks and returns the moment when all were there (CLOCK_MONOTONIC, ns).
   std::int64_t align(std::chrono::milliseconds allowance = std::chrono::milliseconds{0});
 
  private:
-  // Tells the others when this rank came, and waits until all know it of all.
-  [[nodiscard]] std::int64_t start_together();
-
   Communicator communicator_;
-  Terms terms_;
+  SharedBarrier* barrier_;
+  std::chrono::milliseconds timeout_;
 };
 
 }  // namespace switchyard::cli
