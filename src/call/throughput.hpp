@@ -55,6 +55,14 @@ struct DispatchCall {
   Tensor ids{};       // CUDA engine: see Dispatched::ids
 };
 
+// Blocks of a combine's inputs that peers cannot read where they lie: x, topk_weights, row_weights.
+struct Staging {
+  bool taken = false;  // what is needed has been taken
+  std::optional<SymmetricHeap::Block> x{};
+  std::optional<SymmetricHeap::Block> topk_weights{};
+  std::optional<SymmetricHeap::Block> row_weights{};
+};
+
 struct CombineCall {
   CombineArgs args;
   std::optional<Refusal> refusal{};
@@ -62,6 +70,7 @@ struct CombineCall {
   TensorView out_weights{};  // [N, K] f32, or not given; a round writes its part of the whole call's
   int workers = 1;
   bool waits = true;  // CUDA engine: see BufferOptions::errors_at_once
+  Staging staging{};  // of hosted calls
 };
 
 // K of the weights that a combine returns, if it was given some.

@@ -48,22 +48,22 @@ class Routing {
 
   // Receiving side.
   Placement placement;
-  // CPU engine: what the sources announced, [R, 1 + L]; see PlacementProblem::counts.
+  // Hosted calls: what the sources announced, [R, 1 + L]; see PlacementProblem::counts.
   std::vector<std::int64_t> received_counts;
 
-  // Jobs of several nodes, CPU engine: which of this rank's tokens go to each node, and what this rank has placed
+  // Jobs of several nodes: which of this rank's tokens go to each node, and what this rank has placed
   // for the ranks of other nodes that it serves (layout/served_ranks.hpp), in their order.
   std::vector<scale_out::NodeTokens> to_nodes;
   std::vector<scale_out::ServedTokens> served;
 
-  // Whether rows go to, or came from, a rank; in combine they go the other way. CPU engine.
+  // Whether rows go to, or came from, a rank; in combine they go the other way. Hosted calls.
   [[nodiscard]] bool sends_to(int peer) const { return table.rows_per_rank[static_cast<std::size_t>(peer)] > 0; }
   [[nodiscard]] bool receives_from(int peer) const {
     auto const at = static_cast<std::size_t>(peer);
     return placement.recv_rows_end[at] > (at > 0 ? placement.recv_rows_end[at - 1] : 0);
   }
 
-  // CUDA engine: the same in GPU memory; see DeviceHandleLayout. `table` is then empty.
+  // CUDA engine on one node: the same in GPU memory; see DeviceHandleLayout. `table` is then empty.
   std::byte* device = nullptr;
   TensorView recv_counts{};  // a part of it; see Handle
   int width = 0;             // the most routes that a token has

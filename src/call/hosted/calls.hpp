@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "call/call_counter.hpp"
@@ -48,6 +49,9 @@ class HostedCalls {
   // These fill in the call's results. They throw on every rank alike, or fail the buffer.
   void dispatch(DispatchCall& call);
   void combine(CombineCall& call);
+  // Takes memory for those inputs of a combine that must be copied for peers to read them; without it refuses the
+  // call. combine() does it unless it was done.
+  void take_staging(CombineCall& call);
 
   void check_usable() const { signals_.check_usable(); }
   [[nodiscard]] CallCounter& counter() noexcept { return counter_; }
@@ -65,6 +69,7 @@ class HostedCalls {
   friend class CombineRun;
   void run_call(char const* phase, std::function<void()> const& call);
   void run_to_its_end(char const* phase, std::function<void()> const& call);
+  void take_staging(CombineCall& call, ConstTensorView const& view, std::optional<SymmetricHeap::Block>& block);
   [[nodiscard]] Link link(std::span<std::int64_t> wait_ns) {
     return {control_, signals_, heap_->rank(), heap_->num_ranks(), node_, wait_ns};
   }

@@ -15,6 +15,18 @@
 
 namespace switchyard {
 
+namespace {
+
+// Where in the heap peers find the tensor; nothing: they cannot read it where it lies.
+std::optional<std::size_t> offset_in(SymmetricHeap const& heap, ConstTensorView const& view) {
+  if (!is_contiguous(view)) return std::nullopt;
+  std::size_t const bytes = static_cast<std::size_t>(view.size(0)) * row_bytes_of(view);
+  if (bytes == 0) return 0;
+  return heap.offset_of(view.data, bytes);
+}
+
+}  // namespace
+
 class CombineRun {
  public:
   CombineRun(HostedCalls& engine, CombineCall& call)
@@ -44,31 +56,21 @@ class CombineRun {
  private:
   [[nodiscard]] detail::Routing const& routing() const { return *call_.args.handle.routing(); }
 
-  // Returns where peers can read the tensor, as an offset in the heap: a tensor that lies elsewhere is copied
-  // there.
-  std::int64_t stage(ConstTensorView const& view) {
+  // Returns where peers can read the tensor, as an offset in the heap; one that lies elsewhere is copied to
+  // `block`.
+  std::int64_t stage(ConstTensorView const& view, std::optional<SymmetricHeap::Block> const& block) {
     if (!view.given()) return -1;
-    std::size_t const row_bytes = row_bytes_of(view);
-    std::size_t const bytes = static_cast<std::size_t>(view.size(0)) * row_bytes;
-    if (is_contiguous(view)) {
-      if (bytes == 0) return 0;
-      if (auto const offset = engine_.heap_->offset_of(view.data, bytes)) return static_cast<std::int64_t>(*offset);
-    }
-    auto block = engine_.mover_.take(bytes);
-    if (!block) {
-      call_.refusal = no_room_to_stage(*engine_.heap_, bytes, view.size(0));
-      return -1;
-    }
-    engine_.mover_.stage(view, block->data, call_.workers);
-    staged_.push_back(*block);
+    if (!block) return static_cast<std::int64_t>(offset_in(*engine_.heap_, view).value());
+    attempt(call_, [&] { engine_.mover_.stage(view, block->data, call_.workers); });
     return static_cast<std::int64_t>(block->offset);
   }
 
   void stage_all() {
+    if (!call_.refusal && !call_.staging.taken) engine_.take_staging(call_);
     if (call_.refusal) return;
-    announcement_.x_offset = stage(call_.args.x);
-    if (!call_.refusal) announcement_.weights_offset = stage(call_.args.topk_weights);
-    if (!call_.refusal) announcement_.row_weights_offset = stage(call_.args.row_weights);
+    announcement_.x_offset = stage(call_.args.x, call_.staging.x);
+    announcement_.weights_offset = stage(call_.args.topk_weights, call_.staging.topk_weights);
+    announcement_.row_weights_offset = stage(call_.args.row_weights, call_.staging.row_weights);
   }
 
   void announce() {
@@ -139,10 +141,24 @@ class CombineRun {
   Link link_;
   std::uint64_t epoch_;
   Announcement announcement_;
-  std::vector<SymmetricHeap::Block> staged_;  // they go when every peer has read them
-  Crossing* crossing_;                        // null in a job of one node
-  std::vector<SourceRows> sources_;           // by rank of the job, those of this node
+  Crossing* crossing_;               // null in a job of one node
+  std::vector<SourceRows> sources_;  // by rank of the job, those of this node
 };
+
+void HostedCalls::take_staging(CombineCall& call, ConstTensorView const& view,
+                               std::optional<SymmetricHeap::Block>& block) {
+  if (!view.given() || call.refusal || offset_in(*heap_, view)) return;
+  std::size_t const bytes = static_cast<std::size_t>(view.size(0)) * row_bytes_of(view);
+  block = mover_.take(bytes);
+  if (!block) call.refusal = no_room_to_stage(*heap_, bytes, view.size(0));
+}
+
+void HostedCalls::take_staging(CombineCall& call) {
+  take_staging(call, call.args.x, call.staging.x);
+  take_staging(call, call.args.topk_weights, call.staging.topk_weights);
+  take_staging(call, call.args.row_weights, call.staging.row_weights);
+  call.staging.taken = true;
+}
 
 void HostedCalls::combine(CombineCall& call) {
   run_call("combine", [&] { CombineRun(*this, call).run(); });

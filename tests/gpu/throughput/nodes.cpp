@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gpu/throughput/gpu_flow.hpp"
+#include "layout/experts.hpp"
 #include "support/cached.hpp"
 #include "support/layout_check.hpp"
 #include "support/random_traffic.hpp"
@@ -230,6 +231,77 @@ TEST_F(GpuNodes, AsynchronousCalls) {
       DispatchChecker(p, rank, Travel::fresh, EngineKind::cuda).check_dispatch(device.download(last));
     }
     gpu_combine(p, buffer, device, last.handle, {.combine = {.biases = 1}});
+  });
+}
+
+// A result that nobody keeps is written all the same, and not where the next one lies.
+TEST_F(GpuNodes, AsynchronousCombines) {
+  Case const c = on(uneven, odd());
+  Problem const p = make_problem(c);
+  run_ranks(c, [&](Communicator& communicator) {
+    int const rank = communicator.rank();
+    DeviceRank device(rank);
+    communicator.barrier();
+    Buffer buffer(communicator, gpu_options_for(p, 8));
+    Handle const handle = gpu_dispatch(p, buffer, device, RankInputs(p, rank).args());
+    CombineInputs const outputs(p, rank, {.biases = 1, .topk_weights = true});
+    Tensor keep;
+    for (OutputsIn const where : {OutputsIn::heap, OutputsIn::odd_pointer}) {
+      device.clear();
+      ConstTensorView const x = place_outputs(device, buffer, outputs, p, where, keep);
+      CombineArgs const args = device.upload(outputs.args(x, handle));
+      static_cast<void>(buffer.combine_async(args));
+      std::vector<Pending<Combined>> pending;
+      for (int i = 0; i < 3; ++i) pending.push_back(buffer.combine_async(args));
+      for (Pending<Combined>& one : pending) outputs.check_result(device.download(one.get()));
+    }
+  });
+}
+
+// Found out after the opening, when rows may be under way: all ranks throw, and the next calls are right. The cast
+// is under way, too.
+TEST_F(GpuNodes, TooFewRowsOnOneNode) {
+  for (bool const cast : {false, true}) {
+    Case c = on(uneven, odd());
+    c.cast = cast;
+    c.worst = true;
+    Problem const p = make_problem(c);
+    run_ranks(c, [&](Communicator& communicator) {
+      DeviceRank device(communicator.rank());
+      communicator.barrier();
+      Buffer buffer(communicator, gpu_options_for(p));
+      RankInputs const inputs(p, communicator.rank());
+      for (int i = 0; i < 10; ++i) {
+        device.clear();
+        DispatchArgs args = device.upload(inputs.args());
+        args.num_worst_tokens = 1;
+        auto const error = expect_throw<InvalidArgument>("one row", [&] { (void)buffer.dispatch(args); });
+        check_names(error, {"num_worst_tokens", "rows received"});
+      }
+      gpu_round_trip(p, buffer, device);
+    });
+  }
+}
+
+TEST_F(GpuNodes, NumbersOfRowsReceived) {
+  Case const c = on(uneven, odd());
+  Problem const p = make_problem(c);
+  run_ranks(c, [&](Communicator& communicator) {
+    DeviceRank device(communicator.rank());
+    communicator.barrier();
+    Buffer buffer(communicator, gpu_options_for(p));
+    DispatchArgs args = device.upload(RankInputs(p, communicator.rank()).args());
+    auto const local = static_cast<std::int64_t>(ExpertSplit(c.experts, c.ranks).count(communicator.rank()));
+    if (local == 0) throw std::logic_error("expected a case in which every rank has experts");
+    std::vector<std::int32_t> before(index(local), 7);
+    ConstTensorView const placed = device.upload({before.data(), DType::i32, {local}});
+    args.received_per_expert = {const_cast<void*>(placed.data), DType::i32, {local}};
+    args.received_per_expert.device = Device::cuda;
+    Dispatched const seen = buffer.dispatch(args);
+    Tensor const numbers = device.download(Tensor(args.received_per_expert, nullptr));
+    for (std::int64_t expert = 0; expert < local; ++expert)
+      check_equal(numbers.data<std::int32_t>()[expert], 7 + seen.handle.real_tokens_per_expert()[index(expert)],
+                  "rows of local expert ", expert);
   });
 }
 

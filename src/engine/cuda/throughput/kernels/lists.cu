@@ -28,14 +28,10 @@ __device__ std::uint64_t all_warps() {
 // What each lane loads of a row before it stores any: memory of the host is far.
 inline constexpr int units_ahead = 8;
 
-template <typename Unit>
-__device__ std::uint32_t units_of_piece() {
-  return units_ahead * 32;
-}
+inline constexpr std::uint32_t units_of_piece = units_ahead * 32;
 
-template <typename Unit>
 __device__ std::uint32_t pieces_of(std::uint32_t units) {
-  std::uint32_t const pieces = (units + units_of_piece<Unit>() - 1) / units_of_piece<Unit>();
+  std::uint32_t const pieces = (units + units_of_piece - 1) / units_of_piece;
   return pieces > 0 ? pieces : 1;  // what lies beside an empty row goes with its only piece
 }
 
@@ -43,7 +39,7 @@ __device__ std::uint32_t pieces_of(std::uint32_t units) {
 template <typename Unit>
 __device__ void move_piece(MoveArgs const& args, MoveRow const& row, std::uint32_t piece) {
   std::uint32_t const units = args.row_bytes / sizeof(Unit);
-  std::uint32_t const base = piece * units_of_piece<Unit>() + lane();
+  std::uint32_t const base = piece * units_of_piece + lane();
   Unit values[units_ahead];
   auto const* const from = reinterpret_cast<Unit const*>(row.x);
 #pragma unroll
@@ -94,7 +90,7 @@ __device__ void move_description(MoveArgs const& args, MoveRow const& row) {
 
 template <typename Unit>
 __global__ void __launch_bounds__(list_threads) move_kernel(__grid_constant__ MoveArgs const args) {
-  std::uint32_t const pieces = pieces_of<Unit>(args.row_bytes / sizeof(Unit));
+  std::uint32_t const pieces = pieces_of(args.row_bytes / sizeof(Unit));
   std::uint64_t const all = static_cast<std::uint64_t>(args.count) * pieces;
   for (std::uint64_t i = first_warp(); i < all; i += all_warps()) {
     MoveRow const row = args.rows[i / pieces];

@@ -1,9 +1,13 @@
 #include "engine/cuda/throughput/over_nodes/buffer.hpp"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <deque>
 #include <functional>
 #include <future>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -38,9 +42,21 @@ using detail::Routing;
 // Chunks go through memory that kernels write and read where it lies.
 std::shared_ptr<void> pin(int device, std::span<std::byte> memory) {
   CurrentDevice const current(device);
+  int same_address = 0;
+  check_cuda(cudaDeviceGetAttribute(&same_address, cudaDevAttrCanUseHostPointerForRegisteredMem, device),
+             "cudaDeviceGetAttribute");
+  if (same_address == 0)
+    throw Unsupported(
+        fmt::format("GPU {}: expected one that reads registered memory at the host's address", device));
   check_cuda(cudaHostRegister(memory.data(), memory.size(), cudaHostRegisterPortable | cudaHostRegisterMapped),
              "pinning the memory of chunks");
-  return {memory.data(), [](void* data) { cudaHostUnregister(data); }};
+  return {memory.data(), [device](void* data) {
+            int before = 0;
+            cudaGetDevice(&before);
+            cudaSetDevice(device);
+            cudaHostUnregister(data);
+            cudaSetDevice(before);
+          }};
 }
 
 // What the caller's streams do before a call.
@@ -70,6 +86,18 @@ class OpenAtEnd {
   Made& made_;
 };
 
+// What a call has queued is over when this goes, however the call ends.
+class AtRest {
+ public:
+  explicit AtRest(Mover const& mover) : mover_(mover) {}
+  ~AtRest() { cudaStreamSynchronize(mover_.stream()); }
+  AtRest(AtRest const&) = delete;
+  AtRest& operator=(AtRest const&) = delete;
+
+ private:
+  Mover const& mover_;
+};
+
 // Rows lie in memory of the GPU. Hosts make the rounds of a call, as on the CPU engine, and tell kernels what to
 // copy and to add. So a call ends when its host has seen its end: results are complete when it returns.
 class NodesBuffer final : public detail::ThroughputEngine {
@@ -87,8 +115,8 @@ class NodesBuffer final : public detail::ThroughputEngine {
                                  .grows = !setup_.plan.heap_given,
                                  .timeout = setup_.wait.timeout})),
         info_{options, communicator_.size(), host_.buffer_id, Device::cuda, communicator_.rank()},
-        mover_(connected_.heap, device_, communicator_.rank()),
-        calls_({host_.heap, connected_.heap}, communicator_.job(), mover_,
+        mover_(make_mover()),
+        calls_({host_.heap, connected_.heap}, communicator_.job(), *mover_,
                {.num_experts = options.num_experts,
                 .max_tokens = options.max_tokens,
                 .wait = setup_.wait,
@@ -99,28 +127,27 @@ class NodesBuffer final : public detail::ThroughputEngine {
     SmProblem const problem = sm_problem_of(options, job().node()->size(), connected_.ranks_per_gpu, device_);
     sms_ = {.most = std::max(1, problem.sms / std::max(1, problem.ranks_per_gpu)),
             .ranks_per_gpu = connected_.ranks_per_gpu};
-    agree(job(), refusal_of([&] {
-            check_sms(options.num_sms, sms_);
-            CurrentDevice const current(device_);
-            load_kernels({{"lists", load_lists}, {"cast", load_cast}, {"results", load_results}});
-          }));
+    agree(job(), refusal_of([&] { check_sms(options.num_sms, sms_); }));
     num_sms_ = options.num_sms > 0 ? options.num_sms : default_sms(problem);
   }
 
   Layout get_layout(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
     CurrentDevice const current(device_);
+    HarmlessToCaptures const harmless;
     calls_.check_usable();
     check_topk_idx(topk_idx, info_);
     check_memory(device_, {{"topk_idx", topk_idx}});
-    refuse_capture(cuda_stream);
+    for (DeviceEvent const& each : *inputs_of(cuda_stream)) each.wait();
     HostCopies copies;
     DispatchArgs ids{.topk_idx = topk_idx};
     copies.take(ids, stream_of(cuda_stream));
     Layout const here = host_layout(ids.topk_idx, info_.options.num_experts, job().topology());
-    return {.num_tokens_per_rank = on_gpu(here.num_tokens_per_rank, cuda_stream),
-            .num_tokens_per_expert = on_gpu(here.num_tokens_per_expert, cuda_stream),
-            .is_token_in_rank = on_gpu(here.is_token_in_rank, cuda_stream),
-            .num_tokens_per_node = on_gpu(here.num_tokens_per_node, cuda_stream)};
+    Layout const layout{.num_tokens_per_rank = on_gpu(here.num_tokens_per_rank, cuda_stream),
+                        .num_tokens_per_expert = on_gpu(here.num_tokens_per_expert, cuda_stream),
+                        .is_token_in_rank = on_gpu(here.is_token_in_rank, cuda_stream),
+                        .num_tokens_per_node = on_gpu(here.num_tokens_per_node, cuda_stream)};
+    calls_.check_usable();  // see allocate()
+    return layout;
   }
 
   Pending<Layout> get_layout_async(ConstTensorView topk_idx, std::uintptr_t cuda_stream) override {
@@ -171,7 +198,8 @@ class NodesBuffer final : public detail::ThroughputEngine {
     stream_.wait(args.after);
     stream_.run([&] { prepare(*call, *result); });
     bool const refused = call->refusal.has_value();
-    Event const event = stream_.submit([state = self(), call, inputs] { state->run(*call, *inputs); });
+    // The result owns what the call writes, whatever the caller does with its own.
+    Event const event = stream_.submit([state = self(), call, inputs, result] { state->run(*call, *inputs); });
     if (refused) event.wait();
     return {event, result};
   }
@@ -190,6 +218,13 @@ class NodesBuffer final : public detail::ThroughputEngine {
     stream_.run([this] { reset_together(job(), calls_); });
   }
   void drain() noexcept override { stream_.synchronize(); }
+  // Peers write into what this rank unmaps while a call is under way, and after one that has failed until the
+  // reset.
+  std::size_t trim() override {
+    std::unique_lock const lock(calling_, std::try_to_lock);
+    if (!lock || refusal_of([this] { calls_.check_usable(); })) return 0;
+    return heap().give_back();
+  }
 
   // The numbers are in host memory, and the caller can add them where it likes.
   bool add_received(Handle const& handle, TensorView const& to, std::uintptr_t /*cuda_stream*/) override {
@@ -202,7 +237,9 @@ class NodesBuffer final : public detail::ThroughputEngine {
     check_by_column(scales, info_);
     check_memory(device_, {{"scales", scales}});
     calls_.check_usable();
-    return copy_by_column(*connected_.heap, scales, cuda_stream);
+    Tensor copy = copy_by_column(*connected_.heap, scales, cuda_stream);
+    calls_.check_usable();  // see allocate()
+    return copy;
   }
 
   // The caller can copy elsewhere.
@@ -215,9 +252,11 @@ class NodesBuffer final : public detail::ThroughputEngine {
   [[nodiscard]] CallCounts call_counts() const override { return calls_.counter().sums(); }
   [[nodiscard]] WireCount wire_count() const override { return calls_.wire_count(); }
 
-  Stream& stream() override { return stream_; }
+  Stream& stream() override {
+    throw Unsupported("stream: the CUDA engine has a CUDA stream; see Buffer::cuda_stream()");
+  }
   [[nodiscard]] std::uintptr_t cuda_stream() const noexcept override {
-    return reinterpret_cast<std::uintptr_t>(mover_.stream());
+    return reinterpret_cast<std::uintptr_t>(mover_->stream());
   }
   [[nodiscard]] EngineKind engine() const noexcept override { return EngineKind::cuda; }
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
@@ -226,6 +265,16 @@ class NodesBuffer final : public detail::ThroughputEngine {
 
  private:
   Job& job() { return *communicator_.job(); }
+  // Collective.
+  std::unique_ptr<Mover> make_mover() {
+    std::unique_ptr<Mover> mover;
+    agree(job(), refusal_of([&] {
+            CurrentDevice const current(device_);
+            mover = std::make_unique<Mover>(connected_.heap, device_, communicator_.rank());
+            load_kernels({{"lists", load_lists}, {"cast", load_cast}, {"results", load_results}});
+          }));
+    return mover;
+  }
   std::shared_ptr<NodesBuffer> self() { return std::static_pointer_cast<NodesBuffer>(shared_from_this()); }
 
   // What is queued now on the caller's stream comes before the call, and what was queued on the one of the call
@@ -289,7 +338,7 @@ class NodesBuffer final : public detail::ThroughputEngine {
   void allocate_worst(DispatchCall& call, Dispatched& result) {
     calls_.check_usable();
     std::size_t const bytes = receive_block(call.shape).bytes;
-    call.block = mover_.take(bytes);
+    call.block = mover_->take(bytes);
     if (!call.block) throw_no_room(*connected_.heap, bytes, "num_worst_tokens rows");
     divide_block(*connected_.heap, call);
     fill_tensors(call, Device::cuda, result);
@@ -299,21 +348,25 @@ class NodesBuffer final : public detail::ThroughputEngine {
   // its tensors, before rows move.
   void run(DispatchCall& call, Inputs const& inputs, Dispatched& result, std::function<void()> const& made) {
     TraceScope const span("dispatch", communicator_.rank());
+    std::lock_guard const lock(calling_);
     CurrentDevice const current(device_);
+    HarmlessToCaptures const harmless;
     bool const worst = call.args.num_worst_tokens > 0;
     TensorView const received = call.args.received_per_expert;
     if (!worst) prepare(call, result);
-    for (DeviceEvent const& each : inputs) each.wait();
     std::optional<SymmetricHeap::Block> cast_rows;
+    AtRest const at_rest(*mover_);
     attempt(call, [&] {
-      copies_.take(call.args, mover_.stream());
+      for (DeviceEvent const& each : inputs) each.wait();
+      copies_.take(call.args, mover_->stream());
       if (call.fresh) route(call.args, info_, job().topology(), *call.fresh);
       cast_rows = choose_rows(call);
     });
-    mover_.when_placed([&] {
+    std::function<void()> placed = [&] {
       if (!worst) make_tensors(call, result);
       made();
-    });
+    };
+    mover_->when_placed(placed);
     calls_.dispatch(call);
     if (received.given()) add_numbers(result.handle, received);
   }
@@ -327,12 +380,12 @@ class NodesBuffer final : public detail::ThroughputEngine {
   // What travels: the caller's rows, or what a cast makes of them, in a block that is kept until they have left.
   std::optional<SymmetricHeap::Block> choose_rows(DispatchCall const& call) {
     ConstTensorView const& x = call.args.x;
-    mover_.travel({.x = x, .scales = call.args.scales});
+    mover_->travel({.x = x, .scales = call.args.scales});
     if (!call.args.cast_to_fp8) return std::nullopt;
     std::int64_t const groups = scale_groups(x.size(1));
     std::size_t const values = align_up(static_cast<std::size_t>(x.numel()), part_alignment);
     std::size_t const bytes = values + static_cast<std::size_t>(x.size(0) * groups) * sizeof(float);
-    auto block = mover_.take(bytes);
+    auto block = mover_->take(bytes);
     if (!block) throw_no_room(*connected_.heap, bytes, "the cast of x");
     auto* const scales = reinterpret_cast<float*>(block->data + values);
     check_cuda(launch_cast({.from = static_cast<std::byte const*>(x.data),
@@ -342,18 +395,18 @@ class NodesBuffer final : public detail::ThroughputEngine {
                             .hidden = x.size(1),
                             .values = reinterpret_cast<std::uint8_t*>(block->data),
                             .scales = scales},
-                           4 * call.workers, mover_.stream()),
+                           4 * call.workers, mover_->stream()),
                "launching the cast kernel");
-    mover_.travel({.x = {block->data, DType::f8e4m3, {x.size(0), x.size(1)}},
-                   .scales = {scales, DType::f32, {x.size(0), groups}}});
+    mover_->travel({.x = {block->data, DType::f8e4m3, {x.size(0), x.size(1)}},
+                    .scales = {scales, DType::f32, {x.size(0), groups}}});
     return block;
   }
 
   // Adds what each local expert has received.
   void add_numbers(Handle const& handle, TensorView const& to) {
     std::vector<std::int64_t> const& rows = handle.real_tokens_per_expert();
-    PinnedMemory const counts(std::max<std::size_t>(1, (1 + rows.size()) * sizeof(std::int32_t)));
-    auto* const numbers = reinterpret_cast<std::int32_t*>(counts.bytes().data());
+    if (!counts_) counts_ = std::make_unique<PinnedMemory>((1 + rows.size()) * sizeof(std::int32_t));
+    auto* const numbers = reinterpret_cast<std::int32_t*>(counts_->bytes().data());
     numbers[0] = 0;
     std::ranges::transform(rows, numbers + 1, [](std::int64_t each) { return static_cast<std::int32_t>(each); });
     check_cuda(launch_add_received({.counts = numbers,
@@ -363,37 +416,48 @@ class NodesBuffer final : public detail::ThroughputEngine {
                                     .to = to.data,
                                     .stride = to.stride(0),
                                     .wide = to.dtype == DType::i64},
-                                   mover_.stream()),
+                                   mover_->stream()),
                "launching the kernel that adds counts");
-    check_cuda(cudaStreamSynchronize(mover_.stream()), "adding counts");
+    check_cuda(cudaStreamSynchronize(mover_->stream()), "adding counts");
   }
 
   void prepare(CombineCall& call, Combined& result) {
     CurrentDevice const current(device_);
+    HarmlessToCaptures const harmless;
     call.workers = call.args.num_sms > 0 ? call.args.num_sms : num_sms_;
     attempt(call, [&] {
       check_on_gpu(call.args, info_, sms_);
       calls_.check_usable();
       prepare_outputs(call, *connected_.heap, info_, result);
+      mover_->check_size(call, job().topology().num_nodes());
+      // While the caller waits: what it queues later may still read blocks that are free by then.
+      calls_.take_staging(call);
     });
   }
 
   void run(CombineCall& call, Inputs const& inputs) {
     TraceScope const span("combine", communicator_.rank());
+    std::lock_guard const lock(calling_);
     CurrentDevice const current(device_);
-    for (DeviceEvent const& each : inputs) each.wait();
+    HarmlessToCaptures const harmless;
+    AtRest const at_rest(*mover_);
+    attempt(call, [&] {
+      for (DeviceEvent const& each : inputs) each.wait();
+    });
     calls_.combine(call);
   }
 
+  std::mutex calling_;  // trim() may come from another thread than calls
   Communicator communicator_;
   BufferSetup setup_;
   int device_;
   ConnectedHeap host_;
   ConnectedDeviceHeap connected_;
   BufferInfo info_;
-  Mover mover_;
+  std::unique_ptr<Mover> mover_;
   HostedCalls calls_;
   HostCopies copies_;
+  std::unique_ptr<PinnedMemory> counts_;
   SmShare sms_;
   int num_sms_ = 0;
   Stream stream_{"sy-comm"};  // comes last, so that it is drained before anything that its tasks use goes

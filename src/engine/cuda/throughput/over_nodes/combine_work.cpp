@@ -6,7 +6,6 @@
 #include <thread>
 #include <utility>
 
-#include "base/check.hpp"
 #include "base/trace.hpp"
 #include "call/rows.hpp"
 #include "engine/cuda/host/width.hpp"
@@ -32,7 +31,20 @@ std::uint32_t width_of_sums(PullTask const& task) {
   return width == 16 ? 16 : 1;  // narrower ones go by element
 }
 
+// A row of each rank of the node, or of each slot; a part of each node, and biases. A number has as many terms at
+// most.
+bool fits_one_more(SumLists const& lists, CombineCall const& call, std::size_t other_nodes) {
+  std::size_t const terms = static_cast<std::size_t>(max_top_k) + other_nodes + 2;
+  std::size_t const slots = call.out_weights.given() ? static_cast<std::size_t>(call.out_weights.size(1)) : 0;
+  return lists.rows.left() > 0 && lists.terms.left() >= terms && lists.numbers.left() >= slots &&
+         lists.number_terms.left() >= slots * terms;
+}
+
 }  // namespace
+
+bool fits_into_launch(CombineCall const& call, int num_nodes, std::span<std::byte> memory) {
+  return fits_one_more(SumLists(memory), call, static_cast<std::size_t>(num_nodes) - 1);
+}
 
 SumLists::SumLists(std::span<std::byte> memory)
     : rows(eighths_of<SumRow>(memory, 0, 1)),
@@ -89,22 +101,13 @@ int CombineWork::awaited() const {
   return crossing_.ways().front().neighbour;
 }
 
-// A row of each rank of the node, or of each slot; a part of each node, and biases. A number has as many terms at
-// most.
 bool CombineWork::has_room(SumLists const& lists) const {
-  std::size_t const terms = static_cast<std::size_t>(max_top_k) + returned_.size() + 2;
-  std::size_t const slots =
-      task_.call.out_weights.given() ? static_cast<std::size_t>(task_.call.out_weights.size(1)) : 0;
-  return lists.rows.left() > 0 && lists.terms.left() >= terms && lists.numbers.left() >= slots &&
-         lists.number_terms.left() >= slots * terms;
+  return fits_one_more(lists, task_.call, returned_.size());
 }
 
 bool CombineWork::launch_some() {
   if (!batches_.has_room()) return false;
   SumLists lists(batches_.room());
-  require(has_room(lists),
-          "combine: expected a token's rows and weights to fit into a launch, seen {} weights from {} nodes",
-          task_.call.out_weights.given() ? task_.call.out_weights.size(1) : 0, returned_.size() + 1);
   Steps steps;
   fill_chunks(lists, steps);
   sum_tokens(lists, steps);

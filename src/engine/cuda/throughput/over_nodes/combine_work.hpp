@@ -27,6 +27,9 @@ struct SumLists {
   explicit SumLists(std::span<std::byte> memory);
 };
 
+// Whether a token's rows and weights fit into the lists of a launch, which lie in `memory`.
+bool fits_into_launch(CombineCall const& call, int num_nodes, std::span<std::byte> memory);
+
 class CombineWork {
  public:
   // Both must outlive the work.

@@ -71,8 +71,9 @@ void DispatchWork::run() {
   }
   auto const poll = [this] { crossing_.poll(task_.signals); };
   while (!crossing_.refused() && next_local_ < routing_.num_tokens) {
-    if (!launch_some()) poll();
-    batches_.turn(task_.signals);
+    bool const launched = launch_some();
+    poll();
+    if (!batches_.turn(task_.signals) && !launched) std::this_thread::yield();
   }
   batches_.drain(task_.signals, poll);
   if (crossing_.refused()) return end_refused();
@@ -163,7 +164,7 @@ void DispatchWork::pad() {
     batches_.launched({});
     while (!batches_.has_room()) {
       crossing_.poll(task_.signals);
-      batches_.turn(task_.signals);
+      if (!batches_.turn(task_.signals)) std::this_thread::yield();
     }
   }
 }

@@ -1,7 +1,10 @@
 #include "engine/cuda/throughput/over_nodes/mover.hpp"
 
+#include <fmt/core.h>
+
 #include <utility>
 
+#include "base/check.hpp"
 #include "call/rows.hpp"
 #include "engine/cuda/throughput/over_nodes/combine_work.hpp"
 #include "engine/cuda/throughput/over_nodes/dispatch_work.hpp"
@@ -11,11 +14,17 @@ namespace switchyard::cuda {
 
 namespace {
 
-// What a call has launched must not outlive what it reads.
-template <typename Step>
-void guarded(Batches& batches, Step const& step) {
+// What a call has launched must not outlive what it reads. By now the call is under way on all ranks, so what only
+// this one has seen, such as an error of its GPU, fails the buffer.
+template <typename Task, typename Step>
+void guarded(Batches& batches, Task const& task, char const* phase, Step const& step) {
   try {
     step();
+  } catch (Error const& error) {
+    batches.abandon();
+    if (task.signals.has_failed()) throw;
+    task.signals.fail(
+        SystemError(fmt::format("rank {}: {}", task.rank, error.what()), {.rank = task.rank, .phase = phase}));
   } catch (...) {
     batches.abandon();
     throw;
@@ -26,6 +35,12 @@ void guarded(Batches& batches, Step const& step) {
 
 Mover::Mover(std::shared_ptr<SymmetricHeap> heap, int device, int rank)
     : heap_(std::move(heap)), device_(device), stream_(device), batches_(device, stream_.get(), rank) {}
+
+void Mover::check_size(CombineCall const& call, int num_nodes) const {
+  require(fits_into_launch(call, num_nodes, batches_.room()),
+          "topk_weights: expected as many columns as a launch can sum over {} nodes, seen {}", num_nodes,
+          call.out_weights.given() ? call.out_weights.size(1) : 0);
+}
 
 std::optional<SymmetricHeap::Block> Mover::take(std::size_t bytes) {
   CurrentDevice const current(device_);
@@ -52,12 +67,12 @@ void Mover::stage(ConstTensorView const& view, std::byte* to, int /*workers*/) {
 void Mover::place(PlaceTask const& task) {
   CurrentDevice const current(device_);
   if (when_placed_) std::exchange(when_placed_, {})();
-  guarded(batches_, [&] { DispatchWork(task, rows_, batches_).run(); });
+  guarded(batches_, task, "dispatch/place", [&] { DispatchWork(task, rows_, batches_).run(); });
 }
 
 void Mover::pull(PullTask const& task) {
   CurrentDevice const current(device_);
-  guarded(batches_, [&] { CombineWork(task, batches_).run(); });
+  guarded(batches_, task, "combine/pull", [&] { CombineWork(task, batches_).run(); });
 }
 
 }  // namespace switchyard::cuda

@@ -5,7 +5,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <utility>
 
 #include "call/hosted/row_mover.hpp"
 #include "engine/cuda/host/device_event.hpp"
@@ -22,8 +21,10 @@ class Mover final : public RowMover {
   // The rows of the next dispatch.
   void travel(TravellingRows const& rows) { rows_ = rows; }
   // What to do in the next dispatch when its rows have their places, before they move.
-  void when_placed(std::function<void()> step) { when_placed_ = std::move(step); }
+  void when_placed(std::function<void()> step) { when_placed_.swap(step); }
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
+  // Throws InvalidArgument when no launch takes what a token of the combine may need in a job of so many nodes.
+  void check_size(CombineCall const& call, int num_nodes) const;
 
   [[nodiscard]] std::optional<SymmetricHeap::Block> take(std::size_t bytes) override;
   void stage(ConstTensorView const& view, std::byte* to, int workers) override;
