@@ -4,21 +4,24 @@
 
 namespace switchyard {
 
-void await_counted(Link const& link, std::vector<PeerFlag> flags, std::uint64_t epoch, char const* phase) {
+void await_counted(Link const& link, std::vector<PeerFlag> missing, std::uint64_t epoch, char const* phase) {
   std::int64_t const begin = monotonic_ns();
-  // Removes those that are up. Acquire: pairs with the release store in Signals::publish().
+  // Removes those that are up. The clock is read once a look, and only if there is anything to note: where ranks
+  // are more than cores, all of them pay for it.
   auto const look = [&] {
-    std::erase_if(flags, [&](PeerFlag const& each) {
-      if (each.flag->load(std::memory_order_acquire) < epoch) return false;
-      link.wait_ns[static_cast<std::size_t>(link.job.rank_of(each.peer))] += monotonic_ns() - begin;
+    std::int64_t now = 0;
+    std::erase_if(missing, [&](PeerFlag const& each) {
+      if (!is_up(each, epoch)) return false;
+      if (now == 0) now = monotonic_ns();
+      link.wait_ns[static_cast<std::size_t>(link.job.rank_of(each.peer))] += now - begin;
       return true;
     });
-    return flags.size();
+    return missing.size();
   };
   Deadline const deadline = link.signals.deadline();
-  while (look() > 0) {
-    PeerFlag const first = flags.front();
-    std::size_t const before = flags.size();
+  while (!missing.empty()) {
+    PeerFlag const first = missing.front();
+    std::size_t const before = missing.size();
     WaitResult const result = link.signals.await(
         first.peer, [&] { return look() < before; }, deadline);
     // Relaxed: the value only goes into a text.
