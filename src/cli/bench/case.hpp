@@ -45,6 +45,10 @@ class Case {
 
   // What one rank sends in a call, which in the mean is what one receives.
   [[nodiscard]] CallBytes sent() const;
+  // Of a row and its scales, on their way and back.
+  [[nodiscard]] CallBytes of_a_row() const noexcept {
+    return {static_cast<double>(options_.problem.received_row_bytes()), static_cast<double>(output_row_bytes())};
+  }
   // What one rank must read and write in a call of the throughput mode, each byte once.
   [[nodiscard]] CallBytes moved() const;
 

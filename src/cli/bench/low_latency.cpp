@@ -36,6 +36,7 @@ class LowLatency final : public Workload {
   std::optional<std::string> find_mismatch() override;
   void measure(Samples& samples) override;
   void iterate() override;
+  Observation observe() override;
 
  private:
   void dispatch(int set);
@@ -78,6 +79,19 @@ void LowLatency::iterate() {
   dispatch(0);
   combine();
   calls_.release();
+}
+
+Observation LowLatency::observe() {
+  int const calls = case_.latency().iterations;
+  calls_.count_waits();
+  for (int i = 0; i < calls; ++i) {
+    dispatch(i % case_.sets());
+    combine();
+    calls_.release();
+  }
+  return {.calls = calls,
+          .dispatch_wait_us = calls_.waited_us(Part::dispatch),
+          .combine_wait_us = calls_.waited_us(Part::combine)};
 }
 
 // Of x only the rows that arrived: there is room for many more.

@@ -62,6 +62,7 @@ LowLatencyDispatchArgs LatencyCalls::dispatch_args() const {
   if (!case_.by_expert()) args.topk_weights = current_.topk_weights;
   args.cast = case_.cast();
   args.layout = case_.latency().layout;
+  if (dispatch_wait_ns_.given()) args.wait_ns_per_source = dispatch_wait_ns_.view();
   args.cuda_stream = handle();
   return args;
 }
@@ -73,8 +74,24 @@ LowLatencyCombineArgs LatencyCalls::combine_args() {
   if (case_.by_expert()) args.topk_weights = current_.topk_weights;
   args.coding = case_.latency().coding;
   args.out = out_;
+  if (combine_wait_ns_.given()) args.wait_ns_per_source = combine_wait_ns_.view();
   args.cuda_stream = handle();
   return args;
+}
+
+void LatencyCalls::count_waits() {
+  for (Tensor* const waits : {&dispatch_wait_ns_, &combine_wait_ns_}) {
+    *waits = memory_.allocate(DType::i64, {case_.problem().ranks});
+    memory_.fill(waits->data<void>(), 0, static_cast<std::size_t>(waits->view().numel()) * sizeof(std::int64_t));
+  }
+}
+
+std::vector<double> LatencyCalls::waited_us(Part part) const {
+  Tensor const waits = memory_.fetch(part == Part::dispatch ? dispatch_wait_ns_ : combine_wait_ns_);
+  std::vector<double> us;
+  for (std::int64_t rank = 0; rank < waits.size(0); ++rank)
+    us.push_back(static_cast<double>(waits.data<std::int64_t>()[rank]) / 1e3);
+  return us;
 }
 
 Tensor LatencyCalls::outputs() {

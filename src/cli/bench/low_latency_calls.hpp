@@ -32,6 +32,10 @@ class LatencyCalls {
   void run(Part part);
   // For what was queued; throws what it found.
   void wait() { buffer_.synchronize(); }
+  // Later calls add up how long each rank was waited for.
+  void count_waits();
+  // [R], of dispatches or combines.
+  [[nodiscard]] std::vector<double> waited_us(Part part) const;
   // Releases the result.
   void release();
 
@@ -56,6 +60,8 @@ class LatencyCalls {
   std::vector<Tensor> staged_tensors_;
   Tensor other_outputs_;  // not zero-copy
   Tensor out_;
+  Tensor dispatch_wait_ns_;  // not given: nobody counts
+  Tensor combine_wait_ns_;
   LowLatencyReceived received_;
   ReceiveHook receive_;
 };

@@ -29,6 +29,7 @@ class Rank {
   bool run_case(Case const& of);
   bool check(Workload& workload);
   void trace(Workload& workload);
+  Observed observe(Workload& workload);
 
   std::vector<Case> const& cases_;
   BenchOptions const& options_;
@@ -80,9 +81,15 @@ bool Rank::run_case(Case const& of) {
   mine.of(Clock::none, Part::connections) = {static_cast<double>(open.connections)};
   if (!check(*workload)) return false;
   if (!options_.trace.empty()) trace(*workload);
+  Observed observed;
+  if (!options_.json.empty()) observed = observe(*workload);
   auto const all = gather_samples(tools_.communicator, mine);
   if (!is_first()) return true;
   report_.cases.push_back(make_case_report(of, all));
+  if (!options_.json.empty()) {
+    report_.cases.back().observed = std::move(observed);
+    report_.cases.back().traffic = pair_traffic(of);
+  }
   tools_.progress.clear();
   say_result(to_table(report_));
   return true;
@@ -105,6 +112,14 @@ void Rank::trace(Workload& workload) {
   workload.iterate();
   set_trace_enabled(false);
   write_trace(tools_.communicator, options_.trace);
+}
+
+Observed Rank::observe(Workload& workload) {
+  set_trace_enabled(true);
+  Observation mine = workload.observe();
+  set_trace_enabled(false);
+  note_phases(take_trace(tools_.communicator.rank()), mine);
+  return gather_observations(tools_.communicator, mine);
 }
 
 }  // namespace

@@ -123,7 +123,8 @@ CaseReport make_case_report(Case const& of, std::vector<Samples> const& samples)
           .memory = memory_of(of, samples),
           .wire = wire_of(samples),
           .descriptors = {.open = most_of(samples, Part::descriptors),
-                          .connections = most_of(samples, Part::connections)}};
+                          .connections = most_of(samples, Part::connections)},
+          .row_bytes = of.of_a_row()};
 }
 
 PartTime CaseReport::time(Part part) const {

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "cli/bench/case.hpp"
+#include "cli/bench/observation.hpp"
+#include "cli/bench/pair_traffic.hpp"
 #include "cli/bench/samples.hpp"
 #include "cli/bench/statistics.hpp"
 #include "cli/machine.hpp"
@@ -70,6 +72,10 @@ struct CaseReport {
   MemoryUse memory{};
   WireUse wire{};
   DescriptorUse descriptors{};
+  // For `switchyard report`.
+  Observed observed{};
+  PairTraffic traffic{};
+  CallBytes row_bytes{};
 
   // All zeros for what was not measured; by the clock of the throughput mode's engine.
   [[nodiscard]] PartTime time(Part part) const;

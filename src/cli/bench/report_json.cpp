@@ -94,6 +94,50 @@ void put_wire(json& all, CaseReport const& of) {
   all["wire_share_in_large_writes"] = wire.large;
 }
 
+// [R, R] of bytes, where a row has so many.
+json bytes_json(std::vector<std::vector<double>> const& rows, double of_a_row) {
+  json all = json::array();
+  for (auto const& from : rows) {
+    all.push_back(json::array());
+    for (double const count : from) all.back().push_back(count * of_a_row);
+  }
+  return all;
+}
+
+// Of a combine rows go the other way.
+std::vector<std::vector<double>> transposed(std::vector<std::vector<double>> const& rows) {
+  std::vector<std::vector<double>> turned(rows.size(), std::vector<double>(rows.size(), 0));
+  for (std::size_t from = 0; from < rows.size(); ++from)
+    for (std::size_t to = 0; to < rows.size(); ++to) turned[to][from] = rows[from][to];
+  return turned;
+}
+
+bool is_counted(std::vector<std::vector<double>> const& waits) {
+  return !waits.empty() && !waits.front().empty();
+}
+
+// What only `switchyard report` reads.
+void put_observed(json& all, CaseReport const& of) {
+  if (of.traffic.rows.empty()) return;
+  Observed const& observed = of.observed;
+  json dispatch = {{"bytes", bytes_json(of.traffic.rows, of.row_bytes.dispatch)}};
+  json combine = {{"bytes", bytes_json(transposed(of.traffic.rows), of.row_bytes.combine)}};
+  if (is_counted(observed.dispatch_wait_us)) dispatch["wait_us"] = observed.dispatch_wait_us;
+  if (is_counted(observed.combine_wait_us)) combine["wait_us"] = observed.combine_wait_us;
+  all["between_ranks"] = {{"calls", observed.calls},
+                          {"node_by_rank", of.problem.node_by_rank},
+                          {"dispatch", std::move(dispatch)},
+                          {"combine", std::move(combine)}};
+  all["expert_tokens"] = of.traffic.expert_tokens;
+  all["phases_us"] = json::object();
+  for (PhaseSummary const& phase : observed.phases)
+    all["phases_us"][phase.name] = {{"spans", phase.spans},
+                                    {"p50", phase.us.p50},
+                                    {"p95", phase.us.p95},
+                                    {"p99", phase.us.p99},
+                                    {"max", phase.us.max}};
+}
+
 json throughput_case_json(Report const& report, CaseReport const& of) {
   PartTime const dispatch = of.time(Part::dispatch);
   PartTime const combine = of.time(Part::combine);
@@ -110,6 +154,7 @@ json throughput_case_json(Report const& report, CaseReport const& of) {
   if (of.cpu.dispatch_us > 0)
     all["cpu_us_all_ranks"] = {{"dispatch", of.cpu.dispatch_us}, {"combine", of.cpu.combine_us}};
   put_wire(all, of);
+  put_observed(all, of);
   if (report.engine == EngineKind::cuda) all["gpu"] = gpu_json(of);
   return all;
 }
@@ -149,6 +194,7 @@ json case_json(CaseReport const& of) {
   for (PartTime const& time : of.times)
     all[std::string(name_of(time.clock))][std::string(name_of(time.part))] = time_json(time);
   put_wire(all, of);
+  put_observed(all, of);
   return all;
 }
 

@@ -46,6 +46,7 @@ class Throughput final : public Workload {
   std::optional<std::string> find_mismatch() override;
   void measure(Samples& samples) override;
   void iterate() override;
+  Observation observe() override;
 
  private:
   void place_outputs();
@@ -173,6 +174,25 @@ void Throughput::iterate(Samples& samples) {
 void Throughput::iterate() {
   Samples unused;
   iterate(unused);
+}
+
+std::vector<double> microseconds(std::vector<std::int64_t> const& ns) {
+  std::vector<double> us;
+  for (std::int64_t const each : ns) us.push_back(static_cast<double>(each) / 1e3);
+  return us;
+}
+
+Observation Throughput::observe() {
+  bool const counts = engine() == EngineKind::cpu;
+  if (counts) count_calls(buffer_, true);
+  int const calls = case_.options().iterations;
+  for (int i = 0; i < calls; ++i) iterate();
+  if (!counts) return {.calls = calls};
+  count_calls(buffer_, false);
+  CallCounts const all = call_counts(buffer_);
+  return {.calls = calls,
+          .dispatch_wait_us = microseconds(all.dispatch_wait_ns),
+          .combine_wait_us = microseconds(all.combine_wait_ns)};
 }
 
 void Throughput::warm_up() {

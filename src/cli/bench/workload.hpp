@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cli/bench/case.hpp"
+#include "cli/bench/observation.hpp"
 #include "cli/bench/output.hpp"
 #include "cli/bench/samples.hpp"
 #include "cli/bench/start_line.hpp"
@@ -34,6 +35,8 @@ class Workload {
   virtual void measure(Samples& samples) = 0;
   // A dispatch and a combine, for a trace.
   virtual void iterate() = 0;
+  // Some of both, with counting on where the engine counts. Without phases.
+  virtual Observation observe() = 0;
 };
 
 // Both outlive the workload.

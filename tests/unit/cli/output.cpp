@@ -70,6 +70,16 @@ TEST_F(Output, GoesToItsFile) {
   auto const outcome = shell_.run(bench + "--json results.json");
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_EQ(nlohmann::json::parse(shell_.read("results.json"))["ranks"], 2);
+  for (char const* const mode : {"throughput", "latency"}) {
+    auto const all = nlohmann::json::parse(shell_.run(bench + "--tokens 16 --mode " + mode + " --json -").out);
+    auto const one = all.contains("cases") ? all["cases"][0] : all;
+    for (char const* const call : {"dispatch", "combine"}) {
+      EXPECT_EQ(one["between_ranks"][call]["bytes"].size(), 2U) << mode;
+      EXPECT_EQ(one["between_ranks"][call]["wait_us"][1].size(), 2U) << mode;
+    }
+    EXPECT_EQ(one["expert_tokens"][1].size(), 256U) << mode;
+    EXPECT_FALSE(one["phases_us"].empty()) << mode;
+  }
   EXPECT_EQ(nlohmann::json::parse(shell_.run(bench + "--json -").out)["ranks"], 2);
   EXPECT_EQ(shell_.run(trace + "--trace trace.json").status, 0);
   EXPECT_FALSE(nlohmann::json::parse(shell_.read("trace.json"))["traceEvents"].empty());

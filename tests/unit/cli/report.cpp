@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -151,6 +152,62 @@ TEST(Report, OfTheLowLatencyModeSaysWhatCrossed) {
   EXPECT_THAT(
       to_table(report),
       HasSubstr("      8  between nodes: 1.0 kB sent a rank in a dispatch, 2.5 MB in a combine, in 4 writes\n"));
+}
+
+// By hand: ranks 0 and 1 of two tokens, whose experts are those of rank 0 and of both.
+TEST(Report, SaysWhatWentBetweenRanksAndWhoWaited) {
+  BenchOptions options;
+  options.problem = {.ranks = 2, .tokens = 2, .hidden = 64, .top_k = 2, .experts = 4, .payload = Payload::bf16};
+  auto const route = [](Problem const& problem) {
+    RoutingTable table(problem.ranks, problem.tokens, problem.top_k);
+    for (int rank = 0; rank < 2; ++rank) {
+      std::ranges::copy(std::array{0, 1}, table.token(rank, 0).begin());
+      std::ranges::copy(std::array{3, rank == 0 ? -1 : 0}, table.token(rank, 1).begin());
+    }
+    return table;
+  };
+  Case const of(options, route, 2);
+  Report report{.options = options};
+  report.cases.push_back(make_case_report(of, std::vector<Samples>(2)));
+  EXPECT_FALSE(to_json(report).contains("between_ranks"));  // nobody has observed anything
+  report.cases[0].traffic = pair_traffic(of);
+  report.cases[0].observed = {.calls = 3,
+                              .dispatch_wait_us = {{0, 5}, {7, 0}},
+                              .combine_wait_us = {{}, {}},
+                              .phases = {{"dispatch/place", 12, {.p50 = 1, .p95 = 2, .p99 = 3, .max = 4}}}};
+  auto const json = to_json(report);
+  EXPECT_EQ(json["between_ranks"].dump(), R"({"calls":3,"node_by_rank":[],)"
+                                          R"("dispatch":{"bytes":[[128.0,128.0],[256.0,128.0]],)"
+                                          R"("wait_us":[[0.0,5.0],[7.0,0.0]]},)"
+                                          R"("combine":{"bytes":[[128.0,256.0],[128.0,128.0]]}})");
+  EXPECT_EQ(json["expert_tokens"].dump(), "[[1.0,1.0,0.0,1.0],[2.0,1.0,0.0,1.0]]");
+  EXPECT_EQ(json["phases_us"].dump(), R"({"dispatch/place":{"spans":12,"p50":1.0,"p95":2.0,"p99":3.0,"max":4.0}})");
+}
+
+TEST(Report, GathersWhatRanksObserved) {
+  auto const store = Communicator::in_process_store();
+  std::array<Observed, 2> seen;
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < 2; ++rank) {
+    ranks.emplace_back([&, rank] {
+      Communicator communicator = Communicator::join(store, rank, 2);
+      Observation mine{.calls = 2, .dispatch_wait_us = {0, 4.0 + rank}, .combine_wait_us = {}};
+      note_phases({{"place", 0, 1000, 3000}, {"place", 1, 1000, 5000}}, mine);
+      if (rank == 1) note_phases({{"arrive", 0, 1000, 2000}}, mine);
+      seen[static_cast<std::size_t>(rank)] = gather_observations(communicator, mine);
+    });
+  }
+  for (auto& rank : ranks) rank.join();
+  for (Observed const& all : seen) {
+    EXPECT_EQ(all.calls, 2);
+    EXPECT_EQ(all.dispatch_wait_us, (std::vector<std::vector<double>>{{0, 2}, {0, 2.5}}));
+    EXPECT_EQ(all.combine_wait_us, (std::vector<std::vector<double>>{{}, {}}));
+    ASSERT_EQ(all.phases.size(), 2U);
+    EXPECT_EQ(all.phases[0].name, "arrive");
+    EXPECT_EQ(all.phases[1].spans, 4U);
+    EXPECT_EQ(all.phases[1].us.p50, 3);
+    EXPECT_EQ(all.phases[1].us.max, 4);
+  }
 }
 
 TEST(Report, OfTheCpuEngineSaysWhatAllRanksTookOfProcessors) {
