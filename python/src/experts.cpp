@@ -4,14 +4,13 @@
 #include <nanobind/stl/optional.h>
 
 #include <cstdint>
-#include <initializer_list>
-#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "switchyard/experts.hpp"
+#include "tensors/arrays.hpp"
 
 namespace switchyard::python {
 
@@ -25,16 +24,6 @@ using Array = nb::ndarray<T const, nb::numpy, nb::c_contig, nb::device::cpu>;
 template <typename T>
 std::span<T const> span_of(std::optional<Array<T>> const& array) {
   return array ? std::span<T const>(array->data(), array->size()) : std::span<T const>();
-}
-
-// An array that owns its numbers.
-template <typename T>
-nb::ndarray<T, nb::numpy> array_of(std::vector<T> values, std::initializer_list<std::size_t> shape) {
-  auto owned = std::make_unique<std::vector<T>>(std::move(values));
-  T* const data = owned->data();
-  nb::capsule const owner(owned.get(), [](void* vector) noexcept { delete static_cast<std::vector<T>*>(vector); });
-  static_cast<void>(owned.release());  // the capsule's from here on
-  return nb::ndarray<T, nb::numpy>(data, shape, owner);
 }
 
 // The numbers of a call, as Python has checked their shapes.

@@ -5,7 +5,8 @@ A `Communicator` is a rank's membership in a job. A `Buffer` sends tokens to the
 there are few tokens. Calls take tensors of PyTorch, NumPy (with ml_dtypes), JAX, CuPy, and any object with
 `__dlpack__`. Results are tensors of the same framework and are not copied.
 
-`plan_experts` says how many replicas each expert should have, and on which GPUs.
+`plan_experts` says how many replicas each expert should have, and on which GPUs. A `Recorder` keeps what happens in a
+run, for `switchyard report`.
 
 `switchyard.torch` adds autograd, torch.compile and an nn.Module. `switchyard.interop` is for packages that offer
 another library's interface on top of Switchyard.
@@ -26,6 +27,7 @@ from ._errors import (
 )
 from ._experts import ExpertPlan, plan_experts
 from ._low_latency import LowLatencyBuffer, LowLatencyReceived, ReceiveHook
+from ._recorder import Recorder
 
 __version__ = "0.1.0"
 
@@ -48,6 +50,7 @@ __all__ = [
     "PendingCombined",
     "PendingDispatched",
     "ReceiveHook",
+    "Recorder",
     "Store",
     "SystemCallError",
     "Timeout",

@@ -1,4 +1,4 @@
-"""The command `switchyard` of a wheel that brings it along: bench, info, plan, trace."""
+"""The command `switchyard`: `report`, and of a wheel that brings the program along bench, info, plan, trace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Becomes the program that lies beside this package."""
+    """Becomes the program that lies beside this package, but for `report`, which is ours."""
+    if sys.argv[1:2] == ["report"]:
+        from .report import main as report
+
+        report(sys.argv[2:])
     program = Path(__file__).parent / "bin" / "switchyard"
     if not program.exists():
         sys.exit("switchyard: this package was built without the command: `./dev wheel` builds one with it")

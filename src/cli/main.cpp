@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/log.hpp"
@@ -14,6 +15,7 @@
 #include "cli/info.hpp"
 #include "cli/plan/command.hpp"
 #include "cli/print.hpp"
+#include "cli/report.hpp"
 #include "switchyard/error.hpp"
 
 namespace {
@@ -33,6 +35,7 @@ struct CommandLine {
   CLI::App* bench = nullptr;
   CLI::App* info = nullptr;
   CLI::App* plan = nullptr;
+  CLI::App* report = nullptr;
   CLI::App* trace = nullptr;
 
   CommandLine() {
@@ -47,6 +50,7 @@ struct CommandLine {
     plan =
         app.add_subcommand("plan", "what dispatch and combine cost on a cluster that is described: no GPU needed");
     cli::add_plan_options(*plan, plan_options);
+    report = app.add_subcommand("report", "one HTML page from files of bench, plan and Recorder (needs Python)");
     trace = app.add_subcommand("trace", "run one iteration and write a Chrome / Perfetto trace of all ranks");
     trace_options.iterations = 1;
     trace_options.warmup = 1;
@@ -76,12 +80,12 @@ std::string explain(CLI::App const& app, CLI::ParseError const& error) {
   bool const incomplete =
       commands.empty() || error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError);
   if (!incomplete) return error.what();
-  if (unknown.empty()) return "expected a command: bench, info, plan or trace";
+  if (unknown.empty()) return "expected a command: bench, info, plan, report or trace";
   std::string const word = unknown.front().substr(0, unknown.front().find('='));
   if (commands.empty() && !word.starts_with("-"))
     return fmt::format("{}: no such command{}", word, nearest_command(app, word));
   if (commands.empty())
-    return fmt::format("{}: expected a command before options: bench, info, plan or trace", word);
+    return fmt::format("{}: expected a command before options: bench, info, plan, report or trace", word);
   std::string const& name = commands.front()->get_name();
   if (!word.starts_with("-")) return fmt::format("{}: {} takes options only", word, name);
   return fmt::format("{}: {} has no such option{}", word, name, nearest_option(*commands.front(), word));
@@ -121,6 +125,8 @@ int run(CommandLine const& line) {
 int main(int argc, char** argv) {
   try {
     cli::hold_standard_streams();
+    // Its options are Python's.
+    if (argc > 1 && std::string_view(argv[1]) == "report") cli::run_report({argv + 2, argv + argc});
     CommandLine line;
     try {
       line.app.parse(argc, argv);

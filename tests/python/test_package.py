@@ -12,6 +12,7 @@ import eplb
 import pytest
 import switchyard
 import switchyard.interop
+import switchyard.report
 import switchyard.torch
 from deep_ep import _installed
 from switchyard import _core
@@ -42,7 +43,7 @@ def test_stubs_name_everything_and_type_check(tmp_path):
     assert result.returncode == 1 and "arg-type" in result.stdout, result.stdout + result.stderr
 
 
-documented = [switchyard, switchyard.interop, switchyard.torch, deep_ep, eplb]
+documented = [switchyard, switchyard.interop, switchyard.report, switchyard.torch, deep_ep, eplb]
 
 
 @pytest.mark.parametrize("module", documented, ids=lambda module: module.__name__)

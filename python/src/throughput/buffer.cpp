@@ -11,6 +11,7 @@
 #include "communicator.hpp"
 #include "gpu.hpp"
 #include "switchyard/measure.hpp"
+#include "tensors/arrays.hpp"
 #include "tensors/dtypes.hpp"
 #include "tensors/exchange.hpp"
 #include "tensors/inputs.hpp"
@@ -147,6 +148,29 @@ void set_relief(nb::callable function) {
   });
 }
 
+void count_calls(PyBuffer const& self, bool on) {
+  auto const buffer = self.get();
+  run_here([&] { switchyard::count_calls(*buffer, on); });
+}
+
+nb::dict call_counts(PyBuffer const& self) {
+  auto const buffer = self.get();
+  CallCounts counts = run_here([&] { return switchyard::call_counts(*buffer); });
+  std::size_t const ranks = counts.dispatch_bytes.size();
+  std::size_t const experts = counts.tokens.size() / ranks;
+  nb::dict result;
+  result["dispatches"] = counts.dispatches;
+  result["combines"] = counts.combines;
+  result["dispatch_ns"] = counts.dispatch_ns;
+  result["combine_ns"] = counts.combine_ns;
+  result["dispatch_wait_ns"] = array_of(std::move(counts.dispatch_wait_ns), {ranks});
+  result["combine_wait_ns"] = array_of(std::move(counts.combine_wait_ns), {ranks});
+  result["dispatch_bytes"] = array_of(std::move(counts.dispatch_bytes), {ranks});
+  result["combine_bytes"] = array_of(std::move(counts.combine_bytes), {ranks});
+  result["tokens"] = array_of(std::move(counts.tokens), {ranks, experts});
+  return result;
+}
+
 nb::list phases(PyBuffer const& self) {
   auto const buffer = self.get();
   auto const times = run_here([&] { return switchyard::phases(*buffer); });  // waits for the latest call
@@ -213,6 +237,8 @@ void bind_buffer(nb::module_& module) {
       .def("add_received", &add_received, nb::arg("handle"), nb::arg("to"))
       .def("by_column", &by_column, nb::arg("scales"))
       .def("phases", &phases)
+      .def("count_calls", &count_calls, nb::arg("on"))
+      .def("call_counts", &call_counts, "What CallCounts has, by its names.")
       .def_prop_ro("cuda_stream", [](PyBuffer const& self) { return self.get()->cuda_stream(); })
       .def_prop_ro("heap_bytes_used", [](PyBuffer const& self) { return self.get()->heap_bytes_used(); })
       .def_prop_ro("heap_bytes_peak", [](PyBuffer const& self) { return self.get()->heap_bytes_peak(); })

@@ -33,7 +33,7 @@ TEST_F(CommandLine, MistakesAreNamed) {
            std::pair{"benhc", "benhc: no such command; did you mean bench?"},
            std::pair{"benhc --ranks 2", "benhc: no such command; did you mean bench?"},
            std::pair{"simulate", "simulate: no such command\n"},
-           std::pair{"", "expected a command: bench, info, plan or trace"},
+           std::pair{"", "expected a command: bench, info, plan, report or trace"},
            std::pair{"--ranks 2", "--ranks: expected a command before options"},
            std::pair{"bench --hiden 5", "--hiden: bench has no such option; did you mean --hidden?"},
            std::pair{"trace --no-chek", "--no-chek: trace has no such option; did you mean --no-check?"},
@@ -51,6 +51,26 @@ TEST_F(CommandLine, MistakesAreNamed) {
     EXPECT_EQ(outcome.out, "") << line;
     EXPECT_THAT(outcome.err, StartsWith(std::string("switchyard: ") + text)) << line;
   }
+}
+
+// What Python is asked to run, and with what, an interpreter of ours says.
+TEST_F(CommandLine, ReportIsPythons) {
+  shell_.write("python", "#!/bin/sh\necho \"$1\"; shift 2; printf '<%s>' \"$@\"; exit 3\n");
+  auto const outcome =
+      shell_.run("chmod +x python; SWITCHYARD_PYTHON=./python $S report 'a b.json' --title '' --help");
+  EXPECT_EQ(outcome.status, 3);
+  EXPECT_EQ(outcome.out, "-c\n<a b.json><--title><><--help>");
+}
+
+TEST_F(CommandLine, ReportSaysWhatIsMissing) {
+  auto const none = shell_.run("SWITCHYARD_PYTHON=./nowhere $S report bench.json");
+  EXPECT_EQ(none.status, 1);
+  EXPECT_THAT(none.err, StartsWith("switchyard: report: expected the interpreter ./nowhere (SWITCHYARD_PYTHON"));
+  shell_.write("python", "#!/bin/sh\nexec python3 -S -E \"$@\"\n");  // without packages
+  auto const bare = shell_.run("chmod +x python; SWITCHYARD_PYTHON=./python $S report bench.json");
+  EXPECT_EQ(bare.status, 1);
+  EXPECT_THAT(bare.err, AllOf(StartsWith("switchyard report: the Python package switchyard draws it"),
+                              HasSubstr("pip install 'switchyard[report]'")));
 }
 
 TEST_F(CommandLine, HelpAndVersionGoToStandardOutput) {
