@@ -90,6 +90,7 @@ void add_plan_options(CLI::App& app, PlanOptions& options) {
   add_plan_number<std::uint64_t>(app, "--seed", {0, std::numeric_limits<std::uint64_t>::max()}, options.seed,
                                  "seed of the routing");
   app.add_option("--json", options.json, "write the plan as JSON to this file ('-': standard output)");
+  app.add_option("--plot", options.plot, "draw the plan as an HTML page: this file (needs Python; docs/report.md)");
 }
 
 }  // namespace switchyard::cli

@@ -51,6 +51,7 @@ struct PlanOptions {
   std::string loads_file;    // JSON
   std::uint64_t seed = 1;
   std::string json;  // a file; "-": standard output
+  std::string plot;  // a file
 };
 
 void add_plan_options(CLI::App& app, PlanOptions& options);

@@ -62,6 +62,17 @@ TEST_F(CommandLine, ReportIsPythons) {
   EXPECT_EQ(outcome.out, "-c\n<a b.json><--title><><--help>");
 }
 
+TEST_F(CommandLine, PlotIsAReportOfThePlan) {
+  shell_.write("python", "#!/bin/sh\nshift 2; printf '<%s>' \"$@\"; cat > plan.json\n");
+  auto const outcome = shell_.run(
+      "chmod +x python; SWITCHYARD_PYTHON=./python $S plan --ranks 8 --tokens 128 --plot page.html > text; cat "
+      "text");
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("<-><--output><page.html><--title><switchyard plan>"));
+  EXPECT_THAT(outcome.out, HasSubstr("choose"));
+  EXPECT_THAT(shell_.read("plan.json"), HasSubstr("switchyard-plan/1"));
+}
+
 TEST_F(CommandLine, ReportSaysWhatIsMissing) {
   auto const none = shell_.run("SWITCHYARD_PYTHON=./nowhere $S report bench.json");
   EXPECT_EQ(none.status, 1);
