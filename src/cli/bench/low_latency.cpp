@@ -82,7 +82,7 @@ void LowLatency::iterate() {
 }
 
 Observation LowLatency::observe() {
-  int const calls = case_.latency().iterations;
+  int const calls = std::min(case_.latency().iterations, most_observed);
   calls_.count_waits();
   for (int i = 0; i < calls; ++i) {
     dispatch(i % case_.sets());

@@ -12,6 +12,9 @@
 
 namespace switchyard::cli {
 
+// Calls that are observed at most: what ranks say of them has to fit into an all_gather.
+inline constexpr int most_observed = 200;
+
 // Of one rank, over some dispatches and as many combines.
 struct Observation {
   int calls = 0;

@@ -185,7 +185,7 @@ std::vector<double> microseconds(std::vector<std::int64_t> const& ns) {
 Observation Throughput::observe() {
   bool const counts = engine() == EngineKind::cpu;
   if (counts) count_calls(buffer_, true);
-  int const calls = case_.options().iterations;
+  int const calls = std::min(case_.options().iterations, most_observed);
   for (int i = 0; i < calls; ++i) iterate();
   if (!counts) return {.calls = calls};
   count_calls(buffer_, false);
