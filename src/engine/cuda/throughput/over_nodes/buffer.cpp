@@ -137,15 +137,16 @@ class NodesBuffer final : public detail::ThroughputEngine {
     calls_.check_usable();
     check_topk_idx(topk_idx, info_);
     check_memory(device_, {{"topk_idx", topk_idx}});
-    for (DeviceEvent const& each : *inputs_of(cuda_stream)) each.wait();
+    auto const inputs = inputs_of(cuda_stream);
+    for (DeviceEvent const& each : *inputs) each.wait();
     HostCopies copies;
     DispatchArgs ids{.topk_idx = topk_idx};
     copies.take(ids, stream_of(cuda_stream));
     Layout const here = host_layout(ids.topk_idx, info_.options.num_experts, job().topology());
-    Layout const layout{.num_tokens_per_rank = on_gpu(here.num_tokens_per_rank, cuda_stream),
-                        .num_tokens_per_expert = on_gpu(here.num_tokens_per_expert, cuda_stream),
-                        .is_token_in_rank = on_gpu(here.is_token_in_rank, cuda_stream),
-                        .num_tokens_per_node = on_gpu(here.num_tokens_per_node, cuda_stream)};
+    Layout layout{.num_tokens_per_rank = on_gpu(here.num_tokens_per_rank, cuda_stream),
+                  .num_tokens_per_expert = on_gpu(here.num_tokens_per_expert, cuda_stream),
+                  .is_token_in_rank = on_gpu(here.is_token_in_rank, cuda_stream),
+                  .num_tokens_per_node = on_gpu(here.num_tokens_per_node, cuda_stream)};
     calls_.check_usable();  // see allocate()
     return layout;
   }
