@@ -26,7 +26,8 @@ class Event {
   // The same, but returns false when `timeout` passes first.
   [[nodiscard]] bool wait_for(std::chrono::milliseconds timeout) const;
   // What is queued on `cuda_stream` (a cudaStream_t; 0: the default stream) from here on starts after this event.
-  // The host does not wait for work on the GPU; for an event of the CPU engine it waits here.
+  // The host does not wait for work on the GPU; for an event that hosts complete (CPU engine, several nodes) it
+  // waits here.
   void wait_on(std::uintptr_t cuda_stream) const;
   [[nodiscard]] std::shared_ptr<detail::EventState> const& state() const noexcept { return state_; }
 

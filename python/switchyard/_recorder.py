@@ -42,7 +42,7 @@ class Recorder:
         keep: the most points in time to keep, 2 at least.
 
     Raises:
-        Unsupported: a Buffer of the CUDA engine, which does not count yet.
+        Unsupported: a Buffer of the CUDA engine on one node, which does not count yet.
     """
 
     def __init__(self, buffer: Buffer | LowLatencyBuffer, *, keep: int = 512) -> None:

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -126,10 +127,20 @@ Offer between_nodes(libfabric::Report const& found) {
   std::vector<std::string> used;
   for (libfabric::Nic const& nic : found.nics)
     if (nic.chosen()) used.push_back(fmt::format("{} on {}", nic.provider, nic.name));
-  if (!used.empty())
-    return {"libfabric", true, fmt::format("between nodes (CPU engine): {}", fmt::join(used, ", "))};
+  if (!used.empty()) return {"libfabric", true, fmt::format("between nodes: {}", fmt::join(used, ", "))};
   return {"libfabric", false,
           fmt::format("between nodes: {}", found.why_none.empty() ? "no NIC reaches other nodes" : found.why_none)};
+}
+
+// How rows in memory of a GPU come to a NIC, and why so.
+Offer gpu_rows(libfabric::Report const& found) {
+  std::string const no_gpu = why_no_engine(EngineKind::cuda);
+  if (!no_gpu.empty()) return {"GPU rows", false, no_gpu};
+  bool const any = std::ranges::any_of(found.nics, &libfabric::Nic::chosen);
+  if (!any) return {"GPU rows", false, "between nodes: no NIC is used"};
+  return {"GPU rows", true,
+          "between nodes: through pinned memory of the host, which any NIC reads (GPUDirect is not used); "
+          "throughput mode"};
 }
 
 struct Info {
@@ -151,6 +162,7 @@ Info collect() {
             .memory = {},
             .settings = {}};
   info.transports.push_back(between_nodes(info.fabric));
+  if (gpu_tools() != nullptr) info.transports.push_back(gpu_rows(info.fabric));
   info.memory = gpu_memory();
   info.memory.insert(info.memory.begin(), {huge_pages(), numa_binding(info.topology)});
   for (SettingInfo const& setting : config_table()) info.settings.push_back(state_of(setting));
