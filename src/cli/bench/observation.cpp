@@ -8,7 +8,7 @@ namespace switchyard::cli {
 
 namespace {
 
-using json = nlohmann::json;
+using json = nlohmann::ordered_json;
 
 json to_json(Observation const& mine) {
   return {{"dispatch", mine.dispatch_wait_us}, {"combine", mine.combine_wait_us}, {"phases", mine.phases_us}};
