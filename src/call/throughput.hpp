@@ -46,6 +46,8 @@ struct DispatchCall {
   int workers = 1;                              // threads of the CPU engine, SMs of the CUDA engine
   // CUDA engine: takes memory of the GPU outside of the heap, for what no peer reads. Throws OutOfMemory.
   std::function<std::shared_ptr<std::byte>(std::size_t bytes)> outside{};
+  // Hosted calls: what to do when all rows have their places, before they move.
+  std::function<void()> when_placed{};
   // CUDA engine, in a call that is one of several rounds: the number of its first token in the whole dispatch,
   // which round it is (0: there are none), and where its rows must fit.
   std::int64_t first_token = 0;

@@ -430,6 +430,7 @@ class DispatchRun {
   }
 
   void place() {
+    if (call_.when_placed) call_.when_placed();
     engine_.mover_.place({.signals = link_.signals,
                           .crossing = crossing_,
                           .call = call_,

@@ -1,7 +1,5 @@
 #include "engine/cpu/throughput/dispatch_crossing.hpp"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -24,12 +22,10 @@ DispatchCrossing::DispatchCrossing(PlaceTask const& task)
       shape_(task.call.shape),
       streams_(task),
       reader_(streams_.terms(), crossing_.own_experts()),
-      loader_(row_source(args_)) {
+      loader_(row_source(args_)),
+      incoming_(incoming_tokens(task, streams_)) {
   for (scale_out::Way const& way : crossing_.ways())
     outgoing_.push_back({way, scale_out::ChunkWriter(streams_.to(way.node))});
-  auto const served = crossing_.served();
-  for (std::size_t i = 0; i < served.size(); ++i)
-    incoming_.push_back({served[i], streams_.served(i), cached() ? nullptr : &task.first_rows[i]});
 }
 
 // The order of work decides about the rate: first what has completed, so that the network goes on; then what has
@@ -57,8 +53,8 @@ void DispatchCrossing::run(LocalRows& local) {
 std::optional<int> DispatchCrossing::awaited() {
   auto const undecided = crossing_.first_undecided(task_.signals, phase);
   if (crossing_.refused()) return undecided;  // by whom is known when all have said it
-  for (Incoming const& each : incoming_)
-    if (each.tokens != each.known.counts.tokens) return each.from.neighbour;
+  for (IncomingTokens const& each : incoming_)
+    if (!each.all_here()) return each.from.neighbour;
   for (Outgoing const& each : outgoing_)
     if (!each.writer.done()) return crossing_.keeps_room_from(each.way.neighbour);
   return undecided;
@@ -87,22 +83,19 @@ void DispatchCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& roo
 }
 
 bool DispatchCrossing::place_one() {
-  return in_turn(incoming_, next_in_, [&](Incoming& from) {
+  return in_turn(incoming_, next_in_, [&](IncomingTokens& from) {
     auto const chunk = crossing_.port().next_chunk(from.from.neighbour);
     if (chunk) place(from, *chunk);
     return chunk.has_value();
   });
 }
 
-void DispatchCrossing::place(Incoming& from, scale_out::Port::Chunk const& chunk) {
+void DispatchCrossing::place(IncomingTokens& from, scale_out::Port::Chunk const& chunk) {
   try {
-    reader_.read(chunk.memory, {.rank = from.from.rank, .epoch = task_.epoch, .counts = from.known.counts});
+    read_chunk(reader_, chunk.memory, from, task_.epoch);
   } catch (InvalidArgument const& error) {
     fail(error.what());
   }
-  if (reader_.size() > from.known.counts.tokens - from.tokens)
-    fail(fmt::format("rank {}: tokens of its chunks: expected {} more, seen {}", from.from.rank,
-                     from.known.counts.tokens - from.tokens, reader_.size()));
   if (cached()) {
     place_again(from);
   } else {
@@ -112,23 +105,18 @@ void DispatchCrossing::place(Incoming& from, scale_out::Port::Chunk const& chunk
   crossing_.port().give_back(chunk);
 }
 
-void DispatchCrossing::place_new(Incoming& from) {
-  bool const expanded = routing_.layout == OutputLayout::expanded;
+void DispatchCrossing::place_new(IncomingTokens& from) {
   scale_out::PlacedTokens placed;
   for (std::size_t i = 0; i < reader_.size(); ++i) {
     scale_out::ChunkToken const token = reader_.token(i);
-    placed.add(token, routing_.layout, [&](scale_out::ChunkRow const& row) {
-      std::size_t const stream =
-          expanded ? 1 + static_cast<std::size_t>(token.slots[static_cast<std::size_t>(row.slot)].local_expert) : 0;
-      return (*from.first_rows)[static_cast<std::size_t>(row.local_rank)][stream];
-    });
+    add_placed(from, token, routing_.layout, placed);
     place_token(token, placed.rows_of(i));
     if ((i + 1) % rows_between_looks == 0) poll();
   }
   from.pieces.push_back({reader_.first(), std::move(placed)});
 }
 
-void DispatchCrossing::place_again(Incoming const& from) {
+void DispatchCrossing::place_again(IncomingTokens const& from) {
   for (std::size_t i = 0; i < reader_.size(); ++i) {
     place_token(reader_.token(i), from.known.placed.rows_of(reader_.first() + i));
     if ((i + 1) % rows_between_looks == 0) poll();
@@ -173,8 +161,7 @@ void DispatchCrossing::store_ids(Destination const& to, scale_out::PlacedRow con
 void DispatchCrossing::keep_places() {
   if (cached()) return;
   try {
-    for (std::size_t i = 0; i < incoming_.size(); ++i)
-      append_in_order(incoming_[i].pieces, incoming_[i].from.rank, (*task_.placed)[i].placed);
+    switchyard::keep_places(incoming_, *task_.placed);
   } catch (InvalidArgument const& error) {
     fail(error.what());
   }

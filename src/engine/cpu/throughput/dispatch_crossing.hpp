@@ -35,14 +35,6 @@ class DispatchCrossing {
     scale_out::Way way;
     scale_out::ChunkWriter writer;
   };
-  // Tokens that come from one rank.
-  struct Incoming {
-    scale_out::Served from;
-    scale_out::ServedTokens const& known;  // counts; cached: where its rows are
-    FirstRows const* first_rows;
-    std::uint64_t tokens = 0;                      // that have come
-    std::vector<scale_out::PlacedPiece> pieces{};  // chunks in the order in which they came
-  };
 
   [[nodiscard]] bool cached() const { return task_.placed == nullptr; }
   void poll() { crossing_.poll(task_.signals); }
@@ -51,9 +43,9 @@ class DispatchCrossing {
   bool send_one(LocalRows& local);
   void fill(Outgoing& outgoing, scale_out::Port::Room const& room, LocalRows& local);
   bool place_one();
-  void place(Incoming& from, scale_out::Port::Chunk const& chunk);
-  void place_new(Incoming& from);
-  void place_again(Incoming const& from);
+  void place(IncomingTokens& from, scale_out::Port::Chunk const& chunk);
+  void place_new(IncomingTokens& from);
+  void place_again(IncomingTokens const& from);
   void place_token(scale_out::ChunkToken const& token, std::span<scale_out::PlacedRow const> rows);
   void store_ids(Destination const& to, scale_out::PlacedRow const& row, scale_out::ChunkToken const& token) const;
   void keep_places();
@@ -68,7 +60,7 @@ class DispatchCrossing {
   scale_out::ChunkReader reader_;
   RowLoader loader_;
   std::vector<Outgoing> outgoing_;
-  std::vector<Incoming> incoming_;
+  std::vector<IncomingTokens> incoming_;
   std::size_t next_out_ = 0;  // whose turn it is
   std::size_t next_in_ = 0;
 };

@@ -282,19 +282,15 @@ class NodesBuffer final : public detail::ThroughputEngine {
   // before: it may read blocks that are free.
   std::shared_ptr<Inputs> inputs_of(std::uintptr_t cuda_stream) {
     CurrentDevice const current(device_);
-    refuse_capture(cuda_stream);
+    require(
+        !is_capturing(stream_of(cuda_stream)),
+        "cuda_stream: expected one that is not being captured into a graph, seen one that is: in a job of several "
+        "nodes hosts take part in every call");
     auto inputs = std::make_shared<Inputs>();
     inputs->emplace_back(device_).record(stream_of(cuda_stream));
     if (auto const earlier = connected_.heap->note_caller(cuda_stream))
       inputs->emplace_back(device_).record(stream_of(*earlier));
     return inputs;
-  }
-
-  static void refuse_capture(std::uintptr_t cuda_stream) {
-    require(
-        !is_capturing(stream_of(cuda_stream)),
-        "cuda_stream: expected one that is not being captured into a graph, seen one that is: in a job of several "
-        "nodes hosts take part in every call");
   }
 
   Tensor on_gpu(Tensor const& tensor, std::uintptr_t cuda_stream) {
@@ -363,11 +359,10 @@ class NodesBuffer final : public detail::ThroughputEngine {
       if (call.fresh) route(call.args, info_, job().topology(), *call.fresh);
       cast_rows = choose_rows(call);
     });
-    std::function<void()> placed = [&] {
+    call.when_placed = [&] {
       if (!worst) make_tensors(call, result);
       made();
     };
-    mover_->when_placed(placed);
     calls_.dispatch(call);
     if (received.given()) add_numbers(result.handle, received);
   }

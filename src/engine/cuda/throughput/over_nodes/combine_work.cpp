@@ -59,9 +59,10 @@ CombineWork::CombineWork(PullTask const& task, Batches& batches)
       args_(task.call.args),
       routing_(*task.call.args.handle.routing()),
       width_(width_of_sums(task)),
-      back_(sums_back(task)),
-      filling_(back_.size()),
-      returned_(returned_rows(task)) {}
+      returned_(returned_rows(task)) {
+  auto all = sums_back(task);
+  for (SumsBack& each : all) back_.push_back({.sums = std::move(each)});
+}
 
 bool CombineWork::expanded() const {
   return routing_.layout == OutputLayout::expanded;
@@ -89,15 +90,14 @@ void CombineWork::run() {
 
 bool CombineWork::done() const {
   return next_token_ == routing_.num_tokens &&
-         std::ranges::none_of(filling_, [](auto const& each) { return each.has_value(); }) &&
-         std::ranges::all_of(back_, [](SumsBack const& each) { return each.writer.done(); });
+         std::ranges::all_of(back_, [](Back const& each) { return !each.room && each.sums.writer.done(); });
 }
 
 int CombineWork::awaited() const {
   for (ReturnedRows const& each : returned_)
     if (each.has(next_token_) && !each.row()) return each.way().neighbour;
-  for (std::size_t i = 0; i < back_.size(); ++i)
-    if (filling_[i] || !back_[i].writer.done()) return crossing_.keeps_room_from(back_[i].to.neighbour);
+  for (Back const& each : back_)
+    if (each.room || !each.sums.writer.done()) return crossing_.keeps_room_from(each.sums.to.neighbour);
   return crossing_.ways().front().neighbour;
 }
 
@@ -150,33 +150,28 @@ float const* CombineWork::weight_at(RowAt const& at, std::int64_t slot) const {
 }
 
 void CombineWork::fill_chunks(SumLists& lists, Steps& steps) {
-  std::vector<std::size_t> all(back_.size());
-  for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
-  while (has_room(lists) &&
-         in_turn(all, next_back_, [&](std::size_t const& which) { return fill(which, lists, steps); }))
+  while (has_room(lists) && in_turn(back_, next_back_, [&](Back& back) { return fill(back, lists, steps); }))
     continue;
 }
 
 // Returns whether it did anything. A chunk of many small rows may take several launches; it is sent behind the
 // last.
-bool CombineWork::fill(std::size_t which, SumLists& lists, Steps& steps) {
-  SumsBack& back = back_[which];
-  auto& filling = filling_[which];
-  if (!filling) {
-    if (back.writer.done()) return false;
-    auto const room = crossing_.port().room_for(back.to.neighbour);
-    if (!room) return false;
-    filling = Filling{.room = *room, .bytes = back.writer.begin(room->memory)};
+bool CombineWork::fill(Back& back, SumLists& lists, Steps& steps) {
+  if (!back.room) {
+    if (back.sums.writer.done()) return false;
+    back.room = crossing_.port().room_for(back.sums.to.neighbour);
+    if (!back.room) return false;
+    back.bytes = back.sums.writer.begin(back.room->memory);
   }
   std::size_t rows = 0;
   while (has_room(lists)) {
-    auto const to = back.writer.next_row();
+    auto const to = back.sums.writer.next_row();
     if (!to) {
-      steps.emplace_back([this, chunk = *filling] { send(chunk.room, chunk.bytes); });
-      filling.reset();
+      steps.emplace_back([this, room = *back.room, bytes = back.bytes] { send(room, bytes); });
+      back.room.reset();
       return true;
     }
-    add_back(lists, back.tokens, *to);
+    add_back(lists, back.sums.tokens, *to);
     if (++rows % sums_between_looks == 0) crossing_.poll(task_.signals);
   }
   return true;

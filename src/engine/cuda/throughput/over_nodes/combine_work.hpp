@@ -40,9 +40,10 @@ class CombineWork {
 
  private:
   using Steps = std::vector<std::function<void()>>;
-  // A chunk that is being filled.
-  struct Filling {
-    scale_out::Port::Room room{};
+  // Sums on their way back, and the chunk of them that is being filled.
+  struct Back {
+    SumsBack sums;
+    std::optional<scale_out::Port::Room> room{};
     std::size_t bytes = 0;
   };
   // A row of the expert outputs of a rank of this node.
@@ -58,7 +59,7 @@ class CombineWork {
   // Whether any token still fits, and its weights.
   [[nodiscard]] bool has_room(SumLists const& lists) const;
   void fill_chunks(SumLists& lists, Steps& steps);
-  bool fill(std::size_t which, SumLists& lists, Steps& steps);
+  bool fill(Back& back, SumLists& lists, Steps& steps);
   void add_back(SumLists& lists, scale_out::PlacedTokens const& tokens, scale_out::CombineWriter::Row const& to);
   void add_back_weights(SumLists& lists, scale_out::PlacedTokens const& tokens,
                         scale_out::CombineWriter::Row const& to);
@@ -81,9 +82,8 @@ class CombineWork {
   CombineArgs const& args_;
   detail::Routing const& routing_;
   std::uint32_t width_;
-  std::vector<SumsBack> back_;
-  std::vector<std::optional<Filling>> filling_;  // by number of back_
-  std::vector<ReturnedRows> returned_;           // by way
+  std::vector<Back> back_;
+  std::vector<ReturnedRows> returned_;  // by way
   std::int64_t next_token_ = 0;
   std::size_t next_back_ = 0;  // whose turn it is
 };

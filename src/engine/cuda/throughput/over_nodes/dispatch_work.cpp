@@ -1,7 +1,5 @@
 #include "engine/cuda/throughput/over_nodes/dispatch_work.hpp"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <thread>
 #include <utility>
@@ -43,12 +41,10 @@ DispatchWork::DispatchWork(PlaceTask const& task, TravellingRows const& rows, Ba
       routing_(*task.call.routing),
       shape_(task.call.shape),
       streams_(task),
-      reader_(streams_.terms(), crossing_.own_experts()) {
+      reader_(streams_.terms(), crossing_.own_experts()),
+      incoming_(incoming_tokens(task, streams_)) {
   for (scale_out::Way const& way : crossing_.ways())
     outgoing_.push_back({way, scale_out::ChunkWriter(streams_.to(way.node))});
-  auto const served = crossing_.served();
-  for (std::size_t i = 0; i < served.size(); ++i)
-    incoming_.push_back({served[i], streams_.served(i), cached() ? nullptr : &task.first_rows[i]});
 }
 
 // First what has ended, so that the network goes on, then what has come and what is to leave. While a launch is
@@ -90,8 +86,8 @@ void DispatchWork::end_refused() {
 std::optional<int> DispatchWork::awaited() {
   auto const undecided = crossing_.first_undecided(task_.signals, moving);
   if (crossing_.refused()) return undecided;  // by whom is known when all have said it
-  for (Incoming const& each : incoming_)
-    if (each.tokens != each.known.counts.tokens) return each.from.neighbour;
+  for (IncomingTokens const& each : incoming_)
+    if (!each.all_here()) return each.from.neighbour;
   for (Outgoing const& each : outgoing_)
     if (each.room || !each.writer.done()) return crossing_.keeps_room_from(each.way.neighbour);
   return undecided;
@@ -275,7 +271,7 @@ void DispatchWork::place_chunks(MoveLists& lists, Steps& steps) {
 }
 
 bool DispatchWork::next_chunk() {
-  return in_turn(incoming_, next_in_, [&](Incoming& from) {
+  return in_turn(incoming_, next_in_, [&](IncomingTokens& from) {
     auto const chunk = crossing_.port().next_chunk(from.from.neighbour);
     if (!chunk) return false;
     placing_ = Placing{.from = &from, .chunk = *chunk};
@@ -285,30 +281,18 @@ bool DispatchWork::next_chunk() {
 }
 
 void DispatchWork::read_chunk() {
-  Incoming const& from = *placing_->from;
   try {
-    reader_.read(placing_->chunk.memory,
-                 {.rank = from.from.rank, .epoch = task_.epoch, .counts = from.known.counts});
+    switchyard::read_chunk(reader_, placing_->chunk.memory, *placing_->from, task_.epoch);
   } catch (InvalidArgument const& error) {
     fail(error.what());
   }
-  if (reader_.size() > from.known.counts.tokens - from.tokens)
-    fail(fmt::format("rank {}: tokens of its chunks: expected {} more, seen {}", from.from.rank,
-                     from.known.counts.tokens - from.tokens, reader_.size()));
 }
 
 void DispatchWork::place_token(MoveLists& lists) {
-  Incoming const& from = *placing_->from;
+  IncomingTokens const& from = *placing_->from;
   std::size_t const i = placing_->next++;
   scale_out::ChunkToken const token = reader_.token(i);
-  if (!cached()) {
-    placing_->placed.add(token, routing_.layout, [&](scale_out::ChunkRow const& row) {
-      std::size_t const stream =
-          expanded() ? 1 + static_cast<std::size_t>(token.slots[static_cast<std::size_t>(row.slot)].local_expert)
-                     : 0;
-      return (*from.first_rows)[static_cast<std::size_t>(row.local_rank)][stream];
-    });
-  }
+  if (!cached()) add_placed(from, token, routing_.layout, placing_->placed);
   auto const rows =
       cached() ? from.known.placed.rows_of(reader_.first() + i) : std::as_const(placing_->placed).rows_of(i);
   lists.rows.add({.x = token.x,
@@ -333,7 +317,7 @@ void DispatchWork::place_token(MoveLists& lists) {
 }
 
 void DispatchWork::end_chunk(Steps& steps) {
-  Incoming& from = *placing_->from;
+  IncomingTokens& from = *placing_->from;
   if (!cached()) from.pieces.push_back({reader_.first(), std::move(placing_->placed)});
   from.tokens += reader_.size();
   steps.emplace_back([this, chunk = placing_->chunk] { crossing_.port().give_back(chunk); });
@@ -347,8 +331,7 @@ void DispatchWork::look(std::size_t rows) {
 void DispatchWork::keep_places() {
   if (cached()) return;
   try {
-    for (std::size_t i = 0; i < incoming_.size(); ++i)
-      append_in_order(incoming_[i].pieces, incoming_[i].from.rank, (*task_.placed)[i].placed);
+    switchyard::keep_places(incoming_, *task_.placed);
   } catch (InvalidArgument const& error) {
     fail(error.what());
   }

@@ -49,17 +49,9 @@ class DispatchWork {
     std::optional<scale_out::Port::Room> room{};  // of the chunk that is being filled
     std::size_t bytes = 0;
   };
-  // Tokens that come from one rank.
-  struct Incoming {
-    scale_out::Served from;
-    scale_out::ServedTokens const& known;  // counts; cached: where its rows are
-    FirstRows const* first_rows;
-    std::uint64_t tokens = 0;                      // that have come
-    std::vector<scale_out::PlacedPiece> pieces{};  // chunks in the order in which they came
-  };
   // The chunk that is being placed.
   struct Placing {
-    Incoming* from = nullptr;
+    IncomingTokens* from = nullptr;
     scale_out::Port::Chunk chunk{};
     std::size_t next = 0;  // token
     scale_out::PlacedTokens placed{};
@@ -97,7 +89,7 @@ class DispatchWork {
   DispatchStreams streams_;
   scale_out::ChunkReader reader_;
   std::vector<Outgoing> outgoing_;
-  std::vector<Incoming> incoming_;
+  std::vector<IncomingTokens> incoming_;
   std::optional<Placing> placing_;
   std::size_t next_out_ = 0;  // whose turn it is
   std::size_t next_in_ = 0;

@@ -66,7 +66,6 @@ void Mover::stage(ConstTensorView const& view, std::byte* to, int /*workers*/) {
 
 void Mover::place(PlaceTask const& task) {
   CurrentDevice const current(device_);
-  if (when_placed_) std::exchange(when_placed_, {})();
   guarded(batches_, task, "dispatch/place", [&] { DispatchWork(task, rows_, batches_).run(); });
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <optional>
 
@@ -20,8 +19,6 @@ class Mover final : public RowMover {
 
   // The rows of the next dispatch.
   void travel(TravellingRows const& rows) { rows_ = rows; }
-  // What to do in the next dispatch when its rows have their places, before they move.
-  void when_placed(std::function<void()> step) { when_placed_.swap(step); }
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
   // Throws InvalidArgument when no launch takes what a token of the combine may need in a job of so many nodes.
   void check_size(CombineCall const& call, int num_nodes) const;
@@ -37,7 +34,6 @@ class Mover final : public RowMover {
   DeviceStream stream_;
   Batches batches_;
   TravellingRows rows_{};
-  std::function<void()> when_placed_;
 };
 
 }  // namespace switchyard::cuda
