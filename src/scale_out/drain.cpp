@@ -5,6 +5,7 @@
 
 #include "base/check.hpp"
 #include "base/interrupt.hpp"
+#include "base/log.hpp"
 #include "scale_out/cards.hpp"
 #include "scale_out/state.hpp"
 
@@ -15,7 +16,8 @@ namespace {
 // How long a port's end waits for neighbours at most. They are in the last call, or slow; who is stuck has its own
 // deadline.
 constexpr std::chrono::milliseconds patience_at_the_end{5000};
-// And for words to leave, which a transport that learns it from the neighbour may never tell: it may be gone.
+// And for words to leave, which a transport that learns it from the neighbour may never tell: it may be gone, or in
+// no call. A farewell that has not left by then is lost, and its neighbour waits out its own patience.
 constexpr std::chrono::milliseconds patience_for_words{100};
 
 }  // namespace
@@ -124,6 +126,12 @@ void Port::State::say_farewell() {
   }
 }
 
+void Port::State::warn_of_untaken(int neighbour, std::chrono::milliseconds waited) const {
+  Member const& member = members_[checked(neighbour)];
+  logger().warn("port: rank {}: expected {} to take what it was sent, seen nothing of it in {} ms: it may be lost",
+                job_->rank(), member.text(), waited.count());
+}
+
 // A rank that has ended its last call may leave while others are still in it: what it has sent them lies in a
 // socket that is cut when its end closes with something unread, and the last chunk with it. So it stays until its
 // slots are free, which a neighbour's credits say, or until the neighbour has said farewell: it takes nothing more,
@@ -135,15 +143,18 @@ void Port::State::leave() noexcept {
     take_events();
     give_back_all();  // neighbours in a call may wait for slots
     say_farewell();
-    Deadline const deadline(std::min(job_->timeout(), patience_at_the_end));
+    auto const patience = std::min(job_->timeout(), patience_at_the_end);
+    Deadline const deadline(patience);
     Deadline const words(std::min(job_->timeout(), patience_for_words));
-    auto const waits = [&] {
+    auto const waits_for = [&]() -> std::optional<int> {
       for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour)
-        if (needs(neighbour) || (!words.expired() && has_words_for(neighbour))) return true;
-      return false;
+        if (needs(neighbour) || (!words.expired() && has_words_for(neighbour))) return neighbour;
+      return std::nullopt;
     };
-    while (!knows_of_failure() && std::uncaught_exceptions() == 0 && waits()) {
-      if (deadline.expired() || interrupted()) return;
+    while (!knows_of_failure() && std::uncaught_exceptions() == 0) {
+      auto const neighbour = waits_for();
+      if (!neighbour || interrupted()) return;
+      if (deadline.expired()) return warn_of_untaken(*neighbour, patience);
       if (!take_events()) std::this_thread::yield();
       give_back_all();
     }

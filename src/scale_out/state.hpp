@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -128,6 +129,7 @@ class Port::State {
   [[nodiscard]] bool needs(int neighbour) const;
   [[nodiscard]] bool has_words_for(int neighbour) const;
   void give_back_all();
+  void warn_of_untaken(int neighbour, std::chrono::milliseconds waited) const;
   [[nodiscard]] bool knows_of_failure() const;
   void say_farewell();
 
