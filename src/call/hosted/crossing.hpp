@@ -1,6 +1,7 @@
 // What a rank has for the way to other nodes: its port, who is where, and waits that name the rank to blame.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -38,9 +39,13 @@ struct CrossingCall {
   std::int64_t max_tokens = 0;
 };
 
-// While rows are packed, placed or summed, completions are looked at after so many: a link that runs dry costs more
-// than a look.
-inline constexpr std::size_t rows_between_looks = 4;
+// While rows are packed, placed or summed, completions are looked at after so many of them. A look is system calls,
+// and between the usual chunks there is one anyway; larger chunks should not let a link run dry
+// (bench/results/2026-11-30-nodes.md).
+[[nodiscard]] constexpr std::size_t rows_between_looks(std::size_t row_bytes) noexcept {
+  constexpr std::size_t bytes = std::size_t{512} << 10;
+  return row_bytes < bytes ? bytes / std::max<std::size_t>(row_bytes, 1) : 1;
+}
 
 // Calls step(item) for one item after the other, from `next` on, until it returns true; returns whether it did. The
 // item behind that one is the next to have its turn.

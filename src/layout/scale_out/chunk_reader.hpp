@@ -56,6 +56,9 @@ class ChunkReader {
   [[nodiscard]] std::uint32_t first() const noexcept { return header_.first; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] ChunkToken token(std::size_t i) const noexcept;
+  // Of all its tokens together.
+  [[nodiscard]] std::size_t num_rows() const noexcept { return rows_.size(); }
+  [[nodiscard]] std::size_t num_slots() const noexcept { return slots_.size(); }
 
  private:
   // A token, and where its slots and rows end in slots_ and rows_.

@@ -14,6 +14,13 @@ void append_ends(std::vector<std::size_t>& ends, std::size_t before, std::vector
 
 }  // namespace
 
+void PlacedTokens::reserve(std::size_t tokens, std::size_t rows, std::size_t slots) {
+  rows_end_.reserve(tokens);
+  slots_end_.reserve(tokens);
+  rows_.reserve(rows);
+  slots_.reserve(slots);
+}
+
 void PlacedTokens::append(PlacedTokens const& other) {
   append_ends(rows_end_, rows_.size(), other.rows_end_);
   append_ends(slots_end_, slots_.size(), other.slots_end_);

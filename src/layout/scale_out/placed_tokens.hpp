@@ -54,6 +54,8 @@ class PlacedTokens {
     slots_end_.push_back(slots_.size());
   }
   void append(PlacedTokens const& other);
+  // Room for so many, all in all, so that adding them takes no more memory.
+  void reserve(std::size_t tokens, std::size_t rows, std::size_t slots);
 
  private:
   template <typename Item>

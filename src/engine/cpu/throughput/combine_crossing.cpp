@@ -30,6 +30,7 @@ CombineCrossing::CombineCrossing(PullTask const& task, RowSums& sums)
       sums_(sums),
       crossing_(*task.crossing),
       routing_(*task.call.args.handle.routing()),
+      rows_between_looks_(rows_between_looks(row_bytes_of(task.call.args.x))),
       outgoing_(sums_back(task)),
       returned_(returned_rows(task)) {}
 
@@ -82,7 +83,7 @@ void CombineCrossing::fill(SumsBack& outgoing, scale_out::Port::Room const& room
       for (scale_out::PlacedRow const& row : outgoing.tokens.rows_of(to->token + 1)) sums_.expect(at(row));
     sums_.finish_partial(to->x, task_.f32_partials);
     if (!to->weights.empty()) put_weights(outgoing.tokens, to->token, to->weights);
-    if (++rows % rows_between_looks == 0) poll();
+    if (++rows % rows_between_looks_ == 0) poll();
   }
   // As in CombineRun::run(): a rank of this node that gave up may have reused the rows that were just read.
   // Acquire: pairs with the release store in Signals::report().
@@ -132,7 +133,7 @@ bool CombineCrossing::take_chunks() {
 bool CombineCrossing::sum_some() {
   std::size_t tokens = 0;
   while (tokens < tokens_in_turn && next_token_ < routing_.num_tokens && sum_next())
-    if (++tokens % rows_between_looks == 0) poll();
+    if (++tokens % rows_between_looks_ == 0) poll();
   return tokens > 0;
 }
 

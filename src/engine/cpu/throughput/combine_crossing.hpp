@@ -50,6 +50,7 @@ class CombineCrossing {
   RowSums& sums_;
   Crossing& crossing_;
   detail::Routing const& routing_;
+  std::size_t rows_between_looks_;
   std::vector<float> own_weights_;  // of all ranks: those of the own node
   std::vector<void const*> parts_;  // of the token that is summed, in the order of nodes
   std::vector<SumsBack> outgoing_;

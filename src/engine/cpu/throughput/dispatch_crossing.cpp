@@ -20,6 +20,7 @@ DispatchCrossing::DispatchCrossing(PlaceTask const& task)
       args_(task.call.args),
       routing_(*task.call.routing),
       shape_(task.call.shape),
+      rows_between_looks_(rows_between_looks(shape_.row_bytes)),
       streams_(task),
       reader_(streams_.terms(), crossing_.own_experts()),
       loader_(row_source(args_)),
@@ -77,7 +78,7 @@ void DispatchCrossing::fill(Outgoing& outgoing, scale_out::Port::Room const& roo
     std::memcpy(to->x, row.x, shape_.row_bytes);  // the transport reads it next: it should stay in the cache
     if (row.scales != nullptr) std::memcpy(to->scales, row.scales, shape_.scale_bytes);
     local.write(to->token, row);
-    if (++rows % rows_between_looks == 0) poll();
+    if (++rows % rows_between_looks_ == 0) poll();
   }
   crossing_.port().send(room, bytes);
 }
@@ -107,11 +108,12 @@ void DispatchCrossing::place(IncomingTokens& from, scale_out::Port::Chunk const&
 
 void DispatchCrossing::place_new(IncomingTokens& from) {
   scale_out::PlacedTokens placed;
+  placed.reserve(reader_.size(), reader_.num_rows(), reader_.num_slots());
   for (std::size_t i = 0; i < reader_.size(); ++i) {
     scale_out::ChunkToken const token = reader_.token(i);
     add_placed(from, token, routing_.layout, placed);
     place_token(token, placed.rows_of(i));
-    if ((i + 1) % rows_between_looks == 0) poll();
+    if ((i + 1) % rows_between_looks_ == 0) poll();
   }
   from.pieces.push_back({reader_.first(), std::move(placed)});
 }
@@ -119,7 +121,7 @@ void DispatchCrossing::place_new(IncomingTokens& from) {
 void DispatchCrossing::place_again(IncomingTokens const& from) {
   for (std::size_t i = 0; i < reader_.size(); ++i) {
     place_token(reader_.token(i), from.known.placed.rows_of(reader_.first() + i));
-    if ((i + 1) % rows_between_looks == 0) poll();
+    if ((i + 1) % rows_between_looks_ == 0) poll();
   }
 }
 

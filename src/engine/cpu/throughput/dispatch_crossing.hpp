@@ -56,6 +56,7 @@ class DispatchCrossing {
   DispatchArgs const& args_;
   detail::Routing const& routing_;
   ReceiveShape const& shape_;
+  std::size_t rows_between_looks_;
   DispatchStreams streams_;
   scale_out::ChunkReader reader_;
   RowLoader loader_;
