@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 
 #include "base/trace.hpp"
 #include "engine/cpu/simd/kernels.hpp"
@@ -31,7 +32,8 @@ DispatchCrossing::DispatchCrossing(PlaceTask const& task)
 
 // The order of work decides about the rate: first what has completed, so that the network goes on; then what has
 // arrived, so that its slots are free for more; then what is to leave; and rows of the own node when there is
-// nothing else (design: order measured on tcp with two cores).
+// nothing else (design: order measured on tcp with two cores). These give the core away in between: where ranks
+// share cores, others may not even have begun to send.
 void DispatchCrossing::run(LocalRows& local) {
   TraceScope const span(phase, crossing_.rank());
   Crossing::Patience waiting = Crossing::patience(task_.signals);
@@ -42,7 +44,9 @@ void DispatchCrossing::run(LocalRows& local) {
     bool const sent = !refused && send_one(local);
     if (placed || sent) {
       waiting = Crossing::patience(task_.signals);
-    } else if (!local.write_some(loader_)) {
+    } else if (local.write_some(loader_)) {
+      std::this_thread::yield();
+    } else {
       crossing_.rest(task_.signals, *neighbour, phase, waiting);
     }
   }
