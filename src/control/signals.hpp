@@ -75,6 +75,8 @@ class Signals {
   void ring(int peer) const noexcept { ring_doorbell(*heap_, peer); }
   [[nodiscard]] Deadline deadline() const { return Deadline(policy_.timeout); }
   [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return policy_.timeout; }
+  // Whether ranks share cores, so that whoever keeps one keeps it from others.
+  [[nodiscard]] bool cores_are_shared() const noexcept { return policy_.yields; }
   // How much longer a wait lasts that ends on a rank which waits itself: what that one finds out is to come first.
   [[nodiscard]] std::chrono::milliseconds grace() const noexcept;
 

@@ -16,8 +16,8 @@ namespace {
 // How long a port's end waits for neighbours at most. They are in the last call, or slow; who is stuck has its own
 // deadline.
 constexpr std::chrono::milliseconds patience_at_the_end{5000};
-// And for words to leave, which a transport that learns it from the neighbour may never tell: it may be gone, or in
-// no call. A farewell that has not left by then is lost, and its neighbour waits out its own patience.
+// And for words to leave, which a transport that learns it from the neighbour may never tell: it may be gone, or
+// between calls. A farewell that has not left by then is lost, and its neighbour waits out its own patience.
 constexpr std::chrono::milliseconds patience_for_words{100};
 
 }  // namespace
@@ -128,8 +128,9 @@ void Port::State::say_farewell() {
 
 void Port::State::warn_of_untaken(int neighbour, std::chrono::milliseconds waited) const {
   Member const& member = members_[checked(neighbour)];
-  logger().warn("port: rank {}: expected {} to take what it was sent, seen nothing of it in {} ms: it may be lost",
-                job_->rank(), member.text(), waited.count());
+  logger().warn(
+      "port: rank {}: expected {} to take what it was sent, seen {} chunks not taken after {} ms: they may be lost",
+      job_->rank(), member.text(), with(neighbour).there.num_out(), waited.count());
 }
 
 // A rank that has ended its last call may leave while others are still in it: what it has sent them lies in a

@@ -39,9 +39,9 @@ struct CrossingCall {
   std::int64_t max_tokens = 0;
 };
 
-// While rows are packed, placed or summed, completions are looked at after so many of them. A look is system calls,
-// and between the usual chunks there is one anyway; larger chunks should not let a link run dry
-// (bench/results/2026-11-30-nodes.md).
+// While a rank packs, places or sums rows, it looks at completions after so many of them. A look costs system calls
+// over TCP, and each turn begins with one: of the usual chunks a turn places and sends one each. Larger ones should
+// not let a link run dry (bench/results/2026-11-30-nodes.md).
 [[nodiscard]] constexpr std::size_t rows_between_looks(std::size_t row_bytes) noexcept {
   constexpr std::size_t bytes = std::size_t{512} << 10;
   return row_bytes < bytes ? bytes / std::max<std::size_t>(row_bytes, 1) : 1;

@@ -56,7 +56,7 @@ class ChunkReader {
   [[nodiscard]] std::uint32_t first() const noexcept { return header_.first; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] ChunkToken token(std::size_t i) const noexcept;
-  // Of all its tokens together.
+  // Of all tokens of the chunk.
   [[nodiscard]] std::size_t num_rows() const noexcept { return rows_.size(); }
   [[nodiscard]] std::size_t num_slots() const noexcept { return slots_.size(); }
 

@@ -54,7 +54,7 @@ class PlacedTokens {
     slots_end_.push_back(slots_.size());
   }
   void append(PlacedTokens const& other);
-  // Room for so many, all in all, so that adding them takes no more memory.
+  // Takes room for so many in all, so that adding them takes no more memory.
   void reserve(std::size_t tokens, std::size_t rows, std::size_t slots);
 
  private:

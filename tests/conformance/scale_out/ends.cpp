@@ -16,6 +16,8 @@ using scale_out::PortSizes;
 
 PortSizes const usual{.letter_bytes = 50, .slot_bytes = 300, .slots = 3, .send_slots = 4};
 Nodes const nodes{"a", "a", "b", "c", "c"};
+// What a port says that has waited out its patience.
+constexpr char const* waited_in_vain = "not taken after";
 
 class PortEnds : public testing::TestWithParam<Way> {
  protected:
@@ -119,8 +121,8 @@ TEST_P(PortEnds, RanksLeaveAtDifferentTimes) {
 }
 
 // Chunks that their receiver needs for nothing, and that come after it has looked for the last time, keep nobody:
-// it has said farewell. A port that has waited out its patience for one says so. Where faults delay writes for
-// thousands of polls, a farewell may not leave in the time that it has, and the patience is all there is.
+// it has said farewell. Where faults delay writes for many polls, a farewell may not leave in the time that it has,
+// and the patience of who waits for it is all there is.
 TEST_P(PortEnds, WithChunksThatNobodyTakes) {
   testing::internal::CaptureStderr();
   run_jobs(nodes, [&](std::shared_ptr<Job> const& job) {
@@ -136,7 +138,33 @@ TEST_P(PortEnds, WithChunksThatNobodyTakes) {
     job->barrier();
   });
   std::string const said = testing::internal::GetCapturedStderr();
-  if (GetParam().faults == 0) EXPECT_THAT(said, testing::Not(testing::HasSubstr("to take what it was sent")));
+  if (GetParam().faults == 0) {
+    EXPECT_THAT(said, testing::Not(testing::HasSubstr(waited_in_vain)));
+  }
+}
+
+// A neighbour that is there, and neither takes what it was sent nor says farewell, keeps a port for its patience;
+// then a line in the log says who it was.
+TEST(PortPatience, HasAnEnd) {
+  ASSERT_EQ(choose({}), "");
+  std::atomic<bool> ended{false};
+  testing::internal::CaptureStderr();
+  run_jobs(
+      {"a", "b"},
+      [&](std::shared_ptr<Job> const& job) {
+        auto port = std::make_unique<Port>(job, usual);
+        port->begin(1);
+        if (job->rank() == 0) {
+          port->send(port->room_for(0).value(), 1);
+          port.reset();
+          ended = true;
+        }
+        while (!ended) std::this_thread::sleep_for(std::chrono::milliseconds{1});
+      },
+      std::chrono::seconds{2});
+  std::string const said = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(said, testing::HasSubstr("rank 0: expected rank 1 (node 1) to take what it was sent, seen 1 chunks"));
+  EXPECT_THAT(said, testing::HasSubstr(waited_in_vain));
 }
 
 // Ranks that throw in the midst of a call hang nobody and leave nothing behind.

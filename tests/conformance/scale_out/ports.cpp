@@ -23,7 +23,7 @@ std::string choose(Way const& way) {
   return way.transport == "libfabric" ? transport::libfabric::report({}).why_none : "";
 }
 
-void run_jobs(Nodes const& nodes, JobBody const& body) {
+void run_jobs(Nodes const& nodes, JobBody const& body, std::chrono::milliseconds timeout) {
   auto const store = std::make_shared<InProcessStore>();
   std::vector<Outcome> outcomes(nodes.size());
   std::atomic<std::size_t> ended{0};
@@ -34,7 +34,7 @@ void run_jobs(Nodes const& nodes, JobBody const& body) {
         body(std::make_shared<Job>(store, JobTerms{.rank = static_cast<int>(rank),
                                                    .size = static_cast<int>(nodes.size()),
                                                    .node = nodes[rank],
-                                                   .timeout = std::chrono::seconds{30}}));
+                                                   .timeout = timeout}));
       });
       ++ended;
     });

@@ -1,6 +1,7 @@
 // Ports of a job of several nodes, whose ranks are threads of this process.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <ostream>
@@ -30,7 +31,8 @@ using JobBody = std::function<void(std::shared_ptr<Job> const&)>;
 using PortBody = std::function<void(scale_out::Port&, Job&)>;
 
 // Runs the body as every rank; a failure of any fails the test, which names it.
-void run_jobs(Nodes const& nodes, JobBody const& body);
+void run_jobs(Nodes const& nodes, JobBody const& body,
+              std::chrono::milliseconds timeout = std::chrono::seconds{30});
 void run_ports(Nodes const& nodes, scale_out::PortSizes const& sizes, PortBody const& body);
 
 // Polls until it holds; throws CheckFailed when it never does.

@@ -32,8 +32,8 @@ DispatchCrossing::DispatchCrossing(PlaceTask const& task)
 
 // The order of work decides about the rate: first what has completed, so that the network goes on; then what has
 // arrived, so that its slots are free for more; then what is to leave; and rows of the own node when there is
-// nothing else (design: order measured on tcp with two cores). These give the core away in between: where ranks
-// share cores, others may not even have begun to send.
+// nothing else (design: order measured on tcp with two cores). While it writes those, a rank that shares its core
+// gives it away now and then: others may not even have begun to send.
 void DispatchCrossing::run(LocalRows& local) {
   TraceScope const span(phase, crossing_.rank());
   Crossing::Patience waiting = Crossing::patience(task_.signals);
@@ -42,10 +42,10 @@ void DispatchCrossing::run(LocalRows& local) {
     bool const refused = crossing_.refused().has_value();
     bool const placed = !refused && place_one();
     bool const sent = !refused && send_one(local);
-    if (placed || sent) {
+    bool const wrote = !placed && !sent && local.write_some(loader_);
+    if (wrote && task_.signals.cores_are_shared()) std::this_thread::yield();
+    if (placed || sent || wrote) {
       waiting = Crossing::patience(task_.signals);
-    } else if (local.write_some(loader_)) {
-      std::this_thread::yield();
     } else {
       crossing_.rest(task_.signals, *neighbour, phase, waiting);
     }
