@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
+#include <iterator>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/check.hpp"
 #include "bootstrap/environment.hpp"
+#include "cli/bench/calibrate.hpp"
 #include "cli/bench/case.hpp"
 #include "cli/bench/copy_ceiling.hpp"
 #include "cli/bench/gather.hpp"
@@ -90,14 +93,35 @@ std::vector<Case> make_cases(BenchOptions const& options, Router const& route, s
   return cases;
 }
 
+// What a rank does, once it is connected.
+using RankBody = std::function<int(Communicator const&, SharedBarrier*)>;
+
+RankBody body_of(BenchOptions const& options, Router const& route, std::int64_t available, bool speaks) {
+  auto const cases_of = [&](Mode mode) {
+    std::vector<Case> cases;
+    for (BenchOptions const& one : calibration_options(options, mode))
+      std::ranges::move(make_cases(one, route, available, speaks), std::back_inserter(cases));
+    return cases;
+  };
+  if (options.calibrate.empty())
+    return [cases = make_cases(options, route, available, speaks)](Communicator const& communicator,
+                                                                   SharedBarrier* barrier) {
+      return run_rank(cases, communicator, barrier);
+    };
+  return [cases = CalibrationCases{.throughput = cases_of(Mode::throughput), .latency = cases_of(Mode::latency)}](
+             Communicator const& communicator, SharedBarrier* barrier) {
+    return calibrate(cases, communicator, barrier);
+  };
+}
+
 int run_forked(BenchOptions options, Router const& route) {
   validate_forked(options);
   LaunchOptions const launch{.ranks = options.problem.ranks, .nodes = std::max(1, options.nodes)};
   if (launch.nodes > 1) options.problem.node_by_rank = divide_into_nodes(launch.ranks, launch.nodes);
   options.on_machine = launch.ranks;
-  auto const cases = make_cases(options, route, available_memory(), true);
-  return run_local_ranks(
-      launch, [&](RankContext const& context) { return run_rank(cases, connect(context), context.barrier); });
+  auto const body = body_of(options, route, available_memory(), true);
+  return run_local_ranks(launch,
+                         [&](RankContext const& context) { return body(connect(context), context.barrier); });
 }
 
 int run_as_rank(BenchOptions options, Router const& route) {
@@ -108,7 +132,9 @@ int run_as_rank(BenchOptions options, Router const& route) {
   options.on_machine = count_same(communicator, machine_id());
   std::int64_t const available =
       gather_min(communicator, available_memory() / options.on_machine) * communicator.size();
-  return run_rank(make_cases(options, route, available, communicator.rank() == 0), communicator, nullptr);
+  require(options.calibrate.empty() || communicator.num_nodes() == 1,
+          "--calibrate: expected a job of one node, seen {}", communicator.num_nodes());
+  return body_of(options, route, available, communicator.rank() == 0)(communicator, nullptr);
 }
 
 }  // namespace
@@ -117,6 +143,7 @@ int run_bench(BenchOptions const& options) {
   validate(options);
   if (!options.json.empty() && options.json != "-") require_writable(options.json);
   if (!options.trace.empty()) require_writable(options.trace);
+  if (!options.calibrate.empty()) require_writable(options.calibrate);
   Router const route = router_of(options);
   Problem sample = options.problem;
   sample.tokens = 1;

@@ -24,6 +24,12 @@ constexpr std::array halves{Part::dispatch_send, Part::dispatch_receive, Part::c
 constexpr std::array together{Part::both};
 constexpr std::array<std::span<Part const>, 4> sequences{alone, whole_calls, halves, together};
 
+// A calibration asks for whole calls only.
+std::span<std::span<Part const> const> sequences_of(BenchOptions const& options) {
+  std::span<std::span<Part const> const> const all(sequences);
+  return options.calibrate.empty() ? all : all.subspan(1, 1);
+}
+
 // Calls of a model's layers, which use the buffer's frames in turn: of a frame that is used again, the result was
 // released layers ago.
 constexpr int graph_layers = 8;
@@ -173,7 +179,7 @@ void LowLatency::time(Clock clock, Measure const& measure, Samples& samples) {
   tools_.start_line.align(check_allowance);
   for (int i = -options.warmup; i < options.iterations; ++i) {
     calls_.select((i + options.warmup) % case_.sets());
-    for (auto const sequence : sequences) {
+    for (auto const sequence : sequences_of(case_.options())) {
       for (Part const part : sequence) {
         double const us = measure(part);
         if (i >= 0) samples.of(clock, part).push_back(us);

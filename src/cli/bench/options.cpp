@@ -167,6 +167,17 @@ void validate_mode(BenchOptions const& options) {
           "--tokens: with --trace expected one count, seen {}", options.token_counts.size());
 }
 
+// What a calibration measures is what a plan can predict.
+void validate_calibration(BenchOptions const& options) {
+  require(options.mode == Mode::throughput, "--calibrate: expected no --mode, since it times both");
+  require(options.layout_name.empty(), "--calibrate: expected no --layout, seen {}; plans are for the default ones",
+          options.layout_name);
+  require(options.json.empty() && options.trace.empty(), "--calibrate: expected no --json and no --trace");
+  require(options.nodes <= 1, "--calibrate: expected one node, seen --nodes {}", options.nodes);
+  require(options.problem.payload == Payload::fp8 || options.problem.payload == Payload::bf16,
+          "--calibrate: expected --dtype fp8 or bf16, seen {}", name_of(options.problem.payload));
+}
+
 }  // namespace
 
 void add_bench_options(CLI::App& app, BenchOptions& options) {
@@ -195,6 +206,9 @@ void add_bench_options(CLI::App& app, BenchOptions& options) {
   app.add_flag("--check,!--no-check", options.check, "check every byte and value, before and after the timed loop")
       ->capture_default_str();
   app.add_option("--json", options.json, "write the results as JSON to this file ('-': standard output)");
+  app.add_option("--calibrate", options.calibrate,
+                 "time calls of both modes and write what they say of this machine to this file, for `switchyard "
+                 "plan --cluster`");
   app.add_option("--trace", options.trace, "write a Chrome / Perfetto trace of one more iteration to this file")
       ->capture_default_str();
   add_number(app, "--timeout-ms", {0, 86400000}, options.timeout_ms,
@@ -212,6 +226,7 @@ void validate_forked(BenchOptions const& options) {
 }
 
 void validate(BenchOptions const& options) {
+  if (!options.calibrate.empty()) validate_calibration(options);
   validate_mode(options);
   bool const replays = options.routing == RoutingKind::replay;
   require(!replays || !options.routing_file.empty(),

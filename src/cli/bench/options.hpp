@@ -116,8 +116,9 @@ struct BenchOptions {
   std::string layout_name{};
   std::vector<std::int64_t> token_counts{};
   bool check = true;
-  std::string json;   // a file; "-": standard output
-  std::string trace;  // a file
+  std::string json;       // a file; "-": standard output
+  std::string trace;      // a file
+  std::string calibrate;  // a file; empty: an ordinary benchmark
   std::int64_t timeout_ms = 0;
 
   [[nodiscard]] std::chrono::milliseconds timeout() const { return std::chrono::milliseconds{timeout_ms}; }

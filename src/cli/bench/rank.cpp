@@ -19,8 +19,9 @@ namespace {
 
 class Rank {
  public:
-  Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier);
+  Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier, bool speaks);
   int run();
+  std::optional<Report> measure();
 
  private:
   [[nodiscard]] bool is_first() const { return tools_.communicator.rank() == 0; }
@@ -33,18 +34,21 @@ class Rank {
 
   std::vector<Case> const& cases_;
   BenchOptions const& options_;
+  bool speaks_;
   Report report_;
   RankTools tools_;
 };
 
-Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier)
+Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier, bool speaks)
     : cases_(cases),
       options_(cases.front().options()),
+      speaks_(speaks),
       report_{.options = options_, .machine = describe_machine()},
       tools_{.communicator = communicator,
              .start_line = {communicator, barrier, options_.timeout()},
              // Rows of the low-latency mode come one after another, so that there is something to see.
-             .progress = {communicator.rank() == 0 && !is_latency(), options_.warmup + options_.iterations + 2}} {
+             .progress = {communicator.rank() == 0 && speaks && !is_latency(),
+                          options_.warmup + options_.iterations + 2}} {
   report_.workers = tools_.workers =
       options_.workers > 0 ? options_.workers : std::max(1, report_.machine.cores / options_.on_machine);
   // What is run, which may be less than was asked for.
@@ -53,15 +57,20 @@ Rank::Rank(std::vector<Case> const& cases, Communicator const& communicator, Sha
 }
 
 void Rank::say_result(std::string const& text) const {
-  if (is_first()) print(text_output(options_.json), text);
+  if (is_first() && speaks_) print(text_output(options_.json), text);
+}
+
+std::optional<Report> Rank::measure() {
+  Job const& job = *tools_.communicator.job();
+  take_gpu(options_.engine, job.topology().local_rank_of(job.rank()));
+  for (Case const& of : cases_)
+    if (!run_case(of)) return std::nullopt;
+  return report_;
 }
 
 int Rank::run() {
   if (!is_latency()) say_result(headline(report_));
-  Job const& job = *tools_.communicator.job();
-  take_gpu(options_.engine, job.topology().local_rank_of(job.rank()));
-  for (Case const& of : cases_)
-    if (!run_case(of)) return 1;
+  if (!measure()) return 1;
   say_result(options_.check ? "checked: every received byte and every combined value, before and after\n"
                             : "not checked (--no-check)\n");
   if (is_first()) write_json(options_.json, to_json(report_));
@@ -91,7 +100,7 @@ bool Rank::run_case(Case const& of) {
     report_.cases.back().traffic = pair_traffic(of);
   }
   tools_.progress.clear();
-  say_result(to_table(report_));
+  if (speaks_) say_result(to_table(report_));
   return true;
 }
 
@@ -125,7 +134,12 @@ Observed Rank::observe(Workload& workload) {
 }  // namespace
 
 int run_rank(std::vector<Case> const& cases, Communicator const& communicator, SharedBarrier* barrier) {
-  return Rank(cases, communicator, barrier).run();
+  return Rank(cases, communicator, barrier, true).run();
+}
+
+std::optional<Report> measure_rank(std::vector<Case> const& cases, Communicator const& communicator,
+                                   SharedBarrier* barrier) {
+  return Rank(cases, communicator, barrier, false).measure();
 }
 
 }  // namespace switchyard::cli

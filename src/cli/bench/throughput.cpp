@@ -280,9 +280,11 @@ void Throughput::measure(Samples& samples) {
   // Spread over the run, since what the machine gives changes while it is measured. Copies empty the caches, which
   // small calls find as the call before left them: so a copy comes before few of these.
   int const between_copies = is_small() ? 1 + case_.options().iterations / 10 : 1;
+  // No call that is calibrated by is compared with them.
+  bool const copies_wanted = case_.options().calibrate.empty() || !is_small();
   for (int i = 0; i < case_.options().iterations; ++i) {
     tools_.progress.step("measuring");
-    if (i % between_copies == 0) {
+    if (copies_wanted && i % between_copies == 0) {
       measure_copy(copies, samples);
       Samples unused;
       if (is_small()) iterate(unused);

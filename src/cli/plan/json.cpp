@@ -20,6 +20,7 @@ json operation_json(simulator::OperationPlan const& plan) {
           {"parts_us",
            {{"fixed", time.fixed},
             {"sms", time.sms},
+            {"memory", time.memory},
             {"link", time.link},
             {"nic", time.nic},
             {"messages", time.messages},
@@ -76,6 +77,11 @@ std::string plan_json(Plan const& plan) {
       {"routing", plan.routing},
       {"cases", json::array()},
       {"choices", json::array()}};
+  if (plan.calibration)
+    all["calibration"] = {{"date", plan.calibration->date},
+                          {"version", plan.calibration->version},
+                          {"engine", plan.calibration->engine},
+                          {"ranks", plan.calibration->ranks}};
   for (PlanCase const& each : plan.cases) all["cases"].push_back(case_json(each));
   for (Choice const& choice : plan.choices()) all["choices"].push_back(choice_json(choice));
   return all.dump(2) + "\n";

@@ -41,14 +41,26 @@ Model shape_of(PlanOptions const& options) {
   return shape;
 }
 
-simulator::Machine machine_of(PlanOptions const& options) {
+Cluster cluster_of(PlanOptions const& options) {
   require(options.cluster.empty() || !options.machine_given,
           "--cluster: expected without --machine; its key `machine` says which one it begins with");
-  return options.cluster.empty() ? simulator::known_machine(options.machine) : read_cluster(options.cluster);
+  if (options.cluster.empty()) return {.machine = simulator::known_machine(options.machine)};
+  return read_cluster(options.cluster);
 }
 
-std::vector<int> ranks_of(PlanOptions const& options, simulator::Machine const& machine) {
+simulator::Library library_of(PlanOptions const& options, Cluster const& cluster) {
+  simulator::Library const& named = simulator::library(options.library);
+  if (cluster.calibration && named.name == "switchyard") return cluster.calibration->library();
+  require(cluster.machine.link_rate > 0,
+          "--library: expected switchyard, whose calls {} was calibrated with (or key `machine` in {}), seen {}",
+          cluster.machine.name, options.cluster, named.name);
+  return named;
+}
+
+std::vector<int> ranks_of(PlanOptions const& options, Cluster const& cluster) {
+  simulator::Machine const& machine = cluster.machine;
   std::vector<int> ranks = options.ranks;
+  if (ranks.empty() && cluster.calibration) return {cluster.calibration->ranks};
   for (int size = 8; options.ranks.empty() && size <= 2048; size *= 2)
     if (machine.nodes == 0 || size <= machine.gpus()) ranks.push_back(size);
   if (ranks.empty()) ranks.push_back(machine.gpus());
@@ -73,8 +85,12 @@ std::vector<Mode> modes_of(PlanOptions const& options, simulator::Library const&
 class Planner {
  public:
   explicit Planner(PlanOptions const& options)
-      : options_(options), library_(simulator::library(options.library)), shape_(shape_of(options)) {
-    plan_ = {.machine = machine_of(options),
+      : options_(options),
+        cluster_(cluster_of(options)),
+        library_(library_of(options, cluster_)),
+        shape_(shape_of(options)) {
+    plan_ = {.machine = cluster_.machine,
+             .calibration = library_.throughput.shared.memories > 0 ? cluster_.calibration : std::nullopt,
              .library = library_.name,
              .shape = shape_,
              .dtype = options.dtype,
@@ -84,7 +100,7 @@ class Planner {
   Plan make() {
     PlanRouter router(options_, shape_.experts, shape_.top_k);
     auto const modes = modes_of(options_, library_);
-    for (int const ranks : ranks_of(options_, plan_.machine)) {
+    for (int const ranks : ranks_of(options_, cluster_)) {
       for (std::int64_t const tokens : options_.tokens) {
         auto const sources = router.route({.ranks = ranks,
                                            .tokens = tokens,
@@ -123,7 +139,8 @@ class Planner {
   }
 
   PlanOptions const& options_;
-  simulator::Library const& library_;
+  Cluster cluster_;
+  simulator::Library library_;
   Model shape_;
   Plan plan_;
 };

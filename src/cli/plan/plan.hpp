@@ -1,9 +1,11 @@
 // What `switchyard plan` finds, for text and JSON alike.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/plan/calibration_file.hpp"
 #include "cli/plan/models.hpp"
 #include "cli/plan/options.hpp"
 #include "plan/simulator/simulate.hpp"
@@ -34,6 +36,7 @@ struct Choice {
 
 struct Plan {
   simulator::Machine machine{};
+  std::optional<Calibration> calibration{};  // that times come from
   std::string_view library;
   Model shape{};  // with what the options change
   std::string_view dtype;

@@ -13,14 +13,22 @@ using simulator::OperationPlan;
 
 constexpr double mebi = 1 << 20;
 
-std::string head(Plan const& plan) {
+std::string machine_text(Plan const& plan) {
   auto const& machine = plan.machine;
+  if (plan.calibration)
+    return fmt::format("{} engine, calibrated on {} with {} ranks", plan.calibration->engine,
+                       plan.calibration->date, plan.calibration->ranks);
+  return fmt::format("{} GPUs a node, NVLink {:.0f} GB/s, network {:.0f} GB/s a GPU, hop {:.0f} us",
+                     machine.gpus_per_node, machine.link_rate / 1e9, machine.network.rate / 1e9,
+                     machine.network.hop_us);
+}
+
+std::string head(Plan const& plan) {
   return fmt::format(
-      "switchyard plan: calls of {} on {} ({} GPUs a node, NVLink {:.0f} GB/s, network {:.0f} GB/s a GPU, hop "
-      "{:.0f} us)\n"
+      "switchyard plan: calls of {} on {} ({})\n"
       "  hidden {}, top-{} of {} experts, {} dispatch, bf16 combine, {} routing\n\n",
-      plan.library, machine.name, machine.gpus_per_node, machine.link_rate / 1e9, machine.network.rate / 1e9,
-      machine.network.hop_us, plan.shape.hidden, plan.shape.top_k, plan.shape.experts, plan.dtype, plan.routing);
+      plan.library, plan.machine.name, machine_text(plan), plan.shape.hidden, plan.shape.top_k, plan.shape.experts,
+      plan.dtype, plan.routing);
 }
 
 std::string operation_text(OperationPlan const& plan) {
@@ -42,7 +50,7 @@ std::string table(Plan const& plan) {
   std::string text = fmt::format(
       "{:>6} {:>5} {:<10} {:>4} {:>8} {:>15} {:<10} {:>8} {:>15} {:<10} {:>7} {:>9} {:>9} {:>10} {:>8}\n", "tokens",
       "ranks", "mode", "SMs", "dispatch", "9 of 10", "waits for", "combine", "9 of 10", "waits for", "counts",
-      "NVLink", "network", "messages", "memory");
+      plan.calibration ? "in node" : "NVLink", "network", "messages", "memory");
   text += fmt::format(
       "{:>6} {:>5} {:<10} {:>4} {:>8} {:>15} {:<10} {:>8} {:>15} {:<10} {:>7} {:>9} {:>9} {:>10} {:>8}\n", "a rank",
       "", "", "", "us", "us", "", "us", "us", "", "us", "MiB", "MiB", "a second", "MiB");
@@ -72,7 +80,8 @@ std::string chosen(Plan const& plan) {
     text += fmt::format("  {} tokens a rank: {} ranks, {} mode: {:.0f} us a layer for dispatch and combine",
                         choice.tokens, each.ranks, name_of(each.mode), each.total_us());
     if (each.weights_bytes > 0)
-      text += fmt::format("; its experts take {:.0f} GB of each GPU", each.weights_bytes / 1e9);
+      text += fmt::format("; its experts take {:.0f} GB of each {}", each.weights_bytes / 1e9,
+                          plan.calibration ? "rank" : "GPU");
     text += choice.fits ? "\n" : ", which is more than it has room for\n";
   }
   return text;

@@ -34,6 +34,10 @@ struct CallFigures {
   double sm_rows_per_rank_row = 1;
   double sm_rows_per_node_row = 1;
   double sm_cost_over_nodes = 1;  // how much more the kernel for several nodes takes for the same rows
+  // Of a machine that was calibrated: what all ranks that share a memory read and write there in a second, while it
+  // stays in caches, and when it is far more than they hold. These rows are those of the SMs. 0: not calibrated.
+  double cached_rate = 0;
+  double memory_rate = 0;
   // Filling and draining the pipeline of stages: at most so much, for calls that are long enough.
   double fill_us = 0;
   double fill_us_over_nodes = 0;
@@ -54,6 +58,13 @@ struct CrossingFigures {
   int most_nodes = 0;  // up to how many nodes rows were looked at
 };
 
+// How the ranks of a node that was calibrated share it.
+struct SharedNode {
+  int memories =
+      0;  // that ranks are spread over evenly: the GPUs, or 1 for ranks of the CPU engine; 0: not calibrated
+  int cores = 0;  // that ranks take turns on; 0: a call's fixed cost does not grow with them
+};
+
 struct ModeFigures {
   CallFigures dispatch{};
   CallFigures combine{};
@@ -65,6 +76,11 @@ struct ModeFigures {
   double most_tokens = 0;
   int least_ranks = 8;
   int most_ranks = 8;
+  // Of a machine that was calibrated, with one number of ranks.
+  SharedNode shared{};
+  double cache_bytes = 0;   // a call of so many bytes moves half of them at each of the two rates
+  double least_tokens = 0;  // a rank
+  double row_bytes = 0;     // of a dispatch
 };
 
 struct Library {

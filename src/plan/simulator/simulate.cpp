@@ -12,8 +12,6 @@ namespace switchyard::simulator {
 
 namespace {
 
-// Of the normal distribution: nine of ten lie within so many standard deviations.
-constexpr double nine_of_ten = 1.645;
 // What clocks and launches scatter by, however short the call.
 constexpr double least_us = 2;
 // SMs are enough when no larger number makes both calls together faster than by this ratio.

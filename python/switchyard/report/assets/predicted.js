@@ -40,7 +40,7 @@ function drawParts(all) {
   const of = all.filter((each) => each.call === "dispatch" && Object.keys(each.parts_us).length > 0);
   const names = Object.keys(of[0]?.parts_us ?? {});
   if (!show("parts-chart", names.length > 0) || !show("parts-hint", true)) return;
-  const words = { fixed: "fixed cost and hops", sms: "SMs", link: "NVLink", nic: "NIC", fill: "filling" };
+  const words = { fixed: "fixed cost and hops", sms: "SMs", memory: "memory", link: "NVLink", nic: "NIC", fill: "filling" };
   draw(document.getElementById("parts-chart"), () => ({
     data: names.map((name, at) => ({
       type: "bar", name: words[name] ?? name, x: of.map(predictedLabel), y: of.map((each) => each.parts_us[name]),
