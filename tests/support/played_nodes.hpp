@@ -32,7 +32,10 @@ inline std::vector<int> played_nodes(int ranks) {
 inline void play_way() {
   char const* const setting = std::getenv("SWITCHYARD_TEST_NODES");  // NOLINT(concurrency-mt-unsafe)
   std::string const wish = setting != nullptr ? setting : "";
-  auto const seed = std::to_string(seed_or(1) % 1'000'000 + 1);
+  // By itself 72, which does much of everything: it holds nine of ten parts of writes back for up to 30 polls,
+  // sends them in 5 pieces and some of these twice, and three of ten posts find it busy
+  // (transport/faulty/faults.hpp).
+  auto const seed = std::to_string(seed_or(71) % 1'000'000 + 1);
   // NOLINTBEGIN(concurrency-mt-unsafe)
   if (wish.ends_with(",faulty")) setenv("SWITCHYARD_FAULTS", seed.c_str(), 0);
   if (wish.ends_with(",tight")) setenv("SWITCHYARD_CHUNK_SLOTS", "1", 0);
