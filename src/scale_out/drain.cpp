@@ -20,6 +20,18 @@ constexpr std::chrono::milliseconds patience_at_the_end{5000};
 // between calls. A farewell that has not left by then is lost, and its neighbour waits out its own patience.
 constexpr std::chrono::milliseconds patience_for_words{100};
 
+// Between looks that find nothing. To give the core away may take as long as others want to run, while a transport
+// may need many looks.
+class Rest {
+ public:
+  void turn() {
+    if (++turns_ % 16 == 0) std::this_thread::yield();
+  }
+
+ private:
+  unsigned turns_ = 0;
+};
+
 }  // namespace
 
 // Why nothing is left afterwards: no rank posts anything new from here on, so each knows how many writes it has
@@ -35,10 +47,11 @@ void Port::State::drain(std::uint64_t epoch) {
   draining_ = true;
   auto const expected = exchange_counts();
   Deadline const deadline(job_->timeout());
+  Rest rest;
   while (auto const neighbour = first_open(expected)) {
     if (take_events()) continue;
     check_wait(*neighbour, deadline);
-    std::this_thread::yield();
+    rest.turn();
   }
   forget_calls(epoch);
   draining_ = false;
@@ -152,11 +165,12 @@ void Port::State::leave() noexcept {
         if (needs(neighbour) || (!words.expired() && has_words_for(neighbour))) return neighbour;
       return std::nullopt;
     };
+    Rest rest;
     while (!knows_of_failure() && std::uncaught_exceptions() == 0) {
       auto const neighbour = waits_for();
       if (!neighbour || interrupted()) return;
       if (deadline.expired()) return warn_of_untaken(*neighbour, patience);
-      if (!take_events()) std::this_thread::yield();
+      if (!take_events()) rest.turn();
       give_back_all();
     }
   } catch (...) {  // NOLINT(bugprone-empty-catch): it goes all the same

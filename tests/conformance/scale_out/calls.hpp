@@ -61,6 +61,7 @@ class Caller {
   Random random_;
   std::uint64_t epoch_ = 0;
   std::vector<With> withs_;
+  unsigned idle_turns_ = 0;
   std::vector<scale_out::Port::Chunk> held_;
   std::uint64_t writes_ = 0;
   std::uint64_t bytes_ = 0;
