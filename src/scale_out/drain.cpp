@@ -1,12 +1,12 @@
 // How a port comes to rest: in a reset, and at its end.
 #include <algorithm>
 #include <exception>
-#include <thread>
 
 #include "base/check.hpp"
 #include "base/interrupt.hpp"
 #include "base/log.hpp"
 #include "scale_out/cards.hpp"
+#include "scale_out/rest.hpp"
 #include "scale_out/state.hpp"
 
 namespace switchyard::scale_out {
@@ -19,18 +19,6 @@ constexpr std::chrono::milliseconds patience_at_the_end{5000};
 // And for words to leave, which a transport that learns it from the neighbour may never tell: it may be gone, or
 // between calls. A farewell that has not left by then is lost, and its neighbour waits out its own patience.
 constexpr std::chrono::milliseconds patience_for_words{100};
-
-// Between looks that find nothing. To give the core away may take as long as others want to run, while a transport
-// may need many looks.
-class Rest {
- public:
-  void turn() {
-    if (++turns_ % 16 == 0) std::this_thread::yield();
-  }
-
- private:
-  unsigned turns_ = 0;
-};
 
 }  // namespace
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <limits>
-#include <thread>
 #include <utility>
 
 #include "base/check.hpp"
 #include "scale_out/cards.hpp"
+#include "scale_out/rest.hpp"
 
 namespace switchyard::scale_out {
 
@@ -338,8 +338,9 @@ void Port::State::say(Notice const& notice) {
     if (is_failure || place < notice_places - 1) put_notice(neighbour, place, notice);
   }
   Deadline const deadline(patience_for_a_failure);
+  Rest rest;
   while (is_failure && failure_under_way(notice.peer) && !deadline.expired()) {
-    if (!take_events()) std::this_thread::yield();
+    if (!take_events()) rest.turn();
   }
 }
 

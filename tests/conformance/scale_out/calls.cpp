@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "base/deadline.hpp"
 
@@ -84,8 +83,7 @@ void Caller::step() {
     read_from(neighbour);
   }
   give_some_back();
-  // Faults delay by polls, and a yield may take as long as whoever else is at work wants to run.
-  if (!came && ++idle_turns_ % 32 == 0) std::this_thread::yield();
+  if (!came) rest_.turn();
 }
 
 bool Caller::done() const {

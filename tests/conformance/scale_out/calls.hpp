@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "conformance/scale_out/ports.hpp"
+#include "scale_out/rest.hpp"
 #include "support/random.hpp"
 
 namespace switchyard::test {
@@ -61,7 +62,7 @@ class Caller {
   Random random_;
   std::uint64_t epoch_ = 0;
   std::vector<With> withs_;
-  unsigned idle_turns_ = 0;
+  scale_out::Rest rest_;
   std::vector<scale_out::Port::Chunk> held_;
   std::uint64_t writes_ = 0;
   std::uint64_t bytes_ = 0;

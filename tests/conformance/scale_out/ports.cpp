@@ -8,6 +8,7 @@
 
 #include "base/deadline.hpp"
 #include "bootstrap/in_process_store.hpp"
+#include "scale_out/rest.hpp"
 #include "support/outcome.hpp"
 #include "transport/libfabric/libfabric.hpp"
 
@@ -61,10 +62,10 @@ void run_ports(Nodes const& nodes, scale_out::PortSizes const& sizes, PortBody c
 
 void poll_until(scale_out::Port& port, std::function<bool()> const& holds, std::string const& what) {
   Deadline const deadline(hang_deadline / 3);
-  // Faults delay by polls, and a yield may take as long as whoever else is at work wants to run.
-  for (int idle_turns = 0; !holds();) {
+  scale_out::Rest rest;
+  while (!holds()) {
     check(!deadline.expired(), "expected in time: ", what);
-    if (!port.poll() && ++idle_turns % 32 == 0) std::this_thread::yield();
+    if (!port.poll()) rest.turn();
   }
 }
 

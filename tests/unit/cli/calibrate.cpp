@@ -8,7 +8,7 @@
 #include <regex>
 #include <string>
 
-#include "unit/cli/shell.hpp"
+#include "unit/cli/command.hpp"
 
 namespace switchyard::cli {
 namespace {
@@ -16,7 +16,6 @@ namespace {
 using json = nlohmann::ordered_json;
 using testing::AllOf;
 using testing::HasSubstr;
-using testing::StartsWith;
 
 constexpr char const* file = R"(name: made up
 gpus_per_node: 64
@@ -43,19 +42,13 @@ calibration:
     combine: {fixed_us: 25, cached_gbs: 30, memory_gbs: 30, spread: 0.2}
 )";
 
-class Calibrate : public testing::Test {
+class Calibrate : public CommandTest {
  protected:
-  json plan(std::string const& options) {
-    auto const outcome = shell_.run("$S plan --json - --cluster machine.yaml " + options);
-    EXPECT_EQ(outcome.status, 0) << outcome.err;
-    return json::parse(outcome.out, nullptr, false);
-  }
-  // That the command refuses, in one line that has all of these.
+  json plan(std::string const& options) { return CommandTest::plan("--cluster machine.yaml " + options); }
+  // No hint follows.
   void refused(std::string const& command, std::string const& first, std::string const& second = "") {
-    auto const outcome = shell_.run("$S " + command);
-    EXPECT_EQ(outcome.status, 2) << command;
-    EXPECT_THAT(outcome.err, AllOf(StartsWith("switchyard: "), HasSubstr(first), HasSubstr(second))) << command;
-    EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
+    std::string const said = CommandTest::refused(command, first, second);
+    EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
   }
   // The same of a file that differs from a good one.
   void refused_file(std::string const& from, std::string const& to, std::string const& why) {
@@ -65,8 +58,6 @@ class Calibrate : public testing::Test {
     shell_.write("machine.yaml", text.replace(at, from.size(), to));
     refused("plan --cluster machine.yaml --tokens 8", "machine.yaml: " + why);
   }
-
-  Shell shell_;
 };
 
 TEST_F(Calibrate, WritesAMachineThatAPlanReads) {

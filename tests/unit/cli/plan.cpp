@@ -2,13 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
 #include "support/scale.hpp"
-#include "unit/cli/shell.hpp"
+#include "unit/cli/command.hpp"
 
 namespace switchyard::cli {
 namespace {
@@ -16,30 +15,16 @@ namespace {
 using json = nlohmann::ordered_json;
 using testing::AllOf;
 using testing::HasSubstr;
-using testing::StartsWith;
 
-class PlanCommand : public testing::Test {
+class PlanCommand : public CommandTest {
  protected:
-  json plan(std::string const& options) {
-    auto const outcome = shell_.run("$S plan --json - " + options);
-    EXPECT_EQ(outcome.status, 0) << outcome.err;
-    return json::parse(outcome.out, nullptr, false);
-  }
-  // That the command refuses, in one line that has all of these.
   void refused(std::string const& options, std::string const& first, std::string const& second = "") {
-    auto const outcome = shell_.run("$S plan " + options);
-    EXPECT_EQ(outcome.status, 2) << options;
-    EXPECT_EQ(outcome.out, "") << options;
-    EXPECT_THAT(outcome.err, AllOf(StartsWith("switchyard: "), HasSubstr(first), HasSubstr(second))) << options;
-    EXPECT_EQ(std::ranges::count(outcome.err.substr(0, outcome.err.find("switchyard: run it")), '\n'), 1)
-        << outcome.err;
+    CommandTest::refused("plan " + options, first, second);
   }
   void refused_cluster(std::string const& text, std::string const& first, std::string const& second = "") {
     shell_.write("cluster.json", text);
     refused("--cluster cluster.json --tokens 8", "cluster.json: " + first, second);
   }
-
-  Shell shell_;
 };
 
 TEST_F(PlanCommand, AnswersInText) {

@@ -15,9 +15,8 @@ namespace switchyard::cpu {
 
 class LocalRows {
  public:
-  // `threads`: how many use it.
-  LocalRows(RowWriter const& writer, std::int64_t tokens, int threads)
-      : writer_(writer), alone_(threads <= 1), taken_(static_cast<std::size_t>(tokens)), chunks_(tokens, chunk) {}
+  LocalRows(RowWriter const& writer, std::int64_t tokens)
+      : writer_(writer), taken_(static_cast<std::size_t>(tokens)), chunks_(tokens, chunk) {}
 
   // Writes the token's rows unless somebody else has taken them. `row` is its row, as it travels.
   void write(std::int64_t token, LoadedRow const& row) {
@@ -39,18 +38,12 @@ class LocalRows {
  private:
   static constexpr std::int64_t chunk = 8;
 
-  // Relaxed: it only says who writes the token; where there are several threads, the worker pool's mutex orders the
-  // data. Whoever is alone need not exchange, which would wait until the non-temporal stores before it have left.
+  // Relaxed: it only says who writes the token; the worker pool's mutex orders the data.
   bool take(std::int64_t token) {
-    auto& taken = taken_[static_cast<std::size_t>(token)];
-    if (!alone_) return taken.exchange(1, std::memory_order_relaxed) == 0;
-    bool const was_taken = taken.load(std::memory_order_relaxed) != 0;
-    taken.store(1, std::memory_order_relaxed);
-    return !was_taken;
+    return taken_[static_cast<std::size_t>(token)].exchange(1, std::memory_order_relaxed) == 0;
   }
 
   RowWriter const& writer_;
-  bool alone_;
   std::vector<std::atomic<std::uint8_t>> taken_;
   TokenChunks chunks_;
 };

@@ -16,7 +16,7 @@ namespace {
 
 // One thread does all that has to do with other nodes, and the others write the rows of this one.
 void place_between(WorkerPool& pool, RowWriter const& writer, PlaceTask const& task) {
-  LocalRows local(writer, task.call.routing->num_tokens, task.call.workers);
+  LocalRows local(writer, task.call.routing->num_tokens);
   DispatchCrossing between(task);
   pool.run(task.call.workers, [&](int worker) {
     TraceScope const span("dispatch/place", task.rank, worker);
