@@ -150,14 +150,14 @@ void OverNodes::end_dispatch(FrameUse const& use) {
   let_words_leave();
 }
 
-// A masked neighbour that is in this call waits for the word that says so, and it may not leave unless this rank
-// polls. One that takes nothing at all costs this once.
+// A neighbour that is masked or given up, and is in this call or comes to it late, waits for the word that says so.
+// It may not leave unless this rank polls. One that takes nothing at all costs this once.
 void OverNodes::let_words_leave() {
   Deadline const deadline(std::min(engine_.signals_.timeout() / 4, patience_for_words));
   Idling idling;
   for (int neighbour = rails_.word_under_way(); neighbour >= 0; neighbour = rails_.word_under_way()) {
     engine_.signals_.check_usable();
-    if (deadline.expired() || rails_.is_lost(neighbour)) {
+    if (deadline.expired()) {
       rails_.stop_waiting_for_word(neighbour);
     } else {
       turn_or_fail();
@@ -258,6 +258,7 @@ void OverNodes::end_combine(FrameUse const& use, LowLatencyCombineArgs const& ar
     }
     return holds(*frame.sums_leave);
   });
+  let_words_leave();
   if (!args.wait_ns_per_source.given()) return;
   auto* const waited = static_cast<std::int64_t*>(args.wait_ns_per_source.data);
   for (std::size_t way = 0; way < frame.to.size(); ++way)

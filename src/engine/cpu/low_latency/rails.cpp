@@ -54,7 +54,9 @@ int Rails::word_under_way() {
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
     Word& word = words_[static_cast<std::size_t>(neighbour)];
     if (word.leaving == nullptr) continue;
-    if (holds(*word.leaving, [](int) { return false; }) >= 0) return neighbour;
+    std::erase_if(word.leaving->rooms, [&](scale_out::Port::Room const& room) { return port_.has_left(room); });
+    bool const under_way = word.leaving->kept > 0 || !word.leaving->rooms.empty();
+    if (under_way && !port_.is_lost(neighbour)) return neighbour;
     word.leaving.reset();
   }
   return -1;

@@ -65,7 +65,11 @@ class Rails {
   template <typename Write>
   void send_last(int neighbour, Write const& write) {
     auto& room = last_rooms_[static_cast<std::size_t>(neighbour)];
-    if (room) port_.send(*room, write(room->memory));
+    if (!room) return;
+    port_.send(*room, write(room->memory));
+    auto const leaving = std::make_shared<Leaving>();
+    leaving->rooms.push_back(*room);
+    words_[static_cast<std::size_t>(neighbour)] = {.said = true, .leaving = leaving};
     room.reset();
   }
   // To a neighbour that is masked, in each call: in the place of all that it has not been sent yet, but for the
@@ -86,7 +90,8 @@ class Rails {
     if (kept.size() > before) kept.back().is_word = true;
     note_word(neighbour, leaving);
   }
-  // A neighbour that the first such word since it was masked is still under way to; -1: none.
+  // A neighbour that is to hear that it is masked or given up, and to which the first word of it is still under
+  // way; -1: none.
   [[nodiscard]] int word_under_way();
   // Nobody waits for it any more.
   void stop_waiting_for_word(int neighbour) { words_[static_cast<std::size_t>(neighbour)].leaving.reset(); }
@@ -165,7 +170,7 @@ class Rails {
     std::shared_ptr<Leaving> leaving;
     bool is_word = false;  // see send_instead()
   };
-  // The first word to a neighbour since it was masked.
+  // The first word to a neighbour since it was masked, or the last, when it is given up.
   struct Word {
     bool said = false;
     std::shared_ptr<Leaving> leaving{};  // while it is waited for

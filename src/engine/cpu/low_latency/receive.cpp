@@ -21,8 +21,8 @@ void LowLatency::receive(FrameUse const& use, ReceiveCounters const& counters) {
                       .wait_ns = counters.wait_ns_per_source};
   await_flags(wait);
   Frame& frame = of(use);
+  mask_refusing(wait);  // first: who has masked this rank may take no rows of it, and the end of the dispatch waits
   if (over_nodes_) over_nodes_->end_dispatch(use);
-  mask_refusing(wait);
   check_digests(wait, frame.digest, "layout, dtype, widths, cast and weights");
   if (frame.rows.layout == SlotLayout::expert_major) {
     take_expert_rows(use, counters.received_per_expert);
