@@ -65,7 +65,8 @@ class Rails {
       : terms_(terms),
         deadline_(deadline),
         ranks_(terms.topology.rail_neighbours_of(terms.rank)),
-        links_(ranks_.size()) {}
+        links_(ranks_.size()),
+        tags_(ranks_.size()) {}
 
   // The links that were made are left for take_links() also when it throws.
   void build() {
@@ -87,6 +88,7 @@ class Rails {
     });
   }
   std::vector<UniqueFd> take_links() { return std::move(links_); }
+  std::vector<std::optional<LinkTags>> take_tags() { return std::move(tags_); }
 
   [[nodiscard]] std::vector<Member> members() const {
     std::vector<Member> members;
@@ -128,9 +130,10 @@ class Rails {
   Deadline deadline_;
   UniqueFd listener_;
   std::string own_address_;
-  std::vector<std::string> addresses_;  // by number in ranks_
-  std::vector<int> ranks_;              // neighbours
-  std::vector<UniqueFd> links_;         // by number in ranks_
+  std::vector<std::string> addresses_;         // by number in ranks_
+  std::vector<int> ranks_;                     // neighbours
+  std::vector<UniqueFd> links_;                // by number in ranks_
+  std::vector<std::optional<LinkTags>> tags_;  // of those that there are
   std::list<Newcomer> newcomers_;
 };
 
@@ -265,7 +268,8 @@ void Rails::check_failed() const {
 // A neighbour that gives up says why before it goes.
 void Rails::throw_end_of(std::size_t index) const {
   int const rank = ranks_[index];
-  if (auto const failure = peek_failure(links_[index].get(), terms_.rank, "rendezvous")) throw *failure;
+  auto const failure = peek_failure(links_[index].get(), tags_[index]->to_expect, terms_.rank, "rendezvous");
+  if (failure) throw *failure;
   check_failed();
   throw PeerLost(fmt::format("rendezvous: {} has left the job or died", member(rank).text()), facts(rank));
 }
@@ -350,6 +354,7 @@ void Rails::admit(Newcomer& newcomer) {
   bool const expected = found != ranks_.end() && !links_[index] && (newcomer.rank >= 0 || rank > terms_.rank);
   if (!expected) return drop(newcomer, fmt::format("rank {} was not expected to connect", rank));
   links_[index] = std::move(newcomer.socket);
+  tags_[index] = LinkTags{newcomer.handshake.tags_to_send(), newcomer.handshake.tags_to_expect()};
   newcomer.socket.reset();
 }
 
@@ -387,7 +392,7 @@ std::unique_ptr<PeerLinks> connect_rails(RailTerms const& terms, Deadline const&
   Rails rails(terms, deadline);
   auto const failure = failure_of([&] { rails.build(); });
   Member const self{terms.rank, terms.topology.node_of(terms.rank)};
-  auto links = std::make_unique<PeerLinks>(rails.take_links(), self, rails.members());
+  auto links = std::make_unique<PeerLinks>(rails.take_links(), self, rails.members(), rails.take_tags());
   if (failure) {
     MessageWriter message;
     put_failure(message, failure);

@@ -25,23 +25,33 @@ bool would_block(int error) noexcept {
 
 }  // namespace
 
-std::optional<Error> peek_failure(int socket, int rank, std::string const& phase) {
+std::optional<Error> peek_failure(int socket, MessageTags const& tags, int rank, std::string const& phase) {
   struct {
     MessageHeader header;
     FailureHead head;
     std::array<char, max_failure_text> text;
+    Tag behind_the_longest;
   } said{};
   ssize_t const got = ::recv(socket, &said, sizeof said, MSG_PEEK | MSG_DONTWAIT);
-  constexpr auto least = static_cast<ssize_t>(offsetof(decltype(said), text));
-  if (got < least || said.header.magic != message_magic || said.header.kind != Collective::failed)
+  constexpr std::size_t least = sizeof said.header + sizeof said.head;
+  bool const begins = got >= static_cast<ssize_t>(least) && said.header.magic == message_magic &&
+                      said.header.kind == Collective::failed;
+  if (!begins || said.header.length < sizeof said.head || said.header.length > sizeof said.head + max_failure_text)
     return std::nullopt;
-  return Error(error_code_of(said.head.code), std::string(said.text.data(), static_cast<std::size_t>(got - least)),
+  std::size_t const text = said.header.length - sizeof said.head;
+  if (got < static_cast<ssize_t>(least + text + Tag{}.size())) return std::nullopt;
+  auto const bytes = std::as_bytes(std::span(&said, 1));
+  ByteView const covered = bytes.first(least + text);
+  if (!equal_in_constant_time(tags.tag({covered}), bytes.subspan(covered.size(), Tag{}.size())))
+    return std::nullopt;
+  return Error(error_code_of(said.head.code), std::string(said.text.data(), text),
                {.rank = rank, .peer = said.head.peer, .phase = phase});
 }
 
-PeerExchange::PeerExchange(std::span<UniqueFd const> sockets, Names names, PeerMonitor& monitor,
-                           std::vector<bool>* absent)
+PeerExchange::PeerExchange(std::span<UniqueFd const> sockets, std::span<std::optional<LinkTags>> tags, Names names,
+                           PeerMonitor& monitor, std::vector<bool>* absent)
     : sockets_(sockets),
+      tags_(tags),
       names_(names),
       monitor_(monitor),
       absent_(absent),
@@ -59,8 +69,9 @@ std::vector<Contribution> PeerExchange::run(CollectiveCall const& call, std::spa
   deadline_ = deadline;
   whole_ = deadline.remaining() + std::chrono::milliseconds{1};  // rounded up
   for (std::size_t i = 0; i < peers_.size(); ++i) {
-    if (sockets_[i] && (absent_ == nullptr || !(*absent_)[i]))
-      peers_[i].done_sending = peers_[i].done_receiving = false;
+    if (!sockets_[i] || (absent_ != nullptr && (*absent_)[i])) continue;
+    peers_[i].done_sending = peers_[i].done_receiving = false;
+    if (tags_[i]) peers_[i].tag_of_mine = tags_[i]->to_send.tag({std::as_bytes(std::span(&header_, 1)), mine_});
   }
   while (missing() > 0) poll_once();
   std::vector<Contribution> all;
@@ -93,17 +104,46 @@ void PeerExchange::poll_once() {
   if (missing() > 0 && (deadline_.expired() || (extended_ && missing() <= 1))) late();
 }
 
+// The rest of that part of the message that is under way.
+ByteView PeerExchange::rest_of_mine(std::size_t index, Peer const& peer) const noexcept {
+  std::size_t at = peer.sent;
+  if (at < sizeof header_) return std::as_bytes(std::span(&header_, 1)).subspan(at);
+  at -= sizeof header_;
+  if (at < mine_.size()) return mine_.subspan(at);
+  return ByteView(peer.tag_of_mine).first(tag_bytes(index)).subspan(at - mine_.size());
+}
+
+std::span<std::byte> PeerExchange::room_for_theirs(Peer& peer) const noexcept {
+  std::size_t at = peer.received;
+  if (at < sizeof peer.header) return std::as_writable_bytes(std::span(&peer.header, 1)).subspan(at);
+  at -= sizeof peer.header;
+  if (at < peer.theirs.bytes.size()) return std::span(peer.theirs.bytes).subspan(at);
+  return std::span(peer.tag).subspan(at - peer.theirs.bytes.size());
+}
+
+// Of a message that is all there.
+void PeerExchange::check_tag(std::size_t index, Peer const& peer) {
+  if (!tags_[index]) return;
+  MessageTags& tags = tags_[index]->to_expect;
+  Tag const expected = tags.tag({std::as_bytes(std::span(&peer.header, 1)), peer.theirs.bytes});
+  if (!equal_in_constant_time(expected, peer.tag))
+    throw SystemError(fmt::format("{}: {}: expected messages with the tags of their connection, seen one that was "
+                                  "changed on its way; somebody else has a hand in this network",
+                                  name_of(header_.kind), text_of(index)),
+                      facts_of(index));
+  tags.advance();
+}
+
 void PeerExchange::send_to(std::size_t index, Peer& peer) {
   while (!peer.done_sending) {
-    bool const in_header = peer.sent < sizeof header_;
-    auto const part = in_header ? std::as_bytes(std::span(&header_, 1)).subspan(peer.sent)
-                                : mine_.subspan(peer.sent - sizeof header_);
+    auto const part = rest_of_mine(index, peer);
     ssize_t const sent = send_with_fd(sockets_[index].get(), part, peer.sent == 0 ? fd_ : -1);
     if (sent < 0 && would_block(errno)) return;
     if (sent < 0 && errno != EPIPE && errno != ECONNRESET) throw_errno(fmt::format("send to {}", text_of(index)));
     if (sent < 0) return lost(index);
     peer.sent += static_cast<std::size_t>(sent);
-    peer.done_sending = peer.sent == sizeof header_ + mine_.size();
+    peer.done_sending = peer.sent == sizeof header_ + mine_.size() + tag_bytes(index);
+    if (peer.done_sending && tags_[index]) tags_[index]->to_send.advance();
   }
 }
 
@@ -117,17 +157,15 @@ void PeerExchange::receive_from(std::size_t index, Peer& peer) {
       if (!is_same_call(peer.header)) show_header(index, peer);
       check_header(index, peer);
     }
-    peer.done_receiving =
-        peer.received >= sizeof peer.header && peer.received == sizeof peer.header + peer.theirs.bytes.size();
+    peer.done_receiving = peer.received >= sizeof peer.header &&
+                          peer.received == sizeof peer.header + peer.theirs.bytes.size() + tag_bytes(index);
+    if (peer.done_receiving) check_tag(index, peer);
   }
 }
 
 // Reads no further than the end of the message, because the peer's next one may follow at once.
 void PeerExchange::read_some(std::size_t index, Peer& peer) {
-  bool const in_header = peer.received < sizeof peer.header;
-  auto const room = in_header ? std::as_writable_bytes(std::span(&peer.header, 1)).subspan(peer.received)
-                              : std::span(peer.theirs.bytes).subspan(peer.received - sizeof peer.header);
-  ssize_t const got = receive_with_fd(sockets_[index].get(), room, peer.theirs.fd);
+  ssize_t const got = receive_with_fd(sockets_[index].get(), room_for_theirs(peer), peer.theirs.fd);
   if (got < 0 && would_block(errno)) return;
   if (got < 0 && errno != ECONNRESET) throw_errno(fmt::format("receive from {}", text_of(index)));
   if (got <= 0) return lost(index);
@@ -143,7 +181,8 @@ bool PeerExchange::take_notice(std::size_t index, Peer& peer) {
   std::size_t const most = held_up ? least : least + max_failure_text;
   require(header.length >= least && header.length <= most, "{} sent something unknown", text_of(index));
   peer.theirs.bytes.resize(header.length);
-  if (peer.received < sizeof header + header.length) return true;
+  if (peer.received < sizeof header + header.length + tag_bytes(index)) return true;
+  check_tag(index, peer);
   if (!held_up) throw_failure(peer);
   take_held_up(peer);
   return true;

@@ -17,7 +17,8 @@ namespace switchyard {
 
 inline constexpr std::uint32_t message_magic = 0x474d5753;  // "SWMG"
 
-// Precedes the bytes of a message. A descriptor travels with the first byte of the header.
+// Precedes the bytes of a message, and its tag, where the link has tags. A descriptor travels with the first byte
+// of the header.
 struct MessageHeader {
   std::uint32_t magic;
   Collective kind;
@@ -37,8 +38,8 @@ constexpr ErrorCode error_code_of(std::uint32_t number) noexcept {
   bool const known = number >= 1 && number <= static_cast<std::uint32_t>(ErrorCode::system);
   return known ? static_cast<ErrorCode>(number) : ErrorCode::system;
 }
-// The failure that lies next on a socket, if one does, as an error of `rank`; it stays there.
-std::optional<Error> peek_failure(int socket, int rank, std::string const& phase);
+// The failure that lies next on a socket, if one does, as an error of `rank`; it stays there. `tags` of the link.
+std::optional<Error> peek_failure(int socket, MessageTags const& tags, int rank, std::string const& phase);
 
 class PeerExchange {
  public:
@@ -47,11 +48,12 @@ class PeerExchange {
     std::vector<Member> const& peers;  // by number
   };
   // `absent`, by number: peers to go on without, to which those are added that are lost or late; null: they throw.
-  PeerExchange(std::span<UniqueFd const> sockets, Names names, PeerMonitor& monitor, std::vector<bool>* absent);
+  PeerExchange(std::span<UniqueFd const> sockets, std::span<std::optional<LinkTags>> tags, Names names,
+               PeerMonitor& monitor, std::vector<bool>* absent);
   // After run() has thrown: has the peer got a part of this rank's part?
   [[nodiscard]] bool is_half_sent(std::size_t index) const noexcept {
     Peer const& peer = peers_[index];
-    return peer.sent > 0 && peer.sent < sizeof header_ + mine_.size();
+    return peer.sent > 0 && peer.sent < sizeof header_ + mine_.size() + tag_bytes(index);
   }
   std::vector<Contribution> run(CollectiveCall const& call, std::span<std::byte const> mine, int fd,
                                 Deadline const& deadline);
@@ -62,6 +64,8 @@ class PeerExchange {
     std::size_t received = 0;
     MessageHeader header{};
     Contribution theirs;
+    Tag tag{};  // behind what they send, where the link has tags
+    Tag tag_of_mine{};
     std::optional<Member> held_up_by;  // as it says
     bool done_sending = true;
     bool done_receiving = true;
@@ -72,6 +76,10 @@ class PeerExchange {
   [[nodiscard]] std::string text_of(std::size_t index) const { return names_.peers[index].text(); }
   [[nodiscard]] ErrorFacts facts_of(std::size_t index) const;
   void poll_once();
+  [[nodiscard]] std::size_t tag_bytes(std::size_t index) const noexcept { return tags_[index] ? Tag{}.size() : 0; }
+  [[nodiscard]] ByteView rest_of_mine(std::size_t index, Peer const& peer) const noexcept;
+  [[nodiscard]] std::span<std::byte> room_for_theirs(Peer& peer) const noexcept;
+  void check_tag(std::size_t index, Peer const& peer);
   void send_to(std::size_t index, Peer& peer);
   void receive_from(std::size_t index, Peer& peer);
   void read_some(std::size_t index, Peer& peer);
@@ -93,6 +101,7 @@ class PeerExchange {
   void leave_out(std::size_t index);
 
   std::span<UniqueFd const> sockets_;
+  std::span<std::optional<LinkTags>> tags_;
   Names names_;
   PeerMonitor& monitor_;
   std::vector<bool>* absent_;

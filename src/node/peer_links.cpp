@@ -19,12 +19,16 @@ std::string_view name_of(Collective kind) noexcept {
   return "an unknown collective";
 }
 
-PeerLinks::PeerLinks(std::vector<UniqueFd> sockets, Member const& self, std::vector<Member> members)
+PeerLinks::PeerLinks(std::vector<UniqueFd> sockets, Member const& self, std::vector<Member> members,
+                     std::vector<std::optional<LinkTags>> tags)
     : self_(self),
       members_(std::move(members)),
       sockets_(std::move(sockets)),
+      tags_(std::move(tags)),
       monitor_(sockets_),
-      absent_(sockets_.size(), false) {}
+      absent_(sockets_.size(), false) {
+  tags_.resize(sockets_.size());
+}
 
 PeerLinks::~PeerLinks() {
   // Closing alone would show nobody that this rank is gone, as long as a forked child holds the sockets too.
@@ -57,10 +61,18 @@ void PeerLinks::say(Collective kind, std::span<std::byte const> bytes) noexcept 
   auto const head = std::as_bytes(std::span(&header, 1));
   std::vector<std::byte> message(head.begin(), head.end());
   message.insert(message.end(), bytes.begin(), bytes.end());
-  for (UniqueFd const& socket : sockets_) {
-    if (!socket) continue;
-    ssize_t const sent = ::send(socket.get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent > 0 && sent < static_cast<ssize_t>(message.size())) ::shutdown(socket.get(), SHUT_RDWR);
+  std::size_t const untagged = message.size();
+  for (std::size_t i = 0; i < sockets_.size(); ++i) {
+    if (!sockets_[i]) continue;
+    message.resize(untagged);
+    if (tags_[i]) {
+      Tag const tag = tags_[i]->to_send.tag({message});
+      message.insert(message.end(), tag.begin(), tag.end());
+    }
+    ssize_t const sent = ::send(sockets_[i].get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    bool const whole = sent == static_cast<ssize_t>(message.size());
+    if (sent > 0 && !whole) ::shutdown(sockets_[i].get(), SHUT_RDWR);
+    if (whole && tags_[i]) tags_[i]->to_send.advance();
   }
 }
 
@@ -73,7 +85,7 @@ std::vector<Contribution> PeerLinks::exchange(CollectiveCall const& call, std::s
                 {.rank = failed_->rank(), .peer = failed_->peer(), .phase = failed_->phase()});
   next_ = call.sequence + 1;
   std::vector<bool>* const absent = tolerates_loss_ ? &absent_ : nullptr;
-  PeerExchange exchange(sockets_, {self_, members_}, monitor_, absent);
+  PeerExchange exchange(sockets_, tags_, {self_, members_}, monitor_, absent);
   try {
     return exchange.run(call, mine, fd, deadline);
   } catch (Error const& error) {

@@ -16,6 +16,7 @@
 
 #include "base/deadline.hpp"
 #include "base/unique_fd.hpp"
+#include "bootstrap/mac.hpp"
 #include "node/member.hpp"
 #include "node/peer_monitor.hpp"
 #include "switchyard/error.hpp"
@@ -46,10 +47,19 @@ struct CollectiveCall {
   std::function<std::string(int rank)> silence_text{};
 };
 
+// Of a link that crosses a network: what both ends of its handshake make the tags of their messages with. Each
+// message then has one behind its bytes, so that nobody on the way can change, repeat or leave out any. Nobody else
+// reaches the Unix sockets of a node, whose messages have none.
+struct LinkTags {
+  MessageTags to_send;
+  MessageTags to_expect;
+};
+
 class PeerLinks {
  public:
-  // Peers have numbers. By number: `sockets`, non-blocking, none for this rank itself, and who it is.
-  PeerLinks(std::vector<UniqueFd> sockets, Member const& self, std::vector<Member> members);
+  // Peers have numbers. By number: `sockets`, non-blocking, none for this rank itself, who it is, and its tags.
+  PeerLinks(std::vector<UniqueFd> sockets, Member const& self, std::vector<Member> members,
+            std::vector<std::optional<LinkTags>> tags = {});
   ~PeerLinks();
   PeerLinks(PeerLinks const&) = delete;
   PeerLinks& operator=(PeerLinks const&) = delete;
@@ -83,6 +93,7 @@ class PeerLinks {
   Member self_;
   std::vector<Member> members_;
   std::vector<UniqueFd> sockets_;
+  std::vector<std::optional<LinkTags>> tags_;
   PeerMonitor monitor_;     // after the sockets, so that it stops before they close
   std::uint64_t next_ = 0;  // the number of the next exchange; a notice is about that one
   bool tolerates_loss_ = false;

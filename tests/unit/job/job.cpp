@@ -4,12 +4,17 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <array>
 #include <barrier>
 #include <chrono>
+#include <cstddef>
+#include <cstring>
 #include <string>
 
 #include "bootstrap/in_process_store.hpp"
 #include "job/discovery.hpp"
+#include "node/peer_exchange.hpp"
 #include "node/peer_links.hpp"
 #include "support/meeting.hpp"
 #include "switchyard/communicator.hpp"
@@ -286,6 +291,121 @@ TEST(PeerLinks, NothingComesInThePlaceOfTheRestOfAPart) {
     ADD_FAILURE() << "half a part was taken for a whole one";
   } catch (PeerLost const& error) {
     EXPECT_EQ(error.peer(), 0) << error.what();
+  }
+}
+
+// Links whose messages have tags, and somebody between their ends.
+class TaggedLinks : public testing::Test {
+ protected:
+  // An end of rank 0 or 1, and the other end of its socket.
+  struct End {
+    std::unique_ptr<PeerLinks> links;
+    UniqueFd outside;
+    std::vector<Contribution> exchange(std::uint64_t sequence, std::span<std::byte const> mine) const {
+      CollectiveCall const call{.kind = Collective::all_gather, .sequence = sequence};
+      return links->exchange(call, mine, -1, Deadline(milliseconds{50}));
+    }
+    void give(std::span<std::byte const> bytes) const {
+      ASSERT_EQ(::send(outside.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), std::ssize(bytes));
+    }
+    [[nodiscard]] std::vector<std::byte> take() const {
+      std::vector<std::byte> bytes(4096);
+      ssize_t const got = ::recv(outside.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+      bytes.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+      return bytes;
+    }
+  };
+  static End end_of(std::size_t rank) {
+    int ends[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    std::vector<UniqueFd> sockets(2);
+    sockets[1 - rank] = UniqueFd(ends[0]);
+    MessageTags const tags[] = {MessageTags(Key::of_token("of rank 0")), MessageTags(Key::of_token("of rank 1"))};
+    std::vector<std::optional<LinkTags>> of_links(2);
+    of_links[1 - rank] = LinkTags{.to_send = tags[rank], .to_expect = tags[1 - rank]};
+    auto const members = members_of_one_node(2);
+    return {.links = std::make_unique<PeerLinks>(std::move(sockets), members[rank], members, std::move(of_links)),
+            .outside = UniqueFd(ends[1])};
+  }
+  // What rank 0 sends in its first call. It then waits in vain.
+  static std::vector<std::byte> message_of(std::span<std::byte const> part) {
+    End const end = end_of(0);
+    EXPECT_THROW(end.exchange(0, part), Timeout);
+    return end.take();
+  }
+};
+
+TEST_F(TaggedLinks, APartThatNobodyChangedComes) {
+  auto const part = test::bytes_of("a part");
+  auto const message = message_of(part);
+  End const end = end_of(1);
+  end.give(message);
+  auto const all = end.exchange(0, {});
+  EXPECT_TRUE(std::ranges::equal(all.at(0).bytes, part));
+}
+
+TEST_F(TaggedLinks, NoticesGoBeforeAPart) {
+  End const one = end_of(0);
+  one.links->say_held_up({.rank = 7, .node = 3});
+  EXPECT_THROW(one.exchange(0, test::bytes_of("a part")), Timeout);
+  End const other = end_of(1);
+  other.give(one.take());
+  EXPECT_TRUE(std::ranges::equal(other.exchange(0, {}).at(0).bytes, test::bytes_of("a part")));
+}
+
+TEST_F(TaggedLinks, AFailureIsToldAsItIs) {
+  End const one = end_of(0);
+  one.links->say_failed(Timeout("a text", {.peer = 5}));
+  End const other = end_of(1);
+  other.give(one.take());
+  try {
+    static_cast<void>(other.exchange(0, {}));
+    ADD_FAILURE() << "a failure was not heard";
+  } catch (Timeout const& error) {
+    EXPECT_EQ(error.peer(), 5);
+    EXPECT_STREQ(error.what(), "a text");
+  }
+}
+
+TEST_F(TaggedLinks, AnyByteThatWasChangedIsNoticed) {
+  auto const message = message_of(test::bytes_of("a part"));
+  ASSERT_GT(message.size(), 30U);
+  for (std::size_t at = 0; at < message.size(); ++at) {
+    auto changed = message;
+    changed[at] ^= std::byte{1};
+    End const end = end_of(1);
+    end.give(changed);
+    EXPECT_THROW(end.exchange(0, {}), Error) << "byte " << at;
+  }
+}
+
+// As the next part, with the number of the next call.
+TEST_F(TaggedLinks, ARepeatedPartIsNoticed) {
+  auto message = message_of(test::bytes_of("a part"));
+  End const end = end_of(1);
+  end.give(message);
+  static_cast<void>(end.exchange(0, {}));
+  std::uint64_t const next = 1;
+  std::memcpy(message.data() + offsetof(MessageHeader, sequence), &next, sizeof next);
+  end.give(message);
+  EXPECT_THROW(end.exchange(1, {}), SystemError);
+}
+
+TEST_F(TaggedLinks, AFailureThatNobodySaidIsNotBelieved) {
+  struct {
+    MessageHeader header{
+        .magic = message_magic, .kind = Collective::failed, .sequence = 0, .length = sizeof(FailureHead) + 8};
+    FailureHead head{.code = static_cast<std::uint32_t>(ErrorCode::peer_lost), .peer = 1};
+    std::array<char, 8> text{'f', 'o', 'r', 'g', 'e', 'd', '!', '!'};
+    Tag tag{};
+  } const forged;
+  End const end = end_of(1);
+  end.give(std::as_bytes(std::span(&forged, 1)));
+  try {
+    static_cast<void>(end.exchange(0, {}));
+    ADD_FAILURE() << "a forged failure was taken for a part";
+  } catch (SystemError const& error) {
+    EXPECT_EQ(std::string_view(error.what()).find("forged"), std::string_view::npos) << error.what();
   }
 }
 
