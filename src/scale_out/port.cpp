@@ -55,6 +55,10 @@ bool Port::has_left(Room const& room) const {
   return state_->has_left(room);
 }
 
+bool Port::chunks_under_way_to(int neighbour) const {
+  return state_->chunks_under_way_to(neighbour);
+}
+
 std::optional<Port::Chunk> Port::next_chunk(int neighbour) {
   return state_->next_chunk(neighbour);
 }

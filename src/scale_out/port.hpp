@@ -69,6 +69,8 @@ class Port {
   [[nodiscard]] int keeps_room_from(int neighbour) const;
   // Whether the chunk that was sent from there has left this rank's memory, or cannot.
   [[nodiscard]] bool has_left(Room const& room) const;
+  // Whether any chunk that was sent to the neighbour has not.
+  [[nodiscard]] bool chunks_under_way_to(int neighbour) const;
 
   struct Chunk {
     int neighbour = 0;

@@ -164,7 +164,7 @@ class OverNodes {
   void say_masked(int neighbour, Header header);
   static std::size_t write_rows(std::span<std::byte> memory, Header& header, RowStream& rows);
   void send_weights(FrameUse const& use, std::size_t way, LowLatencyCombineArgs const& args);
-  void let_words_leave();
+  void let_the_last_leave();
   [[nodiscard]] int holds(Leaving& leaving) const;
   void take_sums(std::size_t way, Header const& header, Bytes chunk);
   static void copy_sums(ToNode& to, std::uint64_t epoch, OutputShape const& outputs, int rank, Bytes chunk);

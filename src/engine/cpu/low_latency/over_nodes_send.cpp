@@ -15,7 +15,7 @@ namespace switchyard::cpu {
 
 namespace {
 
-constexpr std::chrono::milliseconds patience_for_words{1000};
+constexpr std::chrono::milliseconds patience_for_the_last{1000};
 
 scale_out::DispatchTerms terms_of(SlotRows const& rows, SlotSizes const& sizes) {
   bool const by_expert = rows.layout == SlotLayout::expert_major;
@@ -147,18 +147,20 @@ std::size_t OverNodes::write_rows(std::span<std::byte> memory, Header& header, R
 void OverNodes::end_dispatch(FrameUse const& use) {
   OfFrame& frame = of(use.frame);
   await("low_latency/receive", [&] { return frame.rows_leave == nullptr ? -1 : holds(*frame.rows_leave); });
-  let_words_leave();
+  let_the_last_leave();
 }
 
-// A neighbour that is masked or given up, and is in this call or comes to it late, waits for the word that says so.
-// It may not leave unless this rank polls. One that takes nothing at all costs this once.
-void OverNodes::let_words_leave() {
-  Deadline const deadline(std::min(engine_.signals_.timeout() / 4, patience_for_words));
+// A neighbour that is masked or given up, and is in this call or comes to it late, waits for the word that says so,
+// or for what it was sent before. That may not leave unless this rank polls. One that takes nothing at all costs
+// this once.
+void OverNodes::let_the_last_leave() {
+  auto const without = [this](int neighbour) { return engine_.masked(rails_.member(neighbour).rank); };
+  Deadline const deadline(std::min(engine_.signals_.timeout() / 4, patience_for_the_last));
   Idling idling;
-  for (int neighbour = rails_.word_under_way(); neighbour >= 0; neighbour = rails_.word_under_way()) {
+  for (int neighbour; (neighbour = rails_.last_under_way_to(without)) >= 0;) {
     engine_.signals_.check_usable();
     if (deadline.expired()) {
-      rails_.stop_waiting_for_word(neighbour);
+      rails_.stop_waiting_for(neighbour);
     } else {
       turn_or_fail();
       idling.rest();
@@ -258,7 +260,7 @@ void OverNodes::end_combine(FrameUse const& use, LowLatencyCombineArgs const& ar
     }
     return holds(*frame.sums_leave);
   });
-  let_words_leave();
+  let_the_last_leave();
   if (!args.wait_ns_per_source.given()) return;
   auto* const waited = static_cast<std::int64_t*>(args.wait_ns_per_source.data);
   for (std::size_t way = 0; way < frame.to.size(); ++way)

@@ -45,19 +45,12 @@ void Rails::keep_room_for_words() {
   }
 }
 
-void Rails::note_word(int neighbour, std::shared_ptr<Leaving> const& leaving) {
-  Word& word = words_[static_cast<std::size_t>(neighbour)];
-  if (!std::exchange(word.said, true)) word.leaving = leaving;
-}
-
-int Rails::word_under_way() {
+int Rails::last_under_way_to(std::function<bool(int)> const& without) const {
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
-    Word& word = words_[static_cast<std::size_t>(neighbour)];
-    if (word.leaving == nullptr) continue;
-    std::erase_if(word.leaving->rooms, [&](scale_out::Port::Room const& room) { return port_.has_left(room); });
-    bool const under_way = word.leaving->kept > 0 || !word.leaving->rooms.empty();
-    if (under_way && !port_.is_lost(neighbour)) return neighbour;
-    word.leaving.reset();
+    Word const& word = words_[static_cast<std::size_t>(neighbour)];
+    if (word.takes_nothing || port_.is_lost(neighbour) || (!given_up(neighbour) && !without(neighbour))) continue;
+    bool const first_word_waits = word.first != nullptr && word.first->kept > 0;
+    if (first_word_waits || port_.chunks_under_way_to(neighbour)) return neighbour;
   }
   return -1;
 }

@@ -67,9 +67,6 @@ class Rails {
     auto& room = last_rooms_[static_cast<std::size_t>(neighbour)];
     if (!room) return;
     port_.send(*room, write(room->memory));
-    auto const leaving = std::make_shared<Leaving>();
-    leaving->rooms.push_back(*room);
-    words_[static_cast<std::size_t>(neighbour)] = {.said = true, .leaving = leaving};
     room.reset();
   }
   // To a neighbour that is masked, in each call: in the place of all that it has not been sent yet, but for the
@@ -88,13 +85,14 @@ class Rails {
       send(neighbour, leaving, write);
     }
     if (kept.size() > before) kept.back().is_word = true;
-    note_word(neighbour, leaving);
+    Word& word = words_[static_cast<std::size_t>(neighbour)];
+    if (word.first == nullptr) word.first = leaving;
   }
-  // A neighbour that is to hear that it is masked or given up, and to which the first word of it is still under
-  // way; -1: none.
-  [[nodiscard]] int word_under_way();
-  // Nobody waits for it any more.
-  void stop_waiting_for_word(int neighbour) { words_[static_cast<std::size_t>(neighbour)].leaving.reset(); }
+  // Of the neighbours that this rank does without (those given up, and those that `without(neighbour)` says), one
+  // that something is still under way to, be it the first word that it is masked; -1: none.
+  [[nodiscard]] int last_under_way_to(std::function<bool(int)> const& without) const;
+  // What goes to the neighbour is not waited for any more, until its mask is taken off.
+  void stop_waiting_for(int neighbour) { words_[static_cast<std::size_t>(neighbour)].takes_nothing = true; }
   // Whether it was sent: there is room at once, or it is not.
   template <typename Write>
   bool send_if_room(int neighbour, Write const& write) {
@@ -170,14 +168,13 @@ class Rails {
     std::shared_ptr<Leaving> leaving;
     bool is_word = false;  // see send_instead()
   };
-  // The first word to a neighbour since it was masked, or the last, when it is given up.
+  // What there is to know of a neighbour since it was masked.
   struct Word {
-    bool said = false;
-    std::shared_ptr<Leaving> leaving{};  // while it is waited for
+    std::shared_ptr<Leaving> first{};
+    bool takes_nothing = false;  // it was waited for once, in vain
   };
   void begin();
   void keep_room_for_words();
-  void note_word(int neighbour, std::shared_ptr<Leaving> const& leaving);
   void post_kept(int neighbour);
   void forget_kept(int neighbour);
   void forget_behind_first_word(int neighbour);
