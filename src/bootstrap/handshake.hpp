@@ -31,7 +31,7 @@ inline constexpr std::uint16_t handshake_version = 1;
 
 enum class HandshakeKind : std::uint16_t { hello = 1, challenge, proof, refusal };
 
-enum class HandshakePurpose : std::uint32_t { store = 1, control, data };
+enum class HandshakePurpose : std::uint32_t { store = 1, control };
 
 // Who is at an end: a rank, and which of its endpoints. -1: no rank, or one that does not matter.
 struct Party {

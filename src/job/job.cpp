@@ -21,12 +21,12 @@ NodeMembers members_of(Topology const& topology, int node) {
   return members;
 }
 
-// What ranks show along rails. Rank 0 mixes something new in, so that a rank of an earlier job with the same token
-// is refused. Without a token that alone is the secret: then ranks are threads of one process, and nobody else sees
-// the store.
+// What ranks of different nodes show one another. Rank 0 mixes something new in, so that a rank of an earlier job
+// with the same token is refused. Without a token that alone is the secret: then ranks are threads of one process,
+// and nobody else sees the store.
 Key key_of(std::optional<Key> const& token, Store& store, int rank, Deadline const& deadline) {
   constexpr std::string_view name = "job/nonce";
-  constexpr std::string_view purpose = "switchyard rails";
+  constexpr std::string_view purpose = "switchyard between nodes";
   Mac bytes{};
   if (rank == 0) {
     fill_random(bytes);
@@ -62,10 +62,10 @@ Job::Job(std::shared_ptr<Store> store, JobTerms const& terms)
   node_ = std::make_shared<Node>(*store, members_of(topology_, here), topology_.local_rank_of(rank_), timeout_);
   if (topology_.num_nodes() == 1) return;
   Deadline const deadline(timeout_);
-  Key const key = key_of(terms.key, *store, rank_, deadline);
+  key_ = key_of(terms.key, *store, rank_, deadline);
   address_ = terms.address.empty() ? store->own_address() : terms.address;
   rails_ = connect_rails(
-      {.topology = topology_, .rank = rank_, .node = *node_, .store = *store, .key = key, .address = address_},
+      {.topology = topology_, .rank = rank_, .node = *node_, .store = *store, .key = *key_, .address = address_},
       deadline);
   // After this nobody needs the store, which goes with `store` here. So rank 0, which may be serving it, stops
   // listening and is free to leave.

@@ -50,6 +50,8 @@ class Job final : public RankGroup {
   [[nodiscard]] std::shared_ptr<Node> const& node() const noexcept { return node_; }
   // Where ranks of other nodes reach this machine; empty when there is one node.
   [[nodiscard]] std::string const& address() const noexcept { return address_; }
+  // That ranks of other nodes know, too, and nobody outside of the job. Only where there are several nodes.
+  [[nodiscard]] Key const& key() const { return key_.value(); }
   // Of every collective.
   [[nodiscard]] std::chrono::milliseconds timeout() const noexcept { return timeout_; }
   // True once the process of a rank of this node, or of a rail neighbour, has ended or left the job. Never true for
@@ -82,6 +84,7 @@ class Job final : public RankGroup {
   int rank_;
   std::chrono::milliseconds timeout_;
   std::string address_;
+  std::optional<Key> key_;
   std::shared_ptr<Node> node_;
   std::unique_ptr<PeerLinks> rails_;  // null when there is one node
   std::uint64_t sequence_ = 0;        // of the next collective over rails

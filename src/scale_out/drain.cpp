@@ -116,13 +116,10 @@ bool Port::State::knows_of_failure() const {
   return neighbour < 0 || !with(neighbour).has_ended;
 }
 
-// To those that it has to do with, since the first write to a neighbour makes a connection, which takes two. Those
-// that it has given up may not have given it up.
+// To those that it has given up, too, which may not have given it up.
 void Port::State::say_farewell() {
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour) {
-    With const& one = with(neighbour);
-    bool const strange = one.arrived + wires_->posted_to(neighbour) == 0;
-    if (!strange && !is_lost(neighbour) && one.broken.empty())
+    if (!is_lost(neighbour) && with(neighbour).broken.empty())
       wires_->post({.channel = Channel::farewell, .neighbour = neighbour});
   }
 }

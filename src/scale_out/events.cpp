@@ -54,6 +54,7 @@ void Port::State::take_end(WireEvent const& event) {
     case Channel::notice: one.notices_out.at(event.place).under_way = false; return;
     case Channel::credit:
     case Channel::notice_taken:
+    case Channel::proof:
     case Channel::farewell: return;
   }
 }
@@ -69,8 +70,9 @@ void Port::State::take_failure(WireEvent const& event) {
   With& one = with(event.neighbour);
   if (one.broken.empty()) one.broken = event.reason;
   // Who has left needs no notices, and that it has left is no failure of this call.
-  bool const of_a_call = is_of_a_call(static_cast<int>(event.channel)) || event.channel == Channel::credit;
-  if (!of_a_call || one.given_up) return;
+  bool const is_awaited = is_of_a_call(static_cast<int>(event.channel)) || event.channel == Channel::credit ||
+                          event.channel == Channel::proof;
+  if (!is_awaited || one.given_up) return;
   int const peer = members_[checked(event.neighbour)].rank;
   note(PeerLost(event.reason, {.rank = job_->rank(), .peer = peer}));
 }
@@ -97,6 +99,7 @@ void Port::State::take_arrival(std::uint32_t immediate) {
     return static_cast<Channel>(tag.channel) == Channel::letter ? take_letter(taken) : take_chunk(taken);
   }
   expect(tag.channel < num_channels, tag.source, "a write of a kind that there is", "another");
+  if (static_cast<Channel>(tag.channel) == Channel::proof) return take_proof(tag);
   if (static_cast<Channel>(tag.channel) == Channel::credit) {
     expect(one.there.free(tag.slot, tag.epoch), tag.source, "a credit for a slot that is out", "one for another");
     return;
@@ -132,6 +135,17 @@ void Port::State::take_chunk(Arrivals::Taken const& taken) {
   if (taken.when != Arrivals::When::late) return;
   one.here.hand_out(slot);  // to nobody
   give_back_slot(neighbour, slot);
+}
+
+void Port::State::take_proof(Tag const& tag) {
+  bool taken = false;
+  if (tag.slot < wires_->num_ends()) {
+    ProofPlace const at = proof_place_of(tag.slot);
+    ByteView const place = memory(layout_->notice_in(tag.source, at.notice));
+    taken = proofs_->take(tag.source, tag.slot, place.subspan(at.offset, sizeof(Mac)));
+  }
+  expect(taken, tag.source, "one proof that this is it from each of its data endpoints",
+         "another; is another process at its address (SWITCHYARD_ADDRESS, docs/cluster.md)?");
 }
 
 void Port::State::take_notice(Tag const& tag) {

@@ -5,103 +5,19 @@
 #include <utility>
 
 #include "base/check.hpp"
-#include "scale_out/cards.hpp"
 #include "scale_out/rest.hpp"
 
 namespace switchyard::scale_out {
 
 namespace {
 
-constexpr std::uint32_t version = 1;
 // What a begin() may leave out: less than what epoch_near() tells apart.
 constexpr std::uint64_t longest_step = transport::epoch_range / 4;
 // How long a failure is waited with until it has left: nobody makes progress afterwards, and whoever does not learn
 // of it waits for its own deadline. It takes long only where a neighbour in the call does not get to run.
 constexpr std::chrono::milliseconds patience_for_a_failure{1000};
 
-// Collective: whether all ranks want the same port, and which back end carries it.
-BackEnd agree_on_port(Job& job, PortSizes const& sizes) {
-  auto cards = exchange_cards(job, [&](MessageWriter& message) {
-    static_cast<void>(PortLayout(sizes, 1));  // refuses what no rank can have
-    message.put(version);
-    message.put(static_cast<std::uint64_t>(sizes.letter_bytes));
-    message.put(static_cast<std::uint64_t>(sizes.slot_bytes));
-    message.put(static_cast<std::int32_t>(sizes.slots));
-    message.put(static_cast<std::int32_t>(sizes.send_slots));
-    put_back_end(message);
-  });
-  std::optional<PortSizes> first;
-  for (std::size_t rank = 0; rank < cards.readers.size(); ++rank) {
-    MessageReader& reader = cards.readers[rank];
-    require(reader.get<std::uint32_t>() == version, "rank {} runs another version of Switchyard", rank);
-    PortSizes seen;
-    seen.letter_bytes = reader.get<std::uint64_t>();
-    seen.slot_bytes = reader.get<std::uint64_t>();
-    seen.slots = reader.get<std::int32_t>();
-    seen.send_slots = reader.get<std::int32_t>();
-    if (!first) first = seen;
-    auto const same = [&](char const* name, auto expected, auto value) {
-      require(expected == value, "PortSizes::{}: expected {} on all ranks, as on rank 0, seen {} on rank {}", name,
-              expected, value, rank);
-    };
-    same("letter_bytes", first->letter_bytes, seen.letter_bytes);
-    same("slot_bytes", first->slot_bytes, seen.slot_bytes);
-    same("slots", first->slots, seen.slots);
-    same("send_slots", first->send_slots, seen.send_slots);
-  }
-  return agreed_back_end(cards.readers);
-}
-
-Job& job_of_nodes(std::shared_ptr<Job> const& job) {
-  require(job != nullptr, "job: expected one, seen none");
-  if (job->topology().num_nodes() == 1) throw Unsupported("Port: expected a job of several nodes, seen one of one");
-  return *job;
-}
-
 }  // namespace
-
-Port::State::State(std::shared_ptr<Job> job, PortSizes const& sizes, PinMemory const& pin)
-    : job_(std::move(job)), sizes_(sizes) {
-  BackEnd const back_end = agree_on_port(job_of_nodes(job_), sizes);
-  neighbours_ = neighbours_of(job_->topology(), job_->rank());
-  for (Neighbour const& neighbour : neighbours_) members_.push_back(neighbour.member);
-  connect(back_end, pin);
-  forget_calls(0);
-}
-
-// When it returns, every rank knows its neighbours, and may be written to.
-void Port::State::connect(BackEnd const& back_end, PinMemory const& pin) {
-  auto cards = exchange_cards(*job_, [&](MessageWriter& message) {
-    layout_.emplace(sizes_, num_neighbours());
-    for (Neighbour const& neighbour : neighbours_) layouts_there_.emplace_back(sizes_, neighbour.neighbours_there);
-    memory_.emplace(layout_->bytes());
-    if (pin) pinned_ = pin(memory_->bytes());
-    wires_ = std::make_unique<Wires>(back_end, endpoint_terms(), neighbours_, memory_->bytes());
-    std::size_t const largest = std::max(sizes_.letter_bytes, sizes_.slots > 0 ? sizes_.slot_bytes : 0);
-    if (largest > wires_->max_write_bytes()) {
-      throw Unsupported(fmt::format("PortSizes: expected writes of at most {} bytes, as the transport has, seen {}",
-                                    wires_->max_write_bytes(), largest));
-    }
-    wires_->put_card(message);
-  });
-  exchange_cards(*job_, [&](MessageWriter& /*nothing*/) { wires_->connect(cards.readers); });
-}
-
-// Everything that may be under way at once.
-EndpointTerms Port::State::endpoint_terms() const {
-  auto const neighbours = static_cast<std::size_t>(num_neighbours());
-  auto const slots = static_cast<std::size_t>(sizes_.slots);
-  std::size_t const lasting = neighbours * (slots + std::size_t{2} * notice_places + 1);  // and a farewell
-  std::size_t const small = lasting + 2 * neighbours;                                     // and letters
-  Topology const& topology = job_->topology();
-  return {.rank = job_->rank(),
-          .local_rank = topology.local_rank_of(job_->rank()),
-          .address = job_->address(),
-          .max_writes = small + static_cast<std::size_t>(sizes_.send_slots),
-          .lasting_writes = lasting,
-          .max_arrivals = small + neighbours * slots,
-          .memory_bytes = layout_->bytes()};
-}
 
 void Port::State::forget_calls(std::uint64_t epoch) {
   std::vector<std::uint64_t> arrived(neighbours_.size(), 0);

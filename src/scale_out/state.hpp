@@ -1,5 +1,6 @@
 // What a port knows: of each neighbour its letters, the slots at both ends, notices, and how much has come.
-// state.cpp has the calls of the engine, events.cpp what comes, drain.cpp the reset and the end.
+// connect.cpp makes it, state.cpp has the calls of the engine, events.cpp what comes, drain.cpp the reset and the
+// end.
 #pragma once
 
 #include <array>
@@ -17,6 +18,7 @@
 #include "scale_out/neighbours.hpp"
 #include "scale_out/port.hpp"
 #include "scale_out/port_layout.hpp"
+#include "scale_out/proofs.hpp"
 #include "scale_out/slots.hpp"
 #include "scale_out/wires.hpp"
 #include "transport/arrivals.hpp"
@@ -41,6 +43,9 @@ class Port::State {
   void send(Room const& room, std::size_t bytes);
   [[nodiscard]] int keeps_room_from(int neighbour) const;
   [[nodiscard]] bool has_left(Room const& room) const;
+  [[nodiscard]] bool chunks_under_way_to(int neighbour) const {
+    return wires_->open(static_cast<int>(checked(neighbour)), Channel::chunk) > 0;
+  }
   void give_up(int neighbour);
   [[nodiscard]] bool given_up(int neighbour) const { return with(neighbour).given_up; }
   std::optional<Chunk> next_chunk(int neighbour);
@@ -102,14 +107,21 @@ class Port::State {
   [[nodiscard]] PortLayout const& there(int neighbour) const { return layouts_there_[checked(neighbour)]; }
   // Where the letters of this epoch lie.
   [[nodiscard]] int letter_place() const noexcept { return static_cast<int>(epoch_ % letter_places); }
-  void connect(BackEnd const& back_end, PinMemory const& pin);
-  [[nodiscard]] EndpointTerms endpoint_terms() const;
   void forget_calls(std::uint64_t epoch);
   void give_back_slot(int neighbour, int slot);
   void put_notice(int neighbour, int place, Notice const& notice);
   // Whether nothing is to be expected of the neighbour, nor to be sent to it.
   [[nodiscard]] bool is_gone(int neighbour) const;
   [[nodiscard]] bool failure_under_way(int culprit) const;
+
+  // connect.cpp
+  void connect(BackEnd const& back_end, PinMemory const& pin);
+  [[nodiscard]] EndpointTerms endpoint_terms() const;
+  void show_who_is_there();
+  void send_proofs();
+  [[nodiscard]] std::optional<int> first_unproven() const;
+  [[nodiscard]] std::optional<int> proofs_unsent_to() const;
+  void check_proof_wait(int neighbour, Deadline const& deadline) const;
 
   // events.cpp
   bool take_events();
@@ -118,6 +130,7 @@ class Port::State {
   void take_arrival(std::uint32_t immediate);
   void take_letter(transport::Arrivals::Taken const& taken);
   void take_chunk(transport::Arrivals::Taken const& taken);
+  void take_proof(transport::Tag const& tag);
   void take_notice(transport::Tag const& tag);
   void expect(bool holds, int neighbour, std::string_view expected, std::string_view seen);
   void note(Error const& error);
@@ -142,6 +155,7 @@ class Port::State {
   std::optional<Mapping> memory_;
   std::shared_ptr<void> pinned_;  // behind the memory, so that it goes first
   std::unique_ptr<Wires> wires_;  // before the memory goes, and the neighbours
+  std::optional<Proofs> proofs_;
 
   std::uint64_t epoch_ = 0;
   std::optional<transport::Arrivals> arrivals_;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "scale_out/proofs.hpp"
 
 namespace switchyard::scale_out {
 
@@ -25,7 +26,7 @@ constexpr std::uint64_t context_of(Outgoing const& write) {
 }
 
 // What is first here is posted first: a letter opens a call for its receiver, and a credit makes room for others.
-constexpr std::array by_urgency{Channel::letter,       Channel::credit, Channel::chunk,
+constexpr std::array by_urgency{Channel::proof,        Channel::letter, Channel::credit,  Channel::chunk,
                                 Channel::notice_taken, Channel::notice, Channel::farewell};
 static_assert(by_urgency.size() == num_channels);
 
@@ -71,7 +72,7 @@ void Wires::put_card(MessageWriter& message) const {
 void Wires::connect(std::vector<MessageReader>& ranks) {
   std::vector<std::uint32_t> counts;
   for (MessageReader& rank : ranks) counts.push_back(rank.get<std::uint32_t>());
-  std::size_t const fewest = *std::ranges::min_element(counts);
+  auto const fewest = std::min<std::size_t>(*std::ranges::min_element(counts), most_proofs);
   require(fewest >= 1 && fewest <= ends_.size(), "endpoints of a rank: expected 1..{}, seen {}", ends_.size(),
           fewest);
   while (ends_.size() > fewest) ends_.pop_back();
@@ -92,7 +93,8 @@ std::size_t Wires::max_write_bytes() const {
 
 // Both ends of a slot find the same endpoint, so that its chunks and its credits share the NICs evenly.
 std::size_t Wires::end_of(Outgoing const& write) const {
-  bool const of_a_slot = write.channel == Channel::chunk || write.channel == Channel::credit;
+  bool const of_a_slot =
+      write.channel == Channel::chunk || write.channel == Channel::credit || write.channel == Channel::proof;
   return static_cast<std::size_t>(of_a_slot ? write.slot : write.neighbour) % ends_.size();
 }
 
@@ -123,13 +125,17 @@ Wires::Tried Wires::attempt(End& end, Outgoing const& outgoing) {
   }
   ++end.under_way;
   ++to_it;
+  if (outgoing.channel != Channel::proof) count(outgoing.bytes);
+  return Tried::posted;
+}
+
+void Wires::count(std::size_t bytes) noexcept {
   ++sent_.writes;
-  sent_.bytes += outgoing.bytes;
-  auto const size = std::max(1, static_cast<int>(std::bit_width(outgoing.bytes))) - 1;
+  sent_.bytes += bytes;
+  auto const size = std::max(1, static_cast<int>(std::bit_width(bytes))) - 1;
   auto const at = std::min(static_cast<std::size_t>(size), sent_.writes_by_size.size() - 1);
   ++sent_.writes_by_size[at];
-  sent_.bytes_by_size[at] += outgoing.bytes;
-  return Tried::posted;
+  sent_.bytes_by_size[at] += bytes;
 }
 
 void Wires::note_failure(Outgoing const& outgoing, std::string reason) {

@@ -28,13 +28,14 @@ enum class Channel : std::uint8_t {
   notice,
   notice_taken,  // gives the place of a notice back
   farewell,      // the last word of a port that ends: it takes nothing more
+  proof,         // the first through each endpoint: of who is there (proofs.hpp)
 };
-inline constexpr int num_channels = 6;
+inline constexpr int num_channels = 7;
 
 struct Outgoing {
   Channel channel = Channel::letter;
   int neighbour = 0;
-  int slot = 0;             // at the neighbour
+  int slot = 0;             // at the neighbour; of a proof: which endpoint
   std::uint64_t epoch = 0;  // or generation
   std::size_t bytes = 0;
   std::size_t from = 0;  // offsets, where there are bytes
@@ -67,6 +68,7 @@ class Wires {
   // What the others are to know, and what they say. Endpoints are as many as the rank with the fewest has.
   void put_card(MessageWriter& message) const;
   void connect(std::vector<MessageReader>& ranks);
+  [[nodiscard]] int num_ends() const noexcept { return static_cast<int>(ends_.size()); }
   [[nodiscard]] std::size_t max_write_bytes() const;
 
   // Posts it, or keeps it until there is room: then poll() does. What is kept for a neighbour on a channel stays in
@@ -85,6 +87,7 @@ class Wires {
   [[nodiscard]] std::size_t open(Channel channel) const { return open_[index(channel)]; }
   // Whether a write without bytes arrives once it is posted, whatever becomes of this rank.
   [[nodiscard]] bool posted_is_enough() const noexcept { return posted_is_enough_; }
+  // By calls: what the making of a port writes does not count.
   [[nodiscard]] WireCount const& sent() const noexcept { return sent_; }
 
  private:
@@ -111,6 +114,7 @@ class Wires {
   [[nodiscard]] std::size_t end_of(Outgoing const& write) const;
   [[nodiscard]] transport::Write write_of(End const& end, Outgoing const& outgoing) const;
   Tried attempt(End& end, Outgoing const& outgoing);
+  void count(std::size_t bytes) noexcept;
   void keep(End& end, Outgoing const& outgoing);
   void post_kept(End& end);
   bool take_events(End& end, std::vector<WireEvent>& events);

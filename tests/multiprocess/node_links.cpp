@@ -70,6 +70,32 @@ TEST_F(NodeLinks, ACutForAWhile) {
   for (Outcome const& outcome : processes.wait()) EXPECT_TRUE(outcome.ok) << outcome.what;
 }
 
+// A firewall that lets through the ports that ranks meet at, and no others: making a buffer fails, and names a
+// rank.
+class NodeFirewalls : public NodeLinks, public testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(All, NodeFirewalls, testing::Bool(),
+                         [](auto const& one) { return one.param ? "that_answer" : "that_do_not"; });
+
+TEST_P(NodeFirewalls, BeforeDataEndpoints) {
+  std::string const why_not = Namespaces::why_no_loss();
+  if (!why_not.empty()) GTEST_SKIP() << why_not;
+  Shared<Board> const board;
+  Processes processes = start(
+      [&](Communicator& communicator) {
+        ++board->ready;
+        check(wait_until([&] { return board->struck_ms != 0; }), "the test never began");
+        auto const error =
+            expect_throw<Error>("a buffer", [&] { Buffer const buffer(communicator, node_options(problem_)); });
+        check(error.code() == ErrorCode::timeout || error.code() == ErrorCode::peer_lost, "error: ", error.what());
+        check_names(error, {name_of_rank(error.peer())});
+      },
+      3000ms);
+  ASSERT_TRUE(wait_until([&] { return board->ready >= num_node_ranks; })) << "the ranks never got going";
+  namespaces_->close_ports(GetParam());
+  board->struck_ms = now_ms();
+  for (Outcome const& outcome : processes.wait()) EXPECT_TRUE(outcome.ok) << outcome.what;
+}
+
 class NodeLinksThatLose : public NodeLinks, public testing::WithParamInterface<int> {
  protected:
   void SetUp() override {

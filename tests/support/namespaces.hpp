@@ -76,11 +76,11 @@ class Namespaces {
   }
 
   // From here on the router loses so many percent of the packets between nodes, each way.
-  void drop(int percent) const {
-    nft("add table ip loss");
-    nft("flush table ip loss");
-    nft("add chain ip loss forward '{ type filter hook forward priority 0 ; }'");
-    nft("add rule ip loss forward numgen random mod 100 '<' " + std::to_string(percent) + " drop");
+  void drop(int percent) const { add_rule("numgen random mod 100 '<' " + std::to_string(percent) + " drop"); }
+
+  // From here on no new connection is made between nodes: what a firewall does, which answers or does not.
+  void close_ports(bool answers) const {
+    add_rule(std::string("tcp flags '&' '(syn|ack)' == syn ") + (answers ? "reject with tcp reset" : "drop"));
   }
 
   // Bytes that a node has sent through a NIC so far.
@@ -119,6 +119,14 @@ class Namespaces {
 
   // One command at a time: kernels without concatenations refuse several at once.
   void nft(std::string_view command) const { must("ip netns exec " + prefix_ + " nft " + std::string(command)); }
+
+  // The only one, for packets between nodes.
+  void add_rule(std::string const& rule) const {
+    nft("add table ip between");
+    nft("flush table ip between");
+    nft("add chain ip between forward '{ type filter hook forward priority 0 ; }'");
+    nft("add rule ip between forward " + rule);
+  }
 
   void add(int node, int nic) const {
     std::string const inside = "ip -n " + name(node) + " ";

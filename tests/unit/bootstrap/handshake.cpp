@@ -152,7 +152,7 @@ TEST(Handshake, WhoWantsSomebodyElseIsRefusedBeforeAnyChallenge) {
     EXPECT_EQ(ends.dialer.problem(), HandshakeProblem::not_wanted);
   }
   Handshake data = Handshake::connect(Key::of_token("the token"),
-                                      {.purpose = HandshakePurpose::data, .self = rank_3, .peer = rank_5});
+                                      {.purpose = HandshakePurpose::store, .self = rank_3, .peer = rank_5});
   TwoEnds ends;
   ends.listener.feed(data.take_output());
   EXPECT_EQ(ends.listener.problem(), HandshakeProblem::not_wanted);
