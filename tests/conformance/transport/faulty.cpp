@@ -2,8 +2,12 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <map>
+#include <string>
 
 #include "conformance/transport/suite.hpp"
+#include "support/check.hpp"
+#include "support/played_nodes.hpp"
 #include "transport/faulty/endpoint.hpp"
 #include "transport/loopback/loopback.hpp"
 
@@ -39,6 +43,32 @@ Write whole_payload(Mesh& mesh) {
   write.from = mesh[0].source.get();
   write.bytes = payload;
   return write;
+}
+
+// A run must not end up with faults that do nothing of a kind because all seeds have such: each kind is in some
+// seeds, and missing in others. What delays is recorded, by SWITCHYARD_TEST_SEED, for tools/stress_faulty.
+TEST(FaultsOfSeeds, HaveSomeOfEachKindAndNotAll) {
+  constexpr std::uint64_t seeds = 1000;
+  std::map<std::string, std::uint64_t> have;
+  std::string delaying;
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+    Faults const faults = transport::faulty::faults_of(seed_of_faults(seed), 0);
+    have["delays"] += faults.delayed > 0 && faults.max_delay > 0 ? 1 : 0;
+    have["long delays"] += faults.delayed > 0 && faults.max_delay >= 100 ? 1 : 0;
+    have["pieces"] += faults.pieces > 1 ? 1 : 0;
+    have["parts twice"] += faults.twice > 0 ? 1 : 0;
+    have["storms"] += faults.busy > 0 && faults.max_storm > 0 ? 1 : 0;
+    have["stalls"] += faults.stalled > 0 && faults.max_stall > 0 ? 1 : 0;
+    have["few writes"] += faults.max_writes > 0 ? 1 : 0;
+    have["few events"] += faults.max_events > 0 ? 1 : 0;
+    if (faults.delayed > 0 && faults.max_delay > 0)
+      delaying += text(delaying.empty() ? "" : " ", seed, ":", faults.delayed, ":", faults.max_delay);
+  }
+  for (auto const& [kind, count] : have) {
+    EXPECT_GE(count, seeds / 20) << kind;
+    EXPECT_LE(count, seeds - seeds / 20) << kind;
+  }
+  RecordProperty("delaying", delaying);
 }
 
 TEST(FaultyTransport, WithoutFaultsItIsInOrder) {
