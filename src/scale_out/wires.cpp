@@ -30,6 +30,11 @@ constexpr std::array by_urgency{Channel::proof,        Channel::letter, Channel:
                                 Channel::notice_taken, Channel::notice, Channel::farewell};
 static_assert(by_urgency.size() == num_channels);
 
+// Said to neighbours that may be between calls.
+constexpr bool is_word(Channel channel) {
+  return channel != Channel::letter && channel != Channel::chunk && channel != Channel::proof;
+}
+
 Opaque opaque_in(MessageReader& message) {
   auto const bytes = message.get_bytes();
   return {bytes.begin(), bytes.end()};
@@ -37,14 +42,11 @@ Opaque opaque_in(MessageReader& message) {
 
 }  // namespace
 
-std::size_t writes_to_one(transport::Capabilities const& granted, std::size_t asked, std::size_t neighbours) {
-  if (granted.max_writes >= asked) return granted.max_writes;
-  if (granted.max_writes < neighbours)
-    throw Unsupported(
-        fmt::format("{} / {}: expected room for a write to each of {} rail neighbours, seen room for {}; use "
-                    "another provider (SWITCHYARD_FABRIC_PROVIDER), or fewer nodes",
-                    granted.provider, granted.nic, neighbours, granted.max_writes));
-  return granted.max_writes / neighbours;
+WriteRoom write_room(transport::Capabilities const& granted, std::size_t asked, std::size_t neighbours) {
+  std::size_t const all = granted.max_writes;
+  if (all >= asked) return {.in_all = all, .to_one = all, .of_words = all};
+  if (all >= neighbours) return {.in_all = all, .to_one = all / neighbours, .of_words = all};
+  return {.in_all = all, .to_one = 1, .of_words = std::max<std::size_t>(1, all / 2), .in_turns = true};
 }
 
 Wires::Wires(BackEnd const& back_end, EndpointTerms const& terms, std::span<Neighbour const> neighbours,
@@ -57,7 +59,7 @@ Wires::Wires(BackEnd const& back_end, EndpointTerms const& terms, std::span<Neig
     end.endpoint = std::move(endpoint);
     end.region = end.endpoint->register_memory(memory);
     end.under_way_to.assign(neighbours.size(), 0);
-    end.most_to_one = writes_to_one(end.endpoint->capabilities(), terms.max_writes, neighbours.size());
+    end.room = write_room(end.endpoint->capabilities(), terms.max_writes, neighbours.size());
   }
 }
 
@@ -114,28 +116,35 @@ transport::Write Wires::write_of(End const& end, Outgoing const& outgoing) const
           .context = context_of(outgoing)};
 }
 
+// Whether there is room for any write on the channel, whomever it is to.
+bool Wires::has_room(End const& end, Channel channel) {
+  return end.under_way < end.room.in_all && (!is_word(channel) || end.words_under_way < end.room.of_words);
+}
+
 Wires::Tried Wires::attempt(End& end, Outgoing const& outgoing) {
-  std::size_t& to_it = end.under_way_to[static_cast<std::size_t>(outgoing.neighbour)];
-  if (end.under_way >= end.endpoint->capabilities().max_writes || to_it >= end.most_to_one) return Tried::busy;
+  std::size_t const to_it = end.under_way_to[static_cast<std::size_t>(outgoing.neighbour)];
+  if (!has_room(end, outgoing.channel) || to_it >= end.room.to_one) return Tried::busy;
   try {
     if (end.endpoint->post(write_of(end, outgoing)) == Endpoint::Posted::busy) return Tried::busy;
   } catch (Error const& error) {
     note_failure(outgoing, error.what());
     return Tried::failed;
   }
-  ++end.under_way;
-  ++to_it;
-  if (outgoing.channel != Channel::proof) count(outgoing.bytes);
+  count(end, outgoing);
   return Tried::posted;
 }
 
-void Wires::count(std::size_t bytes) noexcept {
+void Wires::count(End& end, Outgoing const& posted) {
+  ++end.under_way;
+  ++end.under_way_to[static_cast<std::size_t>(posted.neighbour)];
+  if (is_word(posted.channel)) ++end.words_under_way;
+  if (posted.channel == Channel::proof) return;  // the making of a port does not count
   ++sent_.writes;
-  sent_.bytes += bytes;
-  auto const size = std::max(1, static_cast<int>(std::bit_width(bytes))) - 1;
+  sent_.bytes += posted.bytes;
+  auto const size = std::max(1, static_cast<int>(std::bit_width(posted.bytes))) - 1;
   auto const at = std::min(static_cast<std::size_t>(size), sent_.writes_by_size.size() - 1);
   ++sent_.writes_by_size[at];
-  sent_.bytes_by_size[at] += bytes;
+  sent_.bytes_by_size[at] += posted.bytes;
 }
 
 void Wires::note_failure(Outgoing const& outgoing, std::string reason) {
@@ -152,7 +161,7 @@ void Wires::post(Outgoing const& write) {
   ++counts.open[index(write.channel)];
   ++open_[index(write.channel)];
   End& end = ends_[end_of(write)];
-  bool const others_wait = counts.kept > 0 && !end.kept[index(write.channel)].empty();
+  bool const others_wait = (counts.kept > 0 || end.room.in_turns) && !end.kept[index(write.channel)].empty();
   if (others_wait || attempt(end, write) == Tried::busy) keep(end, write);
 }
 
@@ -168,9 +177,10 @@ void Wires::post_kept(End& end) {
   std::vector<bool> busy(neighbours_.size(), false);
   for (Channel const channel : by_urgency) {
     auto& kept = end.kept[index(channel)];
+    if (!has_room(end, channel)) continue;  // which is not to say that its neighbours are busy
     std::erase_if(kept, [&](Outgoing const& outgoing) {
       auto const neighbour = static_cast<std::size_t>(outgoing.neighbour);
-      if (busy[neighbour]) return false;
+      if (busy[neighbour] || !has_room(end, channel)) return false;
       busy[neighbour] = attempt(end, outgoing) == Tried::busy;
       if (busy[neighbour]) return false;
       --end.num_kept;
@@ -214,6 +224,7 @@ bool Wires::take_events(End& end, std::vector<WireEvent>& events) {
     taken.place = static_cast<std::uint32_t>(event.context);
     --end.under_way;
     --end.under_way_to[static_cast<std::size_t>(taken.neighbour)];
+    if (is_word(taken.channel)) --end.words_under_way;
     close(taken.channel, taken.neighbour);
   }
   return count == found.size();

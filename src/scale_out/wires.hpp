@@ -52,12 +52,34 @@ struct WireEvent {
   std::string reason{};               // failed
 };
 
-// How many writes to one neighbour may be under way at an endpoint that has room for `granted`, where `asked` would
-// be enough for all that may be. Some providers end a write only when its receiver polls, or its socket takes more:
-// where there is less room than was asked for, no neighbour may take what the others need. Throws Unsupported where
-// there is not even room for one to each.
-[[nodiscard]] std::size_t writes_to_one(transport::Capabilities const& granted, std::size_t asked,
-                                        std::size_t neighbours);
+// How many writes may be under way at an endpoint that has room for `granted`, where `asked` would be enough for
+// all that may be. Some providers end a write only when its receiver polls, or its socket takes more: where there
+// is less room than was asked for, no neighbour may take what the others need.
+//
+// With room for a write to each neighbour or more, each has a share of its own, so none holds up another. With less
+// room all take turns, one write to each at a time, in the order in which they were asked for. A neighbour that
+// takes nothing then keeps one place, and only as many of them as there are places would hold up the others:
+//
+// - A neighbour between calls does not poll. Only words may still be under way to it (credits, notices, farewells),
+//   which no call waits for. All words together have half of the room, so letters and chunks always pass.
+// - Letters, chunks and proofs go to neighbours that are in the same call, or come to it. Nobody keeps them from
+//   coming: who is still in the call before needs nothing of this rank but words on their way. So these places
+//   become free again.
+// - Words could hold up a neighbour that waits for a credit, where others that do not poll have taken their half.
+// Over
+//   TCP, where room is that short, they do not stay: they have few bytes or none, and the neighbour has read what
+//   came before them, so its socket takes them.
+// - A neighbour that is stopped, or whose machine is silent, keeps its place until its connection ends. When half
+// of
+//   the room is taken so (128 neighbours, over TCP), the deadline of the call ends it, and names who has not come.
+struct WriteRoom {
+  std::size_t in_all = 0;
+  std::size_t to_one = 0;    // neighbour
+  std::size_t of_words = 0;  // to all neighbours together
+  bool in_turns = false;     // there is no room for a write to each
+};
+[[nodiscard]] WriteRoom write_room(transport::Capabilities const& granted, std::size_t asked,
+                                   std::size_t neighbours);
 
 class Wires {
  public:
@@ -72,7 +94,8 @@ class Wires {
   [[nodiscard]] std::size_t max_write_bytes() const;
 
   // Posts it, or keeps it until there is room: then poll() does. What is kept for a neighbour on a channel stays in
-  // order. Never throws for what becomes of the write: an event says so.
+  // order; where neighbours take turns, so does what is kept for all of them. Never throws for what becomes of the
+  // write: an event says so.
   void post(Outgoing const& write);
   // The events since the last call, as far as they are looked for at once.
   void poll(std::vector<WireEvent>& events);
@@ -99,8 +122,9 @@ class Wires {
     std::array<std::deque<Outgoing>, num_channels> kept;
     std::size_t num_kept = 0;
     std::size_t under_way = 0;
+    std::size_t words_under_way = 0;
     std::vector<std::size_t> under_way_to{};  // by neighbour
-    std::size_t most_to_one = 0;
+    WriteRoom room{};
   };
   struct Counts {
     std::uint64_t posted = 0;
@@ -113,8 +137,9 @@ class Wires {
   [[nodiscard]] Counts const& at(int neighbour) const { return counts_[static_cast<std::size_t>(neighbour)]; }
   [[nodiscard]] std::size_t end_of(Outgoing const& write) const;
   [[nodiscard]] transport::Write write_of(End const& end, Outgoing const& outgoing) const;
+  [[nodiscard]] static bool has_room(End const& end, Channel channel);
   Tried attempt(End& end, Outgoing const& outgoing);
-  void count(std::size_t bytes) noexcept;
+  void count(End& end, Outgoing const& posted);
   void keep(End& end, Outgoing const& outgoing);
   void post_kept(End& end);
   bool take_events(End& end, std::vector<WireEvent>& events);
