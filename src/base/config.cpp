@@ -52,7 +52,7 @@ constexpr std::array table{
     SettingInfo{Setting::fabric_nics, "SWITCHYARD_FABRIC_NICS", "auto", "auto, or names or addresses with commas",
                 "NICs that carry data between nodes; auto: all of a fabric, or one of TCP"},
     SettingInfo{Setting::chunk_bytes, "SWITCHYARD_CHUNK_BYTES", "0", "0..1073741824",
-                "bytes of rows that leave for another node in one write; 0: 262144, with rows on GPUs 1048576, "
+                "bytes of rows that leave for another node in one write; 0: 294912, with rows on GPUs 1048576, "
                 "less in jobs of many nodes"},
     SettingInfo{Setting::chunk_slots, "SWITCHYARD_CHUNK_SLOTS", "0", "0..64",
                 "chunks that may be under way from one rank to another; 0: 4"},

@@ -69,13 +69,24 @@ double mean_of(std::vector<Samples> const& samples, Part part) {
   return sum / static_cast<double>(samples.size());
 }
 
+// Over ranks and iterations, of sums by size.
+std::array<double, num_write_sizes> mean_by_size(std::vector<Samples> const& samples, Part part) {
+  std::array<double, num_write_sizes> means{};
+  for (Samples const& rank : samples) {
+    auto const& sums = rank.of(Clock::none, part);
+    auto const iterations = static_cast<double>(rank.of(Clock::none, Part::wire_writes).size());
+    for (std::size_t size = 0; size < std::min(sums.size(), means.size()); ++size)
+      means[size] += sums[size] / iterations / static_cast<double>(samples.size());
+  }
+  return means;
+}
+
 WireUse wire_of(std::vector<Samples> const& samples) {
-  WireUse wire{
+  return {
       .bytes = {.dispatch = mean_of(samples, Part::wire_dispatch), .combine = mean_of(samples, Part::wire_combine)},
-      .writes = mean_of(samples, Part::wire_writes)};
-  double const bytes = wire.bytes.dispatch + wire.bytes.combine;
-  if (bytes > 0) wire.large = mean_of(samples, Part::wire_large) / bytes;
-  return wire;
+      .writes = mean_of(samples, Part::wire_writes),
+      .writes_by_size = mean_by_size(samples, Part::wire_sizes),
+      .bytes_by_size = mean_by_size(samples, Part::wire_volumes)};
 }
 
 double most_of(std::vector<Samples> const& samples, Part part) {
@@ -125,6 +136,12 @@ CaseReport make_case_report(Case const& of, std::vector<Samples> const& samples)
           .descriptors = {.open = most_of(samples, Part::descriptors),
                           .connections = most_of(samples, Part::connections)},
           .row_bytes = of.of_a_row()};
+}
+
+double WireUse::large() const {
+  constexpr std::size_t first_large_size = 18;  // 2^18 bytes, 256 KiB
+  auto const sizes = std::span(bytes_by_size).subspan(first_large_size);
+  return share(std::accumulate(sizes.begin(), sizes.end(), 0.0));
 }
 
 PartTime CaseReport::time(Part part) const {

@@ -1,6 +1,9 @@
 // The results of a benchmark, as a table and as JSON.
 #pragma once
 
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -51,8 +54,22 @@ struct CpuUse {
 struct WireUse {
   CallBytes bytes{};
   double writes = 0;  // of a dispatch and a combine
-  double large = 0;   // which share of both one's bytes goes in writes of 128 KiB and more
+  // The same, and their bytes, by WireCount's sizes.
+  std::array<double, num_write_sizes> writes_by_size{};
+  std::array<double, num_write_sizes> bytes_by_size{};
+
+  // The share of `bytes`, of 1.
+  [[nodiscard]] double share(double of_bytes) const {
+    double const all = bytes.dispatch + bytes.combine;
+    return all > 0 ? of_bytes / all : 0;
+  }
+  // Which share goes in writes of 256 KiB and more.
+  [[nodiscard]] double large() const;
 };
+// The smallest writes that WireCount counts there.
+constexpr std::uint64_t least_bytes_of_size(std::size_t size) noexcept {
+  return size > 0 ? std::uint64_t{1} << size : 0;
+}
 
 // Of the rank that has the most.
 struct DescriptorUse {

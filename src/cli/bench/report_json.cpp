@@ -91,7 +91,14 @@ void put_wire(json& all, CaseReport const& of) {
   all["descriptors_of_a_rank"] = {{"open", of.descriptors.open}, {"connections", of.descriptors.connections}};
   all["wire_bytes_per_rank"] = {{"dispatch", wire.bytes.dispatch}, {"combine", wire.bytes.combine}};
   all["wire_writes_per_rank"] = wire.writes;
-  all["wire_share_in_large_writes"] = wire.large;
+  all["wire_share_in_large_writes"] = wire.large();
+  all["wire_writes_by_size"] = json::array();
+  for (std::size_t size = 0; size < num_write_sizes; ++size) {
+    if (wire.writes_by_size[size] > 0)
+      all["wire_writes_by_size"].push_back({{"from_bytes", least_bytes_of_size(size)},
+                                            {"writes", wire.writes_by_size[size]},
+                                            {"bytes", wire.bytes_by_size[size]}});
+  }
 }
 
 // [R, R] of bytes, where a row has so many.

@@ -25,6 +25,23 @@ std::string wire_text(WireUse const& wire) {
                      bytes_text(wire.bytes.dispatch), bytes_text(wire.bytes.combine), wire.writes);
 }
 
+// A power of two, or 0.
+std::string size_text(std::uint64_t bytes) {
+  if (bytes >= std::uint64_t{1} << 20) return fmt::format("{} MiB", bytes >> 20);
+  return bytes >= 1024 ? fmt::format("{} KiB", bytes >> 10) : fmt::format("{} B", bytes);
+}
+
+// How many writes are of which size, and their share of the bytes; without an end of the line.
+std::string sizes_text(WireUse const& wire) {
+  std::string text;
+  for (std::size_t size = 0; size < num_write_sizes; ++size) {
+    if (wire.writes_by_size[size] <= 0) continue;
+    text += fmt::format("{} {}: {:.1f} ({:.1f} %)", text.empty() ? "" : ",", size_text(least_bytes_of_size(size)),
+                        wire.writes_by_size[size], wire.share(wire.bytes_by_size[size]) * 100);
+  }
+  return fmt::format("writes by size (and of the bytes), from{}", text);
+}
+
 // Of a job of several nodes, where they grow with the number of these.
 std::string descriptors_text(CaseReport const& of) {
   if (of.wire.writes <= 0) return "";
@@ -81,8 +98,8 @@ std::string throughput_table(Report const& report) {
   text += fmt::format("copy ceiling: {:.2f} GB/s a rank, read and written, all ranks at once ({})\n", copy.gbps,
                       copy.kind);
   if (of.wire.writes > 0)
-    text +=
-        fmt::format("{}; {:.1f} % of it in writes of 128 KiB and more\n", wire_text(of.wire), of.wire.large * 100);
+    text += fmt::format("{}; {:.1f} % of it in writes of 256 KiB and more\n{}\n", wire_text(of.wire),
+                        of.wire.large() * 100, sizes_text(of.wire));
   text += cpu_text(of.cpu);
   text += phases_text(of);
   text += fixed_text(of);
@@ -106,7 +123,9 @@ std::string latency_table(CaseReport const& of) {
                         time.us.p999, time.us.max);
     text += time.gbps > 0 ? fmt::format("{:>13.2f}\n", time.gbps) : "\n";
   }
-  if (of.wire.writes > 0) text += fmt::format("{:>7}  {}\n", of.problem.tokens, wire_text(of.wire));
+  if (of.wire.writes > 0)
+    text += fmt::format("{:>7}  {}\n{:>7}  {}\n", of.problem.tokens, wire_text(of.wire), of.problem.tokens,
+                        sizes_text(of.wire));
   return text;
 }
 

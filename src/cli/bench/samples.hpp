@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <tuple>
 #include <vector>
+
+#include "switchyard/measure.hpp"
 
 namespace switchyard::cli {
 
@@ -29,16 +32,17 @@ enum class Part : std::uint8_t {
   heap_peak,
   wire_dispatch,  // bytes that this rank has sent to other nodes in a call
   wire_combine,
-  wire_writes,  // writes to other nodes in a dispatch and a combine
-  wire_large,   // of the bytes of both, those in writes of 128 KiB and more
-  descriptors,  // that this rank's process has open after its calls
-  connections,  // of these, those over a network
+  wire_writes,   // writes to other nodes in a dispatch and a combine
+  wire_sizes,    // the same by WireCount's sizes: num_write_sizes sums over all iterations
+  wire_volumes,  // and their bytes, as sums too
+  descriptors,   // that this rank's process has open after its calls
+  connections,   // of these, those over a network
 };
 inline constexpr std::array part_names{
     "nothing",         "dispatch",   "dispatch_send", "dispatch_receive", "combine",       "combine_send",
     "combine_receive", "both",       "layout",        "empty_dispatch",   "empty_combine", "copy",
     "stream_copy",     "pss",        "resident_peak", "heap_peak",        "wire_dispatch", "wire_combine",
-    "wire_writes",     "wire_large", "descriptors",   "connections"};
+    "wire_writes",     "wire_sizes", "wire_volumes",  "descriptors",      "connections"};
 constexpr std::string_view name_of(Part part) noexcept {
   return part_names[static_cast<std::size_t>(part)];
 }
@@ -56,6 +60,9 @@ constexpr std::string_view name_of(Clock clock) noexcept {
   return clock_names[static_cast<std::size_t>(clock)];
 }
 
+// By which WireCount counts writes.
+inline constexpr std::size_t num_write_sizes = std::tuple_size_v<decltype(WireCount::writes_by_size)>;
+
 inline constexpr std::array dispatch_phase_names{"launch", "count", "agree", "answer", "move", "close"};
 inline constexpr std::array combine_phase_names{"launch", "stage", "agree", "sum", "close"};
 inline constexpr std::array layout_phase_names{"launch", "count"};
@@ -68,8 +75,8 @@ constexpr std::span<char const* const> phase_names(Part part) noexcept {
   }
 }
 
-// What one rank measured: a number for each iteration, or phase of an iteration. A list is empty when its part was
-// not measured by its clock. Times are as many on all ranks; phases may be missing on some.
+// What one rank measured: a number for each iteration, or phase of an iteration; or sums by size. A list is empty
+// when its part was not measured by its clock. Times are as many on all ranks; phases may be missing on some.
 class Samples {
  public:
   [[nodiscard]] std::vector<double>& of(Clock clock, Part part) noexcept { return lists_[place(clock, part)]; }

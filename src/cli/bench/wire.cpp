@@ -1,19 +1,20 @@
 #include "cli/bench/wire.hpp"
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <numeric>
-#include <span>
 
 namespace switchyard::cli {
 
 namespace {
 
-// Writes of 2^17 bytes, 128 KiB, and more are large; see WireCount::bytes_by_size.
-constexpr std::size_t first_large_size = 17;
+using Counts = std::array<std::uint64_t, num_write_sizes>;
 
-std::uint64_t large_bytes(WireCount const& count) {
-  auto const large = std::span(count.bytes_by_size).subspan(first_large_size);
-  return std::accumulate(large.begin(), large.end(), std::uint64_t{0});
+// Adds what has come in between to sums over all calls.
+void add(Counts const& before, Counts const& after, std::vector<double>& sums) {
+  sums.resize(num_write_sizes);
+  for (std::size_t size = 0; size < num_write_sizes; ++size)
+    sums[size] += static_cast<double>(after[size] - before[size]);
 }
 
 }  // namespace
@@ -28,7 +29,8 @@ void note_wire(Part part, WireCount const& before, WireCount const& after, Sampl
     case Part::combine: return note(Part::wire_combine, after.bytes - before.bytes);
     case Part::both:
       note(Part::wire_writes, after.writes - before.writes);
-      return note(Part::wire_large, large_bytes(after) - large_bytes(before));
+      add(before.writes_by_size, after.writes_by_size, samples.of(Clock::none, Part::wire_sizes));
+      return add(before.bytes_by_size, after.bytes_by_size, samples.of(Clock::none, Part::wire_volumes));
     default: return;
   }
 }

@@ -6,8 +6,8 @@
 
 namespace switchyard::cli {
 
-// Of a dispatch and a combine their bytes; of both, writes and the bytes in large ones. Nothing in a job of one
-// node.
+// Of a dispatch and a combine their bytes; of both, writes, and these and their bytes by size. Nothing in a job of
+// one node.
 void note_wire(Part part, WireCount const& before, WireCount const& after, Samples& samples);
 
 }  // namespace switchyard::cli

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
@@ -103,6 +104,13 @@ TEST(Report, WithoutPhasesHasNone) {
   EXPECT_EQ(to_table(report).find("on the GPU"), std::string::npos);
 }
 
+// By power of two.
+std::vector<double> by_size(std::map<std::size_t, double> const& sums) {
+  std::vector<double> all(num_write_sizes, 0);
+  for (auto const& [size, sum] : sums) all.at(size) = sum;
+  return all;
+}
+
 TEST(Report, OverNodesSaysHowMuchCrossedBetweenThem) {
   BenchOptions options;
   options.problem = {.ranks = 3, .tokens = 8, .hidden = 128, .experts = 6, .node_by_rank = {0, 0, 1}};
@@ -112,7 +120,8 @@ TEST(Report, OverNodesSaysHowMuchCrossedBetweenThem) {
   samples[0].of(Clock::none, Part::wire_dispatch) = {3'000'000, 6'000'000};
   samples[2].of(Clock::none, Part::wire_combine) = {1'500'000};
   samples[0].of(Clock::none, Part::wire_writes) = {20, 40};
-  samples[2].of(Clock::none, Part::wire_large) = {3'000'000};
+  samples[0].of(Clock::none, Part::wire_sizes) = by_size({{0, 30}, {17, 24}, {18, 6}});
+  samples[0].of(Clock::none, Part::wire_volumes) = by_size({{17, 6'000'000}, {18, 6'000'000}});
   samples[0].of(Clock::none, Part::descriptors) = {30};
   samples[1].of(Clock::none, Part::descriptors) = {40};
   samples[1].of(Clock::none, Part::connections) = {6};
@@ -124,13 +133,18 @@ TEST(Report, OverNodesSaysHowMuchCrossedBetweenThem) {
   EXPECT_EQ(json["wire_bytes_per_rank"]["combine"], 500'000);
   EXPECT_EQ(json["wire_writes_per_rank"], 10);
   EXPECT_EQ(json["wire_share_in_large_writes"], 0.5);
+  EXPECT_EQ(json["wire_writes_by_size"].dump(), R"([{"from_bytes":0,"writes":5.0,"bytes":0.0},)"
+                                                R"({"from_bytes":131072,"writes":4.0,"bytes":1000000.0},)"
+                                                R"({"from_bytes":262144,"writes":1.0,"bytes":1000000.0}])");
   EXPECT_EQ(json["descriptors_of_a_rank"].dump(), R"({"open":40.0,"connections":6.0})");
   EXPECT_THAT(to_table(report),
               HasSubstr("descriptors: 40 open at most a rank, 6 of them connections to other nodes\n"));
   EXPECT_THAT(headline(report), HasSubstr("3 ranks on 2 nodes x 1 worker, "));
   EXPECT_THAT(to_table(report),
               HasSubstr("between nodes: 1.5 MB sent a rank in a dispatch, 500.0 kB in a combine, in 10 writes; "
-                        "50.0 % of it in writes of 128 KiB and more\n"));
+                        "50.0 % of it in writes of 256 KiB and more\n"
+                        "writes by size (and of the bytes), from 0 B: 5.0 (0.0 %), 128 KiB: 4.0 (50.0 %), "
+                        "256 KiB: 1.0 (50.0 %)\n"));
 }
 
 TEST(Report, OfTheLowLatencyModeSaysWhatCrossed) {
@@ -143,15 +157,19 @@ TEST(Report, OfTheLowLatencyModeSaysWhatCrossed) {
   samples[0].of(Clock::none, Part::wire_dispatch) = {3000, 1000};
   samples[1].of(Clock::none, Part::wire_combine) = {5'000'000};
   samples[0].of(Clock::none, Part::wire_writes) = {7, 9};
+  samples[0].of(Clock::none, Part::wire_sizes) = by_size({{9, 16}});
+  samples[0].of(Clock::none, Part::wire_volumes) = by_size({{9, 10'004'000}});
   Report report{.options = options};
   report.cases.push_back(make_case_report(of, samples));
   auto const json = to_json(report)["cases"][0];
   EXPECT_EQ(json["wire_bytes_per_rank"]["dispatch"], 1000);
   EXPECT_EQ(json["wire_bytes_per_rank"]["combine"], 2'500'000);
   EXPECT_EQ(json["wire_writes_per_rank"], 4);
+  EXPECT_EQ(json["wire_share_in_large_writes"], 0);
   EXPECT_THAT(
       to_table(report),
-      HasSubstr("      8  between nodes: 1.0 kB sent a rank in a dispatch, 2.5 MB in a combine, in 4 writes\n"));
+      HasSubstr("      8  between nodes: 1.0 kB sent a rank in a dispatch, 2.5 MB in a combine, in 4 writes\n"
+                "      8  writes by size (and of the bytes), from 512 B: 4.0 (100.0 %)\n"));
 }
 
 // By hand: ranks 0 and 1 of two tokens, whose experts are those of rank 0 and of both.

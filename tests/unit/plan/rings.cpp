@@ -14,7 +14,7 @@ namespace {
 
 // What a rank has of rings by default stays below this, so that placing does not push all else out of the cache.
 constexpr std::size_t most_ring_bytes = std::size_t{16} << 20;
-constexpr std::size_t largest_chunk = std::size_t{256} << 10;
+constexpr std::size_t largest_chunk = std::size_t{288} << 10;
 constexpr std::size_t smallest_chunk = std::size_t{32} << 10;
 
 Topology of_sizes(std::vector<int> const& sizes) {
