@@ -66,12 +66,11 @@ struct WireEvent {
 //   coming: who is still in the call before needs nothing of this rank but words on their way. So these places
 //   become free again.
 // - Words could hold up a neighbour that waits for a credit, where others that do not poll have taken their half.
-// Over
-//   TCP, where room is that short, they do not stay: they have few bytes or none, and the neighbour has read what
-//   came before them, so its socket takes them.
+//   Over TCP, where room is that short, they do not stay: they have few bytes or none, and the neighbour has read
+//   what came before them, so its socket takes them.
 // - A neighbour that is stopped, or whose machine is silent, keeps its place until its connection ends. When half
-// of
-//   the room is taken so (128 neighbours, over TCP), the deadline of the call ends it, and names who has not come.
+//   of the room is taken so (128 neighbours, over TCP), the deadline of the call ends it, and names who has not
+//   come.
 struct WriteRoom {
   std::size_t in_all = 0;
   std::size_t to_one = 0;    // neighbour
