@@ -1,23 +1,12 @@
 // What a rank of a job of several nodes holds open: connections along its rails, and to no other rank.
-#include <sys/socket.h>
-
 #include "support/descriptors.hpp"
 #include "support/flow.hpp"
 
 namespace switchyard::test {
 namespace {
 
-// Over a network; sockets of other kinds have peers of another family.
 int num_network_connections() {
-  int count = 0;
-  for (auto const& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    sockaddr_storage peer{};
-    socklen_t length = sizeof peer;
-    int const fd = std::stoi(entry.path().filename().string());
-    bool const connected = getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0;
-    count += connected && (peer.ss_family == AF_INET || peer.ss_family == AF_INET6) ? 1 : 0;
-  }
-  return count;
+  return num_connections(AF_INET) + num_connections(AF_INET6);
 }
 
 // 4 nodes of 4: there are 12 ranks elsewhere, and 3 rails.

@@ -3,11 +3,13 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <iterator>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace switchyard::test {
@@ -15,6 +17,20 @@ namespace switchyard::test {
 inline std::size_t num_open_descriptors() {
   auto const open = std::filesystem::directory_iterator("/proc/self/fd");
   return static_cast<std::size_t>(std::distance(begin(open), end(open)));
+}
+
+// Connections over a network whose peers have addresses of a family; sockets of other kinds have peers of another
+// one.
+inline int num_connections(sa_family_t family) {
+  int count = 0;
+  for (auto const& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    int const fd = std::stoi(entry.path().filename().string());
+    bool const connected = getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0;
+    count += connected && peer.ss_family == family ? 1 : 0;
+  }
+  return count;
 }
 
 // While it lives, this process may open `left` more descriptors, and those that it closes once again.

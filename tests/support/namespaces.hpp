@@ -17,21 +17,26 @@
 
 namespace switchyard::test {
 
+// Of the addresses of NICs, which have none of the other one.
+enum class Family : std::uint8_t { ipv4, ipv6 };
+
 class Namespaces {
  public:
   // Each node reaches the others over each of its NICs: over eth0 by default, and over eth1 what lies behind eth1.
-  explicit Namespaces(int nodes, int nics = 1) : nodes_(nodes) {
+  explicit Namespaces(int nodes, int nics = 1, Family family = Family::ipv4) : nodes_(nodes), family_(family) {
     static int count = 0;
     // Names of interfaces have 15 characters at most.
     prefix_ = "sy" + std::to_string(getpid() % 1000000) + "-" + std::to_string(count++);
     try {
       must("ip netns add " + prefix_);
-      must("ip netns exec " + prefix_ + " sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'");
+      set(prefix_, family == Family::ipv4 ? "ipv4/ip_forward" : "ipv6/conf/all/forwarding", 1);
+      trust_addresses(prefix_);
       for (int node = 0; node < nodes; ++node) {
         must("ip netns add " + name(node));
+        trust_addresses(name(node));
         must("ip -n " + name(node) + " link set lo up");
         for (int nic = 0; nic < nics; ++nic) add(node, nic);
-        must("ip -n " + name(node) + " route add default via " + subnet(node) + ".1");
+        must(ip(name(node)) + "route add default via " + router(node, 0));
       }
       for (int node = 0; node < nodes; ++node)
         for (int nic = 0; nic < nics; ++nic) await_link(node, nic);
@@ -53,7 +58,9 @@ class Namespaces {
     return works ? "" : "`ip netns add` does not work here (it takes iproute2 and CAP_SYS_ADMIN)";
   }
 
-  static std::string address(int node, int nic = 0) { return subnet(node, nic) + ".2"; }
+  static std::string address(int node, int nic = 0, Family family = Family::ipv4) {
+    return subnet(node, nic, family) + "2";
+  }
 
   // Moves the calling thread, and whatever it forks, to a node.
   void enter(int node) const {
@@ -101,8 +108,32 @@ class Namespaces {
  private:
   [[nodiscard]] std::string name(int node) const { return prefix_ + "n" + std::to_string(node); }
 
-  static std::string network(int nic) { return "10." + std::to_string(199 + nic) + "."; }
-  static std::string subnet(int node, int nic = 0) { return network(nic) + std::to_string(node); }
+  // As a prefix of the addresses in it.
+  static std::string network(int nic, Family family) {
+    std::string const number = std::to_string(199 + nic);
+    return family == Family::ipv4 ? "10." + number + "." : "fd00:" + number + ":";
+  }
+  static std::string subnet(int node, int nic, Family family) {
+    return network(nic, family) + std::to_string(node) + (family == Family::ipv4 ? "." : "::");
+  }
+  [[nodiscard]] std::string router(int node, int nic) const { return subnet(node, nic, family_) + "1"; }
+  [[nodiscard]] std::string whole_network(int nic) const {
+    return network(nic, family_) + (family_ == Family::ipv4 ? "0.0/16" : ":/32");
+  }
+  [[nodiscard]] std::string in_subnet(std::string const& address) const {
+    return address + (family_ == Family::ipv4 ? "/24" : "/64 nodad");
+  }
+  static void set(std::string const& space, std::string const& variable, int value) {
+    must("ip netns exec " + space + " sh -c 'echo " + std::to_string(value) + " >/proc/sys/net/" + variable + "'");
+  }
+  // Otherwise the kernel asks for a second whether somebody else has an IPv6 address, one of the link among them,
+  // before it uses it.
+  void trust_addresses(std::string const& space) const {
+    if (family_ == Family::ipv6) set(space, "ipv6/conf/default/accept_dad", 0);
+  }
+  [[nodiscard]] std::string ip(std::string const& space) const {
+    return std::string(family_ == Family::ipv4 ? "ip" : "ip -6") + " -n " + space + " ";
+  }
   static std::string port(int node, int nic) {
     return "v" + std::to_string(node) + (nic == 0 ? "" : "-" + std::to_string(nic));
   }
@@ -129,16 +160,16 @@ class Namespaces {
   }
 
   void add(int node, int nic) const {
-    std::string const inside = "ip -n " + name(node) + " ";
+    std::string const inside = ip(name(node));
+    std::string const outside = ip(prefix_);
     std::string const outer = port(node, nic);
     std::string const inner = "eth" + std::to_string(nic);
-    std::string const router = subnet(node, nic) + ".1";
-    must("ip -n " + prefix_ + " link add " + outer + " type veth peer name " + inner + " netns " + name(node));
-    must("ip -n " + prefix_ + " addr add " + router + "/24 dev " + outer);
-    must("ip -n " + prefix_ + " link set " + outer + " up");
-    must(inside + "addr add " + address(node, nic) + "/24 dev " + inner);
+    must(outside + "link add " + outer + " type veth peer name " + inner + " netns " + name(node));
+    must(outside + "addr add " + in_subnet(router(node, nic)) + " dev " + outer);
+    must(outside + "link set " + outer + " up");
+    must(inside + "addr add " + in_subnet(address(node, nic, family_)) + " dev " + inner);
     must(inside + "link set " + inner + " up");
-    if (nic > 0) must(inside + "route add " + network(nic) + "0.0/16 via " + router + " dev " + inner);
+    if (nic > 0) must(inside + "route add " + whole_network(nic) + " via " + router(node, nic) + " dev " + inner);
   }
 
   // The kernel takes up to a second to see that both ends of a link are up; libfabric passes over it until then.
@@ -153,6 +184,7 @@ class Namespaces {
   }
 
   int nodes_;
+  Family family_;
   std::string prefix_;
 };
 

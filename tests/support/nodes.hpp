@@ -26,12 +26,12 @@ inline std::string name_of_rank(int rank) {
 class Nodes : public testing::Test {
  protected:
   // `nics`: of each node.
-  explicit Nodes(int nics = 1) : nics_(nics) {}
+  explicit Nodes(int nics = 1, Family family = Family::ipv4) : nics_(nics), family_(family) {}
 
   void SetUp() override {
     std::string const why_not = Namespaces::why_not();
     if (!why_not.empty()) GTEST_SKIP() << why_not;
-    namespaces_ = std::make_unique<Namespaces>(num_nodes, nics_);
+    namespaces_ = std::make_unique<Namespaces>(num_nodes, nics_, family_);
   }
 
   [[nodiscard]] Processes start(RankBody const& body,
@@ -47,6 +47,7 @@ class Nodes : public testing::Test {
 
  private:
   int nics_;
+  Family family_;
 };
 
 }  // namespace switchyard::test

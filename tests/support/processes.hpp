@@ -57,7 +57,7 @@ using BeforeJoining = std::function<void(int rank)>;
 // Starts a rank per child process; kills and reaps whatever is left when it goes.
 class Processes {
  public:
-  // `host`: an address of rank 0, where it serves the store.
+  // `host`: an address or name of rank 0, where it serves the store; as it stands before a port.
   Processes(int ranks, RankBody const& body, BeforeJoining before = {}, std::string const& host = "127.0.0.1")
       : before_(std::move(before)), children_(static_cast<std::size_t>(ranks)) {
     CommunicatorOptions options;
