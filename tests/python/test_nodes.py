@@ -1,4 +1,5 @@
-"""Jobs of several nodes: threads that play them, and two network namespaces with a cable between them."""
+"""Jobs of several nodes: threads that play them, and two network namespaces with a cable between them, on which ranks
+are started by hand, by torchrun and by mpirun."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,13 +44,12 @@ print("ok", flush=True)
 """
 
 
-@pytest.fixture
-def two_nodes():
-    """Names of two network namespaces, and their addresses."""
+@contextmanager
+def two_namespaces(addresses: list[str]):
+    """Names of two network namespaces, which have these addresses and a cable between them."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces take root, and `ip` of iproute2")
     names = [f"sypy{os.getpid()}n{node}" for node in range(2)]
-    addresses = ["10.198.0.1", "10.198.0.2"]
 
     def ip(command: str) -> None:
         subprocess.run(["ip", *command.split()], check=True, capture_output=True)
@@ -58,13 +59,25 @@ def two_nodes():
             ip(f"netns add {name}")
         ip(f"-n {names[0]} link add eth0 type veth peer name eth0 netns {names[1]}")
         for name, address in zip(names, addresses):
-            ip(f"-n {name} addr add {address}/24 dev eth0")
+            # Without nodad the kernel asks first whether somebody else has an IPv6 address.
+            ip(f"-n {name} addr add " + (f"{address}/64 nodad" if ":" in address else f"{address}/24") + " dev eth0")
             ip(f"-n {name} link set eth0 up")
             ip(f"-n {name} link set lo up")
-        yield names, addresses
+        yield names
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+ipv4 = ["10.198.0.1", "10.198.0.2"]
+ipv6 = ["fd00:198::1", "fd00:198::2"]
+
+
+@pytest.fixture
+def two_nodes():
+    """Names of two network namespaces, and their addresses."""
+    with two_namespaces(ipv4) as names:
+        yield names, ipv4
 
 
 def test_torch_and_environment(two_nodes):
@@ -95,6 +108,66 @@ def test_torch_and_environment(two_nodes):
     finally:
         for process in started:
             process.kill()
+
+
+here = Path(__file__).parent
+settings = {"SWITCHYARD_TOKEN": "a secret of this test", "SWITCHYARD_ENGINE": "cpu", "OMP_NUM_THREADS": "1"}
+
+
+def test_torchrun_over_ipv6():
+    """One torchrun a node, as docs/cluster.md starts it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "2"]
+    meeting = ["--master-addr", ipv6[0], "--master-port", "29500"]
+    environment = os.environ | settings | {"GLOO_SOCKET_IFNAME": "eth0"}
+    with two_namespaces(ipv6) as names:
+        started = [
+            subprocess.Popen(
+                ["ip", "netns", "exec", name, *command, *meeting, "--node-rank", str(node)]
+                + [str(here / "node_ranks.py"), "torch"],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for node, name in enumerate(names)
+        ]
+        try:
+            for process, wanted in zip(started, ("ok\n", "")):
+                output, errors = process.communicate(timeout=100)
+                assert (process.returncode, output) == (0, wanted), errors
+        finally:
+            for process in started:
+                process.terminate()  # not killed: it ends its ranks first
+                process.wait()
+
+
+log_in_script = """#!/bin/sh
+name=$1
+shift
+exec ip netns exec "$name" unshare --uts sh -c 'hostname "$0" && exec sh -c "$1"' "$name" "$*"
+"""
+
+
+def test_mpirun(two_nodes, tmp_path):
+    """One mpirun for both nodes. In the place of ssh it has a script, which also gives hosts different names: Open MPI
+    names shared memory after them."""
+    names, addresses = two_nodes
+    log_in = tmp_path / "log_in"
+    log_in.write_text(log_in_script)
+    log_in.chmod(0o700)
+    command = ["ip", "netns", "exec", names[0], "mpirun", "--allow-run-as-root", "--timeout", "100"]
+    command += ["-H", f"{names[0]}:2,{names[1]}:2", "--mca", "plm_rsh_agent", str(log_in)]
+    for variable in ("SWITCHYARD_TOKEN", "SWITCHYARD_STORE", "MASTER_ADDR"):
+        command += ["-x", variable]
+    environment = os.environ | settings | {"SWITCHYARD_STORE": f"{addresses[0]}:29400", "MASTER_ADDR": addresses[0]}
+    result = subprocess.run(
+        [*command, sys.executable, str(here / "node_ranks.py"), "mpi"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=150,
+    )
+    assert (result.returncode, result.stdout) == (0, "ok\n"), result.stderr
 
 
 def test_threads_play_nodes():
