@@ -87,6 +87,10 @@ bool Port::is_lost(int neighbour) const noexcept {
   return state_->is_lost(neighbour);
 }
 
+bool Port::has_failed() const noexcept {
+  return state_->has_failed();
+}
+
 void Port::give_up(int neighbour) {
   state_->give_up(neighbour);
 }

@@ -97,6 +97,9 @@ class Port {
   [[nodiscard]] std::optional<int> letters_unsent_to() const noexcept;
   // Whether the neighbour's process has ended, or has left the job. What it sent before may still come.
   [[nodiscard]] bool is_lost(int neighbour) const noexcept;
+  // Whether this rank has said that calls have failed, or a notice has come that says so. Who has failed polls no
+  // more.
+  [[nodiscard]] bool has_failed() const noexcept;
   // Goes on without a neighbour until the next drain: nothing is written to it any more, and that writes to it fail
   // is no error. Those that are under way may stay so for ever, and keep the slots that they leave from.
   void give_up(int neighbour);

@@ -54,6 +54,7 @@ class Port::State {
   [[nodiscard]] bool all_sent() const noexcept;
   [[nodiscard]] std::optional<int> unsent_to() const noexcept;
   [[nodiscard]] std::optional<int> letters_unsent_to() const noexcept;
+  [[nodiscard]] bool has_failed() const noexcept { return failed_; }
   void say(Notice const& notice);
   std::optional<Notice> heard();
 

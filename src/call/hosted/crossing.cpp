@@ -290,8 +290,9 @@ void Crossing::let_leave(Signals& signals, char const* phase,
     } catch (Error const& error) {
       signals.fail(error);
     }
-    // Another rank of this node may have learnt of a failure elsewhere: a neighbour that has failed polls no more.
-    if (signals.has_failed() || is_gone(*neighbour, waiting)) return;
+    // Another rank of this node may have learnt of a failure elsewhere, or a notice of one may have come, which the
+    // next call hears: a neighbour that has failed polls no more.
+    if (signals.has_failed() || port_.has_failed() || is_gone(*neighbour, waiting)) return;
     if (waiting.deadline.expired())
       fail_late(signals, port_.neighbours()[static_cast<std::size_t>(*neighbour)], {}, phase);
     waiting.idling.rest();
