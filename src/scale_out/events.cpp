@@ -66,12 +66,12 @@ void Port::State::take_failure(WireEvent const& event) {
     logger().debug("port: rank {}: a connection has failed: {}", job_->rank(), event.reason);
     return;
   }
-  take_end(event);
+  if (event.of_a_write) take_end(event);
   With& one = with(event.neighbour);
   if (one.broken.empty()) one.broken = event.reason;
   // Who has left needs no notices, and that it has left is no failure of this call.
-  bool const is_awaited = is_of_a_call(static_cast<int>(event.channel)) || event.channel == Channel::credit ||
-                          event.channel == Channel::proof;
+  bool const is_awaited = !event.of_a_write || is_of_a_call(static_cast<int>(event.channel)) ||
+                          event.channel == Channel::credit || event.channel == Channel::proof;
   if (!is_awaited || one.given_up) return;
   int const peer = members_[checked(event.neighbour)].rank;
   note(PeerLost(event.reason, {.rank = job_->rank(), .peer = peer}));

@@ -149,6 +149,7 @@ void Wires::count(End& end, Outgoing const& posted) {
 
 void Wires::note_failure(Outgoing const& outgoing, std::string reason) {
   failures_.push_back({.kind = Event::Kind::failed,
+                       .of_a_write = true,
                        .channel = outgoing.channel,
                        .neighbour = outgoing.neighbour,
                        .place = outgoing.place,
@@ -219,6 +220,7 @@ bool Wires::take_events(End& end, std::vector<WireEvent>& events) {
       if (named != end.peers.end()) taken.neighbour = static_cast<int>(named - end.peers.begin());
       continue;
     }
+    taken.of_a_write = true;
     taken.channel = static_cast<Channel>(event.context >> channel_shift);
     taken.neighbour = static_cast<int>(event.context >> neighbour_shift & neighbour_mask);
     taken.place = static_cast<std::uint32_t>(event.context);

@@ -46,9 +46,10 @@ struct Outgoing {
 struct WireEvent {
   transport::Event::Kind kind = transport::Event::Kind::sent;
   std::uint32_t immediate = 0;        // arrived
-  Channel channel = Channel::letter;  // sent, failed
+  bool of_a_write = false;            // sent, failed: of one that is named here; otherwise the neighbour is lost
+  Channel channel = Channel::letter;  // of that write
   int neighbour = -1;                 // sent, failed; -1: the provider does not say whom it has lost
-  std::uint32_t place = 0;            // sent, failed
+  std::uint32_t place = 0;            // of that write
   std::string reason{};               // failed
 };
 
