@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "transport/checks.hpp"
+#include "transport/faulty/drops.hpp"
 #include "transport/opaque.hpp"
 
 namespace switchyard::transport::faulty {
@@ -171,10 +172,22 @@ Endpoint::Posted FaultyEndpoint::post(Write const& write) {
 
 std::size_t FaultyEndpoint::poll(std::span<Event> events) {
   ++now_;
+  drop_on_purpose();
   if (!in_trouble(stall_left_, faults_.stalled, faults_.max_stall)) drain();
   outgoing_.step(now_);
   for (Event const& event : outgoing_.take_events()) hold(event);
   return give(events);
+}
+
+void FaultyEndpoint::drop_on_purpose() {
+  std::uint64_t const ordered = drops_ordered();
+  if (std::exchange(drops_seen_, ordered) == ordered) return;
+  for (Drop const& drop : drops_of(faults_.number)) {
+    std::int32_t const peer = peer_of_number_.at(static_cast<std::size_t>(drop.peer));
+    if (peer == nobody) continue;
+    lose(Peer{peer}, drop.loss);
+    if (drop.loss == Loss::failed) hold({.kind = Event::Kind::failed, .peer = Peer{peer}});
+  }
 }
 
 void FaultyEndpoint::drain() {

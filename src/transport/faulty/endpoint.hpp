@@ -56,6 +56,7 @@ class FaultyEndpoint final : public Endpoint {
   [[nodiscard]] Write checked(Write const& write) const;
   // Whether trouble goes on, or begins: `left` counts down what a trouble has left of its length.
   [[nodiscard]] bool in_trouble(int& left, double share, int longest);
+  void drop_on_purpose();
   void drain();
   void take(Event const& event);
   void take_part(Part const& part);
@@ -77,8 +78,9 @@ class FaultyEndpoint final : public Endpoint {
   std::vector<LateEvent> late_;
   std::uint64_t now_ = 0;      // polls so far
   std::size_t under_way_ = 0;  // writes posted, with no `sent` or `failed` given yet
-  int storm_left_ = 0;         // posts
-  int stall_left_ = 0;         // polls
+  std::uint64_t drops_seen_ = 0;
+  int storm_left_ = 0;  // posts
+  int stall_left_ = 0;  // polls
 };
 
 }  // namespace switchyard::transport::faulty

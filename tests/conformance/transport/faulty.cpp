@@ -8,6 +8,7 @@
 #include "conformance/transport/suite.hpp"
 #include "support/check.hpp"
 #include "support/played_nodes.hpp"
+#include "transport/faulty/drops.hpp"
 #include "transport/faulty/endpoint.hpp"
 #include "transport/loopback/loopback.hpp"
 
@@ -17,6 +18,8 @@ namespace {
 using transport::Endpoint;
 using transport::Event;
 using transport::Write;
+using transport::faulty::Drop;
+using transport::faulty::DropOnPurpose;
 using transport::faulty::Faults;
 using transport::faulty::FaultyEndpoint;
 using transport::faulty::Loss;
@@ -52,7 +55,7 @@ TEST(FaultsOfSeeds, HaveSomeOfEachKindAndNotAll) {
   std::map<std::string, std::uint64_t> have;
   std::string delaying;
   for (std::uint64_t seed = 0; seed < seeds; ++seed) {
-    Faults const faults = transport::faulty::faults_of(seed_of_faults(seed), 0);
+    Faults const faults = transport::faulty::faults_of(static_cast<std::uint64_t>(seed_of_faults(seed)), 0);
     have["delays"] += faults.delayed > 0 && faults.max_delay > 0 ? 1 : 0;
     have["long delays"] += faults.delayed > 0 && faults.max_delay >= 100 ? 1 : 0;
     have["pieces"] += faults.pieces > 1 ? 1 : 0;
@@ -262,6 +265,21 @@ TEST(FaultyTransport, NothingComesFromALostPeer) {
   for (int i = 0; i < 10; ++i) mesh.post(0, whole_payload(mesh));
   poll_for_long(mesh);
   EXPECT_EQ(mesh.num_arrived(), 0U);
+}
+
+// As a test of a whole job has it done.
+TEST(FaultyTransport, DropsWhomItIsToldAndSaysSo) {
+  Mesh mesh(with(slow), 3, payload, 1);
+  DropOnPurpose const order({{.endpoint = 0, .peer = 1}});
+  poll_for_long(mesh);
+  ASSERT_EQ(mesh.num_failed(), 1U);
+  EXPECT_EQ(mesh[0].log.failed.front().peer, mesh[0].peers[1]);
+  EXPECT_EQ(mesh[0].log.failed.front().context, Event::no_context);
+  EXPECT_THROW(std::ignore = mesh[0].endpoint->post(mesh.write(0, 1)), PeerLost);
+  mesh.post(0, mesh.write(0, 2));
+  mesh.post(2, mesh.write(2, 1));
+  mesh.poll_until([&] { return mesh.num_arrived() == 2; }, "writes between others");
+  EXPECT_THROW(DropOnPurpose(std::vector<Drop>{}), InvalidArgument) << "another list while this one lives";
 }
 
 // ---- what it refuses
