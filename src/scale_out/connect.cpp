@@ -4,6 +4,7 @@
 #include "base/check.hpp"
 #include "base/interrupt.hpp"
 #include "base/log.hpp"
+#include "job/failure.hpp"
 #include "scale_out/cards.hpp"
 #include "scale_out/rest.hpp"
 #include "scale_out/state.hpp"
@@ -107,9 +108,16 @@ EndpointTerms Port::State::endpoint_terms() const {
           .memory_bytes = layout_->bytes()};
 }
 
-// Nobody polls for this rank afterwards, so its own proofs must have left.
+// Nobody polls for this rank afterwards, so its own proofs must have left: also when it has seen something wrong,
+// or its other neighbours would take it for silent.
 void Port::State::show_who_is_there() {
   send_proofs();
+  auto const failure = failure_of([&] { await_proofs(); });
+  let_proofs_leave();
+  if (failure) throw *failure;
+}
+
+void Port::State::await_proofs() {
   // Others wait for this rank in the agreement that follows: for longer, so that they hear whom it missed.
   Deadline const deadline(job_->timeout() / 2);
   Rest rest;
@@ -118,9 +126,13 @@ void Port::State::show_who_is_there() {
     check_proof_wait(*neighbour, deadline);
     rest.turn();
   }
+}
+
+void Port::State::let_proofs_leave() {
   Deadline const patience(std::min(job_->timeout() / 4, patience_for_own_proofs));
-  while (proofs_unsent_to() && !patience.expired()) {
-    if (!poll()) rest.turn();
+  Rest rest;
+  while (proofs_unsent_to() && !patience.expired() && !interrupted()) {
+    if (!take_events()) rest.turn();
   }
   if (auto const neighbour = proofs_unsent_to())
     logger().debug("port: rank {}: a proof to {} may not have left", job_->rank(),
@@ -152,7 +164,7 @@ std::optional<int> Port::State::first_unproven() const {
 
 std::optional<int> Port::State::proofs_unsent_to() const {
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour)
-    if (wires_->open(neighbour, Channel::proof) > 0) return neighbour;
+    if (wires_->open(neighbour, Channel::proof) > 0 && !is_gone(neighbour)) return neighbour;
   return std::nullopt;
 }
 

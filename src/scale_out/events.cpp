@@ -74,7 +74,12 @@ void Port::State::take_failure(WireEvent const& event) {
                           event.channel == Channel::credit || event.channel == Channel::proof;
   if (!is_awaited || one.given_up) return;
   int const peer = members_[checked(event.neighbour)].rank;
-  note(PeerLost(event.reason, {.rank = job_->rank(), .peer = peer}));
+  bool const first = event.of_a_write && event.channel == Channel::proof;
+  char const* const hint =
+      first ? "; is there a firewall between the nodes, or is the address of its NIC one that leads "
+              "elsewhere (SWITCHYARD_ADDRESS, docs/cluster.md)?"
+            : "";
+  note(PeerLost(event.reason + hint, {.rank = job_->rank(), .peer = peer}));
 }
 
 void Port::State::expect(bool holds, int neighbour, std::string_view expected, std::string_view seen) {

@@ -120,6 +120,8 @@ class Port::State {
   [[nodiscard]] EndpointTerms endpoint_terms() const;
   void show_who_is_there();
   void send_proofs();
+  void await_proofs();
+  void let_proofs_leave();
   [[nodiscard]] std::optional<int> first_unproven() const;
   [[nodiscard]] std::optional<int> proofs_unsent_to() const;
   void check_proof_wait(int neighbour, Deadline const& deadline) const;

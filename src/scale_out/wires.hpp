@@ -62,7 +62,7 @@ struct WireEvent {
 // takes nothing then keeps one place, and only as many of them as there are places would hold up the others:
 //
 // - A neighbour between calls does not poll. Only words may still be under way to it (credits, notices, farewells),
-//   which no call waits for. All words together have half of the room, so letters and chunks always pass.
+//   which no call waits for. All words together have half of the room (of 2 or more), so letters and chunks pass.
 // - Letters, chunks and proofs go to neighbours that are in the same call, or come to it. Nobody keeps them from
 //   coming: who is still in the call before needs nothing of this rank but words on their way. So these places
 //   become free again.
@@ -87,7 +87,8 @@ class Wires {
   Wires(BackEnd const& back_end, EndpointTerms const& terms, std::span<Neighbour const> neighbours,
         std::span<std::byte> memory);
 
-  // What the others are to know, and what they say. Endpoints are as many as the rank with the fewest has.
+  // What the others are to know, and what they say. Endpoints are as many as the rank with the fewest has, and no
+  // more than prove who they are.
   void put_card(MessageWriter& message) const;
   void connect(std::vector<MessageReader>& ranks);
   [[nodiscard]] int num_ends() const noexcept { return static_cast<int>(ends_.size()); }

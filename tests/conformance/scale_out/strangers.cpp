@@ -177,7 +177,7 @@ TEST(PortStrangers, SayNothing) {
         });
         check_names(error, {"rank 1 (node 1)", "firewall"});
       },
-      std::chrono::seconds{2});
+      std::chrono::seconds{6});
 }
 
 TEST(PortStrangers, BytesThatAreNoNotice) {

@@ -5,6 +5,7 @@
 
 #include "base/check.hpp"
 #include "base/deadline.hpp"
+#include "base/interrupt.hpp"
 #include "control/idling.hpp"
 #include "engine/cpu/low_latency/over_nodes.hpp"
 #include "layout/routes.hpp"
@@ -159,7 +160,7 @@ void OverNodes::let_the_last_leave() {
   Idling idling;
   for (int neighbour; (neighbour = rails_.last_under_way_to(without)) >= 0;) {
     engine_.signals_.check_usable();
-    if (deadline.expired()) {
+    if (deadline.expired() || interrupted()) {
       rails_.stop_waiting_for(neighbour);
     } else {
       turn_or_fail();
