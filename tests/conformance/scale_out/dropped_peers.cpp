@@ -58,7 +58,7 @@ auto faulty_ways() {
 }
 INSTANTIATE_TEST_SUITE_P(Ways, DroppedPeers, faulty_ways());
 
-// All ranks throw the same, the one that is dropped among them: it hears of it from its node.
+// All ranks throw the same, the one that is dropped among them: it learns it from its node.
 TEST_P(DroppedPeers, AreNamedByAllNodes) {
   Case c{.ranks = job_ranks,
          .nodes = node_of_rank,
