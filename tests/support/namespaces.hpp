@@ -100,9 +100,10 @@ class Namespaces {
     return bytes;
   }
 
-  // What is under way is lost, and comes again when the link is up.
+  // What is under way is lost, and comes again when the link is up. Returns when it is.
   void set_link(int node, bool up) const {
     must("ip -n " + prefix_ + " link set " + port(node, 0) + (up ? " up" : " down"));
+    if (up) await_link(node, 0);
   }
 
  private:
@@ -172,15 +173,19 @@ class Namespaces {
     if (nic > 0) must(inside + "route add " + whole_network(nic) + " via " + router(node, nic) + " dev " + inner);
   }
 
-  // The kernel takes up to a second to see that both ends of a link are up; libfabric passes over it until then.
+  // The kernel takes up to a second to see that both ends of a link are up, and longer while many namespaces come
+  // and go; until then libfabric passes over it, and nothing gets through.
   void await_link(int node, int nic) const {
-    std::string const up =
-        "ip -n " + name(node) + " -o link show eth" + std::to_string(nic) + " | grep -q 'state UP'";
-    for (int tries = 0; tries < 500; ++tries) {
-      if (run(up)) return;
+    auto const is_up = [](std::string const& space, std::string const& end) {
+      return run("ip -n " + space + " -o link show " + end + " | grep -q 'state UP'");
+    };
+    auto const deadline = std::chrono::steady_clock::now() + std::chrono::seconds{60};
+    while (!is_up(name(node), "eth" + std::to_string(nic)) || !is_up(prefix_, port(node, nic))) {
+      if (std::chrono::steady_clock::now() > deadline)
+        throw std::runtime_error("the link of NIC " + std::to_string(nic) + " of node " + std::to_string(node) +
+                                 " has not come up in a minute");
       std::this_thread::sleep_for(std::chrono::milliseconds{10});
     }
-    throw std::runtime_error("a link does not come up: " + up);
   }
 
   int nodes_;
