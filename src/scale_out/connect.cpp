@@ -120,10 +120,15 @@ void Port::State::show_who_is_there() {
 void Port::State::await_proofs() {
   // Others wait for this rank in the agreement that follows: for longer, so that they hear whom it missed.
   Deadline const deadline(job_->timeout() / 2);
+  Wait const wait{.phase = "connect",
+                  .expected = "a first write from its data endpoints in time, seen none",
+                  .hint =
+                      "; is there a firewall between the nodes, or another address to use (SWITCHYARD_ADDRESS, "
+                      "docs/cluster.md)?"};
   Rest rest;
   while (auto const neighbour = first_unproven()) {
     if (poll()) continue;
-    check_proof_wait(*neighbour, deadline);
+    check_wait(wait, *neighbour, deadline);
     rest.turn();
   }
 }
@@ -166,21 +171,6 @@ std::optional<int> Port::State::proofs_unsent_to() const {
   for (int neighbour = 0; neighbour < num_neighbours(); ++neighbour)
     if (wires_->open(neighbour, Channel::proof) > 0 && !is_gone(neighbour)) return neighbour;
   return std::nullopt;
-}
-
-void Port::State::check_proof_wait(int neighbour, Deadline const& deadline) const {
-  Member const& member = members_[checked(neighbour)];
-  ErrorFacts const facts{.rank = job_->rank(), .peer = member.rank, .phase = "connect"};
-  if (is_lost(neighbour)) throw PeerLost(fmt::format("connect: {} has left the job or died", member.text()), facts);
-  if (deadline.expired())
-    throw Timeout(
-        fmt::format("connect: {}: expected a first write from its data endpoints in time, seen none{}; is "
-                    "there a firewall between the nodes, or another address to use (SWITCHYARD_ADDRESS, "
-                    "docs/cluster.md)?",
-                    member.text(), job_->silence_text(member.rank)),
-        facts);
-  if (interrupted())
-    throw SystemError(fmt::format("connect: interrupted while it waited for {}", member.text()), facts);
 }
 
 }  // namespace switchyard::scale_out

@@ -38,7 +38,7 @@ void Port::State::drain(std::uint64_t epoch) {
   Rest rest;
   while (auto const neighbour = first_open(expected)) {
     if (take_events()) continue;
-    check_wait(*neighbour, deadline);
+    check_wait({.phase = "drain", .expected = "all writes in time"}, *neighbour, deadline);
     rest.turn();
   }
   forget_calls(epoch);
@@ -72,16 +72,18 @@ std::optional<int> Port::State::first_open(std::vector<std::uint64_t> const& exp
   return std::nullopt;
 }
 
-void Port::State::check_wait(int neighbour, Deadline const& deadline) const {
+void Port::State::check_wait(Wait const& wait, int neighbour, Deadline const& deadline) const {
   std::string const name = members_[checked(neighbour)].text();
-  ErrorFacts const facts{.rank = job_->rank(), .peer = members_[checked(neighbour)].rank, .phase = "drain"};
+  ErrorFacts const facts{.rank = job_->rank(), .peer = members_[checked(neighbour)].rank, .phase = wait.phase};
   std::string const& broken = with(neighbour).broken;
-  if (!broken.empty()) throw PeerLost(fmt::format("drain: {}", broken), facts);
-  if (is_lost(neighbour)) throw PeerLost(fmt::format("drain: {} has left the job or died", name), facts);
+  if (!broken.empty()) throw PeerLost(fmt::format("{}: {}", wait.phase, broken), facts);
+  if (is_lost(neighbour)) throw PeerLost(fmt::format("{}: {} has left the job or died", wait.phase, name), facts);
   if (deadline.expired())
-    throw Timeout(fmt::format("drain: {}: expected all writes in time{}", name, job_->silence_text(facts.peer)),
+    throw Timeout(fmt::format("{}: {}: expected {}{}{}", wait.phase, name, wait.expected,
+                              job_->silence_text(facts.peer), wait.hint),
                   facts);
-  if (interrupted()) throw SystemError(fmt::format("drain: interrupted while it waited for {}", name), facts);
+  if (interrupted())
+    throw SystemError(fmt::format("{}: interrupted while it waited for {}", wait.phase, name), facts);
 }
 
 // Whether the neighbour, which is still there, has yet to take what this rank has sent it, or a credit that it may

@@ -1,8 +1,6 @@
 #include "scale_out/state.hpp"
 
 #include <algorithm>
-#include <limits>
-#include <utility>
 
 #include "base/check.hpp"
 #include "scale_out/rest.hpp"

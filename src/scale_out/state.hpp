@@ -124,7 +124,6 @@ class Port::State {
   void let_proofs_leave();
   [[nodiscard]] std::optional<int> first_unproven() const;
   [[nodiscard]] std::optional<int> proofs_unsent_to() const;
-  void check_proof_wait(int neighbour, Deadline const& deadline) const;
 
   // events.cpp
   bool take_events();
@@ -141,7 +140,13 @@ class Port::State {
   // drain.cpp
   [[nodiscard]] std::vector<std::uint64_t> exchange_counts();
   [[nodiscard]] std::optional<int> first_open(std::vector<std::uint64_t> const& expected) const;
-  void check_wait(int neighbour, Deadline const& deadline) const;
+  // Of a wait outside of calls, as its errors name it.
+  struct Wait {
+    char const* phase;
+    char const* expected;   // of the neighbour, in time
+    char const* hint = "";  // of its deadline
+  };
+  void check_wait(Wait const& wait, int neighbour, Deadline const& deadline) const;
   [[nodiscard]] bool needs(int neighbour) const;
   [[nodiscard]] bool has_words_for(int neighbour) const;
   void give_back_all();

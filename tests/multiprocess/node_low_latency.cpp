@@ -62,10 +62,7 @@ class NodeLowLatency : public Nodes {
       trip.combine(i == 2);
       trip.release();
       if (i == 0) continue;
-      std::vector<bool> const masked = buffer.masked();
-      for (int peer = 0; peer < num_node_ranks; ++peer)
-        check_equal(masked[index(peer)], peers[index(peer)] == Presence::gone, "masked[", peer, "] at rank ",
-                    rank.rank());
+      check_masked(buffer, peers);
     }
   }
 

@@ -229,6 +229,13 @@ void slot_round_trip(SlotProblem const& problem, SlotRank& rank, LowLatencyBuffe
   }
 }
 
+void check_masked(LowLatencyBuffer& buffer, Peers const& peers) {
+  std::vector<bool> const masked = buffer.masked();
+  check_equal(masked.size(), peers.size(), "masked().size");
+  for (std::size_t i = 0; i < peers.size(); ++i)
+    check_equal(masked[i], peers[i] == Presence::gone, "masked[", i, "] at rank ", buffer.communicator().rank());
+}
+
 bool run_slot_case(SlotCase const& c) {
   SlotProblem const problem = make_slot_problem(c);
   return run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {

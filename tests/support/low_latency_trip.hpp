@@ -71,6 +71,9 @@ class SlotTrip {
 // A dispatch and a combine, checked.
 void slot_round_trip(SlotProblem const& problem, SlotRank& rank, LowLatencyBuffer& buffer, Peers const& peers = {});
 
+// Those that are gone are masked at this rank, and nobody else is.
+void check_masked(LowLatencyBuffer& buffer, Peers const& peers);
+
 // A whole case: a buffer and two round trips, in halves and in whole calls.
 bool run_slot_case(SlotCase const& c);
 

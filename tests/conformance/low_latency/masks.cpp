@@ -32,13 +32,6 @@ Peers without_outcast(int rank) {
   return peers_of(rank, [](int a, int b) { return a == outcast || b == outcast; });
 }
 
-void check_masked(LowLatencyBuffer& buffer, Peers const& peers) {
-  std::vector<bool> const masked = buffer.masked();
-  check_equal(masked.size(), peers.size(), "masked().size");
-  for (std::size_t i = 0; i < peers.size(); ++i)
-    check_equal(masked[i], peers[i] == Presence::gone, "masked[", i, "] at rank ", buffer.communicator().rank());
-}
-
 void round_trips(SlotProblem const& p, SlotRank& rank, LowLatencyBuffer& buffer, Peers const& peers) {
   for (int i = 0; i < 2; ++i) slot_round_trip(p, rank, buffer, peers);
   check_masked(buffer, peers.empty() ? Peers(mask_ranks, Presence::here) : peers);

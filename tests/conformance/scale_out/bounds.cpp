@@ -13,7 +13,7 @@ namespace {
 using scale_out::Port;
 using scale_out::PortSizes;
 
-Nodes const pair{"a", "b"};
+NodeNames const pair{"a", "b"};
 
 class PortBounds : public testing::TestWithParam<Way> {
  protected:

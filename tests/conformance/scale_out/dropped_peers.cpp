@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "conformance/scale_out/ports.hpp"
-#include "support/casualty.hpp"
 #include "support/low_latency_trip.hpp"
+#include "support/node_calls.hpp"
 #include "support/played_nodes.hpp"
 #include "transport/faulty/drops.hpp"
 
@@ -18,11 +18,8 @@ using transport::faulty::Drop;
 using transport::faulty::DropOnPurpose;
 using transport::faulty::Loss;
 
-// Three nodes of two. Ranks 1, 3 and 5 write to one another, and so do the others.
-std::vector<int> const node_of_rank{0, 0, 1, 1, 2, 2};
-constexpr int job_ranks = 6;
+// Of three nodes of two. Ranks 1, 3 and 5 write to one another, and so do the others.
 constexpr int dropped = 3;
-constexpr std::string_view dropped_name = "rank 3 (node 1)";
 std::vector<int> const its_neighbours{1, 5};
 
 class DroppedPeers : public testing::TestWithParam<Way> {
@@ -42,12 +39,12 @@ class DroppedPeers : public testing::TestWithParam<Way> {
     auto const delay = std::chrono::microseconds{random.below(20'000)};
     std::unique_ptr<DropOnPurpose> order;
     std::thread later([&] {
-      if (!wait_until([&] { return board.ready >= job_ranks; })) return;
+      if (!wait_until([&] { return board.ready >= num_node_ranks; })) return;
       std::this_thread::sleep_for(delay);
       order = std::make_unique<DropOnPurpose>(drops);
     });
     auto const outcomes = run_as_threads(
-        job_ranks, [&](Communicator& communicator) { body(communicator, board); }, node_of_rank);
+        num_node_ranks, [&](Communicator& communicator) { body(communicator, board); }, node_by_rank());
     later.join();
     report(outcomes, text("delay ", delay.count(), " us, SWITCHYARD_TEST_SEED=", fresh_seed()));
   }
@@ -60,26 +57,19 @@ INSTANTIATE_TEST_SUITE_P(Ways, DroppedPeers, faulty_ways());
 
 // All ranks throw the same, the one that is dropped among them: it learns it from its node.
 TEST_P(DroppedPeers, AreNamedByAllNodes) {
-  Case c{.ranks = job_ranks,
-         .nodes = node_of_rank,
-         .tokens = 48,
-         .counts = Tokens::equal,
-         .hidden = 256,
-         .experts = 24,
-         .top_k = 4};
+  Case c = node_case();
+  c.launch = Launch::threads;
   Problem const problem = make_problem(c);
   std::vector<Drop> drops;
   for (int const neighbour : its_neighbours) drops.push_back({.endpoint = neighbour, .peer = dropped});
   drop_later(drops, [&](Communicator& communicator, Board& board) {
-    BufferOptions options = options_for(problem, 4);
-    options.timeout = std::chrono::seconds{30};
-    Buffer buffer(communicator, options);
+    Buffer buffer(communicator, node_options(problem));
     round_trip(problem, buffer);
     ++board.ready;
-    auto const error = survive<PeerLost>(board, dropped, job_ranks, [&] {
+    auto const error = survive<PeerLost>(board, dropped, num_node_ranks, [&] {
       for (;;) round_trip(problem, buffer);
     });
-    check_names(error, {dropped_name});
+    check_names(error, {name_of_rank(dropped)});
   });
 }
 
@@ -91,7 +81,7 @@ class DroppedSlotPeers : public DroppedPeers {
  protected:
   void SetUp() override {
     DroppedPeers::SetUp();
-    setenv(test_nodes.data(), "3", 1);  // two ranks each, as in node_of_rank
+    setenv(test_nodes.data(), "3", 1);  // two ranks each, as in node_by_rank()
   }
   void TearDown() override {
     unsetenv(test_nodes.data());
@@ -116,8 +106,8 @@ class DroppedSlotPeers : public DroppedPeers {
 
   static Peers peers_of(int rank, Presence of_lost) {
     Peers peers;
-    for (int peer = 0; peer < job_ranks; ++peer)
-      peers.push_back(are_apart(node_of_rank, apart, rank, peer) ? of_lost : Presence::here);
+    for (int peer = 0; peer < num_node_ranks; ++peer)
+      peers.push_back(are_apart(node_by_rank(), apart, rank, peer) ? of_lost : Presence::here);
     return peers;
   }
 };
@@ -128,7 +118,7 @@ INSTANTIATE_TEST_SUITE_P(Ways, DroppedSlotPeers, faulty_ways());
 void receive_while_dropped(SlotTrip& trip, Board& board, std::function<void()> const& drop, int rank) {
   trip.send();
   ++board.ready;
-  check(wait_until([&] { return board.ready >= job_ranks; }), "not all ranks have sent");
+  check(wait_until([&] { return board.ready >= num_node_ranks; }), "not all ranks have sent");
   if (rank == 0) {
     drop();
     board.struck_ms = now_ms();
@@ -138,19 +128,12 @@ void receive_while_dropped(SlotTrip& trip, Board& board, std::function<void()> c
   trip.check_received();
 }
 
-void check_masked(SlotRank const& rank, LowLatencyBuffer& buffer, Peers const& peers) {
-  std::vector<bool> const masked = buffer.masked();
-  for (int peer = 0; peer < job_ranks; ++peer)
-    check_equal(masked[index(peer)], peers[index(peer)] == Presence::gone, "masked[", peer, "] at rank ",
-                rank.rank());
-}
-
 // The two sides lose each other, and whoever they reach through one another. All other tokens arrive. On sums of a
 // combine in which ranks mask one another nobody counts (docs/low-latency.md, "Masks").
 TEST_P(DroppedSlotPeers, CostTheirTokensOnly) {
   constexpr int settled = 2;  // trips
   SlotProblem const problem =
-      make_slot_problem({.ranks = job_ranks, .tokens = 16, .hidden = 200, .experts = 12, .top_k = 4});
+      make_slot_problem({.ranks = num_node_ranks, .tokens = 16, .hidden = 200, .experts = 12, .top_k = 4});
   Board board;
   std::unique_ptr<DropOnPurpose> order;
   auto const drop = [&] { order = std::make_unique<DropOnPurpose>(both_ways()); };
@@ -171,7 +154,7 @@ TEST_P(DroppedSlotPeers, CostTheirTokensOnly) {
     Peers const peers = peers_of(rank.rank(), Presence::gone);
     for (int i = 0; i < 3; ++i) {
       slot_round_trip(problem, rank, buffer, peers);
-      check_masked(rank, buffer, peers);
+      check_masked(buffer, peers);
     }
   });
 }

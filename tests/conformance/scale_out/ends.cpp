@@ -15,7 +15,7 @@ using scale_out::Port;
 using scale_out::PortSizes;
 
 PortSizes const usual{.letter_bytes = 50, .slot_bytes = 300, .slots = 3, .send_slots = 4};
-Nodes const nodes{"a", "a", "b", "c", "c"};
+NodeNames const nodes{"a", "a", "b", "c", "c"};
 // What a port says that has waited out its patience.
 constexpr char const* waited_in_vain = "not taken after";
 

@@ -24,7 +24,7 @@ std::string choose(Way const& way) {
   return way.transport == "libfabric" ? transport::libfabric::report({}).why_none : "";
 }
 
-void run_jobs(Nodes const& nodes, JobBody const& body, std::chrono::milliseconds timeout) {
+void run_jobs(NodeNames const& nodes, JobBody const& body, std::chrono::milliseconds timeout) {
   auto const store = std::make_shared<InProcessStore>();
   std::vector<Outcome> outcomes(nodes.size());
   std::atomic<std::size_t> ended{0};
@@ -53,7 +53,7 @@ void run_jobs(Nodes const& nodes, JobBody const& body, std::chrono::milliseconds
     EXPECT_TRUE(outcomes[rank].ok) << "rank " << rank << ": " << outcomes[rank].what;
 }
 
-void run_ports(Nodes const& nodes, scale_out::PortSizes const& sizes, PortBody const& body) {
+void run_ports(NodeNames const& nodes, scale_out::PortSizes const& sizes, PortBody const& body) {
   run_jobs(nodes, [&](std::shared_ptr<Job> const& job) {
     scale_out::Port port(job, sizes);
     body(port, *job);

@@ -25,15 +25,15 @@ void PrintTo(Way const& way, std::ostream* out);
 [[nodiscard]] std::string choose(Way const& way);
 
 // By rank, the name of its node.
-using Nodes = std::vector<std::string>;
+using NodeNames = std::vector<std::string>;
 
 using JobBody = std::function<void(std::shared_ptr<Job> const&)>;
 using PortBody = std::function<void(scale_out::Port&, Job&)>;
 
 // Runs the body as every rank; a failure of any fails the test, which names it.
-void run_jobs(Nodes const& nodes, JobBody const& body,
+void run_jobs(NodeNames const& nodes, JobBody const& body,
               std::chrono::milliseconds timeout = std::chrono::seconds{30});
-void run_ports(Nodes const& nodes, scale_out::PortSizes const& sizes, PortBody const& body);
+void run_ports(NodeNames const& nodes, scale_out::PortSizes const& sizes, PortBody const& body);
 
 // Polls until it holds; throws CheckFailed when it never does.
 void poll_until(scale_out::Port& port, std::function<bool()> const& holds, std::string const& what);

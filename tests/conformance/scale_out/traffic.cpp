@@ -13,7 +13,7 @@ using scale_out::PortSizes;
 
 struct Case {
   std::string name;
-  Nodes nodes;
+  NodeNames nodes;
   PortSizes sizes;
 };
 
@@ -21,9 +21,9 @@ void PrintTo(Case const& one, std::ostream* out) {
   *out << one.name;
 }
 
-Nodes const two_by_two{"a", "a", "b", "b"};
-Nodes const uneven{"a", "a", "b", "c", "c", "c"};
-Nodes const alone{"a", "b"};
+NodeNames const two_by_two{"a", "a", "b", "b"};
+NodeNames const uneven{"a", "a", "b", "c", "c", "c"};
+NodeNames const alone{"a", "b"};
 
 std::vector<Case> const cases{
     {"TwoByTwo", two_by_two, {.letter_bytes = 300, .slot_bytes = 1000, .slots = 4, .send_slots = 4}},

@@ -29,7 +29,7 @@ OverNodes::~OverNodes() {
   logger().debug("rank {}: low latency: {} bytes in {} writes to other nodes", slots_.rank(), rails_.sent().bytes,
                  rails_.sent().writes);
   for (int neighbour = 0; neighbour < rails_.num_neighbours(); ++neighbour)
-    if (engine_.masked(rails_.member(neighbour).rank)) rails_.give_up(neighbour);
+    if (is_masked(neighbour)) rails_.give_up(neighbour);
 }
 
 LocalRankMask OverNodes::everybody() const {
@@ -45,7 +45,7 @@ LocalRankMask OverNodes::masked_on(int node) const {
 }
 
 void OverNodes::turn() {
-  rails_.turn([this](int neighbour) { return tolerant_ || engine_.masked(rails_.member(neighbour).rank); });
+  rails_.turn([this](int neighbour) { return tolerant_ || is_masked(neighbour); });
   note_given_up();
   for (int neighbour = 0; neighbour < rails_.num_neighbours(); ++neighbour)
     static_cast<void>(rails_.take(neighbour, [&](Bytes chunk) { return use(neighbour, chunk); }));

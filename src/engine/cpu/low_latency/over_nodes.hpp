@@ -139,6 +139,7 @@ class OverNodes {
   }
   [[nodiscard]] scale_out::NodeExperts const& own_experts() const { return experts_of(slots_.node().node()); }
   [[nodiscard]] int rank_of(int local) const { return slots_.node().rank_of(local); }
+  [[nodiscard]] bool is_masked(int neighbour) const { return engine_.masked(rails_.member(neighbour).rank); }
   [[nodiscard]] LocalRankMask everybody() const;
   [[nodiscard]] LocalRankMask masked_on(int node) const;
   [[noreturn]] void fail(Error const& error) { engine_.signals_.fail(error); }

@@ -155,7 +155,7 @@ void OverNodes::end_dispatch(FrameUse const& use) {
 // or for what it was sent before. That may not leave unless this rank polls. One that takes nothing at all costs
 // this once.
 void OverNodes::let_the_last_leave() {
-  auto const without = [this](int neighbour) { return engine_.masked(rails_.member(neighbour).rank); };
+  auto const without = [this](int neighbour) { return is_masked(neighbour); };
   Deadline const deadline(std::min(engine_.signals_.timeout() / 4, patience_for_the_last));
   Idling idling;
   for (int neighbour; (neighbour = rails_.last_under_way_to(without)) >= 0;) {
@@ -170,7 +170,7 @@ void OverNodes::let_the_last_leave() {
 }
 
 int OverNodes::holds(Leaving& leaving) const {
-  return rails_.holds(leaving, [this](int neighbour) { return engine_.masked(rails_.member(neighbour).rank); });
+  return rails_.holds(leaving, [this](int neighbour) { return is_masked(neighbour); });
 }
 
 void OverNodes::ask(FrameUse const& use, LowLatencyCombineArgs const& args) {

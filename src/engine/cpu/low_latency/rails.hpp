@@ -65,8 +65,7 @@ class Rails {
   template <typename Write>
   void send_last(int neighbour, Write const& write) {
     auto& room = last_rooms_[static_cast<std::size_t>(neighbour)];
-    if (!room) return;
-    port_.send(*room, write(room->memory));
+    if (room) port_.send(*room, write(room->memory));
     room.reset();
   }
   // To a neighbour that is masked, in each call: in the place of all that it has not been sent yet, but for the
