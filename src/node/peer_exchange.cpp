@@ -48,6 +48,24 @@ std::optional<Error> peek_failure(int socket, MessageTags const& tags, int rank,
                {.rank = rank, .peer = said.head.peer, .phase = phase});
 }
 
+// Where a socket does not take it all at once, the peer sees the link end, and where it takes nothing, the peer's
+// own deadline.
+void send_notice(int socket, std::optional<LinkTags>& tags, MessageHeader header, ByteView bytes) noexcept {
+  header.magic = message_magic;
+  header.length = bytes.size();
+  auto const head = std::as_bytes(std::span(&header, 1));
+  std::vector<std::byte> message(head.begin(), head.end());
+  message.insert(message.end(), bytes.begin(), bytes.end());
+  if (tags) {
+    Tag const tag = tags->to_send.tag({message});
+    message.insert(message.end(), tag.begin(), tag.end());
+  }
+  ssize_t const sent = ::send(socket, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  bool const whole = sent == static_cast<ssize_t>(message.size());
+  if (sent > 0 && !whole) ::shutdown(socket, SHUT_RDWR);
+  if (whole && tags) tags->to_send.advance();
+}
+
 PeerExchange::PeerExchange(std::span<UniqueFd const> sockets, std::span<std::optional<LinkTags>> tags, Names names,
                            PeerMonitor& monitor, std::vector<bool>* absent)
     : sockets_(sockets),
@@ -218,11 +236,21 @@ Member PeerExchange::culprit(std::size_t index) const {
 }
 
 void PeerExchange::tell_who_is_late() {
-  if (!on_held_up_ || missing() == 0 || deadline_.remaining() > whole_ / 2) return;
+  if (missing() == 0 || deadline_.remaining() > whole_ / 2) return;
   Member const late = culprit(first_missing());
   if (told_ && told_->rank == late.rank) return;
   told_ = late;
-  on_held_up_(late);
+  tell_those_that_are_through(late);
+  if (on_held_up_) on_held_up_(late);
+}
+
+// A peer that has sent its part may have all the others, too, which this rank has not: it is then in the exchange
+// after this one, and waits for this rank there.
+void PeerExchange::tell_those_that_are_through(Member const& late) const noexcept {
+  MessageHeader const about_the_next{.kind = Collective::held_up, .sequence = header_.sequence + 1};
+  for (std::size_t i = 0; i < peers_.size(); ++i)
+    if (sockets_[i] && peers_[i].done() && (absent_ == nullptr || !(*absent_)[i]))
+      send_notice(sockets_[i].get(), tags_[i], about_the_next, std::as_bytes(std::span(&late, 1)));
 }
 
 bool PeerExchange::is_same_call(MessageHeader const& header) const noexcept {

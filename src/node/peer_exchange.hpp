@@ -20,10 +20,10 @@ inline constexpr std::uint32_t message_magic = 0x474d5753;  // "SWMG"
 // Precedes the bytes of a message, and its tag, where the link has tags. A descriptor travels with the first byte
 // of the header.
 struct MessageHeader {
-  std::uint32_t magic;
-  Collective kind;
-  std::uint64_t sequence;
-  std::uint64_t length;
+  std::uint32_t magic = message_magic;
+  Collective kind = Collective::barrier;
+  std::uint64_t sequence = 0;
+  std::uint64_t length = 0;
 };
 static_assert(sizeof(MessageHeader) == 24 && std::is_trivially_copyable_v<MessageHeader>);
 
@@ -40,6 +40,10 @@ constexpr ErrorCode error_code_of(std::uint32_t number) noexcept {
 }
 // The failure that lies next on a socket, if one does, as an error of `rank`; it stays there. `tags` of the link.
 std::optional<Error> peek_failure(int socket, MessageTags const& tags, int rank, std::string const& phase);
+
+// Sends a notice, best effort, where no part of this rank's is half sent. The header says its kind, and which
+// exchange it is about.
+void send_notice(int socket, std::optional<LinkTags>& tags, MessageHeader header, ByteView bytes) noexcept;
 
 class PeerExchange {
  public:
@@ -91,6 +95,7 @@ class PeerExchange {
   void take_held_up(Peer& peer) const;
   [[noreturn]] void throw_failure(Peer const& peer) const;
   void tell_who_is_late();
+  void tell_those_that_are_through(Member const& late) const noexcept;
   [[nodiscard]] std::size_t first_missing() const noexcept;
   [[nodiscard]] Member culprit(std::size_t index) const;
   void give_up_on_the_lost();

@@ -54,26 +54,9 @@ void PeerLinks::say_failed(Error const& error) noexcept {
   say(Collective::failed, message);
 }
 
-// Best effort: where a socket does not take it all at once, the peer sees the link end, and where it takes nothing,
-// the peer's own deadline.
 void PeerLinks::say(Collective kind, std::span<std::byte const> bytes) noexcept {
-  MessageHeader const header{.magic = message_magic, .kind = kind, .sequence = next_, .length = bytes.size()};
-  auto const head = std::as_bytes(std::span(&header, 1));
-  std::vector<std::byte> message(head.begin(), head.end());
-  message.insert(message.end(), bytes.begin(), bytes.end());
-  std::size_t const untagged = message.size();
-  for (std::size_t i = 0; i < sockets_.size(); ++i) {
-    if (!sockets_[i]) continue;
-    message.resize(untagged);
-    if (tags_[i]) {
-      Tag const tag = tags_[i]->to_send.tag({message});
-      message.insert(message.end(), tag.begin(), tag.end());
-    }
-    ssize_t const sent = ::send(sockets_[i].get(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    bool const whole = sent == static_cast<ssize_t>(message.size());
-    if (sent > 0 && !whole) ::shutdown(sockets_[i].get(), SHUT_RDWR);
-    if (whole && tags_[i]) tags_[i]->to_send.advance();
-  }
+  for (std::size_t i = 0; i < sockets_.size(); ++i)
+    if (sockets_[i]) send_notice(sockets_[i].get(), tags_[i], {.kind = kind, .sequence = next_}, bytes);
 }
 
 std::vector<Contribution> PeerLinks::exchange(CollectiveCall const& call, std::span<std::byte const> mine, int fd,

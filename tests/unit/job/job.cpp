@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstring>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "bootstrap/in_process_store.hpp"
 #include "job/discovery.hpp"
@@ -292,6 +294,37 @@ TEST(PeerLinks, NothingComesInThePlaceOfTheRestOfAPart) {
   } catch (PeerLost const& error) {
     EXPECT_EQ(error.peer(), 0) << error.what();
   }
+}
+
+// Rank 2 stops when it has sent its part to rank 0 and not yet to rank 1. So rank 0 is one call further than rank
+// 1, and learns from it that it waits, too.
+TEST(PeerLinks, WhoIsBehindBlamesTheRankThatItWaitsFor) {
+  auto const members = members_of_one_node(3);
+  std::array<std::vector<UniqueFd>, 3> sockets{std::vector<UniqueFd>(3), std::vector<UniqueFd>(3),
+                                               std::vector<UniqueFd>(3)};
+  for (auto const& [one, other] : {std::pair{0U, 1U}, {0U, 2U}, {1U, 2U}}) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    sockets[one][other] = UniqueFd(ends[0]);
+    sockets[other][one] = UniqueFd(ends[1]);
+  }
+  PeerLinks ahead(std::move(sockets[0]), members[0], members);
+  PeerLinks behind(std::move(sockets[1]), members[1], members);
+  MessageHeader const part{.kind = Collective::barrier};
+  ASSERT_EQ(::send(sockets[2][0].get(), &part, sizeof part, MSG_NOSIGNAL),
+            std::ssize(std::as_bytes(std::span(&part, 1))));
+  auto const waits_for_two = [](PeerLinks& links, std::uint64_t calls, milliseconds timeout) {
+    try {
+      for (std::uint64_t call = 0; call < calls; ++call)
+        static_cast<void>(links.exchange({.sequence = call}, {}, -1, Deadline(timeout)));
+      ADD_FAILURE() << "a rank that stopped was not missed";
+    } catch (Timeout const& error) {
+      EXPECT_EQ(error.peer(), 2) << error.what();
+    }
+  };
+  std::thread late([&] { waits_for_two(behind, 1, milliseconds{1000}); });
+  waits_for_two(ahead, 2, milliseconds{2000});
+  late.join();
 }
 
 // Links whose messages have tags, and somebody between their ends.
