@@ -68,7 +68,8 @@ void count_calls(Buffer& buffer, bool on);
 [[nodiscard]] CallCounts call_counts(Buffer const& buffer);
 
 // Collective. CUDA engine: what is queued on `cuda_stream` (a cudaStream_t) from here on starts together on all
-// ranks. CPU engine: returns when every rank has called it. Throws Timeout or PeerLost.
+// ranks. CPU engine: returns when every rank has called it. Throws Timeout or PeerLost. CUDA engine over nodes: the
+// hosts meet, so until the stream is through there may be no other collective of the communicator.
 void gate(LowLatencyBuffer& buffer, std::uintptr_t cuda_stream);
 
 }  // namespace switchyard

@@ -18,7 +18,6 @@ std::shared_ptr<detail::ThroughputEngine> draining(std::shared_ptr<detail::Throu
 std::shared_ptr<detail::ThroughputEngine> make_engine(Communicator const& communicator,
                                                       BufferOptions const& options) {
   EngineRow const& engine = choose_engine(*communicator.job(), "BufferOptions", options.engine);
-  require_reach(*communicator.job(), engine, engine.throughput_over_nodes, "BufferOptions");
   return engine.make_throughput(communicator, options);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/check.hpp"
 #include "base/config.hpp"
+#include "job/job.hpp"
 #include "node/agreement.hpp"
 
 namespace switchyard {
@@ -20,15 +21,28 @@ std::string runs_anywhere() {
   return "";
 }
 
+#if SWITCHYARD_HAS_CUDA
+// Over nodes the hosts make the calls.
+std::shared_ptr<detail::LowLatencyEngine> make_low_latency_on_gpus(Communicator const& communicator,
+                                                                   LowLatencyOptions const& options) {
+  if (communicator.job()->topology().num_nodes() == 1) return detail::make_cuda_low_latency(communicator, options);
+  LowLatencyOptions of_host = options;
+  of_host.engine = EngineKind::cpu;
+  of_host.device = -1;
+  of_host.num_sms = 0;
+  return detail::make_cuda_low_latency_over_nodes(communicator, options,
+                                                  detail::make_cpu_low_latency(communicator, of_host));
+}
+#endif
+
 // The CPU engine comes last: it takes what no other engine can.
 constexpr std::array table {
 #if SWITCHYARD_HAS_CUDA
-  EngineRow{EngineKind::cuda, "cuda", why_no_cuda, detail::make_cuda_throughput, detail::make_cuda_low_latency,
-            cuda_tools,       true,   false},  // the throughput mode spans nodes
+  EngineRow{EngineKind::cuda,         "cuda",    why_no_cuda, detail::make_cuda_throughput,
+            make_low_latency_on_gpus, cuda_tools},
 #endif
       EngineRow {
-    EngineKind::cpu, "cpu", runs_anywhere, detail::make_cpu_throughput, detail::make_cpu_low_latency, nullptr, true,
-        true  // both modes span nodes
+    EngineKind::cpu, "cpu", runs_anywhere, detail::make_cpu_throughput, detail::make_cpu_low_latency, nullptr
   }
 };
 
@@ -70,10 +84,6 @@ EngineRow const& choose_engine(Job& job, std::string_view options, EngineKind wi
                           {.rank = static_cast<int>(rank), .phase = "construction"});
   }
   return *find(kind);
-}
-
-void require_reach(Job const& job, EngineRow const& engine, bool over_nodes, std::string_view options) {
-  if (!over_nodes) job.require_one_node(fmt::format("{}: engine {}", options, engine.name));
 }
 
 GpuTools const* gpu_tools() noexcept {

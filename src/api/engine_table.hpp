@@ -21,9 +21,6 @@ struct EngineRow {
   std::shared_ptr<detail::ThroughputEngine> (*make_throughput)(Communicator const&, BufferOptions const&);
   std::shared_ptr<detail::LowLatencyEngine> (*make_low_latency)(Communicator const&, LowLatencyOptions const&);
   GpuTools const& (*gpu_tools)() noexcept;  // null: it runs on no GPU
-  // Modes in which ranks of several nodes may share a buffer.
-  bool throughput_over_nodes = false;
-  bool low_latency_over_nodes = false;
 };
 
 // Why no buffer can run on that engine here: this build lacks it, or this machine cannot run it. Empty: it can.
@@ -32,8 +29,6 @@ std::string why_no_engine(EngineKind kind);
 // Collective: all ranks take the same engine, or all throw. `options` is the type that `wish` is a field of; it
 // goes into the error.
 EngineRow const& choose_engine(Job& job, std::string_view options, EngineKind wish);
-// Throws Unsupported, on every rank alike, when the job has several nodes and the engine's mode does not span them.
-void require_reach(Job const& job, EngineRow const& engine, bool over_nodes, std::string_view options);
 
 // Null in a build whose engines run on no GPU.
 GpuTools const* gpu_tools() noexcept;

@@ -19,7 +19,6 @@ std::shared_ptr<detail::LowLatencyEngine> make(Communicator const& communicator,
   // Over nodes a buffer is made by all ranks, or not at all.
   LossTolerance const tolerance(job, options.mask_late_peers && job.topology().num_nodes() == 1);
   EngineRow const& engine = choose_engine(job, "LowLatencyOptions", options.engine);
-  require_reach(job, engine, engine.low_latency_over_nodes, "LowLatencyOptions");
   return engine.make_low_latency(communicator, options);
 }
 

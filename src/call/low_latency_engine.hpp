@@ -1,9 +1,11 @@
 // What stands behind a LowLatencyBuffer: the interface that every engine implements for the low-latency mode.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "switchyard/low_latency.hpp"
@@ -84,6 +86,11 @@ class LowLatencyEngine : public std::enable_shared_from_this<LowLatencyEngine> {
   [[nodiscard]] virtual LowLatencyOptions const& options() const noexcept = 0;
   // Bytes of this rank's slots.
   [[nodiscard]] virtual std::size_t bytes() const noexcept = 0;
+  // The same on all ranks, and another for each buffer of the process.
+  [[nodiscard]] virtual std::uint64_t buffer_id() const noexcept = 0;
+  // CPU engine: where the results of the latest F dispatches lie, as long as no earlier one is held. A GPU reads
+  // and writes there, when another engine stands before this one.
+  [[nodiscard]] virtual std::span<std::byte> slots() const noexcept { return {}; }
 };
 
 // Collective; the table of engines (api/engine_table.cpp) calls one of them. They throw on every rank alike.
@@ -91,5 +98,9 @@ std::shared_ptr<LowLatencyEngine> make_cpu_low_latency(Communicator const& commu
                                                        LowLatencyOptions const& options);
 std::shared_ptr<LowLatencyEngine> make_cuda_low_latency(Communicator const& communicator,
                                                         LowLatencyOptions const& options);
+// Of several nodes. `host` makes the calls, with the same options, in memory of the host.
+std::shared_ptr<LowLatencyEngine> make_cuda_low_latency_over_nodes(Communicator const& communicator,
+                                                                   LowLatencyOptions const& options,
+                                                                   std::shared_ptr<LowLatencyEngine> const& host);
 
 }  // namespace switchyard::detail

@@ -58,9 +58,6 @@ over_nodes = [
     *names_of("clients.v2", "trainer_expanded inference"),
     *names_of("bodies.layers", "layer"),
     *names_of("bodies.errors", "ids_out_of_range"),
-]
-# The CUDA engine has no low-latency mode over nodes yet.
-low_latency_over_nodes = [
     "bodies.nodes.masked_node",
     *names_of("bodies.low_latency", "bf16_steps fp8_steps two_micro_batches two_sends repeated_ids statistics"),
     *names_of("bodies.low_latency_kept", "kept_rows combined_again rebuilt_handles"),
@@ -75,8 +72,7 @@ def bodies_of(device, size):
     bodies = everywhere + (on_cpus if device == "cpu" else on_gpus)
     if size != 4:
         return bodies
-    spanning = over_nodes + (low_latency_over_nodes if device == "cpu" else [])
-    return bodies + [f"{name}@{nodes}" for nodes in played for name in spanning]
+    return bodies + [f"{name}@{nodes}" for nodes in played for name in over_nodes]
 
 
 

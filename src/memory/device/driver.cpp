@@ -33,6 +33,7 @@ Driver load() {
   look_up(driver.export_handle, "cuMemExportToShareableHandle");
   look_up(driver.import_handle, "cuMemImportFromShareableHandle");
   look_up(driver.address_range, "cuMemGetAddressRange");
+  look_up(driver.wait_value, "cuStreamWaitValue32");
   look_up(driver.error_string, "cuGetErrorString");
   return driver;
 }

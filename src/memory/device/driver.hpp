@@ -18,6 +18,7 @@ struct Driver {
   decltype(&cuMemExportToShareableHandle) export_handle;
   decltype(&cuMemImportFromShareableHandle) import_handle;
   decltype(&cuMemGetAddressRange) address_range;
+  decltype(&cuStreamWaitValue32) wait_value;
   decltype(&cuGetErrorString) error_string;
 
   // Throws Unsupported when the driver lacks one of them.

@@ -38,6 +38,28 @@ TEST_P(LowLatencyCalls, HalvesOfTwoBatchesInTurns) {
   });
 }
 
+// With and without codes, for which outputs lie elsewhere on their way.
+TEST_P(LowLatencyCalls, TwoCombinesAreSentBeforeEitherIsReceived) {
+  for (CombineCoding const coding : {CombineCoding::none, CombineCoding::logfmt10}) {
+    SlotCase c = base();
+    c.coding = coding;
+    c.zero_copy = false;
+    auto const problems = make_slot_problems(c, 2);
+    run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+      for (int i = 0; i < by_scale(3, 20); ++i) {
+        SlotTrip one(problems[0], rank, buffer);
+        SlotTrip two(problems[1], rank, buffer);
+        for (SlotTrip* const trip : {&one, &two}) trip->dispatch();
+        for (SlotTrip* const trip : {&one, &two}) trip->send_outputs();
+        for (SlotTrip* const trip : {&one, &two}) trip->receive_outputs();
+        for (SlotTrip* const trip : {&one, &two}) trip->check_combined();
+        one.release();
+        two.release();
+      }
+    });
+  }
+}
+
 // A combine may start between the halves of a dispatch, and the other way round.
 TEST_P(LowLatencyCalls, AHalfOfTheOtherKindBetweenHalves) {
   auto const problems = make_slot_problems(base(), 2);

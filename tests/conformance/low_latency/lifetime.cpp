@@ -1,4 +1,5 @@
 // Low-latency mode: what outlives what.
+#include <memory>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -60,6 +61,26 @@ TEST_P(LowLatencyLifetime, AHookOutlivesTheBuffer) {
     buffer.reset();
     receive(rank.memory.stream());
     rank.communicator.barrier();
+  });
+}
+
+// It is released while the next dispatch, which takes its frame, is under way.
+TEST_P(LowLatencyLifetime, AResultIsReplacedByTheNext) {
+  SlotCase c = base();
+  c.max_results = 1;
+  auto const problems = make_slot_problems(c, 3);
+  run_slot_buffers(c, [&](SlotRank& rank, LowLatencyBuffer& buffer) {
+    std::unique_ptr<SlotTrip> earlier;
+    for (int i = 0; i < by_scale(20, 100); ++i) {
+      auto next = std::make_unique<SlotTrip>(problems[index(i) % problems.size()], rank, buffer);
+      next->send();
+      if (earlier) earlier->release();
+      next->receive();
+      next->check_received();
+      next->combine(true);
+      next->check_combined();
+      earlier = std::move(next);
+    }
   });
 }
 

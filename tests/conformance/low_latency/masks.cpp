@@ -263,6 +263,8 @@ TEST_P(LowLatencyMasks, ARankThatIsLateFailsTheBuffer) {
 }
 
 TEST_P(LowLatencyMasks, ARankThatLeftFailsTheBuffer) {
+  // As in OfARankThatLeft; on one node kernels learn that the rank leaves before it frees anything.
+  if (on_gpu() && !played_nodes(mask_ranks).empty()) GTEST_SKIP() << "ranks are threads of one CUDA context here";
   SlotProblem const p = make_slot_problem(base());
   std::atomic<int> ready{0};
   std::atomic<int> done{0};

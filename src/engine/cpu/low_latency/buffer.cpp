@@ -143,6 +143,11 @@ class CpuLowLatency final : public LowLatencyEngine {
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
   [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return info_.options; }
   [[nodiscard]] std::size_t bytes() const noexcept override { return slot_layout(sizes_).bytes; }
+  [[nodiscard]] std::uint64_t buffer_id() const noexcept override { return info_.buffer_id; }
+  [[nodiscard]] std::span<std::byte> slots() const noexcept override {
+    SlotLayoutBytes const at = slot_layout(sizes_);
+    return {connected_.heap->heap(connected_.heap->rank()) + at.bays, at.bytes - at.bays};
+  }
 
  private:
   std::shared_ptr<CpuLowLatency> self() { return std::static_pointer_cast<CpuLowLatency>(shared_from_this()); }

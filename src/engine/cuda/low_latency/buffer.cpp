@@ -154,6 +154,7 @@ class CudaLowLatency final : public LowLatencyEngine {
   [[nodiscard]] Communicator const& communicator() const noexcept override { return communicator_; }
   [[nodiscard]] LowLatencyOptions const& options() const noexcept override { return info_.options; }
   [[nodiscard]] std::size_t bytes() const noexcept override { return engine_.layout().bytes; }
+  [[nodiscard]] std::uint64_t buffer_id() const noexcept override { return info_.buffer_id; }
 
  private:
   Job& job() { return *communicator_.job(); }

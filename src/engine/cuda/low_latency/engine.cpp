@@ -8,6 +8,7 @@
 #include "base/refusal.hpp"
 #include "engine/cuda/host/launch.hpp"
 #include "engine/cuda/host/trouble.hpp"
+#include "engine/cuda/low_latency/bad_slot.hpp"
 #include "engine/cuda/low_latency/launch.hpp"
 #include "memory/device/stream_fence.hpp"
 
@@ -210,12 +211,9 @@ void LowLatency::check_alive() {
 void LowLatency::check_usable() {
   monitor_.check_usable();
   std::int64_t const bad = monitor_.mailbox().take_bad_slot();
+  if (bad < 0) return;
   auto const [token, slot] = IdPlace::of(bad);
-  require(bad < 0,
-          "topk_idx[{}, {}] of an earlier call: expected -1 or 0..{}, and at most max_tokens = {} rows for an "
-          "expert, of "
-          "which an id that repeats within a token is one each; the slot counted as not used",
-          token, slot, slots_.num_experts - 1, slots_.max_tokens);
+  throw_bad_slot(token, slot, slots_);
 }
 
 void LowLatency::mask(int peer, bool masked) {

@@ -9,17 +9,6 @@
 
 namespace switchyard::cuda {
 
-PinnedMemory::PinnedMemory(std::size_t bytes) {
-  void* memory = nullptr;
-  check_cuda(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped),
-             "pinned memory of the host");
-  bytes_ = {static_cast<std::byte*>(memory), bytes};
-}
-
-PinnedMemory::~PinnedMemory() {
-  cudaFreeHost(bytes_.data());
-}
-
 Batches::Batches(int device, cudaStream_t stream, int rank) : stream_(stream), rank_(rank), memory_(most * bytes) {
   for (std::size_t i = 0; i < most; ++i) events_.push_back(std::make_unique<DeviceEvent>(device));
 }

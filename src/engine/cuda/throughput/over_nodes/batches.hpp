@@ -15,21 +15,9 @@
 #include "base/deadline.hpp"
 #include "control/signals.hpp"
 #include "engine/cuda/host/device_event.hpp"
+#include "engine/cuda/host/pinned_memory.hpp"
 
 namespace switchyard::cuda {
-
-// Pinned memory of the host, which kernels read and write at the address that the host has.
-class PinnedMemory {
- public:
-  explicit PinnedMemory(std::size_t bytes);
-  ~PinnedMemory();
-  PinnedMemory(PinnedMemory const&) = delete;
-  PinnedMemory& operator=(PinnedMemory const&) = delete;
-  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return bytes_; }
-
- private:
-  std::span<std::byte> bytes_;
-};
 
 // Part of a batch's memory, filled from its beginning.
 template <typename T>

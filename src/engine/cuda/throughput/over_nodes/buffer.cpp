@@ -21,6 +21,7 @@
 #include "call/reset.hpp"
 #include "call/setup.hpp"
 #include "engine/cuda/host/engine_resources.hpp"
+#include "engine/cuda/host/pinned_memory.hpp"
 #include "engine/cuda/throughput/buffer_parts.hpp"
 #include "engine/cuda/throughput/launch.hpp"
 #include "engine/cuda/throughput/over_nodes/host_copies.hpp"
@@ -38,26 +39,6 @@ namespace switchyard::cuda {
 namespace {
 
 using detail::Routing;
-
-// Chunks go through memory that kernels write and read where it lies.
-std::shared_ptr<void> pin(int device, std::span<std::byte> memory) {
-  CurrentDevice const current(device);
-  int same_address = 0;
-  check_cuda(cudaDeviceGetAttribute(&same_address, cudaDevAttrCanUseHostPointerForRegisteredMem, device),
-             "cudaDeviceGetAttribute");
-  if (same_address == 0)
-    throw Unsupported(
-        fmt::format("GPU {}: expected one that reads registered memory at the host's address", device));
-  check_cuda(cudaHostRegister(memory.data(), memory.size(), cudaHostRegisterPortable | cudaHostRegisterMapped),
-             "pinning the memory of chunks");
-  return {memory.data(), [device](void* data) {
-            int before = 0;
-            cudaGetDevice(&before);
-            cudaSetDevice(device);
-            cudaHostUnregister(data);
-            cudaSetDevice(before);
-          }};
-}
 
 // What the caller's streams do before a call.
 using Inputs = std::deque<DeviceEvent>;
@@ -122,6 +103,7 @@ class NodesBuffer final : public detail::ThroughputEngine {
                 .wait = setup_.wait,
                 .rings = setup_.rings,
                 .f32_partials = options.f32_partials,
+                // Kernels read and write chunks where they lie.
                 .pin = [this](std::span<std::byte> memory) { return pin(device_, memory); }}) {
     info_.options.device = device_;
     SmProblem const problem = sm_problem_of(options, job().node()->size(), connected_.ranks_per_gpu, device_);

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <memory>
 
-#include "engine/cuda/throughput/over_nodes/batches.hpp"
+#include "engine/cuda/host/pinned_memory.hpp"
 #include "switchyard/buffer.hpp"
 
 namespace switchyard::cuda {
