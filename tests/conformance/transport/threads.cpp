@@ -130,7 +130,7 @@ TEST_P(TransportSuite, RanksAsThreads) {
     run_threads(ranks, [&](int rank) {
       try {
         RoundsOfRank self(mesh, rank, seed);
-        self.run(static_cast<std::uint64_t>(by_scale(10, 25)));
+        self.run(static_cast<std::uint64_t>(by_scale(6, 12)));
         done.fetch_add(1, std::memory_order_relaxed);
         Deadline const deadline(hang_deadline);
         while (done.load(std::memory_order_relaxed) < ranks && !deadline.expired())
