@@ -8,6 +8,7 @@
 #include <regex>
 #include <string>
 
+#include "support/scale.hpp"
 #include "unit/cli/command.hpp"
 
 namespace switchyard::cli {
@@ -62,12 +63,14 @@ class Calibrate : public CommandTest {
 
 // The most tokens move so many bytes that they take longer than none, whatever else the machine does meanwhile.
 TEST_F(Calibrate, WritesAMachineThatAPlanReads) {
-  auto const outcome = shell_.run(
-      "$S bench --calibrate machine.yaml --engine cpu --ranks 2 --tokens 0,16,64,256 "
-      "--hidden 4096 --iterations 3 --warmup 1");
+  int const hidden = test::by_scale(512, 4096);
+  std::string const of_rows = "hidden " + std::to_string(hidden);
+  auto const outcome =
+      shell_.run("$S bench --calibrate machine.yaml --engine cpu --ranks 2 --tokens 0,16,64,256 --" + of_rows +
+                 " --iterations 3 --warmup 1");
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_THAT(outcome.out,
-              AllOf(HasSubstr("cpu engine, 2 ranks that share 1 memory"), HasSubstr("hidden 4096, top-8 of 256"),
+              AllOf(HasSubstr("cpu engine, 2 ranks that share 1 memory"), HasSubstr(of_rows + ", top-8 of 256"),
                     HasSubstr("throughput"), HasSubstr("latency"), HasSubstr("runs differ by"),
                     HasSubstr("next: switchyard plan --cluster machine.yaml")));
   auto const text = shell_.read("machine.yaml");
@@ -75,10 +78,10 @@ TEST_F(Calibrate, WritesAMachineThatAPlanReads) {
   EXPECT_EQ(written["ranks"].as<int>(), 2);
   EXPECT_EQ(written["memories"].as<int>(), 1);
   EXPECT_EQ(written["engine"].as<std::string>(), "cpu");
-  EXPECT_EQ(written["row_bytes"].as<int>(), 4096 + 32 * 4);
+  EXPECT_EQ(written["row_bytes"].as<int>(), hidden + hidden / 128 * 4);
   EXPECT_EQ(written["latency"]["most_tokens"].as<int>(), 256);
   EXPECT_TRUE(std::regex_match(written["date"].as<std::string>(), std::regex("20[0-9]{2}-[0-9]{2}-[0-9]{2}")));
-  EXPECT_THAT(text, AllOf(HasSubstr("# of a call that moves nothing"), HasSubstr("hidden 4096")));
+  EXPECT_THAT(text, AllOf(HasSubstr("# of a call that moves nothing"), HasSubstr(of_rows)));
   for (char const* const mode : {"throughput", "latency"})
     for (char const* const operation : {"dispatch", "combine"}) {
       auto const figures = written[mode][operation];
@@ -86,7 +89,7 @@ TEST_F(Calibrate, WritesAMachineThatAPlanReads) {
       EXPECT_GE(figures["cached_gbs"].as<double>(), figures["memory_gbs"].as<double>()) << mode << operation;
       EXPECT_GT(figures["spread"].as<double>(), 0) << mode << operation;
     }
-  auto const all = plan("--tokens 32,128 --hidden 4096");
+  auto const all = plan("--tokens 32,128 --" + of_rows);
   ASSERT_EQ(all["cases"].size(), 4);
   EXPECT_EQ(all["calibration"]["ranks"], 2);
   for (auto const& each : all["cases"]) {

@@ -160,7 +160,7 @@ TEST_F(PlanCommand, RefusesOptionsThatCannotBe) {
 
 // As many ranks as a job can have: experts are there several times, and the answer comes soon.
 TEST_F(PlanCommand, AnswersForTheLargestJobs) {
-  auto const all = plan(test::small_scale() ? "--ranks 2048 --tokens 8,128" : "--ranks 2048 --tokens 128,4096");
+  auto const all = plan(test::small_scale() ? "--ranks 2048 --tokens 1,8" : "--ranks 2048 --tokens 128,4096");
   ASSERT_EQ(all["cases"].size(), 4);
   EXPECT_EQ(all["cases"][0]["nodes"], 256);
   EXPECT_EQ(all["cases"][0]["replicas"], 8);

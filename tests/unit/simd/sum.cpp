@@ -347,7 +347,7 @@ TEST_P(KernelsSum, RandomOfEverySize) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   std::mt19937 random(seed);
   for (DType const dtype : all_types) {
-    for (std::size_t count = 0; count <= 300; ++count) {
+    for (std::size_t count = 0; count <= 300; count += static_cast<std::size_t>(test::by_scale(3, 1))) {
       ASSERT_NO_FATAL_FAILURE(check(random_case(dtype, count, random), random, random() % 4 != 0));
     }
     for (int i = 0; i < test::by_scale(2, 10); ++i)
@@ -440,7 +440,7 @@ TEST_P(KernelsSum, OfNodesOfEverySize) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   std::mt19937 random(seed);
   for (DType const dtype : all_types) {
-    for (std::size_t count = 0; count <= 300; ++count)
+    for (std::size_t count = 0; count <= 300; count += static_cast<std::size_t>(test::by_scale(3, 1)))
       ASSERT_NO_FATAL_FAILURE(check_nodes(random_node_case(dtype, count, random), random));
     for (int i = 0; i < test::by_scale(2, 10); ++i)
       ASSERT_NO_FATAL_FAILURE(check_nodes(random_node_case(dtype, 7168, random), random));
