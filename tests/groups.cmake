@@ -1,7 +1,7 @@
-# What a build with sanitizers uses in place of gtest_discover_tests, and any with SWITCHYARD_TEST_GROUPS. Most cases take
-# less time than a process does to start, up to a quarter of a second with sanitizers: a test of ctest is then a group of
-# cases of one suite, one after the other in one process. GoogleTest names each case before it starts, so that a crash has
-# a name; the other builds have a process a case. ctest reads this file with `program`, `prefix`, `filter`, `group`, `results` and `properties` set.
+# What a build with sanitizers uses in place of gtest_discover_tests. There a process takes up to a quarter of a second to
+# start, longer than most cases run: a test of ctest is then a group of cases of one suite, one after the other in one
+# process. GoogleTest names each case before it starts, so that a crash has a name; the other builds have a process a
+# case. ctest reads this file with `program`, `prefix`, `filter`, `group`, `results` and `properties` set.
 execute_process(COMMAND ${program} --gtest_list_tests --gtest_filter=${filter} OUTPUT_VARIABLE listing
                 COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX REPLACE " +#[^\n]*" "" listing "${listing}")  # the values of parameters

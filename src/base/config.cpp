@@ -68,7 +68,7 @@ constexpr std::string_view prefix = "SWITCHYARD_";
 // Variables with our prefix that are no settings: where a process stands in its job (bootstrap/environment.hpp),
 // where CMake finds an installed library, and what the tools and tests of our source tree read or a user may export
 // for them.
-constexpr std::array<std::string_view, 22> other_variables{
+constexpr std::array<std::string_view, 21> other_variables{
     "SWITCHYARD_RANK",         "SWITCHYARD_WORLD_SIZE",
     "SWITCHYARD_STORE",        "SWITCHYARD_TOKEN",
     "SWITCHYARD_ROOT",         "SWITCHYARD_DIR",
@@ -76,10 +76,10 @@ constexpr std::array<std::string_view, 22> other_variables{
     "SWITCHYARD_BUILD_TESTS",  "SWITCHYARD_BUILD_EXAMPLES",
     "SWITCHYARD_BUILD_PYTHON", "SWITCHYARD_BUILD_FUZZERS",
     "SWITCHYARD_CUDA",         "SWITCHYARD_CUDA_ARCHITECTURES",
-    "SWITCHYARD_SANITIZE",     "SWITCHYARD_TEST_GROUPS",
-    "SWITCHYARD_TEST_SCALE",   "SWITCHYARD_TEST_SEED",
-    "SWITCHYARD_UNITY",        "SWITCHYARD_PYTHON",
-    "SWITCHYARD_FABRIC",       "SWITCHYARD_TEST_NODES",
+    "SWITCHYARD_SANITIZE",     "SWITCHYARD_TEST_SCALE",
+    "SWITCHYARD_TEST_SEED",    "SWITCHYARD_UNITY",
+    "SWITCHYARD_PYTHON",       "SWITCHYARD_FABRIC",
+    "SWITCHYARD_TEST_NODES",
 };
 
 bool one_of(std::string_view words, std::string_view value) {
