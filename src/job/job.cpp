@@ -98,15 +98,13 @@ int Job::rail_of(int rank) const noexcept {
   return found != neighbours.end() && found->rank == rank ? static_cast<int>(found - neighbours.begin()) : -1;
 }
 
-void Job::require_one_node(std::string_view what) const {
-  if (topology_.num_nodes() != 1)
-    throw Unsupported(fmt::format("{}: expected all ranks of the job on one node so far, seen {} nodes", what,
-                                  topology_.num_nodes()),
-                      {.rank = rank_});
-}
-
 void Job::tolerate_loss(bool tolerated) {
-  if (tolerated) require_one_node("a job that goes on without ranks that are lost");
+  if (tolerated && topology_.num_nodes() != 1)
+    throw Unsupported(
+        fmt::format("a job that goes on without ranks that are lost: expected all ranks of the job on "
+                    "one node so far, seen {} nodes",
+                    topology_.num_nodes()),
+        {.rank = rank_});
   node_->tolerate_loss(tolerated);
 }
 

@@ -60,9 +60,6 @@ class Job final : public RankGroup {
   // How long the machine of a rank of another node has been silent, for the end of an error's text; empty for those
   // of this node. Any thread may ask.
   [[nodiscard]] std::string silence_text(int rank) const;
-  // Throws Unsupported, which says so in `what`'s name, when the job has several nodes.
-  void require_one_node(std::string_view what) const;
-
   // What LossTolerance says. Throws Unsupported when the job has several nodes.
   void tolerate_loss(bool tolerated);
 

@@ -1,7 +1,6 @@
 // The low-latency buffer of the CUDA engine: who uses each frame, and the arguments of its kernels.
 #include <algorithm>
 #include <array>
-#include <optional>
 #include <utility>
 
 #include "base/check.hpp"
@@ -12,6 +11,7 @@
 #include "engine/cuda/host/gpu_checks.hpp"
 #include "engine/cuda/host/rows.hpp"
 #include "engine/cuda/host/width.hpp"
+#include "engine/cuda/low_latency/call_checks.hpp"
 #include "engine/cuda/low_latency/engine.hpp"
 #include "engine/cuda/low_latency/launch.hpp"
 #include "engine/cuda/low_latency/read_bays.hpp"
@@ -94,13 +94,14 @@ class CudaLowLatency final : public LowLatencyEngine {
 
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& receive) override {
     auto [received, kernel] = start(args, false);
-    receive = once([this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
-      if (lease->generation != info_.generation) return;  // a reset has made it void
-      kernel.send = false;
-      kernel.receive = true;
-      run(kernel, 1, stream);
-      lease->received = true;
-    });
+    receive = cuda::once(shared_from_this(),
+                         [this, kernel = kernel, lease = received.handle.lease()](std::uintptr_t stream) mutable {
+                           if (lease->generation != info_.generation) return;  // a reset has made it void
+                           kernel.send = false;
+                           kernel.receive = true;
+                           run(kernel, 1, stream);
+                           lease->received = true;
+                         });
     return received;
   }
 
@@ -110,13 +111,14 @@ class CudaLowLatency final : public LowLatencyEngine {
     auto kernel = start(args, false);
     args.handle.lease()->combine_received = false;
     int const blocks = blocks_for(args.num_sms, kernel.tokens);
-    receive = once([this, kernel, blocks, lease = args.handle.lease()](std::uintptr_t stream) mutable {
-      if (lease->generation != info_.generation) return;
-      kernel.send = false;
-      kernel.receive = true;
-      run(kernel, blocks, stream);
-      lease->combine_received = true;
-    });
+    receive = cuda::once(shared_from_this(),
+                         [this, kernel, blocks, lease = args.handle.lease()](std::uintptr_t stream) mutable {
+                           if (lease->generation != info_.generation) return;
+                           kernel.send = false;
+                           kernel.receive = true;
+                           run(kernel, blocks, stream);
+                           lease->combine_received = true;
+                         });
   }
 
   Tensor outputs(LowLatencyHandle const& handle, DType dtype) override {
@@ -179,27 +181,6 @@ class CudaLowLatency final : public LowLatencyEngine {
             options.num_experts);
     constexpr auto most = static_cast<std::size_t>(max_result_rows);
     require(sizes_.rows() <= most, "max_tokens: expected at most {} slots, seen {}", most, sizes_.rows());
-  }
-
-  void check(LowLatencyDispatchArgs const& args) const {
-    check_low_latency_dispatch(args, info_);
-    check_memory(device_, {{"x", args.x},
-                           {"scales", args.scales},
-                           {"topk_idx", args.topk_idx},
-                           {"topk_weights", args.topk_weights},
-                           {"received_per_expert", args.received_per_expert},
-                           {"counts", args.counts},
-                           {"wait_ns_per_source", args.wait_ns_per_source}});
-    check_sms(args.num_sms, sms_);
-  }
-
-  void check(LowLatencyCombineArgs const& args) const {
-    check_low_latency_combine(args, info_);
-    check_memory(device_, {{"x", args.x},
-                           {"topk_weights", args.topk_weights},
-                           {"out", args.out},
-                           {"wait_ns_per_source", args.wait_ns_per_source}});
-    check_sms(args.num_sms, sms_);
   }
 
   [[nodiscard]] int blocks_for(int num_sms, std::int64_t tokens) const {
@@ -292,7 +273,7 @@ class CudaLowLatency final : public LowLatencyEngine {
   std::pair<LowLatencyReceived, cuda::SlotDispatchArgs> start(LowLatencyDispatchArgs const& args, bool receive) {
     CurrentDevice const current(device_);
     engine_.check_usable();
-    check(args);
+    cuda::check_gpu_call(args, info_, sms_);
     SlotRows const rows = slot_rows_of(args);
     std::uint64_t const capture = cuda::capture_of(stream_of(args.cuda_stream));
     bool const captured = capture != 0;
@@ -343,15 +324,11 @@ class CudaLowLatency final : public LowLatencyEngine {
   cuda::SlotCombineArgs start(LowLatencyCombineArgs const& args, bool receive) {
     CurrentDevice const current(device_);
     engine_.check_usable();
-    check(args);
+    cuda::check_gpu_call(args, info_, sms_);
     std::uint64_t const capture = cuda::capture_of(stream_of(args.cuda_stream));
     readers_.begin_call(stream_of(args.cuda_stream), capture != 0);
-    check_latest(args.handle, info_, calls_);
     Lease& lease = *args.handle.lease();
-    check_coding(args, engine_.bay(lease.bay) + engine_.layout().outputs);
-    require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
-    require(lease.combine_received,
-            "handle: expected one whose last combine's receive half is done, seen one before it");
+    cuda::check_turn(args, info_, calls_, engine_.bay(lease.bay) + engine_.layout().outputs);
     cuda::SlotCombineArgs kernel = kernel_of(args);
     kernel.captured = capture != 0;
     // A graph that has the combine without its dispatch repeats it at each replay.
@@ -364,17 +341,6 @@ class CudaLowLatency final : public LowLatencyEngine {
     engine_.launch(kernel, {blocks, stream_of(args.cuda_stream)});
     lease.combined = true;
     return kernel;
-  }
-
-  // A hook that does nothing when it is called again. Until it is called it keeps this buffer and the result alive.
-  template <typename Receive>
-  ReceiveHook once(Receive receive) {
-    auto todo = std::make_shared<std::optional<Receive>>(std::move(receive));
-    return [self = shared_from_this(), todo](std::uintptr_t stream) {
-      if (!*todo) return;
-      (**todo)(stream);  // if this throws, the hook may be called again
-      todo->reset();
-    };
   }
 
   template <typename Kernel>

@@ -8,7 +8,7 @@
 #include "base/refusal.hpp"
 #include "engine/cuda/host/launch.hpp"
 #include "engine/cuda/host/trouble.hpp"
-#include "engine/cuda/low_latency/bad_slot.hpp"
+#include "engine/cuda/low_latency/call_checks.hpp"
 #include "engine/cuda/low_latency/launch.hpp"
 #include "memory/device/stream_fence.hpp"
 

@@ -13,6 +13,7 @@
 #include "call/setup.hpp"
 #include "engine/cuda/host/device_event.hpp"
 #include "engine/cuda/host/gpu_checks.hpp"
+#include "engine/cuda/low_latency/call_checks.hpp"
 #include "engine/cuda/low_latency/over_nodes/host_calls.hpp"
 #include "engine/cuda/low_latency/over_nodes/result_bays.hpp"
 #include "engine/cuda/low_latency/over_nodes/stream_tasks.hpp"
@@ -68,7 +69,8 @@ class NodesLowLatency final : public LowLatencyEngine {
   LowLatencyReceived send_dispatch(LowLatencyDispatchArgs const& args, ReceiveHook& hook) override {
     Sent sent = send(args);
     LowLatencyReceived result = sent.result;
-    hook = once([this, sent = std::move(sent)](std::uintptr_t stream) { receive(sent, stream); });
+    hook = cuda::once(shared_from_this(),
+                      [this, sent = std::move(sent)](std::uintptr_t stream) { receive(sent, stream); });
     return result;
   }
 
@@ -80,7 +82,7 @@ class NodesLowLatency final : public LowLatencyEngine {
   void send_combine(LowLatencyCombineArgs const& args, ReceiveHook& hook) override {
     send(args);
     args.handle.lease()->combine_received = false;
-    hook = once([this, args](std::uintptr_t stream) { receive(args, stream); });
+    hook = cuda::once(shared_from_this(), [this, args](std::uintptr_t stream) { receive(args, stream); });
   }
 
   Tensor outputs(LowLatencyHandle const& handle, DType dtype) override {
@@ -196,33 +198,6 @@ class NodesLowLatency final : public LowLatencyEngine {
     latest_done_->record(stream);
   }
 
-  void check(LowLatencyDispatchArgs const& args) const {
-    check_low_latency_dispatch(args, info_);
-    check_memory(device_, {{"x", args.x},
-                           {"scales", args.scales},
-                           {"topk_idx", args.topk_idx},
-                           {"topk_weights", args.topk_weights},
-                           {"received_per_expert", args.received_per_expert},
-                           {"counts", args.counts},
-                           {"wait_ns_per_source", args.wait_ns_per_source}});
-    check_sms(args.num_sms, sms_);
-  }
-
-  void check(LowLatencyCombineArgs const& args) const {
-    check_low_latency_combine(args, info_);
-    check_memory(device_, {{"x", args.x},
-                           {"topk_weights", args.topk_weights},
-                           {"out", args.out},
-                           {"wait_ns_per_source", args.wait_ns_per_source}});
-    check_sms(args.num_sms, sms_);
-    check_latest(args.handle, info_, dispatches_);
-    Lease const& lease = *args.handle.lease();
-    check_coding(args, bays_->at(lease.bay) + slot_layout(sizes_).outputs);
-    require(lease.received, "handle: expected one of a dispatch whose receive half is done, seen one before it");
-    require(lease.combine_received,
-            "handle: expected one whose last combine's receive half is done, seen one before it");
-  }
-
   std::shared_ptr<NodesLease> lease_frame(LowLatencyDispatchArgs const& args, bool captured) {
     auto const frame = static_cast<int>(dispatches_ % static_cast<std::uint64_t>(sizes_.frames));
     auto& held = held_[static_cast<std::size_t>(frame)];
@@ -314,7 +289,7 @@ class NodesLowLatency final : public LowLatencyEngine {
   Sent send(LowLatencyDispatchArgs const& args) {
     CurrentDevice const current(device_);
     calls_->check_usable();
-    check(args);
+    cuda::check_gpu_call(args, info_, sms_);
     cudaStream_t const stream = stream_of(args.cuda_stream);
     std::uint64_t const capture = cuda::capture_of(stream);
     bool const captured = capture != 0;
@@ -357,11 +332,12 @@ class NodesLowLatency final : public LowLatencyEngine {
   void send(LowLatencyCombineArgs const& args) {
     CurrentDevice const current(device_);
     calls_->check_usable();
-    check(args);
+    cuda::check_gpu_call(args, info_, sms_);
+    Lease& lease = *args.handle.lease();
+    cuda::check_turn(args, info_, dispatches_, bays_->at(lease.bay) + slot_layout(sizes_).outputs);
     cudaStream_t const stream = stream_of(args.cuda_stream);
     // Outputs go straight to where peers read them, unless they are coded on the way, or peers may still read those
     // of the combine before: a graph that has the combine without its dispatch repeats it at each replay.
-    Lease& lease = *args.handle.lease();
     std::uint64_t const capture = cuda::capture_of(stream);
     bool const repeats = lease.combined || (capture != 0 && capture != lease.capture);
     std::byte* const elsewhere = repeats || args.coding != CombineCoding::none ? aside(lease.frame) : nullptr;
@@ -400,17 +376,6 @@ class NodesLowLatency final : public LowLatencyEngine {
           std::make_unique<cuda::PinnedMemory>(sizes_.rows() * static_cast<std::size_t>(info_.options.hidden) * 2);
     }
     return memory->bytes().data();
-  }
-
-  // A hook that does nothing when it is called again. Until it is called it keeps this buffer and the result alive.
-  template <typename Receive>
-  ReceiveHook once(Receive half) {
-    auto todo = std::make_shared<std::optional<Receive>>(std::move(half));
-    return [self = shared_from_this(), todo](std::uintptr_t stream) {
-      if (!*todo) return;
-      (**todo)(stream);  // if this throws, the hook may be called again
-      todo->reset();
-    };
   }
 
   Communicator communicator_;

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/check.hpp"
-#include "engine/cuda/low_latency/bad_slot.hpp"
+#include "engine/cuda/low_latency/call_checks.hpp"
 #include "layout/routes.hpp"
 
 namespace switchyard::cuda {
@@ -193,8 +193,7 @@ void HostCalls::send_combine(HostHalf const& half, LowLatencyCombineArgs args) n
         turns_.size());
     args.handle = use.received.handle;
     set_to_zero(args.wait_ns_per_source);
-    Tensor const outputs = host_->outputs(args.handle, args.out.dtype);
-    if (!args.x.given()) args.x = outputs;
+    if (!args.x.given()) args.x = host_->outputs(args.handle, args.out.dtype);
     host_->send_combine(args, use.receive_combine);
   });
   end_half(half, false);

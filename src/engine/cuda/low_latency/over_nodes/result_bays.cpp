@@ -25,11 +25,11 @@ auto ResultBays::allocate() const -> std::unique_ptr<std::byte, FreeMemory> {
   CurrentDevice const current(device_);
   HarmlessToCaptures const harmless;
   void* memory = nullptr;
-  auto const error = [&] { return cudaMalloc(&memory, std::max<std::size_t>(bytes_, 1)); };
-  cudaError_t seen = error();
+  auto const try_to = [&] { return cudaMalloc(&memory, std::max<std::size_t>(bytes_, 1)); };
+  cudaError_t seen = try_to();
   if (seen == cudaErrorMemoryAllocation && relieve_shortage()) {
     static_cast<void>(cudaGetLastError());
-    seen = error();
+    seen = try_to();
   }
   check_cuda(seen, "memory for results on the GPU");
   return std::unique_ptr<std::byte, FreeMemory>(static_cast<std::byte*>(memory));
