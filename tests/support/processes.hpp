@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/kernel_symbols.hpp"
 #include "support/outcome.hpp"
 #include "support/played_nodes.hpp"
 #include "support/random.hpp"
@@ -116,6 +117,7 @@ class Processes {
 
   [[noreturn]] void run_child(CommunicatorOptions options, RankBody const& body, int report) const {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    hide_kernel_symbols();
     std::string const what = capture([&] {
                                if (before_) before_(options.rank);
                                // Unless that has said where the rank is.

@@ -46,6 +46,17 @@ calibration:
 class Calibrate : public CommandTest {
  protected:
   json plan(std::string const& options) { return CommandTest::plan("--cluster machine.yaml " + options); }
+  // Where the machine is busy with something else, the most tokens may take no longer than none, which the command
+  // refuses: another time, then.
+  Outcome calibrate(std::string const& options) {
+    for (int attempt = 1;; ++attempt) {
+      auto outcome = shell_.run("$S bench --calibrate machine.yaml --engine cpu --ranks 2 --tokens 0,16,64,256 " +
+                                options + " --iterations 3 --warmup 1");
+      if (outcome.status == 0 || attempt == 5 ||
+          outcome.err.find("expected times that grow with tokens") == std::string::npos)
+        return outcome;
+    }
+  }
   // No hint follows.
   void refused(std::string const& command, std::string const& first, std::string const& second = "") {
     std::string const said = CommandTest::refused(command, first, second);
@@ -61,13 +72,10 @@ class Calibrate : public CommandTest {
   }
 };
 
-// The most tokens move so many bytes that they take longer than none, whatever else the machine does meanwhile.
 TEST_F(Calibrate, WritesAMachineThatAPlanReads) {
   int const hidden = test::by_scale(512, 4096);
   std::string const of_rows = "hidden " + std::to_string(hidden);
-  auto const outcome =
-      shell_.run("$S bench --calibrate machine.yaml --engine cpu --ranks 2 --tokens 0,16,64,256 --" + of_rows +
-                 " --iterations 3 --warmup 1");
+  auto const outcome = calibrate("--" + of_rows);
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_THAT(outcome.out,
               AllOf(HasSubstr("cpu engine, 2 ranks that share 1 memory"), HasSubstr(of_rows + ", top-8 of 256"),

@@ -160,11 +160,13 @@ TEST_F(PlanCommand, RefusesOptionsThatCannotBe) {
 
 // As many ranks as a job can have: experts are there several times, and the answer comes soon.
 TEST_F(PlanCommand, AnswersForTheLargestJobs) {
-  auto const all = plan(test::small_scale() ? "--ranks 2048 --tokens 1,8" : "--ranks 2048 --tokens 128,4096");
+  int const ranks = test::by_scale(512, 2048);
+  std::string const tokens = test::small_scale() ? "1,8" : "128,4096";
+  auto const all = plan("--ranks " + std::to_string(ranks) + " --tokens " + tokens);
   ASSERT_EQ(all["cases"].size(), 4);
-  EXPECT_EQ(all["cases"][0]["nodes"], 256);
-  EXPECT_EQ(all["cases"][0]["replicas"], 8);
-  EXPECT_EQ(all["cases"][0]["experts"], 2048);
+  EXPECT_EQ(all["cases"][0]["nodes"], ranks / 8);
+  EXPECT_EQ(all["cases"][0]["replicas"], ranks / 256);
+  EXPECT_EQ(all["cases"][0]["experts"], ranks);
 }
 
 }  // namespace
