@@ -68,7 +68,7 @@ constexpr std::string_view prefix = "SWITCHYARD_";
 // Variables with our prefix that are no settings: where a process stands in its job (bootstrap/environment.hpp),
 // where CMake finds an installed library, and what the tools and tests of our source tree read or a user may export
 // for them.
-constexpr std::array<std::string_view, 21> other_variables{
+constexpr std::array<std::string_view, 23> other_variables{
     "SWITCHYARD_RANK",         "SWITCHYARD_WORLD_SIZE",
     "SWITCHYARD_STORE",        "SWITCHYARD_TOKEN",
     "SWITCHYARD_ROOT",         "SWITCHYARD_DIR",
@@ -79,7 +79,8 @@ constexpr std::array<std::string_view, 21> other_variables{
     "SWITCHYARD_SANITIZE",     "SWITCHYARD_TEST_SCALE",
     "SWITCHYARD_TEST_SEED",    "SWITCHYARD_UNITY",
     "SWITCHYARD_PYTHON",       "SWITCHYARD_FABRIC",
-    "SWITCHYARD_TEST_NODES",
+    "SWITCHYARD_TEST_NODES",   "SWITCHYARD_PYTHON_SHARES",
+    "SWITCHYARD_MAINTAINER",
 };
 
 bool one_of(std::string_view words, std::string_view value) {
