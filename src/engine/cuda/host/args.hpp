@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "control/signal_delay.hpp"
 #include "engine/cuda/host/mailbox.hpp"
 #include "layout/device_control.hpp"
 #include "switchyard/dtype.hpp"
@@ -24,6 +25,7 @@ struct Waiting {
   Mailbox* mailbox;  // as the GPU maps it
   std::uint64_t timeout_ns;
   std::uint64_t call = 0;  // a number that goes into the trouble that the kernel reports
+  SignalDelays delays{};   // of tests
 };
 
 // A 2-D tensor of 64-bit or 32-bit integers. Strides are in elements.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.hpp"
+#include "control/signal_delay.hpp"
 #include "engine/cuda/host/trouble.hpp"
 #include "layout/topology.hpp"
 
@@ -36,7 +37,10 @@ void FailureMonitor::start() {
 
 Waiting FailureMonitor::waiting(std::uint64_t call) const {
   auto const timeout = std::chrono::duration_cast<std::chrono::nanoseconds>(wait_.timeout);
-  return {.mailbox = mailbox_.device(), .timeout_ns = static_cast<std::uint64_t>(timeout.count()), .call = call};
+  return {.mailbox = mailbox_.device(),
+          .timeout_ns = static_cast<std::uint64_t>(timeout.count()),
+          .call = call,
+          .delays = signal_delays()};
 }
 
 // The thread calls this at every interval. It must not throw.

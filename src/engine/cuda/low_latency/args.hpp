@@ -1,7 +1,6 @@
 // What the kernels of the low-latency mode take: plain structs that host code fills in and kernels read.
 #pragma once
 
-#include "control/signal_delay.hpp"
 #include "engine/cuda/device/expert_owners.hpp"
 #include "engine/cuda/host/args.hpp"
 #include "layout/slots.hpp"
@@ -21,7 +20,6 @@ struct SlotArgs {
   int top_k;
   int frames;
   bool mask_late;
-  SignalDelays delays;  // of tests
   // A bit for each frame that the host has released: of results of calls outside of CUDA graphs, and of captured
   // calls.
   std::uint32_t released;

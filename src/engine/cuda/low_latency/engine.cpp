@@ -84,7 +84,6 @@ SlotArgs LowLatency::common() const {
   args.top_k = slots_.top_k;
   args.frames = slots_.frames;
   args.mask_late = mask_late_;
-  args.delays = signal_delays();
   return args;
 }
 

@@ -88,15 +88,4 @@ __device__ inline FrameWord word_of_any_call(std::uint64_t epoch) {
   return {.value = epoch << 32, .relevant = ~std::uint64_t{0} << 32, .published = true};
 }
 
-// Tests delay the signals before and after they are published, by random times.
-__device__ inline void delay_signal(SlotArgs const& args, std::uint64_t salt) {
-  if (args.delays.seed == 0) return;
-  std::uint64_t const begin = ptx::global_timer();
-  std::uint64_t hash = (args.delays.seed ^ salt ^ begin) * 0x9e3779b97f4a7c15U;
-  hash ^= hash >> 29U;
-  std::uint64_t const wait_ns = (hash * 0xbf58476d1ce4e5b9U >> 32U) % (args.delays.max_us * 1000U + 1);
-  while (ptx::global_timer() - begin < wait_ns) {
-  }
-}
-
 }  // namespace switchyard::cuda

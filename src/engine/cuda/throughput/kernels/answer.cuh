@@ -1,6 +1,7 @@
 // Answer: each receiver publishes to each source where its rows go. Each source checks an answer before it uses it.
 #pragma once
 
+#include "engine/cuda/device/delay.cuh"
 #include "engine/cuda/throughput/kernels/agree.cuh"
 #include "engine/cuda/throughput/kernels/routes.cuh"
 
@@ -16,12 +17,15 @@ struct AnswerToAll {
 
 // Threads 0..num_ranks-1 of one block answer a source each. The starts were written before, by this block or by an
 // earlier kernel.
-__device__ inline void publish_answers(Peers const& peers, std::uint64_t epoch, AnswerToAll const& answer) {
-  if (static_cast<int>(threadIdx.x) >= peers.num_ranks) return;
-  DeviceAnswer* const to = answer_of(peers, static_cast<int>(threadIdx.x), peers.rank);
+__device__ inline void publish_answers(NotifyKernelArgs const& args, std::uint64_t epoch,
+                                       AnswerToAll const& answer) {
+  if (static_cast<int>(threadIdx.x) >= args.peers.num_ranks) return;
+  DeviceAnswer* const to = answer_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank);
   to->block_offset = answer.block_offset;
   to->rows = answer.rows;
+  delay_signal(args.waiting, threadIdx.x);
   ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
+  delay_signal(args.waiting, threadIdx.x + epoch);
 }
 
 // Where a receiver's result lies in its heap, and where in it this rank's rows begin (flat layout).

@@ -148,7 +148,7 @@ __device__ bool find_places(DispatchKernelArgs const& args, std::uint64_t epoch,
   if (args.start == DispatchStart::notify) return find_new_places(args, epoch, destinations, own_rows, part);
   if (args.start == DispatchStart::counted) {
     if (blockIdx.x == 0)
-      publish_answers(args.peers, epoch, {args.refused ? refused_offset : args.block_offset, args.shape.rows});
+      publish_answers(args, epoch, {args.refused ? refused_offset : args.block_offset, args.shape.rows});
     start_rings_early(args);
     return answer_phase(args, epoch, destinations);
   }

@@ -120,7 +120,7 @@ __device__ inline void answer_sources(NotifyKernelArgs const& args, std::uint64_
   __syncthreads();
   if (!args.has_block) return;
   // A refusal keeps all sources from writing.
-  publish_answers(args.peers, epoch,
+  publish_answers(args, epoch,
                   {fits ? args.block_offset : refused_offset, args.worst_rows > 0 ? args.worst_rows : rows});
 }
 
