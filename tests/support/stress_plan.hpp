@@ -2,10 +2,12 @@
 // beforehand, known, or too small, ranks that send or get nothing, calls that one rank refuses.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "support/played_nodes.hpp"
 #include "support/problem.hpp"
+#include "support/random.hpp"
 #include "support/random_traffic.hpp"
 
 namespace switchyard::test {
@@ -24,8 +26,9 @@ struct PlannedCall {
 // What all ranks call, in this order, through one buffer. It stays where it is, since calls point into it.
 class StressPlan {
  public:
-  StressPlan(Random& random, int calls) : sizes_(random_sizes(random)) {
+  explicit StressPlan(Random& random) : sizes_(random_sizes(random)) {
     constexpr int problems = 12;
+    constexpr int calls = 100;
     pool_.reserve(problems);
     for (int i = 0; i < problems; ++i) pool_.push_back(make_problem(random_call(sizes_, random)));
     for (int i = 0; i < calls; ++i) {

@@ -65,7 +65,7 @@ class StressedRank {
 
 // Adds the calls that it makes to `calls`.
 bool stress_one_buffer(Random& random, std::atomic<int>& calls) {
-  StressPlan const plan(random, 100);
+  StressPlan const plan(random);
   Case const& c = plan.sizes();
   return run_ranks(Launch::threads, c.ranks, c, [&](Communicator& communicator) {
     BufferOptions options = options_for(plan.one_problem());

@@ -1,7 +1,7 @@
 // What the blocks of a kernel do together, and flags that are raised at all peers.
 #pragma once
 
-#include "engine/cuda/device/delay.cuh"
+#include "engine/cuda/device/signal.cuh"
 #include "engine/cuda/device/wait.cuh"
 
 namespace switchyard::cuda {
@@ -85,9 +85,7 @@ __device__ inline bool meet_peers(Peers const& peers, Waiting const& waiting, st
 #pragma unroll 1
   for (int peer = lane; peer < peers.num_ranks; peer += 32) {
     auto* const flag = control_part<DeviceFlag>(peers, peer, flags, peers.rank);
-    delay_signal(waiting, threadIdx.x);
-    ptx::store_release(&flag->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
-    delay_signal(waiting, threadIdx.x + epoch);
+    signal_peer(waiting, &flag->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
   }
   bool failed = false;
 #pragma unroll 1

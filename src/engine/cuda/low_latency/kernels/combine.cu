@@ -1,7 +1,7 @@
 // The low-latency combine kernel: the send half, the receive half, or both.
-#include "engine/cuda/device/delay.cuh"
 #include "engine/cuda/device/grid.cuh"
 #include "engine/cuda/device/launch_next.cuh"
+#include "engine/cuda/device/signal.cuh"
 #include "engine/cuda/low_latency/kernels/credit.cuh"
 #include "engine/cuda/low_latency/kernels/logfmt.cuh"
 #include "engine/cuda/low_latency/kernels/outputs.cuh"
@@ -65,11 +65,9 @@ __device__ void publish_combine(SlotCombineArgs const& args, CombineOrder const&
                                 bool masked) {
   int const peer = static_cast<int>(threadIdx.x);
   if (peer >= args.peers.num_ranks || masked) return;
-  delay_signal(args.waiting, threadIdx.x);
   // Pairs with the load_acquire() in wait_word().
-  ptx::store_release(&frame_flag(args, flags, args.frame, peer, args.peers.rank)->epoch,
-                     word_of_combine(args, order.epoch, order.earlier).value);
-  delay_signal(args.waiting, threadIdx.x + order.epoch);
+  signal_peer(args.waiting, &frame_flag(args, flags, args.frame, peer, args.peers.rank)->epoch,
+              word_of_combine(args, order.epoch, order.earlier).value);
 }
 
 // All threads of a block call this in a combine after the first: outputs that peers still read for the combine

@@ -1,7 +1,7 @@
 // Low-latency mode: giving frames back to their sources, which may then send into them again.
 #pragma once
 
-#include "engine/cuda/device/delay.cuh"
+#include "engine/cuda/device/signal.cuh"
 #include "engine/cuda/low_latency/kernels/sources.cuh"
 
 namespace switchyard::cuda {
@@ -23,11 +23,11 @@ static __device__ __noinline__ void give_frame_back(SlotArgs const& args, int fr
   __syncthreads();
   // The second load is for a peer that was masked above and is not any more: nobody else would give it its credit.
   if (peer >= args.peers.num_ranks || (masked && is_masked(args, peer))) return;
-  delay_signal(args.waiting, threadIdx.x);
   // Pairs with the load_acquire() in wait_word() of the peer's next dispatch into this frame: after it the peer
   // adds to claims that are zero, and writes where nobody reads any more. The greater value stays, because the peer
   // may have been masked meanwhile, and its credit revoked.
-  ptx::max_release(&frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch, credit);
+  auto* const word = &frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch;
+  signal_peer<ptx::max_release>(args.waiting, word, credit);
 }
 
 // All threads of a block call this for a frame that was never received. Returns true when no source writes into it

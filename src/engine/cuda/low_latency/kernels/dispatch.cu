@@ -1,9 +1,9 @@
 // The low-latency dispatch kernel: the send half, the receive half, or both.
 #include <algorithm>
 
-#include "engine/cuda/device/delay.cuh"
 #include "engine/cuda/device/grid.cuh"
 #include "engine/cuda/device/launch_next.cuh"
+#include "engine/cuda/device/signal.cuh"
 #include "engine/cuda/low_latency/kernels/bulk.cuh"
 #include "engine/cuda/low_latency/kernels/cast.cuh"
 #include "engine/cuda/low_latency/kernels/claim.cuh"
@@ -95,11 +95,9 @@ __device__ void publish_counts(SlotDispatchArgs const& args, std::uint64_t epoch
 __device__ void publish_rows(SlotDispatchArgs const& args, std::uint64_t epoch, LocalRankMask masked) {
   int const peer = static_cast<int>(threadIdx.x);
   if (peer >= args.peers.num_ranks || (masked >> peer & 1) != 0) return;
-  delay_signal(args.waiting, threadIdx.x + blockIdx.x);
   // Pairs with the load_acquire() in blocks_have_arrived().
-  ptx::store_release(block_words(args, args.frame, peer, args.peers.rank) + blockIdx.x,
-                     published_word(args, epoch, gridDim.x));
-  delay_signal(args.waiting, threadIdx.x + blockIdx.x + epoch);
+  signal_peer(args.waiting, block_words(args, args.frame, peer, args.peers.rank) + blockIdx.x,
+              published_word(args, epoch, gridDim.x));
 }
 
 // The waves in which a block sends its tokens.

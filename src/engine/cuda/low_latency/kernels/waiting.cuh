@@ -1,8 +1,8 @@
 // Low-latency mode: waiting for a word of each peer, and masks, which end such waits.
 #pragma once
 
-#include "engine/cuda/device/delay.cuh"
 #include "engine/cuda/device/grid.cuh"
+#include "engine/cuda/device/signal.cuh"
 #include "engine/cuda/low_latency/kernels/words.cuh"
 #include "layout/topology.hpp"
 
@@ -18,9 +18,9 @@ __device__ inline bool is_masked(SlotArgs const& args, int peer) {
 __device__ inline void mask_peer(SlotArgs const& args, int peer) {
   atomicExch(masked_word(args, peer), 1U);  // pairs with the load_relaxed() in is_masked()
   for (int frame = 0; frame < args.frames; ++frame) {
-    delay_signal(args.waiting, static_cast<std::uint64_t>(peer));
     // Pairs with the load_acquire() in wait_word() and has_masked_us() of the peer.
-    ptx::store_release(&frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch, credit_revoked);
+    signal_peer(args.waiting, &frame_flag(args, args.at.credit, frame, peer, args.peers.rank)->epoch,
+                credit_revoked);
   }
 }
 

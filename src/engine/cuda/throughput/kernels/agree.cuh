@@ -1,8 +1,8 @@
 // Agree: each rank announces a digest of what it was asked to do, and compares those of all peers with its own.
 #pragma once
 
-#include "engine/cuda/device/delay.cuh"
 #include "engine/cuda/device/grid.cuh"
+#include "engine/cuda/device/signal.cuh"
 #include "engine/cuda/throughput/args.hpp"
 
 namespace switchyard::cuda {
@@ -21,9 +21,7 @@ __device__ inline void announce_dispatch(NotifyKernelArgs const& args, std::uint
   to->has_block = args.has_block ? 1 : 0;
   to->block_offset = args.block_offset;
   to->block_rows = block_rows;
-  delay_signal(args.waiting, threadIdx.x);
-  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
-  delay_signal(args.waiting, threadIdx.x + epoch);
+  signal_peer(args.waiting, &to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
 }
 
 // Compares digests when all announces have arrived. Returns false in all threads when a peer makes another call or

@@ -1,7 +1,7 @@
 // Answer: each receiver publishes to each source where its rows go. Each source checks an answer before it uses it.
 #pragma once
 
-#include "engine/cuda/device/delay.cuh"
+#include "engine/cuda/device/signal.cuh"
 #include "engine/cuda/throughput/kernels/agree.cuh"
 #include "engine/cuda/throughput/kernels/routes.cuh"
 
@@ -23,9 +23,7 @@ __device__ inline void publish_answers(NotifyKernelArgs const& args, std::uint64
   DeviceAnswer* const to = answer_of(args.peers, static_cast<int>(threadIdx.x), args.peers.rank);
   to->block_offset = answer.block_offset;
   to->rows = answer.rows;
-  delay_signal(args.waiting, threadIdx.x);
-  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
-  delay_signal(args.waiting, threadIdx.x + epoch);
+  signal_peer(args.waiting, &to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
 }
 
 // Where a receiver's result lies in its heap, and where in it this rank's rows begin (flat layout).

@@ -2,7 +2,7 @@
 // its tensors are, and reads where those of its peers are.
 #pragma once
 
-#include "engine/cuda/device/delay.cuh"
+#include "engine/cuda/device/signal.cuh"
 #include "engine/cuda/throughput/kernels/agree.cuh"
 #include "engine/cuda/throughput/kernels/routes.cuh"
 #include "engine/cuda/throughput/kernels/rows.cuh"
@@ -62,9 +62,7 @@ __device__ inline void publish_sources(CombineKernelArgs const& args, std::uint6
   to->x_offset = args.x.heap_offset;
   to->weights_offset = args.weights.heap_offset;
   to->row_weights_offset = args.row_weights.heap_offset;
-  delay_signal(args.waiting, threadIdx.x);
-  ptx::store_release(&to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
-  delay_signal(args.waiting, threadIdx.x + epoch);
+  signal_peer(args.waiting, &to->epoch, epoch);  // pairs with the load_acquire() in wait_flag()
 }
 
 // Digests agree, so a peer has a tensor if this rank has one. An offset that a peer wrote must leave room for all
