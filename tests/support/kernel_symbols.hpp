@@ -9,10 +9,10 @@
 namespace switchyard::test {
 
 // From here on this process and its children see an empty file there. Where that takes rights which are missing,
-// nothing changes. It must have one thread; what it mounts later is seen by no other process.
+// nothing changes. It must have one thread; what it mounts later only its children see.
 inline void hide_kernel_symbols() noexcept {
   if (::unshare(CLONE_NEWNS) != 0) return;
-  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return;
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) return;
   ::mount("/dev/null", "/proc/kallsyms", nullptr, MS_BIND, nullptr);
 }
 

@@ -158,7 +158,7 @@ TEST_F(PlanCommand, RefusesOptionsThatCannotBe) {
   refused("--json nowhere/plan.json", "nowhere/plan.json: cannot be written");
 }
 
-// As many ranks as a job can have: experts are there several times, and the answer comes soon.
+// At full size, as many ranks as a job can have: experts are there several times, and the answer comes soon.
 TEST_F(PlanCommand, AnswersForTheLargestJobs) {
   int const ranks = test::by_scale(512, 2048);
   std::string const tokens = test::small_scale() ? "1,8" : "128,4096";
