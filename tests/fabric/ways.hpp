@@ -43,11 +43,12 @@ inline bool is_usable(Wish const& wish) {
 }
 
 // Those that this machine's libfabric has. Besides the one that is used: `sockets`, which says of own completions
-// that they carry remote data, and the layered ones. libfabric is asked once, which takes longer than many a case.
+// that they carry remote data, and the layered ones; and those of tests/strict_fabric, where SWITCHYARD_LIBFABRIC
+// names it. libfabric is asked once, which takes longer than many a case.
 inline std::vector<Wish> const& ways() {
   static std::vector<Wish> const all = [] {
     std::vector<Wish> found;
-    for (char const* provider : {"tcp", "tcp;ofi_rxm", "sockets"}) {
+    for (char const* provider : {"tcp", "tcp;ofi_rxm", "sockets", "cxi", "efa", "verbs;ofi_rxm", "strictest"}) {
       for (Counting const counting : {Counting::remote, Counting::messages}) {
         Wish wish{provider, {}, "127.0.0.1", counting};
         if (is_usable(wish)) found.push_back(wish);
@@ -62,7 +63,7 @@ inline std::vector<Wish> const& ways() {
 // of the reasons why it is not used where another is.
 inline std::vector<Wish> ways_that_survive() {
   std::vector<Wish> all = ways();
-  std::erase_if(all, [](Wish const& way) { return way.provider.find("ofi_rxm") != std::string::npos; });
+  std::erase_if(all, [](Wish const& way) { return way.provider == "tcp;ofi_rxm"; });
   return all;
 }
 

@@ -20,7 +20,7 @@ namespace {
 // What we can live with: all that a provider may demand of the memory and of the contexts of operations, but for
 // keys of more than 64 bits.
 void set_modes(fi_info& hints) {
-  hints.mode = FI_CONTEXT | FI_CONTEXT2 | FI_RX_CQ_DATA;
+  hints.mode = FI_CONTEXT | FI_CONTEXT2;
   hints.domain_attr->mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
   // Each endpoint has a domain of its own, and is used by one thread at a time.
   hints.domain_attr->threading = FI_THREAD_DOMAIN;
@@ -35,10 +35,18 @@ void ask_for_immediates(fi_info& hints) {
   hints.domain_attr->cq_data_size = sizeof(std::uint32_t);
 }
 
+// The same of providers that take a posted receive for each immediate: only who asks for messages may post one.
+void ask_for_immediates_that_take_receives(fi_info& hints) {
+  ask_for_immediates(hints);
+  hints.mode |= FI_RX_CQ_DATA;
+  hints.caps |= FI_MSG | FI_SEND | FI_RECV;
+}
+
 // Writes that say when they were delivered, and messages that wait for a receiver who has no room. (Writes have
 // their room in the queue of completions, which is large enough; providers that are next to the hardware protect no
 // more.)
 void ask_for_messages(fi_info& hints) {
+  hints.mode |= FI_RX_CQ_DATA;
   hints.caps = FI_RMA | FI_WRITE | FI_REMOTE_WRITE | FI_MSG | FI_SEND | FI_RECV;
   hints.tx_attr->op_flags = FI_DELIVERY_COMPLETE;
   hints.domain_attr->resource_mgmt = FI_RM_ENABLED;
@@ -163,7 +171,10 @@ Offers find_offers(Library const& library, Wish const& wish) {
     offers.lists.push_back(library.ask(*hints, wish.address));
     add_candidates(offers, counts_remotely);
   };
-  if (wish.counting != Counting::messages) ask(ask_for_immediates, true);
+  if (wish.counting != Counting::messages) {
+    ask(ask_for_immediates, true);
+    ask(ask_for_immediates_that_take_receives, true);
+  }
   if (wish.counting != Counting::remote) ask(ask_for_messages, false);
   // Stable: providers list what is fastest first. Of one NIC's addresses, IPv4 is what most networks route.
   std::ranges::stable_sort(offers.candidates, {}, [](Candidate const& one) {
