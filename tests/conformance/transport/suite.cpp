@@ -2,7 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
+#include <bit>
+#include <cstring>
 
 #include "support/random.hpp"
 #include "support/scale.hpp"
@@ -118,18 +121,35 @@ void TransportSuite::for_each_seed(std::function<void(std::uint64_t seed)> const
   }
 }
 
-std::byte payload_byte(std::uint64_t key, std::size_t i) {
-  return static_cast<std::byte>(mix(key, i / 8) >> (i % 8 * 8));
-}
+namespace {
+
+// Eight bytes of a payload; fewer at its end.
+struct Word {
+  Word(std::uint64_t key, std::size_t begin, std::size_t end)
+      : bytes(std::bit_cast<std::array<std::byte, 8>>(mix(key, begin / 8))),
+        count(std::min(end - begin, bytes.size())) {}
+
+  std::array<std::byte, 8> bytes;
+  std::size_t count;
+};
+
+}  // namespace
 
 void fill_payload(std::span<std::byte> bytes, std::uint64_t key) {
-  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = payload_byte(key, i);
+  for (std::size_t i = 0; i < bytes.size(); i += 8) {
+    Word const word(key, i, bytes.size());
+    std::memcpy(&bytes[i], word.bytes.data(), word.count);
+  }
 }
 
 std::size_t first_difference(std::span<std::byte const> bytes, std::uint64_t key) {
-  std::size_t i = 0;
-  while (i < bytes.size() && bytes[i] == payload_byte(key, i)) ++i;
-  return i;
+  for (std::size_t i = 0; i < bytes.size(); i += 8) {
+    Word const word(key, i, bytes.size());
+    if (std::memcmp(&bytes[i], word.bytes.data(), word.count) == 0) continue;
+    auto const expected = std::span(word.bytes).first(word.count);
+    return i + static_cast<std::size_t>(std::ranges::mismatch(expected, bytes.subspan(i)).in1 - expected.begin());
+  }
+  return bytes.size();
 }
 
 }  // namespace switchyard::test

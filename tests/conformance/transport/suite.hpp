@@ -87,8 +87,7 @@ class TransportSuite : public testing::TestWithParam<BackEnd> {
   void for_each_seed(std::function<void(std::uint64_t seed)> const& test);
 };
 
-// Byte number `i` of the payload that `key` stands for.
-std::byte payload_byte(std::uint64_t key, std::size_t i);
+// The payload that `key` stands for.
 void fill_payload(std::span<std::byte> bytes, std::uint64_t key);
 // The first place where the bytes are something else; their number if there is none.
 std::size_t first_difference(std::span<std::byte const> bytes, std::uint64_t key);

@@ -65,7 +65,8 @@ class Slots {
 
  private:
   struct Side {
-    std::array<int, num> filled{};    // by slot, how often it was
+    std::array<int, num> prepared{};  // by slot, how often its bytes were written
+    std::array<int, num> filled{};    // by slot, how often they were posted
     std::array<int, num> sent{};      // how often its memory has become free
     std::array<int, num> credits{};   // how often it was given back
     std::array<int, num> received{};  // by slot of the peer
@@ -108,8 +109,12 @@ class Slots {
     write.bytes = slot_bytes;
     write.immediate = static_cast<std::uint32_t>(slot);
     write.context = slot;
-    fill_payload(std::span(mesh_[member].source_bytes).subspan(slot * slot_bytes, slot_bytes),
-                 key(member, slot, mine.filled[slot]));
+    // Once, however often the endpoint is busy.
+    if (mine.prepared[slot] == mine.filled[slot]) {
+      fill_payload(std::span(mesh_[member].source_bytes).subspan(slot * slot_bytes, slot_bytes),
+                   key(member, slot, mine.filled[slot]));
+      ++mine.prepared[slot];
+    }
     if (mesh_[member].endpoint->post(write) == Endpoint::Posted::busy) return;
     ++mine.filled[slot];
     ++mine.posted;

@@ -18,9 +18,9 @@ __device__ inline std::uint64_t random_delay_ns(SignalDelays const& delays, std:
 }
 
 // Each thread signals at its own time, in the middle of its loop: threads of a warp that only waited before they
-// signal would meet again there, and signal all peers at once. The word's address is another one for each rank,
-// peer and block. Out of line, because a kernel that has not run for a while waits for its instructions, and a call
-// of few tokens for little else.
+// signal would meet again there, and signal all peers at once. (nvdisasm shows the store within the loop.) The
+// word's address is another one for each rank, peer and block. Out of line, because a kernel that has not run for a
+// while waits for its instructions, and a call of few tokens for little else.
 template <Signal signal>
 static __device__ __noinline__ void signal_late(SignalDelays delays, std::uint64_t* word, std::uint64_t value) {
   std::uint64_t const begin = ptx::global_timer();

@@ -22,8 +22,8 @@ __global__ void slot_mask_kernel(__grid_constant__ SlotMaskArgs const args) {
   atomicExch(masked_word(args, args.peer), 0U);  // pairs with the load_relaxed() in is_masked()
   for (int frame = 0; frame < args.frames; ++frame) {
     // Pairs with the load_acquire() in wait_word() of the peer.
-    ptx::store_release(&frame_flag(args, args.at.credit, frame, args.peer, args.peers.rank)->epoch,
-                       frame_state(args, frame)->given);
+    signal_peer(args.waiting, &frame_flag(args, args.at.credit, frame, args.peer, args.peers.rank)->epoch,
+                frame_state(args, frame)->given);
   }
 }
 
