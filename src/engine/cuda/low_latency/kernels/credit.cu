@@ -1,5 +1,6 @@
 // The kernels that give frames back outside of any call, and that mask peers.
 #include "engine/cuda/device/launch_next.cuh"
+#include "engine/cuda/device/signal.cuh"
 #include "engine/cuda/low_latency/kernels/credit.cuh"
 #include "engine/cuda/low_latency/kernels/waiting.cuh"
 #include "engine/cuda/low_latency/launch.hpp"
