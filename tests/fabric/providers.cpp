@@ -6,6 +6,7 @@
 #include <csignal>
 #include <vector>
 
+#include "fabric/ways.hpp"
 #include "support/check.hpp"
 #include "switchyard/error.hpp"
 #include "transport/libfabric/ip.hpp"
@@ -20,12 +21,6 @@ using namespace transport::libfabric;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-std::vector<Nic> chosen_of(Wish const& wish) {
-  std::vector<Nic> nics = report(wish).nics;
-  std::erase_if(nics, [](Nic const& nic) { return !nic.chosen(); });
-  return nics;
-}
 
 TEST(FabricLibrary, OneThatIsMissingSaysWhatToInstall) {
   auto const error =

@@ -33,10 +33,15 @@ inline EndpointOptions at(std::string const& address, Wish wish = {}) {
   return options;
 }
 
+inline std::vector<transport::libfabric::Nic> chosen_of(Wish const& wish) {
+  auto nics = transport::libfabric::report(wish).nics;
+  std::erase_if(nics, [](auto const& nic) { return !nic.chosen(); });
+  return nics;
+}
+
 inline bool is_usable(Wish const& wish) {
   try {
-    return std::ranges::any_of(transport::libfabric::report(wish).nics,
-                               [](auto const& nic) { return nic.chosen(); });
+    return !chosen_of(wish).empty();
   } catch (InvalidArgument const&) {
     return false;  // not there
   }

@@ -1,6 +1,4 @@
 // Domains, and the memory that is registered in them.
-#include <rdma/fi_errno.h>
-
 #include <mutex>
 #include <random>
 
@@ -21,36 +19,29 @@ Known& known() {
 
 int close_domain(fid* object) {
   Domain* const domain = &domain_of(object);
-  if (domain->open_objects != 0) violated("a domain is closed before what is open in it");
-  forget(object);
-  object->ops = domain->domain_fid.real;
-  int const status = object->ops->close(object);
+  if (domain->open_objects != 1) violated("a domain is closed before what is open in it");
+  int const status = close_real(object, *domain, domain->domain_fid);
   delete domain;
   return status;
-}
-
-Memory& memory_of(Domain& domain, fid* object) {
-  return domain.memory.at(object);
 }
 
 int bind_memory(fid* object, fid* to, std::uint64_t flags) {
   Domain& domain = domain_of(object);
   Inside const inside(domain);
-  Memory& memory = memory_of(domain, object);
-  if ((domain.profile->mr_mode & FI_MR_ENDPOINT) == 0) return memory.fid.real->bind(object, to, flags);
+  Memory& memory = domain.memory.at(object);
+  if (!domain.memory_belongs_to_endpoint()) return memory.fid.real->bind(object, to, flags);
   if (domain.endpoint == nullptr || to != &domain.endpoint->fid)
     violated("memory is bound to no endpoint of its domain");
   if (memory.bound) violated("memory is bound twice");
   memory.bound = true;
-  ++domain.bound_memory;
   return 0;
 }
 
 int enable_memory(fid* object, int command, void* argument) {
   Domain& domain = domain_of(object);
   Inside const inside(domain);
-  Memory& memory = memory_of(domain, object);
-  if ((domain.profile->mr_mode & FI_MR_ENDPOINT) == 0 || command != FI_ENABLE)
+  Memory& memory = domain.memory.at(object);
+  if (!domain.memory_belongs_to_endpoint() || command != FI_ENABLE)
     return memory.fid.real->control(object, command, argument);
   if (!memory.bound || memory.enabled) violated("memory is enabled that is bound to no endpoint, or twice");
   if (!domain.endpoint_enabled) violated("memory is enabled before its endpoint");
@@ -64,13 +55,8 @@ int enable_memory(fid* object, int command, void* argument) {
 int close_memory(fid* object) {
   Domain& domain = domain_of(object);
   Inside const inside(domain);
-  Memory const memory = memory_of(domain, object);
-  if (memory.bound) --domain.bound_memory;
-  --domain.open_objects;
-  domain.memory.erase(object);
-  forget(object);
-  object->ops = memory.fid.real;
-  return memory.fid.real->close(object);
+  auto const memory = domain.memory.extract(object);
+  return close_real(object, domain, memory.mapped().fid);
 }
 
 int register_memory(fid* object, void const* begin, std::size_t bytes, std::uint64_t access, std::uint64_t offset,
@@ -82,8 +68,7 @@ int register_memory(fid* object, void const* begin, std::size_t bytes, std::uint
   int const status = domain.mr.real->reg(object, begin, bytes, access, offset, key, flags, made, context);
   if (status != 0) return status;
   fid_mr& registration = **made;
-  remember(&registration, domain);
-  ++domain.open_objects;
+  opened(&registration, domain);
   Memory& memory = domain.memory[&registration.fid];
   memory.begin = static_cast<std::byte const*>(begin);
   memory.bytes = bytes;
@@ -94,7 +79,7 @@ int register_memory(fid* object, void const* begin, std::size_t bytes, std::uint
   ops.bind = bind_memory;
   ops.control = enable_memory;
   ops.close = close_memory;
-  bool const later = (domain.profile->mr_mode & FI_MR_ENDPOINT) != 0;
+  bool const later = domain.memory_belongs_to_endpoint();
   registration.key = later ? FI_KEY_NOTAVAIL : memory.key;
   registration.mem_desc = later ? nullptr : &memory;
   return 0;
@@ -109,20 +94,26 @@ Domain& domain_of(void const* object) {
   return *found->second;
 }
 
-void remember(void const* object, Domain& domain) {
+void opened(void const* object, Domain& domain) {
   std::lock_guard const lock(known().mutex);
   known().domains[object] = &domain;
+  ++domain.open_objects;
 }
 
-void forget(void const* object) {
-  std::lock_guard const lock(known().mutex);
-  known().domains.erase(object);
+int close_real(fid* object, Domain& domain, Table<fi_ops> const& ops) {
+  {
+    std::lock_guard const lock(known().mutex);
+    known().domains.erase(object);
+    --domain.open_objects;
+  }
+  object->ops = ops.real;
+  return ops.real->close(object);
 }
 
 Domain& adopt(fid_domain& domain, Profile const& profile) {
   auto* const made = new Domain;
   made->profile = &profile;
-  remember(&domain, *made);
+  opened(&domain, *made);
   made->domain_fid.replace(domain.fid.ops).close = close_domain;
   made->domain_ops.replace(domain.ops);
   made->mr.replace(domain.mr).reg = register_memory;

@@ -1,6 +1,5 @@
 // Endpoints, and the queue in which their operations complete.
-#include <rdma/fi_errno.h>
-
+#include <algorithm>
 #include <vector>
 
 #include "strict_fabric/strict.hpp"
@@ -98,10 +97,7 @@ int close_queue(fid* object) {
   Domain& domain = domain_of(object);
   Inside const inside(domain);
   if (domain.endpoint != nullptr) violated("a queue is closed before the endpoint that is bound to it");
-  --domain.open_objects;
-  forget(object);
-  object->ops = domain.queue_fid.real;
-  return object->ops->close(object);
+  return close_real(object, domain, domain.queue_fid);
 }
 
 int enable(fid* object, int command, void* argument) {
@@ -116,21 +112,18 @@ int enable(fid* object, int command, void* argument) {
 int close_endpoint(fid* object) {
   Domain& domain = domain_of(object);
   Inside const inside(domain);
-  if (domain.bound_memory != 0) violated("an endpoint is closed before memory that is bound to it");
-  --domain.open_objects;
+  if (std::ranges::any_of(domain.memory, [](auto const& each) { return each.second.bound; }))
+    violated("an endpoint is closed before memory that is bound to it");
   domain.endpoint = nullptr;
   domain.posted.clear();
   domain.receives.clear();
-  forget(object);
-  object->ops = domain.endpoint_fid.real;
-  return object->ops->close(object);
+  return close_real(object, domain, domain.endpoint_fid);
 }
 
 }  // namespace
 
 void adopt(fid_cq& queue, Domain& domain) {
-  remember(&queue, domain);
-  ++domain.open_objects;
+  opened(&queue, domain);
   domain.queue_fid.replace(queue.fid.ops).close = close_queue;
   fi_ops_cq& ops = domain.queue.replace(queue.ops);
   ops.read = read;
@@ -139,8 +132,7 @@ void adopt(fid_cq& queue, Domain& domain) {
 
 void adopt(fid_ep& endpoint, Domain& domain, fi_info const& info) {
   if (domain.endpoint != nullptr) violated("a second endpoint in a domain, which this library knows nothing of");
-  remember(&endpoint, domain);
-  ++domain.open_objects;
+  opened(&endpoint, domain);
   domain.endpoint = &endpoint;
   domain.may_receive = (info.caps & FI_MSG) != 0 && (info.caps & FI_RECV) != 0;
   domain.immediates_take_receives = (info.mode & FI_RX_CQ_DATA) != 0;

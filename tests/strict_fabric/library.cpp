@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <mutex>
 
 #include "strict_fabric/strict.hpp"
@@ -60,6 +59,12 @@ Real const& real() {
   return loaded;
 }
 
+// The provider that does the work, as it is called.
+std::string& native() {
+  static std::string name;
+  return name;
+}
+
 bool is_native(fi_info const& info) {
   std::string_view const name = info.fabric_attr->prov_name;
   return name == "net" || name == "tcp";
@@ -107,11 +112,6 @@ struct Undressed {
   fi_info* own;
 };
 
-std::string& native_name() {
-  static std::string name;
-  return name;
-}
-
 Table<fi_ops_fabric>& fabric_table() {
   static Table<fi_ops_fabric> table;
   return table;
@@ -137,8 +137,9 @@ int open_queue(fid_domain* domain, fi_cq_attr* attributes, fid_cq** queue, void*
 }
 
 int open_domain(fid_fabric* fabric, fi_info* info, fid_domain** domain, void* context) {
-  Profile const* const profile = profile_of(info->fabric_attr->prov_name);
-  if (profile == nullptr) violated("a domain of a provider that was not offered");
+  auto const* const profile =
+      std::ranges::find(profiles, std::string_view(info->fabric_attr->prov_name), &Profile::name);
+  if (profile == profiles.end()) violated("a domain of a provider that was not offered");
   if ((info->domain_attr->mr_mode & profile->mr_mode) != profile->mr_mode)
     violated("a domain without modes that the provider demands");
   Undressed const undressed(*info);
@@ -152,19 +153,10 @@ int open_domain(fid_fabric* fabric, fi_info* info, fid_domain** domain, void* co
 
 }  // namespace
 
-Profile const* profile_of(std::string_view provider) {
-  auto const found = std::ranges::find(profiles, provider, &Profile::name);
-  return found != profiles.end() ? &*found : nullptr;
-}
-
 void violated(std::string const& what) {
   std::fprintf(stderr, "strict provider: %s\n", what.c_str());
   std::fflush(stderr);
   std::abort();
-}
-
-std::string const& native() {
-  return native_name();
 }
 
 }  // namespace strict
@@ -201,7 +193,7 @@ extern "C" {
     for (fi_info const* info = all; info != nullptr; info = info->next) {
       if (!is_native(*info)) continue;
       static std::once_flag once;
-      std::call_once(once, [&] { native_name() = info->fabric_attr->prov_name; });
+      std::call_once(once, [&] { native() = info->fabric_attr->prov_name; });
       *end = offer(profile, *info, *hints);
       end = &(*end)->next;
     }

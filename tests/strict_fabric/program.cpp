@@ -15,12 +15,6 @@ namespace {
   ::setenv("SWITCHYARD_LIBFABRIC", STRICT_FABRIC, 1);
 }
 
-std::vector<transport::libfabric::Nic> chosen_of(Wish const& wish) {
-  auto nics = transport::libfabric::report(wish).nics;
-  std::erase_if(nics, [](auto const& nic) { return !nic.chosen(); });
-  return nics;
-}
-
 TEST(FabricStrict, SlingshotIsAskedForImmediates) {
   auto const nics = chosen_of({"cxi", {}, "127.0.0.1", Counting::automatic});
   ASSERT_EQ(nics.size(), 1U);

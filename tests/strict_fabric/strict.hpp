@@ -27,17 +27,12 @@ struct Profile {
   int mr_mode = 0;
   // An immediate takes a posted receive, as any message does.
   bool receives_for_immediates = false;
-  // Where the environment names this variable and it is not 1, there are no immediates.
+  // Unless the environment has this variable as 1, there are no immediates.
   char const* switch_of_immediates = nullptr;
 };
 
-[[nodiscard]] Profile const* profile_of(std::string_view provider);
-
 // Says what was wrong and ends the process.
 [[noreturn]] void violated(std::string const& what);
-
-// The provider that does the work, as it is called.
-std::string const& native();
 
 // The operations of an object: the real ones, and a copy in their place in which some are ours.
 template <typename Ops>
@@ -83,12 +78,13 @@ struct Domain {
   bool endpoint_enabled = false;
   bool may_receive = false;  // it was opened with FI_MSG and FI_RECV
   bool immediates_take_receives = false;
-  int bound_memory = 0;
-  int open_objects = 0;
+  int open_objects = 0;  // itself among them
   std::map<fid const*, Memory> memory;
   std::map<void*, std::uint64_t> posted;  // contexts of operations under way, and what the provider wrote there
   std::deque<void*> receives;             // that wait for an immediate
   std::atomic_flag inside;                // pairs with itself: set by the thread that is in a call, in Inside
+
+  [[nodiscard]] bool memory_belongs_to_endpoint() const { return (profile->mr_mode & FI_MR_ENDPOINT) != 0; }
 };
 
 // A call into a domain, of one thread at a time.
@@ -119,8 +115,9 @@ class Inside {
 
 // The domain that an object belongs to.
 Domain& domain_of(void const* object);
-void remember(void const* object, Domain& domain);
-void forget(void const* object);
+// From here on an object is open in it; and until here, when its own close comes.
+void opened(void const* object, Domain& domain);
+int close_real(fid* object, Domain& domain, Table<fi_ops> const& ops);
 
 // Takes over what is opened in a domain.
 Domain& adopt(fid_domain& domain, Profile const& profile);

@@ -2,9 +2,12 @@
 // beforehand, known, or too small, ranks that send or get nothing, calls that one rank refuses.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <map>
 #include <vector>
 
+#include "support/delays.hpp"
 #include "support/played_nodes.hpp"
 #include "support/problem.hpp"
 #include "support/random.hpp"
@@ -74,5 +77,45 @@ class StressPlan {
   std::vector<Problem> pool_;
   std::vector<PlannedCall> calls_;
 };
+
+// Rank by rank the same calls, each rank at its own pace.
+class StressedRank {
+ public:
+  explicit StressedRank(Buffer& buffer) : buffer_(buffer), rank_(buffer.communicator().rank()) {}
+  virtual ~StressedRank() = default;
+  StressedRank(StressedRank const&) = delete;
+  StressedRank& operator=(StressedRank const&) = delete;
+
+  // Rank 0 adds the calls of the job to `calls`.
+  void make_all(StressPlan const& plan, std::atomic<int>& calls) {
+    for (PlannedCall const& call : plan.calls()) {
+      make(call);
+      // Relaxed: a number, which is read when the ranks have been joined.
+      if (rank_ == 0) calls.fetch_add(call.calls(), std::memory_order_relaxed);
+    }
+  }
+
+ protected:
+  virtual void make(PlannedCall const& call) = 0;
+  void keep(Problem const& p, Handle const& handle) { handles_[&p] = handle; }
+
+  Buffer& buffer_;
+  int rank_;
+  std::map<Problem const*, Handle> handles_;
+};
+
+// Stresses several buffers while signals are held up, until one fails.
+inline void stress_buffers(bool (*stress_one)(Random& random, std::atomic<int>& calls)) {
+  std::uint64_t const seed = fresh_seed();
+  SCOPED_TRACE(text("SWITCHYARD_TEST_SEED=", seed));
+  Delays const delays(seed | 1U, 60);
+  Random random(mix(seed, 6));
+  std::atomic<int> calls{0};
+  for (int i = 0; i < by_scale(3, 20); ++i) {
+    if (!stress_one(random, calls)) return;
+  }
+  // For tools/stress_faulty, which adds them up.
+  testing::Test::RecordProperty("calls", calls.load(std::memory_order_relaxed));
+}
 
 }  // namespace switchyard::test
