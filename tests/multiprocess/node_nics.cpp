@@ -25,7 +25,7 @@ TEST_F(NodeNics, BothCarryRows) {
   Shared<std::array<std::uint64_t, num_node_ranks>> const bytes;  // by rank, written to other nodes
   Processes processes = start([&](Communicator& communicator) {
     Buffer buffer(communicator, node_options(problem));
-    for (int i = 0; i < 3; ++i) round_trip(problem, buffer);
+    for (int i = 0; i < by_scale(1, 3); ++i) round_trip(problem, buffer);
     (*bytes)[index(communicator.rank())] = wire_count(buffer).bytes;
   });
   for (Outcome const& outcome : processes.wait()) EXPECT_TRUE(outcome.ok) << outcome.what;

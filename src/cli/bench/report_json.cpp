@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "cli/bench/commit.hpp"
 #include "cli/bench/report.hpp"
 
 namespace switchyard::cli {
@@ -7,13 +8,6 @@ namespace switchyard::cli {
 namespace {
 
 using json = nlohmann::ordered_json;
-
-// The commit that this program was built from.
-#ifdef SWITCHYARD_COMMIT
-constexpr char const* commit_name = SWITCHYARD_COMMIT;
-#else
-constexpr char const* commit_name = "unknown";
-#endif
 
 // What both schemas begin with.
 json run_json(Report const& report) {

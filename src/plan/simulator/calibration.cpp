@@ -224,7 +224,9 @@ ModeFit fit_mode(std::string_view mode, std::span<TimedCall const> dispatch, std
   Sizes const back = by_size(prefix + ".combine", combine);
   Fit const fit = best_fit(out, back);
   for (auto const& [name, candidate] : {std::pair{".dispatch", &fit.dispatch}, std::pair{".combine", &fit.combine}})
-    require(std::isfinite(candidate->error), "{}{}.us: expected times that grow with tokens, seen none that do",
+    require(std::isfinite(candidate->error),
+            "{}{}.us: expected times that grow with tokens, seen none that do: the machine is busy with something "
+            "else; run it again when nothing else does, or with more --iterations or --tokens",
             prefix, name);
   return {.cache_bytes = fit.cache_bytes,
           .dispatch = operation_fit(out, fit, fit.dispatch.line),

@@ -30,7 +30,7 @@ TEST_P(WireBytes, AreRowsAndLittleElse) {
   Wire const wire = GetParam();
   Problem const p = make_problem({.ranks = 8,
                                   .nodes = {0, 0, 0, 0, 1, 1, 1, 1},
-                                  .tokens = by_scale(128, 512),
+                                  .tokens = 128,
                                   .counts = Tokens::equal,
                                   .hidden = wire.hidden,
                                   .experts = 256,

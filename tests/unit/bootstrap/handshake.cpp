@@ -15,7 +15,7 @@ namespace switchyard {
 namespace {
 
 using test::bytes_of;
-using Bytes = std::vector<std::byte>;
+using ByteVector = std::vector<std::byte>;
 
 std::string hex(ByteView bytes) {
   std::string text;
@@ -45,12 +45,12 @@ class TwoEnds {
                                    counting_from(100))) {}
 
   // Each to the other, until both have nothing to say. The messages in their order.
-  std::vector<Bytes> run() {
-    std::vector<Bytes> messages;
+  std::vector<ByteVector> run() {
+    std::vector<ByteVector> messages;
     for (bool any = true; any;) {
       any = false;
       for (auto [from, to] : {std::pair(&dialer, &listener), std::pair(&listener, &dialer)}) {
-        Bytes const bytes = from->take_output();
+        ByteVector const bytes = from->take_output();
         if (bytes.empty()) continue;
         to->feed(bytes);
         messages.push_back(bytes);
@@ -92,7 +92,7 @@ TEST(Handshake, BothEndsKnowTheOther) {
 TEST(Handshake, BytesOnTheWireArePinned) {
   TwoEnds ends;
   std::vector<std::string> seen;
-  for (Bytes const& message : ends.run()) seen.push_back(hex(message));
+  for (ByteVector const& message : ends.run()) seen.push_back(hex(message));
   EXPECT_THAT(seen, testing::ElementsAre(
                         "53574853010001000200000003000000010000000500000002000000"
                         "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
@@ -182,7 +182,7 @@ TEST(Handshake, AReflectionIsRefused) {
   TwoEnds ends;
   ends.listener.feed(ends.dialer.take_output());
   ends.dialer.feed(ends.listener.take_output());
-  Bytes const proof = ends.dialer.take_output();
+  ByteVector const proof = ends.dialer.take_output();
   ends.dialer.feed(proof);
   EXPECT_EQ(ends.dialer.problem(), HandshakeProblem::wrong_token);
 
@@ -217,7 +217,7 @@ TEST(Handshake, EveryFlippedBitIsNoticed) {
       TwoEnds ends;
       for (std::size_t i = 0; i < messages.size(); ++i) {
         bool const from_dialer = i % 2 == 0;
-        Bytes bytes = (from_dialer ? ends.dialer : ends.listener).take_output();
+        ByteVector bytes = (from_dialer ? ends.dialer : ends.listener).take_output();
         if (bytes.empty()) break;
         if (i == changed) bytes[bit / 8] ^= std::byte{1} << bit % 8;
         (from_dialer ? ends.listener : ends.dialer).feed(bytes);
@@ -235,7 +235,7 @@ TEST(Handshake, ByteByByteAndNoFurther) {
   TwoEnds ends;
   while (!ends.done()) {
     for (auto [from, to] : {std::pair(&ends.dialer, &ends.listener), std::pair(&ends.listener, &ends.dialer)}) {
-      Bytes const bytes = from->take_output();
+      ByteVector const bytes = from->take_output();
       for (std::size_t i = 0; i < bytes.size(); ++i) {
         ASSERT_GT(to->due(), 0U);
         ASSERT_LE(to->due(), bytes.size() - i);
@@ -266,11 +266,11 @@ TEST(Handshake, GarbageGetsNoAnswer) {
 
 TEST(Handshake, AnotherVersionIsNamed) {
   TwoEnds ends;
-  Bytes hello = ends.dialer.take_output();
+  ByteVector hello = ends.dialer.take_output();
   hello[4] = std::byte{handshake_version + 1};
   ends.listener.feed(hello);
   EXPECT_EQ(ends.listener.problem(), HandshakeProblem::version);
-  Bytes refusal = ends.listener.take_output();
+  ByteVector refusal = ends.listener.take_output();
   refusal[4] = std::byte{handshake_version + 1};  // as the other version would send it
   ends.dialer.feed(refusal);
   EXPECT_EQ(ends.dialer.problem(), HandshakeProblem::version);

@@ -16,8 +16,6 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-std::string const bench = std::string("$S bench") + small;
-
 class CommandLine : public testing::Test {
  protected:
   Shell shell_;

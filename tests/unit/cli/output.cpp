@@ -17,7 +17,6 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string const bench = std::string("$S bench") + small;
 std::string const trace = std::string("$S trace") + small;
 
 class Output : public testing::Test {

@@ -54,19 +54,19 @@ Report report_of_gpu() {
 }
 
 TEST(Report, OfAGpuHasItsPhases) {
-  auto const json = to_json(report_of_gpu());
-  EXPECT_EQ(json["dispatch"]["median_us"], 40);  // of 50 and 30, the slowest of each iteration
-  EXPECT_EQ(json["dispatch"]["recv_bytes_per_rank"], 8 * 256);
-  EXPECT_EQ(json["dispatch"]["gbps_per_rank"], 8 * 256 / 40.0 / 1e3);
-  EXPECT_EQ(json["ceiling"]["copy_kind"], "cudaMemcpy inside the GPU");
-  EXPECT_EQ(json["ceiling"]["copy_gbps"], (128 << 20) / 100.0 / 1e3);
-  EXPECT_EQ(json["fixed"].dump(), R"({"dispatch":{"median_us":7.0,"p99_us":7.98,"max_us":8.0},)"
+  auto const said = to_json(report_of_gpu());
+  EXPECT_EQ(said["dispatch"]["median_us"], 40);  // of 50 and 30, the slowest of each iteration
+  EXPECT_EQ(said["dispatch"]["recv_bytes_per_rank"], 8 * 256);
+  EXPECT_EQ(said["dispatch"]["gbps_per_rank"], 8 * 256 / 40.0 / 1e3);
+  EXPECT_EQ(said["ceiling"]["copy_kind"], "cudaMemcpy inside the GPU");
+  EXPECT_EQ(said["ceiling"]["copy_gbps"], (128 << 20) / 100.0 / 1e3);
+  EXPECT_EQ(said["fixed"].dump(), R"({"dispatch":{"median_us":7.0,"p99_us":7.98,"max_us":8.0},)"
                                   R"("combine":{"median_us":5.0,"p99_us":5.98,"max_us":6.0}})");
-  EXPECT_EQ(json["tokens"], 8);
-  EXPECT_FALSE(json.contains("cases"));
-  EXPECT_EQ(json["memory"]["heap_peak_bytes_per_rank"], 5);
+  EXPECT_EQ(said["tokens"], 8);
+  EXPECT_FALSE(said.contains("cases"));
+  EXPECT_EQ(said["memory"]["heap_peak_bytes_per_rank"], 5);
   EXPECT_EQ(
-      json["gpu"].dump(),
+      said["gpu"].dump(),
       R"({"layout_median_us":5.0,)"
       R"("dispatch_phases_median_us":{"launch":1.5,"count":3.0,"agree":4.5,"answer":6.0,"move":7.5,"close":9.0},)"
       R"("combine_phases_median_us":{"launch":1.5,"stage":3.0,"agree":4.5,"sum":6.0,"close":7.5},)"
@@ -87,12 +87,12 @@ TEST(Report, OfSeveralCasesHasThemAll) {
   report.options.token_counts = {0, 8};
   report.cases.push_back(report.cases[0]);
   report.cases[0].problem.tokens = 0;
-  auto const json = to_json(report);
-  EXPECT_FALSE(json.contains("tokens"));
-  ASSERT_EQ(json["cases"].size(), 2U);
-  EXPECT_EQ(json["cases"][0]["tokens"], 0);
-  EXPECT_EQ(json["cases"][1]["tokens"], 8);
-  EXPECT_EQ(json["cases"][1]["fixed"]["dispatch"]["median_us"], 7);
+  auto const said = to_json(report);
+  EXPECT_FALSE(said.contains("tokens"));
+  ASSERT_EQ(said["cases"].size(), 2U);
+  EXPECT_EQ(said["cases"][0]["tokens"], 0);
+  EXPECT_EQ(said["cases"][1]["tokens"], 8);
+  EXPECT_EQ(said["cases"][1]["fixed"]["dispatch"]["median_us"], 7);
   EXPECT_TRUE(to_table(report).starts_with("8 tokens a rank\n")) << to_table(report);
   EXPECT_THAT(headline(report), HasSubstr("0, 8 tokens a rank"));
 }
@@ -127,16 +127,16 @@ TEST(Report, OverNodesSaysHowMuchCrossedBetweenThem) {
   samples[1].of(Clock::none, Part::connections) = {6};
   Report report{.options = options};
   report.cases.push_back(make_case_report(of, samples));
-  auto const json = to_json(report);
-  EXPECT_EQ(json["nodes"], 2);
-  EXPECT_EQ(json["wire_bytes_per_rank"]["dispatch"], 1'500'000);
-  EXPECT_EQ(json["wire_bytes_per_rank"]["combine"], 500'000);
-  EXPECT_EQ(json["wire_writes_per_rank"], 10);
-  EXPECT_EQ(json["wire_share_in_large_writes"], 0.5);
-  EXPECT_EQ(json["wire_writes_by_size"].dump(), R"([{"from_bytes":0,"writes":5.0,"bytes":0.0},)"
+  auto const said = to_json(report);
+  EXPECT_EQ(said["nodes"], 2);
+  EXPECT_EQ(said["wire_bytes_per_rank"]["dispatch"], 1'500'000);
+  EXPECT_EQ(said["wire_bytes_per_rank"]["combine"], 500'000);
+  EXPECT_EQ(said["wire_writes_per_rank"], 10);
+  EXPECT_EQ(said["wire_share_in_large_writes"], 0.5);
+  EXPECT_EQ(said["wire_writes_by_size"].dump(), R"([{"from_bytes":0,"writes":5.0,"bytes":0.0},)"
                                                 R"({"from_bytes":131072,"writes":4.0,"bytes":1000000.0},)"
                                                 R"({"from_bytes":262144,"writes":1.0,"bytes":1000000.0}])");
-  EXPECT_EQ(json["descriptors_of_a_rank"].dump(), R"({"open":40.0,"connections":6.0})");
+  EXPECT_EQ(said["descriptors_of_a_rank"].dump(), R"({"open":40.0,"connections":6.0})");
   EXPECT_THAT(to_table(report),
               HasSubstr("descriptors: 40 open at most a rank, 6 of them connections to other nodes\n"));
   EXPECT_THAT(headline(report), HasSubstr("3 ranks on 2 nodes x 1 worker, "));
@@ -161,11 +161,11 @@ TEST(Report, OfTheLowLatencyModeSaysWhatCrossed) {
   samples[0].of(Clock::none, Part::wire_volumes) = by_size({{9, 10'004'000}});
   Report report{.options = options};
   report.cases.push_back(make_case_report(of, samples));
-  auto const json = to_json(report)["cases"][0];
-  EXPECT_EQ(json["wire_bytes_per_rank"]["dispatch"], 1000);
-  EXPECT_EQ(json["wire_bytes_per_rank"]["combine"], 2'500'000);
-  EXPECT_EQ(json["wire_writes_per_rank"], 4);
-  EXPECT_EQ(json["wire_share_in_large_writes"], 0);
+  auto const said = to_json(report)["cases"][0];
+  EXPECT_EQ(said["wire_bytes_per_rank"]["dispatch"], 1000);
+  EXPECT_EQ(said["wire_bytes_per_rank"]["combine"], 2'500'000);
+  EXPECT_EQ(said["wire_writes_per_rank"], 4);
+  EXPECT_EQ(said["wire_share_in_large_writes"], 0);
   EXPECT_THAT(
       to_table(report),
       HasSubstr("      8  between nodes: 1.0 kB sent a rank in a dispatch, 2.5 MB in a combine, in 4 writes\n"
@@ -193,13 +193,13 @@ TEST(Report, SaysWhatWentBetweenRanksAndWhoWaited) {
                               .dispatch_wait_us = {{0, 5}, {7, 0}},
                               .combine_wait_us = {{}, {}},
                               .phases = {{"dispatch/place", 12, {.p50 = 1, .p95 = 2, .p99 = 3, .max = 4}}}};
-  auto const json = to_json(report);
-  EXPECT_EQ(json["between_ranks"].dump(), R"({"calls":3,"node_by_rank":[],)"
+  auto const said = to_json(report);
+  EXPECT_EQ(said["between_ranks"].dump(), R"({"calls":3,"node_by_rank":[],)"
                                           R"("dispatch":{"bytes":[[128.0,128.0],[256.0,128.0]],)"
                                           R"("wait_us":[[0.0,5.0],[7.0,0.0]]},)"
                                           R"("combine":{"bytes":[[128.0,256.0],[128.0,128.0]]}})");
-  EXPECT_EQ(json["expert_tokens"].dump(), "[[1.0,1.0,0.0,1.0],[2.0,1.0,0.0,1.0]]");
-  EXPECT_EQ(json["phases_us"].dump(), R"({"dispatch/place":{"spans":12,"p50":1.0,"p95":2.0,"p99":3.0,"max":4.0}})");
+  EXPECT_EQ(said["expert_tokens"].dump(), "[[1.0,1.0,0.0,1.0],[2.0,1.0,0.0,1.0]]");
+  EXPECT_EQ(said["phases_us"].dump(), R"({"dispatch/place":{"spans":12,"p50":1.0,"p95":2.0,"p99":3.0,"max":4.0}})");
 }
 
 TEST(Report, GathersWhatRanksObserved) {

@@ -16,6 +16,7 @@ namespace switchyard::cli {
 // A benchmark that is over at once.
 inline constexpr char const* small =
     " --engine cpu --ranks 2 --tokens 16 --hidden 128 --iterations 2 --warmup 0 --no-check ";
+inline std::string const bench = std::string("$S bench") + small;
 
 struct Outcome {
   int status = 0;

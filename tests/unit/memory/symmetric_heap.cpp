@@ -235,17 +235,17 @@ TEST(GrowingHeap, BlocksNeverOverlap) {
 }
 
 constexpr std::uintptr_t usual = 100;
-constexpr std::uintptr_t other = 200;
+constexpr std::uintptr_t other_stream = 200;
 
 TEST(ReadBlocks, AreNotUsedAgainBeforeTheirReadersAreDone) {
   Growing g(16, 0);
   check(!g.heap->note_caller(usual).has_value(), "the first caller");
   auto block = g.heap->allocate(16 * unit);
-  g.streams.queue(other);
-  note_stream_use(block->data + 5 * unit, other);  // a tensor in the midst of the block
+  g.streams.queue(other_stream);
+  note_stream_use(block->data + 5 * unit, other_stream);  // a tensor in the midst of the block
   block.reset();
   check(!g.heap->allocate(unit).has_value(), "a block that is still read");
-  g.streams.finish(other);
+  g.streams.finish(other_stream);
   check(g.heap->allocate(unit).has_value(), "a block that has been read");
 }
 
@@ -264,9 +264,10 @@ TEST(ReadBlocks, OfTheOneCallerMayBeWrittenByItAlone) {
   check(!g.heap->is_only_caller(usual), "before the first call");
   static_cast<void>(g.heap->note_caller(usual));
   check(g.heap->is_only_caller(usual), "the one caller");
-  check(!g.heap->is_only_caller(other), "another stream");
-  static_cast<void>(g.heap->note_caller(other));
-  for (std::uintptr_t const each : {usual, other}) check(!g.heap->is_only_caller(each), "one of two callers");
+  check(!g.heap->is_only_caller(other_stream), "another stream");
+  static_cast<void>(g.heap->note_caller(other_stream));
+  for (std::uintptr_t const each : {usual, other_stream})
+    check(!g.heap->is_only_caller(each), "one of two callers");
 }
 
 TEST(ReadBlocks, OfAnEarlierCallerHoldUpTheFirstCallOfAnotherAndNoOther) {
@@ -274,9 +275,9 @@ TEST(ReadBlocks, OfAnEarlierCallerHoldUpTheFirstCallOfAnotherAndNoOther) {
   static_cast<void>(g.heap->note_caller(usual));
   auto block = g.heap->allocate(16 * unit);
   note_stream_use(block->data, usual);
-  check_equal(g.heap->note_caller(other).value_or(0), usual, "whom the call must come behind");
+  check_equal(g.heap->note_caller(other_stream).value_or(0), usual, "whom the call must come behind");
   check(!g.heap->note_caller(usual).has_value(), "a call of the earlier one");
-  check(!g.heap->note_caller(other).has_value(), "the second call of the other");
+  check(!g.heap->note_caller(other_stream).has_value(), "a second call on it");
   // From now on the reads of each count.
   g.streams.queue(usual);
   note_stream_use(block->data, usual);
@@ -290,8 +291,8 @@ TEST(ReadBlocks, LetTheHeapGrowMeanwhile) {
   Growing g(16, 16);
   static_cast<void>(g.heap->note_caller(usual));
   auto block = g.heap->allocate(16 * unit);
-  g.streams.queue(other);
-  note_stream_use(block->data, other);
+  g.streams.queue(other_stream);
+  note_stream_use(block->data, other_stream);
   block.reset();
   check(g.heap->allocate_growing(16 * unit).has_value(), "memory that nobody reads");
   check_equal(g.machine.asked, 1, "growths");
@@ -301,9 +302,9 @@ TEST(ReadBlocks, TheHeapGoesWhenTheyHaveBeenRead) {
   Growing g(16, 0);
   static_cast<void>(g.heap->note_caller(usual));
   auto block = g.heap->allocate(unit);
-  g.streams.queue(other);
-  note_stream_use(block->data, other);
-  auto const fence = g.streams.fence(std::vector<std::uintptr_t>{other});
+  g.streams.queue(other_stream);
+  note_stream_use(block->data, other_stream);
+  auto const fence = g.streams.fence(std::vector<std::uintptr_t>{other_stream});
   g.heap.reset();
   check(!fence->passed(), "the block is held");
   block.reset();
@@ -313,8 +314,8 @@ TEST(ReadBlocks, TheHeapGoesWhenTheyHaveBeenRead) {
 TEST(ReadBlocks, OfNobodyAreIgnored) {
   Growing g(16, 0);
   int mine = 0;
-  note_stream_use(&mine, other);
-  note_stream_use(nullptr, other);
+  note_stream_use(&mine, other_stream);
+  note_stream_use(nullptr, other_stream);
 }
 
 // The CPU engine: pages that were written to go back to the machine, and are zero when they come again.

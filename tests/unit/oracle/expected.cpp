@@ -12,7 +12,6 @@
 namespace switchyard::test {
 namespace {
 
-using oracle::Row;
 using oracle::Terms;
 using oracle::TokenBytes;
 
@@ -39,15 +38,15 @@ Problem two_ranks(OutputLayout layout) {
   return p;
 }
 
-std::vector<std::array<std::int64_t, 3>> numbers(std::vector<Row> const& rows) {
+std::vector<std::array<std::int64_t, 3>> numbers(std::vector<oracle::Row> const& rows) {
   std::vector<std::array<std::int64_t, 3>> out;
-  for (Row const& row : rows) out.push_back({row.source, row.token, row.slot});
+  for (oracle::Row const& row : rows) out.push_back({row.source, row.token, row.slot});
   return out;
 }
 
 using Rows = std::vector<std::array<std::int64_t, 3>>;
 
-std::vector<Row> rows_of(Problem const& p, int rank) {
+std::vector<oracle::Row> rows_of(Problem const& p, int rank) {
   return received_rows(terms_of(p.the), p, rank, p.the.alignment);
 }
 

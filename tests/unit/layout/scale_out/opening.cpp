@@ -90,17 +90,17 @@ NodeExperts small_node() {
   return {Topology(std::vector{0, 1, 1}), ExpertSplit(6, 3), 1};
 }
 NotifyTerms const small_terms{.source = 17, .epoch = opening_epoch, .top_k = 2, .max_tokens = 10};
-TermValues const asked{1, 2, 3};
-Opening const good{.terms = asked,
+TermValues const asked_terms{1, 2, 3};
+Opening const good{.terms = asked_terms,
                    .counts = Notify{.digest = 5, .counts = {.tokens = 5, .rows = {3, 4}, .slots = {2, 2, 4, 2}}}};
 
 TEST(Opening, WithoutCounts) {
   NodeExperts const node = small_node();
   std::vector<std::byte> letter(most_opening_bytes(node));
-  EXPECT_EQ(write_opening(letter, opening_epoch, {.terms = asked}), sizeof(OpeningHeader));
-  Opening const seen = read_opening(letter, small_terms, asked, node);
+  EXPECT_EQ(write_opening(letter, opening_epoch, {.terms = asked_terms}), sizeof(OpeningHeader));
+  Opening const seen = read_opening(letter, small_terms, asked_terms, node);
   EXPECT_EQ(seen.status, 0U);
-  EXPECT_EQ(seen.terms, asked);
+  EXPECT_EQ(seen.terms, asked_terms);
   EXPECT_FALSE(seen.counts.has_value());
 }
 
@@ -110,11 +110,11 @@ TEST(Opening, ARefusalHasItsReasonAsFarAsThereIsRoom) {
        {std::size_t{0}, std::size_t{1}, text_bytes - 1, text_bytes, text_bytes + 1, std::size_t{10000}}) {
     for (auto const code : {ErrorCode::invalid_argument, ErrorCode::system}) {
       Opening const sent{
-          .status = static_cast<std::uint32_t>(code), .terms = asked, .text = std::string(length, 'x')};
-      for (TermValues const& mine : {asked, TermValues{}}) {
+          .status = static_cast<std::uint32_t>(code), .terms = asked_terms, .text = std::string(length, 'x')};
+      for (TermValues const& mine : {asked_terms, TermValues{}}) {
         Opening const seen = read_opening(written(node, sent), small_terms, mine, node);
         EXPECT_EQ(seen.status, sent.status);
-        EXPECT_EQ(seen.terms, asked);
+        EXPECT_EQ(seen.terms, asked_terms);
         EXPECT_EQ(seen.text, sent.text.substr(0, text_bytes));
         EXPECT_FALSE(seen.counts.has_value());
       }
@@ -125,14 +125,15 @@ TEST(Opening, ARefusalHasItsReasonAsFarAsThereIsRoom) {
 // A text of a call that goes well is not sent.
 TEST(Opening, OnlyARefusalHasAText) {
   NodeExperts const node = small_node();
-  Opening seen = read_opening(written(node, {.terms = asked, .text = "nothing"}), small_terms, asked, node);
+  Opening seen =
+      read_opening(written(node, {.terms = asked_terms, .text = "nothing"}), small_terms, asked_terms, node);
   EXPECT_EQ(seen.text, "");
 }
 
 TEST(Opening, IsNotWrittenPastItsPlace) {
   NodeExperts const node = small_node();
   for (Opening const& opening :
-       {good, Opening{.terms = asked}, Opening{.status = 1, .text = std::string(1000, 'y')}}) {
+       {good, Opening{.terms = asked_terms}, Opening{.status = 1, .text = std::string(1000, 'y')}}) {
     std::vector<std::byte> place(most_opening_bytes(node), std::byte{0x5a});
     std::size_t const bytes = write_opening(place, opening_epoch, opening);
     ASSERT_LE(bytes, place.size());
@@ -151,7 +152,7 @@ std::string error_of(Opening const& sent, std::function<void(std::vector<std::by
   spoil(letter);
   letter.shrink_to_fit();
   try {
-    (void)read_opening(letter, small_terms, asked, node);
+    (void)read_opening(letter, small_terms, asked_terms, node);
   } catch (InvalidArgument const& error) {
     return error.what();
   }
@@ -192,7 +193,7 @@ TEST(Opening, EveryKindOfBrokenByteIsRefusedWithTheSource) {
 
 // A letter place is larger than the longest text, so a refusal may say that its text is longer.
 TEST(Opening, ATextThatIsTooLongIsRefused) {
-  Opening const refusal{.status = 1, .terms = asked, .text = std::string(text_bytes, 'z')};
+  Opening const refusal{.status = 1, .terms = asked_terms, .text = std::string(text_bytes, 'z')};
   EXPECT_EQ(error_of(refusal,
                      [](std::vector<std::byte>& l) {
                        l.resize(sizeof(OpeningHeader) + text_bytes + 1);
@@ -204,11 +205,11 @@ TEST(Opening, ATextThatIsTooLongIsRefused) {
 TEST(Opening, ShorterOnesAreRefused) {
   NodeExperts const node = small_node();
   for (Opening const& opening :
-       {good, Opening{.terms = asked}, Opening{.status = 1, .terms = asked, .text = "why"}}) {
+       {good, Opening{.terms = asked_terms}, Opening{.status = 1, .terms = asked_terms, .text = "why"}}) {
     std::vector<std::byte> letter(most_opening_bytes(node));
     letter.resize(write_opening(letter, opening_epoch, opening));
     for_each_truncation(letter, [&](Bytes bytes) {
-      EXPECT_THROW((void)read_opening(bytes, small_terms, asked, node), InvalidArgument) << bytes.size();
+      EXPECT_THROW((void)read_opening(bytes, small_terms, asked_terms, node), InvalidArgument) << bytes.size();
     });
   }
 }
@@ -219,16 +220,16 @@ TEST(Opening, FlippedBitsGiveNoNumbersOutOfRange) {
     NodeExperts const node(job.topology(), job.experts(), at);
     NotifyTerms const terms = opening_terms(job, source);
     NodeCounts const counts = job.tokens_by_node(source)[static_cast<std::size_t>(at)].counts;
-    Opening const sent{.terms = asked, .counts = Notify{.digest = 1, .counts = counts}};
+    Opening const sent{.terms = asked_terms, .counts = Notify{.digest = 1, .counts = counts}};
     auto const letter = written(node, sent);
     for (int i = 0; i < 10; ++i) {
       with_flipped_bits(letter, random, [&](Bytes bytes) {
         try {
-          Opening const seen = read_opening(bytes, terms, asked, node);
+          Opening const seen = read_opening(bytes, terms, asked_terms, node);
           EXPECT_LE(seen.status, static_cast<std::uint32_t>(ErrorCode::system));
           EXPECT_LE(seen.text.size(), text_bytes);
           if (!seen.counts) return;
-          EXPECT_EQ(seen.terms, asked);
+          EXPECT_EQ(seen.terms, asked_terms);
           EXPECT_LE(seen.counts->counts.tokens, terms.max_tokens);
           EXPECT_EQ(seen.counts->counts.rows.size(), static_cast<std::size_t>(node.num_ranks()));
           EXPECT_EQ(seen.counts->counts.slots.size(), static_cast<std::size_t>(node.count()));
