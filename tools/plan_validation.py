@@ -85,6 +85,7 @@ TABLES_128 = [
     ("DeepEP's table, EP8, latency", "checks", "b300", "deepep", 8, "fp8", 33, 43),
     ("DeepEP's table, EP8, latency", "checks", "gb200-nvl4", "deepep", 4, "fp8", 27, 36),
     ("DeepEP's first table, EP8, H800", "checks", "h800", "deepep", 8, "fp8", 77, 114),
+    ("NCCL EP, B200 + IB, as DeepEP", "checks", "b200", "deepep", 8, "bf16", 44, 44),
     ("NCCL EP, B200 + IB, as DeepEP", "checks", "b200", "deepep", 16, "bf16", 170, 200),
     ("NCCL EP, B200 + IB, as DeepEP", "checks", "b200", "deepep", 32, "bf16", 255, 285),
     ("pplx, EFA EP16", "calibrates", "p5en-efa", "pplx", 16, "fp8", 215, 242),
@@ -92,7 +93,19 @@ TABLES_128 = [
     ("pplx, EFA", "checks EFA", "p5en-efa", "pplx", 64, "fp8", 267, 391),
     ("UCCL, H200 + EFA, as pplx", "checks EFA", "p5en-efa", "pplx", 16, "fp8", 226, 293),
     ("UCCL, H200 + EFA, as pplx", "checks EFA", "p5en-efa", "pplx", 32, "fp8", 465, 694),
+    ("MoRI's table, MI300X + CX7", "calibrates", "mi300x", "mori", 8, "fp8", 35, 47),
+    ("MoRI's table, MI300X + CX7", "calibrates", "mi300x", "mori", 16, "fp8", 76, 122),
+    ("MoRI's table, MI300X + CX7 (stale, it says)", "shown", "mi300x", "mori", 32, "fp8", 157, 280),
+    *[
+        ("MoRI's table, MI355X", "checks", "mi355x", "mori", ranks, "fp8", dispatch, combine)
+        for ranks, dispatch, combine in [(8, 31, 36), (16, 84, 108), (32, 152, 187)]
+    ],
 ]
+
+# NCCL EP's table of 128 tokens of bf16, H100 + CX7: (ranks, dispatch and combine GB/s of a row for each slot).
+NCCL_EP_128 = [(8, 224.3, 185.2), (16, 76.7, 73.0), (32, 53.6, 50.0), (64, 48.8, 43.8)]
+# MoRI's table of 4096 tokens within a node: (machine, use, dispatch and combine GB/s of what a rank receives).
+MORI_4096 = [("mi300x", "calibrates", 307, 330), ("mi355x", "checks", 345, 420)]
 
 # DeepEP's table of 4096 tokens, H800 + CX7, 24 SMs, tokens limited to four nodes. Bandwidth counts a row for each
 # node, the own one included, and hidden bytes only: 4096 x rows x bytes / rate. (ranks, dispatch and combine GB/s)
@@ -106,6 +119,17 @@ def published_rows():
         setup = Setup(machine, library, "latency", ranks, dtype=dtype)
         for operation, measured in zip(("dispatch", "combine"), us, strict=True):
             yield Row(group, use, setup, 128, 0, operation, measured)
+    for ranks, *rates in NCCL_EP_128:
+        setup = Setup("h100", "deepep", "latency", ranks, dtype="bf16")
+        for operation, rate in zip(("dispatch", "combine"), rates, strict=True):
+            measured = 128 * 8 * 7168 * 2 / rate / 1e3
+            yield Row("NCCL EP, H100 + CX7, as DeepEP", "checks", setup, 128, 0, operation, measured)
+    for machine, use, *rates in MORI_4096:
+        rows = 4096 * 8 * (1 - math.comb(224, 8) / math.comb(256, 8))  # ranks that hold one of a token's eight experts
+        for operation, rate, width in zip(("dispatch", "combine"), rates, (1, 2), strict=True):
+            setup = Setup(machine, "mori", "latency", 8)
+            measured = rows * 7168 * width / rate / 1e3
+            yield Row("MoRI's table, one node", use, setup, 4096, 0, operation, measured)
     for ranks, *rates in DEEPEP_4096:
         nodes = 4 * (1 - 0.75**8)  # of four, those that hold one of the eight experts
         setup = Setup("h800", "deepep", "throughput", ranks, routing="group-limited" if ranks == 64 else "uniform")
@@ -235,10 +259,10 @@ def over_network(row):
 def print_totals(rows):
     checks = [row for row in rows if row.use == "checks"]
     totals = {
-        "InfiniBand, rows that check": [row for row in checks if over_network(row)],
+        "InfiniBand and RoCE, rows that check": [row for row in checks if over_network(row)],
         "NVLink, rows that check": [row for row in checks if not over_network(row)],
         "EFA, rows that check": [row for row in rows if row.use == "checks EFA"],
-        "InfiniBand, with the untuned rows of EP64": [
+        "InfiniBand and RoCE, with the untuned rows of EP64": [
             row for row in rows if row.use in ("checks", "shown") and over_network(row)
         ],
         "rows that calibrate": [row for row in rows if row.use == "calibrates"],

@@ -72,6 +72,16 @@ constexpr ModeFigures trtllm_two_sided = {
     .nodes = {.crossing = Crossing::per_rank, .hops = 1, .spread = 0.25, .most_nodes = 1},
     .most_tokens = 65536};
 
+// MoRI's kernels for few tokens: a row for each rank, and between nodes one for each node. Fitted to MI300X: what a
+// node does to EP8 with 128 and 4096 tokens, hops to EP16 with 128. The spread within a node is that of the other
+// libraries' machines, since there is only one.
+constexpr ModeFigures mori_latency = {
+    .dispatch = {.fixed_us = 19.7, .link_share = 0.645, .spread = 0.12},
+    .combine = {.fixed_us = 18, .link_share = 0.66, .spread = 0.18},
+    .nodes = {.crossing = Crossing::per_node, .hops = 4, .hops_per_doubling = 1, .spread = 0.15, .most_nodes = 2},
+    .slot_extra = 8,
+    .most_tokens = 4096};
+
 // Ours. Rates and fixed costs are those of plan/sm_figures.hpp, which were measured on one H200 that ranks share
 // and on two H100s. Between nodes nothing was measured on GPUs: hops and shares are taken over from the others, and
 // the interval is wide.
@@ -115,7 +125,8 @@ std::span<Library const> libraries() {
       Library{.name = "deepep", .throughput = deepep_throughput, .latency = deepep_latency},
       Library{.name = "pplx", .latency = pplx_latency, .has_throughput = false},
       Library{.name = "trtllm-one-sided", .latency = trtllm_one_sided, .has_throughput = false},
-      Library{.name = "trtllm-two-sided", .latency = trtllm_two_sided, .has_throughput = false}};
+      Library{.name = "trtllm-two-sided", .latency = trtllm_two_sided, .has_throughput = false},
+      Library{.name = "mori", .latency = mori_latency, .has_throughput = false, .vendor = Vendor::amd}};
   return all;
 }
 

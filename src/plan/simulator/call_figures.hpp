@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "plan/simulator/machine.hpp"
+
 namespace switchyard::simulator {
 
 enum class Mode : std::uint8_t { throughput, latency };
@@ -89,6 +91,12 @@ struct Library {
   ModeFigures latency{};
   bool has_throughput = true;
   bool has_latency = true;
+  Vendor vendor = Vendor::nvidia;
+
+  // Whether its calls can be made there, as far as that is known.
+  [[nodiscard]] bool runs_on(Machine const& machine) const noexcept {
+    return machine.vendor == vendor || machine.vendor == Vendor::unknown;
+  }
 
   [[nodiscard]] bool has(Mode mode) const noexcept { return mode == Mode::latency ? has_latency : has_throughput; }
   [[nodiscard]] ModeFigures const& figures(Mode mode) const noexcept {

@@ -23,6 +23,7 @@ constexpr Network slingshot{.rate = 25 * giga, .hop_us = 25};
 // GPU figures are of NVIDIA's data sheets: SMs, memory, NVLink (half of the sum of both directions).
 Machine h100(std::string name, Network const& network) {
   return {.name = std::move(name),
+          .vendor = Vendor::nvidia,
           .sms = 132,
           .memory_rate = 3.35 * tera,
           .memory_bytes = 80 * giga,
@@ -57,6 +58,7 @@ Machine h20() {
 
 Machine b200(std::string name, Network const& network) {
   return {.name = std::move(name),
+          .vendor = Vendor::nvidia,
           .sms = 148,
           .memory_rate = 8 * tera,
           .memory_bytes = 180 * giga,
@@ -93,6 +95,33 @@ Machine gh200() {
   return machine;
 }
 
+// AMD's data sheets: compute units, and Infinity Fabric links of 64 or 76.8 GB/s one way to each of the seven
+// others.
+Machine mi300x() {
+  return {.name = "mi300x",
+          .vendor = Vendor::amd,
+          .sms = 304,
+          .memory_rate = 5.3 * tera,
+          .memory_bytes = 192 * giga,
+          .link_rate = 7 * 64 * giga,
+          .network = connectx7,
+          .gpu_fitted = true,
+          .network_fitted = true};
+}
+
+// With 400 Gb/s a GPU, too.
+Machine mi355x() {
+  Machine machine = mi300x();
+  machine.name = "mi355x";
+  machine.sms = 256;
+  machine.memory_rate = 8 * tera;
+  machine.memory_bytes = 288 * giga;
+  machine.link_rate = 7 * 76.8 * giga;
+  machine.gpu_fitted = false;
+  machine.network_fitted = false;
+  return machine;
+}
+
 }  // namespace
 
 std::span<Machine const> known_machines() {
@@ -107,7 +136,9 @@ std::span<Machine const> known_machines() {
                                    h100("p5-efa", efa),
                                    h200("p5en-efa", efa),
                                    b200("p6-b200-efa", efa),
-                                   gh200()};
+                                   gh200(),
+                                   mi300x(),
+                                   mi355x()};
   return machines;
 }
 

@@ -1,6 +1,7 @@
 // What a cluster is made of, as its data sheets say. Rates are bytes per second, one way.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,8 +16,12 @@ struct Network {
   double message_rate = 0;  // writes per second that a GPU's NIC takes; 0: not known, and not what limits
 };
 
+// Whose GPUs: a library is written for one maker's. Of a machine that only its rates are known of, nobody knows.
+enum class Vendor : std::uint8_t { unknown, nvidia, amd };
+
 struct Machine {
   std::string name{};
+  Vendor vendor = Vendor::unknown;
   int gpus_per_node = 8;  // that map one another's memory: the scale-up domain
   int nodes = 0;          // that there are; 0: as many as wanted
   int sms = 0;

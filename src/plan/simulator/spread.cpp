@@ -17,6 +17,8 @@ constexpr double inside_over_nodes = 0.5;
 constexpr double per_doubling = 0.05;
 // For a network that no row was measured on.
 constexpr double other_network = 0.15;
+// For GPUs that the library cannot run on.
+constexpr double other_vendor = 0.3;
 
 // Of a machine that was calibrated. On 2 cores calls of 2 and 4 ranks lie up to 40 % from what those of 8 let
 // expect.
@@ -50,6 +52,9 @@ void add_ranks(Sum& sum, Job const& job, int ranks) {
 void add_fitted(Sum& sum, Job const& job, int ranks) {
   ModeFigures const& mode = job.figures();
   auto const tokens = static_cast<double>(job.tokens);
+  if (!job.library->runs_on(*job.machine))
+    sum.add(other_vendor, fmt::format("{} does not run on {}'s GPUs: it is planned as if it did", job.library->name,
+                                      job.machine->name));
   if (!job.machine->gpu_fitted) sum.add(0, fmt::format("no row of {}'s GPUs was fitted", job.machine->name));
   if (tokens > mode.most_tokens)
     sum.add(per_doubling * std::log2(tokens / mode.most_tokens),

@@ -244,6 +244,24 @@ TEST(Simulate, IntervalsHoldTheFigureAndWiden) {
   EXPECT_THAT(far.widened, testing::Contains(testing::HasSubstr("network")));
 }
 
+TEST(Simulate, GpusThatALibraryDoesNotRunOnAreSaid) {
+  auto const widened = [](Machine const& machine, std::string_view library) {
+    return plan_of(job_of(machine, library, Mode::latency, 8, 64)).widened;
+  };
+  auto const does_not_run = testing::Contains(testing::HasSubstr("does not run on"));
+  for (Machine const& machine : known_machines())
+    for (Library const& each : libraries()) {
+      bool const runs = (each.name == "mori") == (machine.name == "mi300x" || machine.name == "mi355x");
+      if (runs)
+        EXPECT_THAT(widened(machine, each.name), testing::Not(does_not_run)) << each.name << machine.name;
+      else
+        EXPECT_THAT(widened(machine, each.name), does_not_run) << each.name << machine.name;
+    }
+  Machine ours = known_machine("mi300x");
+  ours.vendor = Vendor::unknown;
+  EXPECT_THAT(widened(ours, "switchyard"), testing::Not(does_not_run));
+}
+
 TEST(Simulate, EnoughSmsAreEvenAndReachTheBest) {
   Job job = job_of(known_machine("h100"), "deepep", Mode::throughput, 8, 4096);
   auto const chosen = plan_of(job);
